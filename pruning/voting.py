@@ -1,0 +1,40 @@
+"""Majority voting over the answers of independent traces."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """The count of a vote.
+
+    Attributes:
+        winner: The key with most votes, the earliest cast among equals; None without any vote.
+        votes: Votes by key, most first.
+        abstained: Traces that gave no answer.
+    """
+
+    winner: str | None
+    votes: dict[str, int]
+    abstained: int
+
+    @property
+    def confidence(self) -> float:
+        """The winner's share of all traces, those that abstained included."""
+        total = sum(self.votes.values()) + self.abstained
+        return self.votes[self.winner] / total if self.winner is not None else 0.0
+
+
+def majority(ballots: Iterable[str | None]) -> Tally:
+    """Count ballots in the order cast; None abstains (self-consistency, arXiv 2203.11171)."""
+    ballots = list(ballots)
+    counts = Counter(ballot for ballot in ballots if ballot is not None)
+    ranked = counts.most_common()  # stable: the earlier key stays ahead of an equal one
+    return Tally(
+        winner=ranked[0][0] if ranked else None,
+        votes=dict(ranked),
+        abstained=len(ballots) - counts.total(),
+    )

@@ -1,0 +1,182 @@
+"""The embedded backend: our engine in a thread of its own, behind an async interface.
+
+The engine's thread steps as long as any thread of reasoning runs, so no time is lost on the
+event loop between steps; commands are taken between two steps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from types import TracebackType
+from typing import Self
+
+import anyio
+import anyio.to_thread
+
+from reasoning.backends.base import Capability, Token
+from reasoning.engine.core import Engine
+from reasoning.sampling import Sampling
+
+Delivery = tuple["EmbeddedGeneration", Token | Exception]
+
+
+class EmbeddedGeneration:
+    """One thread on the embedded engine."""
+
+    def __init__(self, backend: EmbeddedBackend) -> None:
+        self._backend = backend
+        self._id: int | None = None
+        """The engine's id; touched by the engine's thread only."""
+        self._inbox: deque[Token | Exception] = deque()
+        self._arrived = asyncio.Event()
+        self.closed = False
+
+    async def tokens(self) -> AsyncIterator[Token]:
+        while True:
+            while not self._inbox:
+                self._arrived.clear()
+                await self._arrived.wait()
+            item = self._inbox.popleft()
+            if isinstance(item, Exception):
+                raise item
+            yield item
+            if item.reason is not None:
+                return
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        self._backend.submit(self, lambda engine: engine.extend(self.engine_id, tokens))
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._backend.submit(self, lambda engine: self._backend.forget(engine, self))
+
+    @property
+    def engine_id(self) -> int:
+        assert self._id is not None
+        return self._id
+
+    def opened(self, id: int | None) -> int | None:
+        """Set the engine's id and return the one before."""
+        before, self._id = self._id, id
+        return before
+
+    def receive(self, item: Token | Exception) -> None:
+        """Take a delivery, on the event loop."""
+        self._inbox.append(item)
+        self._arrived.set()
+
+
+class EmbeddedBackend:
+    """An `Engine` behind the `Backend` interface::
+
+        async with EmbeddedBackend(engine) as backend:
+            generation = backend.open(prompt, Sampling(temperature=0.7, seed=1))
+            async for token in generation.tokens():
+                ...
+    """
+
+    capabilities: frozenset[Capability] = frozenset(
+        {"token-prompts", "logprobs", "prefix-sharing"}
+    )
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.leaked = 0
+        self._commands: deque[tuple[EmbeddedGeneration, Callable[[Engine], None]]] = deque()
+        self._wake = threading.Condition()
+        self._closing = False
+        self._open: dict[int, EmbeddedGeneration] = {}
+        self._thread = threading.Thread()
+
+    async def __aenter__(self) -> Self:
+        self._closing = False
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run, name="reason-engine")
+        self._thread.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        with anyio.CancelScope(shield=True):  # at most one step
+            await anyio.to_thread.run_sync(self._thread.join)
+
+    def open(
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        *,
+        stop: Collection[int] = (),
+        limit: int | None = None,
+    ) -> EmbeddedGeneration:
+        generation = EmbeddedGeneration(self)
+
+        def command(engine: Engine) -> None:
+            id = engine.open(prompt, sampling, stop=stop, limit=limit)
+            generation.opened(id)
+            self._open[id] = generation
+
+        self.submit(generation, command)
+        return generation
+
+    def submit(
+        self, generation: EmbeddedGeneration, command: Callable[[Engine], None]
+    ) -> None:
+        """Have the engine's thread run ``command`` before its next step."""
+        with self._wake:
+            self._commands.append((generation, command))
+            self._wake.notify()
+
+    def forget(self, engine: Engine, generation: EmbeddedGeneration) -> None:
+        """Free a closed generation's slot, in the engine's thread."""
+        id = generation.opened(None)
+        if id is not None:
+            engine.close(id)
+            del self._open[id]
+
+    def _run(self) -> None:
+        """The engine's thread."""
+        while self._await_work():
+            out: list[Delivery] = []
+            while self._commands:
+                generation, command = self._commands.popleft()
+                try:
+                    command(self.engine)
+                except Exception as error:  # it belongs to the generation that asked
+                    out.append((generation, error))
+            try:
+                for token in self.engine.step():
+                    out.append((self._open[token.thread], Token(*token[1:])))
+            except Exception as error:  # every running thread is lost; all are told
+                for id, generation in list(self._open.items()):
+                    self.engine.close(id)
+                    out.append((generation, error))
+            if out:
+                self._loop.call_soon_threadsafe(self._deliver, out)
+        for id in list(self._open):
+            self.engine.close(id)
+        self._open.clear()
+
+    def _await_work(self) -> bool:
+        """Wait until there is something to do; False when closing."""
+        with self._wake:
+            while not (self._closing or self._commands or self.engine.running):
+                self._wake.wait()
+            return not self._closing
+
+    def _deliver(self, out: list[Delivery]) -> None:
+        for generation, item in out:
+            if generation.closed:
+                self.leaked += isinstance(item, Token)
+            else:
+                generation.receive(item)

@@ -1,0 +1,234 @@
+"""``reason bench``: strategies on held-out problems, with intervals and their cost."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import anyio
+import click
+from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from orchestrator.errors import InvalidValue
+from reasoning.domains import Problem, arithmetic, countdown
+from reasoning.model import Model
+from reasoning.solution import Solution
+from reasoning.solve import Reasoner, choose_strategy
+
+MOST_PROBLEMS = 100_000
+
+
+class Row(BaseModel):
+    """One strategy at one context; means are over problems."""
+
+    model_config = ConfigDict(frozen=True)
+
+    strategy: str
+    """With its parameters, such as ``self-consistency:n=16``."""
+    n: int
+    """The number of problems."""
+    max_tokens: int
+    temperature: float
+    accuracy: float
+    ci95: tuple[float, float]
+    """The Wilson interval of the accuracy."""
+    tokens: float
+    """Mean work: all tokens, given and generated."""
+    span: float
+    """Mean length of the longest dependent chain, in tokens."""
+    threads: float
+    wall_s: float
+    """Of the whole row, ``parallel`` problems at a time."""
+    wall_per_problem_s: float
+    """Mean, while ``parallel`` problems share the machine."""
+
+
+class Results(BaseModel):
+    """What ``reason bench --json`` prints."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+    schema_: str = Field(default="reason.bench/1", alias="schema")
+    domain: str
+    model: str
+    numbers: int | None
+    """Numbers in a Countdown problem."""
+    seed: int
+    parallel: int
+    results: list[Row]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """A strategy with its n, as ``NAME`` or ``NAME:n=8``."""
+
+    name: str
+    n: int | None
+
+    @classmethod
+    def parse(cls, text: str) -> Arm:
+        match = re.fullmatch(r"([a-z-]+)(?::(?:n=)?(\d+))?", text)
+        if match is None:
+            raise InvalidValue(f"strategy: {text!r} is not NAME or NAME:n=N; try self-consistency:n=8")
+        return cls(name=match[1], n=int(match[2]) if match[2] else None)
+
+
+def problems(domain: str, count: int, *, numbers: int, seed: int) -> list[Problem]:
+    """Distinct held-out problems; the same seed gives the same ones, and a prefix of a longer list."""
+    rng = random.Random(f"{domain} {numbers} {seed}")
+    drawn: dict[Problem, None] = {}
+    while len(drawn) < count:
+        problem: Problem
+        if domain == "countdown":
+            problem = countdown.generate(rng, count=numbers, held_out=True)
+        else:
+            problem = arithmetic.generate(rng, held_out=True)
+        drawn[problem] = None
+    return list(drawn)
+
+
+def run(
+    domain: str,
+    *,
+    count: int,
+    strategies: Sequence[str],
+    model: str | None,
+    temperature: float | None,
+    seed: int,
+    contexts: Sequence[int],
+    parallel: int,
+    as_json: bool,
+    numbers: int = 4,
+) -> int:
+    """Measure, print, and return the exit code."""
+    if not 1 <= count <= MOST_PROBLEMS:
+        raise InvalidValue(f"n: {count} is out of range; give 1 to {MOST_PROBLEMS} problems")
+    arms = [Arm.parse(strategy) for strategy in strategies]
+    loaded = Model.load(model)
+    sample = problems(domain, count, numbers=numbers, seed=seed)
+    for arm in arms:
+        choose_strategy(arm.name, arm.n, loaded, sample[0])
+    rows: list[Row] = []
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        for arm in arms:
+            for context in contexts:
+                bar = progress.add_task(f"{arm.name} @ {context}", total=count)
+                rows.append(
+                    anyio.run(
+                        _measure, loaded, arm, sample, temperature, seed, context, parallel,
+                        lambda bar=bar: progress.advance(bar),
+                    )
+                )
+                if not console.is_terminal:
+                    click.echo(_line(rows[-1]), err=True)
+    results = Results(
+        domain=domain,
+        model=loaded.name,
+        numbers=numbers if domain == "countdown" else None,
+        seed=seed,
+        parallel=parallel,
+        results=rows,
+    )
+    if as_json:
+        click.echo(results.model_dump_json(by_alias=True, indent=2))
+    else:
+        Console(file=sys.stdout).print(_table(results))
+    return 0
+
+
+async def _measure(
+    model: Model,
+    arm: Arm,
+    sample: Sequence[Problem],
+    temperature: float | None,
+    seed: int,
+    context: int,
+    parallel: int,
+    advance: Callable[[], None],
+) -> Row:
+    strategy = choose_strategy(arm.name, arm.n, model, sample[0])
+    solutions: list[Solution] = []
+    slots = anyio.Semaphore(parallel)
+    started = time.monotonic()
+
+    async def one(reasoner: Reasoner, problem: Problem, index: int) -> None:
+        async with slots:
+            solutions.append(
+                await reasoner.solve(
+                    problem,
+                    strategy=arm.name,
+                    n=arm.n,
+                    temperature=temperature,
+                    seed=seed + index,
+                    max_tokens=context,
+                )
+            )
+            advance()
+
+    async with Reasoner(model) as reasoner, anyio.create_task_group() as group:
+        for index, problem in enumerate(sample):
+            group.start_soon(one, reasoner, problem, index)
+    wall = time.monotonic() - started
+    count = len(solutions)
+    right = sum(solution.verified is True for solution in solutions)
+    name = arm.name if strategy.n == 1 else f"{arm.name}:n={strategy.n}"
+    return Row(
+        strategy=name,
+        n=count,
+        max_tokens=context,
+        temperature=strategy.default_temperature if temperature is None else temperature,
+        accuracy=right / count,
+        ci95=wilson(right, count),
+        tokens=round(sum(s.usage.work_tokens for s in solutions) / count, 1),
+        span=round(sum(s.usage.span_tokens for s in solutions) / count, 1),
+        threads=round(sum(len(s.threads) for s in solutions) / count, 2),
+        wall_s=round(wall, 2),
+        wall_per_problem_s=round(sum(s.wall_s for s in solutions) / count, 3),
+    )
+
+
+def wilson(right: int, count: int) -> tuple[float, float]:
+    """The 95 % interval of a proportion (Wilson 1927), which holds near 0 and 1 too."""
+    z = 1.959964
+    share = right / count
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(
+        share * (1 - share) / count + z * z / (4 * count * count)
+    )
+    return round(max(0.0, middle - half), 4), round(min(1.0, middle + half), 4)
+
+
+def _line(row: Row) -> str:
+    low, high = row.ci95
+    return (
+        f"{row.strategy} @ {row.max_tokens}: {row.accuracy:.1%} [{low:.1%}, {high:.1%}]"
+        f" · work {row.tokens:,.0f} · span {row.span:,.0f} · {row.wall_s:.1f} s"
+    )
+
+
+def _table(results: Results) -> Table:
+    title = f"{results.domain}, {results.results[0].n} held-out problems, {results.model}"
+    table = Table(title=title)
+    for heading in ("strategy", "context", "accuracy", "95 % interval", "work", "span", "threads", "wall s"):
+        table.add_column(heading, justify="left" if heading == "strategy" else "right")
+    for row in results.results:
+        table.add_row(
+            row.strategy,
+            str(row.max_tokens),
+            f"{row.accuracy:.1%}",
+            f"{row.ci95[0]:.1%}–{row.ci95[1]:.1%}",
+            f"{row.tokens:,.0f}",
+            f"{row.span:,.0f}",
+            f"{row.threads:.1f}",
+            f"{row.wall_s:.1f}",
+        )
+    return table

@@ -1,0 +1,125 @@
+"""Commands and their options."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import click
+
+from orchestrator.errors import ReasonError, leaf
+
+INTERRUPTED = 130
+
+
+def _reported(command: Callable[..., int]) -> Callable[..., None]:
+    """Exit with what ``command`` returns; an error becomes one line, and a code."""
+
+    @wraps(command)
+    def wrapper(*args: Any, **kwargs: Any) -> None:
+        try:
+            code = command(*args, **kwargs)
+        except (ReasonError, ExceptionGroup) as error:
+            cause = leaf(error)
+            if not isinstance(cause, ReasonError):
+                raise
+            line = " ".join(str(cause).split())
+            if kwargs.get("as_json"):
+                click.echo(json.dumps({"error": {"code": cause.code, "message": line}}))
+            click.echo(f"reason: {line}", err=True)
+            code = cause.exit_code
+        except KeyboardInterrupt:
+            click.echo("reason: interrupted", err=True)
+            code = INTERRUPTED
+        except BrokenPipeError:
+            sys.stderr.close()
+            code = 1
+        sys.exit(code)
+
+    return wrapper
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="parallel-reason")
+def main() -> None:
+    """Reason in parallel: split a problem into threads, join them, print one verified answer."""
+
+
+@main.command()
+@click.argument("problem")
+@click.option("--strategy", metavar="NAME", help="single, self-consistency or apr; by default the best that the model has.")
+@click.option("--n", type=int, help="Samples of self-consistency (16), or each apr thread's budget of children (24).")
+@click.option("--model", metavar="NAME|PATH", help="A shipped model (reason-5m, reason-1m) or a Hugging Face folder.")
+@click.option("--temperature", type=float, help="0 is greedy; by default the strategy's own.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same tokens.")
+@click.option("--max-tokens", type=int, help="The context of each thread, prompt included; by default the model's.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Stop then, and answer with what there is.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the answer.")
+@click.option("--quiet", "-q", is_flag=True, help="No tree of threads on stderr.")
+@_reported
+def solve(problem: str, as_json: bool, quiet: bool, **options: Any) -> int:
+    """Solve PROBLEM, stated in words; - reads it from standard input.
+
+    The answer goes to stdout; the threads and the cost go to stderr.  Exits with 0 for an answer
+    that the verifier did not reject, 1 for none or a rejected one or an error, 2 for wrong usage
+    and 130 for Ctrl-C.
+
+    \b
+    reason solve "Use 3, 10, 21 and 23 to make 50"
+    reason solve "Compute (17*3+5)*4-12" --strategy self-consistency --n 8
+    """
+    from reasoning.cli.solve import run
+
+    if problem == "-":
+        problem = click.get_text_stream("stdin", errors="replace").read()
+    return run(problem, as_json=as_json, quiet=quiet, **options)
+
+
+@main.group()
+def bench() -> None:
+    """Measure strategies on held-out problems."""
+
+
+def _bench_options(*strategies: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The options that every domain's bench has."""
+    options = [
+        click.option("--n", "--problems", "count", type=int, default=50, show_default=True, help="How many held-out problems."),
+        click.option("--strategy", "strategies", multiple=True, metavar="NAME[:n=N]", default=strategies, show_default=True, help="A strategy and its n; may be repeated."),
+        click.option("--max-tokens", "contexts", type=click.IntRange(min=16), multiple=True, default=(512,), show_default=True, help="Context of each thread; may be repeated."),
+        click.option("--model", metavar="NAME|PATH", help="A shipped model or a Hugging Face folder."),
+        click.option("--temperature", type=float, help="By default the strategy's own."),
+        click.option("--seed", type=int, default=0, show_default=True, help="Chooses the problems and the samples."),
+        click.option("--parallel", type=click.IntRange(1, 256), default=8, show_default=True, help="Problems solved at once."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table."),
+    ]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@bench.command()
+@click.option("--numbers", type=click.IntRange(4, 5), default=4, show_default=True, help="Numbers in each problem; 5 is the harder set.")
+@_bench_options("single", "apr")
+@_reported
+def countdown(**options: Any) -> int:
+    """Countdown: accuracy, work, span and wall time of each strategy at each context."""
+    from reasoning.bench import run
+
+    return run("countdown", **options)
+
+
+@bench.command()
+@_bench_options("single", "self-consistency")
+@_reported
+def arithmetic(**options: Any) -> int:
+    """Multi-step arithmetic: accuracy, work, span and wall time of each strategy."""
+    from reasoning.bench import run
+
+    return run("arithmetic", **options)

@@ -1,0 +1,104 @@
+"""``reason solve``: run, show the threads, print the answer."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Any
+
+import anyio
+import click
+from anyio.abc import TaskStatus
+
+from protocol import Report, ThreadReport, UsageReport
+from reasoning.cli.tree import ThreadTree
+from reasoning.domains import recognise
+from reasoning.solution import Solution
+
+
+def run(problem: str, *, as_json: bool, quiet: bool, **options: Any) -> int:
+    """Solve, print, and return the exit code."""
+    recognised = recognise(problem)  # a wrong problem is told before torch is imported
+    from reasoning.solve import solve
+
+    async def main() -> Solution:
+        scope = anyio.CancelScope()
+        with ThreadTree(quiet=quiet) as tree:
+            async with anyio.create_task_group() as group:
+                await group.start(_cancel_on_interrupt, scope)
+                solution = await solve(recognised, listener=tree.listen, stop=scope, **options)
+                group.cancel_scope.cancel()
+        return solution
+
+    solution = anyio.run(main)
+    if as_json:
+        click.echo(report(solution).model_dump_json(by_alias=True, indent=2))
+    elif solution.answer is not None:
+        click.echo(solution.answer)
+    sys.stdout.flush()
+    _conclude(solution, options.get("timeout"))
+    if solution.status == "interrupted":
+        return 130
+    return 0 if solution.answer is not None and solution.verified is not False else 1
+
+
+async def _cancel_on_interrupt(
+    scope: anyio.CancelScope, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT) as signals:
+        task_status.started()
+        async for _ in signals:
+            scope.cancel()
+
+
+def report(solution: Solution) -> Report:
+    """The solution as a message."""
+    usage = solution.usage
+    return Report(
+        status=solution.status,
+        problem=solution.problem.question,
+        answer=solution.answer,
+        verified=solution.verified,
+        reason=solution.verdict.reason if solution.verdict else None,
+        votes=solution.votes,
+        confidence=solution.confidence,
+        strategy=solution.strategy,
+        model=solution.model,
+        usage=UsageReport(
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            work_tokens=usage.work_tokens,
+            span_tokens=usage.span_tokens,
+        ),
+        wall_s=round(solution.wall_s, 4),
+        threads=tuple(
+            ThreadReport(**{name: getattr(thread, name) for name in ThreadReport.model_fields})
+            for thread in solution.threads
+        ),
+    )
+
+
+def _conclude(solution: Solution, timeout: float | None) -> None:
+    """The last line on stderr: cost, and whether the verifier agreed."""
+    usage = solution.usage
+    match solution.status:
+        case "timed-out":
+            click.echo(f"reason: stopped at the time limit of {timeout:g} s; raise --timeout", err=True)
+        case "interrupted":
+            click.echo("reason: interrupted; this is what was found", err=True)
+        case "finished" if solution.answer is None:
+            click.echo("reason: no answer was found; try a larger --n or --max-tokens", err=True)
+    verdict = "no answer"
+    if solution.answer is not None:
+        verdict = {True: "verified", False: "REJECTED by the verifier", None: "not verifiable"}[
+            solution.verified
+        ]
+        if solution.verified is False and solution.verdict is not None:
+            verdict += f" ({solution.verdict.reason})"
+    if len(solution.votes) > 1 or solution.strategy == "self-consistency":
+        verdict += f" · confidence {solution.confidence:.0%}"
+    click.echo(
+        f"{solution.strategy} · {len(solution.threads)} threads · work {usage.work_tokens:,} tokens"
+        f" · span {usage.span_tokens:,} · {solution.wall_s:.2f} s · {verdict}",
+        err=True,
+    )

@@ -1,0 +1,215 @@
+"""How a model is spoken to: prompts for problems, and answers out of what it wrote."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Protocol
+
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
+
+from orchestrator.errors import ExtraMissing, ModelUnusable, ProblemRefused
+from reasoning import markup
+from reasoning.backends.base import Capability
+from reasoning.context import Context
+from reasoning.domains import Arithmetic, Countdown, Problem
+from reasoning.domains.expression import evaluate, largest, parse, render
+from reasoning.engine.config import ModelConfig
+
+
+class StreamDecoder(Protocol):
+    """Turns a thread's tokens into text, one by one."""
+
+    def feed(self, token: int) -> str:
+        """The text that this token adds; empty while a character is incomplete."""
+        ...
+
+
+class Dialect(Protocol):
+    """One model's language."""
+
+    capabilities: frozenset[Capability]
+    stop: frozenset[int]
+    """Tokens that stop a thread, beside the model's own end tokens."""
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def decoder(self) -> StreamDecoder: ...
+
+    def prompt(self, problem: Problem) -> Context:
+        """The context in which one thread solves the problem alone.
+
+        Raises:
+            ProblemRefused: the model can't do problems of this kind.
+        """
+        ...
+
+    def answer(self, problem: Problem, text: str) -> str | None:
+        """The answer that a thread's text gives, or None."""
+        ...
+
+
+class MarkupDialect:
+    """The language of the shipped models (`reasoning.markup`)."""
+
+    capabilities: frozenset[Capability] = frozenset({"spawn-join"})
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.stop = frozenset(self.encode(markup.JOIN))
+
+    def encode(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text).ids
+
+    def decoder(self) -> StreamDecoder:
+        return _SpacedDecoder(self._tokenizer)
+
+    def prompt(self, problem: Problem) -> Context:
+        match problem:
+            case Countdown():
+                mode, task = markup.SERIAL, countdown_message(problem)
+            case Arithmetic():
+                mode, task = markup.CALC, _expression(problem)
+            case _:
+                raise ProblemRefused(
+                    "the shipped model does Countdown and arithmetic; name a model with --model PATH"
+                )
+        return self.context(mode, task)
+
+    def spawning_prompt(self, message: str, budget: int) -> Context:
+        """The context of a thread that may spawn up to ``budget`` children."""
+        return self.context(markup.APR, f"{budget} : {message}")
+
+    def context(self, mode: str, task: str) -> Context:
+        return Context(tuple(self.encode(f"{markup.BOS} {mode} {task} :")))
+
+    def answer(self, problem: Problem, text: str) -> str | None:
+        found = raw_answer(text)
+        if found is None:
+            return None
+        return found.replace(" ", "").replace(",", ", ")
+
+
+def raw_answer(text: str) -> str | None:
+    """What stands between the answer marker and the end, or None."""
+    _, marker, rest = text.rpartition(markup.ANSWER)
+    found, end, _ = rest.partition(markup.EOS)
+    return found.strip() or None if marker and end else None
+
+
+def countdown_message(problem: Countdown) -> str:
+    """A Countdown problem as one thread hands it to another."""
+    return f"{' '.join(map(str, problem.numbers))} => {problem.target}"
+
+
+def _expression(problem: Arithmetic) -> str:
+    tree = parse(problem.expression)
+    if isinstance(tree, int):
+        raise ProblemRefused(f"{tree} has no operation; give an expression such as (17*3+5)*4")
+    try:
+        evaluate(tree)
+        too_large = largest(tree) > markup.LARGEST
+    except ValueError as error:
+        raise ProblemRefused(f"{error}; the shipped model computes with 0 to 999 only") from error
+    if too_large:
+        raise ProblemRefused(
+            f"the expression reaches {largest(tree)}; the shipped model computes with 0 to 999 only"
+        )
+    return render(tree)
+
+
+class _SpacedDecoder:
+    """Our tokens are words; the separating space belongs to the later one."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._space = ""
+
+    def feed(self, token: int) -> str:
+        piece = self._space + (self._tokenizer.id_to_token(token) or "")
+        self._space = " "
+        return piece
+
+
+class ChatDialect:
+    """Any chat or completion model: its own chat template, answers from ``\\boxed{}``."""
+
+    capabilities: frozenset[Capability] = frozenset()
+    stop: frozenset[int] = frozenset()
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from transformers import AutoTokenizer
+        except ImportError as error:
+            raise ExtraMissing(
+                "this model needs transformers; pip install 'parallel-reason[local]'"
+            ) from error
+        try:
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        except Exception as error:  # transformers raises what it likes here
+            raise ModelUnusable(
+                f"the tokenizer in {folder} can't be loaded ({error}); download the model again"
+            ) from error
+
+    def encode(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+    def decoder(self) -> StreamDecoder:
+        return _IncrementalDecoder(self._tokenizer)
+
+    def prompt(self, problem: Problem) -> Context:
+        question = f"{problem.question}\nReason step by step, then put the answer in \\boxed{{}}."
+        if self._tokenizer.chat_template:
+            text = self._tokenizer.apply_chat_template(
+                [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
+            )
+            return Context(tuple(self.encode(text)))
+        return Context(tuple(self._tokenizer.encode(f"{question}\n")))
+
+    def answer(self, problem: Problem, text: str) -> str | None:
+        return boxed(text) or _last_number(text)
+
+
+class _IncrementalDecoder:
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._backend = getattr(tokenizer, "backend_tokenizer", None)
+        self._stream = DecodeStream(skip_special_tokens=True)
+
+    def feed(self, token: int) -> str:
+        if self._backend is None:
+            return str(self._tokenizer.decode([token], skip_special_tokens=True))
+        return self._stream.step(self._backend, token) or ""
+
+
+def boxed(text: str) -> str | None:
+    r"""The content of the last complete ``\boxed{...}``, braces balanced."""
+    for start in reversed([match.end() for match in re.finditer(r"\\boxed\s*{", text)]):
+        depth = 1
+        for end in range(start, len(text)):
+            depth += {"{": 1, "}": -1}.get(text[end], 0)
+            if depth == 0:
+                return text[start:end].strip() or None
+    return None
+
+
+def _last_number(text: str) -> str | None:
+    numbers = re.findall(r"-?\d[\d,]*(?:\.\d+)?", text)
+    return numbers[-1].replace(",", "") if numbers else None
+
+
+def load_dialect(folder: Path, config: ModelConfig) -> MarkupDialect | ChatDialect:
+    """The language of the model in ``folder``.
+
+    Raises:
+        ModelUnusable: its tokenizer is missing or broken.
+    """
+    if config.markup is None:
+        return ChatDialect(folder)
+    path = folder / "tokenizer.json"
+    try:
+        return MarkupDialect(Tokenizer.from_file(str(path)))
+    except Exception as error:  # the library raises a bare Exception
+        raise ModelUnusable(f"{path} can't be read ({error}); install the package again") from error

@@ -1,0 +1,102 @@
+"""From plain words to a `Problem`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+from orchestrator.errors import InvalidValue, ProblemRefused
+from reasoning.domains.arithmetic import Arithmetic
+from reasoning.domains.base import Problem, Verdict
+from reasoning.domains.countdown import COUNTS, NUMBER_RANGE, TARGET_RANGE, Countdown, solve
+from reasoning.domains.expression import MOST_SYMBOLS, parse, plain
+
+LONGEST = 100_000  # characters; beyond this a prompt is a mistake
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreeForm:
+    """Any other question: no verifier, and answers vote by their text."""
+
+    domain: ClassVar[str] = "free-form"
+    question: str
+
+    def verify(self, answer: str) -> Verdict | None:
+        return None
+
+    def canonical(self, answer: str) -> str | None:
+        return " ".join(answer.casefold().split()).rstrip(".") or None
+
+
+_LIST = r"(-?\d+(?:\s*(?:,\s*and|and|,|\s)\s*-?\d+)+)"
+_COUNTDOWN = (
+    re.compile(rf"\b(?:use|using|with|from|combine)\b[^\d-]*{_LIST}\D*?\b(?:make|get|reach|obtain)\b\D*?(-?\d+)\b", re.I),
+    re.compile(rf"\b(?:make|get|reach|obtain)\b[^\d-]*(?P<target>-?\d+)\b\D*?\b(?:using|with|from)\b[^\d-]*{_LIST}", re.I),
+)
+_COMPUTE = re.compile(
+    r"\s*(?:compute|calculate|evaluate|solve|what\s+is|what's|how\s+much\s+is)?\s*:?\s*"
+    r"([\d\s+\-*/()×÷·−–]+?)\s*(?:=\s*\??)?\s*[.?!]?\s*",
+    re.I,
+)
+
+
+def recognise(text: str) -> Problem:
+    """The problem that ``text`` states: Countdown, arithmetic, or else a `FreeForm` question.
+
+    Raises:
+        InvalidValue: the text is empty or enormous, or a number is out of range.
+        ProblemRefused: it is a Countdown problem without a solution.
+    """
+    if not text.strip():
+        raise InvalidValue("the problem is empty; state one, such as 'Use 3, 10, 21 and 23 to make 50'")
+    if len(text) > LONGEST:
+        raise InvalidValue(f"the problem has {len(text)} characters; give at most {LONGEST}")
+    return _countdown(text) or _arithmetic(text) or FreeForm(question=text.strip())
+
+
+def _countdown(text: str) -> Countdown | None:
+    for pattern in _COUNTDOWN:
+        match = pattern.search(text)
+        if match is not None:
+            first, second = match.groups()
+            numbers, target = (second, first) if "target" in match.groupdict() else (first, second)
+            return countdown([int(n) for n in re.findall(r"-?\d+", numbers)], int(target))
+    return None
+
+
+def countdown(numbers: list[int], target: int) -> Countdown:
+    """A checked Countdown problem.
+
+    Raises:
+        InvalidValue: too few or many numbers, or one out of range.
+        ProblemRefused: there is no solution.
+    """
+    if len(numbers) not in COUNTS:
+        raise InvalidValue(f"numbers: {len(numbers)} given; a Countdown problem has 3, 4 or 5")
+    for number in numbers:
+        if number not in NUMBER_RANGE:
+            raise InvalidValue(f"numbers: {number} is out of range; give 1 to 99")
+    if target not in TARGET_RANGE:
+        raise InvalidValue(f"target: {target} is out of range; give 10 to 100")
+    if solve(numbers, target) is None:
+        raise ProblemRefused(
+            f"{', '.join(map(str, numbers))} can't make {target} with every number used once; "
+            "change a number or the target"
+        )
+    return Countdown(numbers=tuple(numbers), target=target)
+
+
+def _arithmetic(text: str) -> Arithmetic | None:
+    match = _COMPUTE.fullmatch(text)
+    if match is None or not re.search(r"\d\s*[-+*/×÷·−–(]", match[1]):
+        return None
+    expression = plain(match[1]).strip()
+    try:
+        parse(expression)
+    except ValueError as error:
+        raise InvalidValue(
+            f"expression: {error}; write one such as (17*3+5)*4-12 with at most "
+            f"{MOST_SYMBOLS} symbols"
+        ) from error
+    return Arithmetic(expression=expression)

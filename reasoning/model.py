@@ -1,0 +1,105 @@
+"""Models: the shipped ones by name, any other by its folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from orchestrator.errors import ExtraMissing, ModelUnusable
+from reasoning.backends.base import Capability
+from reasoning.dialects import ChatDialect, MarkupDialect, load_dialect
+from reasoning.engine.config import ModelConfig, read_config
+
+if TYPE_CHECKING:
+    from reasoning.backends.embedded import EmbeddedBackend
+    from reasoning.engine.core import Engine
+
+DEFAULT = "reason-5m"
+
+
+def shipped() -> dict[str, Path]:
+    """The folders of the models that come with the package, by name."""
+    root = Path(str(resources.files("reasoning"))) / "weights"
+    return {path.parent.name: path.parent for path in sorted(root.glob("*/config.json"))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A loaded model: its engine and its language."""
+
+    name: str
+    config: ModelConfig
+    dialect: MarkupDialect | ChatDialect
+    engine: Engine
+
+    @classmethod
+    def load(cls, model: str | Path | None = None, *, threads: int | None = None) -> Self:
+        """Load a shipped model by name, or any folder; by default the larger shipped one.
+
+        ``threads`` is the number of CPU threads; by default one, unless OMP_NUM_THREADS is set.
+
+        Raises:
+            ModelUnusable: there is no such model, or its folder can't be used.
+            ExtraMissing: torch is not installed.
+        """
+        folder = find(model)
+        config = read_config(folder)
+        # Two OpenMP threads beside a busy process make a small step many times slower, because
+        # each waits for the other by spinning; the policy is read when torch is first imported.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        os.environ.setdefault("KMP_BLOCKTIME", "0")
+        try:
+            import torch
+        except ImportError as error:
+            raise ExtraMissing(
+                "the embedded engine needs torch; pip install 'parallel-reason[local]'"
+            ) from error
+        from reasoning.engine.core import Engine
+
+        if threads or "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(threads or 1)
+        return cls(
+            name=folder.name,
+            config=config,
+            dialect=load_dialect(folder, config),
+            engine=Engine.load(folder),
+        )
+
+    @property
+    def shipped(self) -> bool:
+        """Whether it speaks our markup."""
+        return self.config.markup is not None
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What the model and the backend can do together."""
+        from reasoning.backends.embedded import EmbeddedBackend
+
+        return self.dialect.capabilities | EmbeddedBackend.capabilities
+
+    def backend(self) -> EmbeddedBackend:
+        """A backend on this model's engine, to be entered with ``async with``."""
+        from reasoning.backends.embedded import EmbeddedBackend
+
+        return EmbeddedBackend(self.engine)
+
+
+def find(model: str | Path | None) -> Path:
+    """The folder of a model.
+
+    Raises:
+        ModelUnusable: it is neither a shipped name nor a folder.
+    """
+    known = shipped()
+    name = str(model or DEFAULT)
+    if name in known:
+        return known[name]
+    if not Path(name).is_dir():
+        raise ModelUnusable(
+            f"model {name!r} is neither a shipped one ({', '.join(known)}) nor a folder; "
+            "give the path of a Hugging Face model folder"
+        )
+    return Path(name)

@@ -1,0 +1,156 @@
+"""A run: one problem, one strategy, and the threads of reasoning that it opens."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+from orchestrator import Event, EventStream, Task, TaskGraph, current_task
+from pruning import Tally, majority
+from reasoning.backends.base import Backend
+from reasoning.context import Context
+from reasoning.dialects import Dialect
+from reasoning.domains import Problem
+from reasoning.sampling import Sampling, StopReason
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextGenerated(Event):
+    """A thread wrote ``text``, one token."""
+
+    text: str
+
+
+class Written(NamedTuple):
+    """What a thread wrote until it stopped; a stop by a marker includes the marker."""
+
+    text: str
+    reason: StopReason
+
+
+@dataclass(kw_only=True)
+class Thread:
+    """One thread of reasoning, open on a backend while its task runs.
+
+    Attributes:
+        text: Everything after its prompt: what it wrote and what was appended.
+        given: Prompt and appended tokens.
+        written: Tokens that it generated.
+        logprob: The sum of their log-probabilities at temperature 1.
+    """
+
+    run: Run
+    task: Task[Any]
+    context: Context
+    text: str = ""
+    given: int = 0
+    written: int = 0
+    logprob: float = 0.0
+    answer: str | None = None
+
+    def __post_init__(self) -> None:
+        run = self.run
+        sampling = Sampling(temperature=run.temperature, seed=self.seed)
+        self._generation = run.backend.open(
+            self.context.tokens, sampling, stop=run.dialect.stop, limit=run.max_tokens
+        )
+        self._decoder = run.dialect.decoder()
+        self.given = len(self.context)
+        first = self.context not in run.seen
+        run.seen.add(self.context)
+        if first:
+            self.task.charge(self.given)
+        else:
+            self.task.charge(0, shared=self.given)
+
+    @property
+    def seed(self) -> int:
+        """Follows from the run's seed and the thread's place in the graph, never from timing."""
+        return zlib.crc32(f"{self.run.seed}/{self.task.id}".encode())
+
+    async def write(self) -> Written:
+        """Generate until the thread stops by itself, at a marker, or at its context's end."""
+        start = len(self.text)
+        reason: StopReason = "length"
+        async for token, logprob, ended in self._generation.tokens():
+            self.written += 1
+            self.logprob += logprob
+            self.task.charge(1)
+            piece = self._decoder.feed(token)
+            self.text += piece
+            self.run.graph.events.emit(TextGenerated(task=self.task.id, text=piece))
+            reason = ended or reason
+        return Written(self.text[start:], reason)
+
+    def append(self, text: str) -> bool:
+        """Give the stopped thread more text, which it attends to when it goes on writing.
+
+        Returns False, and appends nothing, where the context has no room to write after it.
+        """
+        tokens = self.run.dialect.encode(text)
+        if self.given + self.written + len(tokens) >= self.run.max_tokens:
+            return False
+        self._generation.extend(tokens)
+        self.given += len(tokens)
+        self.task.charge(len(tokens))
+        for token in tokens:
+            self.text += self._decoder.feed(token)
+        return True
+
+    def conclude(self) -> str | None:
+        """Read the answer from the text; None where the thread gave none."""
+        self.answer = self.run.dialect.answer(self.run.problem, self.text)
+        return self.answer
+
+    def close(self) -> None:
+        """Stop at once and free the slot."""
+        self._generation.close()
+
+
+@dataclass(kw_only=True)
+class Run:
+    """What a strategy is given: a problem, a way to open threads, and the graph that they form."""
+
+    problem: Problem
+    backend: Backend
+    dialect: Dialect
+    max_tokens: int
+    """Each thread's context: prompt, appended and generated tokens together."""
+    temperature: float = 0.0
+    seed: int = 0
+    events: EventStream = field(default_factory=EventStream)
+    threads: dict[str, Thread] = field(default_factory=dict)
+    """By task id, in the order of opening."""
+    seen: set[Context] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.graph = TaskGraph(self.events)
+
+    def spawn(
+        self, body: Callable[..., Awaitable[T]], context: Context, *args: Any, name: str = "thread"
+    ) -> Task[T]:
+        """Open a thread on ``context`` and run ``body(thread, *args)`` as a task of the graph.
+
+        The thread is closed when the body ends, whatever the way.
+        """
+
+        async def task(*values: Any) -> T:
+            current = current_task()
+            assert current is not None
+            thread = Thread(run=self, task=current, context=context)
+            self.threads[current.id] = thread
+            try:
+                return await body(thread, *values)
+            finally:
+                thread.close()
+
+        return self.graph.add(task, *args, name=name)
+
+    def vote(self, threads: Iterable[Thread]) -> Tally:
+        """A majority vote over the threads' answers, equivalent ones together."""
+        canonical = self.problem.canonical
+        return majority(t.answer and canonical(t.answer) for t in threads)

@@ -1,0 +1,200 @@
+"""From a problem to a `Solution`."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any, Self, TypedDict, Unpack
+
+import anyio
+
+from orchestrator import EventStream, Listener
+from orchestrator.errors import CapabilityMissing, InvalidValue, UnknownName
+from pruning import Tally
+from reasoning.domains import Countdown, Problem, recognise
+from reasoning.model import Model
+from reasoning.run import Run, Thread
+from reasoning.sampling import Sampling
+from reasoning.solution import Solution, Status, ThreadRecord, Usage
+from reasoning.strategies import STRATEGIES, Strategy
+
+
+class Options(TypedDict, total=False):
+    """How to solve a problem; everything has a sensible default."""
+
+    strategy: str | None
+    """A name from `reasoning.strategies`; by default the best that the model has."""
+    n: int | None
+    """Samples of self-consistency, or the budget of children of each apr thread."""
+    temperature: float | None
+    """0 is greedy; by default the strategy's own."""
+    seed: int
+    """The same seed gives the same tokens."""
+    max_tokens: int | None
+    """The context of each thread, prompt included; by default the model's whole context."""
+    timeout: float | None
+    """Seconds, after which the run is stopped and answers with what there is."""
+    listener: Listener | None
+    """Receives every event of the run."""
+    stop: anyio.CancelScope | None
+    """Cancelling it stops the run in the same way as the timeout."""
+
+
+def choose_strategy(name: str | None, n: int | None, model: Model, problem: Problem) -> Strategy:
+    """The named strategy, checked against the model; by default the best that the model has.
+
+    Raises:
+        UnknownName: there is no such strategy.
+        CapabilityMissing: the strategy needs what the model lacks.
+        InvalidValue: ``n`` is not a positive number.
+    """
+    if name is None:
+        spawning = "spawn-join" in model.capabilities and isinstance(problem, Countdown)
+        name = "apr" if spawning else "self-consistency" if model.shipped else "single"
+    if name not in STRATEGIES:
+        raise UnknownName(f"strategy {name!r} does not exist; choose {', '.join(STRATEGIES)}")
+    kind = STRATEGIES[name]
+    missing = kind.needs - model.capabilities
+    if missing:
+        raise CapabilityMissing(
+            f"strategy {name!r} needs {', '.join(sorted(missing))}, which model {model.name} lacks; "
+            "use single or self-consistency"
+        )
+    if n is not None and not 1 <= n <= 1024:
+        raise InvalidValue(f"n: {n} is out of range; give 1 to 1024")
+    if name == "single" and n not in (None, 1):
+        raise InvalidValue(f"n: single has one thread, not {n}; use --strategy self-consistency")
+    return kind(n=n or kind.default_n)
+
+
+class Reasoner:
+    """A loaded model that solves problems, several at once if asked::
+
+        async with Reasoner(Model.load()) as reasoner:
+            solution = await reasoner.solve("Use 3, 10, 21 and 23 to make 50")
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._backend = model.backend()
+
+    async def __aenter__(self) -> Self:
+        await self._backend.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._backend.__aexit__(*error)
+
+    async def solve(
+        self,
+        problem: str | Problem,
+        **options: Unpack[Options],
+    ) -> Solution:
+        """Solve one problem; the arguments are those of `solve`."""
+        model = self.model
+        temperature, timeout = options.get("temperature"), options.get("timeout")
+        max_tokens, listener = options.get("max_tokens"), options.get("listener")
+        if isinstance(problem, str):
+            problem = recognise(problem)
+        chosen = choose_strategy(options.get("strategy"), options.get("n"), model, problem)
+        if timeout is not None and not timeout > 0:
+            raise InvalidValue(f"timeout: {timeout:g} is not a time; give seconds above 0")
+        if max_tokens is not None and max_tokens < 16:
+            raise InvalidValue(f"max-tokens: {max_tokens} is too small; give at least 16")
+        heat = chosen.default_temperature if temperature is None else temperature
+        Sampling(temperature=heat)  # refuses what is out of range
+        context = model.config.context
+        events = EventStream()
+        if listener is not None:
+            events.subscribe(listener)
+        run = Run(
+            problem=problem,
+            backend=self._backend,
+            dialect=model.dialect,
+            temperature=heat,
+            seed=options.get("seed", 0),
+            max_tokens=min(max_tokens or context, context),
+            events=events,
+        )
+        started = time.monotonic()
+        tally: Tally | None = None
+        scope = options.get("stop") or anyio.CancelScope()
+        with anyio.move_on_after(timeout) as limit, scope:
+            tally = await chosen.solve(run)
+        status: Status = "finished"
+        if tally is None:
+            status = "timed-out" if limit.cancelled_caught else "interrupted"
+            tally = chosen.tally(run)
+        return _solution(run, chosen, tally, model.name, status, time.monotonic() - started)
+
+
+async def solve(
+    problem: str | Problem, *, model: Model | str | Path | None = None, **options: Unpack[Options]
+) -> Solution:
+    """Solve one problem.
+
+    Args:
+        problem: The problem, or its words.
+        model: A loaded model, the name of a shipped one, or a Hugging Face folder.
+        options: See `Options`.
+
+    Raises:
+        ReasonError: by its leaf, what can't be done and how to mend it.
+    """
+    if isinstance(problem, str):
+        problem = recognise(problem)  # before the model is loaded
+    if not isinstance(model, Model):
+        model = Model.load(model)
+    async with Reasoner(model) as reasoner:
+        return await reasoner.solve(problem, **options)
+
+
+def solve_sync(
+    problem: str | Problem, *, model: Model | str | Path | None = None, **options: Unpack[Options]
+) -> Solution:
+    """`solve` for code without an event loop."""
+    return anyio.run(partial(solve, problem, model=model, **options))
+
+
+def _solution(
+    run: Run, strategy: Strategy, tally: Tally, model: str, status: Status, wall: float
+) -> Solution:
+    threads = list(run.threads.values())
+    answer = next(
+        (t.answer for t in threads if t.answer and run.problem.canonical(t.answer) == tally.winner),
+        None,
+    )
+    completion = sum(thread.written for thread in threads)
+    return Solution(
+        problem=run.problem,
+        strategy=strategy.name,
+        model=model,
+        status=status,
+        answer=answer,
+        verdict=None if answer is None else run.problem.verify(answer),
+        votes=tally.votes,
+        confidence=tally.confidence,
+        usage=Usage(
+            prompt_tokens=run.graph.work - completion,
+            completion_tokens=completion,
+            span_tokens=run.graph.span,
+        ),
+        wall_s=wall,
+        threads=tuple(map(_record, threads)),
+        graph=run.graph,
+    )
+
+
+def _record(thread: Thread) -> ThreadRecord:
+    task = thread.task
+    return ThreadRecord(
+        id=task.id,
+        parent=task.parent.id if task.parent else None,
+        name=task.name,
+        state=task.state,
+        tokens=thread.written,
+        text=thread.text,
+        answer=thread.answer,
+        logprob=thread.logprob / thread.written if thread.written else None,
+    )

@@ -1,0 +1,35 @@
+"""What a strategy is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pruning import Tally
+from reasoning.backends.base import Capability
+from reasoning.run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strategy(ABC):
+    """A coroutine over a run: it spawns threads, joins them, and returns a tally of answers.
+
+    Attributes:
+        n: How many threads it may use; what that means is the strategy's own.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[frozenset[Capability]] = frozenset()
+    default_n: ClassVar[int] = 1
+    default_temperature: ClassVar[float] = 0.0
+
+    n: int
+
+    @abstractmethod
+    async def solve(self, run: Run) -> Tally:
+        """Solve ``run.problem``; the answers themselves are on ``run.threads``."""
+
+    def tally(self, run: Run) -> Tally:
+        """The tally of what there is so far, for a run that was stopped."""
+        return run.vote(thread for thread in run.threads.values() if "." not in thread.task.id)

@@ -1,0 +1,379 @@
+"""Demonstrations: what our exact solvers would have written, in the shipped model's language.
+
+Each demonstration is a list of `Piece`: text with the loss weight of its tokens (zero for what
+the model is given, above one for the rare joins and conclusions that decide a run).
+
+Both forms of Countdown search contain the same exhaustive sub-search of three numbers.  For each
+number ``x`` left over it lists what the other two would have to make (``x+T |x-T| x*T``, and the
+quotient if exact), then every result of the two, until one is wanted::
+
+    23 ? 73 27 ~ ~ : 30 + 21 = 51 , 30 - 21 = 9 , 30 * 21 = 630 ; 21 ? ...
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from reasoning import markup
+from reasoning.domains import arithmetic, countdown, expression
+from reasoning.domains.expression import Step
+
+JOIN_WEIGHT = 3.0
+HIT_WEIGHT = 2.0
+
+
+class Piece(NamedTuple):
+    """A run of tokens, separated by spaces, and the weight of their loss."""
+
+    text: str
+    weight: float = 1.0
+
+
+class Demonstration(NamedTuple):
+    """One training sequence: a head that is always kept, and a body in blocks.
+
+    A block is (nesting level, text): a window over a long body keeps the last block of each
+    lower level before the window, which is what later blocks refer back to.
+    """
+
+    head: list[Piece]
+    body: list[tuple[int, list[Piece]]]
+
+
+def step_text(step: Step) -> str:
+    return f"{step.left} {step.operator} {step.right} = {step.result}"
+
+
+def path_text(steps: Sequence[Step]) -> str:
+    return " , ".join(map(step_text, steps))
+
+
+def problem_text(numbers: Sequence[int], target: int) -> str:
+    return f"{' '.join(map(str, numbers))} => {target}"
+
+
+def small_expand(numbers: Sequence[int]) -> list[tuple[Step, tuple[int, ...]]]:
+    """`countdown.expand` within the vocabulary."""
+    return [
+        (step, state)
+        for step, state in countdown.expand(numbers)
+        if step.result <= markup.LARGEST
+    ]
+
+
+def _wanted(x: int, target: int) -> list[int | None]:
+    high, low = max(x, target), min(x, target)
+    quotient = high // low if low and high % low == 0 else None
+    return [
+        n if n is not None and n <= markup.LARGEST else None
+        for n in (high + low, high - low, high * low, quotient)
+    ]
+
+
+def _final_step(result: int, x: int, target: int) -> Step | None:
+    for step in countdown.operations(result, x):
+        if step.result == target:
+            return step
+    return None
+
+
+def leaf_search(
+    numbers: Sequence[int], target: int
+) -> tuple[list[Piece], tuple[Step, Step] | None]:
+    """The full search of three numbers, stopped at the first solution."""
+    a, b, c = numbers
+    text: list[str] = []
+    for (p, q), x in (((a, b), c), ((a, c), b), ((b, c), a)):
+        wanted = _wanted(x, target)
+        text.append(f"{x} ? {' '.join('~' if n is None else str(n) for n in wanted)} :")
+        separator = ""
+        for step in countdown.operations(p, q):
+            if step.result > markup.LARGEST:
+                continue
+            text.append(separator + step_text(step))
+            separator = ", "
+            if step.result in wanted and (last := _final_step(step.result, x, target)):
+                return [Piece(" ".join(text))], (step, last)
+        text.append(";")
+    return [Piece(" ".join(text))], None
+
+
+def _conclusion(steps: Sequence[Step] | None, weight: float) -> list[Piece]:
+    if steps is None:
+        return [Piece(f"{markup.NONE} {markup.EOS}", weight)]
+    return [Piece(f"{markup.ANSWER} {path_text(steps)} {markup.EOS}", weight)]
+
+
+def _shuffled(numbers: Sequence[int], rng: random.Random) -> tuple[int, ...]:
+    order = list(numbers)
+    rng.shuffle(order)
+    return tuple(order)
+
+
+def serial(
+    numbers: Sequence[int], target: int, rng: random.Random, *, limit: int = 4096
+) -> Demonstration:
+    """Depth-first search with backtracking in one thread, over the numbers in a random order."""
+    prompt = f"{markup.BOS} {markup.SERIAL} {problem_text(numbers, target)} :"
+    if len(numbers) == 3:
+        pieces, found = leaf_search(numbers, target)
+        return Demonstration([Piece(prompt, 0.0)], [(1, pieces + _conclusion(found, HIT_WEIGHT))])
+    order = _shuffled(numbers, rng)
+    head = [Piece(prompt, 0.0), Piece(f"{' '.join(map(str, order))} ;")]
+    body: list[tuple[int, list[Piece]]] = []
+    length = 0
+
+    def search(state: Sequence[int], level: int) -> tuple[Step, ...] | None:
+        nonlocal length
+        mark = ">" * level
+        for step, rest in small_expand(state):
+            line = [Piece(f"{mark} {step_text(step)} : {problem_text(rest, target)} ;")]
+            found: tuple[Step, ...] | None
+            if len(rest) == 3:
+                pieces, found = leaf_search(rest, target)
+                line += pieces
+                body.append((level, line))
+                length += sum(piece.text.count(" ") + 1 for piece in line)
+            else:
+                body.append((level, line))
+                found = search(rest, level + 1)
+            if found is not None:
+                return (step, *found)
+            if length > limit:
+                return None
+        return None
+
+    found = search(order, 1)
+    if found is not None or length <= limit:
+        body.append((1, _conclusion(found, HIT_WEIGHT)))
+    return Demonstration(head, body)
+
+
+def apr(
+    numbers: Sequence[int], target: int, budget: int, width: int, rng: random.Random
+) -> Demonstration:
+    """One APR thread: it spawns rounds of at most ``width`` children, ``budget`` in all.
+
+    The text of a join is what the children would have reported.  Three numbers are searched
+    by the thread itself.
+    """
+    prompt = f"{markup.BOS} {markup.APR} {budget} : {problem_text(numbers, target)} :"
+    head = [Piece(prompt, 0.0)]
+    if len(numbers) == 3:
+        pieces, found = leaf_search(numbers, target)
+        return Demonstration(head, [(1, pieces + _conclusion(found, HIT_WEIGHT))])
+    order = _shuffled(numbers, rng)
+    pieces = [Piece(f"{' '.join(map(str, order))} ;")]
+    children = small_expand(order)[:budget]
+    for start in range(0, len(children), width):
+        reports: list[tuple[int, Step, tuple[Step, ...]]] = []
+        for index, (step, state) in enumerate(children[start : start + width], start + 1):
+            pieces.append(
+                Piece(f"{index} : {step_text(step)} {markup.SPAWN} {problem_text(state, target)} ;")
+            )
+            found = child_report(state, target, rng)
+            if found is not None:
+                reports.append((index, step, found))
+        pieces.append(Piece(markup.JOIN))
+        pieces += [Piece(f"{index} : {path_text(found)} ;", 0.0) for index, _, found in reports]
+        pieces.append(Piece(markup.JOINED, 0.0))
+        if reports:
+            _, step, found = reports[0]
+            pieces += _conclusion((step, *found), JOIN_WEIGHT)
+            break
+    else:
+        pieces += _conclusion(None, JOIN_WEIGHT)
+    return Demonstration(head, [(1, pieces)])
+
+
+def child_report(state: Sequence[int], target: int, rng: random.Random) -> tuple[Step, ...] | None:
+    """What a child that was given ``state`` would report."""
+    if len(state) == 3:
+        return leaf_search(state, target)[1]
+    for step, rest in small_expand(_shuffled(state, rng)):
+        found = leaf_search(rest, target)[1]
+        if found is not None:
+            return (step, *found)
+    return None
+
+
+def calc(text: str, rng: random.Random) -> Demonstration:
+    """Reduce an expression one operation at a time, in a random order of evaluation."""
+    tree = expression.parse(text)
+    lines = []
+    while not isinstance(tree, int):
+        tree = expression.reduce_at(tree, rng.randrange(expression.redexes(tree)))
+        lines.append(expression.render(tree))
+    body = f"{' = '.join(lines)} {markup.ANSWER} {tree} {markup.EOS}"
+    return Demonstration(
+        [Piece(f"{markup.BOS} {markup.CALC} {text} :", 0.0)], [(1, [Piece(body)])]
+    )
+
+
+# ---- the mixture ---------------------------------------------------------------------------
+
+
+def _sub_problem(
+    rng: random.Random, numbers: Sequence[int], target: int, *, solvable: float
+) -> tuple[int, ...]:
+    """A state one operation below; with probability ``solvable`` one that has a solution."""
+    states = [state for _, state in small_expand(_shuffled(numbers, rng))]
+    rng.shuffle(states)
+    if rng.random() < solvable:
+        for state in states:
+            if child_report(state, target, rng) is not None:
+                return state
+    return states[0]
+
+
+def _draw(rng: random.Random, count: int, *, solvable: float = 0.8) -> countdown.Countdown:
+    """A training problem; with probability ``solvable`` one that has a solution."""
+    insist = rng.random() < solvable and count < 5  # nearly all with five numbers have one
+    while True:
+        problem = countdown.Countdown(
+            numbers=tuple(rng.choice(countdown.NUMBER_RANGE) for _ in range(count)),
+            target=rng.choice(countdown.TARGET_RANGE),
+        )
+        if problem.held_out:
+            continue
+        if not insist or child_report(problem.numbers, problem.target, rng) is not None:
+            return problem
+
+
+def _drawn_serial(rng: random.Random) -> Demonstration:
+    problem = _draw(rng, 4)
+    return serial(problem.numbers, problem.target, rng)
+
+
+def _drawn_serial_five(rng: random.Random) -> Demonstration:
+    problem = _draw(rng, 5)
+    return serial(problem.numbers, problem.target, rng)
+
+
+def _drawn_leaf(rng: random.Random) -> Demonstration:
+    problem = _draw(rng, 4)
+    numbers: Sequence[int] = problem.numbers
+    if rng.random() < 0.2:  # below five numbers, where intermediates meet
+        numbers = _sub_problem(rng, _draw(rng, 5).numbers, problem.target, solvable=0.0)
+    state = _sub_problem(rng, numbers, problem.target, solvable=0.5)
+    if rng.random() < 0.1:
+        return serial(state, problem.target, rng)
+    return apr(state, problem.target, rng.choice(markup.BUDGETS), WIDTH, rng)
+
+
+def _drawn_parent(rng: random.Random) -> Demonstration:
+    problem = _draw(rng, 4)
+    numbers: Sequence[int] = problem.numbers
+    if rng.random() < 0.2:  # a child of five numbers: one of its four is an intermediate
+        numbers = _sub_problem(rng, _draw(rng, 5).numbers, problem.target, solvable=0.0)
+        if countdown.Countdown(numbers=tuple(numbers), target=problem.target).held_out:
+            numbers = problem.numbers
+    return apr(numbers, problem.target, rng.choice(markup.BUDGETS), WIDTH, rng)
+
+
+def _drawn_parent_five(rng: random.Random) -> Demonstration:
+    problem = _draw(rng, 5)
+    return apr(problem.numbers, problem.target, rng.choice(markup.BUDGETS), WIDTH, rng)
+
+
+def _drawn_calc(rng: random.Random) -> Demonstration:
+    return calc(arithmetic.generate(rng, held_out=False).expression, rng)
+
+
+WIDTH = 8
+
+MIXTURE: dict[Callable[[random.Random], Demonstration], float] = {
+    _drawn_serial: 0.24,
+    _drawn_serial_five: 0.06,
+    _drawn_leaf: 0.24,
+    _drawn_parent: 0.22,
+    _drawn_parent_five: 0.06,
+    _drawn_calc: 0.18,
+}
+"""Share of the training tokens of each kind of demonstration."""
+
+
+def stream(rng: random.Random, encode: Encoder, rows: Sequence[int]) -> Iterator[Encoded]:
+    """An endless, seeded stream of encoded demonstrations; ``rows`` are the row lengths.
+
+    A demonstration longer than the row drawn for it is cut to a window: mostly the shortest row,
+    which is cheap, and one time in four the longest, so that distant context is seen too.
+    """
+    kinds = list(MIXTURE)
+    drawn = dict.fromkeys(kinds, 1.0)
+    while True:
+        # The kind furthest behind its share of tokens comes next.
+        kind = min(kinds, key=lambda k: drawn[k] / MIXTURE[k])
+        demonstration = kind(rng)
+        windowed = len(demonstration.body) > 1
+        row = rows[0] if windowed and rng.random() < 0.75 else rows[-1]
+        encoded = encode(demonstration, row, rng)
+        drawn[kind] += len(encoded.tokens)
+        yield encoded
+
+
+class Encoded(NamedTuple):
+    """Token ids with their positions and loss weights, all of one length."""
+
+    tokens: list[int]
+    positions: list[int]
+    weights: list[float]
+
+
+class Encoder:
+    """Encodes demonstrations; one longer than a row is cut to a window at its true positions."""
+
+    def __init__(self) -> None:
+        self._ids = {token: index for index, token in enumerate(markup.VOCABULARY)}
+
+    def __call__(self, demonstration: Demonstration, row: int, rng: random.Random) -> Encoded:
+        head = self._pieces(demonstration.head)
+        blocks = [(level, self._pieces(pieces)) for level, pieces in demonstration.body]
+        starts, position = [], len(head.tokens)
+        for _, block in blocks:
+            starts.append(position)
+            position += len(block.tokens)
+        chosen = range(len(blocks))
+        if position > row:
+            chosen = self._window(blocks, row - len(head.tokens), rng)
+        tokens, weights = list(head.tokens), list(head.weights)
+        positions = list(range(len(tokens)))
+        for index in chosen:
+            block = blocks[index][1]
+            tokens += block.tokens
+            weights += block.weights
+            positions += range(starts[index], starts[index] + len(block.tokens))
+        return Encoded(tokens[:row], positions[:row], weights[:row])
+
+    def _pieces(self, pieces: list[Piece]) -> Encoded:
+        tokens: list[int] = []
+        weights: list[float] = []
+        for text, weight in pieces:
+            ids = [self._ids[token] for token in text.split()]
+            tokens += ids
+            weights += [weight] * len(ids)
+        return Encoded(tokens, [], weights)
+
+    @staticmethod
+    def _window(blocks: list[tuple[int, Encoded]], room: int, rng: random.Random) -> list[int]:
+        first = rng.randrange(len(blocks))
+        if rng.random() < 0.25:  # make sure that endings are seen
+            first, length = len(blocks), 0
+            while first and length + len(blocks[first - 1][1].tokens) <= room - 24:
+                first -= 1
+                length += len(blocks[first][1].tokens)
+        kept = []
+        level = blocks[first][0] if first < len(blocks) else 1
+        for index in range(first - 1, -1, -1):
+            if blocks[index][0] < level:
+                kept.insert(0, index)
+                level = blocks[index][0]
+        room -= sum(len(blocks[index][1].tokens) for index in kept)
+        for index in range(first, len(blocks)):
+            kept.append(index)
+            room -= len(blocks[index][1].tokens)
+            if room <= 0:
+                break
+        return kept

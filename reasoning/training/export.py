@@ -1,0 +1,91 @@
+"""Save a trained model as a plain Hugging Face folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from reasoning import markup
+from reasoning.training.model import SHAPES, Shape
+
+
+def export(checkpoint: Path, folder: Path) -> None:
+    """Write ``config.json``, bf16 safetensors, tokenizer and generation config."""
+    state = torch.load(checkpoint, weights_only=True)
+    shape = SHAPES[state["recipe"]["model"]]
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        name: tensor.to(torch.bfloat16).contiguous() for name, tensor in state["model"].items()
+    }
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    recipe = {**state["recipe"], "steps_run": state["step"], "tokens": state["tokens"]}
+    _write(folder / "config.json", _config(shape))
+    _write(folder / "recipe.json", recipe)
+    eos = markup.VOCABULARY.index(markup.EOS)
+    pad, bos = markup.VOCABULARY.index(markup.PAD), markup.VOCABULARY.index(markup.BOS)
+    _write(
+        folder / "generation_config.json",
+        {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": pad},
+    )
+    tokenizer().save(str(folder / "tokenizer.json"))
+    _write(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": markup.BOS,
+            "eos_token": markup.EOS,
+            "pad_token": markup.PAD,
+            "unk_token": markup.UNKNOWN,
+            "model_max_length": shape.context,
+            "clean_up_tokenization_spaces": False,
+        },
+    )
+
+
+def tokenizer() -> Tokenizer:
+    """The fast tokenizer: whole numbers, markers and symbols; spaces are only separators."""
+    vocabulary = {token: index for index, token in enumerate(markup.VOCABULARY)}
+    padding = markup.VOCABULARY_SIZE - len(vocabulary)
+    vocabulary |= {f"<unused{n}>": len(vocabulary) + n for n in range(padding)}
+    result = Tokenizer(models.WordLevel(vocabulary, unk_token=markup.UNKNOWN))
+    result.normalizer = normalizers.Replace("−", "-")
+    pattern = r"<[/a-z0-9]+>|=>|>>|\d+|\S"
+    result.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), "removed", invert=True)
+    result.add_special_tokens(list(markup.SPECIAL))
+    result.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
+    return result
+
+
+def _config(shape: Shape) -> dict[str, Any]:
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": shape.vocabulary,
+        "hidden_size": shape.hidden,
+        "intermediate_size": shape.intermediate,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.heads,
+        "head_dim": shape.head_dim,
+        "hidden_act": "silu",
+        "max_position_embeddings": shape.context,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": shape.rope_theta,
+        "attention_bias": False,
+        "mlp_bias": False,
+        "tie_word_embeddings": True,
+        "bos_token_id": markup.VOCABULARY.index(markup.BOS),
+        "eos_token_id": markup.VOCABULARY.index(markup.EOS),
+        "pad_token_id": markup.VOCABULARY.index(markup.PAD),
+        "torch_dtype": "bfloat16",
+        "reason_markup": 1,
+    }
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n")

@@ -1,0 +1,199 @@
+"""The training loop: packed rows of one fixed shape, Muon and AdamW, checkpoints, a log."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reasoning import markup
+from reasoning.training.demonstrations import Encoded, Encoder, stream
+from reasoning.training.model import SHAPES, Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides a training run; same recipe, same data."""
+
+    model: str = "reason-5m"
+    seed: int = 0
+    shapes: tuple[tuple[int, int], ...] = ((30, 256), (12, 640))
+    """(rows, row length) of the batches; a demonstration goes to the shortest row that holds it.
+    Few fixed shapes, because each is compiled; a short one, because attention costs its square."""
+    steps: int = 5000
+    warmup: int = 100
+    cooldown: float = 0.4
+    """Share of the steps over which the learning rate falls linearly to zero, at the end."""
+    matrix_rate: float = 0.02
+    other_rate: float = 3e-3
+    minutes: float | None = None
+    """Stop after this wall time: the cooldown is then placed by time instead of by step."""
+
+
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def batches(recipe: Recipe) -> Iterator[Batch]:
+    """Rows packed from the demonstrations: tokens, positions, document ids, loss weights."""
+    rng = random.Random(recipe.seed)
+    lengths = [length for _, length in recipe.shapes]
+    queues: list[list[Encoded]] = [[] for _ in lengths]
+    waiting = [0] * len(lengths)
+    for item in stream(rng, Encoder(), lengths):
+        kind = next(k for k, length in enumerate(lengths) if len(item.tokens) <= length)
+        queues[kind].append(item)
+        waiting[kind] += len(item.tokens)
+        rows, length = recipe.shapes[kind]
+        if waiting[kind] < 2 * rows * length:  # the other half lets the rows be packed tightly
+            continue
+        packed = [_pack(queues[kind], length) for _ in range(rows)]
+        waiting[kind] = sum(len(item.tokens) for item in queues[kind])
+        tokens, positions, documents, weights = zip(*packed, strict=True)
+        yield (
+            torch.tensor(tokens),
+            torch.tensor(positions, dtype=torch.float32),
+            torch.tensor(documents),
+            torch.tensor(weights),
+        )
+
+
+def _pack(
+    queue: list[Encoded], length: int
+) -> tuple[list[int], list[int], list[int], list[float]]:
+    """Fill one row: the demonstration that waited longest, then always the longest that fits."""
+    tokens: list[int] = []
+    positions: list[int] = []
+    documents: list[int] = []
+    weights: list[float] = []
+    item = queue.pop(0)
+    document = 1
+    while True:
+        tokens += item.tokens
+        positions += item.positions
+        documents += [document] * len(item.tokens)
+        # The first token of a document is never predicted from the one before it.
+        weights += [0.0, *item.weights[1:]]
+        document += 1
+        room = length - len(tokens)
+        best = max(
+            (index for index, other in enumerate(queue) if len(other.tokens) <= room),
+            key=lambda index: len(queue[index].tokens),
+            default=None,
+        )
+        if best is None:
+            break
+        item = queue.pop(best)
+    pad = markup.VOCABULARY.index(markup.PAD)
+    return (
+        tokens + [pad] * room,
+        positions + [0] * room,
+        documents + [0] * room,
+        weights + [0.0] * room,
+    )
+
+
+def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Model:
+    """Run a recipe; ``folder`` gets ``log.jsonl`` and ``checkpoint.pt`` (every 250 steps)."""
+    torch.manual_seed(recipe.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    model = Model(SHAPES[recipe.model])
+    optimizers = _optimizers(model, recipe)
+    source = batches(recipe)
+    first, spent, seen = 0, 0.0, 0
+    if resume and (folder / "checkpoint.pt").exists():
+        first, spent, seen = _load(folder / "checkpoint.pt", model, optimizers)
+        for _ in range(first):
+            next(source)
+    compiled = torch.compile(model)
+    started = time.monotonic() - spent
+    with (folder / "log.jsonl").open("a") as log:
+        for step in range(first, recipe.steps):
+            batch = next(source)
+            elapsed = time.monotonic() - started
+            progress = step / recipe.steps
+            if recipe.minutes is not None:
+                progress = max(progress, elapsed / 60 / recipe.minutes)
+            if progress >= 1:
+                break
+            _set_rates(optimizers, step, progress, recipe)
+            with torch.autocast("cpu", torch.bfloat16):
+                loss, right = compiled(*batch)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+            seen += batch[0].numel()
+            if step % 20 == 0:
+                row = {
+                    "step": step,
+                    "tokens": seen,
+                    "loss": round(loss.item(), 4),
+                    "right": round(right.item(), 4),
+                    "seconds": round(elapsed, 1),
+                    "progress": round(progress, 4),
+                }
+                log.write(json.dumps(row) + "\n")
+                log.flush()
+            if (step + 1) % 250 == 0:
+                _save(folder, model, optimizers, recipe, step + 1, elapsed, seen)
+    _save(folder, model, optimizers, recipe, step, time.monotonic() - started, seen)
+    return model
+
+
+def _optimizers(model: Model, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al. 2024) for the layers' matrices, AdamW for embedding and norms."""
+    matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
+    others = [p for n, p in model.named_parameters() if p.dim() != 2 or "embed" in n]
+    return [
+        torch.optim.Muon(matrices, lr=recipe.matrix_rate, momentum=0.95, weight_decay=0.01),
+        torch.optim.AdamW(others, lr=recipe.other_rate, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+
+
+def _set_rates(
+    optimizers: list[torch.optim.Optimizer], step: int, progress: float, recipe: Recipe
+) -> None:
+    factor = min(1.0, (step + 1) / recipe.warmup, (1 - progress) / recipe.cooldown)
+    for optimizer, rate in zip(optimizers, (recipe.matrix_rate, recipe.other_rate), strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * max(factor, 0.0)
+
+
+def _save(
+    folder: Path,
+    model: Model,
+    optimizers: list[torch.optim.Optimizer],
+    recipe: Recipe,
+    step: int,
+    seconds: float,
+    tokens: int,
+) -> None:
+    state: dict[str, Any] = {
+        "model": model.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+        "recipe": asdict(recipe),
+        "step": step,
+        "seconds": seconds,
+        "tokens": tokens,
+    }
+    partial = folder / "checkpoint.partial"
+    torch.save(state, partial)
+    partial.replace(folder / "checkpoint.pt")
+
+
+def _load(
+    path: Path, model: Model, optimizers: list[torch.optim.Optimizer]
+) -> tuple[int, float, int]:
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    return state["step"], state["seconds"], state["tokens"]

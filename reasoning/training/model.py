@@ -1,0 +1,163 @@
+"""The model as it is trained: a plain PyTorch Llama, its parameters named as in Hugging Face."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reasoning import markup
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """Sizes of a Llama-architecture decoder."""
+
+    hidden: int
+    layers: int
+    heads: int
+    intermediate: int
+    vocabulary: int = markup.VOCABULARY_SIZE
+    rope_theta: float = 10_000.0
+    context: int = 4096
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden // self.heads
+
+
+SHAPES = {
+    "reason-5m": Shape(hidden=256, layers=6, heads=4, intermediate=704),
+    "reason-1m": Shape(hidden=128, layers=4, heads=4, intermediate=384),
+}
+
+
+class Attention(nn.Module):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.heads = shape.heads
+        self.q_proj = nn.Linear(shape.hidden, shape.hidden, bias=False)
+        self.k_proj = nn.Linear(shape.hidden, shape.hidden, bias=False)
+        self.v_proj = nn.Linear(shape.hidden, shape.hidden, bias=False)
+        self.o_proj = nn.Linear(shape.hidden, shape.hidden, bias=False)
+
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
+        rows, length, hidden = x.shape
+        q, k, v = (
+            projection(x).view(rows, length, self.heads, -1).transpose(1, 2)
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        q, k = rotate(q, rope), rotate(k, rope)
+        scores = (q @ k.transpose(-1, -2)) * (q.shape[-1] ** -0.5)
+        y = scores.masked_fill(~mask, -1e9).softmax(-1).to(v.dtype) @ v
+        return self.o_proj(y.transpose(1, 2).reshape(rows, length, hidden))
+
+
+class MLP(nn.Module):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(shape.hidden, shape.intermediate, bias=False)
+        self.up_proj = nn.Linear(shape.hidden, shape.intermediate, bias=False)
+        self.down_proj = nn.Linear(shape.intermediate, shape.hidden, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Layer(nn.Module):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.input_layernorm = nn.RMSNorm(shape.hidden, eps=1e-5)
+        self.self_attn = Attention(shape)
+        self.post_attention_layernorm = nn.RMSNorm(shape.hidden, eps=1e-5)
+        self.mlp = MLP(shape)
+
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), rope, mask)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class Decoder(nn.Module):
+    """Tokens, positions and document ids ``[rows, length]`` in, hidden states out."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embed_tokens = nn.Embedding(shape.vocabulary, shape.hidden)
+        self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
+        self.norm = nn.RMSNorm(shape.hidden, eps=1e-5)
+
+    def forward(self, tokens: Tensor, positions: Tensor, documents: Tensor) -> Tensor:
+        x = self.embed_tokens(tokens)
+        rope = rope_tables(positions, self.shape, x.dtype)
+        order = torch.arange(tokens.shape[1])
+        mask = (documents[:, :, None] == documents[:, None, :]) & (order[:, None] >= order)
+        for layer in self.layers:
+            x = layer(x, rope, mask[:, None])
+        return self.norm(x)
+
+
+class Model(nn.Module):
+    """A `Decoder` with its output tied to the embedding; returns the weighted mean loss."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.model = Decoder(shape)
+        self._initialise(shape)
+
+    def forward(
+        self, tokens: Tensor, positions: Tensor, documents: Tensor, weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of predicting ``tokens[:, 1:]``, and the share predicted right."""
+        x = self.model(tokens, positions, documents)[:, :-1]
+        logits = functional.linear(x, self.model.embed_tokens.weight).float().flatten(0, 1)
+        targets, weight = tokens[:, 1:].flatten(), weights[:, 1:].flatten()
+        losses = functional.cross_entropy(logits, targets, reduction="none")
+        right = (logits.argmax(-1) == targets).float()
+        total = weight.sum()
+        return (losses * weight).sum() / total, (right * (weight > 0)).sum() / (weight > 0).sum()
+
+    def _initialise(self, shape: Shape) -> None:
+        for name, parameter in self.named_parameters():
+            if parameter.dim() == 2:
+                scale = 0.02 if "embed" in name else shape.hidden**-0.5 / math.sqrt(2)
+                if name.endswith(("o_proj.weight", "down_proj.weight")):
+                    scale /= math.sqrt(2 * shape.layers)
+                nn.init.normal_(parameter, std=scale)
+        with torch.no_grad():
+            features = number_features(shape.hidden // 2)
+            self.model.embed_tokens.weight[: len(features), : features.shape[1]] = 0.02 * features
+
+
+def number_features(width: int) -> Tensor:
+    """Waves of each integer's value and of its logarithm, ``[1000, width]``, of unit scale.
+
+    Addition turns the first and multiplication the second by an angle; models that learn
+    arithmetic are known to find such waves by themselves (Nanda et al., arXiv 2301.05217;
+    Zhou et al., arXiv 2406.03445), so starting from them saves much of the training.
+    """
+    n = torch.arange(len(markup.NUMBERS), dtype=torch.float64)
+    periods = [2, 5, 10, 20, 50, 100, 3, 4, 8, 25, 200, 500, 1000, 7, 9, 11, 13, 2000, 40, 16]
+    count = width // 4
+    linear = torch.stack([n * (2 * math.pi / p) for p in (periods * count)[:count]])
+    log = torch.log(n + 0.5)
+    scales = torch.logspace(math.log10(0.1), math.log10(14.0), count, dtype=torch.float64)
+    angles = torch.cat([linear, log * (2 * math.pi / scales[:, None])])
+    return (torch.cat([angles.cos(), angles.sin()]) * math.sqrt(2)).T.float()
+
+
+def rope_tables(positions: Tensor, shape: Shape, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosines and sines ``[rows, 1, length, head_dim]`` of rotary position embedding."""
+    half = torch.arange(0, shape.head_dim, 2, dtype=torch.float32) / shape.head_dim
+    angles = positions[:, None, :, None] * (1.0 / shape.rope_theta**half)
+    angles = torch.cat([angles, angles], -1)
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+    cos, sin = rope
+    low, high = x.chunk(2, -1)
+    return x * cos + torch.cat([-high, low], -1) * sin
