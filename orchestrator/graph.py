@@ -72,7 +72,7 @@ class Task(Generic[T]):
             raise self._error
         if self.state != "succeeded":
             raise TaskCancelled(f"task {self.id} ({self.name}) was {self.state}; run it again")
-        return cast(T, self._value)
+        return cast("T", self._value)
 
     def cancel(self) -> None:
         """Cancel the task and all its descendants; a task that has ended is left as it is."""

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator import TaskState
 
-SCHEMA = "reason.solve/1"
+SCHEMA: Literal["reason.solve/1"] = "reason.solve/1"
 
 
 class _Message(BaseModel):

@@ -20,8 +20,8 @@ from rich.table import Table
 from orchestrator.errors import InvalidValue
 from reasoning.domains import Problem, arithmetic, countdown
 from reasoning.model import Model
+from reasoning.reasoner import Reasoner, choose_strategy
 from reasoning.solution import Solution
-from reasoning.solve import Reasoner, choose_strategy
 
 MOST_PROBLEMS = 100_000
 
@@ -77,12 +77,14 @@ class Arm:
     def parse(cls, text: str) -> Arm:
         match = re.fullmatch(r"([a-z-]+)(?::(?:n=)?(\d+))?", text)
         if match is None:
-            raise InvalidValue(f"strategy: {text!r} is not NAME or NAME:n=N; try self-consistency:n=8")
+            raise InvalidValue(
+                f"strategy: {text!r} is not NAME or NAME:n=N; try self-consistency:n=8"
+            )
         return cls(name=match[1], n=int(match[2]) if match[2] else None)
 
 
 def problems(domain: str, count: int, *, numbers: int, seed: int) -> list[Problem]:
-    """Distinct held-out problems; the same seed gives the same ones, and a prefix of a longer list."""
+    """Distinct held-out problems; a seed always gives the same, the first ones first."""
     rng = random.Random(f"{domain} {numbers} {seed}")
     drawn: dict[Problem, None] = {}
     while len(drawn) < count:
@@ -124,7 +126,14 @@ def run(
                 bar = progress.add_task(f"{arm.name} @ {context}", total=count)
                 rows.append(
                     anyio.run(
-                        _measure, loaded, arm, sample, temperature, seed, context, parallel,
+                        _measure,
+                        loaded,
+                        arm,
+                        sample,
+                        temperature,
+                        seed,
+                        context,
+                        parallel,
                         lambda bar=bar: progress.advance(bar),
                     )
                 )
@@ -201,8 +210,10 @@ def wilson(right: int, count: int) -> tuple[float, float]:
     z = 1.959964
     share = right / count
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * math.sqrt(
-        share * (1 - share) / count + z * z / (4 * count * count)
+    half = (
+        z
+        / (1 + z * z / count)
+        * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     )
     return round(max(0.0, middle - half), 4), round(min(1.0, middle + half), 4)
 
@@ -218,7 +229,16 @@ def _line(row: Row) -> str:
 def _table(results: Results) -> Table:
     title = f"{results.domain}, {results.results[0].n} held-out problems, {results.model}"
     table = Table(title=title)
-    for heading in ("strategy", "context", "accuracy", "95 % interval", "work", "span", "threads", "wall s"):
+    for heading in (
+        "strategy",
+        "context",
+        "accuracy",
+        "95 % interval",
+        "work",
+        "span",
+        "threads",
+        "wall s",
+    ):
         table.add_column(heading, justify="left" if heading == "strategy" else "right")
     for row in results.results:
         table.add_row(

@@ -73,7 +73,8 @@ class MarkupDialect:
                 mode, task = markup.CALC, _expression(problem)
             case _:
                 raise ProblemRefused(
-                    "the shipped model does Countdown and arithmetic; name a model with --model PATH"
+                    "the shipped model does Countdown and arithmetic; "
+                    "name a model with --model PATH"
                 )
         return self.context(mode, task)
 

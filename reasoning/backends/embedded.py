@@ -73,15 +73,13 @@ class EmbeddedGeneration:
 class EmbeddedBackend:
     """An `Engine` behind the `Backend` interface::
 
-        async with EmbeddedBackend(engine) as backend:
-            generation = backend.open(prompt, Sampling(temperature=0.7, seed=1))
-            async for token in generation.tokens():
-                ...
+    async with EmbeddedBackend(engine) as backend:
+        generation = backend.open(prompt, Sampling(temperature=0.7, seed=1))
+        async for token in generation.tokens():
+            ...
     """
 
-    capabilities: frozenset[Capability] = frozenset(
-        {"token-prompts", "logprobs", "prefix-sharing"}
-    )
+    capabilities: frozenset[Capability] = frozenset({"token-prompts", "logprobs", "prefix-sharing"})
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -129,9 +127,7 @@ class EmbeddedBackend:
         self.submit(generation, command)
         return generation
 
-    def submit(
-        self, generation: EmbeddedGeneration, command: Callable[[Engine], None]
-    ) -> None:
+    def submit(self, generation: EmbeddedGeneration, command: Callable[[Engine], None]) -> None:
         """Have the engine's thread run ``command`` before its next step."""
         with self._wake:
             self._commands.append((generation, command))
@@ -155,8 +151,8 @@ class EmbeddedBackend:
                 except Exception as error:  # it belongs to the generation that asked
                     out.append((generation, error))
             try:
-                for token in self.engine.step():
-                    out.append((self._open[token.thread], Token(*token[1:])))
+                stepped = self.engine.step()
+                out += [(self._open[token.thread], Token(*token[1:])) for token in stepped]
             except Exception as error:  # every running thread is lost; all are told
                 for id, generation in list(self._open.items()):
                     self.engine.close(id)

@@ -50,14 +50,36 @@ def main() -> None:
 
 @main.command()
 @click.argument("problem")
-@click.option("--strategy", metavar="NAME", help="single, self-consistency or apr; by default the best that the model has.")
-@click.option("--n", type=int, help="Samples of self-consistency (16), or each apr thread's budget of children (24).")
-@click.option("--model", metavar="NAME|PATH", help="A shipped model (reason-5m, reason-1m) or a Hugging Face folder.")
+@click.option(
+    "--strategy",
+    metavar="NAME",
+    help="single, self-consistency or apr; by default the best that the model has.",
+)
+@click.option(
+    "--n",
+    type=int,
+    help="Samples of self-consistency (16), or each apr thread's budget of children (24).",
+)
+@click.option(
+    "--model",
+    metavar="NAME|PATH",
+    help="A shipped model (reason-5m, reason-1m) or a Hugging Face folder.",
+)
 @click.option("--temperature", type=float, help="0 is greedy; by default the strategy's own.")
-@click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same tokens.")
-@click.option("--max-tokens", type=int, help="The context of each thread, prompt included; by default the model's.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="Stop then, and answer with what there is.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the answer.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="The same seed gives the same tokens."
+)
+@click.option(
+    "--max-tokens",
+    type=int,
+    help="The context of each thread, prompt included; by default the model's.",
+)
+@click.option(
+    "--timeout", type=float, metavar="SECONDS", help="Stop then, and answer with what there is."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object instead of the answer."
+)
 @click.option("--quiet", "-q", is_flag=True, help="No tree of threads on stderr.")
 @_reported
 def solve(problem: str, as_json: bool, quiet: bool, **options: Any) -> int:
@@ -74,30 +96,70 @@ def solve(problem: str, as_json: bool, quiet: bool, **options: Any) -> int:
     from reasoning.cli.solve import run
 
     if problem == "-":
-        problem = click.get_text_stream("stdin", errors="replace").read()
+        problem = sys.stdin.buffer.read().decode(errors="replace")
     return run(problem, as_json=as_json, quiet=quiet, **options)
 
 
-@main.group()
+@main.group(name="bench")
 def bench() -> None:
     """Measure strategies on held-out problems."""
 
 
-def _bench_options(*strategies: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def _bench_options(*strategies: str) -> Callable[[Any], Any]:
     """The options that every domain's bench has."""
-    options = [
-        click.option("--n", "--problems", "count", type=int, default=50, show_default=True, help="How many held-out problems."),
-        click.option("--strategy", "strategies", multiple=True, metavar="NAME[:n=N]", default=strategies, show_default=True, help="A strategy and its n; may be repeated."),
-        click.option("--max-tokens", "contexts", type=click.IntRange(min=16), multiple=True, default=(512,), show_default=True, help="Context of each thread; may be repeated."),
-        click.option("--model", metavar="NAME|PATH", help="A shipped model or a Hugging Face folder."),
+    options: list[Any] = [
+        click.option(
+            "--n",
+            "--problems",
+            "count",
+            type=int,
+            default=50,
+            show_default=True,
+            help="How many held-out problems.",
+        ),
+        click.option(
+            "--strategy",
+            "strategies",
+            multiple=True,
+            metavar="NAME[:n=N]",
+            default=strategies,
+            show_default=True,
+            help="A strategy and its n; may be repeated.",
+        ),
+        click.option(
+            "--max-tokens",
+            "contexts",
+            type=click.IntRange(min=16),
+            multiple=True,
+            default=(512,),
+            show_default=True,
+            help="Context of each thread; may be repeated.",
+        ),
+        click.option(
+            "--model", metavar="NAME|PATH", help="A shipped model or a Hugging Face folder."
+        ),
         click.option("--temperature", type=float, help="By default the strategy's own."),
-        click.option("--seed", type=int, default=0, show_default=True, help="Chooses the problems and the samples."),
-        click.option("--parallel", type=click.IntRange(1, 256), default=8, show_default=True, help="Problems solved at once."),
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table."),
+        click.option(
+            "--seed",
+            type=int,
+            default=0,
+            show_default=True,
+            help="Chooses the problems and the samples.",
+        ),
+        click.option(
+            "--parallel",
+            type=click.IntRange(1, 256),
+            default=8,
+            show_default=True,
+            help="Problems solved at once.",
+        ),
+        click.option(
+            "--json", "as_json", is_flag=True, help="Print one JSON object instead of a table."
+        ),
     ]
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        for option in reversed(options):
+    def decorate(command: Any) -> Any:
+        for option in options[::-1]:
             command = option(command)
         return command
 
@@ -105,7 +167,13 @@ def _bench_options(*strategies: str) -> Callable[[Callable[..., None]], Callable
 
 
 @bench.command()
-@click.option("--numbers", type=click.IntRange(4, 5), default=4, show_default=True, help="Numbers in each problem; 5 is the harder set.")
+@click.option(
+    "--numbers",
+    type=click.IntRange(4, 5),
+    default=4,
+    show_default=True,
+    help="Numbers in each problem; 5 is the harder set.",
+)
 @_bench_options("single", "apr")
 @_reported
 def countdown(**options: Any) -> int:

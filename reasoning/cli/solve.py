@@ -19,7 +19,7 @@ from reasoning.solution import Solution
 def run(problem: str, *, as_json: bool, quiet: bool, **options: Any) -> int:
     """Solve, print, and return the exit code."""
     recognised = recognise(problem)  # a wrong problem is told before torch is imported
-    from reasoning.solve import solve
+    from reasoning.reasoner import solve
 
     async def main() -> Solution:
         scope = anyio.CancelScope()
@@ -83,7 +83,9 @@ def _conclude(solution: Solution, timeout: float | None) -> None:
     usage = solution.usage
     match solution.status:
         case "timed-out":
-            click.echo(f"reason: stopped at the time limit of {timeout:g} s; raise --timeout", err=True)
+            click.echo(
+                f"reason: stopped at the time limit of {timeout:g} s; raise --timeout", err=True
+            )
         case "interrupted":
             click.echo("reason: interrupted; this is what was found", err=True)
         case "finished" if solution.answer is None:

@@ -48,8 +48,11 @@ class ThreadTree:
     def __enter__(self) -> Self:
         if not self._quiet and self._console.is_terminal:
             self._live = Live(
-                get_renderable=self._render, console=self._console, refresh_per_second=12,
-                transient=True, vertical_overflow="crop",
+                get_renderable=self._render,
+                console=self._console,
+                refresh_per_second=12,
+                transient=True,
+                vertical_overflow="crop",
             )
             self._live.start()
         return self

@@ -94,7 +94,9 @@ class Countdown:
         """
         found = parse_answer(answer)
         if found is None:
-            return Verdict(ok=False, reason="the answer is neither a list of steps nor an expression")
+            return Verdict(
+                ok=False, reason="the answer is neither a list of steps nor an expression"
+            )
         pool = list(self.numbers)
         for step in found:
             for operand in (step.left, step.right):
@@ -111,16 +113,14 @@ class Countdown:
         return Verdict(ok=True, reason="every step holds and each number is used once")
 
     def canonical(self, answer: str) -> str | None:
-        """A key under which equivalent answers (commuted operands, reordered steps) vote together."""
+        """A key shared by equivalent answers: operands commuted, steps in another order."""
         found = parse_answer(answer)
         if not found:
             return None
         built: dict[int, list[str]] = {}
         text = ""
         for step in found:
-            sides = [
-                built[n].pop() if built.get(n) else str(n) for n in (step.left, step.right)
-            ]
+            sides = [built[n].pop() if built.get(n) else str(n) for n in (step.left, step.right)]
             if step.operator in "+*":
                 sides.sort()
             text = f"({sides[0]}{step.operator}{sides[1]})"
@@ -140,7 +140,7 @@ def parse_answer(answer: str) -> list[Step] | None:
         if match is None:
             return _steps_of_expression(text)
         left, operator, right, result = match.groups()
-        found.append(Step(int(left), cast(Operator, operator), int(right), int(result)))
+        found.append(Step(int(left), cast("Operator", operator), int(right), int(result)))
     return found
 
 

@@ -92,7 +92,9 @@ def _parse(tokens: list[str], at: int, minimum: int) -> tuple[Node | int, int]:
     elif token.isdigit():
         tree, at = int(token), at + 1
     else:
-        raise ValueError(f"a number is missing before {token!r}" if token else "the expression ends early")
+        raise ValueError(
+            f"a number is missing before {token!r}" if token else "the expression ends early"
+        )
     while (rank := _RANK.get(tokens[at], -1)) >= minimum:
         operator = tokens[at]
         right, at = _parse(tokens, at + 1, rank + 1)

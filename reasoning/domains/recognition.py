@@ -31,8 +31,14 @@ class FreeForm:
 
 _LIST = r"(-?\d+(?:\s*(?:,\s*and|and|,|\s)\s*-?\d+)+)"
 _COUNTDOWN = (
-    re.compile(rf"\b(?:use|using|with|from|combine)\b[^\d-]*{_LIST}\D*?\b(?:make|get|reach|obtain)\b\D*?(-?\d+)\b", re.I),
-    re.compile(rf"\b(?:make|get|reach|obtain)\b[^\d-]*(?P<target>-?\d+)\b\D*?\b(?:using|with|from)\b[^\d-]*{_LIST}", re.I),
+    re.compile(
+        rf"\b(?:use|using|with|from|combine)\b[^\d-]*{_LIST}\D*?\b(?:make|get|reach|obtain)\b\D*?(-?\d+)\b",
+        re.I,
+    ),
+    re.compile(
+        rf"\b(?:make|get|reach|obtain)\b[^\d-]*(?P<target>-?\d+)\b\D*?\b(?:using|with|from)\b[^\d-]*{_LIST}",
+        re.I,
+    ),
 )
 _COMPUTE = re.compile(
     r"\s*(?:compute|calculate|evaluate|solve|what\s+is|what's|how\s+much\s+is)?\s*:?\s*"
@@ -49,7 +55,9 @@ def recognise(text: str) -> Problem:
         ProblemRefused: it is a Countdown problem without a solution.
     """
     if not text.strip():
-        raise InvalidValue("the problem is empty; state one, such as 'Use 3, 10, 21 and 23 to make 50'")
+        raise InvalidValue(
+            "the problem is empty; state one, such as 'Use 3, 10, 21 and 23 to make 50'"
+        )
     if len(text) > LONGEST:
         raise InvalidValue(f"the problem has {len(text)} characters; give at most {LONGEST}")
     return _countdown(text) or _arithmetic(text) or FreeForm(question=text.strip())

@@ -40,9 +40,9 @@ class Prefill:
         )
         return out.transpose(1, 2).flatten(2)
 
-    def segment(self, row: int, tokens: tuple[int, ...]) -> Segment:
+    def segment(self, row: int) -> Segment:
         """The frozen segment of one row."""
-        return Segment(tokens, [keyed[row].clone() for keyed in self.layers])
+        return Segment([keyed[row].clone() for keyed in self.layers])
 
 
 class Shared(NamedTuple):
@@ -60,9 +60,7 @@ class Extend:
     is read once for all rows that see it.
     """
 
-    def __init__(
-        self, pool: Pool, rows: list[int], length: int, shared: list[Shared]
-    ) -> None:
+    def __init__(self, pool: Pool, rows: list[int], length: int, shared: list[Shared]) -> None:
         self._pool = pool
         self._shared = shared
         self._contiguous = rows == list(range(len(rows)))

@@ -45,7 +45,9 @@ def read_config(folder: Path) -> ModelConfig:
     """
     path = folder / "config.json"
     if not folder.is_dir():
-        raise ModelUnusable(f"model folder {folder} does not exist; give the path of a model folder")
+        raise ModelUnusable(
+            f"model folder {folder} does not exist; give the path of a model folder"
+        )
     if not path.is_file():
         raise ModelUnusable(f"{folder} has no config.json; give a Hugging Face model folder")
     try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from orchestrator.errors import InvalidValue
 from reasoning.engine.attention import Attend, Extend, Prefill, Shared
 from reasoning.engine.config import ModelConfig, read_config
-from reasoning.engine.llama import NativeDecoder, load_weights
+from reasoning.engine.llama import NativeDecoder
 from reasoning.engine.pool import Pool, Segment
 from reasoning.engine.sampling import Sampler, sample
 from reasoning.sampling import Sampling, StopReason
@@ -63,30 +63,35 @@ class _Thread:
     stop: frozenset[int]
     limit: int
     """The context: prompt, appended and generated tokens together."""
-    row: int = -1
-    length: int = 0
+    length: int
     """Tokens so far, of which the last may not have its keys and values yet."""
-    pending: list[int]
+    pending: list[int] = field(default_factory=list)
     """Tokens that the next step feeds; empty before the first sample."""
-    running: bool = True
+    row: int | None = None
+    """Its slab row while it runs."""
     shared: Segment | None = None
+    """Its prompt, where that is shared by reference."""
+    parked: Segment | None = None
+    """Its own keys and values while it is stopped and may go on."""
 
 
 class Engine:
-    """Decodes threads in batches: `open`, `step` until they stop, `extend` or `close`."""
+    """Decodes threads in batches: `open`, `step` until they stop, `extend` or `close`.
 
-    def __init__(self, decoder: Decoder) -> None:
+    At most ``slots`` threads run at once; more wait their turn in the order of opening.
+    """
+
+    def __init__(self, decoder: Decoder, *, slots: int = 64) -> None:
         self.config = decoder.config
+        self.slots = slots
         self._decoder = decoder
         self._pool = Pool(decoder.config, decoder.dtype)
         self._threads: dict[int, _Thread] = {}
         self._rows: list[_Thread] = []
-        """Threads in the order of their pool rows: running ones first."""
-        self._running = 0
+        """Running threads, in the order of their slab rows."""
+        self._waiting: dict[int, _Thread] = {}
         self._prefixes: dict[tuple[int, ...], _Prefix] = {}
         self._next_id = 0
-        self.prefilled = 0
-        """Prompt and appended tokens computed; one that several threads share counts once."""
 
     @classmethod
     def load(cls, folder: Path, *, dtype: torch.dtype = torch.float32) -> Engine:
@@ -104,13 +109,18 @@ class Engine:
 
     @property
     def running(self) -> int:
-        """The number of threads that the next step advances."""
-        return self._running
+        """The number of threads that run or wait for a slot."""
+        return len(self._rows) + len(self._waiting)
 
     @property
     def open_threads(self) -> int:
-        """The number of threads that hold a slot: running or stopped, but not closed."""
+        """The number of threads that are not closed, whether they run or have stopped."""
         return len(self._threads)
+
+    @property
+    def free_slots(self) -> int:
+        """How many more threads could run at once."""
+        return self.slots - len(self._rows)
 
     @torch.inference_mode()
     def open(
@@ -144,34 +154,28 @@ class Engine:
             id=self._next_id,
             prefix=prefix,
             sampler=Sampler(sampling),
-            stop=frozenset(stop) | self.config.eos,
+            stop=frozenset(stop),
             limit=limit,
             length=len(key),
-            pending=[],
         )
         self._next_id += 1
-        self._threads[thread.id] = thread
-        self._pool.reserve(rows=len(self._rows) + 1, capacity=1)
-        thread.row = len(self._rows)
-        self._rows.append(thread)
-        self._pool.used[thread.row] = 0
-        self._start(thread)
+        self._threads[thread.id] = self._waiting[thread.id] = thread
         return thread.id
 
-    @torch.inference_mode()
     def extend(self, id: int, tokens: Sequence[int]) -> None:
-        """Append given tokens to a stopped thread and let it go on.
+        """Append given tokens to a thread that met one of its stop tokens, and let it go on.
 
         Raises:
-            InvalidValue: the context has no room left to generate after them.
+            InvalidValue: the thread has ended, or its context has no room to write after them.
         """
         thread = self._threads[id]
+        if thread.parked is None:
+            raise InvalidValue("the thread has not stopped at a stop token; it can't be extended")
         if thread.length + len(tokens) >= thread.limit:
             raise InvalidValue(f"the thread's context of {thread.limit} tokens is full")
         thread.pending += tokens
         thread.length += len(tokens)
-        self.prefilled += len(tokens)
-        self._start(thread)
+        self._waiting[id] = thread
 
     @torch.inference_mode()
     def close(self, id: int) -> None:
@@ -179,10 +183,8 @@ class Engine:
         thread = self._threads.pop(id, None)
         if thread is None:
             return
-        self._stop(thread)
-        self._exchange(thread.row, len(self._rows) - 1)
-        self._rows.pop()
-        self._pool.used[thread.row] = 0
+        self._waiting.pop(id, None)
+        self._vacate(thread)
         thread.prefix.viewers -= 1
         if not thread.prefix.viewers:
             del self._prefixes[thread.prefix.tokens]
@@ -190,12 +192,12 @@ class Engine:
     @torch.inference_mode()
     def step(self) -> list[Token]:
         """Advance every running thread by one token."""
-        if not self._running:
+        self._admit()
+        if not self._rows:
             return []
-        threads = self._rows[: self._running]
-        self._prefill(threads)
+        self._prefill()
         groups: dict[int, list[_Thread]] = defaultdict(list)
-        for thread in threads:
+        for thread in self._rows:
             groups[len(thread.pending)].append(thread)
         # Threads fresh on a prefix sample from its logits and feed nothing in this step.
         order = groups.pop(0, [])
@@ -205,6 +207,29 @@ class Engine:
             logits.append(self._forward(group))
         return self._emit(order, torch.cat(logits))
 
+    def _admit(self) -> None:
+        """Give free slots to waiting threads; the new rows follow those that decode."""
+        while self._waiting and len(self._rows) < self.slots:
+            thread = self._waiting.pop(next(iter(self._waiting)))
+            thread.row = len(self._rows)
+            self._rows.append(thread)
+            self._pool.reserve(rows=len(self._rows), capacity=1)
+            self._pool.used[thread.row] = 0
+            if thread.parked is not None:
+                self._pool.write(thread.row, thread.parked)
+                thread.parked = None
+
+    def _vacate(self, thread: _Thread) -> None:
+        """Free a thread's row; the last row moves into the gap."""
+        if thread.row is None:
+            return
+        last = self._rows.pop()
+        if last is not thread:
+            self._pool.move(len(self._rows), thread.row)
+            last.row = thread.row
+            self._rows[thread.row] = last
+        thread.row = None
+
     def _emit(self, threads: list[_Thread], logits: Tensor) -> list[Token]:
         ids, logprobs = sample(logits, [thread.sampler for thread in threads])
         out = []
@@ -212,12 +237,14 @@ class Engine:
             thread.pending = [token]
             thread.length += 1
             reason: StopReason | None = None
-            if token in thread.stop:
+            if token in thread.stop or token in self.config.eos:
                 reason = "stop"
             elif thread.length >= thread.limit:
                 reason = "length"
-            if reason:
-                self._stop(thread)
+            if reason is not None:
+                if token in thread.stop and thread.row is not None:
+                    thread.parked = self._pool.read(thread.row)
+                self._vacate(thread)
             out.append(Token(thread.id, token, logprob, reason))
         return out
 
@@ -225,7 +252,7 @@ class Engine:
         """Feed each thread its pending tokens, equally many in one group."""
         length = len(group[0].pending)
         starts = [thread.length - length for thread in group]
-        rows = [thread.row for thread in group]
+        rows = [thread.row for thread in group if thread.row is not None]
         used = self._pool.used
         self._pool.reserve(rows=1, capacity=max(used[row] for row in rows) + length)
         viewers: dict[int, list[int]] = defaultdict(list)
@@ -243,11 +270,12 @@ class Engine:
             used[row] += length
         return logits
 
-    def _prefill(self, threads: list[_Thread]) -> None:
+    def _prefill(self) -> None:
         """Compute prefixes not computed yet, those of one length together; attach their threads."""
+        fresh = [thread for thread in self._rows if not thread.pending]
         groups: dict[int, dict[int, _Prefix]] = defaultdict(dict)
-        for thread in threads:
-            if not thread.pending and thread.prefix.segment is None:
+        for thread in fresh:
+            if thread.prefix.segment is None:
                 groups[len(thread.prefix.tokens)][id(thread.prefix)] = thread.prefix
         for length, group in groups.items():
             prefixes = list(group.values())
@@ -255,36 +283,15 @@ class Engine:
             tokens = torch.tensor([prefix.tokens for prefix in prefixes])
             positions = torch.arange(length).expand(len(prefixes), -1)
             logits = self._decoder(tokens, positions, attend)
-            self.prefilled += tokens.numel()
             for row, prefix in enumerate(prefixes):
-                prefix.segment = attend.segment(row, prefix.tokens)
+                prefix.segment = attend.segment(row)
                 prefix.logits = logits[row : row + 1]
-        for thread in threads:
-            if not thread.pending and thread.prefix.segment is not None:
-                self._attach(thread, thread.prefix.segment)
+        for thread in fresh:
+            if thread.prefix.segment is not None and thread.row is not None:
+                self._attach(thread, thread.row, thread.prefix.segment)
 
-    def _attach(self, thread: _Thread, segment: Segment) -> None:
+    def _attach(self, thread: _Thread, row: int, segment: Segment) -> None:
         if len(segment) > COPIED_PROMPT:
             thread.shared = segment
         else:
-            self._pool.reserve(rows=1, capacity=len(segment) + 1)
-            self._pool.write(thread.row, segment)
-
-    def _start(self, thread: _Thread) -> None:
-        thread.running = True
-        self._exchange(thread.row, self._running)
-        self._running += 1
-
-    def _stop(self, thread: _Thread) -> None:
-        if thread.row < self._running:
-            self._running -= 1
-            self._exchange(thread.row, self._running)
-        thread.running = False
-
-    def _exchange(self, a: int, b: int) -> None:
-        if a == b:
-            return
-        self._pool.swap(a, b)
-        first, second = self._rows[a], self._rows[b]
-        first.row, second.row = b, a
-        self._rows[a], self._rows[b] = second, first
+            self._pool.write(row, segment)

@@ -86,14 +86,17 @@ def _attention(
         query = query * (scaling * query.shape[-1] ** 0.5)
     keyed = torch.cat([key, value], 1).transpose(1, 2)
     out = attend(module.layer_idx, query.transpose(1, 2), keyed)
-    return out.unflatten(-1, (query.shape[1], -1)), None
+    return out.view(*out.shape[:2], query.shape[1], -1), None
 
 
 def _refuse_inexact(folder: Path, config: Any) -> None:
     """Refuse by name what our attention does not compute."""
     reasons = {
-        "sliding-window attention": "sliding_attention" in (getattr(config, "layer_types", None) or ())
-        or (getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)),
+        "sliding-window attention": "sliding_attention"
+        in (getattr(config, "layer_types", None) or ())
+        or (
+            getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+        ),
         "chunked or linear attention": {"chunked_attention", "linear_attention"}
         & set(getattr(config, "layer_types", None) or ()),
         "soft-capped attention": getattr(config, "attn_logit_softcapping", None),

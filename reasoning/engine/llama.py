@@ -125,16 +125,17 @@ class NativeDecoder:
 def rotate(x: Tensor, rotation: Tensor) -> None:
     """Rotate ``x [rows, length, heads, dim]`` in place by ``rotation [rows, length, 1, dim/2]``."""
     if x.dtype == torch.float32:
-        view = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+        view = torch.view_as_complex(x.view(*x.shape[:-1], -1, 2))
         view.mul_(rotation)
         return
-    wide = torch.view_as_complex(x.float().unflatten(-1, (-1, 2))) * rotation
+    wide = torch.view_as_complex(x.float().view(*x.shape[:-1], -1, 2)) * rotation
     x.copy_(torch.view_as_real(wide).flatten(-2))
 
 
 def interleave(weight: Tensor, dim: int) -> Tensor:
     """Reorder each head's rows from (first half, second half) to alternating pairs."""
-    return weight.unflatten(0, (-1, 2, dim // 2)).transpose(1, 2).flatten(0, 2).contiguous()
+    halves = weight.view(-1, 2, dim // 2, *weight.shape[1:])
+    return halves.transpose(1, 2).reshape(weight.shape)
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
@@ -145,8 +146,10 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise ModelUnusable(f"{folder} has no *.safetensors file; convert or download the model again")
-    weights = {}
+        raise ModelUnusable(
+            f"{folder} has no *.safetensors file; convert or download the model again"
+        )
+    weights: dict[str, Tensor] = {}
     for path in files:
         try:
             with safe_open(path, framework="pt") as handle:

@@ -9,21 +9,20 @@ from reasoning.engine.config import ModelConfig
 
 
 class Segment:
-    """A frozen run of tokens with its keys and values, per layer ``[n, 2 * kv_heads, dim]``."""
+    """A frozen run of keys and values, per layer ``[n, 2 * kv_heads, dim]``."""
 
-    def __init__(self, tokens: tuple[int, ...], layers: list[Tensor]) -> None:
-        self.tokens = tokens
+    def __init__(self, layers: list[Tensor]) -> None:
         self.layers = layers
 
     def __len__(self) -> int:
-        return len(self.tokens)
+        return len(self.layers[0])
 
 
 class Pool:
-    """Slab rows ``[rows, capacity, 2 * kv_heads, dim]`` per layer.
+    """Slab rows ``[rows, capacity, 2 * kv_heads, dim]`` per layer, one row per running thread.
 
-    Rows 0..running-1 belong to the running threads, so that a decoding step reads a view and
-    copies nothing; parked threads (waiting for children) keep rows behind them.
+    The running threads fill the first rows without gaps, so that a decoding step reads a view and
+    copies nothing.
     """
 
     def __init__(self, config: ModelConfig, dtype: torch.dtype, *, rows: int = 8) -> None:
@@ -33,8 +32,7 @@ class Pool:
         self._tail = (2 * config.kv_heads, config.head_dim)
         # Zeros, because a masked key still meets a zero weight, and 0 * nan is nan.
         self.slabs = [
-            torch.zeros(rows, self.capacity, *self._tail, dtype=dtype)
-            for _ in range(config.layers)
+            torch.zeros(rows, self.capacity, *self._tail, dtype=dtype) for _ in range(config.layers)
         ]
 
     @property
@@ -59,16 +57,19 @@ class Pool:
 
     def write(self, row: int, segment: Segment) -> None:
         """Copy a segment to the start of a row."""
+        self.reserve(rows=row + 1, capacity=len(segment) + 1)
         for slab, layer in zip(self.slabs, segment.layers, strict=True):
             slab[row, : len(segment)] = layer
         self.used[row] = len(segment)
 
-    def swap(self, a: int, b: int) -> None:
-        """Exchange two rows."""
-        if a == b:
-            return
-        length = max(self.used[a], self.used[b])
-        pair, reverse = torch.tensor([a, b]), torch.tensor([b, a])
+    def read(self, row: int) -> Segment:
+        """A copy of a row, as a segment."""
+        length = self.used[row]
+        return Segment([slab[row, :length].clone() for slab in self.slabs])
+
+    def move(self, source: int, target: int) -> None:
+        """Copy one row over another."""
+        length = self.used[source]
         for slab in self.slabs:
-            slab[pair, :length] = slab[reverse, :length]
-        self.used[a], self.used[b] = self.used[b], self.used[a]
+            slab[target, :length] = slab[source, :length]
+        self.used[target] = length

@@ -22,7 +22,7 @@ MOST_DEEP = 4
 class Spawn(NamedTuple):
     """One child that a parent asked for."""
 
-    index: str
+    number: str
     message: str
 
 
@@ -72,7 +72,7 @@ class Apr(Strategy):
             children = [] if deep else [self._spawn(thread.run, s.message) for s in asked]
             answers = [await child.result() for child in children]
             reports = [
-                f"{spawn.index} : {found} ;"
+                f"{spawn.number} : {found} ;"
                 for spawn, found in zip(asked, answers, strict=False)
                 if found is not None
             ]
@@ -85,5 +85,7 @@ _SPAWN = re.compile(rf"(\d+) :[^;]*?{markup.SPAWN} ([^;<]+?) ;")
 
 def spawns(text: str) -> list[Spawn]:
     """The children that a parent's text asks for; a message asked for twice counts once."""
-    found = {message: Spawn(index, message) for index, message in reversed(_SPAWN.findall(text))}
-    return list(reversed(found.values()))
+    found: dict[str, Spawn] = {}
+    for number, message in _SPAWN.findall(text):
+        found.setdefault(message, Spawn(number, message))
+    return list(found.values())

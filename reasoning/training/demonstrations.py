@@ -57,9 +57,7 @@ def problem_text(numbers: Sequence[int], target: int) -> str:
 def small_expand(numbers: Sequence[int]) -> list[tuple[Step, tuple[int, ...]]]:
     """`countdown.expand` within the vocabulary."""
     return [
-        (step, state)
-        for step, state in countdown.expand(numbers)
-        if step.result <= markup.LARGEST
+        (step, state) for step, state in countdown.expand(numbers) if step.result <= markup.LARGEST
     ]
 
 
@@ -79,9 +77,7 @@ def _final_step(result: int, x: int, target: int) -> Step | None:
     return None
 
 
-def leaf_search(
-    numbers: Sequence[int], target: int
-) -> tuple[list[Piece], tuple[Step, Step] | None]:
+def leaf_search(numbers: Sequence[int], target: int) -> tuple[list[Piece], tuple[Step, ...] | None]:
     """The full search of three numbers, stopped at the first solution."""
     a, b, c = numbers
     text: list[str] = []
@@ -207,9 +203,7 @@ def calc(text: str, rng: random.Random) -> Demonstration:
         tree = expression.reduce_at(tree, rng.randrange(expression.redexes(tree)))
         lines.append(expression.render(tree))
     body = f"{' = '.join(lines)} {markup.ANSWER} {tree} {markup.EOS}"
-    return Demonstration(
-        [Piece(f"{markup.BOS} {markup.CALC} {text} :", 0.0)], [(1, [Piece(body)])]
-    )
+    return Demonstration([Piece(f"{markup.BOS} {markup.CALC} {text} :", 0.0)], [(1, [Piece(body)])])
 
 
 # ---- the mixture ---------------------------------------------------------------------------
@@ -335,7 +329,7 @@ class Encoder:
         for _, block in blocks:
             starts.append(position)
             position += len(block.tokens)
-        chosen = range(len(blocks))
+        chosen: Sequence[int] = range(len(blocks))
         if position > row:
             chosen = self._window(blocks, row - len(head.tokens), rng)
         tokens, weights = list(head.tokens), list(head.weights)
@@ -364,7 +358,7 @@ class Encoder:
             while first and length + len(blocks[first - 1][1].tokens) <= room - 24:
                 first -= 1
                 length += len(blocks[first][1].tokens)
-        kept = []
+        kept: list[int] = []
         level = blocks[first][0] if first < len(blocks) else 1
         for index in range(first - 1, -1, -1):
             if blocks[index][0] < level:

@@ -64,9 +64,7 @@ def batches(recipe: Recipe) -> Iterator[Batch]:
         )
 
 
-def _pack(
-    queue: list[Encoded], length: int
-) -> tuple[list[int], list[int], list[int], list[float]]:
+def _pack(queue: list[Encoded], length: int) -> tuple[list[int], list[int], list[int], list[float]]:
     """Fill one row: the demonstration that waited longest, then always the longest that fits."""
     tokens: list[int] = []
     positions: list[int] = []

@@ -53,7 +53,8 @@ class Attention(nn.Module):
         q, k = rotate(q, rope), rotate(k, rope)
         scores = (q @ k.transpose(-1, -2)) * (q.shape[-1] ** -0.5)
         y = scores.masked_fill(~mask, -1e9).softmax(-1).to(v.dtype) @ v
-        return self.o_proj(y.transpose(1, 2).reshape(rows, length, hidden))
+        out: Tensor = self.o_proj(y.transpose(1, 2).reshape(rows, length, hidden))
+        return out
 
 
 class MLP(nn.Module):
@@ -64,7 +65,8 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(shape.intermediate, shape.hidden, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        out: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        return out
 
 
 class Layer(nn.Module):
@@ -77,7 +79,8 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), rope, mask)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return out
 
 
 class Decoder(nn.Module):
@@ -97,7 +100,8 @@ class Decoder(nn.Module):
         mask = (documents[:, :, None] == documents[:, None, :]) & (order[:, None] >= order)
         for layer in self.layers:
             x = layer(x, rope, mask[:, None])
-        return self.norm(x)
+        out: Tensor = self.norm(x)
+        return out
 
 
 class Model(nn.Module):

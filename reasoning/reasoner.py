@@ -58,7 +58,7 @@ def choose_strategy(name: str | None, n: int | None, model: Model, problem: Prob
     missing = kind.needs - model.capabilities
     if missing:
         raise CapabilityMissing(
-            f"strategy {name!r} needs {', '.join(sorted(missing))}, which model {model.name} lacks; "
+            f"strategy {name!r} needs {', '.join(sorted(missing))}, which {model.name} lacks; "
             "use single or self-consistency"
         )
     if n is not None and not 1 <= n <= 1024:
@@ -71,8 +71,8 @@ def choose_strategy(name: str | None, n: int | None, model: Model, problem: Prob
 class Reasoner:
     """A loaded model that solves problems, several at once if asked::
 
-        async with Reasoner(Model.load()) as reasoner:
-            solution = await reasoner.solve("Use 3, 10, 21 and 23 to make 50")
+    async with Reasoner(Model.load()) as reasoner:
+        solution = await reasoner.solve("Use 3, 10, 21 and 23 to make 50")
     """
 
     def __init__(self, model: Model) -> None:
