@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from orchestrator.errors import TaskCancelled, leaf
@@ -106,6 +107,7 @@ class Task(Generic[T]):
             self.clock = max(self.clock, other.clock)
             if other.state != "succeeded":
                 return "skipped"
+        await anyio.lowlevel.checkpoint_if_cancelled()  # entering a cancelled scope is none
         values = [arg._value if isinstance(arg, Task) else arg for arg in args]
         self.state = "running"
         self._graph.events.emit(TaskStarted(task=self.id))
@@ -116,6 +118,9 @@ class Task(Generic[T]):
         except Exception as error:
             self._error = leaf(error)
             return "failed"
+        self.clock = max(
+            [self.clock, *(child.clock for child in self.children if child.state == "succeeded")]
+        )
         return "succeeded"
 
 

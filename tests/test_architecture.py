@@ -17,7 +17,7 @@ ALLOWED = {
     "protocol": {"protocol", "orchestrator"},
     "reasoning": {"reasoning", "orchestrator", "pruning", "protocol"},
 }
-HEAVY = ("torch", "transformers", "rich", "pydantic", "networkx", "anyio")
+HEAVY = ("torch", "transformers", "rich", "pydantic", "networkx")
 MOST_LINES = 350
 
 SOURCES = sorted(path for package in ALLOWED for path in (ROOT / package).rglob("*.py"))

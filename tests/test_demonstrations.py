@@ -17,7 +17,8 @@ from reasoning import markup
 from reasoning.domains import Arithmetic, Countdown, countdown
 from reasoning.domains.expression import apply
 from reasoning.training import demonstrations
-from reasoning.training.demonstrations import MIXTURE, WIDTH, Demonstration, Encoder
+from reasoning.training.demonstrations import MIXTURE, WIDTH, Demonstration
+from reasoning.training.encoding import Encoded, Encoder, stream
 
 Kind = Callable[[random.Random], Demonstration]
 
@@ -228,8 +229,8 @@ def test_a_window_keeps_true_positions_and_fits_the_row(seed: int, count: int, r
     assert len(window.positions) > head
 
 
-def taken(seed: int, count: int) -> list[demonstrations.Encoded]:
-    source = demonstrations.stream(random.Random(seed), Encoder(), ROWS)
+def taken(seed: int, count: int) -> list[Encoded]:
+    source = stream(random.Random(seed), Encoder(), ROWS)
     return list(itertools.islice(source, count))
 
 

@@ -275,11 +275,11 @@ def test_a_number_used_twice_is_rejected(problem: Countdown, answer: str) -> Non
         ("(5-7)*12+3", "neither"),
         ("(12/5)*7*3", "neither"),
         ("12/(3-3)", "neither"),
-        ("12-5=-7, 7+3=10", "not all numbers are used"),
+        ("12-5=-7, 7+3=10", "neither"),
         ("", "neither"),
         (" , ", "neither"),
         ("twenty-four", "neither"),
-        ("12 + 5 = x", "not all numbers are used"),
+        ("12 + 5 = x", "neither"),
         ("(12+5", "neither"),
         ("((((" * 100, "neither"),
     ],
@@ -412,11 +412,11 @@ def test_the_right_integer_passes_in_any_notation(answer: str) -> None:
     [
         ("211", "the value is not 211"),
         ("-212", "the value is not -212"),
-        ("212.5", "not an integer"),
-        ("2 1 2", "not an integer"),
-        ("212 apples", "not an integer"),
-        ("", "not an integer"),
-        ("9" * 5000, "not an integer"),
+        ("212.5", "the value is not 425/2"),
+        ("2 1 2", "not a number"),
+        ("212 apples", "not a number"),
+        ("", "not a number"),
+        ("9" * 5000, "not a number"),
     ],
 )
 def test_a_wrong_value_is_rejected_with_its_reason(answer: str, reason: str) -> None:
@@ -433,12 +433,14 @@ def test_a_wrong_value_is_rejected_with_its_reason(answer: str, reason: str) -> 
         ("-7", "-7"),
         ("-0", "0"),
         ("007", "7"),
-        ("7.5", None),
+        ("7.5", "15/2"),
+        ("15/2", "15/2"),
+        ("1/0", None),
         ("seven", None),
         ("", None),
     ],
 )
-def test_integers_vote_by_their_value(answer: str, key: str | None) -> None:
+def test_numbers_vote_by_their_value(answer: str, key: str | None) -> None:
     assert SUM.canonical(answer) == key
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from typing import ClassVar
 
 from reasoning.domains.base import Verdict, is_held_out
-from reasoning.domains.expression import Node, Operator, apply, evaluate, parse, render
+from reasoning.domains.expression import Node, Operator, apply, evaluate, parse, render, value
 
 LARGEST = 999
 OPERATIONS = range(3, 8)
@@ -42,17 +43,22 @@ class Arithmetic:
     def verify(self, answer: str) -> Verdict:
         """Check that the answer is the expression's value."""
         given = self.canonical(answer)
-        expected = str(evaluate(self.tree))
         if given is None:
-            return Verdict(ok=False, reason="the answer is not an integer")
-        if given != expected:
+            return Verdict(ok=False, reason="the answer is not a number")
+        if given != str(value(self.tree)):
             return Verdict(ok=False, reason=f"the value is not {given}")
         return Verdict(ok=True, reason="the value is right")
 
     def canonical(self, answer: str) -> str | None:
-        """The integer in plain digits, or None."""
-        match = re.fullmatch(r"\s*([-+]?\d{1,30})(?:\.0+)?\s*", answer.replace(",", ""))
-        return None if match is None else str(int(match[1]))
+        """The number as an integer or reduced fraction, or None."""
+        match = _NUMBER.fullmatch(answer.translate(_IGNORED))
+        if match is None or (match[2] and not int(match[2])):
+            return None
+        return str(Fraction(match[1]) / int(match[2] or 1))
+
+
+_NUMBER = re.compile(r"\s*([-+]?\d{1,30}(?:\.\d{1,30})?)(?:\s*/\s*(\d{1,30}))?\s*\.?\s*")
+_IGNORED = str.maketrans({",": None, "$": None, "−": "-"})
 
 
 def generate(
@@ -80,7 +86,7 @@ def _draw(rng: random.Random, count: int) -> Node | int | None:
     allowed: list[Operator] = [
         operator
         for operator in ("+", "-", "*", "/")
-        if (value := apply(a, operator, b)) is not None and value <= LARGEST
+        if (result := apply(a, operator, b)) is not None and result <= LARGEST
     ]
     if not allowed:
         return None

@@ -16,7 +16,18 @@ from functools import lru_cache
 from typing import ClassVar, cast
 
 from reasoning.domains.base import Verdict, is_held_out
-from reasoning.domains.expression import Operator, Step, apply, parse, plain, steps
+from reasoning.domains.expression import (
+    Node,
+    Operator,
+    Step,
+    apply,
+    canonical,
+    combine,
+    evaluate,
+    parse,
+    plain,
+    steps,
+)
 
 NUMBER_RANGE = range(1, 100)
 TARGET_RANGE = range(10, 101)
@@ -114,16 +125,16 @@ class Countdown:
 
     def canonical(self, answer: str) -> str | None:
         """A key shared by equivalent answers: operands commuted, steps in another order."""
-        found = parse_answer(answer)
-        if not found:
-            return None
+        tree = _expression(answer)
+        if isinstance(tree, Node):
+            return canonical(tree)
         built: dict[int, list[str]] = {}
-        text = ""
-        for step in found:
-            sides = [built[n].pop() if built.get(n) else str(n) for n in (step.left, step.right)]
-            if step.operator in "+*":
-                sides.sort()
-            text = f"({sides[0]}{step.operator}{sides[1]})"
+        text = None
+        for step in parse_answer(answer) or ():
+            left, right = (
+                built[n].pop() if built.get(n) else str(n) for n in (step.left, step.right)
+            )
+            text = combine(left, step.operator, right)
             built.setdefault(step.result, []).append(text)
         return text
 
@@ -133,23 +144,29 @@ _STEP = re.compile(r"\s*(\d{1,30})\s*([-+*/])\s*(\d{1,30})\s*=\s*(\d{1,30})\s*")
 
 def parse_answer(answer: str) -> list[Step] | None:
     """The steps of an answer, or None where it is malformed."""
-    text = plain(answer).strip()
     found = []
-    for part in re.split(r"[,;\n]", text):
+    for part in re.split(r"[,;\n]", plain(answer).strip().rstrip(".,;")):
         match = _STEP.fullmatch(part)
         if match is None:
-            return _steps_of_expression(text)
+            tree = _expression(answer)
+            return None if tree is None else list(steps(tree))
         left, operator, right, result = match.groups()
         found.append(Step(int(left), cast("Operator", operator), int(right), int(result)))
     return found
 
 
-def _steps_of_expression(text: str) -> list[Step] | None:
-    """The steps of ``(a+b)*c``; what follows an equals sign is ignored."""
+def _expression(answer: str) -> Node | int | None:
+    """The tree of ``(a+b)*c`` or ``(a+b)*c = 12``, where the claim holds; None for all else."""
+    text, equals, claim = answer.strip().rstrip(".").partition("=")
     try:
-        return list(steps(parse(text.split("=")[0])))
+        tree = parse(text)
+        if equals and int(claim) != evaluate(tree):
+            return None
+        evaluate(tree)
     except ValueError:
         return None
+    # One step is read as a step, so that "2+3=5" has one meaning only.
+    return None if equals and _STEP.fullmatch(plain(answer)) else tree
 
 
 def generate(rng: random.Random, *, count: int = 4, held_out: bool | None = None) -> Countdown:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal, NamedTuple
 
 Operator = Literal["+", "-", "*", "/"]
@@ -137,6 +138,42 @@ def evaluate(tree: Node | int) -> int:
     if value is None:
         raise ValueError(f"{left} {tree.operator} {right} is not a non-negative integer")
     return value
+
+
+def value(tree: Node | int) -> Fraction:
+    """The exact value, with negative numbers and fractions allowed.
+
+    Raises:
+        ValueError: something is divided by zero.
+    """
+    if isinstance(tree, int):
+        return Fraction(tree)
+    left, right = value(tree.left), value(tree.right)
+    match tree.operator:
+        case "+":
+            return left + right
+        case "-":
+            return left - right
+        case "*":
+            return left * right
+        case "/":
+            if not right:
+                raise ValueError("a number is divided by zero")
+            return left / right
+
+
+def canonical(tree: Node | int) -> str:
+    """The expression with the operands of ``+`` and ``*`` in a fixed order, fully bracketed."""
+    if isinstance(tree, int):
+        return str(tree)
+    return combine(canonical(tree.left), tree.operator, canonical(tree.right))
+
+
+def combine(left: str, operator: str, right: str) -> str:
+    """One operation on two canonical texts."""
+    if operator in "+*":
+        left, right = sorted((left, right))
+    return f"({left}{operator}{right})"
 
 
 def largest(tree: Node | int) -> int:

@@ -10,7 +10,7 @@ from orchestrator.errors import InvalidValue, ProblemRefused
 from reasoning.domains.arithmetic import Arithmetic
 from reasoning.domains.base import Problem, Verdict
 from reasoning.domains.countdown import COUNTS, NUMBER_RANGE, TARGET_RANGE, Countdown, solve
-from reasoning.domains.expression import MOST_SYMBOLS, parse, plain
+from reasoning.domains.expression import MOST_SYMBOLS, parse, plain, value
 
 LONGEST = 100_000  # characters; beyond this a prompt is a mistake
 
@@ -29,22 +29,24 @@ class FreeForm:
         return " ".join(answer.casefold().split()).rstrip(".") or None
 
 
-_LIST = r"(-?\d+(?:\s*(?:,\s*and|and|,|\s)\s*-?\d+)+)"
+# The gaps are bounded, so that no text makes the search slow.
+_LIST = r"(-?\d+(?: ?(?:, ?and|and|,| ) ?-?\d+)+)"
+_GOAL = r"\b(?:make|get|reach|obtain)\b"
 _COUNTDOWN = (
     re.compile(
-        rf"\b(?:use|using|with|from|combine)\b[^\d-]*{_LIST}\D*?\b(?:make|get|reach|obtain)\b\D*?(-?\d+)\b",
+        rf"\b(?:use|using|with|from|combine)\b[^\d-]{{0,60}}{_LIST}\D{{0,200}}?{_GOAL}\D{{0,40}}?(-?\d+)\b",
         re.I,
     ),
     re.compile(
-        rf"\b(?:make|get|reach|obtain)\b[^\d-]*(?P<target>-?\d+)\b\D*?\b(?:using|with|from)\b[^\d-]*{_LIST}",
+        rf"{_GOAL}[^\d-]{{0,40}}(?P<target>-?\d+)\b\D{{0,60}}?\b(?:using|with|from)\b"
+        rf"[^\d-]{{0,60}}{_LIST}",
         re.I,
     ),
 )
-_COMPUTE = re.compile(
-    r"\s*(?:compute|calculate|evaluate|solve|what\s+is|what's|how\s+much\s+is)?\s*:?\s*"
-    r"([\d\s+\-*/()×÷·−–]+?)\s*(?:=\s*\??)?\s*[.?!]?\s*",
-    re.I,
+_ASKING = re.compile(
+    r"(?:compute|calculate|evaluate|solve|what is|what's|how much is)?(?: the value of)? ?:?", re.I
 )
+_ARITHMETIC = re.compile(r"[\d \+\-*/()×÷·−–]*\d[\d \+\-*/()×÷·−–]*")
 
 
 def recognise(text: str) -> Problem:
@@ -60,7 +62,8 @@ def recognise(text: str) -> Problem:
         )
     if len(text) > LONGEST:
         raise InvalidValue(f"the problem has {len(text)} characters; give at most {LONGEST}")
-    return _countdown(text) or _arithmetic(text) or FreeForm(question=text.strip())
+    text = " ".join(text.split())
+    return _countdown(text) or _arithmetic(text) or FreeForm(question=text)
 
 
 def _countdown(text: str) -> Countdown | None:
@@ -69,8 +72,19 @@ def _countdown(text: str) -> Countdown | None:
         if match is not None:
             first, second = match.groups()
             numbers, target = (second, first) if "target" in match.groupdict() else (first, second)
-            return countdown([int(n) for n in re.findall(r"-?\d+", numbers)], int(target))
+            return countdown(
+                [_integer("numbers", n) for n in re.findall(r"-?\d+", numbers)],
+                _integer("target", target),
+            )
     return None
+
+
+def _integer(name: str, digits: str) -> int:
+    if len(digits) > 9:
+        raise InvalidValue(
+            f"{name}: a number of {len(digits)} digits is out of range; use 1 to 100"
+        )
+    return int(digits)
 
 
 def countdown(numbers: list[int], target: int) -> Countdown:
@@ -96,12 +110,13 @@ def countdown(numbers: list[int], target: int) -> Countdown:
 
 
 def _arithmetic(text: str) -> Arithmetic | None:
-    match = _COMPUTE.fullmatch(text)
-    if match is None or not re.search(r"\d\s*[-+*/×÷·−–(]", match[1]):
+    asking = _ASKING.match(text)
+    rest = text[asking.end() :] if asking else text
+    expression = plain(rest.strip(" .?!=")).strip()
+    if not _ARITHMETIC.fullmatch(expression) or expression.isdigit():
         return None
-    expression = plain(match[1]).strip()
     try:
-        parse(expression)
+        value(parse(expression))
     except ValueError as error:
         raise InvalidValue(
             f"expression: {error}; write one such as (17*3+5)*4-12 with at most "

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from reasoning import markup
-from reasoning.training.demonstrations import Encoded, Encoder, stream
+from reasoning.training.encoding import Encoded, Encoder, stream
 from reasoning.training.model import SHAPES, Model
 
 
