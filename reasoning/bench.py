@@ -45,6 +45,8 @@ class Row(BaseModel):
     span: float
     """Mean length of the longest dependent chain, in tokens."""
     threads: float
+    longest: int
+    """The largest context that any thread filled, in tokens."""
     wall_s: float
     """Of the whole row, ``parallel`` problems at a time."""
     wall_per_problem_s: float
@@ -126,7 +128,7 @@ def run(
                 bar = progress.add_task(f"{arm.name} @ {context}", total=count)
                 rows.append(
                     anyio.run(
-                        _measure,
+                        measure,
                         loaded,
                         arm,
                         sample,
@@ -138,7 +140,7 @@ def run(
                     )
                 )
                 if not console.is_terminal:
-                    click.echo(_line(rows[-1]), err=True)
+                    click.echo(progress_line(rows[-1]), err=True)
     results = Results(
         domain=domain,
         model=loaded.name,
@@ -154,7 +156,7 @@ def run(
     return 0
 
 
-async def _measure(
+async def measure(
     model: Model,
     arm: Arm,
     sample: Sequence[Problem],
@@ -164,6 +166,7 @@ async def _measure(
     parallel: int,
     advance: Callable[[], None],
 ) -> Row:
+    """Solve every problem of ``sample`` with one arm, ``parallel`` of them at a time."""
     strategy = choose_strategy(arm.name, arm.n, model, sample[0])
     solutions: list[Solution] = []
     slots = anyio.Semaphore(parallel)
@@ -200,6 +203,7 @@ async def _measure(
         tokens=round(sum(s.usage.work_tokens for s in solutions) / count, 1),
         span=round(sum(s.usage.span_tokens for s in solutions) / count, 1),
         threads=round(sum(len(s.threads) for s in solutions) / count, 2),
+        longest=max(thread.context for s in solutions for thread in s.threads),
         wall_s=round(wall, 2),
         wall_per_problem_s=round(sum(s.wall_s for s in solutions) / count, 3),
     )
@@ -218,7 +222,8 @@ def wilson(right: int, count: int) -> tuple[float, float]:
     return round(max(0.0, middle - half), 4), round(min(1.0, middle + half), 4)
 
 
-def _line(row: Row) -> str:
+def progress_line(row: Row) -> str:
+    """The row as one line of text."""
     low, high = row.ci95
     return (
         f"{row.strategy} @ {row.max_tokens}: {row.accuracy:.1%} [{low:.1%}, {high:.1%}]"

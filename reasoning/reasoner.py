@@ -194,6 +194,7 @@ def _record(thread: Thread) -> ThreadRecord:
         name=task.name,
         state=task.state,
         tokens=thread.written,
+        context=thread.given + thread.written,
         text=thread.text,
         answer=thread.answer,
         logprob=thread.logprob / thread.written if thread.written else None,

@@ -18,6 +18,7 @@ class ThreadRecord:
     Attributes:
         id: Its place in the graph, such as ``"1.3"``: the third child of the first thread.
         tokens: Tokens that it generated.
+        context: Those and the given ones: prompt and appended text.
         text: What it generated and what was appended to it, without its prompt.
         logprob: The mean log-probability of its tokens.
     """
@@ -27,6 +28,7 @@ class ThreadRecord:
     name: str
     state: TaskState
     tokens: int
+    context: int
     text: str
     answer: str | None
     logprob: float | None

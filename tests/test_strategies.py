@@ -248,6 +248,14 @@ async def test_after_a_stop_at_most_one_step_of_each_thread_is_lost(shipped: Mod
     assert backend.leaked <= 8 * 3
 
 
+async def test_an_engine_has_one_driver_at_a_time(shipped: Model) -> None:
+    async with Reasoner(shipped):
+        with pytest.raises(InvalidValue, match="share one Reasoner"):
+            async with Reasoner(shipped):
+                pass
+    assert (await solved(shipped, "Compute 2 + 3", strategy="single")).status == "finished"
+
+
 async def test_events_tell_each_thread_from_its_start_to_its_end(shipped: Model) -> None:
     events: list[Event] = []
     solution = await solved(shipped, PROBLEM, listener=events.append)

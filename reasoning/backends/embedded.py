@@ -28,8 +28,8 @@ class EmbeddedGeneration:
 
     def __init__(self, backend: EmbeddedBackend) -> None:
         self._backend = backend
-        self._id: int | None = None
-        """The engine's id; touched by the engine's thread only."""
+        self.engine_id: int | None = None
+        """Set and read by the engine's thread only."""
         self._inbox: deque[Token | Exception] = deque()
         self._arrived = asyncio.Event()
         self.closed = False
@@ -47,22 +47,16 @@ class EmbeddedGeneration:
                 return
 
     def extend(self, tokens: Sequence[int]) -> None:
-        self._backend.submit(self, lambda engine: engine.extend(self.engine_id, tokens))
+        def command(engine: Engine) -> None:
+            if self.engine_id is not None:
+                engine.extend(self.engine_id, tokens)
+
+        self._backend.submit(self, command)
 
     def close(self) -> None:
         if not self.closed:
             self.closed = True
             self._backend.submit(self, lambda engine: self._backend.forget(engine, self))
-
-    @property
-    def engine_id(self) -> int:
-        assert self._id is not None
-        return self._id
-
-    def opened(self, id: int | None) -> int | None:
-        """Set the engine's id and return the one before."""
-        before, self._id = self._id, id
-        return before
 
     def receive(self, item: Token | Exception) -> None:
         """Take a delivery, on the event loop."""
@@ -91,6 +85,7 @@ class EmbeddedBackend:
         self._thread = threading.Thread()
 
     async def __aenter__(self) -> Self:
+        self.engine.claim()
         self._closing = False
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="reason-engine")
@@ -108,6 +103,7 @@ class EmbeddedBackend:
             self._wake.notify()
         with anyio.CancelScope(shield=True):  # at most one step
             await anyio.to_thread.run_sync(self._thread.join)
+        self.engine.release()
 
     def open(
         self,
@@ -121,7 +117,7 @@ class EmbeddedBackend:
 
         def command(engine: Engine) -> None:
             id = engine.open(prompt, sampling, stop=stop, limit=limit)
-            generation.opened(id)
+            generation.engine_id = id
             self._open[id] = generation
 
         self.submit(generation, command)
@@ -135,10 +131,10 @@ class EmbeddedBackend:
 
     def forget(self, engine: Engine, generation: EmbeddedGeneration) -> None:
         """Free a closed generation's slot, in the engine's thread."""
-        id = generation.opened(None)
-        if id is not None:
-            engine.close(id)
-            del self._open[id]
+        if generation.engine_id is not None:
+            engine.close(generation.engine_id)
+            del self._open[generation.engine_id]
+            generation.engine_id = None
 
     def _run(self) -> None:
         """The engine's thread."""
@@ -162,6 +158,7 @@ class EmbeddedBackend:
         for id in list(self._open):
             self.engine.close(id)
         self._open.clear()
+        self._commands.clear()
 
     def _await_work(self) -> bool:
         """Wait until there is something to do; False when closing."""

@@ -92,6 +92,7 @@ class Engine:
         self._waiting: dict[int, _Thread] = {}
         self._prefixes: dict[tuple[int, ...], _Prefix] = {}
         self._next_id = 0
+        self._claimed = False
 
     @classmethod
     def load(cls, folder: Path, *, dtype: torch.dtype = torch.float32) -> Engine:
@@ -106,6 +107,20 @@ class Engine:
         from reasoning.engine.hf import TransformersDecoder
 
         return cls(TransformersDecoder.load(folder, config, dtype))
+
+    def claim(self) -> None:
+        """Take the engine for one driver, until `release`.
+
+        Raises:
+            InvalidValue: it has one already.
+        """
+        if self._claimed:
+            raise InvalidValue("the engine is in use; share one Reasoner, or load the model again")
+        self._claimed = True
+
+    def release(self) -> None:
+        """Give the engine back."""
+        self._claimed = False
 
     @property
     def running(self) -> int:

@@ -1,4 +1,4 @@
-"""``python -m reasoning.training MODEL FOLDER``: train a shipped model from its recipe."""
+"""``python -m reasoning.training``: train a shipped model from its recipe, and export it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,41 @@ from pathlib import Path
 
 import torch
 
+from reasoning.training.export import export
 from reasoning.training.loop import Recipe, train
 from reasoning.training.model import SHAPES
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m reasoning.training", description=__doc__)
-    parser.add_argument("model", choices=sorted(SHAPES), help="which model to train")
-    parser.add_argument("folder", type=Path, help="where checkpoints and the log go")
-    parser.add_argument("--minutes", type=float, help="fit the whole schedule into this wall time")
-    parser.add_argument("--steps", type=int, default=Recipe.steps, help="length in optimizer steps")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
+    commands = parser.add_subparsers(dest="command", required=True)
+    training = commands.add_parser("train", help="train, with checkpoints and a log")
+    training.add_argument("model", choices=sorted(SHAPES))
+    training.add_argument("folder", type=Path, help="where checkpoint.pt and log.jsonl go")
+    training.add_argument("--minutes", type=float, help="fit the schedule into this wall time")
+    training.add_argument("--steps", type=int, default=Recipe.steps, help="optimizer steps")
+    training.add_argument("--matrix-rate", type=float, default=Recipe.matrix_rate)
+    training.add_argument("--other-rate", type=float, default=Recipe.other_rate)
+    training.add_argument("--cooldown", type=float, default=Recipe.cooldown)
+    training.add_argument("--seed", type=int, default=0)
+    training.add_argument("--threads", type=int, default=2, help="CPU threads")
+    training.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    exporting = commands.add_parser("export", help="write a Hugging Face folder")
+    exporting.add_argument("folder", type=Path, help="a training run")
+    exporting.add_argument("output", type=Path)
     options = parser.parse_args()
+    if options.command == "export":
+        export(options.folder / "checkpoint.pt", options.output)
+        return
     torch.set_num_threads(options.threads)
     recipe = Recipe(
-        model=options.model, seed=options.seed, steps=options.steps, minutes=options.minutes
+        model=options.model,
+        seed=options.seed,
+        steps=options.steps,
+        minutes=options.minutes,
+        matrix_rate=options.matrix_rate,
+        other_rate=options.other_rate,
+        cooldown=options.cooldown,
     )
     train(recipe, options.folder, resume=options.resume)
 

@@ -26,6 +26,8 @@ def export(checkpoint: Path, folder: Path) -> None:
     recipe = {**state["recipe"], "steps_run": state["step"], "tokens": state["tokens"]}
     _write(folder / "config.json", _config(shape))
     _write(folder / "recipe.json", recipe)
+    parameters = sum(tensor.numel() for tensor in tensors.values())
+    (folder / "README.md").write_text(_card(recipe, shape, parameters))
     eos = markup.VOCABULARY.index(markup.EOS)
     pad, bos = markup.VOCABULARY.index(markup.PAD), markup.VOCABULARY.index(markup.BOS)
     _write(
@@ -44,6 +46,60 @@ def export(checkpoint: Path, folder: Path) -> None:
             "model_max_length": shape.context,
             "clean_up_tokenization_spaces": False,
         },
+    )
+
+
+CARD = """\
+---
+license: apache-2.0
+library_name: transformers
+tags: [reasoning, parallel-reasoning, countdown, arithmetic]
+---
+
+# {name}
+
+A Llama decoder of {parameters:.1f} million parameters ({layers} layers, hidden {hidden}, {heads}
+heads, context {context:,}) that does Countdown and multi-step arithmetic on 0 to 999, in one
+thread or by spawning and joining threads. It knows nothing else and speaks no natural language:
+the package `parallel-reason` writes its prompts, in the markup of `reasoning/markup.py`.
+
+**Data.** Made by exact solvers, never stored: serial Countdown search with backtracking, APR
+parents and children (arXiv 2504.15466), and step-by-step arithmetic; four- and five-number
+problems. Problems are held out by (sorted numbers, target), one in 32 by a fixed hash.
+
+**Recipe.** `python -m reasoning.training train {name}`, with the settings of `recipe.json`:
+{steps:,} steps, {tokens:.1f} million tokens on two CPU cores, from scratch.
+
+**Measured** on held-out problems by the commands in `benchmarks/`:
+
+{results}**Limits.** Countdown with numbers from 1 to 99 and targets from 10 to 100; searches leave
+out intermediates above 999, which about one problem in twenty needs. Arithmetic with
+intermediates from 0 to 999 and three to seven operations. Beyond that its output is not to be
+trusted; the package verifies every answer.
+"""
+
+MEASURED = {
+    "reason-5m": {"Countdown": "countdown", "Five numbers": "five", "Arithmetic": "arithmetic"},
+    "reason-1m": {"Countdown": "small"},
+}
+
+
+def _card(recipe: dict[str, Any], shape: Shape, parameters: int) -> str:
+    name = recipe["model"]
+    results = "".join(
+        f"{title}:\n\n<!-- results: {block} -->\n<!-- end -->\n\n"
+        for title, block in MEASURED[name].items()
+    )
+    return CARD.format(
+        name=name,
+        parameters=parameters / 1e6,
+        layers=shape.layers,
+        hidden=shape.hidden,
+        heads=shape.heads,
+        context=shape.context,
+        steps=recipe["steps_run"],
+        tokens=recipe["tokens"] / 1e6,
+        results=results,
     )
 
 

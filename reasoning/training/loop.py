@@ -32,7 +32,7 @@ class Recipe:
     cooldown: float = 0.4
     """Share of the steps over which the learning rate falls linearly to zero, at the end."""
     matrix_rate: float = 0.02
-    other_rate: float = 3e-3
+    other_rate: float = 1e-3
     minutes: float | None = None
     """Stop after this wall time: the cooldown is then placed by time instead of by step."""
 
@@ -40,9 +40,12 @@ class Recipe:
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def batches(recipe: Recipe) -> Iterator[Batch]:
-    """Rows packed from the demonstrations: tokens, positions, document ids, loss weights."""
-    rng = random.Random(recipe.seed)
+def batches(recipe: Recipe, first: int = 0) -> Iterator[Batch]:
+    """Rows packed from the demonstrations: tokens, positions, document ids, loss weights.
+
+    A run resumed at step ``first`` draws new demonstrations instead of replaying the old ones.
+    """
+    rng = random.Random(f"{recipe.seed}/{first}" if first else recipe.seed)
     lengths = [length for _, length in recipe.shapes]
     queues: list[list[Encoded]] = [[] for _ in lengths]
     waiting = [0] * len(lengths)
@@ -97,29 +100,21 @@ def _pack(queue: list[Encoded], length: int) -> tuple[list[int], list[int], list
     )
 
 
-def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Model:
+def train(recipe: Recipe, folder: Path, *, resume: bool = False, compile: bool = True) -> Model:
     """Run a recipe; ``folder`` gets ``log.jsonl`` and ``checkpoint.pt`` (every 250 steps)."""
     torch.manual_seed(recipe.seed)
     folder.mkdir(parents=True, exist_ok=True)
     model = Model(SHAPES[recipe.model])
     optimizers = _optimizers(model, recipe)
-    source = batches(recipe)
-    first, spent, seen = 0, 0.0, 0
+    step, spent, seen = 0, 0.0, 0
     if resume and (folder / "checkpoint.pt").exists():
-        first, spent, seen = _load(folder / "checkpoint.pt", model, optimizers)
-        for _ in range(first):
-            next(source)
-    compiled = torch.compile(model)
+        step, spent, seen = _load(folder / "checkpoint.pt", model, optimizers)
+    source = batches(recipe, step)
+    compiled = torch.compile(model) if compile else model
     started = time.monotonic() - spent
     with (folder / "log.jsonl").open("a") as log:
-        for step in range(first, recipe.steps):
+        while (progress := _progress(recipe, step, time.monotonic() - started)) < 1:
             batch = next(source)
-            elapsed = time.monotonic() - started
-            progress = step / recipe.steps
-            if recipe.minutes is not None:
-                progress = max(progress, elapsed / 60 / recipe.minutes)
-            if progress >= 1:
-                break
             _set_rates(optimizers, step, progress, recipe)
             with torch.autocast("cpu", torch.bfloat16):
                 loss, right = compiled(*batch)
@@ -129,6 +124,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Model:
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
             seen += batch[0].numel()
+            elapsed = time.monotonic() - started
             if step % 20 == 0:
                 row = {
                     "step": step,
@@ -140,10 +136,17 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Model:
                 }
                 log.write(json.dumps(row) + "\n")
                 log.flush()
-            if (step + 1) % 250 == 0:
-                _save(folder, model, optimizers, recipe, step + 1, elapsed, seen)
+            step += 1
+            if step % 250 == 0:
+                _save(folder, model, optimizers, recipe, step, elapsed, seen)
     _save(folder, model, optimizers, recipe, step, time.monotonic() - started, seen)
     return model
+
+
+def _progress(recipe: Recipe, step: int, seconds: float) -> float:
+    """How much of the schedule is done, by steps or by time, whichever is further."""
+    by_time = seconds / 60 / recipe.minutes if recipe.minutes is not None else 0.0
+    return max(step / recipe.steps, by_time)
 
 
 def _optimizers(model: Model, recipe: Recipe) -> list[torch.optim.Optimizer]:

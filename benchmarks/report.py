@@ -1,0 +1,101 @@
+"""Writes the tables of committed results into the README and the model cards.
+
+    python benchmarks/report.py            # rewrite the blocks between the markers
+    python benchmarks/report.py --check    # fail if one is not up to date
+
+A block stands between ``<!-- results: NAME -->`` and ``<!-- end -->``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+WEIGHTS = ROOT / "reasoning" / "weights"
+FILES = [ROOT / "README.md", *sorted(WEIGHTS.glob("*/README.md"))]
+BLOCK = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end -->)", re.S)
+
+
+def load(name: str) -> Any:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    line = "| " + " | ".join(header) + " |"
+    rule = "|" + "|".join(["---"] + ["---:"] * (len(header) - 1)) + "|"
+    return "\n".join([line, rule, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+
+
+def percent(row: dict[str, Any]) -> str:
+    low, high = row["ci95"]
+    return f"{row['accuracy']:.1%} ({100 * low:.1f}–{100 * high:.1f})"
+
+
+def accuracy(name: str) -> str:
+    results = load(name)["results"]
+    header = ["strategy", "context", "accuracy (95 %)", "work", "span", "threads"]
+    rows = [
+        [
+            f"`{row['strategy']}`",
+            f"{row['max_tokens']:,}",
+            percent(row),
+            f"{row['tokens']:,.0f}",
+            f"{row['span']:,.0f}",
+            f"{row['threads']:.1f}",
+        ]
+        for row in results
+    ]
+    return table(header, rows)
+
+
+def engine() -> str:
+    report = load("engine")
+    arms = list(dict.fromkeys(row["arm"] for row in report["results"]))
+    found = {(row["arm"], row["threads"]): row for row in report["results"]}
+    threads = sorted({row["threads"] for row in report["results"]})
+    rows = []
+    for arm in arms:
+        cells = []
+        for count in threads:
+            row = found[arm, count]
+            ratio = f" ({row['ratio_to_vllm']:.2f}×)" if "ratio_to_vllm" in row else ""
+            cells.append(f"{row['tokens_per_s']:,.0f}{ratio}")
+        rows.append([arm, *cells])
+    return table(["tokens a second", *(f"{count} threads" for count in threads)], rows)
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "countdown": lambda: accuracy("countdown"),
+    "five": lambda: accuracy("five"),
+    "arithmetic": lambda: accuracy("arithmetic"),
+    "small": lambda: accuracy("small"),
+    "engine": engine,
+    "solve": lambda: f"```text\n{(RESULTS / 'solve.txt').read_text()}```\n",
+}
+
+
+def render(text: str) -> str:
+    """The text with every block filled from its results file."""
+    return BLOCK.sub(lambda match: f"{match[1]}{BLOCKS[match[2]]()}{match[3]}", text)
+
+
+def main() -> None:
+    stale = []
+    for path in FILES:
+        text = path.read_text()
+        if render(text) != text:
+            stale.append(str(path.relative_to(ROOT)))
+            if "--check" not in sys.argv:
+                path.write_text(render(text))
+    if "--check" in sys.argv and stale:
+        sys.exit(f"run python benchmarks/report.py: {', '.join(stale)} differ from the results")
+
+
+if __name__ == "__main__":
+    main()

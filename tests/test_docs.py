@@ -1,0 +1,77 @@
+"""What the documents show runs, and what they claim stands in a results file."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from protocol import Report
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.S | re.M)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [code for kind, code in BLOCK.findall(page.read_text()) if kind == language]
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name
+)
+def test_the_code_of_a_page_runs_from_top_to_bottom(
+    page: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = tmp_path / "page.py"
+    script.write_text("\n".join(blocks(page, "python")))
+    runpy.run_path(str(script), run_name="__main__")
+    assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize(
+    "example", sorted((ROOT / "examples").glob("*.py")), ids=lambda example: example.name
+)
+def test_every_example_runs(example: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(example), run_name="__main__")
+    assert capsys.readouterr().out.strip()
+
+
+def test_every_figure_in_a_table_comes_from_a_results_file() -> None:
+    script = ROOT / "benchmarks" / "report.py"
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_documented_json_fits_the_schema() -> None:
+    (example,) = blocks(ROOT / "docs" / "cli.md", "json")
+    Report.model_validate(json.loads(example))
+
+
+def test_the_documented_options_are_those_of_the_command() -> None:
+    from click import Option
+
+    from reasoning.cli.main import solve
+
+    table = (ROOT / "docs" / "cli.md").read_text().partition("## `reason bench`")[0]
+    named = set(re.findall(r"`(--[a-z-]+)", table))
+    assert named == {option.opts[0] for option in solve.params if isinstance(option, Option)}
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_public_names_are_these() -> None:
+    import reasoning
+
+    assert {name: getattr(reasoning, name).__name__ for name in reasoning.__all__} == {
+        name: name for name in reasoning.__all__
+    }
