@@ -192,6 +192,15 @@ def redexes(tree: Node | int) -> int:
     return redexes(tree.left) + redexes(tree.right)
 
 
+def redex(tree: Node | int, index: int) -> Step:
+    """The ``index``-th redex (from the left) as a step."""
+    assert isinstance(tree, Node)
+    if isinstance(tree.left, int) and isinstance(tree.right, int):
+        return Step(tree.left, tree.operator, tree.right, evaluate(tree))
+    inside = redexes(tree.left)
+    return redex(tree.left, index) if index < inside else redex(tree.right, index - inside)
+
+
 def reduce_at(tree: Node | int, index: int) -> Node | int:
     """The tree with its ``index``-th redex (from the left) replaced by its value."""
     if isinstance(tree, int) or (isinstance(tree.left, int) and isinstance(tree.right, int)):

@@ -22,6 +22,8 @@ from reasoning.domains.expression import Step
 
 JOIN_WEIGHT = 3.0
 HIT_WEIGHT = 2.0
+CHOICE_WEIGHT = 0.2
+"""Of tokens that a solver chose at random: there is nothing to learn but that they vary."""
 
 
 class Piece(NamedTuple):
@@ -117,7 +119,7 @@ def serial(
         pieces, found = leaf_search(numbers, target)
         return Demonstration([Piece(prompt, 0.0)], [(1, pieces + _conclusion(found, HIT_WEIGHT))])
     order = _shuffled(numbers, rng)
-    head = [Piece(prompt, 0.0), Piece(f"{' '.join(map(str, order))} ;")]
+    head = [Piece(prompt, 0.0), Piece(f"{' '.join(map(str, order))} ;", CHOICE_WEIGHT)]
     body: list[tuple[int, list[Piece]]] = []
     length = 0
 
@@ -161,7 +163,7 @@ def apr(
         pieces, found = leaf_search(numbers, target)
         return Demonstration(head, [(1, pieces + _conclusion(found, HIT_WEIGHT))])
     order = _shuffled(numbers, rng)
-    pieces = [Piece(f"{' '.join(map(str, order))} ;")]
+    pieces = [Piece(f"{' '.join(map(str, order))} ;", CHOICE_WEIGHT)]
     children = small_expand(order)[:budget]
     for start in range(0, len(children), width):
         reports: list[tuple[int, Step, tuple[Step, ...]]] = []
@@ -196,14 +198,22 @@ def child_report(state: Sequence[int], target: int, rng: random.Random) -> tuple
 
 
 def calc(text: str, rng: random.Random) -> Demonstration:
-    """Reduce an expression one operation at a time, in a random order of evaluation."""
+    """Reduce an expression one operation at a time, each spelled out before it is put in place.
+
+    The next operation is the leftmost possible one or any, so that samples differ.
+    """
     tree = expression.parse(text)
-    lines = []
+    pieces: list[Piece] = []
     while not isinstance(tree, int):
-        tree = expression.reduce_at(tree, rng.randrange(expression.redexes(tree)))
-        lines.append(expression.render(tree))
-    body = f"{' = '.join(lines)} {markup.ANSWER} {tree} {markup.EOS}"
-    return Demonstration([Piece(f"{markup.BOS} {markup.CALC} {text} :", 0.0)], [(1, [Piece(body)])])
+        index = rng.choice((0, rng.randrange(expression.redexes(tree))))
+        step = expression.redex(tree, index)
+        tree = expression.reduce_at(tree, index)
+        pieces.append(Piece(str(step.left), CHOICE_WEIGHT))
+        pieces.append(Piece(f"{step.operator} {step.right} = {step.result}"))
+        if not isinstance(tree, int):
+            pieces.append(Piece(f"; {expression.render(tree)} :"))
+    pieces.append(Piece(f"{markup.ANSWER} {tree} {markup.EOS}"))
+    return Demonstration([Piece(f"{markup.BOS} {markup.CALC} {text} :", 0.0)], [(1, pieces)])
 
 
 # ---- the mixture ---------------------------------------------------------------------------
@@ -279,11 +289,13 @@ def _drawn_calc(rng: random.Random) -> Demonstration:
 WIDTH = 8
 
 MIXTURE: dict[Callable[[random.Random], Demonstration], float] = {
-    _drawn_serial: 0.24,
+    _drawn_serial: 0.20,
     _drawn_serial_five: 0.06,
     _drawn_leaf: 0.24,
     _drawn_parent: 0.22,
     _drawn_parent_five: 0.06,
-    _drawn_calc: 0.18,
+    _drawn_calc: 0.22,
 }
 """Share of the training tokens of each kind of demonstration."""
+
+BASICS = (_drawn_leaf, _drawn_calc)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from reasoning import markup
-from reasoning.training.demonstrations import MIXTURE, Demonstration, Piece
+from reasoning.training.demonstrations import BASICS, MIXTURE, Demonstration, Piece
 
 
 class Encoded(NamedTuple):
@@ -75,17 +75,22 @@ class Encoder:
         return kept
 
 
-def stream(rng: random.Random, encode: Encoder, rows: Sequence[int]) -> Iterator[Encoded]:
+def stream(
+    rng: random.Random, encode: Encoder, rows: Sequence[int], *, basics: int = 0
+) -> Iterator[Encoded]:
     """An endless, seeded stream of encoded demonstrations; ``rows`` are the row lengths.
 
+    The first ``basics`` tokens are of the kinds in `BASICS` only, densest in arithmetic.
     A demonstration longer than the row drawn for it is cut to a window: mostly the shortest row,
     which is cheap, and one time in four the longest, so that distant context is seen too.
     """
-    kinds = list(MIXTURE)
-    drawn = dict.fromkeys(kinds, 1.0)
+    drawn = dict.fromkeys(MIXTURE, 1.0)
+    early = True
     while True:
+        if early and sum(drawn.values()) >= basics:
+            early, drawn = False, dict.fromkeys(MIXTURE, 1.0)
         # The kind furthest behind its share of tokens comes next.
-        kind = min(kinds, key=lambda k: drawn[k] / MIXTURE[k])
+        kind = min(BASICS if early else MIXTURE, key=lambda k: drawn[k] / MIXTURE[k])
         demonstration = kind(rng)
         windowed = len(demonstration.body) > 1
         row = rows[0] if windowed and rng.random() < 0.75 else rows[-1]

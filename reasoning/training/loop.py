@@ -29,10 +29,12 @@ class Recipe:
     Few fixed shapes, because each is compiled; a short one, because attention costs its square."""
     steps: int = 5000
     warmup: int = 100
-    cooldown: float = 0.4
+    cooldown: float = 0.5
     """Share of the steps over which the learning rate falls linearly to zero, at the end."""
     matrix_rate: float = 0.02
-    other_rate: float = 1e-3
+    other_rate: float = 5e-4
+    basics: int = 4_000_000
+    """Tokens of sub-searches and arithmetic that come before the whole mixture."""
     minutes: float | None = None
     """Stop after this wall time: the cooldown is then placed by time instead of by step."""
 
@@ -49,7 +51,8 @@ def batches(recipe: Recipe, first: int = 0) -> Iterator[Batch]:
     lengths = [length for _, length in recipe.shapes]
     queues: list[list[Encoded]] = [[] for _ in lengths]
     waiting = [0] * len(lengths)
-    for item in stream(rng, Encoder(), lengths):
+    basics = 0 if first else recipe.basics
+    for item in stream(rng, Encoder(), lengths, basics=basics):
         kind = next(k for k, length in enumerate(lengths) if len(item.tokens) <= length)
         queues[kind].append(item)
         waiting[kind] += len(item.tokens)
