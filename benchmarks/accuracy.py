@@ -4,20 +4,22 @@
     python benchmarks/accuracy.py five      benchmarks/results/five.json
     python benchmarks/accuracy.py arithmetic benchmarks/results/arithmetic.json
 
-``countdown`` has both arms at every context.  ``five`` adds serial arms at apr's total tokens and
-at apr's span.  A greedy run in which no thread came near its context is the same at any larger
-one, so larger contexts repeat its row instead of computing it again.
+Both Countdown sets have both arms at every context, and then the serial arm at apr's total tokens
+(samples and a vote) and at apr's span.  ``wall_s`` adds up over the contexts of an arm.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
 
-from reasoning import Model
-from reasoning.bench import Arm, Results, Row, measure, problems, progress_line
+from reasoning import Model, Solution
+from reasoning.bench import Arm, Results, Row, longest, problems, progress_line, row, solve_all
+from reasoning.reasoner import choose_strategy
 
 CONTEXTS = (256, 512, 1024, 2048, 4096)
 
@@ -32,26 +34,48 @@ class Grid:
         self.sample = problems(domain, count, numbers=numbers, seed=0)
         self.rows: list[Row] = []
 
-    def measure(self, arm: str, context: int) -> Row:
-        row = anyio.run(
-            measure, self.model, Arm.parse(arm), self.sample, None, 0, context, 64, lambda: None
-        )
-        return self.add(row)
+    def measure(self, name: str, contexts: Sequence[int]) -> list[Row]:
+        """One row per context.
 
-    def add(self, row: Row) -> Row:
-        self.rows.append(row)
-        print(progress_line(row), flush=True)
-        return row
-
-    def sweep(self, arm: str) -> list[Row]:
-        """One row per context; unchanged ones are repeated."""
-        done: list[Row] = []
-        for context in CONTEXTS:
-            if done and done[-1].longest < done[-1].max_tokens and not done[-1].temperature:
-                done.append(self.add(done[-1].model_copy(update={"max_tokens": context})))
-            else:
-                done.append(self.measure(arm, context))
-        return done
+        A greedy run in which no thread filled its context is the same at any larger one, so it is
+        kept, and only the others are run again.
+        """
+        arm = Arm.parse(name)
+        strategy = choose_strategy(arm.name, arm.n, self.model, self.sample[0])
+        greedy = strategy.default_temperature == 0
+        done: dict[int, Solution] = {}
+        rows = []
+        wall = 0.0
+        for context in contexts:
+            started = time.monotonic()
+            indices = [i for i in range(len(self.sample)) if i not in done]
+            found = anyio.run(
+                solve_all,
+                self.model,
+                arm,
+                [self.sample[i] for i in indices],
+                None,
+                0,
+                context,
+                64,
+                lambda: None,
+            )
+            wall += time.monotonic() - started
+            solutions = done | dict(zip(indices, found, strict=True))
+            rows.append(
+                row(
+                    strategy,
+                    list(solutions.values()),
+                    temperature=None,
+                    context=context,
+                    wall=wall,
+                )
+            )
+            print(progress_line(rows[-1]), flush=True)
+            if greedy:
+                done = {i: s for i, s in solutions.items() if longest(s) < context}
+        self.rows += rows
+        return rows
 
     def write(self, path: Path) -> None:
         results = Results(
@@ -76,14 +100,15 @@ def main() -> None:
     if options.set == "arithmetic":
         grid = Grid(model, "arithmetic", options.n, 4)
         for arm in ("single", "self-consistency:n=4", "self-consistency:n=16"):
-            grid.measure(arm, 512)
+            grid.measure(arm, [512])
     else:
         grid = Grid(model, "countdown", options.n, 5 if options.set == "five" else 4)
-        single, apr = grid.sweep("single"), grid.sweep("apr:n=24")
-        same = apr[1]
-        samples = max(2, round(same.tokens / single[1].tokens))
-        grid.measure(f"self-consistency:n={samples}", same.max_tokens)
-        grid.measure("single", max(16, round(same.span)))
+        single = grid.measure("single", CONTEXTS)
+        apr = grid.measure("apr:n=24", CONTEXTS)
+        same = apr[CONTEXTS.index(512)]
+        samples = max(2, round(same.tokens / single[CONTEXTS.index(512)].tokens))
+        grid.measure(f"self-consistency:n={samples}", [512])
+        grid.measure("single", [max(16, round(same.span))])
     grid.write(options.output)
 
 

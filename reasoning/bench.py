@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 import click
@@ -22,6 +23,7 @@ from reasoning.domains import Problem, arithmetic, countdown
 from reasoning.model import Model
 from reasoning.reasoner import Reasoner, choose_strategy
 from reasoning.solution import Solution
+from reasoning.strategies import Strategy
 
 MOST_PROBLEMS = 100_000
 
@@ -118,26 +120,21 @@ def run(
     arms = [Arm.parse(strategy) for strategy in strategies]
     loaded = Model.load(model)
     sample = problems(domain, count, numbers=numbers, seed=seed)
-    for arm in arms:
-        choose_strategy(arm.name, arm.n, loaded, sample[0])
+    chosen = [choose_strategy(arm.name, arm.n, loaded, sample[0]) for arm in arms]
     rows: list[Row] = []
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-        for arm in arms:
+        for arm, strategy in zip(arms, chosen, strict=True):
             for context in contexts:
                 bar = progress.add_task(f"{arm.name} @ {context}", total=count)
+                advance = partial(progress.advance, bar)
+                started = time.monotonic()
+                solutions = anyio.run(
+                    solve_all, loaded, arm, sample, temperature, seed, context, parallel, advance
+                )
+                wall = time.monotonic() - started
                 rows.append(
-                    anyio.run(
-                        measure,
-                        loaded,
-                        arm,
-                        sample,
-                        temperature,
-                        seed,
-                        context,
-                        parallel,
-                        lambda bar=bar: progress.advance(bar),
-                    )
+                    row(strategy, solutions, temperature=temperature, context=context, wall=wall)
                 )
                 if not console.is_terminal:
                     click.echo(progress_line(rows[-1]), err=True)
@@ -156,7 +153,7 @@ def run(
     return 0
 
 
-async def measure(
+async def solve_all(
     model: Model,
     arm: Arm,
     sample: Sequence[Problem],
@@ -165,36 +162,42 @@ async def measure(
     context: int,
     parallel: int,
     advance: Callable[[], None],
-) -> Row:
+) -> list[Solution]:
     """Solve every problem of ``sample`` with one arm, ``parallel`` of them at a time."""
-    strategy = choose_strategy(arm.name, arm.n, model, sample[0])
-    solutions: list[Solution] = []
+    solutions: dict[int, Solution] = {}
     slots = anyio.Semaphore(parallel)
-    started = time.monotonic()
 
     async def one(reasoner: Reasoner, problem: Problem, index: int) -> None:
         async with slots:
-            solutions.append(
-                await reasoner.solve(
-                    problem,
-                    strategy=arm.name,
-                    n=arm.n,
-                    temperature=temperature,
-                    seed=seed + index,
-                    max_tokens=context,
-                )
+            solutions[index] = await reasoner.solve(
+                problem,
+                strategy=arm.name,
+                n=arm.n,
+                temperature=temperature,
+                seed=seed + index,
+                max_tokens=context,
             )
             advance()
 
     async with Reasoner(model) as reasoner, anyio.create_task_group() as group:
         for index, problem in enumerate(sample):
             group.start_soon(one, reasoner, problem, index)
-    wall = time.monotonic() - started
+    return [solutions[index] for index in range(len(sample))]
+
+
+def row(
+    strategy: Strategy,
+    solutions: Sequence[Solution],
+    *,
+    temperature: float | None,
+    context: int,
+    wall: float,
+) -> Row:
+    """What a list of solutions comes to."""
     count = len(solutions)
     right = sum(solution.verified is True for solution in solutions)
-    name = arm.name if strategy.n == 1 else f"{arm.name}:n={strategy.n}"
     return Row(
-        strategy=name,
+        strategy=strategy.name if strategy.n == 1 else f"{strategy.name}:n={strategy.n}",
         n=count,
         max_tokens=context,
         temperature=strategy.default_temperature if temperature is None else temperature,
@@ -203,10 +206,15 @@ async def measure(
         tokens=round(sum(s.usage.work_tokens for s in solutions) / count, 1),
         span=round(sum(s.usage.span_tokens for s in solutions) / count, 1),
         threads=round(sum(len(s.threads) for s in solutions) / count, 2),
-        longest=max(thread.context for s in solutions for thread in s.threads),
+        longest=max(map(longest, solutions)),
         wall_s=round(wall, 2),
         wall_per_problem_s=round(sum(s.wall_s for s in solutions) / count, 3),
     )
+
+
+def longest(solution: Solution) -> int:
+    """The largest context that a thread of this solution filled."""
+    return max(thread.context for thread in solution.threads)
 
 
 def wilson(right: int, count: int) -> tuple[float, float]:
