@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 
-from orchestrator.errors import TaskCancelled, leaf
+from orchestrator.errors import InvalidValue, TaskCancelled, leaf
 from orchestrator.events import EventStream, TaskAdded, TaskEnded, TaskStarted, TaskState
 
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ class Task(Generic[T]):
                 state = await self._attempt(function, args)
         finally:
             self.state = state
-            self._graph.events.emit(TaskEnded(task=self.id, state=state, work=self.work))
             self._ended.set()
+            self._graph.events.emit(TaskEnded(task=self.id, state=state, work=self.work))
 
     async def _attempt(
         self, function: Callable[..., Awaitable[T]], args: tuple[Any, ...]
@@ -157,7 +157,9 @@ class TaskGraph:
         try:
             suppressed = await self._group.__aexit__(kind, error, trace)
         except ExceptionGroup:
-            return False  # tasks keep their errors to themselves: it is the block's own, wrapped
+            if error is None:
+                raise  # a listener's: tasks keep their errors to themselves
+            return False  # the block's own, which propagates unwrapped
         for task in self.tasks:
             if task.error is not None and task not in self.observed and error is None:
                 raise task.error
@@ -181,6 +183,14 @@ class TaskGraph:
         else:
             id = f"{parent.id}.{len(parent.children) + 1}"
         after = [arg for arg in args if isinstance(arg, Task)]
+        ancestor = parent
+        while ancestor is not None:
+            if ancestor in after:
+                raise InvalidValue(
+                    f"task {ancestor.id} can't feed its own child, for which it waits; "
+                    "pass a value instead"
+                )
+            ancestor = ancestor.parent
         task: Task[T] = Task(self, id, name or function.__name__, parent, after)
         group = self._group
         if parent is not None:
@@ -207,8 +217,9 @@ class TaskGraph:
 
     @property
     def span(self) -> int:
-        """The cost along the longest dependent chain of what succeeded."""
-        return max((task.clock for task in self.tasks if task.state == "succeeded"), default=0)
+        """The cost along the longest dependent chain of what succeeded; of all if nothing did."""
+        done = [task.clock for task in self.tasks if task.state == "succeeded"]
+        return max(done or [task.clock for task in self.tasks], default=0)
 
     def to_networkx(self) -> networkx.DiGraph[str]:
         """The graph as executed: an edge from each task to those that it spawned or fed."""

@@ -21,7 +21,7 @@ from rich.table import Table
 from orchestrator.errors import InvalidValue
 from reasoning.domains import Problem, arithmetic, countdown
 from reasoning.model import Model
-from reasoning.reasoner import Reasoner, choose_strategy
+from reasoning.reasoner import Reasoner, check_options, choose_strategy
 from reasoning.solution import Solution
 from reasoning.strategies import Strategy
 
@@ -79,7 +79,7 @@ class Arm:
 
     @classmethod
     def parse(cls, text: str) -> Arm:
-        match = re.fullmatch(r"([a-z-]+)(?::(?:n=)?(\d+))?", text)
+        match = re.fullmatch(r"([a-z-]+)(?::(?:n=)?(\d{1,6}))?", text)
         if match is None:
             raise InvalidValue(
                 f"strategy: {text!r} is not NAME or NAME:n=N; try self-consistency:n=8"
@@ -118,6 +118,8 @@ def run(
     if not 1 <= count <= MOST_PROBLEMS:
         raise InvalidValue(f"n: {count} is out of range; give 1 to {MOST_PROBLEMS} problems")
     arms = [Arm.parse(strategy) for strategy in strategies]
+    for arm in arms:
+        check_options({"strategy": arm.name, "n": arm.n, "temperature": temperature})
     loaded = Model.load(model)
     sample = problems(domain, count, numbers=numbers, seed=seed)
     chosen = [choose_strategy(arm.name, arm.n, loaded, sample[0]) for arm in arms]
@@ -149,7 +151,7 @@ def run(
     if as_json:
         click.echo(results.model_dump_json(by_alias=True, indent=2))
     else:
-        Console(file=sys.stdout).print(_table(results))
+        Console(width=None if sys.stdout.isatty() else 110).print(_table(results))
     return 0
 
 
@@ -252,7 +254,8 @@ def _table(results: Results) -> Table:
         "threads",
         "wall s",
     ):
-        table.add_column(heading, justify="left" if heading == "strategy" else "right")
+        left = heading == "strategy"
+        table.add_column(heading, justify="left" if left else "right", no_wrap=left)
     for row in results.results:
         table.add_row(
             row.strategy,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Context:
     """The given tokens that a thread starts from; it sees them and what it generates itself.
 
-    Threads with equal contexts share the computation of these tokens.
+    Threads that are open together on equal contexts share the computation of these tokens.
     """
 
     tokens: tuple[int, ...]

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Protocol
-
-from tokenizers import Tokenizer
-from tokenizers.decoders import DecodeStream
+from typing import TYPE_CHECKING, Any, Protocol
 
 from orchestrator.errors import ExtraMissing, ModelUnusable, ProblemRefused
 from reasoning import markup
@@ -16,6 +13,9 @@ from reasoning.context import Context
 from reasoning.domains import Arithmetic, Countdown, Problem
 from reasoning.domains.expression import evaluate, largest, parse, render
 from reasoning.engine.config import ModelConfig
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 
 class StreamDecoder(Protocol):
@@ -147,7 +147,9 @@ class ChatDialect:
                 "this model needs transformers; pip install 'parallel-reason[local]'"
             ) from error
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False
+            )
         except Exception as error:  # transformers raises what it likes here
             raise ModelUnusable(
                 f"the tokenizer in {folder} can't be loaded ({error}); download the model again"
@@ -177,6 +179,8 @@ class _IncrementalDecoder:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._backend = getattr(tokenizer, "backend_tokenizer", None)
+        from tokenizers.decoders import DecodeStream
+
         self._stream = DecodeStream(skip_special_tokens=True)
 
     def feed(self, token: int) -> str:
@@ -210,6 +214,8 @@ def load_dialect(folder: Path, config: ModelConfig) -> MarkupDialect | ChatDiale
     if config.markup is None:
         return ChatDialect(folder)
     path = folder / "tokenizer.json"
+    from tokenizers import Tokenizer
+
     try:
         return MarkupDialect(Tokenizer.from_file(str(path)))
     except Exception as error:  # the library raises a bare Exception

@@ -52,10 +52,12 @@ class Model:
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         os.environ.setdefault("KMP_BLOCKTIME", "0")
         try:
+            import safetensors  # noqa: F401
+            import tokenizers  # noqa: F401
             import torch
         except ImportError as error:
             raise ExtraMissing(
-                "the embedded engine needs torch; pip install 'parallel-reason[local]'"
+                f"the embedded engine needs {error.name}; pip install 'parallel-reason[local]'"
             ) from error
         from reasoning.engine.core import Engine
 
@@ -94,10 +96,10 @@ def find(model: str | Path | None) -> Path:
         ModelUnusable: it is neither a shipped name nor a folder.
     """
     known = shipped()
-    name = str(model or DEFAULT)
+    name = DEFAULT if model is None else str(model)
     if name in known:
         return known[name]
-    if not Path(name).is_dir():
+    if not name or not os.path.isdir(name):  # False, not an error, for an impossible path
         raise ModelUnusable(
             f"model {name!r} is neither a shipped one ({', '.join(known)}) nor a folder; "
             "give the path of a Hugging Face model folder"

@@ -34,11 +34,32 @@ class Options(TypedDict, total=False):
     max_tokens: int | None
     """The context of each thread, prompt included; by default the model's whole context."""
     timeout: float | None
-    """Seconds, after which the run is stopped and answers with what there is."""
+    """Seconds, loading not counted, after which the run answers with what there is."""
     listener: Listener | None
     """Receives every event of the run."""
     stop: anyio.CancelScope | None
-    """Cancelling it stops the run in the same way as the timeout."""
+    """A new scope for this run; cancelling it stops the run in the same way as the timeout."""
+
+
+def check_options(options: Options) -> None:
+    """Refuse what can be refused before a model is loaded.
+
+    Raises:
+        UnknownName: there is no such strategy.
+        InvalidValue: a value is out of range.
+    """
+    name, n = options.get("strategy"), options.get("n")
+    if name is not None and name not in STRATEGIES:
+        raise UnknownName(f"strategy {name!r} does not exist; choose {', '.join(STRATEGIES)}")
+    most = STRATEGIES[name].most_n if name else 1024
+    if n is not None and not 1 <= n <= most:
+        raise InvalidValue(f"n: {n} is out of range; {name or 'a strategy'} takes 1 to {most}")
+    Sampling(temperature=options.get("temperature") or 0.0)
+    timeout, max_tokens = options.get("timeout"), options.get("max_tokens")
+    if timeout is not None and not timeout > 0:
+        raise InvalidValue(f"timeout: {timeout:g} is not a time; give seconds above 0")
+    if max_tokens is not None and max_tokens < 16:
+        raise InvalidValue(f"max-tokens: {max_tokens} is too small; give at least 16")
 
 
 def choose_strategy(name: str | None, n: int | None, model: Model, problem: Problem) -> Strategy:
@@ -46,14 +67,13 @@ def choose_strategy(name: str | None, n: int | None, model: Model, problem: Prob
 
     Raises:
         UnknownName: there is no such strategy.
+        InvalidValue: ``n`` is out of its range.
         CapabilityMissing: the strategy needs what the model lacks.
-        InvalidValue: ``n`` is not a positive number.
     """
     if name is None:
         spawning = "spawn-join" in model.capabilities and isinstance(problem, Countdown)
         name = "apr" if spawning else "self-consistency" if model.shipped else "single"
-    if name not in STRATEGIES:
-        raise UnknownName(f"strategy {name!r} does not exist; choose {', '.join(STRATEGIES)}")
+    check_options({"strategy": name, "n": n})
     kind = STRATEGIES[name]
     missing = kind.needs - model.capabilities
     if missing:
@@ -61,10 +81,6 @@ def choose_strategy(name: str | None, n: int | None, model: Model, problem: Prob
             f"strategy {name!r} needs {', '.join(sorted(missing))}, which {model.name} lacks; "
             "use single or self-consistency"
         )
-    if n is not None and not 1 <= n <= 1024:
-        raise InvalidValue(f"n: {n} is out of range; give 1 to 1024")
-    if name == "single" and n not in (None, 1):
-        raise InvalidValue(f"n: single has one thread, not {n}; use --strategy self-consistency")
     return kind(n=n or kind.default_n)
 
 
@@ -92,18 +108,14 @@ class Reasoner:
         **options: Unpack[Options],
     ) -> Solution:
         """Solve one problem; the arguments are those of `solve`."""
+        check_options(options)
         model = self.model
         temperature, timeout = options.get("temperature"), options.get("timeout")
         max_tokens, listener = options.get("max_tokens"), options.get("listener")
         if isinstance(problem, str):
             problem = recognise(problem)
         chosen = choose_strategy(options.get("strategy"), options.get("n"), model, problem)
-        if timeout is not None and not timeout > 0:
-            raise InvalidValue(f"timeout: {timeout:g} is not a time; give seconds above 0")
-        if max_tokens is not None and max_tokens < 16:
-            raise InvalidValue(f"max-tokens: {max_tokens} is too small; give at least 16")
         heat = chosen.default_temperature if temperature is None else temperature
-        Sampling(temperature=heat)  # refuses what is out of range
         context = model.config.context
         events = EventStream()
         if listener is not None:
@@ -126,7 +138,7 @@ class Reasoner:
         if tally is None:
             status = "timed-out" if limit.cancelled_caught else "interrupted"
             tally = chosen.tally(run)
-        return _solution(run, chosen, tally, model.name, status, time.monotonic() - started)
+        return summarise(run, chosen, tally, model.name, status, time.monotonic() - started)
 
 
 async def solve(
@@ -143,7 +155,8 @@ async def solve(
         ReasonError: by its leaf, what can't be done and how to mend it.
     """
     if isinstance(problem, str):
-        problem = recognise(problem)  # before the model is loaded
+        problem = recognise(problem)  # this and the options before the model is loaded
+    check_options(options)
     if not isinstance(model, Model):
         model = Model.load(model)
     async with Reasoner(model) as reasoner:
@@ -157,14 +170,18 @@ def solve_sync(
     return anyio.run(partial(solve, problem, model=model, **options))
 
 
-def _solution(
+def summarise(
     run: Run, strategy: Strategy, tally: Tally, model: str, status: Status, wall: float
 ) -> Solution:
+    """What a run that has ended comes to."""
     threads = list(run.threads.values())
-    answer = next(
-        (t.answer for t in threads if t.answer and run.problem.canonical(t.answer) == tally.winner),
-        None,
-    )
+    answer = None
+    if tally.winner is not None:
+        answer = next(
+            t.answer
+            for t in threads
+            if t.answer and run.problem.canonical(t.answer) == tally.winner
+        )
     completion = sum(thread.written for thread in threads)
     return Solution(
         problem=run.problem,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
@@ -60,12 +61,12 @@ class Thread:
         )
         self._decoder = run.dialect.decoder()
         self.given = len(self.context)
-        first = self.context not in run.seen
-        run.seen.add(self.context)
-        if first:
-            self.task.charge(self.given)
-        else:
+        # The backend keeps a prompt as long as a thread that is open shares it.
+        if run.viewers[self.context]:
             self.task.charge(0, shared=self.given)
+        else:
+            self.task.charge(self.given)
+        run.viewers[self.context] += 1
 
     @property
     def seed(self) -> int:
@@ -109,6 +110,7 @@ class Thread:
     def close(self) -> None:
         """Stop at once and free the slot."""
         self._generation.close()
+        self.run.viewers[self.context] -= 1
 
 
 @dataclass(kw_only=True)
@@ -125,7 +127,8 @@ class Run:
     events: EventStream = field(default_factory=EventStream)
     threads: dict[str, Thread] = field(default_factory=dict)
     """By task id, in the order of opening."""
-    seen: set[Context] = field(default_factory=set)
+    viewers: Counter[Context] = field(default_factory=Counter)
+    """How many open threads share a context."""
 
     def __post_init__(self) -> None:
         self.graph = TaskGraph(self.events)

@@ -108,7 +108,16 @@ def test_help_answers_in_half_a_second_without_heavy_imports() -> None:
         (["solve", ""], 2, "empty"),
         (["solve", "why " * 100_000], 2, "characters"),
         (["solve", COUNTDOWN, "--n", "0"], 2, "n: 0"),
-        (["solve", COUNTDOWN, "--n", "99"], 2, "1 to 32"),
+        (["solve", COUNTDOWN, "--strategy", "apr", "--n", "99"], 2, "1 to 32"),
+        (["solve", COUNTDOWN, "--n", "9999"], 2, "1 to 1024"),
+        (["solve", COUNTDOWN, "--n", "many"], 2, "'--n'"),
+        (["solve", COUNTDOWN, "--colour"], 2, "--colour"),
+        (["solve"], 2, "PROBLEM"),
+        (["solve", COUNTDOWN, "--model", ""], 1, "give the path"),
+        (["solve", COUNTDOWN, "--model", "a" * 300], 1, "give the path"),
+        (["solve", "Use 3, 10, 21 and 23 to make 50.5"], 2, "target: 50.5"),
+        (["bench", "countdown", "--numbers", "9"], 2, "numbers"),
+        (["bench", "countdown", "--strategy", "apr:n=" + "9" * 5000], 2, "strategy: "),
         (["solve", COUNTDOWN, "--temperature", "-1"], 2, "temperature: -1"),
         (["solve", COUNTDOWN, "--temperature", "nan"], 2, "temperature: nan"),
         (["solve", COUNTDOWN, "--timeout", "0"], 2, "timeout: 0"),
@@ -128,13 +137,45 @@ def test_bad_input_is_one_line_that_says_how_to_mend_it(
     assert done.stderr.startswith("reason: ")
 
 
+def test_a_usage_error_under_json_is_an_object_too() -> None:
+    done = reason("solve", COUNTDOWN, "--n", "many", "--json")
+    assert done.exit_code == 2
+    assert json.loads(done.stdout)["error"]["code"] == "InvalidValue"
+
+
+def test_input_that_is_not_utf8_is_refused() -> None:
+    done = CliRunner().invoke(main, ["solve", "-"], input=b"\xff\xfe 3")
+    assert done.exit_code == 2
+    assert "not UTF-8" in done.stderr
+
+
+def test_the_answer_is_out_even_if_nobody_reads_stderr(tmp_path: Path) -> None:
+    answer = tmp_path / "answer"
+    command = f"{sys.executable} -m reasoning solve '{COUNTDOWN}' 2>&1 >{answer} | true"
+    subprocess.run(["bash", "-c", command], check=True)
+    assert answer.read_text().strip().endswith("=50")
+
+
+def test_what_is_not_installed_is_named(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['tokenizers'] = None\n"
+        f"from reasoning.cli import main; main(['solve', '{COUNTDOWN}'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "pip install 'parallel-reason[local]'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_an_error_under_json_is_an_object_with_a_code() -> None:
     done = reason("solve", "Use 1, 1, 1 and 1 to make 99", "--json")
     assert done.exit_code == 1
     assert json.loads(done.stdout)["error"]["code"] == "ProblemRefused"
 
 
-@pytest.mark.parametrize("damage", ["empty folder", "no config", "cut weights", "no tokenizer"])
+@pytest.mark.parametrize(
+    "damage", ["empty folder", "no config", "cut weights", "no tokenizer", "other markup"]
+)
 def test_a_broken_model_folder_is_one_line(shipped: Model, tmp_path: Path, damage: str) -> None:
     from reasoning.model import shipped as shipped_models
 
@@ -145,6 +186,9 @@ def test_a_broken_model_folder_is_one_line(shipped: Model, tmp_path: Path, damag
         (tmp_path / "config.json").unlink()
     elif damage == "no tokenizer":
         (tmp_path / "tokenizer.json").unlink()
+    elif damage == "other markup":
+        config = json.loads((tmp_path / "config.json").read_text())
+        (tmp_path / "config.json").write_text(json.dumps(config | {"reason_markup": 7}))
     elif damage == "cut weights":
         (tmp_path / "model.safetensors").write_bytes(b"\0" * 100)
     done = reason("solve", COUNTDOWN, "--model", str(tmp_path))

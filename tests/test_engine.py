@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -87,11 +88,21 @@ def generate(
         ("Llama", {"tie_word_embeddings": True}),
         ("Qwen2", {}),
         ("Qwen3", {"head_dim": 32}),
+        ("Qwen3", {"head_dim": 32, "attention_bias": True}),
         ("Mistral", {"sliding_window": None}),
         ("Phi", {}),
         ("Llama", {"rope_scaling": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}),
     ],
-    ids=["llama", "llama-tied", "qwen2", "qwen3", "mistral", "phi", "llama-scaled-rope"],
+    ids=[
+        "llama",
+        "llama-tied",
+        "qwen2",
+        "qwen3",
+        "qwen3-biased",
+        "mistral",
+        "phi",
+        "llama-scaled-rope",
+    ],
 )
 def test_greedy_decoding_equals_transformers(
     random_model: Any, kind: str, extra: dict[str, Any], length: int
@@ -331,6 +342,50 @@ def test_an_architecture_without_rotary_positions_is_refused(tmp_path: Path) -> 
     transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path)
     with pytest.raises(ModelUnusable, match="rotary"):
         Engine.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("num_hidden_layers", "two"),
+        ("num_hidden_layers", 0),
+        ("max_position_embeddings", None),
+        ("num_attention_heads", 0),
+        ("num_key_value_heads", 3),
+        ("rms_norm_eps", "x"),
+        ("hidden_size", 48),
+        ("eos_token_id", "x"),
+        ("quantization_config", {"quant_method": "fp8"}),
+    ],
+)
+def test_a_config_that_does_not_fit_is_refused_when_loading(
+    random_model: Any, tmp_path: Path, field: str, value: Any
+) -> None:
+    folder, _ = random_model("Llama")
+    config = json.loads((folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {field: value}))
+    (tmp_path / "model.safetensors").symlink_to(folder / "model.safetensors")
+    with pytest.raises(ModelUnusable):
+        Engine.load(tmp_path)
+
+
+def test_a_model_folder_runs_no_code_of_its_own(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    (tmp_path / "evil.py").write_text(f"open({str(marker)!r}, 'w')\n")
+    maps = {"AutoConfig": "evil.Evil", "AutoModelForCausalLM": "evil.Evil"}
+    config = {**SIZES, "model_type": "evil", "auto_map": maps}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelUnusable):
+        Engine.load(tmp_path)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("temperature", [1e-40, 1e-3, 10.0])
+def test_any_temperature_above_zero_samples(endless: Engine, temperature: float) -> None:
+    (tokens,) = generate(endless, [[1, 2]], [Sampling(temperature=temperature)], 8)
+    (greedy,) = generate(endless, [[1, 2]], [Sampling()], 8)
+    assert len(tokens) == 6
+    assert temperature > 1e-3 or tokens == greedy
 
 
 @pytest.mark.parametrize("damage", ["cut", "missing tensor", "no weights", "config not json"])

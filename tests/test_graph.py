@@ -22,6 +22,7 @@ from orchestrator import (
     TaskStarted,
     current_task,
 )
+from orchestrator.errors import InvalidValue
 
 pytestmark = pytest.mark.anyio
 
@@ -521,3 +522,31 @@ async def test_every_subscriber_gets_every_event_in_order() -> None:
         graph.add(give, 1)
     assert first == second
     assert len(first) == 3
+
+
+@pytest.mark.anyio
+async def test_a_task_cannot_feed_its_own_child() -> None:
+    async def child(value: object) -> None: ...
+
+    async def parent(graph: TaskGraph) -> None:
+        graph.add(child, current_task())
+
+    with pytest.raises(InvalidValue, match="own child"):
+        async with TaskGraph() as graph:
+            graph.add(parent, graph)
+
+
+@pytest.mark.anyio
+async def test_a_listener_that_fails_is_heard_and_hangs_nobody() -> None:
+    def fail(event: Event) -> None:
+        if isinstance(event, TaskEnded):
+            raise OSError("the listener broke")
+
+    async def nothing() -> None: ...
+
+    events = EventStream()
+    events.subscribe(fail)
+    with pytest.raises(ExceptionGroup):
+        async with TaskGraph(events) as graph:
+            task = graph.add(nothing)
+    await task.result()

@@ -14,8 +14,8 @@ from orchestrator.errors import CapabilityMissing, InvalidValue, ProblemRefused,
 from reasoning import Model, Reasoner, Solution, markup
 from reasoning.backends.base import Capability, Generation, Token
 from reasoning.domains import Countdown, FreeForm, arithmetic, countdown
-from reasoning.reasoner import choose_strategy
-from reasoning.run import Run, TextGenerated
+from reasoning.reasoner import choose_strategy, summarise
+from reasoning.run import Run, TextGenerated, Thread
 from reasoning.sampling import Sampling
 from reasoning.strategies import STRATEGIES, Apr, SelfConsistency
 from reasoning.strategies.apr import Spawn, spawns
@@ -230,22 +230,54 @@ async def test_cancelling_a_run_from_outside_ends_it_with_what_was_found(shipped
     assert shipped.engine.open_threads == 0
 
 
-async def test_after_a_stop_at_most_one_step_of_each_thread_is_lost(shipped: Model) -> None:
-    async with shipped.backend() as backend:
-        prompt = shipped.dialect.prompt(countdown.generate(random.Random(2), count=5))
-        generations = [
-            backend.open(prompt.tokens, Sampling(temperature=1.0, seed=i), limit=2000)
-            for i in range(8)
-        ]
-        count = 0
-        async for _ in generations[0].tokens():
-            count += 1
-            if count == 10:
-                break
-        for generation in generations:
+async def test_after_a_stop_at_most_a_few_tokens_of_each_thread_are_lost(shipped: Model) -> None:
+    prompt = shipped.dialect.prompt(countdown.generate(random.Random(2), count=5))
+    async with shipped.backend() as backend, anyio.create_task_group() as group:
+
+        async def ten(seed: int) -> None:
+            sampling = Sampling(temperature=1.0, seed=seed)
+            generation = backend.open(prompt.tokens, sampling, limit=2000)
+            count = 0
+            async for _ in generation.tokens():
+                count += 1
+                if count == 10:
+                    break
             generation.close()
+
+        for seed in range(8):
+            group.start_soon(ten, seed)
     assert shipped.engine.open_threads == 0
     assert backend.leaked <= 8 * 3
+
+
+async def test_a_reasoner_that_was_not_entered_says_so(shipped: Model) -> None:
+    with pytest.raises(InvalidValue, match="async with"):
+        await Reasoner(shipped).solve("Compute 2 + 3")
+
+
+async def test_threads_that_do_not_overlap_pay_for_their_prompt_each(shipped: Model) -> None:
+    async with shipped.backend() as backend:
+        run = Run(problem=PROBLEM, backend=backend, dialect=shipped.dialect, max_tokens=24)
+        prompt = shipped.dialect.prompt(PROBLEM)
+
+        async def write(thread: Thread) -> None:
+            await thread.write()
+
+        async with run.graph:
+            await run.spawn(write, prompt).result()
+            await run.spawn(write, prompt).result()
+    given = run.graph.work - sum(thread.written for thread in run.threads.values())
+    assert given == 2 * len(prompt)
+
+
+async def test_an_answer_that_cannot_vote_is_not_given(shipped: Model) -> None:
+    def script(prompt: str) -> list[str]:
+        return [f"{markup.ANSWER} 5 + {markup.EOS}"]
+
+    run, _ = scripted_run(shipped, script)
+    tally = await SelfConsistency(n=2).solve(run)
+    assert tally.winner is None
+    assert summarise(run, SelfConsistency(n=2), tally, "m", "finished", 0.0).answer is None
 
 
 async def test_an_engine_has_one_driver_at_a_time(shipped: Model) -> None:
@@ -276,7 +308,7 @@ def test_strategies_and_models_are_matched_before_anything_runs(shipped: Model) 
         choose_strategy("magic", None, shipped, PROBLEM)
     with pytest.raises(InvalidValue, match="n: 0"):
         choose_strategy("apr", 0, shipped, PROBLEM)
-    with pytest.raises(InvalidValue, match="single has one thread"):
+    with pytest.raises(InvalidValue, match="single takes 1 to 1"):
         choose_strategy("single", 4, shipped, PROBLEM)
     assert {kind.name for kind in STRATEGIES.values()} == set(STRATEGIES)
 
@@ -295,7 +327,7 @@ async def test_problems_that_the_shipped_model_cannot_do_are_refused(shipped: Mo
         await solved(shipped, "Compute 3 - 4", strategy="single")
     with pytest.raises(ProblemRefused, match="self-consistency"):
         await solved(shipped, "Compute 3 + 4", strategy="apr")
-    with pytest.raises(InvalidValue, match="budget of 1 to 32"):
+    with pytest.raises(InvalidValue, match="apr takes 1 to 32"):
         await solved(shipped, PROBLEM, strategy="apr", n=33)
 
 

@@ -16,6 +16,7 @@ from typing import Self
 import anyio
 import anyio.to_thread
 
+from orchestrator.errors import InvalidValue
 from reasoning.backends.base import Capability, Token
 from reasoning.engine.core import Engine
 from reasoning.sampling import Sampling
@@ -56,6 +57,7 @@ class EmbeddedGeneration:
     def close(self) -> None:
         if not self.closed:
             self.closed = True
+            self._backend.leaked += sum(isinstance(item, Token) for item in self._inbox)
             self._backend.submit(self, lambda engine: self._backend.forget(engine, self))
 
     def receive(self, item: Token | Exception) -> None:
@@ -126,6 +128,10 @@ class EmbeddedBackend:
     def submit(self, generation: EmbeddedGeneration, command: Callable[[Engine], None]) -> None:
         """Have the engine's thread run ``command`` before its next step."""
         with self._wake:
+            if not self._thread.is_alive():
+                if generation.closed:
+                    return
+                raise InvalidValue("the backend is not open; enter it with 'async with' first")
             self._commands.append((generation, command))
             self._wake.notify()
 
@@ -155,6 +161,10 @@ class EmbeddedBackend:
                     out.append((generation, error))
             if out:
                 self._loop.call_soon_threadsafe(self._deliver, out)
+        stopped = InvalidValue("the backend was closed while the thread ran; keep it open longer")
+        out = [(generation, stopped) for generation in self._open.values()]
+        out += [(generation, stopped) for generation, _ in self._commands]
+        self._loop.call_soon_threadsafe(self._deliver, out)
         for id in list(self._open):
             self.engine.close(id)
         self._open.clear()

@@ -3,47 +3,75 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import traceback
 from collections.abc import Callable
-from functools import wraps
-from typing import Any
+from importlib import metadata
+from typing import Any, NoReturn
 
 import click
 
-from orchestrator.errors import ReasonError, leaf
+from orchestrator.errors import InvalidValue, ReasonError, leaf
 
 INTERRUPTED = 130
+MOST_INPUT = 1_000_000  # bytes of standard input; a longer one is refused by its length
 
 
-def _reported(command: Callable[..., int]) -> Callable[..., None]:
-    """Exit with what ``command`` returns; an error becomes one line, and a code."""
+def _version() -> str:
+    try:
+        return metadata.version("parallel-reason")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
 
-    @wraps(command)
-    def wrapper(*args: Any, **kwargs: Any) -> None:
+
+def _fail(error: Exception, *, as_json: bool) -> int:
+    """Print one line (and an object, where asked for) and return the exit code."""
+    cause = leaf(error)
+    message = " ".join(str(cause).split())
+    code, exit_code = type(cause).__name__, 1
+    if isinstance(cause, ReasonError):
+        code, exit_code = cause.code, cause.exit_code
+    elif isinstance(cause, click.ClickException):
+        code, exit_code = "InvalidValue", cause.exit_code
+        message = f"{' '.join(cause.format_message().split())} See --help."
+    else:
+        if os.environ.get("REASON_DEBUG"):
+            traceback.print_exception(error)
+        message = f"internal error: {code}: {message}; REASON_DEBUG=1 shows where"
+    if as_json:
+        click.echo(json.dumps({"error": {"code": code, "message": message}}))
+    click.echo(f"reason: {message}", err=True)
+    return exit_code
+
+
+class _OneLineErrors(click.Group):
+    """Turns every error, click's own included, into one line and an exit code."""
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        for name in ("stdout", "stderr"):  # closed by the shell: nobody is listening
+            if getattr(sys, name) is None:
+                setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        arguments = kwargs.get("args") or (args[0] if args else None) or sys.argv[1:]
         try:
-            code = command(*args, **kwargs)
-        except (ReasonError, ExceptionGroup) as error:
-            cause = leaf(error)
-            if not isinstance(cause, ReasonError):
-                raise
-            line = " ".join(str(cause).split())
-            if kwargs.get("as_json"):
-                click.echo(json.dumps({"error": {"code": cause.code, "message": line}}))
-            click.echo(f"reason: {line}", err=True)
-            code = cause.exit_code
-        except KeyboardInterrupt:
+            code = super().main(*args, **{**kwargs, "standalone_mode": False}) or 0
+        except (click.Abort, KeyboardInterrupt):
             click.echo("reason: interrupted", err=True)
             code = INTERRUPTED
         except BrokenPipeError:
-            sys.stderr.close()
+            # What is left in the buffer can't be written; don't let the exit try again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 1
+        except Exception as error:
+            code = _fail(error, as_json="--json" in arguments)
         sys.exit(code)
 
-    return wrapper
 
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="parallel-reason")
+@click.group(
+    cls=_OneLineErrors,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(_version(), prog_name="reason")
 def main() -> None:
     """Reason in parallel: split a problem into threads, join them, print one verified answer."""
 
@@ -81,7 +109,6 @@ def main() -> None:
     "--json", "as_json", is_flag=True, help="Print one JSON object instead of the answer."
 )
 @click.option("--quiet", "-q", is_flag=True, help="No tree of threads on stderr.")
-@_reported
 def solve(problem: str, as_json: bool, quiet: bool, **options: Any) -> int:
     """Solve PROBLEM, stated in words; - reads it from standard input.
 
@@ -96,8 +123,17 @@ def solve(problem: str, as_json: bool, quiet: bool, **options: Any) -> int:
     from reasoning.cli.solve import run
 
     if problem == "-":
-        problem = sys.stdin.buffer.read().decode(errors="replace")
+        problem = _standard_input()
     return run(problem, as_json=as_json, quiet=quiet, **options)
+
+
+def _standard_input() -> str:
+    if sys.stdin is None:
+        raise InvalidValue("standard input is closed; give the problem as an argument")
+    try:
+        return sys.stdin.buffer.read(MOST_INPUT).decode()
+    except UnicodeDecodeError as error:
+        raise InvalidValue("standard input is not UTF-8; encode it as such") from error
 
 
 @main.group(name="bench")
@@ -175,7 +211,6 @@ def _bench_options(*strategies: str) -> Callable[[Any], Any]:
     help="Numbers in each problem; 5 is the harder set.",
 )
 @_bench_options("single", "apr")
-@_reported
 def countdown(**options: Any) -> int:
     """Countdown: accuracy, work, span and wall time of each strategy at each context."""
     from reasoning.bench import run
@@ -185,7 +220,6 @@ def countdown(**options: Any) -> int:
 
 @bench.command()
 @_bench_options("single", "self-consistency")
-@_reported
 def arithmetic(**options: Any) -> int:
     """Multi-step arithmetic: accuracy, work, span and wall time of each strategy."""
     from reasoning.bench import run

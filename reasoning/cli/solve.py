@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import click
@@ -15,18 +17,29 @@ from reasoning.cli.tree import ThreadTree
 from reasoning.domains import recognise
 from reasoning.solution import Solution
 
+if TYPE_CHECKING:
+    from reasoning.reasoner import Options
+
 
 def run(problem: str, *, as_json: bool, quiet: bool, **options: Any) -> int:
     """Solve, print, and return the exit code."""
-    recognised = recognise(problem)  # a wrong problem is told before torch is imported
-    from reasoning.reasoner import solve
+    recognised = recognise(problem)  # what is wrong is told before torch is imported
+    from reasoning.model import Model
+    from reasoning.reasoner import Reasoner, check_options
+
+    name = options.pop("model")
+    check_options(cast("Options", options))
+    model = Model.load(name)  # before Ctrl-C is ours to handle
+    tree = ThreadTree(quiet=quiet)
 
     async def main() -> Solution:
         scope = anyio.CancelScope()
-        with ThreadTree(quiet=quiet) as tree:
-            async with anyio.create_task_group() as group:
+        with tree:
+            async with anyio.create_task_group() as group, Reasoner(model) as reasoner:
                 await group.start(_cancel_on_interrupt, scope)
-                solution = await solve(recognised, listener=tree.listen, stop=scope, **options)
+                solution = await reasoner.solve(
+                    recognised, listener=tree.listen, stop=scope, **options
+                )
                 group.cancel_scope.cancel()
         return solution
 
@@ -34,9 +47,11 @@ def run(problem: str, *, as_json: bool, quiet: bool, **options: Any) -> int:
     if as_json:
         click.echo(report(solution).model_dump_json(by_alias=True, indent=2))
     elif solution.answer is not None:
-        click.echo(solution.answer)
+        click.echo("".join(c for c in solution.answer if c.isprintable()))
     sys.stdout.flush()
-    _conclude(solution, options.get("timeout"))
+    with contextlib.suppress(OSError):  # the answer is out; nobody reads the rest
+        tree.print()
+        _conclude(solution, options.get("timeout"))
     if solution.status == "interrupted":
         return 130
     return 0 if solution.answer is not None and solution.verified is not False else 1
@@ -48,6 +63,8 @@ async def _cancel_on_interrupt(
     with anyio.open_signal_receiver(signal.SIGINT) as signals:
         task_status.started()
         async for _ in signals:
+            if scope.cancel_called:  # asked twice: don't wait for anything
+                os._exit(130)
             scope.cancel()
 
 

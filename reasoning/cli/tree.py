@@ -65,6 +65,9 @@ class ThreadTree:
     ) -> None:
         if self._live is not None:
             self._live.stop()
+
+    def print(self) -> None:
+        """Print the whole tree as it ended."""
         if not self._quiet and self._rows:
             self._console.print(self._render(everything=True), soft_wrap=True)
             sys.stderr.flush()
@@ -87,12 +90,18 @@ class ThreadTree:
                 self._rows[event.task].state = event.state
 
     def _render(self, *, everything: bool = False) -> Group:
+        """All rows, or on a small screen those that still run before those that have ended."""
         width = 1000 if everything and not self._console.is_terminal else self._console.width
-        room = 10_000 if everything else max(4, self._console.height - 2)
-        lines = [self._line(id, width) for id in self._ordered(self._roots)]
-        hidden = len(lines) - room
+        shown = self._ordered(self._roots)
+        room = max(4, self._console.height - 2)
+        hidden = 0 if everything else len(shown) - room
         if hidden > 0:
-            lines = [*lines[:room], Text(f"… {hidden} more threads", style="dim")]
+            running = {id for id in shown if self._rows[id].state == "running"}
+            kept = {*sorted(shown, key=lambda id: id not in running)[:room]}
+            shown = [id for id in shown if id in kept]
+        lines = [self._line(id, width) for id in shown]
+        if hidden > 0:
+            lines.append(Text(f"… {hidden} more threads", style="dim"))
         return Group(*lines)
 
     def _ordered(self, ids: list[str]) -> list[str]:

@@ -73,6 +73,8 @@ def parse(text: str) -> Node | int:
             raise ValueError(f"unexpected {text[position]!r} in the expression")
         tokens.append(match[1])
         position = match.end()
+        if match[1].isdigit() and text[position : position + 1].isdigit():
+            raise ValueError("a number has more than 30 digits")
     if len(tokens) > MOST_SYMBOLS:
         raise ValueError(f"the expression has more than {MOST_SYMBOLS} symbols")
     tokens.append("")

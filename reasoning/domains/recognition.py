@@ -31,14 +31,15 @@ class FreeForm:
 
 # The gaps are bounded, so that no text makes the search slow.
 _LIST = r"(-?\d+(?: ?(?:, ?and|and|,| ) ?-?\d+)+)"
+_NUMBER = r"(-?\d+(?:[.,]\d+)*)"
 _GOAL = r"\b(?:make|get|reach|obtain)\b"
 _COUNTDOWN = (
     re.compile(
-        rf"\b(?:use|using|with|from|combine)\b[^\d-]{{0,60}}{_LIST}\D{{0,200}}?{_GOAL}\D{{0,40}}?(-?\d+)\b",
+        rf"\b(?:use|using|with|from|combine)\b[^\d-]{{0,60}}{_LIST}\D{{0,200}}?{_GOAL}\D{{0,40}}?{_NUMBER}",
         re.I,
     ),
     re.compile(
-        rf"{_GOAL}[^\d-]{{0,40}}(?P<target>-?\d+)\b\D{{0,60}}?\b(?:using|with|from)\b"
+        rf"{_GOAL}[^\d-]{{0,40}}(?P<target>{_NUMBER[1:-1]})\D{{0,60}}?\b(?:using|with|from)\b"
         rf"[^\d-]{{0,60}}{_LIST}",
         re.I,
     ),
@@ -46,7 +47,7 @@ _COUNTDOWN = (
 _ASKING = re.compile(
     r"(?:compute|calculate|evaluate|solve|what is|what's|how much is)?(?: the value of)? ?:?", re.I
 )
-_ARITHMETIC = re.compile(r"[\d \+\-*/()×÷·−–]*\d[\d \+\-*/()×÷·−–]*")
+_ARITHMETIC = re.compile(r"(?=\D*\d)[\d +\-*/()]+")
 
 
 def recognise(text: str) -> Problem:
@@ -62,6 +63,10 @@ def recognise(text: str) -> Problem:
         )
     if len(text) > LONGEST:
         raise InvalidValue(f"the problem has {len(text)} characters; give at most {LONGEST}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidValue("the problem is not valid UTF-8; encode it as such") from error
     text = " ".join(text.split())
     return _countdown(text) or _arithmetic(text) or FreeForm(question=text)
 
@@ -80,6 +85,9 @@ def _countdown(text: str) -> Countdown | None:
 
 
 def _integer(name: str, digits: str) -> int:
+    digits = re.sub(r",(?=\d{3}\b)", "", digits)
+    if not digits.removeprefix("-").isdigit():
+        raise InvalidValue(f"{name}: {digits[:20]} is not a whole number; give 1 to 100")
     if len(digits) > 9:
         raise InvalidValue(
             f"{name}: a number of {len(digits)} digits is out of range; use 1 to 100"

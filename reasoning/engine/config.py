@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
 
 from orchestrator.errors import ModelUnusable
 
@@ -37,6 +39,32 @@ class ModelConfig:
     """Whether the native module runs it exactly; otherwise transformers does."""
 
 
+class _Raw(BaseModel):
+    """The fields of ``config.json`` that matter, checked."""
+
+    model_type: str
+    vocab_size: PositiveInt
+    hidden_size: PositiveInt
+    num_hidden_layers: PositiveInt
+    num_attention_heads: PositiveInt
+    num_key_value_heads: PositiveInt | None = None
+    head_dim: PositiveInt | None = None
+    max_position_embeddings: int = Field(default=2048, ge=16)
+    rms_norm_eps: PositiveFloat = 1e-6
+    rope_theta: PositiveFloat | None = None
+    rope_scaling: dict[str, Any] | None = None
+    rope_parameters: dict[str, Any] | None = None
+    partial_rotary_factor: float | None = None
+    tie_word_embeddings: bool = False
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    hidden_act: str | None = "silu"
+    use_sliding_window: bool | None = False
+    quantization_config: None = None
+    eos_token_id: int | list[int] | None = None
+    reason_markup: Literal[1] | None = None
+
+
 def read_config(folder: Path) -> ModelConfig:
     """Read and check ``config.json``.
 
@@ -44,66 +72,60 @@ def read_config(folder: Path) -> ModelConfig:
         ModelUnusable: the folder or file is missing, broken, or not a model with rotary positions.
     """
     path = folder / "config.json"
-    if not folder.is_dir():
-        raise ModelUnusable(
-            f"model folder {folder} does not exist; give the path of a model folder"
-        )
     if not path.is_file():
         raise ModelUnusable(f"{folder} has no config.json; give a Hugging Face model folder")
     try:
-        raw = json.loads(path.read_text())
-        return _from_json(raw, _eos(folder, raw))
-    except KeyError as error:
-        raise ModelUnusable(
-            f"{path} has no {error}; the engine runs decoders with rotary positions, such as "
-            "Llama, Qwen, Mistral or Phi"
-        ) from error
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ModelUnusable(
-            f"{path} can't be read ({type(error).__name__}: {error}); download the model again"
-        ) from error
+        raw = _Raw.model_validate_json(path.read_bytes())
+        generation = folder / "generation_config.json"
+        more = json.loads(generation.read_bytes()) if generation.is_file() else {}
+        return _checked(raw, _eos(raw.eos_token_id) | _eos(more.get("eos_token_id")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "the file"
+        if first["type"] == "missing":
+            raise ModelUnusable(
+                f"{path} has no {field}; the engine runs decoders with rotary positions, such as "
+                "Llama, Qwen, Mistral or Phi"
+            ) from error
+        if field == "quantization_config":
+            raise ModelUnusable(f"{path}: quantised weights; give the model unquantised") from error
+        raise ModelUnusable(f"{path}: {field}: {first['msg']}; download the model again") from error
+    except (ValueError, OSError, AttributeError) as error:
+        raise ModelUnusable(f"{path} can't be used ({error}); download the model again") from error
 
 
-def _from_json(raw: dict[str, Any], eos: frozenset[int]) -> ModelConfig:
-    rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-    theta = raw.get("rope_theta") or rope.get("rope_theta")
-    kind = raw["model_type"]
-    plain_rope = rope.get("rope_type", rope.get("type", "default")) == "default"
-    heads = raw["num_attention_heads"]
-    if kind in NATIVE and theta is None:
-        theta = 10_000.0
+def _checked(raw: _Raw, eos: frozenset[int]) -> ModelConfig:
+    rope = raw.rope_parameters or raw.rope_scaling or {}
+    heads = raw.num_attention_heads
+    kv_heads = raw.num_key_value_heads or heads
+    if heads % kv_heads:
+        raise ValueError(f"{heads} attention heads do not share {kv_heads} key-value heads evenly")
+    kind = raw.model_type
     return ModelConfig(
         model_type=kind,
-        vocabulary=raw["vocab_size"],
-        hidden=raw["hidden_size"],
-        layers=raw["num_hidden_layers"],
+        vocabulary=raw.vocab_size,
+        hidden=raw.hidden_size,
+        layers=raw.num_hidden_layers,
         heads=heads,
-        kv_heads=raw.get("num_key_value_heads") or heads,
-        head_dim=raw.get("head_dim") or raw["hidden_size"] // heads,
-        context=raw.get("max_position_embeddings", 2048),
-        norm_eps=raw.get("rms_norm_eps", 1e-6),
-        rope_theta=theta or 10_000.0,
-        tied=raw.get("tie_word_embeddings", False),
-        qkv_bias=raw.get("attention_bias", False) or kind == "qwen2",
+        kv_heads=kv_heads,
+        head_dim=raw.head_dim or raw.hidden_size // heads,
+        context=raw.max_position_embeddings,
+        norm_eps=raw.rms_norm_eps,
+        rope_theta=raw.rope_theta or rope.get("rope_theta") or 10_000.0,
+        tied=raw.tie_word_embeddings,
+        qkv_bias=kind == "qwen2",
         qk_norm=kind == "qwen3",
         eos=eos,
-        markup=raw.get("reason_markup"),
+        markup=raw.reason_markup,
         native=kind in NATIVE
-        and plain_rope
-        and not raw.get("use_sliding_window")
-        and not raw.get("mlp_bias")
-        and raw.get("partial_rotary_factor", 1) == 1
-        and raw.get("hidden_act", "silu") == "silu"
-        and not (kind == "llama" and raw.get("attention_bias")),
+        and rope.get("rope_type", rope.get("type", "default")) == "default"
+        and raw.partial_rotary_factor in (None, 1)
+        and not raw.use_sliding_window
+        and not raw.mlp_bias
+        and not (raw.attention_bias and kind != "qwen2")
+        and raw.hidden_act == "silu",
     )
 
 
-def _eos(folder: Path, raw: dict[str, Any]) -> frozenset[int]:
-    """The union of both configs' end tokens: chat models name theirs in the generation config."""
-    found: set[int] = set()
-    generation = folder / "generation_config.json"
-    sources = [raw] + ([json.loads(generation.read_text())] if generation.is_file() else [])
-    for source in sources:
-        value = source.get("eos_token_id")
-        found.update(value if isinstance(value, list) else [] if value is None else [value])
-    return frozenset(found)
+def _eos(value: int | list[int] | None) -> frozenset[int]:
+    return frozenset(value if isinstance(value, list) else [] if value is None else [value])

@@ -47,7 +47,12 @@ class TransformersDecoder:
         logging.disable_progress_bar()
         try:
             model = AutoModelForCausalLM.from_pretrained(
-                str(folder), dtype=dtype, attn_implementation=ATTENTION, local_files_only=True
+                str(folder),
+                dtype=dtype,
+                attn_implementation=ATTENTION,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
             ).eval()
         except Exception as error:  # transformers raises what it likes here
             raise ModelUnusable(

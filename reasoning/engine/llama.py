@@ -40,9 +40,12 @@ class NativeDecoder:
     def __init__(self, config: ModelConfig, weights: dict[str, Tensor], dtype: torch.dtype) -> None:
         self.config = config
         self.dtype = dtype
-        self._embedding = weights["model.embed_tokens.weight"].to(dtype)
-        self._head = self._embedding if config.tied else weights["lm_head.weight"].to(dtype)
-        self._norm = weights["model.norm.weight"].to(dtype)
+        wide = (config.vocabulary, config.hidden)
+        self._embedding = self._take(weights, "model.embed_tokens.weight", *wide)
+        self._head = (
+            self._embedding if config.tied else self._take(weights, "lm_head.weight", *wide)
+        )
+        self._norm = self._take(weights, "model.norm.weight", config.hidden)
         self._layers = [self._layer(weights, index) for index in range(config.layers)]
         frequency = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
         angles = torch.outer(
@@ -57,12 +60,22 @@ class NativeDecoder:
         Raises:
             ModelUnusable: a file or tensor is missing or broken.
         """
+        weights = load_weights(folder)
         try:
-            return cls(config, load_weights(folder), dtype)
-        except (KeyError, RuntimeError) as error:
+            decoder = cls(config, weights, dtype)
+        except (KeyError, ValueError) as error:
             raise ModelUnusable(
                 f"the weights in {folder} do not fit its config.json ({error}); download it again"
             ) from error
+        unused = [name for name in weights if not name.endswith("rotary_emb.inv_freq")]
+        if config.tied and "lm_head.weight" in unused:
+            unused.remove("lm_head.weight")
+        if unused:
+            raise ModelUnusable(
+                f"{folder} has tensors that a {config.model_type} model does not use "
+                f"({unused[0]}); give another model folder"
+            )
+        return decoder
 
     def __call__(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
         config = self.config
@@ -94,31 +107,41 @@ class NativeDecoder:
         q.copy_(functional.rms_norm(q, size, q_norm, config.norm_eps))
         k.copy_(functional.rms_norm(k, size, k_norm, config.norm_eps))
 
-    def _layer(self, weights: dict[str, Tensor], index: int) -> Layer:
-        def get(name: str) -> Tensor:
-            return weights[f"model.layers.{index}.{name}"].to(self.dtype)
+    def _take(self, weights: dict[str, Tensor], name: str, *shape: int) -> Tensor:
+        """Remove a tensor from ``weights``, checked; -1 stands for any size."""
+        tensor = weights.pop(name)
+        if len(shape) != tensor.dim() or any(
+            size not in (-1, found) for size, found in zip(shape, tensor.shape, strict=True)
+        ):
+            raise ValueError(f"{name} is {list(tensor.shape)}, not {list(shape)}")
+        return tensor.to(self.dtype)
 
-        def optional(name: str) -> Tensor | None:
-            return get(name) if f"model.layers.{index}.{name}" in weights else None
+    def _layer(self, weights: dict[str, Tensor], index: int) -> Layer:
+        def take(name: str, *shape: int) -> Tensor:
+            return self._take(weights, f"model.layers.{index}.{name}", *shape)
 
         config = self.config
-        dim = config.head_dim
-        q, k, v = (get(f"self_attn.{name}_proj.weight") for name in "qkv")
-        bias = None
+        dim, hidden = config.head_dim, config.hidden
+        sizes = {"q": config.heads * dim, "k": config.kv_heads * dim, "v": config.kv_heads * dim}
+        q, k, v = (take(f"self_attn.{n}_proj.weight", size, hidden) for n, size in sizes.items())
+        bias = q_norm = k_norm = None
         if config.qkv_bias:
-            parts = [get(f"self_attn.{name}_proj.bias") for name in "qkv"]
+            parts = [take(f"self_attn.{n}_proj.bias", size) for n, size in sizes.items()]
             bias = torch.cat([interleave(parts[0], dim), interleave(parts[1], dim), parts[2]])
-        q_norm, k_norm = optional("self_attn.q_norm.weight"), optional("self_attn.k_norm.weight")
+        if config.qk_norm:
+            q_norm = interleave(take("self_attn.q_norm.weight", dim), dim)
+            k_norm = interleave(take("self_attn.k_norm.weight", dim), dim)
+        gate, up = take("mlp.gate_proj.weight", -1, hidden), take("mlp.up_proj.weight", -1, hidden)
         return Layer(
-            attention_norm=get("input_layernorm.weight"),
+            attention_norm=take("input_layernorm.weight", hidden),
             qkv=torch.cat([interleave(q, dim), interleave(k, dim), v]),
             qkv_bias=bias,
-            q_norm=None if q_norm is None else interleave(q_norm, dim),
-            k_norm=None if k_norm is None else interleave(k_norm, dim),
-            output=get("self_attn.o_proj.weight"),
-            mlp_norm=get("post_attention_layernorm.weight"),
-            gate_up=torch.cat([get("mlp.gate_proj.weight"), get("mlp.up_proj.weight")]),
-            down=get("mlp.down_proj.weight"),
+            q_norm=q_norm,
+            k_norm=k_norm,
+            output=take("self_attn.o_proj.weight", hidden, sizes["q"]),
+            mlp_norm=take("post_attention_layernorm.weight", hidden),
+            gate_up=torch.cat([gate, up]),
+            down=take("mlp.down_proj.weight", hidden, len(up)),
         )
 
 

@@ -27,12 +27,14 @@ def sample(logits: Tensor, samplers: Sequence[Sampler]) -> tuple[list[int], list
     tokens = logits.argmax(-1)
     drawn = [row for row, sampler in enumerate(samplers) if sampler.temperature > 0]
     if drawn:
-        heat = torch.tensor([[samplers[row].temperature] for row in drawn])
+        heat = torch.tensor([[samplers[row].temperature] for row in drawn], dtype=torch.float64)
         uniform = torch.tensor([[samplers[row].uniform()] for row in drawn], dtype=torch.float64)
         rows = slice(None) if len(drawn) == len(samplers) else drawn
         # Double precision: the cumulative sum of a large vocabulary must still reach one.
-        mass = torch.softmax(logits[rows] / heat, -1).double().cumsum(-1)
-        tokens[rows] = torch.searchsorted(mass, uniform * mass[:, -1:]).squeeze(-1)
+        shifted = (logits[rows] - logits[rows].amax(-1, keepdim=True)).double()
+        mass = torch.softmax(shifted / heat, -1).cumsum(-1)
+        found = torch.searchsorted(mass, uniform * mass[:, -1:]).squeeze(-1)
+        tokens[rows] = found.clamp(max=logits.shape[-1] - 1)
     chosen = logits.gather(-1, tokens[:, None]).squeeze(-1)
     logprobs = chosen - torch.logsumexp(logits, -1)
     return tokens.tolist(), logprobs.tolist()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from orchestrator import Task
-from orchestrator.errors import InvalidValue, ProblemRefused
+from orchestrator.errors import ProblemRefused
 from pruning import Tally
 from reasoning import markup
 from reasoning.backends.base import Capability
@@ -38,16 +38,13 @@ class Apr(Strategy):
     name: ClassVar[str] = "apr"
     needs: ClassVar[frozenset[Capability]] = frozenset({"spawn-join"})
     default_n: ClassVar[int] = 24
+    most_n: ClassVar[int] = markup.BUDGETS[-1]
 
     async def solve(self, run: Run) -> Tally:
         if not isinstance(run.problem, Countdown):
             raise ProblemRefused(
                 f"the shipped model learned apr for Countdown, not for {run.problem.domain}; "
                 "use --strategy self-consistency"
-            )
-        if self.n not in markup.BUDGETS:
-            raise InvalidValue(
-                f"n: apr takes a budget of {markup.BUDGETS[0]} to {markup.BUDGETS[-1]} children"
             )
         async with run.graph:
             self._spawn(run, countdown_message(run.problem))

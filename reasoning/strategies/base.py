@@ -22,6 +22,7 @@ class Strategy(ABC):
     name: ClassVar[str]
     needs: ClassVar[frozenset[Capability]] = frozenset()
     default_n: ClassVar[int] = 1
+    most_n: ClassVar[int] = 1024
     default_temperature: ClassVar[float] = 0.0
 
     n: int

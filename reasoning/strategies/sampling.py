@@ -38,4 +38,5 @@ class Single(SelfConsistency):
 
     name: ClassVar[str] = "single"
     default_n: ClassVar[int] = 1
+    most_n: ClassVar[int] = 1
     default_temperature: ClassVar[float] = 0.0
