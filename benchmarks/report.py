@@ -74,7 +74,6 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "countdown": lambda: accuracy("countdown"),
     "five": lambda: accuracy("five"),
     "arithmetic": lambda: accuracy("arithmetic"),
-    "small": lambda: accuracy("small"),
     "engine": engine,
     "solve": lambda: f"```text\n{(RESULTS / 'solve.txt').read_text()}```\n",
 }

@@ -111,6 +111,14 @@ def test_a_few_steps_of_training_learn_resume_and_export(tmp_path: Path) -> None
     export(run / "checkpoint.pt", tmp_path / "model")
     engine = Engine.load(tmp_path / "model")
     assert engine.config.markup == 1
+    again = train(
+        Recipe(**{**vars(recipe), "steps": 0}),
+        tmp_path / "again",
+        init=tmp_path / "model",
+        compile=False,
+    )
+    exported = {name: tensor.bfloat16() for name, tensor in state["model"].items()}
+    assert all(torch.equal(t.bfloat16(), exported[n]) for n, t in again.state_dict().items())
 
 
 def test_batches_have_fixed_shapes_and_repeat_for_a_seed() -> None:

@@ -91,7 +91,7 @@ def main() -> None:
 @click.option(
     "--model",
     metavar="NAME|PATH",
-    help="A shipped model (reason-5m, reason-1m) or a Hugging Face folder.",
+    help="A shipped model (reason-5m) or a Hugging Face folder.",
 )
 @click.option("--temperature", type=float, help="0 is greedy; by default the strategy's own.")
 @click.option(

@@ -25,6 +25,7 @@ def main() -> None:
     training.add_argument("--cooldown", type=float, default=Recipe.cooldown)
     training.add_argument("--seed", type=int, default=0)
     training.add_argument("--threads", type=int, default=2, help="CPU threads")
+    training.add_argument("--init", type=Path, help="an exported model to start from")
     training.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     exporting = commands.add_parser("export", help="write a Hugging Face folder")
     exporting.add_argument("folder", type=Path, help="a training run")
@@ -43,7 +44,7 @@ def main() -> None:
         other_rate=options.other_rate,
         cooldown=options.cooldown,
     )
-    train(recipe, options.folder, resume=options.resume)
+    train(recipe, options.folder, init=options.init, resume=options.resume)
 
 
 if __name__ == "__main__":

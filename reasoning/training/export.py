@@ -78,17 +78,14 @@ intermediates from 0 to 999 and three to seven operations. Beyond that its outpu
 trusted; the package verifies every answer.
 """
 
-MEASURED = {
-    "reason-5m": {"Countdown": "countdown", "Five numbers": "five", "Arithmetic": "arithmetic"},
-    "reason-1m": {"Countdown": "small"},
-}
+MEASURED = {"Countdown": "countdown", "Five numbers": "five", "Arithmetic": "arithmetic"}
 
 
 def _card(recipe: dict[str, Any], shape: Shape, parameters: int) -> str:
     name = recipe["model"]
     results = "".join(
         f"{title}:\n\n<!-- results: {block} -->\n<!-- end -->\n\n"
-        for title, block in MEASURED[name].items()
+        for title, block in MEASURED.items()
     )
     return CARD.format(
         name=name,

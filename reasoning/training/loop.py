@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from reasoning import markup
@@ -103,12 +104,24 @@ def _pack(queue: list[Encoded], length: int) -> tuple[list[int], list[int], list
     )
 
 
-def train(recipe: Recipe, folder: Path, *, resume: bool = False, compile: bool = True) -> Model:
-    """Run a recipe; ``folder`` gets ``log.jsonl`` and ``checkpoint.pt`` (every 250 steps)."""
+def train(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    init: Path | None = None,
+    resume: bool = False,
+    compile: bool = True,
+) -> Model:
+    """Run a recipe; ``folder`` gets ``log.jsonl`` and ``checkpoint.pt`` (every 250 steps).
+
+    ``init`` is an exported model to start from; ``resume`` goes on from the checkpoint.
+    """
     torch.manual_seed(recipe.seed)
     folder.mkdir(parents=True, exist_ok=True)
     model = Model(SHAPES[recipe.model])
     optimizers = _optimizers(model, recipe)
+    if init is not None:
+        model.load_state_dict(load_file(init / "model.safetensors"))
     step, spent, seen = 0, 0.0, 0
     if resume and (folder / "checkpoint.pt").exists():
         step, spent, seen = _load(folder / "checkpoint.pt", model, optimizers)
@@ -149,7 +162,8 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, compile: bool =
 def _progress(recipe: Recipe, step: int, seconds: float) -> float:
     """How much of the schedule is done, by steps or by time, whichever is further."""
     by_time = seconds / 60 / recipe.minutes if recipe.minutes is not None else 0.0
-    return max(step / recipe.steps, by_time)
+    by_step = step / recipe.steps if recipe.steps else 1.0
+    return max(by_step, by_time)
 
 
 def _optimizers(model: Model, recipe: Recipe) -> list[torch.optim.Optimizer]:
