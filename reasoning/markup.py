@@ -9,8 +9,9 @@ model learns from and by the strategies that read what it writes:
 
 A parent writes one line per child, ``7 : 10 * 3 = 30 <spawn> 21 23 30 => 50 ;``, and then
 ``<join>``.  The child gets the message between ``<spawn>`` and ``;`` and nothing else.  When all
-have ended, ``7 : 23 - 3 = 20 , 30 + 20 = 50 ;`` is appended for each that answered, then
-``</join>``, and the parent goes on: another round, or its answer.  Every thread ends with
+have ended, ``7 : 10 * 3 = 30 , 23 - 3 = 20 , 30 + 20 = 50 ;`` (the parent's note, then the child's
+answer) is appended for each that answered, then ``</join>``, and the parent goes on: another
+round, or its answer.  Every thread ends with
 ``<answer> ... <eos>`` or ``<none> <eos>``.
 """
 

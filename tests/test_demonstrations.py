@@ -164,13 +164,13 @@ def test_each_child_is_one_operation_away(kind: Kind) -> None:
 
 
 @parents
-def test_each_report_of_a_child_solves_its_message(kind: Kind) -> None:
+def test_each_report_solves_the_parents_problem(kind: Kind) -> None:
     for demonstration in drawn(kind):
         written = text(demonstration)
-        messages = {index: stated(state) for index, *_, state in CHILD.findall(written)}
+        problem = stated_in(demonstration)
         for joined in re.findall(r"<join> (.*?)</join>", written):
-            for index, report in re.findall(r"(\d+) : (.*?) ;", joined):
-                verdict = messages[index].verify(report)
+            for report in re.findall(r"\d+ : (.*?) ;", joined):
+                verdict = problem.verify(report)
                 assert verdict.ok, verdict.reason
 
 

@@ -99,7 +99,7 @@ async def test_apr_gives_each_child_its_message_and_the_parent_their_answers(
         "<bos> <apr> 9 : 21 23 30 => 50 :",
         "<bos> <apr> 9 : 10 23 24 => 50 :",
     ]
-    assert " 1 : 23 - 3 = 20 , 30 + 20 = 50 ; </join>" in run.threads["1"].text
+    assert " 1 : 10 * 3 = 30 , 23 - 3 = 20 , 30 + 20 = 50 ; </join>" in run.threads["1"].text
     assert "2 :" not in run.threads["1"].text.partition(markup.JOIN)[2]
     assert tally.winner is None
     assert tally.abstained == 1
@@ -146,7 +146,10 @@ def test_a_message_asked_for_twice_is_spawned_once() -> None:
         " 21 3 ; 1 : 10 * 3 = 30 <spawn> 21 23 30 => 50 ; 2 : 9 + 9 = 18 <spawn> 1 2 => 5 ;"
         " 3 : 3 * 10 = 30 <spawn> 21 23 30 => 50 ; <join>"
     )
-    assert spawns(text) == [Spawn("1", "21 23 30 => 50"), Spawn("2", "1 2 => 5")]
+    assert spawns(text) == [
+        Spawn("1", "10 * 3 = 30", "21 23 30 => 50"),
+        Spawn("2", "9 + 9 = 18", "1 2 => 5"),
+    ]
 
 
 async def test_self_consistency_takes_the_majority_and_counts_abstentions(shipped: Model) -> None:

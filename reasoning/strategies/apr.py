@@ -20,9 +20,10 @@ MOST_DEEP = 4
 
 
 class Spawn(NamedTuple):
-    """One child that a parent asked for."""
+    """One child that a parent asked for: what the parent notes for itself, and the message."""
 
     number: str
+    note: str
     message: str
 
 
@@ -69,7 +70,7 @@ class Apr(Strategy):
             children = [] if deep else [self._spawn(thread.run, s.message) for s in asked]
             answers = [await child.result() for child in children]
             reports = [
-                f"{spawn.number} : {found} ;"
+                f"{spawn.number} : {spawn.note} , {found} ;"
                 for spawn, found in zip(asked, answers, strict=False)
                 if found is not None
             ]
@@ -77,12 +78,12 @@ class Apr(Strategy):
                 return None
 
 
-_SPAWN = re.compile(rf"(\d+) :[^;]*?{markup.SPAWN} ([^;<]+?) ;")
+_SPAWN = re.compile(rf"(\d+) : ([^;<]*?) {markup.SPAWN} ([^;<]+?) ;")
 
 
 def spawns(text: str) -> list[Spawn]:
     """The children that a parent's text asks for; a message asked for twice counts once."""
     found: dict[str, Spawn] = {}
-    for number, message in _SPAWN.findall(text):
-        found.setdefault(message, Spawn(number, message))
+    for number, note, message in _SPAWN.findall(text):
+        found.setdefault(message, Spawn(number, note, message))
     return list(found.values())

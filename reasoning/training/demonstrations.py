@@ -175,7 +175,9 @@ def apr(
             if found is not None:
                 reports.append((index, step, found))
         pieces.append(Piece(markup.JOIN))
-        pieces += [Piece(f"{index} : {path_text(found)} ;", 0.0) for index, _, found in reports]
+        pieces += [
+            Piece(f"{index} : {path_text((step, *found))} ;", 0.0) for index, step, found in reports
+        ]
         pieces.append(Piece(markup.JOINED, 0.0))
         if reports:
             _, step, found = reports[0]
@@ -274,7 +276,9 @@ def _drawn_parent(rng: random.Random) -> Demonstration:
         numbers = _sub_problem(rng, _draw(rng, 5).numbers, problem.target, solvable=0.0)
         if countdown.Countdown(numbers=tuple(numbers), target=problem.target).held_out:
             numbers = problem.numbers
-    return apr(numbers, problem.target, rng.choice(markup.BUDGETS), WIDTH, rng)
+    # Small budgets are short, so that joins and conclusions are seen often.
+    budget = rng.choice(markup.BUDGETS if rng.random() < 0.5 else range(1, WIDTH + 1))
+    return apr(numbers, problem.target, budget, WIDTH, rng)
 
 
 def _drawn_parent_five(rng: random.Random) -> Demonstration:
@@ -289,12 +293,12 @@ def _drawn_calc(rng: random.Random) -> Demonstration:
 WIDTH = 8
 
 MIXTURE: dict[Callable[[random.Random], Demonstration], float] = {
-    _drawn_serial: 0.20,
-    _drawn_serial_five: 0.06,
-    _drawn_leaf: 0.24,
-    _drawn_parent: 0.22,
-    _drawn_parent_five: 0.06,
-    _drawn_calc: 0.22,
+    _drawn_serial: 0.16,
+    _drawn_serial_five: 0.05,
+    _drawn_leaf: 0.20,
+    _drawn_parent: 0.34,
+    _drawn_parent_five: 0.08,
+    _drawn_calc: 0.17,
 }
 """Share of the training tokens of each kind of demonstration."""
 

@@ -43,7 +43,7 @@ class Recipe:
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def batches(recipe: Recipe, first: int = 0) -> Iterator[Batch]:
+def batches(recipe: Recipe, first: int = 0, *, basics: int | None = None) -> Iterator[Batch]:
     """Rows packed from the demonstrations: tokens, positions, document ids, loss weights.
 
     A run resumed at step ``first`` draws new demonstrations instead of replaying the old ones.
@@ -52,7 +52,8 @@ def batches(recipe: Recipe, first: int = 0) -> Iterator[Batch]:
     lengths = [length for _, length in recipe.shapes]
     queues: list[list[Encoded]] = [[] for _ in lengths]
     waiting = [0] * len(lengths)
-    basics = 0 if first else recipe.basics
+    if basics is None:
+        basics = 0 if first else recipe.basics
     for item in stream(rng, Encoder(), lengths, basics=basics):
         kind = next(k for k, length in enumerate(lengths) if len(item.tokens) <= length)
         queues[kind].append(item)
@@ -125,7 +126,7 @@ def train(
     step, spent, seen = 0, 0.0, 0
     if resume and (folder / "checkpoint.pt").exists():
         step, spent, seen = _load(folder / "checkpoint.pt", model, optimizers)
-    source = batches(recipe, step)
+    source = batches(recipe, step, basics=0 if init else None)
     compiled = torch.compile(model) if compile else model
     started = time.monotonic() - spent
     with (folder / "log.jsonl").open("a") as log:
