@@ -77,8 +77,8 @@ def test_json_is_one_object_that_fits_its_schema() -> None:
 
 
 def test_a_problem_comes_from_standard_input() -> None:
-    done = reason("solve", "-", "--strategy", "single", stdin="Compute 2 + 3 * 4\n")
-    assert done.stdout.strip() == "14"
+    done = reason("solve", "-", "--strategy", "single", stdin="Compute 17 * 3 + 5 - 12\n")
+    assert done.stdout.strip() == "44"
     assert done.exit_code == 0
 
 

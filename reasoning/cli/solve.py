@@ -116,8 +116,9 @@ def _conclude(solution: Solution, timeout: float | None) -> None:
             verdict += f" ({solution.verdict.reason})"
     if len(solution.votes) > 1 or solution.strategy == "self-consistency":
         verdict += f" · confidence {solution.confidence:.0%}"
+    count = len(solution.threads)
     click.echo(
-        f"{solution.strategy} · {len(solution.threads)} threads · work {usage.work_tokens:,} tokens"
+        f"{solution.strategy} · {count} thread{'s' * (count != 1)} · work {usage.work_tokens:,} tokens"
         f" · span {usage.span_tokens:,} · {solution.wall_s:.2f} s · {verdict}",
         err=True,
     )

@@ -24,6 +24,8 @@ def export(checkpoint: Path, folder: Path) -> None:
     }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     recipe = {**state["recipe"], "steps_run": state["step"], "tokens": state["tokens"]}
+    if state["before"] is not None:
+        recipe["before"] = state["before"]  # the run that this one started from
     _write(folder / "config.json", _config(shape))
     _write(folder / "recipe.json", recipe)
     parameters = sum(tensor.numel() for tensor in tensors.values())
@@ -81,6 +83,12 @@ trusted; the package verifies every answer.
 MEASURED = {"Countdown": "countdown", "Five numbers": "five", "Arithmetic": "arithmetic"}
 
 
+def _total(recipe: dict[str, Any], key: str) -> int:
+    """A count over this run and those that it started from."""
+    before = recipe.get("before")
+    return int(recipe[key]) + (_total(before, key) if before else 0)
+
+
 def _card(recipe: dict[str, Any], shape: Shape, parameters: int) -> str:
     name = recipe["model"]
     results = "".join(
@@ -94,8 +102,8 @@ def _card(recipe: dict[str, Any], shape: Shape, parameters: int) -> str:
         hidden=shape.hidden,
         heads=shape.heads,
         context=shape.context,
-        steps=recipe["steps_run"],
-        tokens=recipe["tokens"] / 1e6,
+        steps=_total(recipe, "steps_run"),
+        tokens=_total(recipe, "tokens") / 1e6,
         results=results,
     )
 

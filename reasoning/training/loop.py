@@ -121,8 +121,10 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     model = Model(SHAPES[recipe.model])
     optimizers = _optimizers(model, recipe)
+    before: dict[str, Any] | None = None
     if init is not None:
         model.load_state_dict(load_file(init / "model.safetensors"))
+        before = json.loads((init / "recipe.json").read_text())
     step, spent, seen = 0, 0.0, 0
     if resume and (folder / "checkpoint.pt").exists():
         step, spent, seen = _load(folder / "checkpoint.pt", model, optimizers)
@@ -155,8 +157,8 @@ def train(
                 log.flush()
             step += 1
             if step % 250 == 0:
-                _save(folder, model, optimizers, recipe, step, elapsed, seen)
-    _save(folder, model, optimizers, recipe, step, time.monotonic() - started, seen)
+                _save(folder, model, optimizers, recipe, before, step, elapsed, seen)
+    _save(folder, model, optimizers, recipe, before, step, time.monotonic() - started, seen)
     return model
 
 
@@ -191,6 +193,7 @@ def _save(
     model: Model,
     optimizers: list[torch.optim.Optimizer],
     recipe: Recipe,
+    before: dict[str, Any] | None,
     step: int,
     seconds: float,
     tokens: int,
@@ -199,6 +202,7 @@ def _save(
         "model": model.state_dict(),
         "optimizers": [optimizer.state_dict() for optimizer in optimizers],
         "recipe": asdict(recipe),
+        "before": before,
         "step": step,
         "seconds": seconds,
         "tokens": tokens,
