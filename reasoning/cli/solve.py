@@ -116,9 +116,9 @@ def _conclude(solution: Solution, timeout: float | None) -> None:
             verdict += f" ({solution.verdict.reason})"
     if len(solution.votes) > 1 or solution.strategy == "self-consistency":
         verdict += f" · confidence {solution.confidence:.0%}"
-    count = len(solution.threads)
+    threads = "1 thread" if len(solution.threads) == 1 else f"{len(solution.threads)} threads"
     click.echo(
-        f"{solution.strategy} · {count} thread{'s' * (count != 1)} · work {usage.work_tokens:,} tokens"
+        f"{solution.strategy} · {threads} · work {usage.work_tokens:,} tokens"
         f" · span {usage.span_tokens:,} · {solution.wall_s:.2f} s · {verdict}",
         err=True,
     )
