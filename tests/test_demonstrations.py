@@ -124,8 +124,12 @@ def test_what_the_model_is_given_has_no_weight_and_what_it_writes_has(kind: Kind
 def test_each_line_of_arithmetic_keeps_the_value() -> None:
     for demonstration in drawn(demonstrations._drawn_calc)[:50]:
         lines, answer = text(demonstration).removesuffix(" <eos>").split(" <answer> ")
-        for line in lines.split(" = "):
-            assert Arithmetic(expression=line).verify(answer).ok
+        for part in lines.split(" ; "):
+            *rewritten, operation = part.split(" : ")
+            for expression in rewritten:
+                assert Arithmetic(expression=expression).verify(answer).ok
+            left, sign, right, _, result = operation.split()
+            assert apply(int(left), sign, int(right)) == int(result)
 
 
 # ---- spawning ----------------------------------------------------------------------------------
