@@ -10,12 +10,23 @@
     ├── CapabilityMissing   a strategy that needs what the backend lacks
     ├── ExtraMissing        an optional dependency that is not installed
     ├── TimeLimitReached    a run stopped by its time limit
-    └── TaskCancelled       the result of a cancelled task was asked for
+    ├── JournalUnusable     a journal that is damaged, foreign or can't be written
+    │   └── JournalFenced   a journal that a later process has taken over
+    ├── BudgetExhausted     a budget that has too little left for what was asked
+    ├── PatchRefused        an edit of a graph that conflicts with what it is now
+    ├── QuorumMissed        a join of which too few tasks succeeded
+    ├── TaskCancelled       the result of a cancelled task was asked for
+    └── TaskStalled         a task that could never end, since it waited for its own waiter
 
 Each message says what is wrong and ends with what to do.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator.patches import Conflict
 
 
 class ReasonError(Exception):
@@ -69,6 +80,38 @@ class TimeLimitReached(ReasonError):
 
 class TaskCancelled(ReasonError):
     """Raised to whoever waits for a task that was cancelled."""
+
+
+class QuorumMissed(ReasonError):
+    """Raised by a join of which too few tasks succeeded."""
+
+
+class JournalUnusable(ReasonError):
+    """Raised when a journal can't be read or written, or is not of this graph."""
+
+
+class JournalFenced(JournalUnusable):
+    """Raised when a later process has taken over the journal."""
+
+
+class BudgetExhausted(ReasonError):
+    """Raised when a budget has too little left, or its time is over."""
+
+
+class PatchRefused(ReasonError):
+    """Raised when a patch can't be applied as a whole.
+
+    Attributes:
+        conflicts: Why, for each operation concerned.
+    """
+
+    def __init__(self, message: str, conflicts: tuple[Conflict, ...]) -> None:
+        super().__init__(message)
+        self.conflicts = conflicts
+
+
+class TaskStalled(ReasonError):
+    """Raised when a task waits, directly or not, for a task that waits for it."""
 
 
 def leaf(error: Exception) -> Exception:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Self
 
-TaskState = Literal["waiting", "running", "succeeded", "failed", "skipped", "cancelled"]
-"""A task ends in one of the last four."""
+import anyio
+
+from orchestrator.record import TaskState
+
+if TYPE_CHECKING:
+    from orchestrator.patches import Patch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +32,24 @@ class TaskAdded(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TaskReady(Event):
+    """The task waits for nothing but a slot."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TaskStarted(Event):
     """The task's function was called."""
+
+    attempt: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptFailed(Event):
+    """The task failed and will be tried again after ``wait_s`` seconds."""
+
+    attempt: int
+    error: str
+    wait_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,20 +61,101 @@ class TaskEnded(Event):
     """Its own cost, without its children's."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class GraphPatched(Event):
+    """A patch was applied, which made this version; ``task`` is empty."""
+
+    version: int
+    patch: Patch
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEnded(Event):
+    """Every task has ended; ``task`` is empty."""
+
+    task: str = ""
+
+
 Listener = Callable[[Event], None]
 
 
 class EventStream:
-    """Delivers each event to every subscriber, in order, at once; subscribers must not block."""
+    """Delivers each event to every subscriber, in order, at once; subscribers must not block.
+
+    A subscriber that raises gets no more events; its error is kept in ``broken``.
+    """
 
     def __init__(self) -> None:
         self._listeners: list[Listener] = []
+        self.broken: list[Exception] = []
 
-    def subscribe(self, listener: Listener) -> None:
-        """Deliver all later events to ``listener``."""
+    @property
+    def heard(self) -> bool:
+        """Whether anybody listens; if not, events need not be made."""
+        return bool(self._listeners)
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Deliver all later events to ``listener``, until the returned function is called."""
         self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
 
     def emit(self, event: Event) -> None:
         """Deliver one event."""
-        for listener in self._listeners:
-            listener(event)
+        for listener in tuple(self._listeners):
+            try:
+                listener(event)
+            except Exception as error:
+                self._listeners.remove(listener)
+                self.broken.append(error)
+
+    def open(self, size: int = 1000) -> EventQueue:
+        """The events from now on, for an asynchronous reader that may be slow."""
+        return EventQueue(self, size)
+
+
+class EventQueue:
+    """Holds at most ``size`` events for one reader; the oldest make room, and are counted::
+
+        with graph.events.open() as events:
+            async for event in events: ...
+
+    The iteration ends after the end of the run, or when the block is left.
+    """
+
+    def __init__(self, stream: EventStream, size: int) -> None:
+        self.dropped = 0
+        self._events: deque[Event] = deque(maxlen=size)
+        self._news = anyio.Event()
+        self._closed = False
+        self._leave = stream.subscribe(self._take)
+
+    def close(self) -> None:
+        """Take no more events; the reader gets what is held, and ends."""
+        if not self._closed:
+            self._closed = True
+            self._leave()
+            self._news.set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        while not self._events:
+            if self._closed:
+                raise StopAsyncIteration
+            self._news = anyio.Event()
+            await self._news.wait()
+        return self._events.popleft()
+
+    def _take(self, event: Event) -> None:
+        self.dropped += len(self._events) == self._events.maxlen
+        self._events.append(event)
+        self._news.set()
+        if isinstance(event, RunEnded):
+            self.close()

@@ -17,6 +17,7 @@ from reasoning.run import TextGenerated
 
 MARKS: dict[TaskState, tuple[str, str]] = {
     "waiting": ("·", "dim"),
+    "ready": ("·", "dim"),
     "running": ("▶", "cyan"),
     "succeeded": ("✓", "green"),
     "failed": ("✗", "red"),

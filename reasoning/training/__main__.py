@@ -27,6 +27,8 @@ def main() -> None:
     training.add_argument("--threads", type=int, default=2, help="CPU threads")
     training.add_argument("--init", type=Path, help="an exported model to start from")
     training.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    training.add_argument("--eager", action="store_true", help="without torch.compile")
+    training.add_argument("--float32", action="store_true", help="no bf16 in linear layers")
     exporting = commands.add_parser("export", help="write a Hugging Face folder")
     exporting.add_argument("folder", type=Path, help="a training run")
     exporting.add_argument("output", type=Path)
@@ -43,8 +45,15 @@ def main() -> None:
         matrix_rate=options.matrix_rate,
         other_rate=options.other_rate,
         cooldown=options.cooldown,
+        float32=options.float32,
     )
-    train(recipe, options.folder, init=options.init, resume=options.resume)
+    train(
+        recipe,
+        options.folder,
+        init=options.init,
+        resume=options.resume,
+        compile=not options.eager,
+    )
 
 
 if __name__ == "__main__":

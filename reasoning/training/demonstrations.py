@@ -287,18 +287,20 @@ def _drawn_parent_five(rng: random.Random) -> Demonstration:
 
 
 def _drawn_calc(rng: random.Random) -> Demonstration:
-    return calc(arithmetic.generate(rng, held_out=False).expression, rng)
+    operations = rng.choice(CALC_OPERATIONS)
+    return calc(arithmetic.generate(rng, operations=operations, held_out=False).expression, rng)
 
 
 WIDTH = 8
+CALC_OPERATIONS = range(1, arithmetic.OPERATIONS.stop)
 
 MIXTURE: dict[Callable[[random.Random], Demonstration], float] = {
-    _drawn_serial: 0.16,
-    _drawn_serial_five: 0.05,
+    _drawn_serial: 0.14,
+    _drawn_serial_five: 0.04,
     _drawn_leaf: 0.20,
-    _drawn_parent: 0.34,
+    _drawn_parent: 0.32,
     _drawn_parent_five: 0.08,
-    _drawn_calc: 0.17,
+    _drawn_calc: 0.22,
 }
 """Share of the training tokens of each kind of demonstration."""
 

@@ -36,6 +36,8 @@ class Recipe:
     other_rate: float = 5e-4
     basics: int = 4_000_000
     """Tokens of sub-searches and arithmetic that come before the whole mixture."""
+    float32: bool = False
+    """Linear layers in float32 instead of bf16: faster on processors that emulate bf16."""
     minutes: float | None = None
     """Stop after this wall time: the cooldown is then placed by time instead of by step."""
 
@@ -135,10 +137,15 @@ def train(
         while (progress := _progress(recipe, step, time.monotonic() - started)) < 1:
             batch = next(source)
             _set_rates(optimizers, step, progress, recipe)
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=not recipe.float32):
                 loss, right = compiled(*batch)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            if not norm.isfinite():
+                raise FloatingPointError(
+                    f"the gradient is {norm.item()} at step {step}; try --eager (torch.compile "
+                    "gave that on one machine), else lower the rates"
+                )
             for optimizer in optimizers:
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)

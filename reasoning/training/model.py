@@ -56,10 +56,10 @@ class Attention(nn.Module):
             projection(x).view(rows, length, self.heads, -1).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
-        q, k = rotate(q, rope), rotate(k, rope)
-        scores = (q @ k.transpose(-1, -2)) * (q.shape[-1] ** -0.5)
-        y = scores.masked_fill(~mask, -1e9).softmax(-1).to(v.dtype) @ v
-        out: Tensor = self.o_proj(y.transpose(1, 2).reshape(rows, length, hidden))
+        q, k, v = rotate(q, rope).bfloat16(), rotate(k, rope).bfloat16(), v.bfloat16()
+        scores = (q @ k.transpose(-1, -2)).float() * (q.shape[-1] ** -0.5)
+        y = scores.masked_fill(~mask, -1e9).softmax(-1).bfloat16() @ v
+        out: Tensor = self.o_proj(y.transpose(1, 2).reshape(rows, length, hidden).to(x.dtype))
         return out
 
 

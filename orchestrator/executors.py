@@ -1,0 +1,61 @@
+"""Where a task's function runs, when not here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Protocol
+
+import anyio
+import anyio.to_process
+
+from orchestrator.errors import InvalidValue
+from orchestrator.task import Task
+
+
+class Executor(Protocol):
+    """Runs functions somewhere; the scheduler alone decides what, when and how often."""
+
+    async def call(
+        self,
+        task: Task[Any],
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        """Call the function and return its result.
+
+        A cancelled call stops its work before it leaves; what can't be stopped sets
+        ``task.leaked``.  A failure raises what the function raised.
+        """
+
+
+class Processes:
+    """Calls synchronous functions in worker processes, for work that keeps a core busy.
+
+    Functions, arguments and results are pickled, between processes of this program only.  A
+    cancelled call kills its process.
+
+    Attributes:
+        size: How many calls may run at once.
+    """
+
+    def __init__(self, size: int) -> None:
+        if size < 1:
+            raise InvalidValue(f"size is {size}; give 1 or more processes")
+        self.size = size
+        self._limiter: anyio.CapacityLimiter | None = None
+
+    async def call(
+        self,
+        task: Task[Any],
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        """See `Executor.call`."""
+        if self._limiter is None:
+            self._limiter = anyio.CapacityLimiter(self.size)
+        return await anyio.to_process.run_sync(
+            partial(function, *args, **kwargs), cancellable=True, limiter=self._limiter
+        )

@@ -1,0 +1,118 @@
+"""What is ready to run, best first, within the slots and the named resources."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import anyio
+
+from orchestrator.errors import InvalidValue
+from orchestrator.task import Task
+
+Needs = tuple[tuple[str, int], ...]
+
+
+class Waiting(NamedTuple):
+    """A place in the queue: ordered by priority, then tasks that go on, then by arrival."""
+
+    priority: int
+    fresh: bool
+    arrival: int
+    task: Task[Any]
+    resume: anyio.Event | None
+    """Set for a task that released its slot while it waited for others, and wants to go on."""
+
+
+class ReadyQueue:
+    """Tasks with the same needs wait in one line, so that nobody is held up by whom he can't help.
+
+    A task holds a slot and its named resources from `take` until `give_back`.
+    """
+
+    def __init__(self, slots: int | None, resources: Mapping[str, int]) -> None:
+        self.slots: float = math.inf if slots is None else slots
+        self._free = dict(resources)
+        self._capacity = dict(resources)
+        self._lines: dict[Needs, list[Waiting]] = {}
+        self._arrivals = 0
+
+    def check(self, needs: Needs, task: str) -> None:
+        """Refuse what could never be taken.
+
+        Raises:
+            InvalidValue: a resource is unknown, or less than needed.
+        """
+        for name, amount in needs:
+            if name not in self._capacity:
+                known = ", ".join(sorted(self._capacity)) or "none"
+                raise InvalidValue(
+                    f"task {task} needs resource {name!r}, which the graph does not have; "
+                    f"declare it with TaskGraph(resources=...) (declared: {known})"
+                )
+            if not 0 < amount <= self._capacity[name]:
+                raise InvalidValue(
+                    f"task {task} needs {amount} of resource {name!r}; "
+                    f"give 1 to {self._capacity[name]}"
+                )
+
+    def push(self, task: Task[Any], resume: anyio.Event | None = None) -> None:
+        """Let a task queue, anew or to go on."""
+        settings = task._settings
+        self._arrivals += 1
+        place = Waiting(-settings.priority, resume is None, self._arrivals, task, resume)
+        line = self._lines.get(settings.resources)
+        if line is None:
+            line = self._lines[settings.resources] = []
+        heapq.heappush(line, place)
+
+    def pop(self) -> Waiting | None:
+        """The best that can run now, its slot and resources taken; None if there is none."""
+        if self.slots <= 0:
+            return None
+        best: list[Waiting] | None = None
+        for needs, line in self._lines.items():
+            while line and _stale(line[0]):
+                heapq.heappop(line)
+            if line and (best is None or line[0] < best[0]) and self._fits(needs):
+                best = line
+        if best is None:
+            return None
+        place = heapq.heappop(best)
+        self.take(place.task)
+        return place
+
+    def take(self, task: Task[Any]) -> None:
+        """Take a slot and the task's resources."""
+        self.slots -= 1
+        task._holds_slot = True
+        for name, amount in task._settings.resources:
+            self._free[name] -= amount
+
+    def give_back(self, task: Task[Any]) -> None:
+        """Return what the task holds, if it does."""
+        if task._holds_slot:
+            task._holds_slot = False
+            self.slots += 1
+            for name, amount in task._settings.resources:
+                self._free[name] += amount
+
+    def free_for(self, task: Task[Any]) -> bool:
+        """Whether the task could go on at once, without overtaking anybody."""
+        if self.slots <= 0 or not self._fits(task._settings.resources):
+            return False
+        return not any(line and not _stale(line[0]) for line in self._lines.values())
+
+    def __bool__(self) -> bool:
+        return any(self._lines.values())
+
+    def _fits(self, needs: Needs) -> bool:
+        return all(self._free[name] >= amount for name, amount in needs)
+
+
+def _stale(place: Waiting) -> bool:
+    if place.resume is not None:
+        return place.task._resumed is not place.resume
+    return place.task.state != "ready"

@@ -1,0 +1,118 @@
+"""Runs journaled graphs in child processes, kills them at random moments, and checks each step.
+
+    python killed_program.py FOLDER KILLS
+
+Prints one JSON object: how often a child was killed, how many runs ended, and what was wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import sys
+import time
+from pathlib import Path
+
+import anyio
+
+from orchestrator import Task, TaskGraph, current_task
+
+WIDTH, LEAVES = 6, 5
+LOG = -1
+
+
+async def leaf(number: int) -> int:
+    task = current_task()
+    assert task is not None
+    os.write(LOG, f"{task.id}\n".encode())
+    await anyio.sleep(random.random() * 0.004)
+    return number * number
+
+
+async def branch(number: int) -> int:
+    task = current_task()
+    assert task is not None
+    os.write(LOG, f"{task.id}\n".encode())
+    leaves = [task.graph.add(leaf, number * LEAVES + index) for index in range(LEAVES)]
+    return sum([await child.result() for child in leaves])
+
+
+async def total(parts: list[int]) -> int:
+    task = current_task()
+    assert task is not None
+    os.write(LOG, f"{task.id}\n".encode())
+    return sum(parts)
+
+
+def build(path: Path) -> tuple[TaskGraph, Task[int]]:
+    graph = TaskGraph(journal=path, resume=True)
+    return graph, graph.add(total, [graph.add(branch, number) for number in range(WIDTH)])
+
+
+EXPECTED = sum(number * number for number in range(WIDTH * LEAVES))
+TASKS = WIDTH * LEAVES + WIDTH + 1
+
+
+def child(path: Path, log: Path) -> None:
+    global LOG
+    LOG = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    random.seed(os.getpid())
+    graph, last = build(path)
+    value = graph.run_sync(last)
+    assert value == EXPECTED, value
+    assert len(graph) == TASKS, graph.states()
+
+
+def committed(path: Path) -> list[str]:
+    if not path.exists():
+        return []
+    with sqlite3.connect(path) as db:
+        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'results'").fetchone():
+            return []
+        return [row[0] for row in db.execute("SELECT task FROM results")]
+
+
+def main(folder: Path, wanted: int) -> None:
+    rng = random.Random(0)
+    kills = runs = 0
+    problems: list[str] = []
+    while kills < wanted:
+        path, log = folder / f"{runs}.db", folder / f"{runs}.log"
+        log.touch()
+        while True:
+            before, read = set(committed(path)), log.stat().st_size
+            pid = os.fork()
+            if not pid:
+                code = 1
+                try:
+                    child(path, log)
+                    code = 0
+                finally:
+                    os._exit(code)
+            time.sleep(rng.uniform(0, 0.08))
+            if kills < wanted:
+                os.kill(pid, signal.SIGKILL)
+            _, status = os.waitpid(pid, 0)
+            ran = set(log.read_text()[read:].split())
+            problems += [f"{task} ran again after its commit" for task in sorted(ran & before)]
+            after = committed(path)
+            problems += [f"{task} was lost" for task in sorted(before - set(after))]
+            if len(after) != len(set(after)):
+                problems.append(f"committed twice: {after}")
+            if os.WIFSIGNALED(status):
+                kills += 1
+            else:
+                if os.WEXITSTATUS(status):
+                    problems.append("a child failed; see stderr")
+                break
+        if len(committed(path)) != TASKS:
+            problems.append(f"run {runs} ended with {len(committed(path))} of {TASKS} results")
+        runs += 1
+    sys.stdout.write(json.dumps({"kills": kills, "runs": runs, "problems": problems}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,254 @@
+"""Runs that are killed and go on: nothing that has ended runs twice, nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import random
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from pydantic import BaseModel
+
+from orchestrator import Patch, Task, TaskGraph, current_task
+from orchestrator.errors import InvalidValue, JournalFenced, JournalUnusable, TaskCancelled
+from orchestrator.journal import Journal
+from orchestrator.patches import Add
+
+pytestmark = pytest.mark.anyio
+
+CALLS: list[str] = []
+
+
+class Point(BaseModel):
+    x: int
+
+
+async def point(x: int) -> Point:
+    CALLS.append(f"point {x}")
+    return Point(x=x)
+
+
+async def move(start: Point) -> Point:
+    CALLS.append(f"move {start.x}")
+    return Point(x=start.x + 1)
+
+
+async def fail_once(_: Point) -> int:
+    CALLS.append("fail")
+    if CALLS.count("fail") == 1:
+        raise ConnectionError("down")
+    return 1
+
+
+async def children(count: int) -> list[int]:
+    task = current_task()
+    assert task is not None
+    added = [task.graph.add(point, number) for number in range(count)]
+    return [(await child.result()).x for child in added]
+
+
+@pytest.fixture(autouse=True)
+def _no_calls() -> None:
+    CALLS.clear()
+
+
+def rows(path: Path, query: str) -> list[Any]:
+    with sqlite3.connect(path) as db:
+        return db.execute(query).fetchall()
+
+
+async def test_a_finished_run_is_resumed_without_running_anything(tmp_path: Path) -> None:
+    def build() -> tuple[TaskGraph, Task[Any]]:
+        graph = TaskGraph(journal=tmp_path / "run.db", resume=True)
+        graph.add(children, 3)
+        return graph, graph.add(move, graph.add(point, 7))
+
+    first, end = build()
+    assert await first.run(end) == Point(x=8)
+    CALLS.clear()
+    second, end = build()
+    assert await second.run(end) == Point(x=8)
+    assert CALLS == []
+    assert second.states() == first.states()
+    assert set(second.record().edges) == set(first.record().edges)
+
+
+async def test_failures_are_kept_or_tried_again_as_asked(tmp_path: Path) -> None:
+    def build(**options: Any) -> tuple[TaskGraph, Task[int]]:
+        graph = TaskGraph(journal=tmp_path / "run.db", resume=True, **options)
+        return graph, graph.add(fail_once, graph.add(point, 1))
+
+    graph, task = build()
+    with pytest.raises(ConnectionError):
+        await graph.run()
+    graph, task = build()
+    with pytest.raises(Exception, match="ConnectionError: down"):
+        await graph.run()
+    graph, task = build(again=("failed", "skipped"))
+    assert await graph.run(task) == 1
+    assert CALLS == ["point 1", "fail", "fail"]
+
+
+async def test_patches_are_applied_again(tmp_path: Path) -> None:
+    def build() -> TaskGraph:
+        graph = TaskGraph(journal=tmp_path / "run.db", resume=True, functions=[point])
+        graph.add(point, 1)
+        return graph
+
+    graph = build()
+    async with graph:
+        graph.apply(Patch(ops=(Add(id="x", function="point", args=(5,)),)))
+    CALLS.clear()
+    again = build()
+    await again.run()
+    assert (again["x"].value, again.version, CALLS) == (Point(x=5), 1, [])
+
+
+async def test_a_cancelled_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    async def build(seconds: float) -> TaskGraph:
+        graph = TaskGraph(journal=tmp_path / "run.db", resume=True)
+        first = graph.add(point, 1)
+        graph.add(pause, first, after=first)
+        PAUSE[0] = seconds
+        return graph
+
+    with anyio.move_on_after(0.1) as scope:
+        await (await build(100)).run()
+    assert scope.cancelled_caught
+    assert CALLS == ["point 1"]
+    graph = await build(0)
+    await graph.run()
+    assert CALLS == ["point 1"]
+    assert set(graph.states().values()) == {"succeeded"}
+
+
+PAUSE = [0.0]
+
+
+async def pause(_: Point) -> None:
+    await anyio.sleep(PAUSE[0])
+
+
+async def test_a_task_that_was_cancelled_by_name_stays_cancelled(tmp_path: Path) -> None:
+    def build() -> TaskGraph:
+        graph = TaskGraph(journal=tmp_path / "run.db", resume=True)
+        graph.add(point, 1)
+        return graph
+
+    graph = build()
+    graph.tasks[0].cancel()
+    await graph.run()
+    graph = build()
+    await graph.run()
+    with pytest.raises(TaskCancelled):
+        _ = graph.tasks[0].value
+    assert CALLS == []
+
+
+# ---- what can't be used ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [b"no database at all" * 100, None])
+async def test_a_file_that_is_no_journal_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "run.db"
+    if content is not None:
+        path.write_bytes(content)
+    else:
+        rows(path, "CREATE TABLE other (x)")
+    with pytest.raises(JournalUnusable, match="another file"):
+        await TaskGraph(journal=path).run()
+
+
+async def test_a_damaged_journal_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.db"
+    graph = TaskGraph(journal=path)
+    for number in range(200):
+        graph.add(point, number)
+    await graph.run()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3 :] = random.Random(0).randbytes(len(data) - len(data) // 3)
+    path.write_bytes(data)
+    graph = TaskGraph(journal=path, resume=True)
+    for number in range(200):
+        graph.add(point, number)
+    with pytest.raises(JournalUnusable, match="another file"):
+        await graph.run()
+
+
+async def test_a_run_is_not_overwritten_unless_it_is_resumed(tmp_path: Path) -> None:
+    graph = TaskGraph(journal=tmp_path / "run.db")
+    graph.add(point, 1)
+    await graph.run()
+    with pytest.raises(JournalUnusable, match="resume=True"):
+        await TaskGraph(journal=tmp_path / "run.db").run()
+
+
+async def test_another_graph_is_not_resumed(tmp_path: Path) -> None:
+    graph = TaskGraph(journal=tmp_path / "run.db")
+    graph.add(point, 1)
+    await graph.run()
+    other = TaskGraph(journal=tmp_path / "run.db", resume=True)
+    other.add(children, 1)
+    with pytest.raises(InvalidValue, match=r"task 1 is children .*point"):
+        await other.run()
+    with pytest.raises(InvalidValue, match=r"journal has task 1 \(point\)"):
+        await TaskGraph(journal=tmp_path / "run.db", resume=True).run()
+    with pytest.raises(JournalUnusable, match="is of graph 'graph', not 'x'"):
+        await TaskGraph(journal=tmp_path / "run.db", resume=True, name="x").run()
+
+
+async def test_a_result_that_is_not_json_fails_its_task_by_name(tmp_path: Path) -> None:
+    async def thing() -> object:
+        return object()
+
+    graph = TaskGraph(journal=tmp_path / "run.db")
+    graph.add(thing)
+    with pytest.raises(InvalidValue, match="result of task 1 can't be journaled"):
+        await graph.run()
+
+
+async def test_a_process_that_was_taken_for_dead_cannot_commit(tmp_path: Path) -> None:
+    path = tmp_path / "run.db"
+    gate = anyio.Event()
+
+    async def late() -> int:
+        await gate.wait()
+        return 1
+
+    graph = TaskGraph(journal=path)
+    graph.add(point, 1)
+    task = graph.add(late)
+
+    async def run() -> None:
+        async with graph:
+            await anyio.sleep(0.05)
+            Journal(path, "graph", resume=True).shut()
+            gate.set()
+            await task.wait()
+
+    with pytest.raises(JournalFenced, match="epoch 2, this is 1"):
+        await run()
+    assert [row[0] for row in rows(path, "SELECT task FROM results")] == ["1"]
+
+
+# ---- kill -9 -----------------------------------------------------------------------------------
+
+PROGRAM = Path(__file__).with_name("killed_program.py")
+
+
+def test_a_process_killed_at_100_random_points_loses_nothing_and_repeats_nothing(
+    tmp_path: Path,
+) -> None:
+    done = subprocess.run(
+        [sys.executable, PROGRAM, tmp_path, "100"], capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["kills"] == 100
+    assert found["runs"] > 0
+    assert found["problems"] == []
