@@ -19,14 +19,13 @@ from anyio.abc import TaskGroup
 from orchestrator.errors import InvalidValue
 from orchestrator.events import EventStream, RunEnded, TaskAdded
 from orchestrator.ready import ReadyQueue
-from orchestrator.record import RunRecord, TaskState
+from orchestrator.record import TaskState
 from orchestrator.scheduler import Scheduler
-from orchestrator.structure import Structure, TaskOptions
+from orchestrator.structure import TaskOptions
 from orchestrator.task import Task, _current
+from orchestrator.views import Views
 
 if TYPE_CHECKING:
-    import networkx
-
     from orchestrator.journal import Journal
     from orchestrator.patches import Patch
     from orchestrator.resuming import Restored
@@ -35,7 +34,7 @@ T = TypeVar("T")
 A = TypeVar("A")
 
 
-class TaskGraph(Structure):
+class TaskGraph(Views):
     """Tasks with edges between them, that may add tasks while they run::
 
         graph = TaskGraph()
@@ -347,33 +346,3 @@ class TaskGraph(Structure):
                 raise task._error
         if self.events.broken:
             raise self.events.broken[0]
-
-    # ---- looking -------------------------------------------------------------------------------
-
-    def states(self) -> dict[str, TaskState]:
-        """The state of each task, by id."""
-        return {task.id: task.state for task in self._tasks.values()}
-
-    @property
-    def work(self) -> int:
-        """The cost of all tasks, cancelled ones included."""
-        return sum(task.work for task in self._tasks.values())
-
-    @property
-    def span(self) -> int:
-        """The cost along the longest dependent chain of what succeeded; of all if nothing did."""
-        tasks = self._tasks.values()
-        done = [task.clock for task in tasks if task.state == "succeeded"]
-        return max(done or [task.clock for task in tasks], default=0)
-
-    def record(self) -> RunRecord:
-        """The graph as executed so far."""
-        from orchestrator.recording import record
-
-        return record(self)
-
-    def to_networkx(self) -> networkx.DiGraph[str]:
-        """The graph as executed, as a directed graph of networkx; see `pictures.to_networkx`."""
-        from orchestrator.pictures import to_networkx
-
-        return to_networkx(self.record())

@@ -13,13 +13,12 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 
+from orchestrator import limits
 from orchestrator.calls import call
 from orchestrator.errors import (
     BudgetExhausted,
     InvalidValue,
     ReasonError,
-    TaskStalled,
-    TimeLimitReached,
     leaf,
 )
 from orchestrator.events import (
@@ -215,12 +214,9 @@ class Scheduler(Transitions):
             return "cancelled"
         if state == "cancelled" and task._scope is not None and task._scope.cancelled_caught:
             if task._budget is not None and time.monotonic() >= task._budget.deadline:
-                task._error = BudgetExhausted(
-                    f"task {task.id} ({task.name}) reached the end of its budget's seconds; "
-                    "give more, or wrap up earlier"
-                )
+                task._error = limits.budget_over(task)
                 return "cancelled"
-            task._error = self._limit(task, now)
+            task._error = limits.attempt_over(task, now)
             return "failed"
         if state == "cancelled":  # with the whole run: to go on from the journal, it is not ended
             self.journal = None
@@ -311,10 +307,7 @@ class Scheduler(Transitions):
             if task.state == "running" and task._outcome is None and task._scope is not None:
                 task._scope.cancel()
             elif task.state == "waiting":
-                task._error = TaskStalled(
-                    f"task {task.id} ({task.name}) waits for what waits for it; "
-                    "remove one of its edges"
-                )
+                task._error = limits.stalled_by_edges(task)
                 self.finish(task, "failed")
 
     unended: Callable[[], list[Task[Any]]]
@@ -324,10 +317,7 @@ class Scheduler(Transitions):
         """What is reserved is held by tasks that wait for those that need it."""
         starved, self._starved = self._starved, {}
         for task in starved:
-            task._error = BudgetExhausted(
-                f"task {task.id} ({task.name}) needs of its budget what tasks that wait for it "
-                "hold; raise the budget, or reserve less"
-            )
+            task._error = limits.budget_held(task)
             self.finish(task, "cancelled")
 
     # ---- time ----------------------------------------------------------------------------------
@@ -344,19 +334,3 @@ class Scheduler(Transitions):
         run = math.inf if timeout.run is None else task._started + timeout.run
         idle = math.inf if timeout.idle is None else time.monotonic() + timeout.idle
         scope.deadline = min(run, idle, deadline)
-
-    def _limit(self, task: Task[Any], now: float) -> Exception:
-        timeout = task._settings.timeout
-        if task._stalled or timeout is None:
-            return TaskStalled(
-                f"task {task.id} ({task.name}) waited for a task that waits for it; "
-                "wait for its result in one of them only"
-            )
-        if timeout.run is not None and now - task._started >= timeout.run:
-            kind, seconds = "run", timeout.run
-        else:
-            kind, seconds = "idle", timeout.idle or 0.0
-        return TimeLimitReached(
-            f"task {task.id} ({task.name}) reached its {kind} timeout of {seconds:g} s; "
-            "raise it, or make the task faster"
-        )

@@ -12,7 +12,8 @@ from orchestrator.conditions import SUCCESS, Condition
 from orchestrator.errors import InvalidValue
 from orchestrator.order import order_edge
 from orchestrator.ready import ReadyQueue
-from orchestrator.task import SPECIAL, Edge, Settings, Task
+from orchestrator.settings import SPECIAL, Settings
+from orchestrator.task import Edge, Task
 
 if TYPE_CHECKING:
     from orchestrator.executors import Executor

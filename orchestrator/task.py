@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 import anyio
 
-from orchestrator.attempts import Retry, Timeout
 from orchestrator.budget import Budget, Reservation, current_budget
 from orchestrator.conditions import SUCCESS, Condition
 from orchestrator.errors import TaskCancelled
 from orchestrator.record import FINAL, TaskState
+from orchestrator.settings import Settings
 
 if TYPE_CHECKING:
-    from orchestrator.executors import Executor
     from orchestrator.graph import TaskGraph
 
 T = TypeVar("T")
@@ -51,36 +50,6 @@ class Edge:
         """Take the edge from both its ends."""
         self.source._outbound.remove(self)
         self.target._inbound.remove(self)
-
-
-SPECIAL = frozenset({"executor", "priority", "reserve", "resources", "retry", "timeout"})
-
-
-class Settings:
-    """How a task is to be run; shared by all tasks that say nothing special."""
-
-    __slots__ = ("executor", "priority", "reserve", "resources", "retry", "timeout")
-
-    def __init__(
-        self,
-        retry: Retry | None = None,
-        timeout: Timeout | None = None,
-        priority: int = 0,
-        resources: Mapping[str, int] | None = None,
-        executor: Executor | None = None,
-        reserve: Mapping[str, float] | None = None,
-    ) -> None:
-        self.retry = retry
-        self.timeout = timeout
-        self.priority = priority
-        self.resources = tuple(sorted(resources.items())) if resources else ()
-        self.executor = executor
-        self.reserve = reserve
-
-    def changed(self, fields: Mapping[str, Any]) -> Settings:
-        """A copy in which these fields are new."""
-        old = {name: getattr(self, name) for name in SPECIAL} | {"resources": dict(self.resources)}
-        return Settings(**{**old, **fields})
 
 
 class Task(Generic[T]):

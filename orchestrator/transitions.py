@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from orchestrator import limits
 from orchestrator.conditions import SUCCESS
-from orchestrator.errors import InvalidValue, TimeLimitReached
+from orchestrator.errors import InvalidValue
 from orchestrator.events import EventStream, TaskEnded, TaskReady
 from orchestrator.ready import ReadyQueue
 from orchestrator.record import FINAL, TaskState
@@ -219,9 +220,5 @@ class Transitions(ABC):
 
     def _queued_too_long(self, task: Task[Any]) -> None:
         if task.state == "ready":
-            assert task._settings.timeout is not None
-            task._error = TimeLimitReached(
-                f"task {task.id} ({task.name}) reached its queue timeout of "
-                f"{task._settings.timeout.queue:g} s; raise it, or the graph's limit"
-            )
+            task._error = limits.queue_over(task)
             self.finish(task, "failed")

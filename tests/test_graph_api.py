@@ -373,8 +373,8 @@ async def test_an_idle_timeout_counts_from_the_last_progress() -> None:
         return steps
 
     graph = TaskGraph()
-    alive = graph.add(work, 8, timeout=Timeout(idle=0.1))
-    stuck = graph.add(work, 2, timeout=Timeout(idle=0.1))
+    alive = graph.add(work, 8, timeout=Timeout(idle=0.5))
+    stuck = graph.add(work, 2, timeout=Timeout(idle=0.5))
     with pytest.raises(TimeLimitReached, match="idle timeout"):
         await graph.run()
     assert (alive.value, stuck.partial) == (8, 1)
