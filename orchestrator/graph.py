@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 import anyio
 import anyio.from_thread
@@ -16,25 +16,23 @@ import anyio.lowlevel
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
+from orchestrator.building import Building
 from orchestrator.errors import InvalidValue
-from orchestrator.events import EventStream, RunEnded, TaskAdded
+from orchestrator.events import EventStream, RunEnded
 from orchestrator.ready import ReadyQueue
 from orchestrator.record import TaskState
 from orchestrator.scheduler import Scheduler
-from orchestrator.structure import TaskOptions
-from orchestrator.task import Task, _current
-from orchestrator.views import Views
+from orchestrator.task import Task
 
 if TYPE_CHECKING:
     from orchestrator.journal import Journal
-    from orchestrator.patches import Patch
     from orchestrator.resuming import Restored
 
 T = TypeVar("T")
 A = TypeVar("A")
 
 
-class TaskGraph(Views):
+class TaskGraph(Building):
     """Tasks with edges between them, that may add tasks while they run::
 
         graph = TaskGraph()
@@ -104,140 +102,6 @@ class TaskGraph(Views):
         self._thread: int | None = None
         self._group: TaskGroup | None = None
         self._began = False
-
-    # ---- building ------------------------------------------------------------------------------
-
-    @overload
-    def add(
-        self, function: Callable[..., Awaitable[T]], *args: Any, **options: Unpack[TaskOptions]
-    ) -> Task[T]: ...
-
-    @overload
-    def add(
-        self, function: Callable[..., T], *args: Any, **options: Unpack[TaskOptions]
-    ) -> Task[T]: ...
-
-    def add(
-        self, function: Callable[..., Any], *args: Any, **options: Unpack[TaskOptions]
-    ) -> Task[Any]:
-        """Add a task that calls ``function(*args)``; in a running graph it starts when it can.
-
-        A `Task` among the arguments, or in a list among them, is an edge: the new task waits for
-        it and gets its value, checked against the parameter's annotation.  An asynchronous
-        function runs on the event loop and any other in a thread.
-
-        Added from inside a task, the new one is its child: it is cancelled with its parent, and
-        the parent does not end before it.
-
-        Raises:
-            InvalidValue: an option can't be used, or the edges would close a cycle.
-        """
-        if self._thread is not None and self._thread != threading.get_ident():
-            return anyio.from_thread.run_sync(lambda: self.add(function, *args, **options))
-        parent = self._parent()
-        if parent is None:
-            self._roots += 1
-            id = str(self._roots)
-        else:
-            parent._spawned += 1
-            id = f"{parent.id}.{parent._spawned}"
-        task = self.create(id, parent, function, args, options)
-        self.admit(task)
-        return task
-
-    def map(
-        self,
-        function: Callable[[A], Awaitable[T]] | Callable[[A], T],
-        over: Task[Sequence[A]] | Task[list[A]] | Iterable[A],
-        **options: Unpack[TaskOptions],
-    ) -> Task[list[T]]:
-        """Add a task that calls ``function`` once for each item of ``over``, side by side.
-
-        The items may be another task's result: how many there are is then known only when it has
-        ended.  The calls are children of the new task, whose result is the list of theirs, in
-        the order of the items.  The options are those of each call.
-        """
-        call: Callable[..., Any] = function
-        name = options.pop("name", getattr(function, "__name__", "call"))
-        after = options.pop("after", ())
-
-        async def fan_out(items: Iterable[A]) -> list[T]:
-            calls: list[Task[T]] = []
-            for number, item in enumerate(items, 1):
-                options["name"] = f"{name} {number}"
-                calls.append(self.add(call, item, **options))
-            return [await task.result() for task in calls]
-
-        source = over if isinstance(over, Task) else list(over)
-        return self.add(fan_out, source, name=f"map {name}", after=after)
-
-    def reduce(
-        self,
-        function: Callable[[list[T]], Awaitable[T]] | Callable[[list[T]], T],
-        over: Task[list[T]] | Sequence[Task[T]],
-        *,
-        arity: int | None = None,
-        **options: Unpack[TaskOptions],
-    ) -> Task[T]:
-        """Add a task that joins the results in ``over`` by calling ``function`` on a list of them.
-
-        With ``arity``, at most so many are joined in a call, neighbours first, level by level,
-        until one is left; the function must then be associative.
-        """
-        if arity is not None and arity < 2:
-            raise InvalidValue(f"arity is {arity}; give 2 or more")
-        call: Callable[..., Any] = function
-        name = options.setdefault("name", getattr(function, "__name__", "call"))
-        after = options.pop("after", ())
-
-        async def fold(items: list[T]) -> T:
-            width = arity or max(len(items), 1)
-            while True:
-                groups = [items[i : i + width] for i in range(0, len(items), width)] or [items]
-                joins: list[Task[T]] = [self.add(call, group, **options) for group in groups]
-                items = [await join.result() for join in joins]
-                if len(items) == 1:
-                    return items[0]
-
-        source = over if isinstance(over, Task) else list(over)
-        return self.add(fold, source, name=f"reduce {name}", after=after)
-
-    def _parent(self) -> Task[Any] | None:
-        parent = _current.get()
-        return parent if parent is not None and parent._graph is self else None
-
-    def apply(self, patch: Patch) -> int:
-        """Apply a patch, all of it or nothing; return the new version.
-
-        What the patch does not touch is not delayed by it.
-
-        Raises:
-            PatchRefused: with the conflicts, one for each operation that can't be applied.
-        """
-        from orchestrator.patches import apply
-
-        return apply(self, patch)
-
-    def register(self, function: Callable[..., Any], name: str | None = None) -> None:
-        """Let patches name this function."""
-        self.functions[name or function.__name__] = function
-
-    def admit(self, task: Task[Any]) -> None:
-        """Dispatch a new task when it can start; for this package."""
-        if self.events.heard:
-            self.events.emit(
-                TaskAdded(
-                    task=task.id,
-                    name=task.name,
-                    parent=None if task.parent is None else task.parent.id,
-                    after=tuple(edge.source.id for edge in task._inbound),
-                )
-            )
-        if self.scheduler.journal is not None:
-            self.scheduler.journal.added(task)
-        self.scheduler.reconsider(task, fresh=True)
-        if self._restored is not None and task.id in self._restored:
-            self._restored.restore(task)
 
     # ---- running -------------------------------------------------------------------------------
 

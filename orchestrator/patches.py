@@ -19,7 +19,7 @@ from orchestrator.record import TaskState
 from orchestrator.task import Edge, Task
 
 if TYPE_CHECKING:
-    from orchestrator.graph import TaskGraph
+    from orchestrator.building import Building
     from orchestrator.structure import TaskOptions
 
 TaskId = Annotated[str, Field(min_length=1, max_length=200)]
@@ -144,8 +144,8 @@ class _Refused(Exception):
     """An operation that can't be applied."""
 
 
-def apply(graph: TaskGraph, patch: Patch) -> int:
-    """See `TaskGraph.apply`."""
+def apply(graph: Building, patch: Patch) -> int:
+    """See `Building.apply`."""
     edit = _Edit(graph, patch.base)
     for index, expected in enumerate(patch.expect):
         edit.attempt(index, "expect", partial(edit.expect, expected))
@@ -169,7 +169,7 @@ class _Edit:
     It runs between two awaits, so no task can start or end meanwhile.
     """
 
-    def __init__(self, graph: TaskGraph, base: int | None) -> None:
+    def __init__(self, graph: Building, base: int | None) -> None:
         self.conflicts: list[Conflict] = []
         self._graph = graph
         self._base = graph.version if base is None else base
