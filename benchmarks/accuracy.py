@@ -99,7 +99,7 @@ def main() -> None:
     model = Model.load(options.model)
     if options.set == "arithmetic":
         grid = Grid(model, "arithmetic", options.n, 4)
-        for arm in ("single", "self-consistency:n=4", "self-consistency:n=8"):
+        for arm in ("single", "self-consistency:n=4", "self-consistency:n=16"):
             grid.measure(arm, [512])
     else:
         grid = Grid(model, "countdown", options.n, 5 if options.set == "five" else 4)

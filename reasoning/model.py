@@ -39,7 +39,8 @@ class Model:
     def load(cls, model: str | Path | None = None, *, threads: int | None = None) -> Self:
         """Load a shipped model by name, or any folder; by default the larger shipped one.
 
-        ``threads`` is the number of CPU threads; by default one, unless OMP_NUM_THREADS is set.
+        ``threads`` is the number of CPU threads, by default as many as there are cores.  A small
+        batch uses one of them, unless OMP_NUM_THREADS lets torch use more.
 
         Raises:
             ModelUnusable: there is no such model, or its folder can't be used.
@@ -62,12 +63,12 @@ class Model:
         from reasoning.engine.core import Engine
 
         if threads or "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(threads or 1)
+            torch.set_num_threads(1)
         return cls(
             name=folder.name,
             config=config,
             dialect=load_dialect(folder, config),
-            engine=Engine.load(folder),
+            engine=Engine.load(folder, lanes=threads),
         )
 
     @property

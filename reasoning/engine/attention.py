@@ -63,7 +63,8 @@ class Extend:
     def __init__(self, pool: Pool, rows: list[int], length: int, shared: list[Shared]) -> None:
         self._pool = pool
         self._shared = shared
-        self._contiguous = rows == list(range(len(rows)))
+        together = rows == list(range(rows[0], rows[0] + len(rows)))
+        self._span = slice(rows[0], rows[0] + len(rows)) if together else None
         self._index = torch.tensor(rows)
         used = torch.tensor([pool.used[row] for row in rows])
         new = used[:, None] + torch.arange(length)
@@ -80,10 +81,8 @@ class Extend:
         slab = self._pool.slabs[layer]
         flat = slab.view(-1, slab.shape[2] * slab.shape[3])
         flat.index_copy_(0, self._slots, keyed.flatten(2).flatten(0, 1))
-        if self._contiguous:
-            own = slab[: len(query), : self._limit]
-        else:
-            own = slab[self._index, : self._limit]
+        rows = self._index if self._span is None else self._span
+        own = slab[rows, : self._limit]
         query = query.transpose(1, 2)
         out, weight = attention(query, own, self._mask)
         if self._shared:

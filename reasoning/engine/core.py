@@ -5,8 +5,11 @@ Synchronous and single-threaded; `reasoning.backends.embedded` drives it from as
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -22,9 +25,18 @@ from reasoning.engine.pool import Pool, Segment
 from reasoning.engine.sampling import Sampler, sample
 from reasoning.sampling import Sampling, StopReason
 
+ROWS_A_LANE = 8
+"""A lane is worth its start from about so many rows on."""
 COPIED_PROMPT = 64
 """Prompts up to this many tokens are copied into each thread's row after being computed once;
 longer ones are shared by reference, which costs a second attention call per layer."""
+
+
+def free_cores() -> int:
+    """How often this process could run torch's own threads beside each other."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, cores // torch.get_num_threads())
 
 
 class Decoder(Protocol):
@@ -78,11 +90,15 @@ class _Thread:
 class Engine:
     """Decodes threads in batches: `open`, `step` until they stop, `extend` or `close`.
 
-    At most ``slots`` threads run at once; more wait their turn in the order of opening.
+    At most ``slots`` threads run at once; more wait their turn in the order of opening.  A large
+    batch is cut into ``lanes``, each computed by a thread of its own: they wait for each other
+    without spinning, so another busy process does them no harm.
     """
 
-    def __init__(self, decoder: Decoder, *, slots: int = 64) -> None:
+    def __init__(self, decoder: Decoder, *, slots: int = 64, lanes: int = 1) -> None:
         self.config = decoder.config
+        self._lanes = lanes
+        self._workers = ThreadPoolExecutor(lanes, thread_name_prefix="lane")
         self.slots = slots
         self._decoder = decoder
         self._pool = Pool(decoder.config, decoder.dtype)
@@ -95,15 +111,19 @@ class Engine:
         self._claimed = False
 
     @classmethod
-    def load(cls, folder: Path, *, dtype: torch.dtype = torch.float32) -> Engine:
+    def load(
+        cls, folder: Path, *, dtype: torch.dtype = torch.float32, lanes: int | None = None
+    ) -> Engine:
         """Load a model folder: natively where that is exact, else through transformers.
+
+        ``lanes`` is for native models; as many as there are cores for by default.
 
         Raises:
             ModelUnusable: the folder is missing, broken or of an unsupported kind.
         """
         config = read_config(folder)
         if config.native:
-            return cls(NativeDecoder.load(folder, config, dtype))
+            return cls(NativeDecoder.load(folder, config, dtype), lanes=lanes or free_cores())
         from reasoning.engine.hf import TransformersDecoder
 
         return cls(TransformersDecoder.load(folder, config, dtype))
@@ -266,10 +286,26 @@ class Engine:
     def _forward(self, group: list[_Thread]) -> Tensor:
         """Feed each thread its pending tokens, equally many in one group."""
         length = len(group[0].pending)
-        starts = [thread.length - length for thread in group]
         rows = [thread.row for thread in group if thread.row is not None]
         used = self._pool.used
         self._pool.reserve(rows=1, capacity=max(used[row] for row in rows) + length)
+        lanes = min(self._lanes, len(group) // ROWS_A_LANE)
+        if lanes < 2:
+            logits = self._feed(group)
+        else:
+            cuts = [len(group) * lane // lanes for lane in range(lanes + 1)]
+            parts = [group[a:b] for a, b in itertools.pairwise(cuts)]
+            logits = torch.cat(list(self._workers.map(self._feed, parts)))
+        for row in rows:
+            used[row] += length
+        return logits
+
+    @torch.inference_mode()
+    def _feed(self, group: list[_Thread]) -> Tensor:
+        """The logits of some rows; several calls may run at once, each on rows of its own."""
+        length = len(group[0].pending)
+        starts = [thread.length - length for thread in group]
+        rows = [thread.row for thread in group if thread.row is not None]
         viewers: dict[int, list[int]] = defaultdict(list)
         segments: dict[int, Segment] = {}
         for index, thread in enumerate(group):
@@ -280,10 +316,7 @@ class Engine:
         attend = Extend(self._pool, rows, length, shared)
         tokens = torch.tensor([thread.pending for thread in group])
         positions = torch.tensor(starts)[:, None] + torch.arange(length)
-        logits = self._decoder(tokens, positions, attend)
-        for row in rows:
-            used[row] += length
-        return logits
+        return self._decoder(tokens, positions, attend)
 
     def _prefill(self) -> None:
         """Compute prefixes not computed yet, those of one length together; attach their threads."""

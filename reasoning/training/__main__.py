@@ -23,6 +23,7 @@ def main() -> None:
     training.add_argument("--matrix-rate", type=float, default=Recipe.matrix_rate)
     training.add_argument("--other-rate", type=float, default=Recipe.other_rate)
     training.add_argument("--cooldown", type=float, default=Recipe.cooldown)
+    training.add_argument("--basics", type=int, default=Recipe.basics, help="tokens at first")
     training.add_argument("--seed", type=int, default=0)
     training.add_argument("--threads", type=int, default=2, help="CPU threads")
     training.add_argument("--init", type=Path, help="an exported model to start from")
@@ -45,6 +46,7 @@ def main() -> None:
         matrix_rate=options.matrix_rate,
         other_rate=options.other_rate,
         cooldown=options.cooldown,
+        basics=options.basics,
         float32=options.float32,
     )
     train(
