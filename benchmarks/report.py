@@ -18,7 +18,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 WEIGHTS = ROOT / "reasoning" / "weights"
-FILES = [ROOT / "README.md", *sorted(WEIGHTS.glob("*/README.md"))]
+FILES = [ROOT / "README.md", ROOT / "docs" / "task-graph.md", *sorted(WEIGHTS.glob("*/README.md"))]
 BLOCK = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end -->)", re.S)
 
 
@@ -70,11 +70,45 @@ def engine() -> str:
     return table(["tokens a second", *(f"{count} threads" for count in threads)], rows)
 
 
+def graph() -> str:
+    rows = load("graph")["overhead"]
+    shapes = list(dict.fromkeys(row["shape"] for row in rows))
+    found = {(row["engine"], row["shape"]): row for row in rows}
+    lines = [
+        [
+            name,
+            *(
+                f"{found[name, shape]['us_per_task']:,.0f} µs ({found[name, shape]['ratio']:,.1f}×)"
+                for shape in shapes
+            ),
+        ]
+        for name in dict.fromkeys(row["engine"] for row in rows)
+    ]
+    return table(["a task that does nothing", *shapes], lines)
+
+
+def scale() -> str:
+    rows = [
+        [
+            f"{row['tasks']:,}",
+            f"{row['seconds']:.2f} s",
+            f"{row['us_per_task']:.0f} µs",
+            f"{row['peak_mib']} MiB",
+            f"{row['patch_ms']:.2f} ms",
+        ]
+        for row in load("graph")["scale"]
+    ]
+    return table(["tasks", "built and run", "a task", "peak memory", "a patch"], rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "countdown": lambda: accuracy("countdown"),
     "five": lambda: accuracy("five"),
     "arithmetic": lambda: accuracy("arithmetic"),
     "engine": engine,
+    "graph": graph,
+    "scale": scale,
+    "small": lambda: accuracy("small"),
     "solve": lambda: f"```text\n{(RESULTS / 'solve.txt').read_text()}```\n",
 }
 

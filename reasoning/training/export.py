@@ -76,11 +76,14 @@ problems. Problems are held out by (sorted numbers, target), one in 32 by a fixe
 
 {results}**Limits.** Countdown with numbers from 1 to 99 and targets from 10 to 100; searches leave
 out intermediates above 999, which about one problem in twenty needs. Arithmetic with
-intermediates from 0 to 999 and three to seven operations. Beyond that its output is not to be
+intermediates from 0 to 999 and one to seven operations. Beyond that its output is not to be
 trusted; the package verifies every answer.
 """
 
-MEASURED = {"Countdown": "countdown", "Five numbers": "five", "Arithmetic": "arithmetic"}
+MEASURED = {
+    "reason-5m": {"Countdown": "countdown", "Five numbers": "five", "Arithmetic": "arithmetic"},
+    "reason-1m": {"Countdown": "small"},
+}
 
 
 def _total(recipe: dict[str, Any], key: str) -> int:
@@ -93,7 +96,7 @@ def _card(recipe: dict[str, Any], shape: Shape, parameters: int) -> str:
     name = recipe["model"]
     results = "".join(
         f"{title}:\n\n<!-- results: {block} -->\n<!-- end -->\n\n"
-        for title, block in MEASURED.items()
+        for title, block in MEASURED[name].items()
     )
     return CARD.format(
         name=name,

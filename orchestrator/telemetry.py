@@ -1,0 +1,82 @@
+"""A run as OpenTelemetry spans: one for each attempt, joins as links."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.errors import ExtraMissing
+from orchestrator.events import AttemptFailed, Event, RunEnded, TaskEnded, TaskStarted
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span, Tracer
+
+    from orchestrator.graph import TaskGraph
+
+
+def trace(graph: TaskGraph, tracer: Tracer | None = None) -> Callable[[], None]:
+    """Report a graph's attempts as spans, from now on; returns what stops it.
+
+    A span is named after its task, a child of the span of the task that added it, and linked to
+    the last spans of the tasks that it waited for.  Only the API package is needed; where the
+    spans go is the program's affair.
+
+    Raises:
+        ExtraMissing: the API package is not installed.
+    """
+    try:
+        from opentelemetry import trace as api
+    except ImportError as error:
+        raise ExtraMissing(
+            "tracing needs opentelemetry-api; pip install 'parallel-reason[telemetry]'"
+        ) from error
+    spans = _Spans(graph, tracer or api.get_tracer("parallel-reason"))
+    return graph.events.subscribe(spans.hear)
+
+
+class _Spans:
+    def __init__(self, graph: TaskGraph, tracer: Tracer) -> None:
+        self._graph = graph
+        self._tracer = tracer
+        self._spans: dict[str, Span] = {}
+        """The last span of each task, open or ended; links and parents refer to it."""
+
+    def hear(self, event: Event) -> None:
+        if isinstance(event, TaskStarted):
+            self._start(event)
+        elif isinstance(event, AttemptFailed):
+            self._end(event.task, "failed", event.error)
+        elif isinstance(event, TaskEnded) and event.task in self._spans:
+            task = self._graph[event.task]
+            self._end(event.task, event.state, task.error_text, work=event.work)
+        elif isinstance(event, RunEnded):
+            self._spans.clear()
+
+    def _start(self, event: TaskStarted) -> None:
+        from opentelemetry import trace as api
+
+        task = self._graph[event.task]
+        parent = None if task.parent is None else self._spans.get(task.parent.id)
+        before = [self._spans[t.id] for t in task.after if t.id in self._spans]
+        self._spans[task.id] = self._tracer.start_span(
+            task.name,
+            context=None if parent is None else api.set_span_in_context(parent),
+            links=[api.Link(span.get_span_context()) for span in before],
+            attributes={
+                "task.id": task.id,
+                "task.attempt": event.attempt,
+                "graph.name": self._graph.name,
+                "graph.version": self._graph.version,
+            },
+        )
+
+    def _end(self, id: str, state: str, error: str | None, **attributes: Any) -> None:
+        from opentelemetry.trace import Status, StatusCode
+
+        span = self._spans[id]
+        span.set_attribute("task.state", state)
+        for name, value in attributes.items():
+            span.set_attribute(f"task.{name}", value)
+        if state == "failed":
+            span.set_status(Status(StatusCode.ERROR, error or "failed"))
+        span.end()
