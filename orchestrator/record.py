@@ -91,6 +91,11 @@ class RunRecord:
     wasted: int
 
     @property
+    def leaked(self) -> int:
+        """How many cancelled tasks left something behind that could not be stopped."""
+        return sum(task.leaked for task in self.tasks)
+
+    @property
     def parallelism(self) -> float:
         """How many attempts ran at once, on average over the span: busy time by span."""
         return self.busy_s / self.span_s if self.span_s else 1.0

@@ -19,6 +19,7 @@ from orchestrator import (
     Event,
     Processes,
     Retry,
+    RunEnded,
     Task,
     TaskCancelled,
     TaskGraph,
@@ -413,7 +414,7 @@ async def test_a_thread_that_cannot_be_stopped_is_counted_as_leaked() -> None:
         await anyio.sleep(0.1)
         task.cancel()
     release.set()
-    assert (task.state, task.leaked) == ("cancelled", True)
+    assert (task.state, task.leaked, graph.record().leaked) == ("cancelled", True, 1)
 
 
 # ---- joins -------------------------------------------------------------------------------------
@@ -559,3 +560,43 @@ async def test_processes_run_elsewhere_and_are_killed_when_cancelled() -> None:
             with pytest.raises(TaskCancelled):
                 await stuck.result()
     assert not stuck.leaked
+
+
+# ---- events ------------------------------------------------------------------------------------
+
+
+async def test_a_slow_reader_loses_the_oldest_events_and_holds_up_nobody() -> None:
+    graph = TaskGraph()
+    for _ in range(100):
+        graph.add(one)
+    with graph.events.open(size=10) as events:
+        await graph.run()
+        late = [event async for event in events]
+    assert len(late) == 10
+    assert isinstance(late[-1], RunEnded)
+    assert events.dropped == 2 * 100 + 1 - 10
+
+
+async def test_a_reader_follows_a_run_as_it_goes() -> None:
+    graph = TaskGraph()
+    graph.add(sleep, 0.01)
+    seen: list[str] = []
+
+    async def read() -> None:
+        with graph.events.open() as events:
+            seen.extend([type(event).__name__ async for event in events])
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(read)
+        await anyio.lowlevel.checkpoint()
+        await graph.run()
+    assert seen == ["TaskStarted", "TaskEnded", "RunEnded"]
+
+
+async def test_a_closed_reader_gets_no_more_events() -> None:
+    graph = TaskGraph()
+    with graph.events.open() as events:
+        graph.add(one)
+    graph.add(one)
+    await graph.run()
+    assert len([event async for event in events]) == 2
