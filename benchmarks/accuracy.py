@@ -18,7 +18,7 @@ from pathlib import Path
 import anyio
 
 from reasoning import Model, Solution
-from reasoning.bench import Arm, Results, Row, longest, problems, progress_line, row, solve_all
+from reasoning.bench import Arm, Results, Row, problems, progress_line, row, solve_all
 from reasoning.reasoner import choose_strategy
 
 CONTEXTS = (256, 512, 1024, 2048, 4096)
@@ -37,8 +37,8 @@ class Grid:
     def measure(self, name: str, contexts: Sequence[int]) -> list[Row]:
         """One row per context.
 
-        A greedy run in which no thread filled its context is the same at any larger one, so it is
-        kept, and only the others are run again.
+        A greedy run in which no thread was cut by its context is the same at any larger one, so it
+        is kept, and only the others are run again.
         """
         arm = Arm.parse(name)
         strategy = choose_strategy(arm.name, arm.n, self.model, self.sample[0])
@@ -73,7 +73,11 @@ class Grid:
             )
             print(progress_line(rows[-1]), flush=True)
             if greedy:
-                done = {i: s for i, s in solutions.items() if longest(s) < context}
+                done = {
+                    i: s
+                    for i, s in solutions.items()
+                    if not any(thread.cut for thread in s.threads)
+                }
         self.rows += rows
         return rows
 

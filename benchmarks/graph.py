@@ -14,31 +14,26 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import importlib.metadata
-import importlib.util
 import json
 import platform
 import resource
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from peers import DEPTH, FAN, WIDTH, Run, installed, pairs
+
 from orchestrator import Patch, Task, TaskGraph
 from orchestrator.patches import Add, Change
-
-WIDTH, DEPTH, FAN = 10, 100, 1000
-Run = Callable[[], Awaitable[None]]
 
 
 async def nothing(*_: Any) -> None:
     """What every task does."""
 
 
-def pairs(index: int) -> tuple[int, int]:
-    """The predecessors of a task in the layer before."""
-    return index, (index + 1) % WIDTH
+PEER_ROUNDS = 2
 
 
 # ---- this graph --------------------------------------------------------------------------------
@@ -66,7 +61,7 @@ def ours(shape: Callable[[TaskGraph], TaskGraph], *, journal: bool = False) -> R
     return run
 
 
-# ---- the baseline and the peers ----------------------------------------------------------------
+# ---- the baseline ------------------------------------------------------------------------------
 
 
 async def group_layered() -> None:
@@ -88,85 +83,6 @@ async def group_fan() -> None:
     await nothing()
 
 
-def langgraph() -> dict[str, Run]:
-    import operator
-    from typing import Annotated, TypedDict
-
-    from langgraph.graph import END, START, StateGraph  # type: ignore[import-not-found]
-    from langgraph.types import Send  # type: ignore[import-not-found]
-
-    class State(TypedDict):
-        seen: Annotated[int, operator.add]
-
-    async def node(_: State) -> dict[str, int]:
-        return {"seen": 1}
-
-    deep = StateGraph(State)
-    for layer in range(DEPTH):
-        for i in range(WIDTH):
-            deep.add_node(f"{layer}-{i}", node)
-            sources = [f"{layer - 1}-{j}" for j in pairs(i)] if layer else [START]
-            deep.add_edge(sources if layer else START, f"{layer}-{i}")
-    wide = StateGraph(State)
-    wide.add_node("first", node)
-    wide.add_node("item", node)
-    wide.add_node("last", node)
-    wide.add_edge(START, "first")
-    wide.add_conditional_edges("first", lambda _: [Send("item", {"seen": 0})] * FAN, ["item"])
-    wide.add_edge("item", "last")
-    wide.add_edge("last", END)
-
-    def run(graph: Any) -> Run:
-        compiled = graph.compile()
-
-        async def go() -> None:
-            await compiled.ainvoke({"seen": 0}, {"recursion_limit": 10_000})
-
-        return go
-
-    return {"layered": run(deep), "fan": run(wide)}
-
-
-def dask() -> dict[str, Run]:
-    from dask import delayed  # type: ignore[import-not-found]
-
-    call = delayed(lambda *_: None, pure=False)
-
-    async def deep() -> None:
-        row: list[Any] = []
-        for _ in range(DEPTH):
-            row = [call(*(row[i] for i in pairs(i) if row)) for i in range(WIDTH)]
-        delayed(lambda *_: None)(*row).compute(scheduler="threads")
-
-    async def wide() -> None:
-        first = call()
-        call(*(call(first) for _ in range(FAN))).compute(scheduler="threads")
-
-    return {"layered": deep, "fan": wide}
-
-
-def ray() -> dict[str, Run]:
-    import ray as engine  # type: ignore[import-not-found]
-
-    engine.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    call = engine.remote(lambda *_: None)
-
-    async def deep() -> None:
-        row: list[Any] = []
-        for _ in range(DEPTH):
-            row = [call.remote(*(row[i] for i in pairs(i) if row)) for i in range(WIDTH)]
-        engine.get(row)
-
-    async def wide() -> None:
-        first = call.remote()
-        engine.get(call.remote(*[call.remote(first) for _ in range(FAN)]))
-
-    return {"layered": deep, "fan": wide}
-
-
-PEERS = {"langgraph": langgraph, "dask": dask, "ray": ray}
-
-
 # ---- measuring ---------------------------------------------------------------------------------
 
 
@@ -186,16 +102,21 @@ def overhead(rounds: int) -> list[dict[str, Any]]:
             "fan": ours(fan, journal=True),
         },
     }
-    for name, make in PEERS.items():
-        if importlib.util.find_spec(name):
-            engines[f"{name} {importlib.metadata.version(name)}"] = make()
+    peers = installed()
     best: dict[tuple[str, str], float] = {}
     for number in range(rounds):
-        for name, shapes in engines.items():
-            if number >= 3 and name not in list(engines)[:3]:
-                continue  # the slow ones
+        for name, shapes in (engines | peers).items():
+            if number >= PEER_ROUNDS and name in peers:
+                continue  # they are slow
             for shape, run in shapes.items():
-                best[name, shape] = min(best.get((name, shape), 1e9), timed(run))
+                try:
+                    seconds = timed(run)
+                except Exception as error:
+                    if name not in peers:
+                        raise
+                    print(f"{name}, {shape}: {type(error).__name__}: {error}"[:160], flush=True)
+                    continue
+                best[name, shape] = min(best.get((name, shape), 1e9), seconds)
     return [
         {
             "engine": name,
@@ -284,9 +205,10 @@ def main() -> None:
     results = {
         "schema": "benchmark.graph/1",
         "python": platform.python_version(),
-        "overhead": overhead(options.rounds),
+        # Before the peers, whose memory would count.
         "scale": [asyncio.run(scale(count)) for count in (1_000, 10_000, 100_000)],
         "editing": [asyncio.run(editing(others)) for others in (10, 20)],
+        "overhead": overhead(options.rounds),
     }
     for part in ("overhead", "scale", "editing"):
         print(table(results[part]), end="\n\n")  # type: ignore[arg-type]

@@ -70,6 +70,10 @@ def engine() -> str:
     return table(["tokens a second", *(f"{count} threads" for count in threads)], rows)
 
 
+def task_cost(row: dict[str, Any] | None) -> str:
+    return f"{row['us_per_task']:,.0f} µs ({row['ratio']:,.1f}×)" if row else "failed"
+
+
 def graph() -> str:
     rows = load("graph")["overhead"]
     shapes = list(dict.fromkeys(row["shape"] for row in rows))
@@ -77,10 +81,7 @@ def graph() -> str:
     lines = [
         [
             name,
-            *(
-                f"{found[name, shape]['us_per_task']:,.0f} µs ({found[name, shape]['ratio']:,.1f}×)"
-                for shape in shapes
-            ),
+            *(task_cost(found.get((name, shape))) for shape in shapes),
         ]
         for name in dict.fromkeys(row["engine"] for row in rows)
     ]

@@ -215,4 +215,5 @@ def _record(thread: Thread) -> ThreadRecord:
         text=thread.text,
         answer=thread.answer,
         logprob=thread.logprob / thread.written if thread.written else None,
+        cut=thread.cut,
     )

@@ -42,6 +42,7 @@ class Thread:
         given: Prompt and appended tokens.
         written: Tokens that it generated.
         logprob: The sum of their log-probabilities at temperature 1.
+        cut: Whether its context had no room for what it had to write or to read.
     """
 
     run: Run
@@ -52,6 +53,7 @@ class Thread:
     written: int = 0
     logprob: float = 0.0
     answer: str | None = None
+    cut: bool = False
 
     def __post_init__(self) -> None:
         run = self.run
@@ -85,6 +87,7 @@ class Thread:
             self.text += piece
             self.run.graph.events.emit(TextGenerated(task=self.task.id, text=piece))
             reason = ended or reason
+        self.cut = self.cut or reason == "length"
         return Written(self.text[start:], reason)
 
     def append(self, text: str) -> bool:
@@ -94,6 +97,7 @@ class Thread:
         """
         tokens = self.run.dialect.encode(text)
         if self.given + self.written + len(tokens) >= self.run.max_tokens:
+            self.cut = True
             return False
         self._generation.extend(tokens)
         self.given += len(tokens)

@@ -20,6 +20,7 @@ class ThreadRecord:
         tokens: Tokens that it generated.
         context: Those and the given ones: prompt and appended text.
         text: What it generated and what was appended to it, without its prompt.
+        cut: Whether its context had no room for what it had to write or to read.
         logprob: The mean log-probability of its tokens.
     """
 
@@ -32,6 +33,7 @@ class ThreadRecord:
     text: str
     answer: str | None
     logprob: float | None
+    cut: bool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -133,6 +133,16 @@ def test_a_thread_stops_at_the_end_token(random_model: Any) -> None:
     pytest.fail("no prompt led to an end token")
 
 
+def test_a_batch_cut_into_lanes_writes_what_it_writes_in_one(random_model: Any) -> None:
+    folder, _ = random_model("Llama", eos_token_id=None)
+    prompts = [[1, 3 + i % 5, 4, 5 + i] for i in range(64)]
+    samplings = [Sampling(temperature=0.8 * (i % 2), seed=i) for i in range(64)]
+    one, two = (
+        generate(Engine.load(folder, lanes=lanes), prompts, samplings, 60) for lanes in (1, 2)
+    )
+    assert one == two
+
+
 def test_a_thread_is_the_same_alone_and_in_a_batch_of_64(shipped: Model) -> None:
     engine, dialect = shipped.engine, shipped.dialect
     rng = random.Random(3)

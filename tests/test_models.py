@@ -12,6 +12,7 @@ import anyio
 import pytest
 import torch
 
+from orchestrator.errors import InvalidValue
 from reasoning import Model, Reasoner
 from reasoning.domains import arithmetic, countdown
 from reasoning.engine.core import Engine
@@ -103,6 +104,8 @@ def test_a_few_steps_of_training_learn_resume_and_export(tmp_path: Path) -> None
     run = tmp_path / "run"
     recipe = Recipe(model="reason-1m", steps=3, shapes=((2, 256), (1, 640)), warmup=1)
     train(recipe, run, compile=False)
+    with pytest.raises(InvalidValue, match="--resume"):
+        train(recipe, run, compile=False)
     train(Recipe(**{**vars(recipe), "steps": 5}), run, resume=True, compile=False)
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert rows[0]["step"] == 0

@@ -106,6 +106,17 @@ async def test_apr_gives_each_child_its_message_and_the_parent_their_answers(
     assert backend.closed == 3
 
 
+async def test_a_thread_whose_context_was_too_small_says_so(shipped: Model) -> None:
+    five = Countdown(numbers=(3, 10, 21, 23), target=50)
+    whole = await solved(shipped, five, strategy="apr")
+    assert not any(thread.cut for thread in whole.threads)
+    parent = whole.threads[0]
+    # Room for what the parent writes, but not for its children's answers.
+    less = await solved(shipped, five, strategy="apr", max_tokens=parent.context - 25)
+    assert less.threads[0].cut
+    assert less.threads[0].context < parent.context - 25
+
+
 async def test_apr_never_opens_more_children_than_the_budget(shipped: Model) -> None:
     lines = " ".join(f"{i} : 1 + 1 = 2 <spawn> {i} 2 3 => 50 ;" for i in range(1, 9))
 

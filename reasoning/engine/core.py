@@ -25,7 +25,7 @@ from reasoning.engine.pool import Pool, Segment
 from reasoning.engine.sampling import Sampler, sample
 from reasoning.sampling import Sampling, StopReason
 
-ROWS_A_LANE = 8
+ROWS_A_LANE = 16
 """A lane is worth its start from about so many rows on."""
 COPIED_PROMPT = 64
 """Prompts up to this many tokens are copied into each thread's row after being computed once;

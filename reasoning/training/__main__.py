@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from orchestrator.errors import InvalidValue
 from reasoning.training.export import export
 from reasoning.training.loop import Recipe, train
 from reasoning.training.model import SHAPES
@@ -49,13 +50,16 @@ def main() -> None:
         basics=options.basics,
         float32=options.float32,
     )
-    train(
-        recipe,
-        options.folder,
-        init=options.init,
-        resume=options.resume,
-        compile=not options.eager,
-    )
+    try:
+        train(
+            recipe,
+            options.folder,
+            init=options.init,
+            resume=options.resume,
+            compile=not options.eager,
+        )
+    except InvalidValue as error:
+        training.error(str(error))
 
 
 if __name__ == "__main__":

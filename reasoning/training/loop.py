@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from orchestrator.errors import InvalidValue
 from reasoning import markup
 from reasoning.training.encoding import Encoded, Encoder, stream
 from reasoning.training.model import SHAPES, Model
@@ -118,7 +119,14 @@ def train(
     """Run a recipe; ``folder`` gets ``log.jsonl`` and ``checkpoint.pt`` (every 250 steps).
 
     ``init`` is an exported model to start from; ``resume`` goes on from the checkpoint.
+
+    Raises:
+        InvalidValue: the folder holds a checkpoint and ``resume`` is off.
     """
+    if (folder / "checkpoint.pt").exists() and not resume:
+        raise InvalidValue(
+            f"folder: {folder} holds a run; give --resume to go on, or another folder"
+        )
     torch.manual_seed(recipe.seed)
     folder.mkdir(parents=True, exist_ok=True)
     model = Model(SHAPES[recipe.model])
