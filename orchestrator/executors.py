@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import anyio
 import anyio.to_process
 
+from orchestrator.calls import is_async
 from orchestrator.errors import InvalidValue
 from orchestrator.task import Task
 
@@ -54,6 +55,10 @@ class Processes:
         kwargs: Mapping[str, Any],
     ) -> Any:
         """See `Executor.call`."""
+        if is_async(function):
+            raise InvalidValue(
+                f"task {task.id} ({task.name}) is asynchronous; give processes a plain function"
+            )
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(self.size)
         return await anyio.to_process.run_sync(

@@ -65,6 +65,8 @@ async def join(
             task.cancel()
         for task in tasks:
             await task.wait()
+    if within is not None:
+        await watch.decided.settled()
     return _joined(tasks, 0 if within is not None else needed)
 
 

@@ -23,14 +23,14 @@ import anyio
 import anyio.to_thread
 
 from orchestrator.calls import to_json
-from orchestrator.errors import JournalFenced, JournalUnusable
-from orchestrator.record import TaskState
+from orchestrator.errors import InvalidValue, JournalFenced, JournalUnusable
+from orchestrator.record import FINAL, TaskState
 from orchestrator.task import Task
 
 if TYPE_CHECKING:
     from orchestrator.patches import Patch
 
-SCHEMA = "orchestrator.journal/1"
+SCHEMA = "orchestrator.journal/2"
 
 _TABLES = """
 CREATE TABLE about (schema TEXT NOT NULL, graph TEXT NOT NULL);
@@ -38,6 +38,9 @@ CREATE TABLE epochs (epoch INTEGER PRIMARY KEY, opened REAL NOT NULL);
 CREATE TABLE tasks (
     seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, parent TEXT, name TEXT NOT NULL,
     function TEXT NOT NULL, edges TEXT NOT NULL);
+CREATE TABLE attempts (
+    seq INTEGER PRIMARY KEY, task TEXT NOT NULL, attempt INTEGER NOT NULL,
+    spawned INTEGER NOT NULL);
 CREATE TABLE patches (version INTEGER PRIMARY KEY, patch TEXT NOT NULL);
 CREATE TABLE results (
     task TEXT NOT NULL, epoch INTEGER NOT NULL, attempt INTEGER NOT NULL, state TEXT NOT NULL,
@@ -127,7 +130,12 @@ class Journal:
         return epoch
 
     def _check(self, graph: str, resume: bool) -> None:
-        schema, name = self._db.execute("SELECT schema, graph FROM about").fetchone()
+        about = self._db.execute("SELECT schema, graph FROM about").fetchone()
+        if about is None:
+            raise self.damaged("it does not say of which graph it is")
+        if resume and self._db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise self.damaged("its pages do not fit together")
+        schema, name = about
         if schema != SCHEMA:
             raise self._unusable(f"has format {schema}, not {SCHEMA}; name another file")
         if name != graph:
@@ -150,8 +158,8 @@ class Journal:
         self._known = set(rows)
         return rows
 
-    def results(self, *, again: Iterable[str] = ()) -> dict[str, ResultRow]:
-        """How tasks ended, by id; those that ended in a state of ``again`` are left out."""
+    def results(self) -> dict[str, ResultRow]:
+        """How tasks ended, by id."""
         query = (
             "SELECT task, attempt, state, value, error, work, clock, busy_s FROM results "
             "ORDER BY epoch"
@@ -168,20 +176,42 @@ class Journal:
                 clock=clock,
                 busy_s=busy_s,
             )
-        left_out = set(again)
-        kept = {task: row for task, row in found.items() if row.state not in left_out}
-        self._committed = set(kept)
-        return kept
+            numbers = all(isinstance(n, (int, float)) for n in (attempt, work, clock, busy_s))
+            if state not in FINAL or not numbers:
+                raise self.damaged(f"the end of task {task} can't be read")
+        self._committed = set(found)
+        return found
 
-    def patches(self) -> list[str]:
-        """The patches of earlier epochs, as JSON, in order."""
-        return [row[0] for row in self._read("SELECT patch FROM patches ORDER BY version")]
+    def reopen(self, task: str) -> None:
+        """Let a task that has ended commit anew, because it will run again."""
+        self._committed.discard(task)
+
+    def attempts(self) -> dict[str, tuple[int, int]]:
+        """The last attempt of each task whose children were cancelled with it, and how many
+        children the task had added by then.
+        """
+        query = "SELECT task, attempt, spawned FROM attempts ORDER BY seq"
+        return {task: (attempt, spawned) for task, attempt, spawned in self._read(query)}
+
+    def patches(self) -> list[Patch]:
+        """The patches of earlier epochs, in order."""
+        from orchestrator.patches import Patch
+
+        texts = [row[0] for row in self._read("SELECT patch FROM patches ORDER BY version")]
+        try:
+            return [Patch.parse(text) for text in texts]
+        except InvalidValue as error:
+            raise self.damaged("a patch can't be read") from error
 
     def _read(self, query: str) -> list[tuple[Any, ...]]:
         try:
             return self._db.execute(query).fetchall()
         except sqlite3.Error as error:
-            raise self._unusable(f"is damaged ({error}); name another file") from error
+            raise self.damaged(str(error)) from error
+
+    def damaged(self, why: str) -> JournalUnusable:
+        """What to raise for a file that says what can't be."""
+        return self._unusable(f"is damaged ({why}); name another file")
 
     # ---- writing -------------------------------------------------------------------------------
 
@@ -192,6 +222,13 @@ class Journal:
             parent = None if task.parent is None else task.parent.id
             row = (task.id, parent, task.name, function_name(task), edges_text(task))
             self._put("INSERT INTO tasks VALUES (NULL, ?, ?, ?, ?, ?)", row)
+
+    def attempted(self, task: Task[Any], number: int) -> None:
+        """Note that an attempt is over and its children go with it, before any of them ends.
+
+        A later process must not take their ends for those of the children of its own attempt.
+        """
+        self._put("INSERT INTO attempts VALUES (NULL, ?, ?, ?)", (task.id, number, task._spawned))
 
     def patched(self, version: int, patch: Patch) -> None:
         """Note an applied patch."""

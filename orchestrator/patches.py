@@ -110,7 +110,7 @@ class Patch(_Model):
         expect: What must hold, or nothing is applied.
     """
 
-    base: int | None = None
+    base: Annotated[int, Field(ge=0)] | None = None
     ops: tuple[Operation, ...] = Field(min_length=1)
     expect: tuple[Expect, ...] = ()
 
@@ -132,7 +132,8 @@ class Conflict:
     """Why one operation, or precondition, of a patch was refused.
 
     Attributes:
-        index: Its place in ``ops``, or in ``expect`` if ``operation`` is ``"expect"``.
+        index: Its place in ``ops``, or in ``expect`` if ``operation`` is ``"expect"``; 0 if it is
+            ``"base"``.
     """
 
     index: int
@@ -147,6 +148,7 @@ class _Refused(Exception):
 def apply(graph: Building, patch: Patch) -> int:
     """See `Building.apply`."""
     edit = _Edit(graph, patch.base)
+    edit.attempt(0, "base", edit.check_base)
     for index, expected in enumerate(patch.expect):
         edit.attempt(index, "expect", partial(edit.expect, expected))
     for index, op in enumerate(patch.ops):
@@ -191,6 +193,10 @@ class _Edit:
             step()
 
     # ---- operations ----------------------------------------------------------------------------
+
+    def check_base(self) -> None:
+        if self._base > self._graph.version:
+            raise _Refused(f"base is {self._base}, the graph is at {self._graph.version}")
 
     def expect(self, expected: Expect) -> None:
         task = self._task(expected.id)
@@ -302,11 +308,19 @@ class _Edit:
             raise _Refused(f"no function {name!r} is registered (registered: {known})") from None
 
     def _value(self, value: Any) -> Any:
+        if _is_result(value):
+            return self._result_of(value)
         if isinstance(value, list):
-            return [self._value(item) for item in value]
-        if isinstance(value, dict) and value.keys() == {"$task"}:
-            return self._task(value["$task"])
+            value = [self._result_of(v) if _is_result(v) else v for v in value]
+        if _mentions_result(value):
+            raise _Refused('{"$task": ID} can stand for an argument, or in a list of arguments')
         return value
+
+    def _result_of(self, value: dict[str, Any]) -> Task[Any]:
+        id = value["$task"]
+        if not isinstance(id, str):
+            raise _Refused(f"$task is {id!r}; give the id of a task, a text")
+        return self._task(id)
 
     # ---- all or nothing ------------------------------------------------------------------------
 
@@ -337,3 +351,20 @@ class _Edit:
         if graph.events.heard:
             graph.events.emit(GraphPatched(task="", version=graph.version, patch=patch))
         return graph.version
+
+
+def _is_result(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {"$task"}
+
+
+def _mentions_result(value: Any) -> bool:
+    """Whether a result is named where none can arrive; not recursive, as values may be deep."""
+    stack = [value]
+    for found in stack:  # grows while it is read
+        if _is_result(found):
+            return True
+        if isinstance(found, (list, tuple)):
+            stack += found
+        elif isinstance(found, dict):
+            stack += found.values()
+    return False

@@ -85,7 +85,9 @@ class ReadyQueue:
         return place
 
     def take(self, task: Task[Any]) -> None:
-        """Take a slot and the task's resources."""
+        """Take a slot and the task's resources, unless it holds them; for what goes on anyway."""
+        if task._holds_slot:
+            return
         self.slots -= 1
         task._holds_slot = True
         for name, amount in task._settings.resources:
@@ -98,6 +100,11 @@ class ReadyQueue:
             self.slots += 1
             for name, amount in task._settings.resources:
                 self._free[name] += amount
+
+    @property
+    def overdrawn(self) -> bool:
+        """Whether more is held than there is, because a wait was cut short."""
+        return self.slots < 0 or any(amount < 0 for amount in self._free.values())
 
     def free_for(self, task: Task[Any]) -> bool:
         """Whether the task could go on at once, without overtaking anybody."""

@@ -52,7 +52,6 @@ class Scheduler(Transitions):
         self._context = contextvars.Context()
         self.began = 0.0
         self._breath = 0.0
-        self._starved: dict[Task[Any], None] = {}  # wait for a budget
         self._active = 0  # attempts that run and do not wait for other tasks
         self._summoned = False
 
@@ -136,16 +135,16 @@ class Scheduler(Transitions):
         if task._reservation is None:
             self.queue.give_back(task)
             task.state = "waiting"
-            self._starved[task] = None
+            self.starved[task] = None
             budget.on_release(self._feed)
             return False
         task._reservation.spend(tasks=1)
         return True
 
     def _feed(self) -> None:
-        starved, self._starved = self._starved, {}
+        starved, self.starved = self.starved, {}
         for task in starved:
-            if task.state == "waiting":
+            if task.state == "waiting" and not task._left:
                 task.state = "ready"
                 self.queue.push(task)
         self.pump()
@@ -199,10 +198,16 @@ class Scheduler(Transitions):
             self.finish(task, state)
             return
         if state != "succeeded":
-            for child in list(task.children):
-                self.cancel(child)
+            self._drop_children(task)
         self.pump()
         self.look_for_stall()
+
+    def _drop_children(self, task: Task[Any]) -> None:
+        """Cancel the children of an attempt that is over."""
+        if self.journal is not None and task.children:
+            self.journal.attempted(task, len(task._attempts))
+        for child in list(task.children):
+            self.cancel(child)
 
     def _unusual(self, task: Task[Any], state: TaskState, now: float) -> TaskState:
         """The state after an attempt that did not simply succeed."""
@@ -238,8 +243,7 @@ class Scheduler(Transitions):
             return False
         if number > retry.times or not retry.covers(error) or task._stalled:
             return False
-        for child in list(task.children):
-            self.cancel(child)
+        self._drop_children(task)
         wait = retry.wait(number, self._rng)
         if self.events.heard:
             self.events.emit(
@@ -263,17 +267,24 @@ class Scheduler(Transitions):
         if task._waits == 1:
             task.clock_s_add()
             self.queue.give_back(task)
+            if task._resumed is not None:  # while one part of it waits, its slot is for others
+                task._resumed.set()
+                task._resumed = None
         if not timed and not task._idle:
             task._idle = True
             self._active -= 1
         self.pump()
         self.look_for_stall()
+        over = False
         try:
             await event.wait()
+            over = True
         finally:
             self.woken(task)
             task._waits -= 1
             task._clock_at = time.monotonic()
+            if not over and not task._waits:
+                self.queue.take(task)  # its wait was cut short: it goes on, and others wait longer
         if not task._waits:
             await self._resume(task)
 
@@ -283,23 +294,33 @@ class Scheduler(Transitions):
             task._idle = False
             self._active += 1
 
+    async def settle(self, task: Task[Any]) -> None:
+        """Let a task whose wait was cut short queue for its slot like others."""
+        if self.queue.overdrawn and task._holds_slot and not task._waits:
+            task.clock_s_add()
+            self.queue.give_back(task)
+            await self._resume(task)
+            task._clock_at = time.monotonic()
+
     async def _resume(self, task: Task[Any]) -> None:
         if self.queue.free_for(task):
             self.queue.take(task)
             return
-        task._resumed = anyio.Event()
-        self.queue.push(task, task._resumed)
+        task._resumed = granted = anyio.Event()
+        self.queue.push(task, granted)
         self.pump()
         try:
-            await task._resumed.wait()
+            await granted.wait()
         finally:
-            task._resumed = None
+            if task._resumed is granted:
+                task._resumed = None
+                self.queue.take(task)  # at once if it was cut short; a place in line takes it first
 
     def look_for_stall(self) -> None:
         """Fail what can never end: all that is left waits, and nothing is left to wait for."""
         if self._drained is None or self._active or self.queue or self.timers or self._summoned:
             return
-        if self._starved:
+        if self.starved:
             self._give_up_starved()
             return
         for task in self.unended():
@@ -315,10 +336,11 @@ class Scheduler(Transitions):
 
     def _give_up_starved(self) -> None:
         """What is reserved is held by tasks that wait for those that need it."""
-        starved, self._starved = self._starved, {}
+        starved, self.starved = self.starved, {}
         for task in starved:
-            task._error = limits.budget_held(task)
-            self.finish(task, "cancelled")
+            if task.state == "waiting":
+                task._error = limits.budget_held(task)
+                self.finish(task, "cancelled")
 
     # ---- time ----------------------------------------------------------------------------------
 

@@ -334,3 +334,8 @@ class Gate:
             await self._event.wait()
         else:
             await self._graph.scheduler.wait(self._task, self._event, timed)
+
+    async def settled(self) -> None:
+        """Wait for a slot, if the wait was cut short while none was free."""
+        if self._task is not None:
+            await self._graph.scheduler.settle(self._task)

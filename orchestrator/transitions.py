@@ -66,6 +66,7 @@ class Transitions(ABC):
         unfinished: How many tasks have not ended.
         handled: Failed tasks whose failure something waited for; shared with the graph.
         journal: Where ends are recorded, if anywhere.
+        starved: Tasks that wait for nothing but their budget.
     """
 
     def __init__(self, events: EventStream, queue: ReadyQueue, handled: set[Task[Any]]) -> None:
@@ -75,6 +76,7 @@ class Transitions(ABC):
         self.unfinished = 0
         self.journal: Journal | None = None
         self.timers = Timers()
+        self.starved: dict[Task[Any], None] = {}
         self._drained: anyio.Event | None = None
 
     @abstractmethod
@@ -203,6 +205,8 @@ class Transitions(ABC):
         below = [task]
         for found in below:  # grows while it is read
             found._cancel_asked = True
+            if found._open and self.journal is not None:
+                self.journal.attempted(found, len(found._attempts) + (found._outcome is None))
             below += [child for child in found.children if child.state not in FINAL]
         for found in reversed(below):
             if found._outcome is not None:
@@ -216,9 +220,10 @@ class Transitions(ABC):
         """Start the queue timeout of a ready task, if it has one."""
         timeout = task._settings.timeout
         if timeout is not None and timeout.queue is not None:
+            self.timers.forget(task._queue_timer)
             task._queue_timer = self.timers.after(timeout.queue, self._queued_too_long, task)
 
     def _queued_too_long(self, task: Task[Any]) -> None:
-        if task.state == "ready":
+        if task.state == "ready" or task in self.starved:
             task._error = limits.queue_over(task)
             self.finish(task, "failed")

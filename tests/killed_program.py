@@ -20,7 +20,7 @@ import anyio
 
 from orchestrator import Task, TaskGraph, current_task
 
-WIDTH, LEAVES = 6, 5
+WIDTH, TWIGS, LEAVES = 4, 2, 3
 LOG = -1
 
 
@@ -32,12 +32,20 @@ async def leaf(number: int) -> int:
     return number * number
 
 
-async def branch(number: int) -> int:
+async def twig(number: int) -> int:
     task = current_task()
     assert task is not None
     os.write(LOG, f"{task.id}\n".encode())
     leaves = [task.graph.add(leaf, number * LEAVES + index) for index in range(LEAVES)]
     return sum([await child.result() for child in leaves])
+
+
+async def branch(number: int) -> int:
+    task = current_task()
+    assert task is not None
+    os.write(LOG, f"{task.id}\n".encode())
+    twigs = [task.graph.add(twig, number * TWIGS + index) for index in range(TWIGS)]
+    return sum([await child.result() for child in twigs])
 
 
 async def total(parts: list[int]) -> int:
@@ -52,8 +60,8 @@ def build(path: Path) -> tuple[TaskGraph, Task[int]]:
     return graph, graph.add(total, [graph.add(branch, number) for number in range(WIDTH)])
 
 
-EXPECTED = sum(number * number for number in range(WIDTH * LEAVES))
-TASKS = WIDTH * LEAVES + WIDTH + 1
+EXPECTED = sum(number * number for number in range(WIDTH * TWIGS * LEAVES))
+TASKS = WIDTH * (1 + TWIGS * (1 + LEAVES)) + 1
 
 
 def child(path: Path, log: Path) -> None:

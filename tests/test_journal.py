@@ -14,7 +14,7 @@ import anyio
 import pytest
 from pydantic import BaseModel
 
-from orchestrator import Patch, Task, TaskGraph, current_task
+from orchestrator import Patch, Retry, Task, TaskGraph, TaskState, current_task
 from orchestrator.errors import InvalidValue, JournalFenced, JournalUnusable, TaskCancelled
 from orchestrator.journal import Journal
 from orchestrator.patches import Add
@@ -150,6 +150,84 @@ async def test_a_task_that_was_cancelled_by_name_stays_cancelled(tmp_path: Path)
     assert CALLS == []
 
 
+async def test_grandchildren_come_back_below_a_parent_that_runs_again(tmp_path: Path) -> None:
+    async def middle(count: int) -> int:
+        return len(await children(count))
+
+    async def top() -> int:
+        task = current_task()
+        assert task is not None
+        found = await task.graph.add(middle, 2).result()
+        await anyio.sleep(PAUSE[0])
+        return found
+
+    async def run(seconds: float) -> TaskGraph:
+        PAUSE[0] = seconds
+        graph = TaskGraph(journal=tmp_path / "run.db", resume=True)
+        graph.add(top)
+        with anyio.move_on_after(0.2):
+            await graph.run()
+        return graph
+
+    assert (await run(100))["1"].state == "cancelled"
+    graph = await run(0)
+    assert CALLS == ["point 0", "point 1"]
+    assert graph.states() == dict.fromkeys(["1", "1.1", "1.1.1", "1.1.2"], "succeeded")
+    assert graph["1.1.2"].parent is graph["1.1"]
+
+
+async def test_a_new_attempt_is_not_given_the_cancelled_children_of_an_old_one(
+    tmp_path: Path,
+) -> None:
+    first = True
+
+    async def flaky() -> int:
+        task = current_task()
+        assert task is not None
+        slow = task.graph.add(pause, Point(x=1))
+        await task.graph.add(point, 1).result()
+        if first:
+            raise ConnectionError("down")
+        await slow.result()
+        return 1
+
+    def build() -> tuple[TaskGraph, Task[int]]:
+        graph = TaskGraph(journal=tmp_path / "run.db", resume=True)
+        return graph, graph.add(flaky, retry=Retry(times=1, delay=100, longest=100))
+
+    PAUSE[0] = 100
+    with anyio.move_on_after(0.1):
+        await build()[0].run()
+    first, PAUSE[0] = False, 0
+    graph, task = build()
+    assert await graph.run(task) == 1
+    states = ["cancelled", "succeeded", "succeeded", "succeeded"]
+    assert [graph[f"1.{number}"].state for number in (1, 2, 3, 4)] == states
+    assert len(graph.record().tasks[0].attempts) == 2
+
+
+@pytest.mark.parametrize("again", [(), ("failed",)])
+async def test_a_failure_that_an_ended_parent_handled_stays_handled(
+    tmp_path: Path, again: tuple[TaskState, ...]
+) -> None:
+    async def fail() -> int:
+        raise ConnectionError("down")
+
+    async def careful() -> str:
+        task = current_task()
+        assert task is not None
+        try:
+            await task.graph.add(fail).result()
+        except ConnectionError:
+            return "handled"
+        return "never"
+
+    for _ in range(2):
+        graph = TaskGraph(journal=tmp_path / "run.db", resume=True, again=again)
+        assert await graph.run(graph.add(careful)) == "handled"
+        assert graph.states() == {"1": "succeeded", "1.1": "failed"}
+
+
 # ---- what can't be used ------------------------------------------------------------------------
 
 
@@ -178,6 +256,34 @@ async def test_a_damaged_journal_is_refused(tmp_path: Path) -> None:
         graph.add(point, number)
     with pytest.raises(JournalUnusable, match="another file"):
         await graph.run()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM about",
+        "DROP TABLE results",
+        "UPDATE results SET state = 'asleep'",
+        "UPDATE results SET attempt = 'one'",
+        "UPDATE results SET value = '{'",
+        "UPDATE results SET value = '\"a text\"'",
+        "UPDATE tasks SET edges = '[{}]' WHERE parent = '1'",
+        "UPDATE tasks SET parent = '7' WHERE parent = '1'",
+        "INSERT INTO patches VALUES (1, 'no patch')",
+    ],
+)
+async def test_a_journal_that_says_what_cannot_be_is_refused(
+    tmp_path: Path, statement: str
+) -> None:
+    path = tmp_path / "run.db"
+    graph = TaskGraph(journal=path)
+    graph.add(children, 1)
+    await graph.run()
+    rows(path, statement)
+    again = TaskGraph(journal=path, resume=True)
+    again.add(children, 1)
+    with pytest.raises(JournalUnusable, match=r"is damaged .*another file"):
+        await again.run()
 
 
 async def test_a_run_is_not_overwritten_unless_it_is_resumed(tmp_path: Path) -> None:

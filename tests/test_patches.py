@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import time
 from typing import Any
 
@@ -227,6 +228,35 @@ def test_a_patch_that_is_none_names_the_field(text: str, field: str) -> None:
 
 
 # ---- cycles ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("operation", "reason"),
+    [
+        ('{"op": "add", "id": "a", "function": "one", "args": [{"$task": 1}]}', r"\$task is 1"),
+        ('{"op": "add", "id": "a", "function": "one", "args": [{"$task": ["1"]}]}', r"\$task is"),
+        ('{"op": "add", "id": "a", "function": "one", "args": [[[{"$task": "1"}]]]}', "argument"),
+        ('{"op": "add", "id": "a", "function": "one", "args": [{"x": {"$task": "1"}}]}', "argu"),
+        ('{"op": "add", "id": "a", "function": "one", "kwargs": {"x": {"$task": "9"}}}', "no task"),
+        ('{"op": "add", "id": "a", "function": "one", "after": {"a": "success"}}', "no task a"),
+        ('{"op": "add", "id": "a", "function": "one", "resources": {"gpu": 1}}', "gpu"),
+    ],
+)
+async def test_an_operation_that_makes_no_sense_is_refused(operation: str, reason: str) -> None:
+    graph = graph_of()
+    graph.add(one)
+    with pytest.raises(PatchRefused) as refused:
+        graph.apply(Patch.parse(f'{{"ops": [{operation}]}}'))
+    (conflict,) = refused.value.conflicts
+    assert re.search(reason, conflict.reason)
+    assert (len(graph), graph.version) == (1, 0)
+
+
+async def test_a_base_that_the_graph_has_not_reached_is_refused() -> None:
+    graph = graph_of()
+    (reason,) = reasons(graph, Add(id="a", function="one"), base=3)
+    assert reason == "base is 3, the graph is at 0"
+    assert len(graph) == 0
 
 
 async def test_a_deep_chain_built_back_to_front_needs_no_recursion() -> None:
