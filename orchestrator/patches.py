@@ -5,103 +5,45 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from orchestrator.attempts import Retry, Timeout
 from orchestrator.calls import why
-from orchestrator.conditions import SUCCESS, Condition
 from orchestrator.errors import InvalidValue, PatchRefused
 from orchestrator.events import GraphPatched
+from orchestrator.operations import (
+    Add,
+    Change,
+    Connect,
+    Disconnect,
+    Expect,
+    Model,
+    Operation,
+    Remove,
+    is_result,
+    mentions_result,
+)
 from orchestrator.order import order_edge
-from orchestrator.record import TaskState
 from orchestrator.task import Edge, Task
 
 if TYPE_CHECKING:
     from orchestrator.building import Building
-    from orchestrator.structure import TaskOptions
 
-TaskId = Annotated[str, Field(min_length=1, max_length=200)]
-NewId = Annotated[str, Field(pattern=r"^[A-Za-z_][\w\-]{0,99}$")]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-
-class _Spec(_Model):
-    name: str | None = None
-    retry: Retry | None = None
-    timeout: Timeout | None = None
-    priority: int | None = None
-    resources: dict[str, int] | None = None
-
-    def options(self) -> TaskOptions:
-        fields = ("name", "retry", "timeout", "priority", "resources")
-        return {f: getattr(self, f) for f in fields if getattr(self, f) is not None}  # type: ignore[return-value]
+__all__ = [
+    "Add",
+    "Change",
+    "Conflict",
+    "Connect",
+    "Disconnect",
+    "Expect",
+    "Patch",
+    "Remove",
+    "apply",
+]
 
 
-class Add(_Spec):
-    """Add a task that calls one of the graph's registered functions.
-
-    Among ``args`` and ``kwargs``, and in lists among them, ``{"$task": ID}`` is the result of a
-    task.
-    """
-
-    op: Literal["add"] = "add"
-    id: NewId
-    function: str
-    args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = {}
-    after: dict[TaskId, Condition] = {}
-
-
-class Remove(_Model):
-    """Remove a task that has not started and that nothing waits for any more."""
-
-    op: Literal["remove"] = "remove"
-    id: TaskId
-
-
-class Connect(_Model):
-    """Let ``target`` wait for ``source`` under a condition."""
-
-    op: Literal["connect"] = "connect"
-    source: TaskId
-    target: TaskId
-    when: Condition = SUCCESS
-
-
-class Disconnect(_Model):
-    """Let ``target`` no longer wait for ``source``, whose result it does not take."""
-
-    op: Literal["disconnect"] = "disconnect"
-    source: TaskId
-    target: TaskId
-
-
-class Change(_Spec):
-    """Change what a task that has not started will do; fields left out stay as they are."""
-
-    op: Literal["change"] = "change"
-    id: TaskId
-    function: str | None = None
-    args: tuple[Any, ...] | None = None
-    kwargs: dict[str, Any] | None = None
-
-
-Operation = Annotated[Add | Remove | Connect | Disconnect | Change, Field(discriminator="op")]
-
-
-class Expect(_Model):
-    """A precondition: the task is in one of these states."""
-
-    id: TaskId
-    states: tuple[TaskState, ...]
-
-
-class Patch(_Model):
+class Patch(Model):
     """Operations that are applied together, in order, or not at all.
 
     Attributes:
@@ -308,11 +250,11 @@ class _Edit:
             raise _Refused(f"no function {name!r} is registered (registered: {known})") from None
 
     def _value(self, value: Any) -> Any:
-        if _is_result(value):
+        if is_result(value):
             return self._result_of(value)
         if isinstance(value, list):
-            value = [self._result_of(v) if _is_result(v) else v for v in value]
-        if _mentions_result(value):
+            value = [self._result_of(v) if is_result(v) else v for v in value]
+        if mentions_result(value):
             raise _Refused('{"$task": ID} can stand for an argument, or in a list of arguments')
         return value
 
@@ -351,20 +293,3 @@ class _Edit:
         if graph.events.heard:
             graph.events.emit(GraphPatched(task="", version=graph.version, patch=patch))
         return graph.version
-
-
-def _is_result(value: Any) -> bool:
-    return isinstance(value, dict) and value.keys() == {"$task"}
-
-
-def _mentions_result(value: Any) -> bool:
-    """Whether a result is named where none can arrive; not recursive, as values may be deep."""
-    stack = [value]
-    for found in stack:  # grows while it is read
-        if _is_result(found):
-            return True
-        if isinstance(found, (list, tuple)):
-            stack += found
-        elif isinstance(found, dict):
-            stack += found.values()
-    return False

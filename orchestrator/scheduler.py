@@ -136,18 +136,10 @@ class Scheduler(Transitions):
             self.queue.give_back(task)
             task.state = "waiting"
             self.starved[task] = None
-            budget.on_release(self._feed)
+            budget.on_release(self.feed)
             return False
         task._reservation.spend(tasks=1)
         return True
-
-    def _feed(self) -> None:
-        starved, self.starved = self.starved, {}
-        for task in starved:
-            if task.state == "waiting" and not task._left:
-                task.state = "ready"
-                self.queue.push(task)
-        self.pump()
 
     async def _attempt(self, task: Task[Any]) -> None:
         self._begin(task)
@@ -321,7 +313,7 @@ class Scheduler(Transitions):
         if self._drained is None or self._active or self.queue or self.timers or self._summoned:
             return
         if self.starved:
-            self._give_up_starved()
+            self.give_up_starved()
             return
         for task in self.unended():
             task._stalled = True
@@ -333,14 +325,6 @@ class Scheduler(Transitions):
 
     unended: Callable[[], list[Task[Any]]]
     """Set by the graph: the tasks that have not ended."""
-
-    def _give_up_starved(self) -> None:
-        """What is reserved is held by tasks that wait for those that need it."""
-        starved, self.starved = self.starved, {}
-        for task in starved:
-            if task.state == "waiting":
-                task._error = limits.budget_held(task)
-                self.finish(task, "cancelled")
 
     # ---- time ----------------------------------------------------------------------------------
 

@@ -154,12 +154,8 @@ def _summary(run: RunRecord) -> str:
     counts = Counter(task.state for task in run.tasks)
     parts = [f"{count} {state}" for state, count in counts.items()]
     parts += [
-        f"work {run.work:,}",
-        f"span {run.span:,}",
-        f"wasted {run.wasted:,}",
-        f"wall {run.wall_s:.3g} s",
-        f"span {run.span_s:.3g} s",
-        f"busy {run.busy_s:.3g} s",
+        f"cost: work {run.work:,}, span {run.span:,}, wasted {run.wasted:,}",
+        f"time: wall {run.wall_s:.3g} s, span {run.span_s:.3g} s, busy {run.busy_s:.3g} s",
         f"parallelism {run.parallelism:.1f}",
     ]
     return html.escape(" \N{MIDDLE DOT} ".join(parts))

@@ -127,7 +127,8 @@ class Transitions(ABC):
     def make_ready(self, task: Task[Any]) -> None:
         """Let a task queue whose predecessors have all ended as it wants."""
         task.state = "ready"
-        task._ready_at = time.monotonic()
+        if not task._attempts:  # else it queues for a retry
+            task._ready_at = time.monotonic()
         if self.running:
             self.watch_queueing(task)
         if self.events.heard:
@@ -227,3 +228,20 @@ class Transitions(ABC):
         if task.state == "ready" or task in self.starved:
             task._error = limits.queue_over(task)
             self.finish(task, "failed")
+
+    def feed(self) -> None:
+        """Let what waits for a budget try again."""
+        starved, self.starved = self.starved, {}
+        for task in starved:
+            if task.state == "waiting" and not task._left:
+                task.state = "ready"
+                self.queue.push(task)
+        self.pump()
+
+    def give_up_starved(self) -> None:
+        """What is reserved is held by tasks that wait for those that need it."""
+        starved, self.starved = self.starved, {}
+        for task in starved:
+            if task.state == "waiting":
+                task._error = limits.budget_held(task)
+                self.finish(task, "cancelled")
