@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 5.0
 """How long a cancelled call may take to clean up before its worker is killed."""
+
+
+_starting = threading.Lock()
+"""Held in threads, one for each of the first calls, of which only one may start Ray."""
 
 
 class Ray:
@@ -69,7 +74,11 @@ class Ray:
             raise
 
     def _start(self) -> None:
-        self._ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        with _starting:
+            if not self._ray.is_initialized():
+                self._ray.init(
+                    include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+                )
 
     async def _stop(self, reference: ray.ObjectRef[Any]) -> bool:
         """Stop a call where it runs; whether it has ended."""

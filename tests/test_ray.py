@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -109,6 +111,14 @@ async def test_a_killed_worker_is_retried_and_its_result_committed_once(
     (tmp_path / "died").unlink()
     assert await again.run(task) == "second life"
     assert not (tmp_path / "died").exists()
+
+
+async def test_the_documented_program_runs(tmp_path: Path) -> None:
+    page = Path(__file__).parents[1] / "docs" / "task-graph.md"
+    (program,) = re.findall(r"^```py\n(.*?)^```", page.read_text(), re.S | re.M)
+    (tmp_path / "program.py").write_text(program)
+    done = await anyio.run_process([sys.executable, str(tmp_path / "program.py")])
+    assert done.stdout.decode().split("\n")[-2] == "[0, 1, 4, 9]"
 
 
 async def test_what_ray_would_do_by_itself_is_refused(cluster: Ray) -> None:
