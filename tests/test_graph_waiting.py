@@ -5,8 +5,8 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from orchestrator import Budget, Patch, Processes, Task, TaskGraph, Timeout, current_task, join
-from orchestrator.errors import InvalidValue, TimeLimitReached
+from orchestrator import Budget, Patch, Task, TaskGraph, Timeout, current_task, join
+from orchestrator.errors import TimeLimitReached
 from orchestrator.patches import Connect
 
 pytestmark = pytest.mark.anyio
@@ -129,10 +129,3 @@ async def test_an_edge_added_while_a_task_waits_for_its_budget_is_kept() -> None
         await anyio.sleep(0.01)
         graph.apply(Patch(ops=(Connect(source=other.id, target=starved.id),)))
     assert order == ["holds the budget", "other", "starved"]
-
-
-async def test_processes_refuse_what_is_asynchronous() -> None:
-    graph = TaskGraph()
-    graph.add(anyio.sleep, 0, executor=Processes(1))
-    with pytest.raises(InvalidValue, match="plain function"):
-        await graph.run()
