@@ -37,18 +37,19 @@ Generate = Callable[[int, int], None]
 def ours() -> Generate:
     import anyio
 
-    from reasoning import Model
+    from reasoning import Context, Model, Segment
     from reasoning.sampling import Sampling
 
     model = Model.load("reason-5m")
     model.engine.config = replace(model.engine.config, eos=frozenset())
 
     async def generate(threads: int, tokens: int) -> None:
+        prompt = Context.given(PROMPT)
         async with model.backend() as backend, anyio.create_task_group() as group:
 
             async def one(seed: int) -> None:
                 sampling = Sampling(temperature=1.0, seed=seed)
-                generation = backend.open(PROMPT, sampling, limit=len(PROMPT) + tokens)
+                generation = backend.open(Segment(prompt), sampling, limit=len(PROMPT) + tokens)
                 count = 0
                 async for _ in generation.tokens():
                     count += 1

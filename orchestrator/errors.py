@@ -9,6 +9,7 @@
     ├── ModelUnusable       a model folder that is missing, broken or unsupported
     ├── CapabilityMissing   a strategy that needs what the backend lacks
     ├── ExtraMissing        an optional dependency that is not installed
+    ├── PoolFull            an engine without room for another thread's keys and values
     ├── TimeLimitReached    a run stopped by its time limit
     ├── JournalUnusable     a journal that is damaged, foreign or can't be written
     │   └── JournalFenced   a journal that a later process has taken over
@@ -72,6 +73,10 @@ class CapabilityMissing(ReasonError):
 
 class ExtraMissing(ReasonError):
     """Raised when an optional dependency is not installed."""
+
+
+class PoolFull(ReasonError):
+    """Raised when an engine has no room for the keys and values of a thread."""
 
 
 class TimeLimitReached(ReasonError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orchestrator.errors import ReasonError
-    from reasoning.context import Context
+    from reasoning.context import Context, Placed, Segment
     from reasoning.domains import Problem, recognise
     from reasoning.model import Model
     from reasoning.reasoner import Reasoner, solve, solve_sync
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 _HOMES = {
     "Context": "reasoning.context",
     "Model": "reasoning.model",
+    "Placed": "reasoning.context",
     "Problem": "reasoning.domains",
     "ReasonError": "orchestrator.errors",
     "Reasoner": "reasoning.reasoner",
     "Run": "reasoning.run",
+    "Segment": "reasoning.context",
     "Solution": "reasoning.solution",
     "Strategy": "reasoning.strategies",
     "Thread": "reasoning.run",
@@ -36,10 +38,12 @@ _HOMES = {
 __all__ = [
     "Context",
     "Model",
+    "Placed",
     "Problem",
     "ReasonError",
     "Reasoner",
     "Run",
+    "Segment",
     "Solution",
     "Strategy",
     "Thread",

@@ -83,7 +83,7 @@ class MarkupDialect:
         return self.context(markup.APR, f"{budget} : {message}")
 
     def context(self, mode: str, task: str) -> Context:
-        return Context(tuple(self.encode(f"{markup.BOS} {mode} {task} :")))
+        return Context.given(self.encode(f"{markup.BOS} {mode} {task} :"))
 
     def answer(self, problem: Problem, text: str) -> str | None:
         found = raw_answer(text)
@@ -168,8 +168,8 @@ class ChatDialect:
             text = self._tokenizer.apply_chat_template(
                 [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
             )
-            return Context(tuple(self.encode(text)))
-        return Context(tuple(self._tokenizer.encode(f"{question}\n")))
+            return Context.given(self.encode(text))
+        return Context.given(self._tokenizer.encode(f"{question}\n"))
 
     def answer(self, problem: Problem, text: str) -> str | None:
         return boxed(text) or _last_number(text)

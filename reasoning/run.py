@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import zlib
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
+from weakref import WeakSet
 
 from orchestrator import Event, EventStream, Task, TaskGraph, current_task
 from pruning import Tally, majority
 from reasoning.backends.base import Backend
-from reasoning.context import Context
+from reasoning.context import Context, Segment
 from reasoning.dialects import Dialect
 from reasoning.domains import Problem
 from reasoning.sampling import Sampling, StopReason
@@ -57,18 +57,14 @@ class Thread:
 
     def __post_init__(self) -> None:
         run = self.run
+        self.segment = Segment(self.context)
         sampling = Sampling(temperature=run.temperature, seed=self.seed)
         self._generation = run.backend.open(
-            self.context.tokens, sampling, stop=run.dialect.stop, limit=run.max_tokens
+            self.segment, sampling, stop=run.dialect.stop, limit=run.max_tokens
         )
         self._decoder = run.dialect.decoder()
         self.given = len(self.context)
-        # The backend keeps a prompt as long as a thread that is open shares it.
-        if run.viewers[self.context]:
-            self.task.charge(0, shared=self.given)
-        else:
-            self.task.charge(self.given)
-        run.viewers[self.context] += 1
+        run.account(self)
 
     @property
     def seed(self) -> int:
@@ -114,7 +110,6 @@ class Thread:
     def close(self) -> None:
         """Stop at once and free the slot."""
         self._generation.close()
-        self.run.viewers[self.context] -= 1
 
 
 @dataclass(kw_only=True)
@@ -131,8 +126,8 @@ class Run:
     events: EventStream = field(default_factory=EventStream)
     threads: dict[str, Thread] = field(default_factory=dict)
     """By task id, in the order of opening."""
-    viewers: Counter[Context] = field(default_factory=Counter)
-    """How many open threads share a context."""
+    _charged: WeakSet[Segment] = field(default_factory=WeakSet)
+    """Given segments that are counted already."""
 
     def __post_init__(self) -> None:
         self.graph = TaskGraph(self.events)
@@ -156,6 +151,19 @@ class Run:
                 thread.close()
 
         return self.graph.add(task, *args, name=name)
+
+    def account(self, thread: Thread) -> None:
+        """Charge a thread for the given tokens that it sees; segments that are shared count once.
+
+        What a thread of the run has written is counted where it was written, and a task that is
+        spawned by another starts from that one's span.
+        """
+        for entry in thread.context.entries:
+            if entry.segment not in self._charged:
+                self._charged.add(entry.segment)
+                thread.task.charge(len(entry))
+            elif thread.task.parent is None:
+                thread.task.charge(0, shared=len(entry))
 
     def vote(self, threads: Iterable[Thread]) -> Tally:
         """A majority vote over the threads' answers, equivalent ones together."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Literal, NamedTuple, Protocol
 
+from reasoning.context import Segment
 from reasoning.sampling import Sampling, StopReason
 
-Capability = Literal["token-prompts", "logprobs", "prefix-sharing", "spawn-join"]
+Capability = Literal[
+    "token-prompts", "logprobs", "prefix-sharing", "kv-join", "live-contexts", "spawn-join"
+]
 """What a backend and its model can do; a strategy declares what it needs."""
 
 
@@ -30,6 +33,10 @@ class Generation(Protocol):
         """Append given tokens to a stopped thread; `tokens` then goes on."""
         ...
 
+    def resume(self, segment: Segment) -> None:
+        """Let a stopped thread write on in another segment; `tokens` then goes on."""
+        ...
+
     def close(self) -> None:
         """Stop generating at once and free the thread's slot."""
         ...
@@ -47,14 +54,16 @@ class Backend(Protocol):
 
     def open(
         self,
-        prompt: Sequence[int],
+        segment: Segment,
         sampling: Sampling,
         *,
         stop: Collection[int] = (),
         limit: int | None = None,
+        gang: int | None = None,
     ) -> Generation:
-        """Start a thread; ``limit`` bounds its context, prompt included.
+        """Start a thread that writes to ``segment``, in the segment's context.
 
-        Errors of the prompt (empty, too long) are raised by the first `Generation.tokens`.
+        ``limit`` bounds what it sees, in tokens; threads of one ``gang`` advance together.  Errors
+        of the prompt (empty, too long) are raised by the first `Generation.tokens`.
         """
         ...

@@ -18,6 +18,8 @@ import anyio.to_thread
 
 from orchestrator.errors import InvalidValue
 from reasoning.backends.base import Capability, Token
+from reasoning.context import Segment
+from reasoning.engine import threads
 from reasoning.engine.core import Engine
 from reasoning.sampling import Sampling
 
@@ -54,6 +56,13 @@ class EmbeddedGeneration:
 
         self._backend.submit(self, command)
 
+    def resume(self, segment: Segment) -> None:
+        def command(engine: Engine) -> None:
+            if self.engine_id is not None:
+                engine.resume(self.engine_id, segment)
+
+        self._backend.submit(self, command)
+
     def close(self) -> None:
         if not self.closed:
             self.closed = True
@@ -70,12 +79,14 @@ class EmbeddedBackend:
     """An `Engine` behind the `Backend` interface::
 
     async with EmbeddedBackend(engine) as backend:
-        generation = backend.open(prompt, Sampling(temperature=0.7, seed=1))
+        generation = backend.open(Segment(Context.given(prompt)), Sampling(temperature=0.7))
         async for token in generation.tokens():
             ...
     """
 
-    capabilities: frozenset[Capability] = frozenset({"token-prompts", "logprobs", "prefix-sharing"})
+    capabilities: frozenset[Capability] = frozenset(
+        {"token-prompts", "logprobs", "prefix-sharing", "kv-join", "live-contexts"}
+    )
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -109,16 +120,17 @@ class EmbeddedBackend:
 
     def open(
         self,
-        prompt: Sequence[int],
+        segment: Segment,
         sampling: Sampling,
         *,
         stop: Collection[int] = (),
         limit: int | None = None,
+        gang: int | None = None,
     ) -> EmbeddedGeneration:
         generation = EmbeddedGeneration(self)
 
         def command(engine: Engine) -> None:
-            id = engine.open(prompt, sampling, stop=stop, limit=limit)
+            id = engine.open(segment, sampling, stop=stop, limit=limit, gang=gang)
             generation.engine_id = id
             self._open[id] = generation
 
@@ -154,7 +166,7 @@ class EmbeddedBackend:
                     out.append((generation, error))
             try:
                 stepped = self.engine.step()
-                out += [(self._open[token.thread], Token(*token[1:])) for token in stepped]
+                out += [(self._open[item.thread], _delivered(item)) for item in stepped]
             except Exception as error:  # every running thread is lost; all are told
                 for id, generation in list(self._open.items()):
                     self.engine.close(id)
@@ -183,3 +195,9 @@ class EmbeddedBackend:
                 self.leaked += isinstance(item, Token)
             else:
                 generation.receive(item)
+
+
+def _delivered(item: threads.Token | threads.Failure) -> Token | Exception:
+    if isinstance(item, threads.Failure):
+        return item.error
+    return Token(*item[1:])

@@ -1,114 +1,174 @@
-"""Attention over segments: what a step writes, what it reads, and how partial results merge."""
+"""Attention over segments in torch: partial results by segment, merged by log-sum-exp, exactly."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections import defaultdict
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from reasoning.engine.pool import Pool, Segment
+from reasoning.engine.pool import Pool
+from reasoning.engine.step import Group, Sight, Step
 
-_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
+HIDDEN = -1e30
+"""What a key that is not seen scores: its weight is zero wherever another key is seen."""
+
+Turn = Callable[[Tensor, Tensor], Tensor]
+"""Rotates queries ``[n, heads, dim]`` by positions ``[n]``, without any scale of the model's."""
 
 
-class Attend(Protocol):
-    """Stores a layer's new keys and values and answers its queries.
+class _Part(NamedTuple):
+    """One call over segments: queries as ``[segments, each]``, and the keys that they score."""
 
-    ``query [rows, length, heads, dim]`` and ``keyed [rows, length, 2 * kv_heads, dim]`` (rotated
-    keys, then values) in; ``[rows, length, heads * dim]`` out.
+    queries: Tensor
+    turns: Tensor | None
+    slots: Tensor | slice
+    limits: Tensor | None
+    """How many keys each query sees, ``[segments, each, 1]``; None where it is all of them."""
+    distance: Tensor
+    """From each query to the segment's first key, ``[segments, each, 1]``."""
+
+
+class Attend:
+    """Stores a layer's new keys and values in a pool and answers the queries of a `Step`.
+
+    A segment is read once for all tokens that look at it.  Those that only one token looks at are
+    batched, those of about equal length together.
     """
 
-    def __call__(self, layer: int, query: Tensor, keyed: Tensor) -> Tensor: ...
-
-
-class Prefill:
-    """Causal attention of whole new segments, one a row; keeps their keys and values."""
-
-    def __init__(self) -> None:
-        self.layers: list[Tensor] = []
-
-    def __call__(self, layer: int, query: Tensor, keyed: Tensor) -> Tensor:
-        self.layers.append(keyed)
-        key, value = keyed.chunk(2, 2)
-        out = torch.nn.functional.scaled_dot_product_attention(
-            query.transpose(1, 2),
-            key.transpose(1, 2),
-            value.transpose(1, 2),
-            is_causal=query.shape[1] > 1,
-            enable_gqa=query.shape[2] != key.shape[2],
-        )
-        return out.transpose(1, 2).flatten(2)
-
-    def segment(self, row: int) -> Segment:
-        """The frozen segment of one row."""
-        return Segment([keyed[row].clone() for keyed in self.layers])
-
-
-class Shared(NamedTuple):
-    """A frozen segment and the rows of this step that see it."""
-
-    segment: Segment
-    rows: Tensor
-
-
-class Extend:
-    """Each row appends ``length`` tokens to its own slab row and attends to all it can see.
-
-    A row sees its own tokens up to each new one and, whole, the frozen segment before them.
-    Attention over both is computed apart and merged by log-sum-exp, which is exact; a segment
-    is read once for all rows that see it.
-    """
-
-    def __init__(self, pool: Pool, rows: list[int], length: int, shared: list[Shared]) -> None:
+    def __init__(self, step: Step, pool: Pool, turn: Turn) -> None:
         self._pool = pool
-        self._shared = shared
-        together = rows == list(range(rows[0], rows[0] + len(rows)))
-        self._span = slice(rows[0], rows[0] + len(rows)) if together else None
-        self._index = torch.tensor(rows)
-        used = torch.tensor([pool.used[row] for row in rows])
-        new = used[:, None] + torch.arange(length)
-        self._slots = (self._index[:, None] * pool.capacity + new).flatten()
-        self._limit = int(new.max()) + 1
-        self._mask: Tensor | None = None
-        if length > 1 or int(used.min()) + 1 != self._limit:
-            hidden = torch.arange(self._limit) > new[:, None, :, None]
-            self._mask = torch.zeros(hidden.shape, dtype=pool.dtype).masked_fill_(
-                hidden, float("-inf")
-            )
+        self._turn = turn
+        self._slots = torch.tensor(step.slots)
+        self._positions = step.positions
+        narrow: dict[int, list[Group]] = defaultdict(list)
+        self._parts: list[_Part] = []
+        for group in step.groups:
+            if len(group.sights) == 1:
+                narrow[group.longest.bit_length()].append(group)
+            else:
+                self._parts.append(self._wide(group))
+        self._parts += map(self._narrow, narrow.values())
+        owners = torch.cat([part.queries.flatten() for part in self._parts])
+        self._owners = owners
+        self._once = len(owners) == len(step.tokens)
+        self._order = owners.argsort() if self._once else owners
 
-    def __call__(self, layer: int, query: Tensor, keyed: Tensor) -> Tensor:
-        slab = self._pool.slabs[layer]
-        flat = slab.view(-1, slab.shape[2] * slab.shape[3])
-        flat.index_copy_(0, self._slots, keyed.flatten(2).flatten(0, 1))
-        rows = self._index if self._span is None else self._span
-        own = slab[rows, : self._limit]
-        query = query.transpose(1, 2)
-        out, weight = attention(query, own, self._mask)
-        if self._shared:
-            out = self._merge(layer, query, out, weight)
-        return out.transpose(1, 2).flatten(2)
+    def _wide(self, group: Group) -> _Part:
+        longest = group.longest
+        same = all(sight.limit == longest for sight in group.sights)
+        return _Part(
+            queries=torch.tensor([[sight.query for sight in group.sights]]),
+            turns=_turns(group.sights),
+            slots=slice(group.start, group.start + longest),
+            limits=None if same else torch.tensor([[[s.limit] for s in group.sights]]),
+            distance=torch.tensor([[[self._distance(group, s)] for s in group.sights]]),
+        )
 
-    def _merge(self, layer: int, query: Tensor, own: Tensor, own_weight: Tensor) -> Tensor:
-        out = own.clone()
-        for segment, rows in self._shared:
-            # All viewers' queries become the query rows of one call over the segment.
-            viewers, heads, length, dim = query[rows].shape
-            stacked = query[rows].transpose(0, 1).reshape(1, heads, viewers * length, dim)
-            part, weight = attention(stacked, segment.layers[layer][None], None)
-            part = part.view(heads, viewers, length, dim).transpose(0, 1)
-            weight = weight.view(heads, viewers, length).transpose(0, 1)
-            share = torch.sigmoid(weight - own_weight[rows]).unsqueeze(-1).to(own.dtype)
-            out[rows] = torch.lerp(own[rows], part, share)
-        return out
+    def _narrow(self, groups: list[Group]) -> _Part:
+        longest = max(group.longest for group in groups)
+        sights = [group.sights[0] for group in groups]
+        limits = torch.tensor([[sight.limit] for sight in sights])
+        keys = torch.arange(longest)
+        # Beyond its limit a segment repeats its first key, which is surely written.
+        slots = torch.tensor([[group.start] for group in groups]) + keys * (keys < limits)
+        return _Part(
+            queries=torch.tensor([[sight.query] for sight in sights]),
+            turns=_turns(sights),
+            slots=slots,
+            limits=limits[:, None],
+            distance=torch.tensor(
+                [[[self._distance(g, s)]] for g, s in zip(groups, sights, strict=True)]
+            ),
+        )
+
+    def _distance(self, group: Group, sight: Sight) -> int:
+        return self._positions[sight.query] + sight.turn - group.home
+
+    def __call__(
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        scale: float | None = None,
+        window: int | None = None,
+        sinks: Tensor | None = None,
+    ) -> Tensor:
+        """Attention of ``query [T, heads, dim]``; ``key`` and ``value [T, kv_heads, dim]`` are new.
+
+        ``window`` bounds how far back a token sees, in positions of its own view; ``sinks
+        [heads]`` are scores that take weight and give nothing.  Returns ``[T, heads * dim]``.
+        """
+        store = self._pool.store[layer]
+        store[self._slots] = torch.cat([key, value], 1).to(store.dtype)
+        scale = scale or query.shape[-1] ** -0.5
+        outs, weights = [], []
+        for part in self._parts:
+            out, weight = self._partial(store, query, part, scale, window)
+            outs.append(out)
+            weights.append(weight)
+        out, weight = torch.cat(outs), torch.cat(weights)
+        if self._once and sinks is None:
+            return out[self._order].flatten(1)
+        return self._merge(out, weight, len(query), sinks).to(query.dtype).flatten(1)
+
+    def _partial(
+        self, store: Tensor, query: Tensor, part: _Part, scale: float, window: int | None
+    ) -> tuple[Tensor, Tensor]:
+        """Outputs ``[n, heads, dim]`` and log-sum-exps ``[n, heads]`` of one part's queries."""
+        q = query[part.queries.flatten()]
+        if part.turns is not None:
+            q = self._turn(q, part.turns)
+        keyed = store[part.slots]
+        keyed = keyed[None] if isinstance(part.slots, slice) else keyed
+        key, value = keyed.transpose(1, 2).chunk(2, 1)  # [segments, kv_heads, keys, dim]
+        segments, each = part.queries.shape
+        kv_heads, heads, dim = key.shape[1], q.shape[1], q.shape[2]
+        shared = heads // kv_heads
+        q = q.view(segments, each, kv_heads, shared, dim).permute(0, 2, 3, 1, 4)
+        scores = (q.reshape(segments, kv_heads, shared * each, dim) @ key.mT).float() * scale
+        scores = scores.view(segments, kv_heads, shared, each, -1)
+        hidden = _hidden(part, key.shape[2], window)
+        if hidden is not None:
+            scores = scores.masked_fill(hidden[:, None, None], HIDDEN)
+        weight = scores.logsumexp(-1)
+        mass = (scores - weight[..., None]).exp_().to(value.dtype)
+        out = mass.view(segments, kv_heads, shared * each, -1) @ value
+        out = out.view(segments, kv_heads, shared, each, dim).permute(0, 3, 1, 2, 4)
+        return (
+            out.reshape(segments * each, heads, dim),
+            weight.permute(0, 3, 1, 2).reshape(segments * each, heads),
+        )
+
+    def _merge(self, out: Tensor, weight: Tensor, count: int, sinks: Tensor | None) -> Tensor:
+        owners = self._owners
+        top = weight.new_full((count, weight.shape[1]), HIDDEN)
+        top = top.scatter_reduce(0, owners[:, None].expand_as(weight), weight, "amax")
+        if sinks is not None:
+            top = torch.maximum(top, sinks.float())
+        share = (weight - top[owners]).exp_()
+        total = torch.zeros_like(top).index_add_(0, owners, share)
+        if sinks is not None:
+            total += (sinks.float() - top).exp()
+        merged = torch.zeros(count, *out.shape[1:]).index_add_(0, owners, out * share[..., None])
+        return merged / total[..., None]
 
 
-def attention(query: Tensor, keyed: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Attention with its log-sum-exp.
+def _turns(sights: list[Sight]) -> Tensor | None:
+    turns = [sight.turn for sight in sights]
+    return torch.tensor(turns) if any(turns) else None
 
-    ``query [rows, heads, length, dim]``, ``keyed [rows, keys, 2 * kv_heads, dim]``; returns
-    ``[rows, heads, length, dim]`` and the weights' logarithm ``[rows, heads, length]``.
-    """
-    key, value = keyed.transpose(1, 2).chunk(2, 1)
-    out, weight = _flash(query, key, value, 0.0, False, attn_mask=mask)
-    return out, weight
+
+def _hidden(part: _Part, keys: int, window: int | None) -> Tensor | None:
+    """Which keys each query does not see, ``[segments, each, keys]``; None where it sees all."""
+    index = torch.arange(keys)
+    hidden = None if part.limits is None else index >= part.limits
+    if window is not None:
+        # Keys ahead of the query, as in overlapping branches, are never out of the window.
+        far = part.distance - index >= window
+        hidden = far if hidden is None else hidden | far
+    return hidden

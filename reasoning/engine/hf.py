@@ -15,8 +15,14 @@ from torch import Tensor
 from orchestrator.errors import ExtraMissing, ModelUnusable
 from reasoning.engine.attention import Attend
 from reasoning.engine.config import ModelConfig
+from reasoning.engine.pool import Pool
+from reasoning.engine.step import Step
 
 ATTENTION = "reason"
+INTERLEAVED = frozenset(
+    {"cohere", "cohere2", "gptj", "codegen", "glm", "glm4", "helium", "ernie4_5"}
+)
+"""Architectures that rotate neighbouring dimensions together instead of halves."""
 
 
 class TransformersDecoder:
@@ -26,6 +32,7 @@ class TransformersDecoder:
         self.config = config
         self.dtype = dtype
         self._model = model
+        self._frequencies = _frequencies(model)
 
     @classmethod
     def load(cls, folder: Path, config: ModelConfig, dtype: torch.dtype) -> TransformersDecoder:
@@ -62,17 +69,35 @@ class TransformersDecoder:
         _refuse_inexact(folder, model.config.get_text_config())
         return cls(config, model, dtype)
 
-    def __call__(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+    def __call__(self, step: Step, pool: Pool) -> Tensor:
         out = self._model(
-            input_ids=tokens,
-            position_ids=positions,
+            input_ids=torch.tensor([step.tokens]),
+            position_ids=torch.tensor([step.positions]),
             attention_mask=None,
             use_cache=False,
-            logits_to_keep=1,
-            attend=attend,
+            logits_to_keep=torch.tensor(step.outputs, dtype=torch.long),
+            attend=Attend(step, pool, self.turn),
         )
-        logits: Tensor = out.logits[:, -1].float()
+        logits: Tensor = out.logits[0].float()
         return logits
+
+    def turn(self, query: Tensor, positions: Tensor) -> Tensor:
+        """Rotate queries ``[n, heads, dim]`` further by ``positions [n]``, without YaRN's scale.
+
+        Raises:
+            ModelUnusable: the model's rotation is not one of a single fixed table of halves.
+        """
+        if self._frequencies is None:
+            raise ModelUnusable(
+                f"a {self.config.model_type} model's positions can't be shifted exactly; "
+                "use a strategy without moving segments, such as self-consistency"
+            )
+        size = 2 * len(self._frequencies)
+        angles = positions[:, None, None] * self._frequencies
+        cos, sin = angles.cos(), angles.sin()
+        low, high = query[..., : size // 2].float(), query[..., size // 2 : size].float()
+        turned = torch.cat([low * cos - high * sin, high * cos + low * sin], -1).to(query.dtype)
+        return torch.cat([turned, query[..., size:]], -1)
 
 
 def _attention(
@@ -82,26 +107,38 @@ def _attention(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
+    sliding_window: int | None = None,
+    s_aux: Tensor | None = None,
     attend: Attend | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers calls in place of its own attention; rows first, heads second."""
+    """What transformers calls in place of its own attention; ``[1, heads, tokens, dim]`` each."""
     assert attend is not None
-    if scaling is not None:  # our kernel divides by the root of the head's size
-        query = query * (scaling * query.shape[-1] ** 0.5)
-    keyed = torch.cat([key, value], 1).transpose(1, 2)
-    out = attend(module.layer_idx, query.transpose(1, 2), keyed)
-    return out.view(*out.shape[:2], query.shape[1], -1), None
+    out = attend(
+        module.layer_idx,
+        *(part[0].transpose(0, 1) for part in (query, key, value)),
+        scale=scaling,
+        window=sliding_window,
+        sinks=s_aux,
+    )
+    return out.view(1, len(out), query.shape[1], -1), None
+
+
+def _frequencies(model: Any) -> Tensor | None:
+    """The rotary frequencies of all layers, or None where they differ or pair other dimensions."""
+    config = model.config.get_text_config()
+    rope = getattr(config, "rope_parameters", None) or {}
+    fixed = rope.get("rope_type", "default") in ("default", "linear", "llama3", "yarn")
+    tables = [m.inv_freq for m in model.modules() if hasattr(m, "inv_freq")]
+    if len(tables) != 1 or not fixed or config.model_type in INTERLEAVED:
+        return None
+    found: Tensor = tables[0].float()
+    return found
 
 
 def _refuse_inexact(folder: Path, config: Any) -> None:
     """Refuse by name what our attention does not compute."""
     reasons = {
-        "sliding-window attention": "sliding_attention"
-        in (getattr(config, "layer_types", None) or ())
-        or (
-            getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-        ),
         "chunked or linear attention": {"chunked_attention", "linear_attention"}
         & set(getattr(config, "layer_types", None) or ()),
         "soft-capped attention": getattr(config, "attn_logit_softcapping", None),

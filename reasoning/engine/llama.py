@@ -18,6 +18,8 @@ from torch.nn import functional
 from orchestrator.errors import ModelUnusable
 from reasoning.engine.attention import Attend
 from reasoning.engine.config import ModelConfig
+from reasoning.engine.pool import Pool
+from reasoning.engine.step import Step
 
 
 class Layer(NamedTuple):
@@ -35,23 +37,21 @@ class Layer(NamedTuple):
 
 
 class NativeDecoder:
-    """Tokens and positions ``[rows, length]`` in, the last position's logits ``[rows, V]`` out."""
+    """Feeds a `Step`, and returns the logits ``[outputs, V]``."""
 
     def __init__(self, config: ModelConfig, weights: dict[str, Tensor], dtype: torch.dtype) -> None:
         self.config = config
         self.dtype = dtype
         wide = (config.vocabulary, config.hidden)
-        self._embedding = self._take(weights, "model.embed_tokens.weight", *wide)
-        self._head = (
-            self._embedding if config.tied else self._take(weights, "lm_head.weight", *wide)
-        )
-        self._norm = self._take(weights, "model.norm.weight", config.hidden)
-        self._layers = [self._layer(weights, index) for index in range(config.layers)]
+        self.embedding = self._take(weights, "model.embed_tokens.weight", *wide)
+        self.head = self.embedding if config.tied else self._take(weights, "lm_head.weight", *wide)
+        self.norm = self._take(weights, "model.norm.weight", config.hidden)
+        self.layers = [self._layer(weights, index) for index in range(config.layers)]
         frequency = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
         angles = torch.outer(
             torch.arange(config.context, dtype=torch.float32), config.rope_theta**-frequency
         )
-        self._rotations = torch.polar(torch.ones_like(angles), angles)
+        self.rotations = torch.polar(torch.ones_like(angles), angles)
 
     @classmethod
     def load(cls, folder: Path, config: ModelConfig, dtype: torch.dtype) -> NativeDecoder:
@@ -77,33 +77,42 @@ class NativeDecoder:
             )
         return decoder
 
-    def __call__(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+    def __call__(self, step: Step, pool: Pool) -> Tensor:
         config = self.config
-        rows, length = tokens.shape
-        x = functional.embedding(tokens, self._embedding)
-        rotation = self._rotations[positions].unsqueeze(2)
+        attend = Attend(step, pool, self.turn)
+        count = len(step.tokens)
+        x = functional.embedding(torch.tensor(step.tokens), self.embedding)
+        rotation = self.rotations[step.positions].unsqueeze(1)
         turned = config.heads + config.kv_heads
         size = (config.hidden,)
-        for index, layer in enumerate(self._layers):
+        for index, layer in enumerate(self.layers):
             y = functional.rms_norm(x, size, layer.attention_norm, config.norm_eps)
             qkv = functional.linear(y, layer.qkv, layer.qkv_bias)
-            qkv = qkv.view(rows, length, turned + config.kv_heads, config.head_dim)
+            qkv = qkv.view(count, turned + config.kv_heads, config.head_dim)
             if layer.q_norm is not None and layer.k_norm is not None:
                 self._norm_heads(qkv, layer.q_norm, layer.k_norm)
-            rotate(qkv[:, :, :turned], rotation)
-            y = attend(index, qkv[:, :, : config.heads], qkv[:, :, config.heads :])
-            x = x + functional.linear(y, layer.output)
+            rotate(qkv[:, :turned], rotation)
+            q, k, v = qkv[:, : config.heads], qkv[:, config.heads : turned], qkv[:, turned:]
+            x = x + functional.linear(attend(index, q, k, v), layer.output)
             y = functional.rms_norm(x, size, layer.mlp_norm, config.norm_eps)
             gate, up = functional.linear(y, layer.gate_up).chunk(2, -1)
             x = x + functional.linear(functional.silu(gate) * up, layer.down)
-        x = functional.rms_norm(x[:, -1], size, self._norm, config.norm_eps)
-        return functional.linear(x, self._head).float()
+        x = functional.rms_norm(x[step.outputs], size, self.norm, config.norm_eps)
+        return functional.linear(x, self.head).float()
+
+    def turn(self, query: Tensor, positions: Tensor) -> Tensor:
+        """Rotate queries ``[n, heads, dim]`` by ``positions [n]``, which may be negative."""
+        rotation = self.rotations[positions.abs()]
+        rotation = torch.where(positions[:, None] < 0, rotation.conj(), rotation)
+        turned = query.clone()
+        rotate(turned, rotation.unsqueeze(1))
+        return turned
 
     def _norm_heads(self, qkv: Tensor, q_norm: Tensor, k_norm: Tensor) -> None:
         config = self.config
         size = (config.head_dim,)
-        q = qkv[:, :, : config.heads]
-        k = qkv[:, :, config.heads : config.heads + config.kv_heads]
+        q = qkv[:, : config.heads]
+        k = qkv[:, config.heads : config.heads + config.kv_heads]
         q.copy_(functional.rms_norm(q, size, q_norm, config.norm_eps))
         k.copy_(functional.rms_norm(k, size, k_norm, config.norm_eps))
 
@@ -146,7 +155,7 @@ class NativeDecoder:
 
 
 def rotate(x: Tensor, rotation: Tensor) -> None:
-    """Rotate ``x [rows, length, heads, dim]`` in place by ``rotation [rows, length, 1, dim/2]``."""
+    """Rotate ``x [..., heads, dim]`` in place by ``rotation [..., 1, dim / 2]``."""
     if x.dtype == torch.float32:
         view = torch.view_as_complex(x.view(*x.shape[:-1], -1, 2))
         view.mul_(rotation)

@@ -1,75 +1,101 @@
-"""Where keys and values live: one slab row per thread, and frozen segments shared by reference."""
+"""Where keys and values live: one flat store, cut into extents."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections import defaultdict
 
+import torch
+
+from orchestrator.errors import PoolFull
 from reasoning.engine.config import ModelConfig
 
-
-class Segment:
-    """A frozen run of keys and values, per layer ``[n, 2 * kv_heads, dim]``."""
-
-    def __init__(self, layers: list[Tensor]) -> None:
-        self.layers = layers
-
-    def __len__(self) -> int:
-        return len(self.layers[0])
+PAGE = 64
+"""Tokens of the smallest extent."""
 
 
 class Pool:
-    """Slab rows ``[rows, capacity, 2 * kv_heads, dim]`` per layer, one row per running thread.
+    """Keys and values of all layers, ``[layers, tokens, 2 * kv_heads, dim]``, keys first.
 
-    The running threads fill the first rows without gaps, so that a decoding step reads a view and
-    copies nothing.
+    Extents are powers of two of `PAGE` tokens, handed out and merged again as buddies (Knuth,
+    TAOCP 1, 2.5).  The store doubles as needed, up to ``most`` tokens.
+
+    Attributes:
+        poison: Fill freed extents with NaN, so that a test sees any use of them.
     """
 
-    def __init__(self, config: ModelConfig, dtype: torch.dtype, *, rows: int = 8) -> None:
-        self.dtype = dtype
-        self.capacity = 128
-        self.used: list[int] = [0] * rows
-        self._tail = (2 * config.kv_heads, config.head_dim)
-        # Zeros, because a masked key still meets a zero weight, and 0 * nan is nan.
-        self.slabs = [
-            torch.zeros(rows, self.capacity, *self._tail, dtype=dtype) for _ in range(config.layers)
-        ]
+    def __init__(
+        self, config: ModelConfig, dtype: torch.dtype, *, most: int, tokens: int = 4096
+    ) -> None:
+        self._orders: dict[int, set[int]] = defaultdict(set)
+        self._taken: dict[int, int] = {}
+        self._most = most
+        self.poison = False
+        tail = (2 * config.kv_heads, config.head_dim)
+        size = PAGE
+        while 2 * size <= min(tokens, most):
+            size *= 2
+        self.store = torch.zeros(config.layers, size, *tail, dtype=dtype)
+        self._orders[size].add(0)
 
     @property
-    def rows(self) -> int:
-        return len(self.used)
+    def used(self) -> int:
+        """Tokens of the extents that are taken."""
+        return sum(self._taken.values())
 
-    def reserve(self, *, rows: int, capacity: int) -> None:
-        """Grow (by doubling) to hold at least this many rows of this many tokens."""
-        new_rows, new_capacity = self.rows, self.capacity
-        while new_rows < rows:
-            new_rows *= 2
-        while new_capacity < capacity:
-            new_capacity *= 2
-        if (new_rows, new_capacity) == (self.rows, self.capacity):
-            return
-        for index, old in enumerate(self.slabs):
-            slab = torch.zeros(new_rows, new_capacity, *self._tail, dtype=self.dtype)
-            slab[: self.rows, : self.capacity] = old
-            self.slabs[index] = slab
-        self.used += [0] * (new_rows - self.rows)
-        self.capacity = new_capacity
+    def take(self, tokens: int) -> tuple[int, int]:
+        """An extent for at least this many tokens: its first slot, and how many it has.
 
-    def write(self, row: int, segment: Segment) -> None:
-        """Copy a segment to the start of a row."""
-        self.reserve(rows=row + 1, capacity=len(segment) + 1)
-        for slab, layer in zip(self.slabs, segment.layers, strict=True):
-            slab[row, : len(segment)] = layer
-        self.used[row] = len(segment)
+        Raises:
+            PoolFull: there is no room, and the store may not grow.
+        """
+        size = PAGE
+        while size < tokens:
+            size *= 2
+        found = size
+        while not self._orders[found]:
+            found *= 2
+            if found > self.store.shape[1]:
+                self._grow()
+                found = size
+        start = min(self._orders[found])
+        self._orders[found].remove(start)
+        while found > size:
+            found //= 2
+            self._orders[found].add(start + found)
+        self._taken[start] = size
+        return start, size
 
-    def read(self, row: int) -> Segment:
-        """A copy of a row, as a segment."""
-        length = self.used[row]
-        return Segment([slab[row, :length].clone() for slab in self.slabs])
+    def free(self, start: int) -> None:
+        """Give an extent back."""
+        size = self._taken.pop(start)
+        if self.poison:
+            self.store[:, start : start + size] = torch.nan
+        while size < self.store.shape[1] and (start ^ size) in self._orders[size]:
+            self._orders[size].remove(start ^ size)
+            start = min(start, start ^ size)
+            size *= 2
+        self._orders[size].add(start)
 
-    def move(self, source: int, target: int) -> None:
-        """Copy one row over another."""
-        length = self.used[source]
-        for slab in self.slabs:
-            slab[target, :length] = slab[source, :length]
-        self.used[target] = length
+    def move(self, source: int, target: int, tokens: int) -> None:
+        """Copy the first ``tokens`` of one extent into another."""
+        self.store[:, target : target + tokens] = self.store[:, source : source + tokens]
+
+    def _grow(self) -> None:
+        size = self.store.shape[1]
+        if 2 * size > self._most:
+            raise PoolFull(
+                f"the engine's store of {self._most:,} tokens is full; run fewer threads, lower "
+                "--max-tokens, or load the model with a larger store"
+            )
+        self.store = torch.cat([self.store, torch.zeros_like(self.store)], 1)
+        if 0 in self._orders[size]:  # the whole old store was free
+            self._orders[size].remove(0)
+            self._orders[2 * size].add(0)
+        else:
+            self._orders[size].add(size)
+
+
+def store_tokens(config: ModelConfig, dtype: torch.dtype, gib: float) -> int:
+    """How many tokens' keys and values fit into so many GiB."""
+    each = 2 * config.layers * config.kv_heads * config.head_dim * dtype.itemsize
+    return max(PAGE, int(gib * 2**30) // each)

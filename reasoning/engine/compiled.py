@@ -1,0 +1,192 @@
+"""The native decoder's step as one C++ function, built for the model's shapes where g++ is at hand.
+
+It is several times faster than the same step in torch, whose calls cost more than a small model's
+arithmetic.  It computes in float32 and reads weights as bfloat16, so it is offered only for models
+whose weights are bfloat16 without loss; the torch decoder is the reference and the fallback.
+``REASON_COMPILE=0`` does without it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from reasoning.engine.config import ModelConfig
+from reasoning.engine.llama import Layer, NativeDecoder
+from reasoning.engine.pool import Pool
+from reasoning.engine.step import Step
+
+SOURCE = Path(__file__).with_name("step.cpp")
+FLAGS = (
+    "-O3",
+    "-march=native",
+    "-mprefer-vector-width=512",
+    "-ffast-math",
+    "-std=c++17",
+    "-shared",
+    "-fPIC",
+)
+PANEL = 32
+"""Columns of a packed panel of weights."""
+
+_Pointer = ctypes.c_void_p
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = [
+        (name, _Pointer)
+        for name in (
+            *("attention_norm", "bias", "q_norm", "k_norm", "mlp_norm"),
+            *("qkv", "output", "gate_up", "down"),
+        )
+    ]
+
+
+class _Step(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("tokens", "groups", "outputs")),
+        *((name, _Pointer) for name in ("ids", "positions", "slots", "output", "group", "sight")),
+        *((name, _Pointer) for name in ("store", "logits", "scratch")),
+        ("layer_stride", ctypes.c_int64),
+    ]
+
+
+class CompiledDecoder:
+    """A `Decoder` that runs a `NativeDecoder`'s weights through the compiled step."""
+
+    def __init__(self, native: NativeDecoder, library: ctypes.CDLL) -> None:
+        self.config = config = native.config
+        self.dtype = torch.float32
+        self._call = library.step
+        self._kept: list[Tensor] = []
+        self._intermediate = native.layers[0].down.shape[1]
+
+        class Model(ctypes.Structure):
+            _fields_ = [
+                *((name, _Pointer) for name in ("embedding", "norm", "rotations", "head")),
+                ("layers", _Layer * config.layers),
+            ]
+
+        self._model = Model(
+            embedding=self._keep(native.embedding),
+            norm=self._keep(native.norm),
+            rotations=self._keep(torch.view_as_real(native.rotations)),
+            head=self._keep(pack(native.head)),
+            layers=(_Layer * config.layers)(*map(self._layer, native.layers)),
+        )
+        heads = (config.heads + 2 * config.kv_heads) * config.head_dim
+        sizes = [config.hidden, config.hidden, padded(config.hidden), padded(heads)]
+        sizes += [padded(2 * self._intermediate), config.heads * (2 * config.head_dim + 2)]
+        self._scratch = sum(sizes)
+
+    @classmethod
+    def build(cls, native: NativeDecoder) -> CompiledDecoder | None:
+        """The compiled form of a decoder, or None where it can't be built or would not be exact."""
+        if os.environ.get("REASON_COMPILE") == "0" or native.dtype != torch.float32:
+            return None
+        matrices = [m for layer in native.layers for m in layer if m is not None and m.dim() == 2]
+        if any(not torch.equal(m, m.bfloat16().float()) for m in (native.head, *matrices)):
+            return None
+        library = build(native.config, native.layers[0].down.shape[1])
+        return None if library is None else cls(native, library)
+
+    def __call__(self, step: Step, pool: Pool) -> Tensor:
+        groups: list[int] = []
+        sights: list[int] = []
+        for group in step.groups:
+            first = len(sights) // 3
+            for sight in group.sights:
+                sights += sight
+            groups += [group.start, first, len(sights) // 3]
+        tables = [step.tokens, step.positions, step.slots, step.outputs, groups, sights]
+        arrays = [(ctypes.c_int32 * len(table))(*table) for table in tables]
+        count = len(step.tokens)
+        logits = torch.empty(len(step.outputs), padded(self.config.vocabulary))
+        scratch = torch.empty(count * self._scratch + 8 * PANEL)
+        self._call(
+            ctypes.byref(self._model),
+            ctypes.byref(
+                _Step(
+                    *(count, len(step.groups), len(step.outputs)),
+                    *(ctypes.addressof(array) for array in arrays),
+                    *(pool.store.data_ptr(), logits.data_ptr(), scratch.data_ptr()),
+                    pool.store.stride(0),
+                )
+            ),
+        )
+        return logits[:, : self.config.vocabulary]
+
+    def _keep(self, tensor: Tensor) -> int:
+        self._kept.append(tensor.contiguous())
+        return self._kept[-1].data_ptr()
+
+    def _layer(self, layer: Layer) -> _Layer:
+        norms = (layer.attention_norm, layer.qkv_bias, layer.q_norm, layer.k_norm, layer.mlp_norm)
+        matrices = (layer.qkv, layer.output, layer.gate_up, layer.down)
+        return _Layer(
+            *(None if norm is None else self._keep(norm) for norm in norms),
+            *(self._keep(pack(matrix)) for matrix in matrices),
+        )
+
+
+def padded(size: int) -> int:
+    return -(-size // PANEL) * PANEL
+
+
+def pack(weight: Tensor) -> Tensor:
+    """``[out, in]`` as panels ``[out / PANEL, in, PANEL]`` of bfloat16."""
+    out, size = weight.shape
+    wide = torch.zeros(padded(out), size, dtype=torch.bfloat16)
+    wide[:out] = weight
+    return wide.view(-1, PANEL, size).transpose(1, 2).contiguous()
+
+
+def build(config: ModelConfig, intermediate: int) -> ctypes.CDLL | None:
+    """The step for these shapes, from the cache or newly compiled; None without a compiler."""
+    shapes = {
+        "HIDDEN": config.hidden,
+        "LAYERS": config.layers,
+        "HEADS": config.heads,
+        "KV_HEADS": config.kv_heads,
+        "DIM": config.head_dim,
+        "INTER": intermediate,
+        "VOCABULARY": config.vocabulary,
+        "EPS": f"{config.norm_eps}f",
+    }
+    wide = ["-mprefer-vector-width=512"] if platform.machine() in ("x86_64", "AMD64") else []
+    flags = [*FLAGS, *wide, *(f"-D{name}={value}" for name, value in shapes.items())]
+    key = hashlib.sha256(repr((SOURCE.read_bytes(), flags, _processor())).encode()).hexdigest()
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "parallel-reason"
+    path = folder / f"step-{key[:16]}.so"
+    try:
+        if not path.exists():
+            compiler = shutil.which("g++") or shutil.which("clang++")
+            if compiler is None:
+                return None
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with tempfile.TemporaryDirectory(dir=folder) as work:
+                made = Path(work) / "step.so"
+                command = [compiler, *flags, str(SOURCE), "-o", str(made)]
+                subprocess.run(command, check=True, capture_output=True, timeout=60)
+                made.replace(path)
+        return ctypes.CDLL(str(path))
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _processor() -> str:
+    """What ``-march=native`` depends on: a home folder may be shared by several machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next((line for line in lines if line.startswith("flags")), platform.processor())
+    except OSError:
+        return platform.processor()

@@ -1,0 +1,100 @@
+"""One step of the engine as tables: which tokens are fed, where they go, and what each one sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from reasoning.context import Segment
+
+
+class Sight(NamedTuple):
+    """One fed token looking at one segment.
+
+    ``turn`` is how many positions further from the segment the token stands than their home
+    positions say: queries are rotated by it, stored keys never (Hogwild!, arXiv 2504.06261).
+    """
+
+    query: int
+    limit: int
+    turn: int
+
+
+@dataclass(kw_only=True)
+class Group:
+    """All tokens of a step that look at one segment, which is then read once for all of them."""
+
+    start: int
+    home: int
+    sights: list[Sight] = field(default_factory=list)
+
+    @property
+    def longest(self) -> int:
+        return max(sight.limit for sight in self.sights)
+
+
+class Seen(NamedTuple):
+    """A segment as one row sees it: where it is stored, how much of it, and how it is turned."""
+
+    segment: Segment
+    start: int
+    limit: int
+    turn: int
+
+
+class Step:
+    """Rows of tokens to be fed together, ragged, with what they see.
+
+    Attributes:
+        tokens, positions, slots: Of each fed token, its id, home position and place in the pool.
+        identities: Of each fed token, the path that it belongs to.
+        outputs: The last fed token of each row, whose logits are wanted.
+        groups: By segment.
+    """
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.positions: list[int] = []
+        self.slots: list[int] = []
+        self.identities: list[int] = []
+        self.outputs: list[int] = []
+        self._groups: dict[int, Group] = {}
+
+    @property
+    def groups(self) -> list[Group]:
+        return list(self._groups.values())
+
+    def feed(
+        self,
+        segment: Segment,
+        tokens: Sequence[int],
+        *,
+        start: int,
+        used: int,
+        seen: Sequence[Seen],
+    ) -> None:
+        """Append ``tokens`` to a segment stored at ``start`` that holds ``used`` tokens so far.
+
+        They see ``seen``, their segment and each other up to themselves.
+        """
+        first = len(self.tokens)
+        count = len(tokens)
+        self.tokens += tokens
+        self.positions += range(segment.home + used, segment.home + used + count)
+        self.slots += range(start + used, start + used + count)
+        self.identities += [segment.identity] * count
+        queries = range(first, first + count)
+        for other, other_start, limit, turn in seen:
+            if limit:
+                sights = self._group(other, other_start).sights
+                sights += [Sight(query, limit, turn) for query in queries]
+        own = self._group(segment, start).sights
+        own += [Sight(query, used + index, 0) for index, query in enumerate(queries, 1)]
+        self.outputs.append(first + count - 1)
+
+    def _group(self, segment: Segment, start: int) -> Group:
+        key = id(segment)
+        if key not in self._groups:
+            self._groups[key] = Group(start=start, home=segment.home)
+        return self._groups[key]

@@ -1,0 +1,119 @@
+"""Threads of reasoning inside the engine, and what comes out of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from orchestrator.errors import InvalidValue, ReasonError
+from reasoning.context import Segment
+from reasoning.engine.sampling import Sampler
+from reasoning.sampling import Sampling, StopReason
+
+
+class Token(NamedTuple):
+    """One generated token; ``reason`` is set on the last one before its thread stops."""
+
+    thread: int
+    token: int
+    logprob: float
+    reason: StopReason | None
+
+
+class Failure(NamedTuple):
+    """A thread that can't go on, and why."""
+
+    thread: int
+    error: ReasonError
+
+
+class Thread:
+    """One thread: it writes to a segment of its own, in a context that may change.
+
+    Attributes:
+        segment: What it writes to now.
+        pending: Tokens of the segment that the next step feeds; empty before the first sample of a
+            thread that starts without tokens of its own.
+        stopped: Whether it met one of its stop tokens and may go on.
+    """
+
+    def __init__(
+        self,
+        *,
+        id: int,
+        segment: Segment,
+        sampling: Sampling,
+        stop: frozenset[int],
+        limit: int,
+        gang: int | None,
+    ) -> None:
+        self.id = id
+        self.sampler = Sampler(sampling)
+        self.stop = stop
+        self.limit = limit
+        self.gang = gang
+        self.stopped = False
+        self._enter(segment)
+        if not self.length:
+            raise InvalidValue("the prompt is empty; give at least one token")
+        if not self.fits(0):
+            raise InvalidValue(
+                f"the prompt has {self.length} tokens and the context is {limit}; "
+                "shorten it or raise --max-tokens"
+            )
+
+    def _enter(self, segment: Segment) -> None:
+        self.segment = segment
+        self.pending = list(segment.tokens)
+        self._base = len(segment.context)
+
+    @property
+    def length(self) -> int:
+        """How many tokens it sees: its context when it started there, and its own."""
+        return self._base + len(self.segment)
+
+    def fits(self, count: int) -> bool:
+        """Whether it could still write after so many more given tokens."""
+        position = self.segment.home + len(self.segment)
+        return max(self.length, position) + count < self.limit
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        """Append given tokens to a stopped thread."""
+        self._go_on(self.fits(len(tokens)))
+        self.segment.tokens += tokens
+        self.pending += tokens
+
+    def resume(self, segment: Segment) -> None:
+        """Go on in another segment, with the tokens that it was given."""
+        fits = max(len(segment.context) + len(segment), segment.home + len(segment)) < self.limit
+        self._go_on(fits and len(segment) > 0)
+        self._enter(segment)
+
+    def _go_on(self, fits: bool) -> None:
+        if not self.stopped:
+            raise InvalidValue("the thread has not stopped at a stop token; it can't be extended")
+        if not fits:
+            raise InvalidValue(f"the thread's context of {self.limit} tokens is full")
+        self.stopped = False
+
+    def wrote(self, token: int) -> None:
+        """Take a token that was sampled."""
+        self.segment.tokens.append(token)
+        self.pending = [token]
+
+
+@dataclass(eq=False, kw_only=True)
+class Row:
+    """What one step feeds to one segment.
+
+    Attributes:
+        thread: Whose next token its logits choose; None where given tokens are only computed.
+        tokens: None to feed where a thread goes on from a segment that is computed already.
+        source: The segment whose last logits that thread starts from.
+    """
+
+    segment: Segment
+    tokens: list[int]
+    thread: Thread | None = None
+    source: Segment | None = None

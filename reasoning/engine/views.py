@@ -1,0 +1,175 @@
+"""What threads see, where it is stored, and what must be computed before they can go on."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary, finalize
+
+from torch import Tensor
+
+from orchestrator.errors import PoolFull
+from reasoning.context import Context, Placed, Segment
+from reasoning.engine.pool import Pool
+from reasoning.engine.step import Seen, Step
+from reasoning.engine.threads import Failure, Row, Thread
+
+
+@dataclass(eq=False)
+class Home:
+    """Where a segment's keys and values are stored.
+
+    Attributes:
+        start, size: Its extent; no size yet before its first token.
+        used: How many of its tokens are computed.
+        live: Whether a thread writes to it.
+        logits: Of its last computed token, where a thread may start from it.
+    """
+
+    start: int = 0
+    size: int = 0
+    used: int = 0
+    live: bool = False
+    logits: Tensor | None = None
+
+
+class Views:
+    """The segments whose keys and values are in a pool, as long as somebody holds them."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._homes: WeakKeyDictionary[Segment, Home] = WeakKeyDictionary()
+        self._unheld: deque[Home] = deque()
+        self._clock = 0
+
+    def home(self, segment: Segment) -> Home:
+        """Where a segment is stored, or will be."""
+        found = self._homes.get(segment)
+        if found is None:
+            found = self._homes[segment] = Home()
+            # Called wherever the last reference goes, in another thread perhaps; `sweep` frees.
+            finalize(segment, self._unheld.append, found).atexit = False
+        return found
+
+    def sweep(self) -> None:
+        """Free the extents of segments that nobody holds any more."""
+        while self._unheld:
+            home = self._unheld.popleft()
+            if home.size:
+                self._pool.free(home.start)
+
+    def rows(self, threads: Sequence[Thread], budget: int) -> tuple[list[Row], list[Failure]]:
+        """What to feed so that as many threads as possible advance, within a budget of tokens.
+
+        The budget bounds the given tokens of a step.  Threads for which the pool has no room are
+        left out; where nothing else could be done, the latest of them fails.
+        """
+        plan: dict[Segment, Row] = {}
+        full: tuple[Thread, PoolFull] | None = None
+        for thread in threads:
+            try:
+                budget = self._advance(thread, plan, budget)
+            except PoolFull as error:
+                full = thread, error
+        if full is not None and not plan:
+            return [], [Failure(full[0].id, full[1])]
+        return list(plan.values()), []
+
+    def _advance(self, thread: Thread, plan: dict[Segment, Row], budget: int) -> int:
+        """Plan a thread's next tokens, after all that they must see; returns the budget left."""
+        segment = thread.segment
+        self.home(segment).live = True
+        budget = self._complete(segment.context, plan, budget)
+        if budget <= 0:
+            return budget
+        if not thread.pending:
+            entries = segment.context.entries
+            plan[segment] = Row(
+                segment=segment, tokens=[], thread=thread, source=entries[-1].segment
+            )
+            return budget
+        tokens = thread.pending[:budget] if len(thread.pending) > 1 else thread.pending
+        self._make_room(segment, len(tokens))
+        whole = len(tokens) == len(thread.pending)
+        plan[segment] = Row(segment=segment, tokens=tokens, thread=thread if whole else None)
+        thread.pending = thread.pending[len(tokens) :]
+        return budget - len(tokens) if len(tokens) > 1 else budget
+
+    def _complete(self, context: Context, plan: dict[Segment, Row], budget: int) -> int:
+        """Plan what is not computed of a context's frozen segments; budget 0 if it is too much."""
+        for entry in context.entries:
+            segment, home = entry.segment, self.home(entry.segment)
+            missing = segment.tokens[home.used : len(entry)]
+            if home.live or not missing or budget <= 0:
+                continue
+            row = plan.get(segment)
+            if row is None:
+                budget = self._complete(segment.context, plan, budget)
+                if budget <= 0:
+                    return 0
+                tokens = missing[:budget]
+                self._make_room(segment, len(tokens))
+                row = plan[segment] = Row(segment=segment, tokens=tokens)
+                budget -= len(tokens)
+            if len(row.tokens) < len(missing):
+                return 0
+        return budget
+
+    def _make_room(self, segment: Segment, count: int) -> None:
+        home = self.home(segment)
+        needed = home.used + count
+        if needed <= home.size:
+            return
+        start, size = self._pool.take(needed)
+        if home.size:
+            self._pool.move(home.start, start, home.used)
+            self._pool.free(home.start)
+        home.start, home.size = start, size
+
+    def freeze(self, segment: Segment) -> None:
+        """Say that no thread writes to a segment at present."""
+        self.home(segment).live = False
+
+    def logits(self, row: Row) -> Tensor:
+        """What a row's thread samples from."""
+        found = self.home(row.source or row.segment).logits
+        assert found is not None
+        return found
+
+    def tied(self, row: Row, plan: Sequence[Row]) -> bool:
+        """Whether a row sees what another one of this step writes."""
+        writing = {other.segment for other in plan if other is not row}
+        return any(entry.segment in writing for entry in row.segment.context.entries)
+
+    def step(self, rows: Sequence[Row]) -> Step:
+        """The tables for feeding some rows together."""
+        step = Step()
+        fed = {row.segment: len(row.tokens) for row in rows}
+        for row in rows:
+            home = self.home(row.segment)
+            step.feed(
+                row.segment,
+                row.tokens,
+                start=home.start,
+                used=home.used,
+                seen=[self._seen(entry, fed) for entry in row.segment.context.entries],
+            )
+        return step
+
+    def _seen(self, entry: Placed, fed: dict[Segment, int]) -> Seen:
+        home = self.home(entry.segment)
+        new = fed.get(entry.segment, 0)
+        limit = home.used if home.live and entry.lag else home.used + new
+        if entry.upto is not None:
+            limit = min(limit, entry.upto)
+        return Seen(entry.segment, home.start, limit, -entry.shift)
+
+    def fed(self, rows: Sequence[Row], logits: Tensor) -> None:
+        """Count what a step has fed, and keep the logits of each row's last token."""
+        self._clock += 1
+        for row, last in zip(rows, logits, strict=True):
+            home = self.home(row.segment)
+            home.used += len(row.tokens)
+            home.logits = last
+            row.segment.steps += [self._clock] * len(row.tokens)
