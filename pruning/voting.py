@@ -1,4 +1,4 @@
-"""Majority voting over the answers of independent traces."""
+"""Majority and weighted voting over the answers of independent traces."""
 
 from __future__ import annotations
 
@@ -38,3 +38,17 @@ def majority(ballots: Iterable[str | None]) -> Tally:
         votes=dict(ranked),
         abstained=len(ballots) - counts.total(),
     )
+
+
+def weigh(ballots: Iterable[tuple[str | None, float]]) -> dict[str, float]:
+    """The weight of each answer, V(a) = Σ w over its ballots, most first (arXiv 2508.15260).
+
+    None abstains; among equals the earliest cast stays first.  Weights are at least 0.
+    """
+    weights: dict[str, float] = {}
+    for answer, weight in ballots:
+        if not weight >= 0:
+            raise ValueError(f"weight: {weight} is below 0; give weights of 0 or more")
+        if answer is not None:
+            weights[answer] = weights.get(answer, 0.0) + weight
+    return dict(sorted(weights.items(), key=lambda item: -item[1]))

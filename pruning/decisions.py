@@ -1,0 +1,110 @@
+"""What a policy answers: one typed value for each thing that it can ask of a driver.
+
+Every decision carries its reason in words, which the terminal, the trace file and the report
+show.  A driver carries decisions out in the order given and counts what they cost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Launch:
+    """Start more traces.
+
+    Attributes:
+        probe_every: Probe each of them at every multiple of this many tokens; 0 for never.
+        limit: End each of them at this many tokens (``how="length"``); None for the model's own.
+        mark: Tell once when each of them has written this many tokens; 0 for never.
+    """
+
+    count: int
+    reason: str
+    probe_every: int = 0
+    limit: int | None = None
+    mark: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stop:
+    """Abort one trace; its `Ended` follows with ``how="stopped"``."""
+
+    trace: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pause:
+    """Let a trace write nothing more for now; what it wrote is kept."""
+
+    trace: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resume:
+    """Let a paused trace go on from where it was."""
+
+    trace: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finish:
+    """End the run with this answer (None: none was found) and abort what still runs."""
+
+    answer: str | None
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Probe:
+    """Ask one trace now for the answer that it would give."""
+
+    trace: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accept:
+    """Keep the draft's step, and let the draft go on."""
+
+    trace: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Escalate:
+    """Let the target model continue the trace for one step."""
+
+    trace: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resample:
+    """Drop the draft's step, and let the draft write it anew."""
+
+    trace: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AskJudge:
+    """Ask whether ``trace`` will give the same answer as each of ``others``, from their prefixes.
+
+    A `Judged` follows for each pair.
+    """
+
+    trace: int
+    others: tuple[int, ...]
+    reason: str
+
+
+Decision: TypeAlias = (
+    Launch | Stop | Pause | Resume | Finish | Probe | Accept | Escalate | Resample | AskJudge
+)
+Decisions: TypeAlias = tuple[Decision, ...]
+NOTHING: Decisions = ()

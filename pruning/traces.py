@@ -1,0 +1,158 @@
+"""Stored traces: what a replay runs over, and the three file formats that hold them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+NO_ANSWER = frozenset({"", "ERR", "invalid", "None"})
+"""What the stored formats write where a trace gave no answer."""
+CHARACTERS_A_TOKEN = 3.2
+"""Of mathematical English, for chains that were stored without token counts."""
+
+
+class TracesError(ValueError):
+    """Raised for a file that holds no usable traces; says where and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scored:
+    """A chunk that the draft wrote, its score under the target, and whether the target took over.
+
+    Attributes:
+        score: Perplexity; higher is stranger.
+        tokens: Of the draft's chunk.
+        target_tokens: Of the target's continuation; 0 where it was not asked.
+    """
+
+    score: float
+    tokens: int
+    target_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trace:
+    """One finished trace.
+
+    Attributes:
+        probes: The answer that it would have given at each multiple of its question's
+            ``probe_every``, as far as it was asked.
+        confidences: Mean confidence of each stretch of ``probe_every`` tokens, where stored.
+        score: A verifier's, where stored.
+        steps: Scored chunks, where stored.
+    """
+
+    tokens: int
+    answer: str | None
+    probes: tuple[str | None, ...] = ()
+    confidences: tuple[float, ...] = ()
+    score: float | None = None
+    steps: tuple[Scored, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Question:
+    """A question, its right answers and its stored traces."""
+
+    id: str
+    right: frozenset[str]
+    traces: tuple[Trace, ...]
+    probe_every: int = 0
+
+
+def key(answer: str | None) -> str | None:
+    """An answer as stored, spaces aside; None where it is a mark for no answer."""
+    text = (answer or "").strip()
+    return None if text in NO_ANSWER else text
+
+
+def read_questions(lines: Iterable[str]) -> Iterator[Question]:
+    """Questions from JSON lines with ``traces`` or ``chains``, one question a line.
+
+    Raises:
+        TracesError: with the line's number and the field that is wrong.
+    """
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                yield parse_question(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise TracesError(
+                    f"line {number}: not JSON ({error.msg}); give JSON lines"
+                ) from error
+            except TracesError as error:
+                raise TracesError(f"line {number}: {error}") from error
+
+
+def parse_question(item: Any) -> Question:
+    """One question, by the fields that it has."""
+    if not isinstance(item, dict) or not ("traces" in item or "chains" in item):
+        raise TracesError("no field traces or chains; see docs/policies.md for the formats")
+    chains = "traces" not in item
+    stored = _field(item, "chains" if chains else "traces", list)
+    if not stored:
+        raise TracesError("traces: empty; give at least one trace")
+    every = 0 if chains else _field(item, "probe_every", int, 0)
+    if every < 0:
+        raise TracesError(f"probe_every: {every} is below 0; give tokens between probes")
+    return Question(
+        id=_field(item, "question_id", str),
+        right=frozenset({_field(item, "gold", str).strip()}),
+        traces=tuple(map(_chain if chains else _trace, stored)),
+        probe_every=every,
+    )
+
+
+def _trace(item: Any) -> Trace:
+    tokens = _field(item, "tokens", int)
+    if tokens < 1:
+        raise TracesError(f"tokens: {tokens} is below 1; give the trace's length")
+    return Trace(
+        tokens=tokens,
+        answer=key(_field(item, "answer", (str, type(None)))),
+        probes=tuple(key(probe) for probe in _field(item, "probes", list, [])),
+        confidences=tuple(map(float, _field(item, "confidences", list, []))),
+        score=_field(item, "score", (int, float, type(None)), None),
+    )
+
+
+def _chain(item: Any) -> Trace:
+    steps = tuple(_scored(_field(item, "steps", list)))
+    tokens = sum(step.tokens + step.target_tokens for step in steps)
+    return Trace(
+        tokens=max(1, tokens),
+        answer=key(_field(item, "final_answer", (str, type(None)))),
+        steps=steps,
+    )
+
+
+def _scored(parts: list[Any]) -> Iterator[Scored]:
+    """The chunks of a chain; each is stored as its draft, its score and the target's part."""
+    turns: dict[int, dict[str, Any]] = {}
+    for part in parts:
+        turns.setdefault(_field(part, "turn", int), {})[_field(part, "by", str)] = part
+    for _, turn in sorted(turns.items()):
+        if "score" in turn:
+            yield Scored(
+                score=float(_field(turn["score"], "ppl", (int, float))),
+                tokens=_tokens(turn.get("draft")),
+                target_tokens=_tokens(turn.get("target")),
+            )
+
+
+def _tokens(part: Any) -> int:
+    return 0 if part is None else max(1, round(len(_field(part, "text", str)) / CHARACTERS_A_TOKEN))
+
+
+_MISSING: Any = object()
+
+
+def _field(item: Any, name: str, kind: Any, default: Any = _MISSING) -> Any:
+    value = item.get(name, default) if isinstance(item, dict) else _MISSING
+    if value is _MISSING:
+        raise TracesError(f"{name}: missing; give it in each object")
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TracesError(f"{name}: {str(value)[:40]!r} is of the wrong type; see docs/policies.md")
+    return value
