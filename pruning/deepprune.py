@@ -20,7 +20,8 @@ class Clusters(Ballots):
         queue: Traces whose prefix waits for its turn; greedy clustering takes one at a time.
         asked: The trace being judged, and against whom; by other, whose cluster it is.
         verdicts: By cluster, the judge's votes for the trace being judged.
-        placed: How many prefixes were clustered or dropped.
+        paused: Traces at their prefix.
+        chosen: Whether it is decided who goes on.
     """
 
     rng: Random
@@ -78,7 +79,7 @@ class DeepPrune(Policy[Clusters]):
             return (Pause(trace=trace, reason="its prefix is ready"), *self._next(state))
         if isinstance(observation, Ended):
             state.end(observation)
-            return self._elect(state) if state.running == 0 else self._next(state)
+            return state.elect() if state.running == 0 else self._next(state)
         if isinstance(observation, Began):
             state.heed(observation)
             return state.launch(self.n, "to their prefixes", mark=self.prefix)
@@ -134,6 +135,3 @@ class DeepPrune(Policy[Clusters]):
         if kept:
             return Resume(trace=trace, reason=why)
         return Stop(trace=trace, reason="redundant: outside the traces that finish")
-
-    def _elect(self, state: Clusters) -> Decisions:
-        return state.elect()

@@ -208,8 +208,8 @@ class ParallelProbe(Policy[Rounds]):
     """Drop branches that deviate from the majority, stop when it is stable (arXiv 2602.03845).
 
     A round closes when every live branch has answered it.  The majority is over live branches'
-    probes and finished ones' answers.  After ``warmup`` rounds a branch that disagreed with the
-    majority ``patience`` rounds running is dropped and votes no more; once the majority has been
+    probes and finished ones' answers.  A branch that disagrees with it in ``patience`` rounds
+    running, after the first ``warmup``, is dropped and votes no more; once the majority has been
     the same for ``stable`` rounds it is the answer.
     """
 
@@ -276,10 +276,12 @@ class ParallelProbe(Policy[Rounds]):
 
     def _drop(self, state: Rounds, row: dict[int, str | None]) -> list[Decision]:
         dropped: list[Decision] = []
+        if state.closed <= self.warmup:
+            return dropped
         for trace in sorted(row):
             astray = row[trace] != state.leader
             state.against[trace] = state.against.get(trace, 0) + 1 if astray else 0
-            if state.closed > self.warmup and state.against[trace] >= self.patience:
+            if state.against[trace] >= self.patience:
                 state.live.discard(trace)
                 reason = f"against the majority for {state.against[trace]} rounds"
                 dropped.append(Stop(trace=trace, reason=reason))

@@ -112,8 +112,8 @@ def _trace(item: Any) -> Trace:
     return Trace(
         tokens=tokens,
         answer=key(_field(item, "answer", (str, type(None)))),
-        probes=tuple(key(probe) for probe in _field(item, "probes", list, [])),
-        confidences=tuple(map(float, _field(item, "confidences", list, []))),
+        probes=tuple(key(probe) for probe in _list(item, "probes", (str, type(None)))),
+        confidences=tuple(map(float, _list(item, "confidences", (int, float)))),
         score=_field(item, "score", (int, float, type(None)), None),
     )
 
@@ -147,6 +147,11 @@ def _tokens(part: Any) -> int:
 
 
 _MISSING: Any = object()
+
+
+def _list(item: Any, name: str, kind: Any) -> list[Any]:
+    values: list[Any] = _field(item, name, list, [])
+    return [_field({name: value}, name, kind) for value in values]
 
 
 def _field(item: Any, name: str, kind: Any, default: Any = _MISSING) -> Any:

@@ -1,0 +1,157 @@
+"""Conformal p-values and rate control, for scores of which higher is stranger.
+
+What is promised, and over what randomness, is in ``docs/guarantees.md``.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from math import floor, isfinite, sqrt
+
+from pruning.policy import require
+
+
+def p_value(calibration: Sequence[float], score: float) -> float:
+    """p = (#{c ≥ score} + 1) / (n + 1) over *sorted* calibration scores.
+
+    Where the score is exchangeable with the calibration scores, P(p ≤ a) ≤ a for every a (Vovk,
+    Gammerman and Shafer, *Algorithmic Learning in a Random World*); the +1 is the score itself.
+    """
+    require(isfinite(score), f"score: {score} is not finite; give a number")
+    count = len(calibration)
+    return (count - bisect_left(calibration, score) + 1) / (count + 1)
+
+
+def spread(alpha: float, n: int) -> float:
+    """The standard deviation of the rejection rate at ``alpha`` over sets of ``n`` units.
+
+    Given one calibration set the rate of p ≤ alpha is Beta(l, n + 1 - l), l = ⌊alpha (n + 1)⌋.
+    The unit is what is exchangeable: the question, not its traces.
+    """
+    low = floor(alpha * (n + 1))
+    return sqrt(low * (n + 1 - low) / ((n + 1) ** 2 * (n + 2)))
+
+
+@dataclass(kw_only=True)
+class Bank:
+    """Calibration scores that grow as they come, in Mondrian bins such as the turn.
+
+    A bin's p-values are over its own scores (label-conditional conformal prediction), so each bin
+    has the guarantee by itself.  A bin with fewer than ``least`` borrows all bins' scores: a
+    marginal p-value is better than none, but has no guarantee for the bin.
+    """
+
+    least: int = 20
+    bins: dict[Hashable, list[float]] = field(default_factory=dict)
+    pooled: list[float] = field(default_factory=list)
+
+    def p_value(self, bin: Hashable, score: float) -> float:
+        """Against the scores known now, this one not among them."""
+        own = self.bins.get(bin, [])
+        return p_value(own if len(own) >= self.least else self.pooled, score)
+
+    def add(self, bin: Hashable, score: float) -> None:
+        """Let the score calibrate those that come after it."""
+        require(isfinite(score), f"score: {score} is not finite; give a number")
+        insort(self.bins.setdefault(bin, []), score)
+        insort(self.pooled, score)
+
+
+@dataclass(kw_only=True)
+class AdaptiveLevel:
+    """ACI: the level that holds a rate for any sequence (Gibbs and Candès, arXiv 2106.00170).
+
+    a ← a + γ (target - flagged).  Whatever comes, after T updates the share of flagged ones is
+    within `bound` of the target, as long as flagging is by p ≤ a with p in (0, 1]: a level above
+    1 flags always and one below 0 never.
+    """
+
+    target: float
+    gamma: float = 0.02
+    level: float = -1.0
+    updates: int = 0
+    flagged: int = 0
+
+    def __post_init__(self) -> None:
+        require(0 < self.target < 1, f"target: {self.target} is out of range; give 0 to 1")
+        require(self.gamma > 0, f"gamma: {self.gamma} is not above 0; give a step such as 0.02")
+        self.level = self.target if self.level < 0 else self.level
+        self._first = self.level
+
+    def flags(self, p: float) -> bool:
+        """Whether a p-value is small enough at the level now."""
+        return p <= self.level
+
+    def update(self, flagged: bool) -> None:
+        """Learn whether the last one was flagged."""
+        self.updates += 1
+        self.flagged += flagged
+        self.level += self.gamma * (self.target - flagged)
+
+    @property
+    def rate(self) -> float:
+        """The share of flagged ones; the target before any."""
+        return self.flagged / self.updates if self.updates else self.target
+
+    @property
+    def bound(self) -> float:
+        """|rate - target| ≤ (max(a₁, 1 - a₁) + γ) / (γ T), for any sequence."""
+        if not self.updates:
+            return 1.0
+        reach = max(self._first, 1 - self._first) + self.gamma
+        return min(1.0, reach / (self.gamma * self.updates))
+
+
+@dataclass(kw_only=True)
+class QuantileTracker:
+    """Track the score above which a share ``target`` lies (conformal PID, arXiv 2307.16895).
+
+    q ← q + η (flagged - target), flagging scores above q: needs no calibration scores at all.
+    For scores in [0, ``top``] and a start there, the share of flagged ones stays within `bound`.
+    """
+
+    target: float
+    top: float
+    eta: float = 0.05
+    quantile: float = 0.0
+    updates: int = 0
+    flagged: int = 0
+
+    def __post_init__(self) -> None:
+        require(0 < self.target < 1, f"target: {self.target} is out of range; give 0 to 1")
+        require(self.eta > 0, f"eta: {self.eta} is not above 0; give a step such as 0.05")
+        require(0 <= self.quantile <= self.top, "quantile: give a start from 0 to top")
+
+    def flags(self, score: float) -> bool:
+        """Whether a score is strange enough now."""
+        return score > self.quantile
+
+    def update(self, flagged: bool) -> None:
+        """Learn whether the last one was flagged."""
+        self.updates += 1
+        self.flagged += flagged
+        self.quantile += self.eta * (flagged - self.target)
+
+    @property
+    def rate(self) -> float:
+        """The share of flagged ones; the target before any."""
+        return self.flagged / self.updates if self.updates else self.target
+
+    @property
+    def bound(self) -> float:
+        """|rate - target| ≤ (top + η) / (η T), for any sequence of scores in [0, top]."""
+        if not self.updates:
+            return 1.0
+        return min(1.0, (self.top + self.eta) / (self.eta * self.updates))
+
+
+def level_for_budget(calls: float, steps: float) -> float:
+    """The level at which ``steps`` expected scored steps cost ``calls`` calls of the target.
+
+    A share alpha of exchangeable steps has p ≤ alpha, so alpha = calls / steps, at most 1.
+    """
+    require(calls >= 0, f"calls: {calls} is below 0; give target calls")
+    require(steps > 0, f"steps: {steps} is not above 0; give how many steps will be scored")
+    return min(1.0, calls / steps)

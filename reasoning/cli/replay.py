@@ -1,0 +1,161 @@
+"""``reason replay``: policies over stored traces, with self-consistency beside each."""
+
+from __future__ import annotations
+
+import gzip
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import Progress
+
+from orchestrator.errors import InvalidValue
+from protocol import Report, ThreadReport
+from pruning import (
+    Compared,
+    Evaluator,
+    Policy,
+    PolicyError,
+    Question,
+    Trace,
+    TracesError,
+    parse_policy,
+    read_questions,
+)
+from reasoning.cli.replay_report import Results, draw, pyplot, row, table
+from reasoning.domains import recognise
+
+MOST_BYTES = 1 << 30  # of one file, unpacked; a longer one is refused by its length
+GZIP = b"\x1f\x8b"
+
+
+def run(
+    paths: Sequence[str],
+    *,
+    policies: Sequence[str],
+    shuffles: int,
+    seed: int,
+    probe_tokens: int,
+    as_json: bool,
+    plot: str | None,
+) -> int:
+    """Replay, print, and return the exit code."""
+    if plot is not None:
+        pyplot()  # before the work
+    try:
+        chosen = [parse_policy(text) for text in policies]
+        questions = read(paths)
+        evaluator = Evaluator(
+            questions=questions, shuffles=shuffles, seed=seed, probe_tokens=probe_tokens
+        )
+        compared = _compare(evaluator, chosen)
+    except PolicyError as error:
+        raise InvalidValue(str(error)) from error
+    results = Results(
+        traces=[Path(path).name for path in paths],
+        shuffles=shuffles,
+        seed=seed,
+        probe_tokens=probe_tokens,
+        results=[row(text, one) for text, one in zip(policies, compared, strict=True)],
+    )
+    if plot is not None:
+        draw(results, plot)
+    if as_json:
+        click.echo(results.model_dump_json(by_alias=True, indent=2))
+    else:
+        Console(width=None if sys.stdout.isatty() else 110).print(table(results))
+    return 0
+
+
+def _compare(evaluator: Evaluator, policies: Sequence[Policy[Any]]) -> list[Compared]:
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        bar = progress.add_task("replay", total=3 * len(policies) * len(evaluator.questions))
+        evaluator.on_question = lambda: progress.advance(bar)
+        return [evaluator.compare(policy) for policy in policies]
+
+
+# Reading.
+
+
+def read(paths: Sequence[str]) -> list[Question]:
+    """The questions of all files, in order.
+
+    Raises:
+        InvalidValue: a file that can't be read or holds no usable traces, or a question twice.
+    """
+    questions: dict[str, Question] = {}
+    for path in paths:
+        try:
+            for question in _questions(path):
+                if question.id in questions:
+                    raise TracesError(f"question {question.id!r} is there twice; give it once")
+                questions[question.id] = question
+        except TracesError as error:
+            raise InvalidValue(f"{path}: {error}") from error
+        except (OSError, EOFError, zlib.error) as error:
+            why = error.strerror if isinstance(error, OSError) and error.strerror else "damaged"
+            raise InvalidValue(f"{path}: {why}; give a file of traces") from error
+        except UnicodeDecodeError as error:
+            raise InvalidValue(f"{path}: not UTF-8; give JSON lines, plain or gzipped") from error
+    if not questions:
+        raise InvalidValue(f"{', '.join(paths)}: no question; give JSON lines with traces")
+    return list(questions.values())
+
+
+def _questions(path: str) -> Iterator[Question]:
+    with open(path, "rb") as raw:
+        packed = raw.read(2) == GZIP
+    with gzip.open(path) if packed else open(path, "rb") as file:
+        text = file.read(MOST_BYTES + 1)
+    if len(text) > MOST_BYTES:
+        raise TracesError(f"longer than {MOST_BYTES} bytes; split it")
+    decoded = text.decode()
+    if '"reason.solve/' in decoded[:200]:
+        yield from _runs(decoded, Path(path).stem)
+    else:
+        yield from read_questions(decoded.splitlines())
+
+
+def _runs(text: str, name: str) -> Iterator[Question]:
+    """Runs of `reason solve --json`: one object over lines, or one on each line."""
+    try:
+        yield from (_question(Report.model_validate_json(text), name) for _ in "1")
+        return
+    except ValidationError:
+        lines = [line for line in text.splitlines() if line.strip()]
+    for number, line in enumerate(lines, 1):
+        try:
+            report = Report.model_validate_json(line)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"])) or "run"
+            raise TracesError(
+                f"run {number}: {field}: {first['msg']}; give what reason solve --json prints"
+            ) from error
+        yield _question(report, f"{name}-{number}")
+
+
+def _question(report: Report, id: str) -> Question:
+    """A run as a question: its top-level threads are the traces, its verifier says who is right."""
+    problem = recognise(report.problem)
+    tops = [thread for thread in report.threads if thread.parent is None and thread.tokens > 0]
+    if not tops:
+        raise TracesError(f"{id}: no thread with tokens; give a run of self-consistency")
+    right: set[str] = set()
+
+    def trace(thread: ThreadReport) -> Trace:
+        key = None if thread.answer is None else problem.canonical(thread.answer)
+        verdict = None if thread.answer is None else problem.verify(thread.answer)
+        if key is not None and verdict is not None and verdict.ok:
+            right.add(key)
+        score = None if verdict is None else float(verdict.ok)
+        return Trace(tokens=thread.tokens, answer=key, score=score)
+
+    traces = tuple(map(trace, tops))
+    return Question(id=id, right=frozenset(right), traces=traces)
