@@ -152,6 +152,8 @@ def _question(report: Report, id: str) -> Question:
     def trace(thread: ThreadReport) -> Trace:
         key = None if thread.answer is None else problem.canonical(thread.answer)
         verdict = None if thread.answer is None else problem.verify(thread.answer)
+        if thread.answer is not None and verdict is None:
+            raise TracesError(f"{id}: its problem has no verifier; store it with its gold answer")
         if key is not None and verdict is not None and verdict.ok:
             right.add(key)
         score = None if verdict is None else float(verdict.ok)

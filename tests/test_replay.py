@@ -1,0 +1,246 @@
+"""What ``reason replay`` promises at a terminal."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from reasoning.cli import main
+
+FAR = 12  # questions
+
+
+def traces(path: Path, *, questions: int = FAR, each: int = 12, seed: int = 0) -> Path:
+    """Synthetic traces: harder questions are longer and less often right."""
+    rng = Random(seed)
+    lines = []
+    for number in range(questions):
+        right = 0.4 + 0.6 * rng.random()
+        made = []
+        for _ in range(each):
+            tokens = round(rng.uniform(2000, 6000) / right)
+            answer = "7" if rng.random() < right else rng.choice("1234")
+            probes = [rng.choice(["1", answer]) for _ in range(tokens // 500)]
+            made.append({"tokens": tokens, "answer": answer, "probes": probes})
+        lines.append(
+            json.dumps(
+                {
+                    "question_id": f"q{number}",
+                    "question": "…",
+                    "gold": "7",
+                    "probe_every": 500,
+                    "traces": made,
+                }
+            )
+        )
+    text = "\n".join(lines).encode()
+    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+    return path
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> str:
+    return str(traces(tmp_path / "traces.jsonl.gz"))
+
+
+def replay(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["replay", *arguments])
+
+
+def rows(*arguments: str) -> list[dict[str, Any]]:
+    done = replay(*arguments, "--json")
+    assert done.exit_code == 0, done.output
+    found: list[dict[str, Any]] = json.loads(done.stdout)["results"]
+    return found
+
+
+def test_one_object_with_a_row_for_each_policy(stored: str) -> None:
+    done = replay(stored, "--policy", "default", "--policy", "sc:n=64", "--json")
+    printed = json.loads(done.stdout)
+    assert printed["schema"] == "reason.replay/1"
+    assert [row["policy"] for row in printed["results"]] == ["default", "sc:n=64"]
+    for row in printed["results"]:
+        assert row["n"] == FAR
+        assert row["ci95"][0] <= row["accuracy"] <= row["ci95"][1]
+        assert 0 < row["span"] <= row["tokens"]
+        assert len(row["questions"]) == FAR
+        deltas = [question["delta_n_matched"] for question in row["questions"]]
+        assert sum(deltas) / FAR == pytest.approx(row["n_matched"]["gain"], abs=1e-3)
+
+
+def test_the_default_policy_is_replayed_where_none_is_named(stored: str) -> None:
+    assert rows(stored)[0] == rows(stored, "--policy", "default")[0]
+
+
+def test_self_consistency_gains_nothing_over_itself(stored: str) -> None:
+    (row,) = rows(stored, "--policy", "sc:n=5")
+    assert row["n_matched"]["policy"] == row["token_matched"]["policy"] == "sc:n=5"
+    assert row["n_matched"]["gain"] == row["token_matched"]["gain"] == 0
+
+
+def test_the_table_shows_each_policy_and_what_stands_beside_it(stored: str) -> None:
+    done = replay(stored, "--policy", "esc:w=3,n=9", "--policy", "parallel-probe")
+    assert done.exit_code == 0
+    for words in ("esc:w=3,n=9", "parallel-probe", "as many traces", "tokens", "span", "95 %"):
+        assert words in done.stdout
+
+
+def test_the_same_seed_gives_the_same_numbers(stored: str) -> None:
+    assert rows(stored, "--seed", "4") == rows(stored, "--seed", "4")
+    assert rows(stored, "--seed", "4") != rows(stored, "--seed", "5")
+
+
+def test_probes_are_charged_where_they_have_a_price(stored: str) -> None:
+    (free,), (paid,) = rows(stored), rows(stored, "--probe-tokens", "20")
+    assert paid["tokens"] == pytest.approx(free["tokens"] + 20 * free["probes"], abs=2)
+    assert paid["accuracy"] == free["accuracy"]
+
+
+def test_several_files_are_one_set(tmp_path: Path) -> None:
+    first = traces(tmp_path / "a.jsonl", questions=3)
+    text = (
+        traces(tmp_path / "b.jsonl", questions=2)
+        .read_text()
+        .replace('"q0"', '"r0"')
+        .replace('"q1"', '"r1"')
+    )
+    (tmp_path / "b.jsonl").write_text(text)
+    assert rows(str(first), str(tmp_path / "b.jsonl"))[0]["n"] == 5
+
+
+def test_a_plot_is_drawn(stored: str, tmp_path: Path) -> None:
+    target = tmp_path / "plot.png"
+    assert replay(stored, "--policy", "sc:n=4", "--plot", str(target)).exit_code == 0
+    assert target.read_bytes().startswith(b"\x89PNG")
+
+
+def test_matplotlib_is_imported_for_a_plot_only(stored: str) -> None:
+    code = (
+        "import sys, reasoning.cli; "
+        f"sys.argv = ['reason', 'replay', {stored!r}, '--policy', 'sc:n=2', '--shuffles', '1']\n"
+        "try: reasoning.cli.main()\n"
+        "except SystemExit: print(*(n for n in ('matplotlib', 'torch') if n in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == ""
+
+
+# Our own runs.
+
+
+def run_file(problem: str, *answers: str | None) -> dict[str, Any]:
+    thread = {"parent": None, "name": "sample", "state": "succeeded", "text": "", "logprob": None}
+    return {
+        "schema": "reason.solve/1",
+        "status": "finished",
+        "problem": problem,
+        "answer": answers[0],
+        "verified": None,
+        "reason": None,
+        "votes": {},
+        "confidence": 1.0,
+        "strategy": "self-consistency",
+        "model": "m",
+        "usage": dict.fromkeys(
+            ("prompt_tokens", "completion_tokens", "work_tokens", "span_tokens"), 0
+        ),
+        "wall_s": 0.0,
+        "threads": [
+            {**thread, "id": str(i), "tokens": 10 + i, "answer": answer}
+            for i, answer in enumerate(answers, 1)
+        ],
+    }
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_run_of_ours_is_replayed_and_its_verifier_says_who_is_right(
+    tmp_path: Path, indent: int | None
+) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(run_file("Compute 3+4", "7", "7", "8", None), indent=indent))
+    best, majority = rows(str(path), "--policy", "default", "--policy", "sc:n=4")
+    assert (best["n"], best["accuracy"], majority["accuracy"]) == (1, 1.0, 1.0)
+    assert majority["tokens"] == 11 + 12 + 13 + 14
+
+
+def test_runs_on_lines_are_questions(tmp_path: Path) -> None:
+    runs = [run_file("Compute 3+4", "7", "7"), run_file("Compute 3*4", "7", "7")]
+    path = tmp_path / "runs.jsonl"
+    path.write_text("\n".join(map(json.dumps, runs)))
+    (row,) = rows(str(path), "--policy", "sc:n=2")
+    assert [question["accuracy"] for question in row["questions"]] == [1.0, 0.0]
+
+
+def test_a_run_without_a_verifier_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(run_file("Why is the sky blue?", "scattering")))
+    refused(replay(str(path)), "no verifier")
+
+
+# Bad input.
+
+
+def refused(done: Result, message: str) -> None:
+    assert done.exit_code == 2, done.output
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("reason: ")
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no question; give JSON lines"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"{}\n", "line 1: no field traces or chains"),
+        (b"not json\n", "line 1: not JSON"),
+        (b"\x1f\x8bnonsense", "give a file of traces"),
+        (gzip.compress(b"x" * 99)[:-9], "give a file of traces"),
+        (b'{"schema": "reason.solve/1"}', "run 1: status: Field required"),
+    ],
+)
+def test_a_bad_file_is_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_bytes(content)
+    refused(replay(str(path)), message)
+
+
+def test_a_question_that_is_there_twice_is_refused(stored: str) -> None:
+    refused(replay(stored, stored), "question 'q0' is there twice")
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+    refused(replay(str(tmp_path / "none")), "No such file")
+    refused(replay(str(tmp_path)), "give a file of traces")
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ("nope", "policy 'nope' does not exist; choose default, sc"),
+        ("sc:m=3", "policy 'sc' has no parameter 'm=3'; give n"),
+        ("sc:n=many", "n: 'many' is no whole number"),
+        ("deepprune", "needs judge, which these traces lack"),
+        ("parallel-probe:probe_every=0", "probe_every: 0 is below 1"),
+    ],
+)
+def test_a_bad_policy_is_one_line(stored: str, policy: str, message: str) -> None:
+    refused(replay(stored, "--policy", policy), message)
+
+
+def test_an_error_is_an_object_too_where_json_is_asked_for(stored: str) -> None:
+    done = replay(stored, "--policy", "nope", "--json")
+    assert json.loads(done.stdout)["error"]["code"] == "InvalidValue"
+
+
+def test_a_plot_that_can_not_be_written_is_one_line(stored: str, tmp_path: Path) -> None:
+    refused(replay(stored, "--plot", str(tmp_path / "none" / "plot.png")), "plot: ")
+    refused(replay(stored, "--plot", str(tmp_path / "plot.nope")), "plot: ")
