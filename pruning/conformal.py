@@ -6,9 +6,10 @@ What is promised, and over what randomness, is in ``docs/guarantees.md``.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from math import floor, isfinite, sqrt
+from math import floor, sqrt
 
 from pruning.policy import require
 
@@ -19,7 +20,7 @@ def p_value(calibration: Sequence[float], score: float) -> float:
     Where the score is exchangeable with the calibration scores, P(p ≤ a) ≤ a for every a (Vovk,
     Gammerman and Shafer, *Algorithmic Learning in a Random World*); the +1 is the score itself.
     """
-    require(isfinite(score), f"score: {score} is not finite; give a number")
+    require(score == score, "score: not a number; give one")
     count = len(calibration)
     return (count - bisect_left(calibration, score) + 1) / (count + 1)
 
@@ -38,25 +39,39 @@ def spread(alpha: float, n: int) -> float:
 class Bank:
     """Calibration scores that grow as they come, in Mondrian bins such as the turn.
 
-    A bin's p-values are over its own scores (label-conditional conformal prediction), so each bin
-    has the guarantee by itself.  A bin with fewer than ``least`` borrows all bins' scores: a
-    marginal p-value is better than none, but has no guarantee for the bin.
+    A bin's p-values are over its own scores (Mondrian conformal prediction), so each bin has the
+    guarantee by itself.  A bin with fewer than ``least`` borrows all bins' scores: a marginal
+    p-value is better than none, but has no guarantee for the bin.  Beyond ``most`` the oldest
+    score of a bin leaves it.
     """
 
     least: int = 20
+    most: int = 1000
     bins: dict[Hashable, list[float]] = field(default_factory=dict)
-    pooled: list[float] = field(default_factory=list)
+    ages: dict[Hashable, deque[float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require(1 <= self.least <= self.most, "least, most: give 1 ≤ least ≤ most scores a bin")
 
     def p_value(self, bin: Hashable, score: float) -> float:
         """Against the scores known now, this one not among them."""
-        own = self.bins.get(bin, [])
-        return p_value(own if len(own) >= self.least else self.pooled, score)
+        own = self.bins.get(bin)
+        if own is not None and len(own) >= self.least:
+            return p_value(own, score)
+        require(score == score, "score: not a number; give one")
+        total = sum(map(len, self.bins.values()))
+        below = sum(bisect_left(scores, score) for scores in self.bins.values())
+        return (total - below + 1) / (total + 1)
 
     def add(self, bin: Hashable, score: float) -> None:
         """Let the score calibrate those that come after it."""
-        require(isfinite(score), f"score: {score} is not finite; give a number")
-        insort(self.bins.setdefault(bin, []), score)
-        insort(self.pooled, score)
+        require(score == score, "score: not a number; give one")
+        scores = self.bins.setdefault(bin, [])
+        ages = self.ages.setdefault(bin, deque())
+        if len(scores) >= self.most:
+            del scores[bisect_left(scores, ages.popleft())]
+        insort(scores, score)
+        ages.append(score)
 
 
 @dataclass(kw_only=True)

@@ -10,7 +10,7 @@ from pruning.ballots import Ballots
 from pruning.conformal import AdaptiveLevel, Bank, QuantileTracker
 from pruning.decisions import NOTHING, Accept, Decisions, Escalate, Resample
 from pruning.observations import Began, Ended, Observation, StepScored
-from pruning.policy import Need, Policy, PolicyError, require
+from pruning.policy import Need, Policy, require
 
 Method = Literal["bank", "aci", "quantile"]
 METHODS: tuple[Method, ...] = ("bank", "aci", "quantile")
@@ -81,8 +81,6 @@ class ConformalController(Policy[Control]):
         return NOTHING
 
     def _judge(self, state: Control, step: StepScored) -> Decisions:
-        if step.score != step.score:
-            raise PolicyError("score: not a number; score each step by its perplexity")
         flagged, reason = self._flag(state, step)
         if not flagged:
             return (Accept(trace=step.trace, reason=reason),)
@@ -106,7 +104,9 @@ class ConformalController(Policy[Control]):
             return flagged, reason
         p = state.bank.p_value(turn, score)
         state.bank.add(turn, score)
-        level = state.levels.setdefault(turn, AdaptiveLevel(target=self.alpha, gamma=self.gamma))
+        level = state.levels.get(turn)
+        if level is None:
+            level = state.levels[turn] = AdaptiveLevel(target=self.alpha, gamma=self.gamma)
         bar = level.level if self.method == "aci" else self.alpha
         flagged = p <= bar
         level.update(flagged)

@@ -119,18 +119,31 @@ class ProbedConsensus(Policy[Streaks]):
         state.end(ended)
         if ended.how == "finished":
             state.forget(ended.trace, self.streak)
-        return self._confirm(state) or (NOTHING if state.running else self._close(state))
+        settled = self._settle(state) or self._confirm(state)
+        return settled or (NOTHING if state.running else self._close(state))
+
+    def _settle(self, state: Streaks) -> Decisions:
+        """Whether the votes of the finished ones are enough."""
+        leader, first, second = margin(state.votes)
+        sure = certainty(first, second)
+        if leader is None or sure < self.threshold:
+            return NOTHING
+        reason = f"{first} votes to {second}: certainty {sure:.3f} ≥ {self.threshold}"
+        return (Finish(answer=leader, reason=reason),)
 
     def _confirm(self, state: Streaks) -> Decisions:
+        """Whether they are, together with steady probes, for an answer that one finished with."""
         if not state.votes:
             return NOTHING
-        for votes, whose in ((state.votes, "votes"), (state.votes + state.steady, "with probes")):
-            leader, first, second = margin(votes)
-            sure = certainty(first, second)
-            if leader is not None and state.votes[leader] and sure >= self.threshold:
-                reason = f"{first} {whose} to {second}: certainty {sure:.3f} ≥ {self.threshold}"
-                return (Finish(answer=leader, reason=reason),)
-        return NOTHING
+        together = dict(state.steady)
+        for answer, count in state.votes.items():
+            together[answer] = together.get(answer, 0) + count
+        leader, first, second = margin(together)
+        sure = certainty(first, second)
+        if leader not in state.votes or sure < self.threshold:
+            return NOTHING
+        reason = f"{first} with probes to {second}: certainty {sure:.3f} ≥ {self.threshold}"
+        return (Finish(answer=leader, reason=reason),)
 
     def _close(self, state: Streaks) -> Decisions:
         """Everything ended without a settled vote."""

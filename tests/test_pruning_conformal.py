@@ -84,7 +84,7 @@ def test_a_new_score_is_never_less_strange_than_impossible() -> None:
     assert p_value([1.0, 2.0, 3.0], 9.0) == 1 / 4
     assert p_value([1.0, 2.0, 3.0], 2.0) == 3 / 4
     assert p_value([1.0, 2.0, 3.0], 0.0) == 1.0
-    with pytest.raises(PolicyError, match="not finite"):
+    with pytest.raises(PolicyError, match="not a number"):
         p_value([], float("nan"))
 
 
@@ -102,6 +102,14 @@ def test_bins_have_p_values_of_their_own_once_they_are_large_enough() -> None:
     bank.add("late", 9.0)
     assert bank.p_value("late", 5.0) == 1.0
     assert bank.p_value("early", 5.0) == 1 / 4
+
+
+@given(SCORES, st.integers(1, 5))
+def test_a_bin_keeps_its_newest_scores(scores: list[float], most: int) -> None:
+    bank = Bank(least=1, most=most)
+    for score in scores:
+        bank.add(0, score)
+    assert bank.bins.get(0, []) == sorted(scores[-most:])
 
 
 LEVELS = st.floats(0.05, 0.95)
