@@ -1,0 +1,358 @@
+"""Measure the policies over stored traces: ``python benchmarks/replay.py DATA``.
+
+DATA is a folder with ``qwen3-8b-aime24-128.jsonl.gz`` (sampled traces with probes) and
+``llama8b-qwq32b-math500.jsonl.gz`` (scored chains).  Writes ``results/replay.json``:
+
+- every policy on the sampled traces, beside the reference's figures for those it lists;
+- the default's parameters, chosen anew without each fold of questions (cross-validation);
+- the default on the half of the questions with the longest traces, as a harder set;
+- the share of steps that the conformal controller escalates, in each turn;
+- how well one rate, and a rate per question, describe coverage;
+- the time of 64 traces times 1,000 observations through each policy.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from pruning import (
+    POLICIES,
+    Began,
+    ConformalController,
+    Escalate,
+    Evaluator,
+    Generated,
+    Observation,
+    Outcome,
+    Policy,
+    Probed,
+    ProbedConsensus,
+    Question,
+    StepScored,
+    Summary,
+    Trace,
+    bootstrap,
+    fit,
+    parse_policy,
+    read_questions,
+)
+
+RESULTS = Path(__file__).parent / "results" / "replay.json"
+SAMPLED = "qwen3-8b-aime24-128.jsonl.gz"
+CHAINS = "llama8b-qwq32b-math500.jsonl.gz"
+SHUFFLES, FOLDS, STREAMS = 16, 10, 40
+
+REFERENCE: dict[str, tuple[float, float, float]] = {
+    # accuracy %, k tokens, k span; the digest of published and re-measured figures
+    "sc:n=64": (80.2, 910, 29.9),
+    "sc:n=16": (80.8, 227, 24.6),
+    "sc:n=8": (81.2, 114, 22.0),
+    "sc:n=4": (80.2, 57, 19.1),
+    "adaptive": (80.2, 220, 220),
+    "esc": (80.2, 447, 82),
+    "parallel-probe": (80.8, 730, 20.2),
+    "cap": (80.4, 793, 18.0),
+    "async": (82.1, 180, 12.7),
+    "async:threshold=0.9,cap=20000": (84.6, 162, 10.3),
+    "async:k=12,threshold=0.9,cap=20000": (84.0, 125, 10.7),
+    "async:k=8,threshold=0.9,cap=20000": (83.3, 88, 11.5),
+    "async:k=6,threshold=0.9": (81.7, 74, 14.4),
+}
+OTHERS = ("default", "convergence", "saturation")
+GRID = [
+    ProbedConsensus(k=k, cap=cap, threshold=threshold)
+    for k, cap, threshold in product(
+        (5, 6, 7, 8), (18_000, 20_000, 22_000, 24_000, 26_000), (0.8, 0.85, 0.9)
+    )
+]
+
+
+def read(path: Path) -> list[Question]:
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return list(read_questions(file))
+
+
+def figures(summary: Summary) -> dict[str, Any]:
+    return {
+        "accuracy": round(summary.accuracy, 4),
+        "ci95": [round(value, 4) for value in summary.ci95],
+        "tokens": round(summary.tokens),
+        "span": round(summary.span),
+        "traces": round(summary.traces, 1),
+    }
+
+
+def table(evaluator: Evaluator) -> Iterator[dict[str, Any]]:
+    """Each policy beside the reference and beside self-consistency at equal tokens."""
+    for name in (*REFERENCE, *OTHERS):
+        compared = evaluator.compare(parse_policy(name))
+        _, gained = compared.gains
+        row = {"policy": name, "n": len(evaluator.questions), **figures(compared.summary)}
+        row["token_matched"] = {
+            "policy": compared.token_matched.policy,
+            **figures(compared.token_matched),
+            "gain": round(gained.mean, 4),
+            "gain_ci95": [round(value, 4) for value in gained.ci95],
+        }
+        if name in REFERENCE:
+            accuracy, tokens, span = REFERENCE[name]
+            row["reference"] = {
+                "accuracy": accuracy / 100,
+                "tokens": tokens * 1000,
+                "span": span * 1000,
+                "tokens_off": round(compared.summary.tokens / tokens / 1000 - 1, 4),
+                "span_off": round(compared.summary.span / span / 1000 - 1, 4),
+            }
+        print(row["policy"], row["accuracy"], row["tokens"], row["span"], flush=True)
+        yield row
+
+
+def oracle(evaluator: Evaluator) -> dict[str, Any]:
+    """DeepPrune with a judge that knows the final answers: what no judge can beat."""
+
+    def judge(trace: Trace, other: Trace, tokens: int) -> float:
+        return float(trace.answer is not None and trace.answer == other.answer)
+
+    name = "deepprune:k=64,k2=10"
+    knowing = replace(evaluator, judge=judge)
+    return {"policy": f"{name} (oracle judge)", **figures(knowing.evaluate(parse_policy(name)))}
+
+
+def mean(outcomes: Sequence[Outcome], name: str) -> float:
+    return float(sum(getattr(outcome, name) for outcome in outcomes) / len(outcomes))
+
+
+def choose(summaries: Sequence[Summary], base: Summary, kept: Sequence[int]) -> Summary:
+    """The most accurate within 65 k of 910 k tokens and 11 k of 30 k span, on these questions."""
+
+    def cost(summary: Summary, name: str) -> float:
+        ours = [summary.outcomes[i] for i in kept]
+        return mean(ours, name) / mean([base.outcomes[i] for i in kept], name)
+
+    fits = [s for s in summaries if cost(s, "tokens") <= 65 / 910 and cost(s, "span") <= 11 / 30]
+    fits = fits or list(summaries)
+    return max(
+        fits,
+        key=lambda s: (
+            round(mean([s.outcomes[i] for i in kept], "accuracy"), 3),
+            -cost(s, "tokens"),
+        ),
+    )
+
+
+def cross_validate(evaluator: Evaluator) -> dict[str, Any]:
+    """Parameters chosen without a fold of questions, measured on it; folds by shuffled order."""
+    base = evaluator.baseline(64)
+    summaries = [evaluator.evaluate(policy) for policy in GRID]
+    order = list(range(len(evaluator.questions)))
+    Random(0).shuffle(order)
+    held: list[tuple[Outcome, Outcome]] = []
+    chosen: list[str] = []
+    for fold in range(FOLDS):
+        out = order[fold::FOLDS]
+        best = choose(summaries, base, [i for i in order if i not in out])
+        chosen.append(best.policy)
+        held += [(best.outcomes[i], base.outcomes[i]) for i in out]
+    ours, theirs = [pair[0] for pair in held], [pair[1] for pair in held]
+    deltas = [mine.accuracy - his.accuracy for mine, his in held]
+    return {
+        "grid": len(GRID),
+        "folds": FOLDS,
+        "chosen": chosen,
+        "accuracy": round(mean(ours, "accuracy"), 4),
+        "tokens": round(mean(ours, "tokens")),
+        "span": round(mean(ours, "span")),
+        "sc64_accuracy": round(mean(theirs, "accuracy"), 4),
+        "gain": round(sum(deltas) / len(deltas), 4),
+        "gain_ci95": [round(value, 4) for value in bootstrap(deltas)],
+    }
+
+
+def harder(questions: Sequence[Question]) -> dict[str, Any]:
+    """The default and SC@64 on the half of the questions with the longest traces."""
+
+    def length(question: Question) -> float:
+        return sum(trace.tokens for trace in question.traces) / len(question.traces)
+
+    half = sorted(questions, key=length)[len(questions) // 2 :]
+    evaluator = Evaluator(questions=half, shuffles=2 * SHUFFLES)
+    ours, base = evaluator.evaluate(ProbedConsensus()), evaluator.baseline(64)
+    return {
+        "questions": len(half),
+        "default": figures(ours),
+        "sc:n=64": figures(base),
+        "tokens_share": round(ours.tokens / base.tokens, 4),
+        "span_share": round(ours.span / base.span, 4),
+    }
+
+
+# The conformal controller.
+
+
+def stream(questions: Sequence[Question], seed: int, shift: float) -> Iterator[StepScored]:
+    """Questions in a random order; the chains of one advance together, turn by turn.
+
+    From half time on, the distance of a score to the least possible, 1, is times ``shift``.
+    """
+    rng = Random(seed)
+    order = list(questions)
+    rng.shuffle(order)
+    total = sum(len(trace.steps) for question in order for trace in question.traces)
+    told = 0
+    for question in order:
+        chains = list(question.traces)
+        rng.shuffle(chains)
+        for turn in range(max(len(chain.steps) for chain in chains)):
+            for number, chain in enumerate(chains):
+                if turn < len(chain.steps):
+                    score = chain.steps[turn].score
+                    late = told > total / 2
+                    told += 1
+                    yield StepScored(
+                        trace=number, turn=turn, score=1 + (score - 1) * (shift if late else 1)
+                    )
+
+
+def rates(questions: Sequence[Question], method: str, shift: float) -> dict[str, Any]:
+    """The share escalated at a nominal 0.40 from a cold start, over many orders."""
+    policy = ConformalController(alpha=0.4, method=method)  # type: ignore[arg-type]
+    overall: list[float] = []
+    worst = 0.0
+    bound_kept = True
+    for seed in range(STREAMS):
+        state = policy.begin(Random(seed))
+        flags: dict[int, list[bool]] = {}
+        for step in stream(questions, seed, shift):
+            (decision,) = policy.observe(state, step)
+            flags.setdefault(step.turn, []).append(isinstance(decision, Escalate))
+        every = [flag for turn in flags.values() for flag in turn]
+        overall.append(sum(every) / len(every))
+        worst = max(worst, *(abs(sum(f) / len(f) - 0.4) for f in flags.values()))
+        watched = state.levels.values() if method != "quantile" else state.trackers.values()
+        if method != "bank":
+            bound_kept &= all(abs(one.rate - 0.4) <= one.bound for one in watched)
+    return {
+        "method": method,
+        "shift": shift,
+        "streams": STREAMS,
+        "steps": len(every),
+        "rate_min": round(min(overall), 4),
+        "rate_max": round(max(overall), 4),
+        "turn_off_most": round(worst, 4),
+        "bound_kept": bound_kept if method != "bank" else None,
+    }
+
+
+def coverage(questions: Sequence[Question]) -> dict[str, Any]:
+    """How far one rate and a beta-binomial are from the coverage measured at N = 1 … 64."""
+    counts = [(sum(t.answer in q.right for t in q.traces), len(q.traces)) for q in questions]
+
+    def measured(n: int) -> float:
+        return sum(1 - math.comb(m - s, n) / math.comb(m, n) for s, m in counts) / len(counts)
+
+    def off(model: Callable[[int], float]) -> float:
+        return math.sqrt(sum((model(n) - measured(n)) ** 2 for n in range(1, 65)) / 64)
+
+    fitted = fit(counts)
+    best = min(
+        ((most, rate) for most in range(50, 101) for rate in range(1, 100)),
+        key=lambda pair: off(lambda n: pair[0] / 100 * (1 - (1 - pair[1] / 100) ** n)),
+    )
+    most, rate = best[0] / 100, best[1] / 100
+    one = next(n for n in range(999) if most * rate * (1 - rate) ** n < 0.01)
+    return {
+        "measured": {str(n): round(measured(n), 4) for n in (1, 4, 16, 64)},
+        "one_rate": {
+            "f_max": most,
+            "p": rate,
+            "rmse": round(off(lambda n: most * (1 - (1 - rate) ** n)), 4),
+            "saturation_0.01": one,
+        },
+        "beta_binomial": {
+            "alpha": round(fitted.alpha, 4),
+            "beta": round(fitted.beta, 4),
+            "rmse": round(off(fitted.coverage), 4),
+            "saturation_0.01": fitted.saturation(0.01),
+            "saturation_0.001": fitted.saturation(0.001),
+        },
+    }
+
+
+# Speed.
+
+BUSY = {
+    "default": "default:k=64",
+    "convergence": "convergence:n=64,streak=99",
+    "parallel-probe": "parallel-probe:stable=9999,patience=9999",
+}
+
+
+def speed() -> dict[str, float]:
+    """Milliseconds for 64 traces times 1,000 observations; the best of three."""
+    rng = Random(0)
+    grid = [(trace, 500 * (turn + 1)) for turn in range(1000) for trace in range(64)]
+    probes: list[Observation] = [
+        Probed(trace=trace, tokens=tokens, answer=rng.choice("aaaabcd")) for trace, tokens in grid
+    ]
+    confidences: list[Observation] = [
+        Generated(trace=trace, tokens=tokens, confidence=10 + rng.random())
+        for trace, tokens in grid
+    ]
+    scores: list[Observation] = [
+        StepScored(trace=trace, turn=tokens // 500 % 15, score=1 + rng.expovariate(1))
+        for trace, tokens in grid
+    ]
+    policies = [parse_policy(BUSY.get(name, name)) for name in POLICIES]
+    took = {
+        policy.name: timed(policy, confidences if "confidence" in policy.needs else probes)
+        for policy in policies
+    }
+    return took | {"conformal (a decision each)": timed(ConformalController(), scores)}
+
+
+def timed(policy: Policy[Any], observations: Sequence[Observation]) -> float:
+    best = math.inf
+    for _ in range(3):
+        state = policy.begin(Random(0))
+        policy.observe(state, Began(most=64, probe_every=500))
+        started = time.perf_counter()
+        for observation in observations:
+            policy.observe(state, observation)
+        best = min(best, time.perf_counter() - started)
+    return round(best * 1000, 1)
+
+
+def main(folder: Path) -> None:
+    sampled, chains = read(folder / SAMPLED), read(folder / CHAINS)
+    evaluator = Evaluator(questions=sampled, shuffles=SHUFFLES)
+    results = {
+        "schema": "reason.benchmarks.replay/1",
+        "shuffles": SHUFFLES,
+        "results": [*table(evaluator), oracle(evaluator)],
+        "cross_validation": cross_validate(evaluator),
+        "longer_half": harder(sampled),
+        "rate_control": [
+            rates(chains, method, shift)
+            for method, shift in product(("bank", "aci", "quantile"), (1.0, 1.5))
+        ],
+        "coverage": coverage(sampled),
+        "speed_ms": speed(),
+    }
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    print(f"wrote {RESULTS}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("give the folder of the data: python benchmarks/replay.py DATA")
+    main(Path(sys.argv[1]))
