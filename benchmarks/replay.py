@@ -72,7 +72,7 @@ OTHERS = ("default", "convergence", "saturation")
 GRID = [
     ProbedConsensus(k=k, cap=cap, threshold=threshold)
     for k, cap, threshold in product(
-        (5, 6, 7, 8), (18_000, 20_000, 22_000, 24_000, 26_000), (0.8, 0.85, 0.9)
+        (5, 6, 7, 8), (20_000, 22_000, 24_000, 26_000, 28_000), (0.8, 0.85, 0.9)
     )
 ]
 

@@ -17,24 +17,34 @@ from pruning.voting import majority
 
 @dataclass(kw_only=True, slots=True)
 class Streak:
-    """The answer that a trace gave last, and how many probes running."""
+    """The answer that a trace gave last, how many probes running, and its first guess."""
 
     answer: str | None
     count: int
+    first: str | None
+
+    @property
+    def derived(self) -> bool:
+        """Whether there is an answer that is not the guess with which the trace began."""
+        return self.answer is not None and self.answer != self.first
 
 
 @dataclass(kw_only=True, slots=True)
 class Streaks(Ballots):
-    """Ballots, and the streak of every trace that was probed and did not finish."""
+    """Ballots, and the streak of every trace that was probed and did not finish.
+
+    Attributes:
+        steady: How many traces give an answer steadily that is not their first guess.
+    """
 
     streaks: dict[int, Streak] = field(default_factory=dict)
     steady: Counter[str] = field(default_factory=Counter)
 
     def probe(self, trace: int, answer: str | None, least: int) -> bool:
-        """Take in a probe; whether it changed ``steady``, the answers of streaks ≥ ``least``."""
+        """Take in a probe; whether it changed ``steady``, of streaks of ``least`` or more."""
         streak = self.streaks.get(trace)
         if streak is None:
-            streak = self.streaks[trace] = Streak(answer=answer, count=0)
+            streak = self.streaks[trace] = Streak(answer=answer, count=0, first=answer)
         elif answer != streak.answer:
             lost = self._leave(streak, least)
             streak.answer, streak.count = answer, 1
@@ -49,14 +59,16 @@ class Streaks(Ballots):
             self._leave(streak, least)
 
     def _join(self, streak: Streak, least: int) -> bool:
-        if streak.count != least or streak.answer is None:
+        if streak.count != least or not streak.derived:
             return False
+        assert streak.answer is not None
         self.steady[streak.answer] += 1
         return True
 
     def _leave(self, streak: Streak, least: int) -> bool:
-        if streak.count < least or streak.answer is None:
+        if streak.count < least or not streak.derived:
             return False
+        assert streak.answer is not None
         self.steady[streak.answer] -= 1
         return True
 
@@ -67,9 +79,9 @@ class ProbedConsensus(Policy[Streaks]):
 
     ``k`` traces start together.  The run ends when the votes of the finished ones settle the
     answer, or when the answer of a finished one is settled by their votes together with the
-    running traces whose last ``streak`` probes agree.  Probes alone never end a run: an early
-    guess that all traces share is often wrong, and no trace has derived it yet.  Where the
-    traces reach ``cap``, what was cut counts for ``cut`` of a vote.
+    running traces whose last ``streak`` probes agree.  Probes alone never end a run, and a trace
+    that repeats its first probe confirms nothing: that is a guess, often shared and often wrong,
+    which it has not derived.  Traces that reach ``cap`` count for ``cut`` of a vote.
 
     This is the default, of our own; tuned on AIME-2024 traces of Qwen3-8B (`benchmarks/replay.py`).
     Where a driver can't probe, it is `AsyncConsensus` with a cap.
@@ -80,8 +92,8 @@ class ProbedConsensus(Policy[Streaks]):
 
     name: ClassVar[str] = "default"
     k: int = 6
-    threshold: float = 0.85
-    cap: int = 24_000
+    threshold: float = 0.8
+    cap: int = 25_000
     streak: int = 3
     probe_every: int = 500
     cut: float = 0.25

@@ -106,7 +106,7 @@ def test_esc_votes_where_no_window_is_unanimous_and_an_abstention_is_none() -> N
 
 def test_running_traces_confirm_what_one_finished() -> None:
     policy = ProbedConsensus(k=3, cap=0, streak=2, probe_every=10, threshold=0.9)
-    done = run(policy, t(35, "a", "baa"), t(90, "a", "baaaaaaaa"), t(90, "x", "aaaaaaaaa"))
+    done = run(policy, t(35, "a", "baa"), t(90, "a", "baaaaaaaa"), t(90, "x", "xaaaaaaaa"))
     assert (done.answer, done.span, done.tokens) == ("a", 35, 105)
     assert done.reason == "3 with probes to 0: certainty 0.938 ≥ 0.9"
 
@@ -117,9 +117,15 @@ def test_probes_alone_never_end_a_run() -> None:
     assert (done.answer, done.span) == ("right", 90)
 
 
+def test_a_first_guess_confirms_nothing() -> None:
+    policy = ProbedConsensus(k=3, cap=0, streak=2, probe_every=10, threshold=0.9)
+    done = run(policy, t(35, "a", "aaa"), *[t(90, "b", "aaaaaabbb")] * 2)
+    assert (done.answer, done.span) == ("b", 90)
+
+
 def test_a_streak_that_broke_confirms_nothing() -> None:
     policy = ProbedConsensus(k=3, cap=0, streak=2, probe_every=10, threshold=0.9)
-    done = run(policy, t(35, "a", "aaa"), t(90, "b", "aabbbbbbb"), t(95, "b", "abbbbbbbb"))
+    done = run(policy, t(35, "a", "aaa"), t(90, "b", "xaabbbbbb"), t(95, "b", "xabbbbbbb"))
     assert (done.answer, done.span) == ("b", 95)  # not "a" at 35, which one finished
 
 
