@@ -105,8 +105,14 @@ def transformers() -> Generate:
     return generate
 
 
+def uncompiled() -> Generate:
+    os.environ["REASON_COMPILE"] = "0"
+    return ours()
+
+
 ARMS: dict[str, tuple[Callable[[], Generate], str]] = {
     "reason": (ours, "torch"),
+    "reason in torch": (uncompiled, "torch"),
     "vllm": (vllm, "vllm"),
     "transformers": (transformers, "transformers"),
 }

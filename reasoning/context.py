@@ -16,17 +16,15 @@ class Segment:
     Attributes:
         tokens: Its tokens so far; it is live while a thread writes to it, and frozen afterwards.
         home: The position of its first token.
-        identity: The path that it belongs to, for models that learned path identities; 0 is none.
-        steps: At which step of the backend each of its tokens was computed, as far as they were.
+        steps: The backend's step that first computed each of its tokens, as far as it was.
         views: What its tokens attend to beside the segment itself: from each token on, a context.
     """
 
-    __slots__ = ("__weakref__", "home", "identity", "steps", "tokens", "views")
+    __slots__ = ("__weakref__", "home", "steps", "tokens", "views")
 
-    def __init__(self, context: Context, tokens: Iterable[int] = (), *, identity: int = 0) -> None:
+    def __init__(self, context: Context, tokens: Iterable[int] = ()) -> None:
         self.tokens = list(tokens)
         self.home = context.position
-        self.identity = identity
         self.steps: list[int] = []
         self.views: list[tuple[int, Context]] = [(0, context)]
 
@@ -37,6 +35,10 @@ class Segment:
     def context(self) -> Context:
         """What its next token attends to."""
         return self.views[-1][1]
+
+    def look(self, context: Context) -> None:
+        """Let it attend to another context, from the next token to be computed on."""
+        self.views.append((len(self.steps), context))
 
 
 class Placed(NamedTuple):
@@ -63,19 +65,30 @@ class Context:
     """What a thread may attend to, in order, and the position of its next token.
 
     Contexts are values: each method returns a new one over the same segments.
+
+    Attributes:
+        flowing: The entries stand one after the other as long as they are at each moment, and the
+            viewer's own segment behind them (Hogwild!, arXiv 2504.06261); shifts are not used.
     """
 
     entries: tuple[Placed, ...] = ()
     position: int = 0
+    flowing: bool = False
+
+    @classmethod
+    def flow(cls, segments: Sequence[Segment]) -> Context:
+        """A flowing context over these segments, live ones as they grow."""
+        entries = tuple(map(Placed, segments))
+        return cls(entries=entries, position=sum(map(len, entries)), flowing=True)
 
     @classmethod
     def given(cls, tokens: Sequence[int]) -> Context:
         """A context of given tokens alone."""
         return cls().then(tokens)
 
-    def then(self, tokens: Sequence[int], *, identity: int = 0) -> Context:
+    def then(self, tokens: Sequence[int]) -> Context:
         """This context followed by given tokens."""
-        return self.after(Segment(self, tokens, identity=identity))
+        return self.after(Segment(self, tokens))
 
     def after(self, segment: Segment) -> Context:
         """This context followed by a segment that starts where it ends, as far as it is written."""
@@ -101,9 +114,9 @@ class Context:
         """
         if any(end.entries[: len(self.entries)] != self.entries for end in ends):
             raise ValueError("a branch to be joined did not start from this context")
-        added = tuple(entry for end in ends for entry in end.entries[len(self.entries) :])
+        added = [entry for end in ends for entry in end.entries[len(self.entries) :]]
         return Context(
-            entries=self.entries + added,
+            entries=self.entries + tuple(dict.fromkeys(added)),  # branches of branches share some
             position=max([self.position, *(end.position for end in ends)]),
         )
 
@@ -111,6 +124,19 @@ class Context:
     def tokens(self) -> list[int]:
         """What is seen now, in order, as one run of tokens."""
         return [token for entry in self.entries for token in entry.segment.tokens[: len(entry)]]
+
+    def turns(self, limits: Sequence[int], home: int) -> list[int]:
+        """How much further each entry is from a viewer than their home positions say.
+
+        ``limits`` are the tokens seen of each entry, ``home`` where the viewer's segment begins.
+        """
+        shifts, position = [entry.shift for entry in self.entries], self.position
+        if self.flowing:
+            position = 0
+            for index, (entry, limit) in enumerate(zip(self.entries, limits, strict=True)):
+                shifts[index] = position - entry.segment.home
+                position += limit
+        return [position - home - shift for shift in shifts]
 
     def __len__(self) -> int:
         """The number of tokens that are seen now."""

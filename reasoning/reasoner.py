@@ -132,8 +132,11 @@ class Reasoner:
         started = time.monotonic()
         tally: Tally | None = None
         scope = options.get("stop") or anyio.CancelScope()
-        with anyio.move_on_after(timeout) as limit, scope:
-            tally = await chosen.solve(run)
+        try:
+            with anyio.move_on_after(timeout) as limit, scope:
+                tally = await chosen.solve(run)
+        finally:
+            run.close()
         status: Status = "finished"
         if tally is None:
             status = "timed-out" if limit.cancelled_caught else "interrupted"

@@ -58,6 +58,7 @@ class Thread:
     def __post_init__(self) -> None:
         run = self.run
         self.segment = Segment(self.context)
+        run.segments.add(self.segment)
         sampling = Sampling(temperature=run.temperature, seed=self.seed)
         self._generation = run.backend.open(
             self.segment, sampling, stop=run.dialect.stop, limit=run.max_tokens
@@ -108,8 +109,10 @@ class Thread:
         return self.answer
 
     def close(self) -> None:
-        """Stop at once and free the slot."""
+        """Stop at once, free the slot, and let go of what it saw and wrote."""
         self._generation.close()
+        self.context = Context()
+        self.segment = Segment(self.context)
 
 
 @dataclass(kw_only=True)
@@ -126,8 +129,8 @@ class Run:
     events: EventStream = field(default_factory=EventStream)
     threads: dict[str, Thread] = field(default_factory=dict)
     """By task id, in the order of opening."""
-    _charged: WeakSet[Segment] = field(default_factory=WeakSet)
-    """Given segments that are counted already."""
+    segments: WeakSet[Segment] = field(default_factory=WeakSet)
+    """All that anybody still holds of what was given to its threads or written by them."""
 
     def __post_init__(self) -> None:
         self.graph = TaskGraph(self.events)
@@ -140,10 +143,14 @@ class Run:
         The thread is closed when the body ends, whatever the way.
         """
 
+        # The graph keeps its tasks' functions; what a thread sees must not live as long.
+        held = [context]
+        del context
+
         async def task(*values: Any) -> T:
             current = current_task()
             assert current is not None
-            thread = Thread(run=self, task=current, context=context)
+            thread = Thread(run=self, task=current, context=held.pop())
             self.threads[current.id] = thread
             try:
                 return await body(thread, *values)
@@ -152,6 +159,10 @@ class Run:
 
         return self.graph.add(task, *args, name=name)
 
+    def close(self) -> None:
+        """Free the keys and values of all that its threads saw and wrote."""
+        self.backend.release(list(self.segments))
+
     def account(self, thread: Thread) -> None:
         """Charge a thread for the given tokens that it sees; segments that are shared count once.
 
@@ -159,8 +170,8 @@ class Run:
         spawned by another starts from that one's span.
         """
         for entry in thread.context.entries:
-            if entry.segment not in self._charged:
-                self._charged.add(entry.segment)
+            if entry.segment not in self.segments:
+                self.segments.add(entry.segment)
                 thread.task.charge(len(entry))
             elif thread.task.parent is None:
                 thread.task.charge(0, shared=len(entry))

@@ -52,6 +52,9 @@ class Scripted:
         self.prompts.append(text)
         return ScriptedGeneration(self, self.script(text))
 
+    def release(self, segments: Sequence[Segment]) -> None:
+        pass
+
 
 class ScriptedGeneration:
     def __init__(self, backend: Scripted, turns: list[str]) -> None:
@@ -299,6 +302,14 @@ async def test_an_answer_that_cannot_vote_is_not_given(shipped: Model) -> None:
     tally = await SelfConsistency(n=2).solve(run)
     assert tally.winner is None
     assert summarise(run, SelfConsistency(n=2), tally, "m", "finished", 0.0).answer is None
+
+
+async def test_a_run_that_has_ended_leaves_no_keys_and_values_behind(shipped: Model) -> None:
+    async with Reasoner(shipped) as reasoner:
+        solutions = [await reasoner.solve(PROBLEM, strategy=name) for name in ("apr", "single")]
+    shipped.engine.views.sweep()
+    assert shipped.engine.pool.used == 0
+    assert all(solution.verified for solution in solutions)
 
 
 async def test_an_engine_has_one_driver_at_a_time(shipped: Model) -> None:

@@ -67,3 +67,7 @@ class Backend(Protocol):
         of the prompt (empty, too long) are raised by the first `Generation.tokens`.
         """
         ...
+
+    def release(self, segments: Sequence[Segment]) -> None:
+        """Free what is stored for segments, though somebody holds them; no thread may need it."""
+        ...

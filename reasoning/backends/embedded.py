@@ -24,6 +24,7 @@ from reasoning.engine.core import Engine
 from reasoning.sampling import Sampling
 
 Delivery = tuple["EmbeddedGeneration", Token | Exception]
+Command = Callable[[Engine], None]
 
 
 class EmbeddedGeneration:
@@ -91,7 +92,7 @@ class EmbeddedBackend:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.leaked = 0
-        self._commands: deque[tuple[EmbeddedGeneration, Callable[[Engine], None]]] = deque()
+        self._commands: deque[tuple[EmbeddedGeneration | None, Command]] = deque()
         self._wake = threading.Condition()
         self._closing = False
         self._open: dict[int, EmbeddedGeneration] = {}
@@ -137,11 +138,17 @@ class EmbeddedBackend:
         self.submit(generation, command)
         return generation
 
-    def submit(self, generation: EmbeddedGeneration, command: Callable[[Engine], None]) -> None:
+    def release(self, segments: Sequence[Segment]) -> None:
+        if self._thread.is_alive():
+            self.submit(None, lambda engine: engine.views.release(segments))
+
+    def submit(
+        self, generation: EmbeddedGeneration | None, command: Callable[[Engine], None]
+    ) -> None:
         """Have the engine's thread run ``command`` before its next step."""
         with self._wake:
             if not self._thread.is_alive():
-                if generation.closed:
+                if generation is None or generation.closed:
                     return
                 raise InvalidValue("the backend is not open; enter it with 'async with' first")
             self._commands.append((generation, command))
@@ -163,6 +170,8 @@ class EmbeddedBackend:
                 try:
                     command(self.engine)
                 except Exception as error:  # it belongs to the generation that asked
+                    if generation is None:
+                        raise
                     out.append((generation, error))
             try:
                 stepped = self.engine.step()
@@ -175,7 +184,7 @@ class EmbeddedBackend:
                 self._loop.call_soon_threadsafe(self._deliver, out)
         stopped = InvalidValue("the backend was closed while the thread ran; keep it open longer")
         out = [(generation, stopped) for generation in self._open.values()]
-        out += [(generation, stopped) for generation, _ in self._commands]
+        out += [(generation, stopped) for generation, _ in self._commands if generation]
         self._loop.call_soon_threadsafe(self._deliver, out)
         for id in list(self._open):
             self.engine.close(id)

@@ -157,7 +157,8 @@ class Engine:
             gang=gang,
         )
         self._next_id += 1
-        self._threads[thread.id] = self._waiting[thread.id] = thread
+        self._threads[thread.id] = thread
+        self._run(thread)
         return thread.id
 
     def extend(self, id: int, tokens: Sequence[int]) -> None:
@@ -167,7 +168,7 @@ class Engine:
             InvalidValue: the thread has ended, or its context has no room to write after them.
         """
         self._threads[id].extend(tokens)
-        self._waiting[id] = self._threads[id]
+        self._run(self._threads[id])
 
     def resume(self, id: int, segment: Segment) -> None:
         """Let a thread that met one of its stop tokens go on in another segment.
@@ -176,7 +177,11 @@ class Engine:
             InvalidValue: the thread has ended, or the segment has no given token or no room.
         """
         self._threads[id].resume(segment)
-        self._waiting[id] = self._threads[id]
+        self._run(self._threads[id])
+
+    def _run(self, thread: Thread) -> None:
+        self._waiting[thread.id] = thread
+        self.views.open(thread.segment)
 
     def close(self, id: int) -> None:
         """Drop a thread in any state and free its slot; unknown ids are ignored.
@@ -232,7 +237,7 @@ class Engine:
         out = []
         ids, logprobs = sample(logits, [thread.sampler for thread in threads])
         for thread, token, logprob in zip(threads, ids, logprobs, strict=True):
-            thread.wrote(token)
+            thread.segment.tokens.append(token)
             reason: StopReason | None = None
             if token in thread.stop or token in self.config.eos:
                 reason = "stop"

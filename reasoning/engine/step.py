@@ -48,7 +48,6 @@ class Step:
 
     Attributes:
         tokens, positions, slots: Of each fed token, its id, home position and place in the pool.
-        identities: Of each fed token, the path that it belongs to.
         outputs: The last fed token of each row, whose logits are wanted.
         groups: By segment.
     """
@@ -57,7 +56,6 @@ class Step:
         self.tokens: list[int] = []
         self.positions: list[int] = []
         self.slots: list[int] = []
-        self.identities: list[int] = []
         self.outputs: list[int] = []
         self._groups: dict[int, Group] = {}
 
@@ -83,7 +81,6 @@ class Step:
         self.tokens += tokens
         self.positions += range(segment.home + used, segment.home + used + count)
         self.slots += range(start + used, start + used + count)
-        self.identities += [segment.identity] * count
         queries = range(first, first + count)
         for other, other_start, limit, turn in seen:
             if limit:

@@ -33,8 +33,6 @@ class Thread:
 
     Attributes:
         segment: What it writes to now.
-        pending: Tokens of the segment that the next step feeds; empty before the first sample of a
-            thread that starts without tokens of its own.
         stopped: Whether it met one of its stop tokens and may go on.
     """
 
@@ -65,7 +63,6 @@ class Thread:
 
     def _enter(self, segment: Segment) -> None:
         self.segment = segment
-        self.pending = list(segment.tokens)
         self._base = len(segment.context)
 
     @property
@@ -82,7 +79,6 @@ class Thread:
         """Append given tokens to a stopped thread."""
         self._go_on(self.fits(len(tokens)))
         self.segment.tokens += tokens
-        self.pending += tokens
 
     def resume(self, segment: Segment) -> None:
         """Go on in another segment, with the tokens that it was given."""
@@ -96,11 +92,6 @@ class Thread:
         if not fits:
             raise InvalidValue(f"the thread's context of {self.limit} tokens is full")
         self.stopped = False
-
-    def wrote(self, token: int) -> None:
-        """Take a token that was sampled."""
-        self.segment.tokens.append(token)
-        self.pending = [token]
 
 
 @dataclass(eq=False, kw_only=True)

@@ -59,6 +59,15 @@ class Views:
             if home.size:
                 self._pool.free(home.start)
 
+    def release(self, segments: Sequence[Segment]) -> None:
+        """Free what segments store that no thread writes to; they are computed again if needed."""
+        for segment in segments:
+            home = self._homes.get(segment)
+            if home is not None and home.size and not home.live:
+                self._pool.free(home.start)
+                home.size = home.used = 0
+                home.logits = None
+
     def rows(self, threads: Sequence[Thread], budget: int) -> tuple[list[Row], list[Failure]]:
         """What to feed so that as many threads as possible advance, within a budget of tokens.
 
@@ -71,7 +80,8 @@ class Views:
             try:
                 budget = self._advance(thread, plan, budget)
             except PoolFull as error:
-                full = thread, error
+                # Without its traceback, whose frames would keep the thread's segments stored.
+                full = thread, error.with_traceback(None)
         if full is not None and not plan:
             return [], [Failure(full[0].id, full[1])]
         return list(plan.values()), []
@@ -79,21 +89,18 @@ class Views:
     def _advance(self, thread: Thread, plan: dict[Segment, Row], budget: int) -> int:
         """Plan a thread's next tokens, after all that they must see; returns the budget left."""
         segment = thread.segment
-        self.home(segment).live = True
         budget = self._complete(segment.context, plan, budget)
         if budget <= 0:
             return budget
-        if not thread.pending:
-            entries = segment.context.entries
-            plan[segment] = Row(
-                segment=segment, tokens=[], thread=thread, source=entries[-1].segment
-            )
+        missing = segment.tokens[self.home(segment).used :]
+        if not missing:
+            source = segment if segment.tokens else segment.context.entries[-1].segment
+            plan[segment] = Row(segment=segment, tokens=[], thread=thread, source=source)
             return budget
-        tokens = thread.pending[:budget] if len(thread.pending) > 1 else thread.pending
+        tokens = missing[:budget]
         self._make_room(segment, len(tokens))
-        whole = len(tokens) == len(thread.pending)
+        whole = len(tokens) == len(missing)
         plan[segment] = Row(segment=segment, tokens=tokens, thread=thread if whole else None)
-        thread.pending = thread.pending[len(tokens) :]
         return budget - len(tokens) if len(tokens) > 1 else budget
 
     def _complete(self, context: Context, plan: dict[Segment, Row], budget: int) -> int:
@@ -127,6 +134,10 @@ class Views:
             self._pool.free(home.start)
         home.start, home.size = start, size
 
+    def open(self, segment: Segment) -> None:
+        """Say that a thread writes to a segment."""
+        self.home(segment).live = True
+
     def freeze(self, segment: Segment) -> None:
         """Say that no thread writes to a segment at present."""
         self.home(segment).live = False
@@ -153,17 +164,24 @@ class Views:
                 row.tokens,
                 start=home.start,
                 used=home.used,
-                seen=[self._seen(entry, fed) for entry in row.segment.context.entries],
+                seen=self._seen(row.segment, fed),
             )
         return step
 
-    def _seen(self, entry: Placed, fed: dict[Segment, int]) -> Seen:
+    def _seen(self, segment: Segment, fed: dict[Segment, int]) -> list[Seen]:
+        """What the next tokens of a segment see beside it, given how many each segment is fed."""
+        context = segment.context
+        limits = [self._limit(entry, fed.get(entry.segment, 0)) for entry in context.entries]
+        turns = context.turns(limits, segment.home)
+        return [
+            Seen(entry.segment, self.home(entry.segment).start, limit, turn)
+            for entry, limit, turn in zip(context.entries, limits, turns, strict=True)
+        ]
+
+    def _limit(self, entry: Placed, new: int) -> int:
         home = self.home(entry.segment)
-        new = fed.get(entry.segment, 0)
         limit = home.used if home.live and entry.lag else home.used + new
-        if entry.upto is not None:
-            limit = min(limit, entry.upto)
-        return Seen(entry.segment, home.start, limit, -entry.shift)
+        return limit if entry.upto is None else min(limit, entry.upto)
 
     def fed(self, rows: Sequence[Row], logits: Tensor) -> None:
         """Count what a step has fed, and keep the logits of each row's last token."""
@@ -172,4 +190,5 @@ class Views:
             home = self.home(row.segment)
             home.used += len(row.tokens)
             home.logits = last
-            row.segment.steps += [self._clock] * len(row.tokens)
+            steps = row.segment.steps
+            steps += [self._clock] * (home.used - len(steps))  # none where it is computed again
