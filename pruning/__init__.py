@@ -47,8 +47,9 @@ from pruning.observations import (
     Reached,
     StepScored,
 )
+from pruning.parallel_probe import ParallelProbe
 from pruning.policy import Decided, Policy, PolicyError, Session
-from pruning.probing import AnswerConvergence, ParallelProbe, ProbedConsensus
+from pruning.probing import AnswerConvergence, ProbedConsensus
 from pruning.replay import Judge, Replay, Replayed
 from pruning.saturation import BetaBinomial, Saturation, fit
 from pruning.traces import (

@@ -15,8 +15,9 @@ from pruning.consensus import (
 )
 from pruning.deepconf import DeepConf, DeepConfOffline
 from pruning.deepprune import DeepPrune
+from pruning.parallel_probe import ParallelProbe
 from pruning.policy import Policy, PolicyError
-from pruning.probing import AnswerConvergence, ParallelProbe, ProbedConsensus
+from pruning.probing import AnswerConvergence, ProbedConsensus
 from pruning.saturation import Saturation
 from pruning.verified import BestOfN
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 NO_ANSWER = frozenset({"", "ERR", "invalid", "None"})
 """What the stored formats write where a trace gave no answer."""
 CHARACTERS_A_TOKEN = 3.2
 """Of mathematical English, for chains that were stored without token counts."""
+
+
+MOST_TOKENS = 10**9
 
 
 class TracesError(ValueError):
@@ -78,6 +82,8 @@ def read_questions(lines: Iterable[str]) -> Iterator[Question]:
         if line.strip():
             try:
                 yield parse_question(json.loads(line))
+            except RecursionError as error:
+                raise TracesError(f"line {number}: nested too deeply; give JSON lines") from error
             except json.JSONDecodeError as error:
                 raise TracesError(
                     f"line {number}: not JSON ({error.msg}); give JSON lines"
@@ -107,8 +113,8 @@ def parse_question(item: Any) -> Question:
 
 def _trace(item: Any) -> Trace:
     tokens = _field(item, "tokens", int)
-    if tokens < 1:
-        raise TracesError(f"tokens: {tokens} is below 1; give the trace's length")
+    if not 1 <= tokens <= MOST_TOKENS:
+        raise TracesError(f"tokens: out of range; give 1 to {MOST_TOKENS}, the trace's length")
     return Trace(
         tokens=tokens,
         answer=key(_field(item, "answer", (str, type(None)))),
@@ -158,6 +164,8 @@ def _field(item: Any, name: str, kind: Any, default: Any = _MISSING) -> Any:
     value = item.get(name, default) if isinstance(item, dict) else _MISSING
     if value is _MISSING:
         raise TracesError(f"{name}: missing; give it in each object")
+    if isinstance(value, float) and not isfinite(value):
+        raise TracesError(f"{name}: {value} is not finite; give a number")
     if not isinstance(value, kind) or isinstance(value, bool):
         raise TracesError(f"{name}: {str(value)[:40]!r} is of the wrong type; see docs/policies.md")
     return value

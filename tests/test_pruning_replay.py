@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from random import Random
 from typing import Any, ClassVar
@@ -33,10 +32,8 @@ from pruning import (
     StepScored,
     Stop,
     Trace,
-    TracesError,
     bootstrap,
     parse_policy,
-    read_questions,
 )
 
 
@@ -230,88 +227,3 @@ def test_the_interval_is_over_questions() -> None:
 def test_an_interval_lies_within_its_values(values: list[float]) -> None:
     low, high = bootstrap(values)
     assert min(values) - 1e-9 <= low <= high <= max(values) + 1e-9
-
-
-# Formats.
-
-SAMPLED = {
-    "question_id": "q1",
-    "question": "…",
-    "gold": " 7",
-    "probe_every": 500,
-    "traces": [
-        {"tokens": 900, "answer": "7", "probes": ["ERR", "7"]},
-        {"tokens": 400, "answer": "ERR", "probes": []},
-    ],
-}
-CHAINS = {
-    "question_id": "q2",
-    "gold": "x",
-    "chains": [
-        {
-            "final_answer": "x ",
-            "seconds": 1.0,
-            "steps": [
-                {"turn": 0, "by": "draft", "text": "d" * 320},
-                {"turn": 0, "by": "score", "ppl": 1.5, "percentile": 0.7},
-                {"turn": 0, "by": "target", "text": "t" * 32},
-                {"turn": 1, "by": "draft", "text": "d" * 32},
-                {"turn": 1, "by": "score", "ppl": 1.25, "percentile": 0.1},
-            ],
-        }
-    ],
-}
-
-
-def test_sampled_traces_are_read_with_their_probes() -> None:
-    (read,) = read_questions([json.dumps(SAMPLED), ""])
-    assert (read.id, read.right, read.probe_every) == ("q1", {"7"}, 500)
-    assert read.traces[0] == Trace(tokens=900, answer="7", probes=(None, "7"))
-    assert read.traces[1].answer is None
-
-
-def test_chains_are_read_with_their_scores() -> None:
-    (read,) = read_questions([json.dumps(CHAINS)])
-    (chain,) = read.traces
-    assert chain.answer == "x"
-    assert [(s.score, s.tokens, s.target_tokens) for s in chain.steps] == [
-        (1.5, 100, 10),
-        (1.25, 10, 0),
-    ]
-    assert chain.tokens == 120
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("{", "line 2: not JSON"),
-        ("[]", "line 2: no field traces or chains"),
-        ("{}", "line 2: no field traces or chains"),
-        (json.dumps({**SAMPLED, "traces": []}), "line 2: traces: empty"),
-        (json.dumps({**SAMPLED, "traces": [{}]}), "line 2: tokens: missing"),
-        (json.dumps({**SAMPLED, "traces": [7]}), "line 2: tokens: missing"),
-        (json.dumps({**SAMPLED, "traces": {}}), "line 2: traces: '{}' is of the wrong type"),
-        (json.dumps({**SAMPLED, "gold": 7}), "line 2: gold: '7' is of the wrong type"),
-        (json.dumps({**SAMPLED, "probe_every": -1}), "line 2: probe_every: -1 is below 0"),
-        (
-            json.dumps({**SAMPLED, "traces": [{"tokens": 0, "answer": "a"}]}),
-            "line 2: tokens: 0 is below 1",
-        ),
-        (
-            json.dumps({**SAMPLED, "traces": [{"tokens": True, "answer": "a"}]}),
-            "line 2: tokens: 'True' is of the wrong type",
-        ),
-        (
-            json.dumps({**SAMPLED, "traces": [{"tokens": 5, "answer": "a", "probes": [1]}]}),
-            "line 2: probes: '1' is of the wrong type",
-        ),
-        (
-            json.dumps({**SAMPLED, "traces": [{"tokens": 5, "answer": "a", "confidences": ["x"]}]}),
-            "line 2: confidences: 'x' is of the wrong type",
-        ),
-    ],
-)
-def test_a_bad_line_is_refused_with_its_number_and_field(line: str, message: str) -> None:
-    with pytest.raises(TracesError) as refused:
-        list(read_questions([json.dumps(SAMPLED), line]))
-    assert str(refused.value).startswith(message)
