@@ -354,6 +354,28 @@ def _anything(engine: Case, reference: Reference, rng: random.Random) -> None:
     assert errors(engine, reference, every).max() < 2e-4
 
 
+def test_a_gang_pauses_while_one_of_it_has_stopped_and_goes_on_with_it(
+    model: Callable[[str], tuple[Path, Reference]],
+) -> None:
+    engine = Engine.load(model("llama")[0])
+    base = Context.given(prompt(10))
+    one, other = Segment(base), Segment(base)
+    first = engine.open(one, Sampling(), stop=ANY, gang=3)
+    second = engine.open(other, Sampling(), limit=40, gang=3)
+    while engine.running:
+        engine.step()
+    assert (len(one), len(other)) == (1, 1)
+    engine.extend(first, [])
+    while engine.running:
+        engine.step()
+    assert (len(one), len(other)) == (2, 2)
+    engine.close(first)
+    while engine.running:
+        engine.step()
+    assert len(other) == 30
+    engine.close(second)
+
+
 def test_a_thread_for_which_the_store_is_full_waits_and_one_that_can_never_fit_fails(
     model: Callable[[str], tuple[Path, Reference]],
 ) -> None:

@@ -117,8 +117,14 @@ class Engine:
 
     @property
     def running(self) -> int:
-        """The number of threads that run or wait for a slot."""
-        return len(self._running) + len(self._waiting)
+        """The number of threads that run or wait for a slot; those of a paused gang do neither."""
+        paused = self._paused
+        return len(self._waiting) + sum(t.gang not in paused for t in self._running.values())
+
+    @property
+    def _paused(self) -> set[int | None]:
+        """The gangs of which a thread has stopped and may go on."""
+        return {t.gang for t in self._threads.values() if t.stopped} - {None}
 
     @property
     def open_threads(self) -> int:
@@ -202,7 +208,7 @@ class Engine:
         while self._waiting and len(self._running) < self.slots:
             id = next(iter(self._waiting))
             self._running[id] = self._waiting.pop(id)
-        paused = {t.gang for t in self._threads.values() if t.stopped} - {None}
+        paused = self._paused
         threads = [t for t in self._running.values() if t.gang not in paused]
         rows, failures = self.views.rows(threads, FILLED_A_STEP)
         for failure in failures:
@@ -215,7 +221,7 @@ class Engine:
         if not rows:
             return
         lanes = min(self._lanes, len(rows) // ROWS_A_LANE)
-        if lanes > 1 and not any(self.views.tied(row, rows) for row in rows):
+        if lanes > 1 and not self.views.tied(rows):
             cuts = [len(rows) * lane // lanes for lane in range(lanes + 1)]
             steps = [self.views.step(rows[a:b]) for a, b in itertools.pairwise(cuts)]
             logits = torch.cat(list(self._workers.map(self._feed, steps)))

@@ -144,14 +144,18 @@ class Views:
 
     def logits(self, row: Row) -> Tensor:
         """What a row's thread samples from."""
-        found = self.home(row.source or row.segment).logits
+        home = self.home(row.source or row.segment)
+        found = home.logits
         assert found is not None
+        if row.source is None:
+            home.logits = None  # a view of those of the whole step
         return found
 
-    def tied(self, row: Row, plan: Sequence[Row]) -> bool:
-        """Whether a row sees what another one of this step writes."""
-        writing = {other.segment for other in plan if other is not row}
-        return any(entry.segment in writing for entry in row.segment.context.entries)
+    @staticmethod
+    def tied(rows: Sequence[Row]) -> bool:
+        """Whether a row sees what another one of the same step writes."""
+        written = {row.segment for row in rows}
+        return any(e.segment in written for row in rows for e in row.segment.context.entries)
 
     def step(self, rows: Sequence[Row]) -> Step:
         """The tables for feeding some rows together."""
@@ -189,6 +193,6 @@ class Views:
         for row, last in zip(rows, logits, strict=True):
             home = self.home(row.segment)
             home.used += len(row.tokens)
-            home.logits = last
+            home.logits = last.clone() if row.thread is None else last
             steps = row.segment.steps
             steps += [self._clock] * (home.used - len(steps))  # none where it is computed again
