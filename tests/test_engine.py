@@ -6,6 +6,7 @@ import itertools
 import json
 import random
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,6 +164,11 @@ def test_the_compiled_step_equals_the_torch_step(
     for id, tokens in expected.items():
         assert [token for token, _ in got[id]] == [token for token, _ in tokens]
         assert [p for _, p in got[id]] == pytest.approx([p for _, p in tokens], abs=2e-4)
+
+
+def test_the_compiled_step_leaves_the_process_its_subnormal_numbers(shipped: Model) -> None:
+    assert isinstance(shipped.engine.decoder, CompiledDecoder) or shutil.which("g++") is None
+    assert sys.float_info.min / 2 > 0
 
 
 def test_weights_that_bfloat16_would_change_are_never_compiled(random_model: Any) -> None:

@@ -164,7 +164,8 @@ def build(config: ModelConfig, intermediate: int) -> ctypes.CDLL | None:
     }
     wide = ["-mprefer-vector-width=512"] if platform.machine() in ("x86_64", "AMD64") else []
     flags = [*FLAGS, *wide, *(f"-D{name}={value}" for name, value in shapes.items())]
-    key = hashlib.sha256(repr((SOURCE.read_bytes(), flags, _processor())).encode()).hexdigest()
+    parts = (SOURCE.read_bytes(), Path(__file__).read_bytes(), flags, _processor())
+    key = hashlib.sha256(repr(parts).encode()).hexdigest()
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "parallel-reason"
     path = folder / f"step-{key[:16]}.so"
     try:
@@ -174,13 +175,25 @@ def build(config: ModelConfig, intermediate: int) -> ctypes.CDLL | None:
                 return None
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with tempfile.TemporaryDirectory(dir=folder) as work:
-                made = Path(work) / "step.so"
-                command = [compiler, *flags, str(SOURCE), "-o", str(made)]
-                subprocess.run(command, check=True, capture_output=True, timeout=60)
-                made.replace(path)
+                _compile(compiler, flags, Path(work)).replace(path)
         return ctypes.CDLL(str(path))
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _compile(compiler: str, flags: list[str], folder: Path) -> Path:
+    """The shared library of the step.
+
+    It is linked apart: with -ffast-math the linker adds code that makes every float of the whole
+    process that is subnormal zero.
+    """
+    unit, library = folder / "step.o", folder / "step.so"
+    for arguments in (
+        [*flags, "-c", str(SOURCE), "-o", str(unit)],
+        ["-shared", str(unit), "-o", str(library)],
+    ):
+        subprocess.run([compiler, *arguments], check=True, capture_output=True, timeout=60)
+    return library
 
 
 def _processor() -> str:
