@@ -88,6 +88,16 @@ def margin(votes: dict[str, int]) -> tuple[str | None, int, int]:
     return leader, first, second
 
 
+def settle(votes: dict[str, int], threshold: float, counted: str = "votes") -> Finish | None:
+    """Finish with the answer that leads by this certainty, if one does."""
+    leader, first, second = margin(votes)
+    sure = certainty(first, second)
+    if leader is None or sure < threshold:
+        return None
+    reason = f"{first} {counted} to {second}: certainty {sure:.3f} ≥ {threshold}"
+    return Finish(answer=leader, reason=reason)
+
+
 @dataclass(frozen=True, kw_only=True)
 class AsyncConsensus(Policy[Ballots]):
     """Keep ``k`` traces in flight, test at each completion, and abort the rest once settled.
@@ -124,7 +134,9 @@ class AsyncConsensus(Policy[Ballots]):
     def observe(self, state: Ballots, observation: Observation) -> Decisions:
         if isinstance(observation, Ended):
             state.end(observation)
-            return self._settle(state) or self._launch(state, 1, "one ended") or self._last(state)
+            if settled := settle(state.votes, self.threshold):
+                return (settled,)
+            return self._launch(state, 1, "one ended") or self._last(state)
         if isinstance(observation, Began):
             state.heed(observation)
             return self._launch(state, self.k, f"{self.k} in flight")
@@ -132,14 +144,6 @@ class AsyncConsensus(Policy[Ballots]):
 
     def _launch(self, state: Ballots, count: int, reason: str) -> Decisions:
         return state.launch(count, reason, limit=self.cap or None)
-
-    def _settle(self, state: Ballots) -> Decisions:
-        leader, first, second = margin(state.votes)
-        sure = certainty(first, second)
-        if leader is None or sure < self.threshold:
-            return NOTHING
-        reason = f"{first} votes to {second}: certainty {sure:.3f} ≥ {self.threshold}"
-        return (Finish(answer=leader, reason=reason),)
 
     def _last(self, state: Ballots) -> Decisions:
         return state.elect() if state.running == 0 else NOTHING

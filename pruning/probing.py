@@ -8,7 +8,7 @@ from random import Random
 from typing import ClassVar
 
 from pruning.ballots import Ballots
-from pruning.consensus import certainty, margin
+from pruning.consensus import settle
 from pruning.decisions import NOTHING, Decisions, Finish, Stop
 from pruning.observations import Began, Ended, Observation, Probed
 from pruning.policy import Need, Policy, require
@@ -113,9 +113,9 @@ class ProbedConsensus(Policy[Streaks]):
 
     def observe(self, state: Streaks, observation: Observation) -> Decisions:
         if type(observation) is Probed:  # the most frequent, and mostly without consequence
-            if state.probe(observation.trace, observation.answer, self.streak):
-                return self._confirm(state)
-            return NOTHING
+            steady = state.probe(observation.trace, observation.answer, self.streak)
+            settled = self._confirm(state) if steady else None
+            return (settled,) if settled else NOTHING
         if isinstance(observation, Ended):
             return self._end(state, observation)
         if isinstance(observation, Began):
@@ -130,31 +130,20 @@ class ProbedConsensus(Policy[Streaks]):
         state.end(ended)
         if ended.how == "finished":
             state.forget(ended.trace, self.streak)
-        settled = self._settle(state) or self._confirm(state)
-        return settled or (NOTHING if state.running else self._close(state))
+        settled = settle(state.votes, self.threshold) or self._confirm(state)
+        if settled:
+            return (settled,)
+        return NOTHING if state.running else self._close(state)
 
-    def _settle(self, state: Streaks) -> Decisions:
-        """Whether the votes of the finished ones are enough."""
-        leader, first, second = margin(state.votes)
-        sure = certainty(first, second)
-        if leader is None or sure < self.threshold:
-            return NOTHING
-        reason = f"{first} votes to {second}: certainty {sure:.3f} ≥ {self.threshold}"
-        return (Finish(answer=leader, reason=reason),)
-
-    def _confirm(self, state: Streaks) -> Decisions:
+    def _confirm(self, state: Streaks) -> Finish | None:
         """Whether they are, together with steady probes, for an answer that one finished with."""
         if not state.votes:
-            return NOTHING
+            return None
         together = dict(state.steady)
         for answer, count in state.votes.items():
             together[answer] = together.get(answer, 0) + count
-        leader, first, second = margin(together)
-        sure = certainty(first, second)
-        if leader not in state.votes or sure < self.threshold:
-            return NOTHING
-        reason = f"{first} with probes to {second}: certainty {sure:.3f} ≥ {self.threshold}"
-        return (Finish(answer=leader, reason=reason),)
+        settled = settle(together, self.threshold, "with probes")
+        return settled if settled and settled.answer in state.votes else None
 
     def _close(self, state: Streaks) -> Decisions:
         """Everything ended without a settled vote."""
