@@ -136,7 +136,7 @@ def test_a_paused_trace_costs_nothing_until_it_goes_on() -> None:
     with pytest.raises(PolicyError, match="never finished"):
         run.run()
     assert script.told[-1] == Ended(trace=0, tokens=10, answer="a")
-    assert (run.clock, run.tokens) == (7 + 6, 17)
+    assert (run.course.clock, run.course.tokens) == (7 + 6, 17)
 
 
 def test_a_probe_asked_for_is_the_last_one_stored_and_is_charged() -> None:
