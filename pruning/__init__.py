@@ -35,6 +35,9 @@ from pruning.decisions import (
 from pruning.deepconf import DeepConf, DeepConfOffline
 from pruning.deepprune import DeepPrune
 from pruning.evaluation import Compared, Evaluator, Gain, Outcome, Summary, bootstrap, gain
+from pruning.judge.pairs import Pair, agree, pairs
+from pruning.judge.prefixes import Cut
+from pruning.judge.ruling import Hearing, Judge, Ruling, hearing
 from pruning.names import POLICIES
 from pruning.names import parse as parse_policy
 from pruning.observations import (
@@ -50,7 +53,7 @@ from pruning.observations import (
 from pruning.parallel_probe import ParallelProbe
 from pruning.policy import Decided, Policy, PolicyError, Session
 from pruning.probing import AnswerConvergence, ProbedConsensus
-from pruning.replay import Judge, Replay, Replayed
+from pruning.replay import Replay, Replayed
 from pruning.saturation import BetaBinomial, Saturation, fit
 from pruning.traces import (
     Question,
@@ -78,6 +81,7 @@ __all__ = [
     "Capped",
     "Compared",
     "ConformalController",
+    "Cut",
     "Decided",
     "Decision",
     "Decisions",
@@ -92,11 +96,13 @@ __all__ = [
     "Gain",
     "Generated",
     "HardCap",
+    "Hearing",
     "Judge",
     "Judged",
     "Launch",
     "Observation",
     "Outcome",
+    "Pair",
     "ParallelProbe",
     "Pause",
     "Policy",
@@ -112,6 +118,7 @@ __all__ = [
     "Resample",
     "Resume",
     "Riding",
+    "Ruling",
     "Saturation",
     "Scored",
     "SelfConsistency",
@@ -122,13 +129,16 @@ __all__ = [
     "Tally",
     "Trace",
     "TracesError",
+    "agree",
     "bootstrap",
     "certainty",
     "fit",
     "gain",
+    "hearing",
     "level_for_budget",
     "majority",
     "p_value",
+    "pairs",
     "parse_policy",
     "parse_question",
     "read_questions",

@@ -7,7 +7,7 @@ from random import Random
 from typing import Any, ClassVar
 
 from pruning.decisions import Decision, Decisions, Finish, Launch
-from pruning.observations import Observation
+from pruning.observations import Began, Observation
 from pruning.policy import Need, Policy, require
 
 
@@ -54,9 +54,10 @@ class Together:
 class Riding(Policy[Together]):
     """One policy leads, others ride along: a judge inside a consensus rule.
 
-    All are told everything.  The leader launches; a rider may stop, pause, probe, ask or finish,
-    and its launches only say what it wants to be told of each trace (probes, a mark, a limit).
-    The first `Finish`, the leader's before the riders', is the run's.
+    All are told everything, riders at the beginning that the run can launch as many traces as the
+    leader does.  The leader launches; a rider may stop, pause, probe, ask or finish, and its
+    launches only say what it wants to be told of each trace (probes, a mark, a limit).  The first
+    `Finish`, the leader's before the riders', is the run's.
     """
 
     name: ClassVar[str] = "riding"
@@ -78,6 +79,9 @@ class Riding(Policy[Together]):
         led, *ridden = state.states
         decisions = list(self.leader.observe(led, observation))
         wanted: list[Launch] = []
+        if isinstance(observation, Began):
+            count = sum(one.count for one in decisions if isinstance(one, Launch))
+            observation = replace(observation, most=count)
         for rider, ridden_state in zip(self.riders, ridden, strict=True):
             for decision in rider.observe(ridden_state, observation):
                 if isinstance(decision, Launch):

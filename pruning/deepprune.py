@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from random import Random
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pruning.ballots import Ballots
 from pruning.decisions import NOTHING, AskJudge, Decision, Decisions, Pause, Resume, Stop
@@ -19,7 +19,7 @@ class Clusters(Ballots):
     Attributes:
         queue: Traces whose prefix waits for its turn; greedy clustering takes one at a time.
         asked: The trace being judged, and against whom; by other, whose cluster it is.
-        verdicts: By cluster, the judge's votes for the trace being judged.
+        verdicts: By cluster, what the judge said of the trace being judged.
         paused: Traces at their prefix.
         chosen: Whether it is decided who goes on.
     """
@@ -29,9 +29,19 @@ class Clusters(Ballots):
     queue: list[int] = field(default_factory=list)
     current: int | None = None
     asked: dict[int, int] = field(default_factory=dict)
-    verdicts: dict[int, list[bool]] = field(default_factory=dict)
+    verdicts: dict[int, list[float]] = field(default_factory=dict)
     paused: set[int] = field(default_factory=set)
     chosen: bool = False
+
+    def forget(self, trace: int) -> None:
+        """Drop a trace that somebody else stopped at its prefix; its cluster keeps it."""
+        self.paused.discard(trace)
+        if trace in self.queue:
+            self.queue.remove(trace)
+        if trace == self.current:
+            self.current = None
+            self.asked.clear()
+            self.verdicts.clear()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +59,13 @@ class DeepPrune(Policy[Clusters]):
     Attributes:
         prefix: Tokens before the judge is asked.
         tau: The mean vote above which two prefixes are one; the paper's 0.5.
+        vote: What the judge gives for a pair: "hard" is 0 or 1, as in the paper, "soft" its
+            probability.
+        shut: Why the judge may not be used, as a calibration found; then nothing is judged or
+            pruned, and all vote.
     """
 
     name: ClassVar[str] = "deepprune"
-    needs: ClassVar[frozenset[Need]] = frozenset({"judge"})
     n: int = 64
     prefix: int = 500
     tau: float = 0.5
@@ -60,34 +73,48 @@ class DeepPrune(Policy[Clusters]):
     k1: int = 10
     k2: int = 20
     k3: int = 20
+    vote: Literal["hard", "soft"] = "hard"
+    shut: str = ""
 
     def __post_init__(self) -> None:
+        require(self.vote in ("hard", "soft"), f"vote: {self.vote!r} is neither; give hard or soft")
         for name in ("n", "prefix", "k", "k1", "k2", "k3"):
             require(getattr(self, name) >= 1, f"{name}: {getattr(self, name)} is below 1; give 1+")
         require(0 <= self.tau <= 1, f"tau: {self.tau} is out of range; give 0 to 1")
+
+    @property
+    def needs(self) -> frozenset[Need]:  # type: ignore[override]
+        return frozenset() if self.shut else frozenset({"judge"})
 
     def begin(self, rng: Random) -> Clusters:
         return Clusters(most=self.n, rng=rng)
 
     def observe(self, state: Clusters, observation: Observation) -> Decisions:
+        if isinstance(observation, Reached | Ended) and observation.trace >= state.launched:
+            return NOTHING  # launched by whom it rides with, after the beginning
         if isinstance(observation, Judged):
             return self._verdict(state, observation)
         if isinstance(observation, Reached):
             trace = observation.trace
+            if state.chosen or self.shut:
+                return NOTHING
             state.queue.append(trace)
             state.paused.add(trace)
             return (Pause(trace=trace, reason="its prefix is ready"), *self._next(state))
         if isinstance(observation, Ended):
             state.end(observation)
+            state.forget(observation.trace)
             return state.elect() if state.running == 0 else self._next(state)
         if isinstance(observation, Began):
             state.heed(observation)
+            if self.shut:
+                return state.launch(self.n, f"nothing is pruned: {self.shut}")
             return state.launch(self.n, "to their prefixes", mark=self.prefix)
         return NOTHING
 
     def _next(self, state: Clusters) -> Decisions:
         """Take the next prefix, where none is being judged; choose when all are placed."""
-        if state.current is not None or state.chosen:
+        if state.current is not None or state.chosen or self.shut:
             return NOTHING
         if not state.queue:
             return self._choose(state) if len(state.paused) == state.running else NOTHING
@@ -104,7 +131,8 @@ class DeepPrune(Policy[Clusters]):
         if judged.trace != state.current or judged.other not in state.asked:
             return NOTHING
         cluster = state.asked.pop(judged.other)
-        state.verdicts.setdefault(cluster, []).append(judged.same >= 0.5)
+        said = judged.same if self.vote == "soft" else float(judged.same >= 0.5)
+        state.verdicts.setdefault(cluster, []).append(said)
         return NOTHING if state.asked else self._place(state)
 
     def _place(self, state: Clusters) -> Decisions:

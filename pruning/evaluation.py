@@ -12,8 +12,9 @@ from random import Random
 from typing import Any
 
 from pruning.consensus import SelfConsistency
+from pruning.judge.ruling import Judge
 from pruning.policy import Policy, PolicyError
-from pruning.replay import Judge, Replay, Replayed
+from pruning.replay import Replay, Replayed
 from pruning.traces import Question, Trace
 
 RESAMPLES = 2000
@@ -29,6 +30,8 @@ class Outcome:
     span: float
     traces: float
     probes: float
+    judge_tokens: float = 0.0
+    judge_seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,8 @@ class Summary:
     traces: float
     probes: float
     outcomes: tuple[Outcome, ...]
+    judge_tokens: float = 0.0
+    judge_seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +97,7 @@ class Evaluator:
     Attributes:
         shuffles: How many orders of each question's traces; the same ones for every policy.
         probe_tokens: What a probe costs.
+        judge_price: What a token costs that the judge reads.
     """
 
     questions: Sequence[Question]
@@ -99,6 +105,7 @@ class Evaluator:
     seed: int = 0
     judge: Judge | None = None
     probe_tokens: int = 0
+    judge_price: float = 1.0
     on_question: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
@@ -123,6 +130,7 @@ class Evaluator:
             seed=self.seed + shuffle,
             judge=self.judge,
             probe_tokens=self.probe_tokens,
+            judge_price=self.judge_price,
         ).run()
 
     def evaluate(self, policy: Policy[Any]) -> Summary:
@@ -166,6 +174,8 @@ def _outcome(question: Question, runs: Sequence[Replayed]) -> Outcome:
         span=sum(run.span for run in runs) / count,
         traces=sum(run.traces for run in runs) / count,
         probes=sum(run.probes for run in runs) / count,
+        judge_tokens=sum(run.judge_tokens for run in runs) / count,
+        judge_seconds=sum(run.judge_seconds for run in runs) / count,
     )
 
 
@@ -183,4 +193,6 @@ def summarise(label: str, outcomes: Sequence[Outcome]) -> Summary:
         traces=sum(outcome.traces for outcome in outcomes) / count,
         probes=sum(outcome.probes for outcome in outcomes) / count,
         outcomes=tuple(outcomes),
+        judge_tokens=sum(outcome.judge_tokens for outcome in outcomes) / count,
+        judge_seconds=sum(outcome.judge_seconds for outcome in outcomes) / count,
     )

@@ -1,4 +1,4 @@
-"""Policies by name, as ``NAME`` or ``NAME:param=value,param=value``."""
+"""Policies by name: ``NAME``, ``NAME:param=value,param=value``, ``LEADER with RIDER``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import fields
 from math import isfinite
 from typing import Any
 
+from pruning.compose import Riding
 from pruning.consensus import (
     AdaptiveConsistency,
     AsyncConsensus,
@@ -20,6 +21,8 @@ from pruning.policy import Policy, PolicyError
 from pruning.probing import AnswerConvergence, ProbedConsensus
 from pruning.saturation import Saturation
 from pruning.verified import BestOfN
+
+WITH = " with "
 
 POLICIES: dict[str, type[Policy[Any]]] = {
     policy.name: policy
@@ -47,6 +50,11 @@ def parse(text: str) -> Policy[Any]:
     Raises:
         PolicyError: no such policy or parameter, or a value that it can't have.
     """
+    leader, *riders = map(_single, text.split(WITH))
+    return Riding(leader=leader, riders=tuple(riders)) if riders else leader
+
+
+def _single(text: str) -> Policy[Any]:
     name, colon, rest = text.partition(":")
     if name not in POLICIES:
         raise PolicyError(f"policy {name!r} does not exist; choose {', '.join(POLICIES)}")

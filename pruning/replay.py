@@ -6,10 +6,10 @@ What a policy does not see, it can't use: a probe or an end is told when the clo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from pruning.course import (
     END,
@@ -24,11 +24,9 @@ from pruning.course import (
     Open,
     Request,
 )
+from pruning.judge.ruling import Judge, hearing
 from pruning.policy import Decided, Policy, PolicyError, Session
 from pruning.traces import Trace
-
-Judge: TypeAlias = Callable[[Trace, Trace, int], float]
-"""From two traces and the tokens written by now to the probability that their answers agree."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +34,14 @@ class Replayed:
     """What a policy came to on one question.
 
     Attributes:
-        tokens: Written by all traces, aborted ones too.
+        tokens: Written by all traces, aborted ones too, and what probes and the judge are charged.
         span: The clock at the end: the critical path.
         traces: How many were launched.
         probes: How many probes were answered.
         judged: How many pairs the judge was asked about.
         log: Every decision, with the number of observations before it.
+        judge_tokens: Read by the judge's model.
+        judge_seconds: That the judge took, as measured; equal runs differ in it.
     """
 
     answer: str | None
@@ -52,6 +52,8 @@ class Replayed:
     probes: int
     judged: int
     log: tuple[Decided, ...]
+    judge_tokens: int = 0
+    judge_seconds: float = field(default=0.0, compare=False)
 
 
 class _Timed(NamedTuple):
@@ -83,6 +85,7 @@ class Replay:
         stored: The traces, launched in this order.
         probe_every: At which multiples of tokens they were probed; 0 where they were not.
         probe_tokens: What one probe costs; the span is not charged, as a probe runs beside.
+        judge_price: What a token costs that the judge reads, in tokens of the reasoning model.
     """
 
     policy: Policy[Any]
@@ -91,10 +94,14 @@ class Replay:
     seed: int = 0
     judge: Judge | None = None
     probe_tokens: int = 0
+    judge_price: float = 1.0
+    judge_tokens: int = field(default=0, init=False)
+    judge_seconds: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         self.session = Session(policy=self.policy, seed=self.seed)
         self._confident = "confidence" in self.policy.needs
+        self._hearing = None if self.judge is None else hearing(self.judge)
         self._live: dict[int, _Live] = {}
         self._due: list[_Timed] = []
 
@@ -180,10 +187,13 @@ class Replay:
         return stored[count - 1] if 0 < count <= len(stored) else None
 
     def _compare(self, compare: Compare) -> list[float]:
-        if self.judge is None:
+        if self._hearing is None:
             raise PolicyError(f"policy {self.policy.name!r} needs a judge; give one to the replay")
-        one = self.stored[compare.trace]
-        return [self.judge(one, self.stored[other], compare.tokens) for other in compare.others]
+        others = [self.stored[other] for other in compare.others]
+        rulings = self._hearing.ask(self.stored[compare.trace], others, compare.tokens)
+        self.judge_tokens += sum(ruling.tokens for ruling in rulings)
+        self.judge_seconds += sum(ruling.seconds for ruling in rulings)
+        return [ruling.same for ruling in rulings]
 
     def _open(self, opened: Open) -> None:
         stored, launch = self.stored[opened.trace], opened.launch
@@ -210,13 +220,16 @@ class Replay:
     def _conclude(self, course: Course) -> Replayed:
         finish = self.session.finish
         assert finish is not None
+        charged = course.probes * self.probe_tokens + round(self.judge_tokens * self.judge_price)
         return Replayed(
             answer=finish.answer,
             reason=finish.reason,
-            tokens=course.tokens + course.probes * self.probe_tokens,
+            tokens=course.tokens + charged,
             span=course.clock,
             traces=course.launched,
             probes=course.probes,
             judged=course.judged,
             log=tuple(self.session.log),
+            judge_tokens=self.judge_tokens,
+            judge_seconds=self.judge_seconds,
         )

@@ -46,6 +46,7 @@ class Trace:
         confidences: Mean confidence of each stretch of ``probe_every`` tokens, where stored.
         score: A verifier's, where stored.
         steps: Scored chunks, where stored.
+        text: What it wrote, where stored; a judge reads its beginning.
     """
 
     tokens: int
@@ -54,16 +55,18 @@ class Trace:
     confidences: tuple[float, ...] = ()
     score: float | None = None
     steps: tuple[Scored, ...] = ()
+    text: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
-    """A question, its right answers and its stored traces."""
+    """A question, its right answers, its stored traces, and its words where stored."""
 
     id: str
     right: frozenset[str]
     traces: tuple[Trace, ...]
     probe_every: int = 0
+    words: str = ""
 
 
 def key(answer: str | None) -> str | None:
@@ -105,10 +108,17 @@ def parse_question(item: Any) -> Question:
         raise TracesError(f"probe_every: {every} is below 0; give tokens between probes")
     return Question(
         id=_field(item, "question_id", str),
-        right=frozenset({_field(item, "gold", str).strip()}),
+        right=frozenset(gold.strip() for gold in _gold(item)),
         traces=tuple(map(_chain if chains else _trace, stored)),
         probe_every=every,
+        words=_field(item, "question", (str, type(None)), None) or "",
     )
+
+
+def _gold(item: Any) -> list[str]:
+    """The right answer, or all that are right."""
+    gold = _field(item, "gold", (str, list))
+    return [gold] if isinstance(gold, str) else _list(item, "gold", str)
 
 
 def _trace(item: Any) -> Trace:
@@ -121,16 +131,19 @@ def _trace(item: Any) -> Trace:
         probes=tuple(key(probe) for probe in _list(item, "probes", (str, type(None)))),
         confidences=tuple(map(float, _list(item, "confidences", (int, float)))),
         score=_field(item, "score", (int, float, type(None)), None),
+        text=_field(item, "text", (str, type(None)), None) or "",
     )
 
 
 def _chain(item: Any) -> Trace:
-    steps = tuple(_scored(_field(item, "steps", list)))
+    parts = _field(item, "steps", list)
+    steps = tuple(_scored(parts))
     tokens = sum(step.tokens + step.target_tokens for step in steps)
     return Trace(
         tokens=max(1, tokens),
         answer=key(_field(item, "final_answer", (str, type(None)))),
         steps=steps,
+        text="".join(_field(part, "text", str, "") for part in parts),
     )
 
 

@@ -1,0 +1,95 @@
+"""Pairs of a question's traces, what is true of them, and splits that keep questions whole."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from random import Random
+from typing import TypeVar
+
+from pruning.traces import Question, Trace
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pair:
+    """Two traces of one question, and whether their answers agree."""
+
+    question: str
+    one: Trace
+    other: Trace
+    same: bool
+
+
+def agree(one: Trace, other: Trace) -> bool:
+    """Whether both gave an answer, and the same; two that gave none do not agree."""
+    return one.answer is not None and one.answer == other.answer
+
+
+def pairs(question: Question, most: int | None = None, *, seed: int = 0) -> list[Pair]:
+    """The pairs of a question's traces, or ``most`` of them at random."""
+    drawn = list(combinations(question.traces, 2))
+    if most is not None and len(drawn) > most:
+        drawn = Random(f"{seed}/{question.id}").sample(drawn, most)
+    return [
+        Pair(question=question.id, one=one, other=other, same=agree(one, other))
+        for one, other in drawn
+    ]
+
+
+def balanced(question: Question, most: int, *, seed: int = 0) -> list[Pair]:
+    """Up to ``most`` pairs of a question, as many that agree as that do not.
+
+    The minority is oversampled within the question, so that how often its traces agree (its
+    difficulty) tells nothing about a pair.  A question of one class has no such pairs.
+    """
+    every = pairs(question)
+    classes = [[p for p in every if p.same], [p for p in every if not p.same]]
+    if not all(classes):
+        return []
+    rng = Random(f"{seed}/{question.id}")
+    half = min(most // 2, max(map(len, classes)))
+    return [pair for kind in classes for pair in _draw(kind, half, rng)]
+
+
+def oversampled(drawn: Sequence[Pair], factor: int = 2) -> list[Pair]:
+    """All pairs, those of the rarer class ``factor`` times, as the paper has it."""
+    same = sum(pair.same for pair in drawn)
+    rarer = same * 2 < len(drawn)
+    return [p for p in drawn for _ in range(factor if p.same is rarer else 1)]
+
+
+def _draw(items: Sequence[T], count: int, rng: Random) -> Iterator[T]:
+    """``count`` of the items; each as often as the others, give or take one."""
+    left = count
+    while left > 0:
+        yield from rng.sample(items, min(left, len(items)))
+        left -= len(items)
+
+
+# Splits.
+
+
+def mark(question: Question) -> str:
+    """What a question is recognised by, whatever the file that it is stored in."""
+    said = question.words or question.id
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def unseen(questions: Iterable[Question], seen: Iterable[str]) -> list[Question]:
+    """Those whose mark is none of ``seen``."""
+    known = frozenset(seen)
+    return [question for question in questions if mark(question) not in known]
+
+
+def split(
+    questions: Sequence[Question], share: float, *, seed: int = 0
+) -> tuple[list[Question], list[Question]]:
+    """The questions in two parts, of which the second has about ``share`` of them."""
+    order = list(questions)
+    Random(seed).shuffle(order)
+    count = round(share * len(order))
+    return order[count:], order[:count]
