@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 from orchestrator import Event, EventStream, Task, TaskGraph, current_task
 from pruning import Tally, majority
-from reasoning.backends.base import Backend
+from reasoning.backends.base import Backend, Generation, Token
 from reasoning.context import Context, Segment
 from reasoning.dialects import Dialect
 from reasoning.domains import Problem
@@ -59,13 +59,18 @@ class Thread:
         run = self.run
         self.segment = Segment(self.context)
         run.segments.add(self.segment)
-        sampling = Sampling(temperature=run.temperature, seed=self.seed)
-        self._generation = run.backend.open(
-            self.segment, sampling, stop=run.dialect.stop, limit=run.max_tokens
-        )
+        self._generation = self._open()
         self._decoder = run.dialect.decoder()
         self.given = len(self.context)
         run.account(self)
+
+    def _open(self) -> Generation:
+        run = self.run
+        sampling = Sampling(temperature=run.temperature, seed=self.seed)
+        return run.backend.open(self.segment, sampling, stop=run.dialect.stop, limit=run.max_tokens)
+
+    def _took(self, token: Token) -> None:
+        """Called after each token that it wrote, for those who make more of it."""
 
     @property
     def seed(self) -> int:
@@ -76,14 +81,15 @@ class Thread:
         """Generate until the thread stops by itself, at a marker, or at its context's end."""
         start = len(self.text)
         reason: StopReason = "length"
-        async for token, logprob, ended in self._generation.tokens():
+        async for token in self._generation.tokens():
             self.written += 1
-            self.logprob += logprob
+            self.logprob += token.logprob
             self.task.charge(1)
-            piece = self._decoder.feed(token)
+            piece = self._decoder.feed(token.token)
             self.text += piece
             self.run.graph.events.emit(TextGenerated(task=self.task.id, text=piece))
-            reason = ended or reason
+            reason = token.reason or reason
+            self._took(token)
         self.cut = self.cut or reason == "length"
         return Written(self.text[start:], reason)
 
@@ -136,7 +142,12 @@ class Run:
         self.graph = TaskGraph(self.events)
 
     def spawn(
-        self, body: Callable[..., Awaitable[T]], context: Context, *args: Any, name: str = "thread"
+        self,
+        body: Callable[..., Awaitable[T]],
+        context: Context,
+        *args: Any,
+        name: str = "thread",
+        kind: type[Thread] = Thread,
     ) -> Task[T]:
         """Open a thread on ``context`` and run ``body(thread, *args)`` as a task of the graph.
 
@@ -150,7 +161,7 @@ class Run:
         async def task(*values: Any) -> T:
             current = current_task()
             assert current is not None
-            thread = Thread(run=self, task=current, context=held.pop())
+            thread = kind(run=self, task=current, context=held.pop())
             self.threads[current.id] = thread
             try:
                 return await body(thread, *values)

@@ -12,16 +12,37 @@ StopReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Constraint:
+    """A form that what a thread writes must have, enforced while it is generated.
+
+    Attributes:
+        kind: ``json`` takes a schema, ``grammar`` one in EBNF, ``choice`` one option a line.
+    """
+
+    kind: Literal["regex", "json", "choice", "grammar"]
+    value: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sampling:
     """How a thread's tokens are drawn.
 
     Attributes:
         temperature: 0 takes the likeliest token; above, tokens are drawn from the softmax.
         seed: The same seed gives the same tokens, alone or in any batch.
+        priority: A thread of lower priority value is served first, where the backend can.
+        constraint: Needs a backend with the capability ``structured-output``.
+        adapter: A LoRA adapter by name; needs the capability ``adapters``.
+        confidence: Over how many of the likeliest tokens each token's confidence is measured; 0
+            measures none.
     """
 
     temperature: float = 0.0
     seed: int = 0
+    priority: int = 0
+    constraint: Constraint | None = None
+    adapter: str | None = None
+    confidence: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature <= 10:

@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from reasoning.context import Segment
 from reasoning.sampling import Sampling, StopReason
 
 Capability = Literal[
-    "token-prompts", "logprobs", "prefix-sharing", "kv-join", "live-contexts", "spawn-join"
+    "token-prompts",
+    "logprobs",
+    "prefix-sharing",
+    "kv-join",
+    "live-contexts",
+    "spawn-join",
+    "priorities",
+    "structured-output",
+    "adapters",
+    "confidence",
+    "holding",
+    "scoring",
 ]
 """What a backend and its model can do; a strategy declares what it needs."""
 
 
 class Token(NamedTuple):
-    """One generated token; ``reason`` is set on the last one before the thread stops."""
+    """One generated token; ``reason`` is set on the last one before the thread stops.
+
+    Attributes:
+        confidence: -(1/k) Σ log P of the k likeliest tokens, where `Sampling.confidence` is k.
+    """
 
     token: int
     logprob: float
     reason: StopReason | None = None
+    confidence: float | None = None
 
 
 class Generation(Protocol):
@@ -39,6 +55,20 @@ class Generation(Protocol):
 
     def close(self) -> None:
         """Stop generating at once and free the thread's slot."""
+        ...
+
+
+@runtime_checkable
+class Holding(Protocol):
+    """A `Generation` of a backend with the capability ``holding``."""
+
+    @property
+    def leaked(self) -> int:
+        """Tokens generated for it after it was closed, as far as known."""
+        ...
+
+    def hold(self, until: int | None) -> None:
+        """Generate up to ``until`` tokens in all and then stand still; None lifts the limit."""
         ...
 
 

@@ -37,6 +37,7 @@ class EmbeddedGeneration:
         self._inbox: deque[Token | Exception] = deque()
         self._arrived = asyncio.Event()
         self.closed = False
+        self.leaked = 0
 
     async def tokens(self) -> AsyncIterator[Token]:
         while True:
@@ -64,11 +65,24 @@ class EmbeddedGeneration:
 
         self._backend.submit(self, command)
 
+    def hold(self, until: int | None) -> None:
+        def command(engine: Engine) -> None:
+            if self.engine_id is not None:
+                engine.hold(self.engine_id, until)
+
+        self._backend.submit(self, command)
+
     def close(self) -> None:
         if not self.closed:
             self.closed = True
-            self._backend.leaked += sum(isinstance(item, Token) for item in self._inbox)
+            self.leak(*self._inbox)
             self._backend.submit(self, lambda engine: self._backend.forget(engine, self))
+
+    def leak(self, *items: Token | Exception) -> None:
+        """Count tokens that nobody will read."""
+        count = sum(isinstance(item, Token) for item in items)
+        self.leaked += count
+        self._backend.leaked += count
 
     def receive(self, item: Token | Exception) -> None:
         """Take a delivery, on the event loop."""
@@ -86,7 +100,10 @@ class EmbeddedBackend:
     """
 
     capabilities: frozenset[Capability] = frozenset(
-        {"token-prompts", "logprobs", "prefix-sharing", "kv-join", "live-contexts"}
+        {
+            *("token-prompts", "logprobs", "prefix-sharing", "kv-join", "live-contexts"),
+            *("confidence", "holding"),
+        }
     )
 
     def __init__(self, engine: Engine) -> None:
@@ -201,7 +218,7 @@ class EmbeddedBackend:
     def _deliver(self, out: list[Delivery]) -> None:
         for generation, item in out:
             if generation.closed:
-                self.leaked += isinstance(item, Token)
+                generation.leak(item)
             else:
                 generation.receive(item)
 
@@ -209,4 +226,4 @@ class EmbeddedBackend:
 def _delivered(item: threads.Token | threads.Failure) -> Token | Exception:
     if isinstance(item, threads.Failure):
         return item.error
-    return Token(*item[1:])
+    return Token(item.token, item.logprob, item.reason, item.confidence)

@@ -19,7 +19,7 @@ from orchestrator.errors import InvalidValue
 from reasoning.context import Segment
 from reasoning.engine.config import ModelConfig, read_config
 from reasoning.engine.pool import Pool, store_tokens
-from reasoning.engine.sampling import sample
+from reasoning.engine.sampling import confide, sample
 from reasoning.engine.step import Step
 from reasoning.engine.threads import Failure, Row, Thread, Token
 from reasoning.engine.views import Views
@@ -185,6 +185,27 @@ class Engine:
         self._threads[id].resume(segment)
         self._run(self._threads[id])
 
+    def hold(self, id: int, until: int | None) -> None:
+        """Let a thread generate up to ``until`` tokens in all, and then stand still, slotless.
+
+        None lets it write on; unknown ids and threads that have ended are left as they are.
+        """
+        thread = self._threads.get(id)
+        if thread is None:
+            return
+        thread.until = until
+        if thread.spent and (id in self._running or id in self._waiting):
+            self._rest(thread)
+        elif thread.held and not thread.spent:
+            thread.held = False
+            self._run(thread)
+
+    def _rest(self, thread: Thread) -> None:
+        self._running.pop(thread.id, None)
+        self._waiting.pop(thread.id, None)
+        thread.held = True
+        self.views.freeze(thread.segment)
+
     def _run(self, thread: Thread) -> None:
         self._waiting[thread.id] = thread
         self.views.open(thread.segment)
@@ -241,9 +262,11 @@ class Engine:
         threads = [row.thread for row in rows if row.thread is not None]
         logits = torch.stack([self.views.logits(row) for row in rows])
         out = []
-        ids, logprobs = sample(logits, [thread.sampler for thread in threads])
-        for thread, token, logprob in zip(threads, ids, logprobs, strict=True):
+        samplers = [thread.sampler for thread in threads]
+        sampled = zip(threads, *sample(logits, samplers), confide(logits, samplers), strict=True)
+        for thread, token, logprob, confidence in sampled:
             thread.segment.tokens.append(token)
+            thread.written += 1
             reason: StopReason | None = None
             if token in thread.stop or token in self.config.eos:
                 reason = "stop"
@@ -253,5 +276,7 @@ class Engine:
                 del self._running[thread.id]
                 thread.stopped = token in thread.stop
                 self.views.freeze(thread.segment)
-            out.append(Token(thread.id, token, logprob, reason))
+            elif thread.spent:
+                self._rest(thread)
+            out.append(Token(thread.id, token, logprob, reason, confidence))
         return out

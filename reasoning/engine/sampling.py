@@ -16,6 +16,7 @@ class Sampler:
 
     def __init__(self, sampling: Sampling) -> None:
         self.temperature = sampling.temperature
+        self.confidence = sampling.confidence
         self._random = random.Random(sampling.seed)
 
     def uniform(self) -> float:
@@ -38,3 +39,18 @@ def sample(logits: Tensor, samplers: Sequence[Sampler]) -> tuple[list[int], list
     chosen = logits.gather(-1, tokens[:, None]).squeeze(-1)
     logprobs = chosen - torch.logsumexp(logits, -1)
     return tokens.tolist(), logprobs.tolist()
+
+
+def confide(logits: Tensor, samplers: Sequence[Sampler]) -> list[float | None]:
+    """How confident each row of ``logits [rows, V]`` is, where its sampler asks for it.
+
+    C = -(1/k) Σ log P(j), j the k most probable tokens: DeepConf (arXiv 2508.15260).
+    """
+    found: list[float | None] = [None] * len(samplers)
+    for most in {sampler.confidence for sampler in samplers} - {0}:
+        rows = [row for row, sampler in enumerate(samplers) if sampler.confidence == most]
+        top = logits[rows].topk(min(most, logits.shape[-1])).values
+        means = torch.logsumexp(logits[rows], -1) - top.mean(-1)
+        for row, mean in zip(rows, means.tolist(), strict=True):
+            found[row] = mean
+    return found

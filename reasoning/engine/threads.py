@@ -19,6 +19,7 @@ class Token(NamedTuple):
     token: int
     logprob: float
     reason: StopReason | None
+    confidence: float | None = None
 
 
 class Failure(NamedTuple):
@@ -34,6 +35,9 @@ class Thread:
     Attributes:
         segment: What it writes to now.
         stopped: Whether it met one of its stop tokens and may go on.
+        written: How many tokens it generated.
+        until: How many it may generate before it stands still; None without a limit.
+        held: Whether it stands still there.
     """
 
     def __init__(
@@ -52,6 +56,9 @@ class Thread:
         self.limit = limit
         self.gang = gang
         self.stopped = False
+        self.written = 0
+        self.until: int | None = None
+        self.held = False
         self._enter(segment)
         if not self.length:
             raise InvalidValue("the prompt is empty; give at least one token")
@@ -69,6 +76,11 @@ class Thread:
     def length(self) -> int:
         """How many tokens it sees: its context when it started there, and its own."""
         return self._base + len(self.segment)
+
+    @property
+    def spent(self) -> bool:
+        """Whether it has written as much as it may for now."""
+        return self.until is not None and self.written >= self.until
 
     def fits(self, count: int) -> bool:
         """Whether it could still write after so many more given tokens."""
