@@ -9,6 +9,7 @@
     ├── ModelUnusable       a model folder that is missing, broken or unsupported
     ├── CapabilityMissing   a strategy that needs what the backend lacks
     ├── ExtraMissing        an optional dependency that is not installed
+    ├── BackendLost         an engine or a server that died, stalled or answered with nonsense
     ├── PoolFull            an engine without room for another thread's keys and values
     ├── TimeLimitReached    a run stopped by its time limit
     ├── JournalUnusable     a journal that is damaged, foreign or can't be written
@@ -73,6 +74,10 @@ class CapabilityMissing(ReasonError):
 
 class ExtraMissing(ReasonError):
     """Raised when an optional dependency is not installed."""
+
+
+class BackendLost(ReasonError):
+    """Raised when an engine or a server dies, can't be reached, stalls or answers with nonsense."""
 
 
 class PoolFull(ReasonError):

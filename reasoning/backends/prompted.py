@@ -1,0 +1,295 @@
+"""What backends share that generate from a prompt: vLLM in this process, and servers over HTTP.
+
+A thread on such a backend is a run of requests: each is given all tokens that the thread sees, and
+a stopped thread goes on by another request with more of them.  The server's prefix cache makes that
+cheap; where it does not, that is counted and said.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Collection, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from weakref import WeakSet
+
+from orchestrator.errors import BackendLost, CapabilityMissing, InvalidValue, ReasonError
+from reasoning.backends.base import Capability, Token
+from reasoning.context import Context, Segment
+from reasoning.sampling import Sampling
+
+logger = logging.getLogger(__name__)
+
+
+class PromptedGeneration:
+    """One thread: prompts one after the other, each what the thread has seen and written so far.
+
+    Attributes:
+        segment: What it writes to.
+        turn: How many times it has been asked to go on.
+        prompted: Tokens sent as prompts, over all its requests.
+        cached: How many of these the server had in its prefix cache; None where it does not say.
+    """
+
+    def __init__(
+        self,
+        backend: PromptedBackend,
+        segment: Segment,
+        sampling: Sampling,
+        *,
+        stop: frozenset[int],
+        limit: int,
+        refused: ReasonError | None,
+    ) -> None:
+        self._backend = backend
+        self._sampling = sampling
+        self._refused = refused
+        self._stopped = False
+        self._known = 0
+        self.segment = segment
+        self.stop = stop
+        self.limit = limit
+        self.turn = 0
+        self.prompted = 0
+        self.cached: int | None = None
+        self.closed = False
+
+    @property
+    def prompt(self) -> list[int]:
+        """All that it sees now."""
+        return self.segment.context.tokens + self.segment.tokens
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the present turn's tokens are drawn; each turn has a seed of its own."""
+        base = self._sampling
+        seed = zlib.crc32(f"{base.seed}/{self.turn}".encode()) if self.turn else base.seed
+        return replace(base, seed=seed)
+
+    async def tokens(self) -> AsyncGenerator[Token, None]:
+        if self._refused is not None:
+            raise self._refused
+        if not self.prompt:
+            raise InvalidValue("the prompt is empty; give at least one token")
+        if not self._fits(0):
+            raise InvalidValue(
+                f"the prompt has {len(self.prompt)} tokens and the context is {self.limit}; "
+                "shorten it or raise --max-tokens"
+            )
+        self._known = max(self._known, self._backend.meet(self.segment.context))
+        failures = 0
+        while self._fits(0):
+            lost: BackendLost
+            try:
+                async with aclosing(self._requested()) as stream:
+                    async for token in stream:
+                        yield token
+                        if token.reason is not None:
+                            return
+                lost = BackendLost("the answer ended without a reason; see the server's log")
+            except BackendLost as error:
+                lost = error
+            failures += 1
+            self.turn += 1
+            if self.closed or not await self._backend.recover(lost, failures):
+                raise lost
+
+    async def _requested(self) -> AsyncGenerator[Token, None]:
+        """The tokens of one request, each appended to the segment."""
+        prompt = self.prompt
+        self.prompted += len(prompt)
+        ends = self.stop | self._backend.eos
+        async with aclosing(self._backend.request(self, prompt)) as stream:
+            async for token in stream:
+                if token.reason is None and token.token in ends:
+                    token = token._replace(reason="stop")
+                self.segment.tokens.append(token.token)
+                self._stopped = token.token in self.stop
+                if token.reason is not None:
+                    self._backend.live.discard(self.segment)
+                    yield token
+                    return
+                yield token
+
+    def found_cached(self, count: int) -> None:
+        """Note how many of the present prompt's tokens the server had in its cache."""
+        self.cached = (self.cached or 0) + count
+        self._backend.judge(len(self.prompt), min(self._known, len(self.prompt) - 1), count)
+        self._known = max(self._known, len(self.prompt))
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        self._go_on(self._fits(len(tokens)))
+        self.segment.tokens += tokens
+        self._backend.live.add(self.segment)
+
+    def resume(self, segment: Segment) -> None:
+        error = self._backend.refusal(segment.context, None)
+        if error is not None:
+            raise error
+        length = len(segment.context) + len(segment)
+        self._go_on(len(segment) > 0 and length < self.limit)
+        self._backend.live.add(segment)
+        self._known = 0
+        self.segment = segment
+
+    def _fits(self, count: int) -> bool:
+        return len(self.segment.context) + len(self.segment) + count < self.limit
+
+    def _go_on(self, fits: bool) -> None:
+        if not self._stopped:
+            raise InvalidValue("the thread has not stopped at a stop token; it can't be extended")
+        if not fits:
+            raise InvalidValue(f"the thread's context of {self.limit} tokens is full")
+        self._stopped = False
+        self.turn += 1
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._backend.live.discard(self.segment)
+            self._backend.abort(self)
+
+
+class PromptedBackend(ABC):
+    """Opens threads that are requests.
+
+    Attributes:
+        context: The most tokens that a thread may see.
+        eos: Tokens that end a thread for good.
+        block: Prefixes are cached in blocks of so many tokens.
+        refilled: Tokens of prompts that were computed again though an earlier thread had them.
+        recovered: How many requests were lost and went on elsewhere or after a restart.
+    """
+
+    capabilities: frozenset[Capability]
+
+    def __init__(self, *, context: int, eos: Collection[int] = (), block: int = 128) -> None:
+        self.context = context
+        self.eos = frozenset(eos)
+        self.block = block
+        self.leaked = 0
+        self.refilled = 0
+        self.recovered = 0
+        self.live: WeakSet[Segment] = WeakSet()
+        self._met: WeakSet[Segment] = WeakSet()
+        self._warned = False
+
+    def open(
+        self,
+        segment: Segment,
+        sampling: Sampling,
+        *,
+        stop: Collection[int] = (),
+        limit: int | None = None,
+        gang: int | None = None,
+    ) -> PromptedGeneration:
+        refused = self.refusal(segment.context, gang) or self._unable(sampling)
+        self.live.add(segment)
+        return self.generation(
+            segment,
+            sampling,
+            stop=frozenset(stop),
+            limit=min(limit or self.context, self.context),
+            refused=refused,
+        )
+
+    def generation(
+        self,
+        segment: Segment,
+        sampling: Sampling,
+        *,
+        stop: frozenset[int],
+        limit: int,
+        refused: ReasonError | None,
+    ) -> PromptedGeneration:
+        """A new thread of this backend's kind."""
+        return PromptedGeneration(self, segment, sampling, stop=stop, limit=limit, refused=refused)
+
+    @abstractmethod
+    def request(
+        self, generation: PromptedGeneration, prompt: list[int]
+    ) -> AsyncGenerator[Token, None]:
+        """Send one request and yield its tokens; leaving it early aborts it at once.
+
+        Raises:
+            BackendLost: the answer failed; what was yielded stands.
+        """
+
+    @abstractmethod
+    def abort(self, generation: PromptedGeneration) -> None:
+        """Abort a generation's present request, if it has one, without waiting."""
+
+    @abstractmethod
+    async def recover(self, error: BackendLost, failures: int) -> bool:
+        """After a thread's request was lost the so-manieth time: whether it may go on."""
+
+    def release(self, segments: Sequence[Segment]) -> None:
+        """Forget segments; the prefix cache evicts by itself."""
+        self._met.difference_update(segments)
+
+    def refusal(self, context: Context, gang: int | None) -> CapabilityMissing | None:
+        """Why a thread with this context can't run here; None where it can."""
+        missing: Capability | None = None
+        living = any(entry.segment in self.live for entry in context.entries)
+        if gang is not None or context.flowing or living:
+            missing = "live-contexts"
+        elif not sequential(context):
+            missing = "kv-join"
+        if missing is None or missing in self.capabilities:
+            return None
+        return CapabilityMissing(
+            f"this thread's context needs {missing}, which this backend lacks; "
+            "use --backend embedded, or a strategy that joins by text"
+        )
+
+    def _unable(self, sampling: Sampling) -> CapabilityMissing | None:
+        """Why threads can't be sampled like this here; None where they can."""
+        wanted: dict[Capability, bool] = {
+            "structured-output": sampling.constraint is not None,
+            "adapters": sampling.adapter is not None,
+            "priorities": sampling.priority != 0,
+        }
+        missing = sorted(name for name in wanted if wanted[name] and name not in self.capabilities)
+        if not missing:
+            return None
+        return CapabilityMissing(
+            f"this thread needs {', '.join(missing)}, which this backend lacks; leave it out"
+        )
+
+    def meet(self, context: Context) -> int:
+        """How many leading tokens of this context an earlier thread had; all are known from now."""
+        known = 0
+        for entry in context.entries:
+            if entry.segment not in self._met:
+                break
+            known += len(entry)
+        self._met.update(entry.segment for entry in context.entries)
+        return known
+
+    def judge(self, prompt: int, known: int, cached: int) -> None:
+        """Count what a prefix cache should have had and had not; say so the first time."""
+        expected = known // self.block * self.block
+        if cached >= expected:
+            return
+        self.refilled += expected - cached
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "a thread's prompt of %d tokens had %d of them in the prefix cache instead of %d; "
+                "forks are prefilled again: turn prefix caching on, or give the cache more memory",
+                prompt,
+                cached,
+                expected,
+            )
+
+
+def sequential(context: Context) -> bool:
+    """Whether a context is plainly one run of tokens, each seeing all before it."""
+    position = 0
+    for entry in context.entries:
+        if entry.shift or entry.segment.home != position or len(entry) != len(entry.segment):
+            return False
+        position += len(entry)
+    return not context.flowing and position == context.position
