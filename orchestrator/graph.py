@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import secrets
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
@@ -102,8 +103,14 @@ class TaskGraph(Building):
         self._thread: int | None = None
         self._group: TaskGroup | None = None
         self._began = False
+        self._run_id = secrets.token_hex(8)
 
     # ---- running -------------------------------------------------------------------------------
+
+    @property
+    def run_id(self) -> str:
+        """Names this run among all; the same when it goes on from its journal."""
+        return self._run_id if self._journal is None else self._journal.run
 
     @overload
     async def run(self, target: Task[T]) -> T: ...

@@ -79,6 +79,7 @@ class Journal:
 
     Attributes:
         epoch: This process's turn at the file, from 1.
+        run: Names the run that the file records.
     """
 
     def __init__(self, path: Path, graph: str, *, resume: bool) -> None:
@@ -100,6 +101,8 @@ class Journal:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self.epoch = self._open(graph, resume)
+            began = self._db.execute("SELECT min(opened) FROM epochs").fetchone()[0]
+            self.run = f"{graph}-{began!r}"
         except (sqlite3.Error, OSError) as error:
             raise JournalUnusable(
                 f"journal {path} can't be used ({error}); name another file, or delete it"

@@ -183,6 +183,11 @@ class Task(Generic[T]):
         return self.state in FINAL
 
     @property
+    def attempt(self) -> int:
+        """The number of its attempt, from 1: of the one that runs, or of the next."""
+        return len(self._attempts) + 1
+
+    @property
     def after(self) -> tuple[Task[Any], ...]:
         """The tasks that it waits for, or waited for."""
         return tuple(edge.source for edge in self._inbound)

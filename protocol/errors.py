@@ -1,0 +1,81 @@
+"""What can go wrong between hub and workers; below `ReasonError`, each with a code of the wire."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from orchestrator.errors import ReasonError
+from protocol.wire import Code
+
+
+class ProtocolError(ReasonError):
+    """The root of the protocol's errors.
+
+    Attributes:
+        wire_code: The code that names it on the wire.
+    """
+
+    wire_code: ClassVar[Code] = "internal"
+
+
+class HubUnreachable(ProtocolError):
+    """Raised when a hub can't be reached or goes away for good."""
+
+
+class ConnectionRefused(ProtocolError):
+    """Raised when the other side says no; dialling again would not help.
+
+    Attributes:
+        reason: The code that came over the wire.
+    """
+
+    def __init__(self, reason: Code, message: str) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason = reason
+
+
+class BadMessage(ProtocolError):
+    """Raised for a frame that does not fit the specification."""
+
+    wire_code = "bad-message"
+
+
+class Congested(ProtocolError):
+    """Raised when a bounded queue is full."""
+
+    wire_code = "congested"
+
+
+class NoWorker(ProtocolError):
+    """Raised when no worker that could run a task came in time."""
+
+    wire_code = "no-worker"
+
+
+class WorkerLost(ProtocolError):
+    """Raised when a task's workers were lost more often than the task allows."""
+
+    wire_code = "worker-lost"
+
+
+class RemoteFailure(ProtocolError):
+    """Raised when a task failed on its worker.
+
+    Attributes:
+        reason: The code that came over the wire, ``failed`` if the function raised.
+        kind: The name of what the function raised.
+    """
+
+    wire_code = "failed"
+
+    def __init__(self, reason: Code, kind: str, message: str) -> None:
+        super().__init__(f"{kind}: {message}" if kind else message)
+        self.reason = reason
+        self.kind = kind
+
+
+def first(error: BaseException) -> Any:
+    """The first error inside nested groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

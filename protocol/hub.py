@@ -1,0 +1,202 @@
+"""The hub: workers dial in, tasks are spread over them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+import anyio
+import anyio.to_thread
+
+from orchestrator.errors import InvalidValue
+from protocol.board import KINDS, Board
+from protocol.gate import HELLO_S, Gate
+from protocol.link import (
+    Limits,
+    Tls,
+    is_loopback,
+    logger,
+    need_websockets,
+)
+from protocol.seats import Carrier, Observer, Seat
+from protocol.tickets import Listener, Order, Ticket
+from protocol.tokens import TokenStore
+from protocol.wire import MAX_FRAME, Drain, Held, Kind, Profile
+
+
+class Hub:
+    """Takes workers in over WebSocket, and spreads tasks over them::
+
+    async with Hub() as hub:
+        token = hub.tokens.create("laptop")
+        ...  # on the laptop: reason worker --hub URL
+        ticket = hub.submit(Order(id="1", kind="function", name="m:double", arguments='{"n": 2}'))
+        outcome = await ticket.outcome()
+
+    It binds loopback unless told otherwise, and other addresses only with TLS.
+
+    Attributes:
+        tokens: Who may dial in; in memory by default.
+        epoch: Larger than that of any hub that it takes over from.
+        lease_s: How long a worker of which nothing is heard keeps its tasks.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tokens: TokenStore | None = None,
+        tls: Tls | None = None,
+        insecure: bool = False,
+        lease_s: float = 15.0,
+        epoch: int | None = None,
+        limits: Limits | None = None,
+        most_connections: int = 4096,
+        most_waiting: int = 100_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Prepare a hub.
+
+        Args:
+            host: The address to bind.
+            port: The port to bind; 0 takes any.
+            tokens: Who may dial in.
+            tls: Certificates; with a ``ca``, workers need one as well.
+            insecure: Whether other addresses than loopback may be bound without TLS.
+            lease_s: See the attribute.
+            epoch: See the attribute; by default the next of ``tokens``.
+            limits: What each connection may do.
+            most_connections: Connections at once.
+            most_waiting: Tasks that may wait at once.
+            clock: Seconds that never jump.
+
+        Raises:
+            InvalidValue: a value can't be used.
+        """
+        need_websockets()
+        if tls is None and not insecure and not is_loopback(host):
+            raise InvalidValue(
+                f"host: {host} can be reached by others, and without TLS all is plain text; give "
+                "--cert and --key, or --insecure in a network that you trust"
+            )
+        if not lease_s > 0:
+            raise InvalidValue(f"lease: {lease_s:g} is not a time; give seconds above 0")
+        self.host, self.port = host, port
+        self.tokens = tokens or TokenStore()
+        self.epoch = self.tokens.next_epoch() if epoch is None else epoch
+        self.lease_s = lease_s
+        self._tls = tls
+        self._stack = AsyncExitStack()
+        self.board = Board(
+            epoch=self.epoch, lease_s=lease_s, most_waiting=most_waiting, clock=clock
+        )
+        self._gate = Gate(
+            self.board,
+            self.tokens,
+            epoch=self.epoch,
+            lease_s=lease_s,
+            limits=limits or Limits(),
+            most=most_connections,
+            clock=clock,
+        )
+
+    # ---- tasks ---------------------------------------------------------------------------------
+
+    def submit(self, order: Order, listener: Listener | None = None) -> Ticket:
+        """Have some worker run a task; an id that is known gives the ticket that there is.
+
+        Raises:
+            Congested: too many tasks wait already.
+            InvalidValue: the id was that of another task.
+        """
+        return self.board.submit(order, listener)
+
+    # ---- workers -------------------------------------------------------------------------------
+
+    @property
+    def workers(self) -> dict[str, Profile]:
+        """Who is here and what it can do, by id."""
+        return {id: seat.profile for id, seat in self.board.seats.items()}
+
+    def attach(
+        self,
+        id: str,
+        profile: Profile,
+        carrier: Carrier,
+        *,
+        scopes: frozenset[Kind] = KINDS,
+        holding: Sequence[Held] = (),
+    ) -> Seat:
+        """Take in a worker that comes by another transport; one of the same id leaves."""
+        return self.board.attach(id, profile, carrier, scopes=scopes, holding=holding)
+
+    def detach(self, seat: Seat, why: str) -> None:
+        """Let a worker go; its tasks go elsewhere."""
+        self.board.detach(seat, why)
+
+    def observe(self, observer: Observer) -> None:
+        """Call ``observer`` with each `HubEvent`."""
+        self.board.observers.append(observer)
+
+    async def drain(self, worker: str) -> None:
+        """Let a worker finish what it has, and leave."""
+        seat = self.board.seats.get(worker)
+        if seat is not None:
+            seat.draining = True
+            seat.carrier.send(Drain())
+
+    # ---- life ----------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        from websockets.asyncio.server import serve
+
+        context = None if self._tls is None else self._tls.server()
+        try:
+            server = await self._stack.enter_async_context(
+                serve(
+                    self._gate.connection,
+                    self.host,
+                    self.port,
+                    ssl=context,
+                    origins=[None],
+                    compression=None,
+                    process_request=self._gate.request,
+                    server_header=None,
+                    open_timeout=HELLO_S,
+                    ping_interval=None,
+                    close_timeout=2,
+                    max_size=MAX_FRAME,
+                    max_queue=16,
+                    logger=logger,
+                )
+            )
+        except OSError as error:
+            raise InvalidValue(
+                f"port: {self.host}:{self.port} can't be bound ({error.strerror or error}); "
+                "give another"
+            ) from error
+        self.port = next(iter(server.sockets)).getsockname()[1]
+        group = await self._stack.enter_async_context(anyio.create_task_group())
+        self._stack.callback(group.cancel_scope.cancel)
+        group.start_soon(self._gate.tick)
+        group.start_soon(self._gate.recheck)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._gate.close()
+        await self._stack.__aexit__(kind, error, trace)
+
+    @property
+    def url(self) -> str:
+        """What workers dial."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'ws' if self._tls is None else 'wss'}://{host}:{self.port}"

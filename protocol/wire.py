@@ -1,0 +1,276 @@
+"""The messages between hub, workers and clients; `docs/protocol.md` specifies them.
+
+A connection begins with `Hello` and is answered by `Welcome` or `Refused`.  Then both sides send
+`Frame`, which carries numbered messages, and `Beat`, which carries none.  A client is to the hub
+what the hub is to a worker: it sends tasks and gets results.
+
+Everything is JSON text.  Times are seconds from the receipt of the message, never of a clock that
+both sides would have to share.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+VERSION = 1
+"""The only version that there is so far."""
+
+MAX_FRAME = 1 << 20
+"""Bytes of a frame; one that is longer closes the connection."""
+
+PART = 192 << 10
+"""Bytes of a payload's part, which base64 makes a third longer."""
+
+INLINE = 64 << 10
+"""A longer JSON text travels as a payload."""
+
+Code = Literal[
+    "bad-version",
+    "bad-message",
+    "bad-token",
+    "forbidden",
+    "late-hello",
+    "replaced",
+    "stale-hub",
+    "congested",
+    "draining",
+    "unknown-name",
+    "bad-arguments",
+    "bad-payload",
+    "failed",
+    "deadline",
+    "budget",
+    "no-worker",
+    "worker-lost",
+    "internal",
+]
+"""Why something was refused or failed."""
+
+Kind = Literal["function", "tool", "thread"]
+"""A registered function, a tool called with arguments that a model wrote, a reasoning thread."""
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Id = Annotated[str, Field(min_length=1, max_length=400)]
+Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
+
+
+class WireModel(BaseModel):
+    """What crosses the wire: frozen, and nothing that is not specified."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64"
+    )
+
+
+# ---- what a worker can do ------------------------------------------------------------------------
+
+
+class Offer(WireModel):
+    """A function or tool that can be called by name."""
+
+    name: Name
+    description: str = ""
+    parameters: str
+    """JSON schema of the arguments, as JSON text."""
+    result: str
+    """JSON schema of the result, as JSON text."""
+
+
+class ModelOffer(WireModel):
+    """A model on which threads of reasoning can be generated."""
+
+    name: Name
+    backend: Name
+    fingerprint: str = ""
+    """Names the exact weights; the same fingerprint and seed give the same tokens."""
+    context: Count
+    slots: Annotated[int, Field(ge=1)] = 1
+
+
+class Profile(WireModel):
+    """What a worker is and can do."""
+
+    platform: str = ""
+    slots: Annotated[int, Field(ge=1, le=100_000)] = 1
+    """How many tasks it takes at once."""
+    resources: dict[Name, Count] = {}
+    tags: frozenset[Name] = frozenset()
+    functions: tuple[Offer, ...] = ()
+    tools: tuple[Offer, ...] = ()
+    models: tuple[ModelOffer, ...] = ()
+
+
+class Needs(WireModel):
+    """What a task asks of its worker."""
+
+    worker: str | None = None
+    """The worker's id, if the task is pinned to it."""
+    platform: str | None = None
+    tags: frozenset[Name] = frozenset()
+    resources: dict[Name, Count] = {}
+    fingerprint: str = ""
+    """Of a thread's model; empty takes any model of the name."""
+
+
+class Budget(WireModel):
+    """What a task may spend."""
+
+    tokens: Count | None = None
+    attempts: Annotated[int, Field(ge=1)] = 5
+    """How many workers may be lost under it, less one."""
+
+
+class Payload(WireModel):
+    """Stands for a JSON text that was sent before, in parts."""
+
+    sha256: Digest
+    size: Count
+
+
+class Held(WireModel):
+    """A task that a worker still has when it says hello."""
+
+    id: Id
+    fence: Count
+    ended: bool = False
+
+
+# ---- numbered messages ---------------------------------------------------------------------------
+
+
+class Part(WireModel):
+    """A piece of a payload; pieces come in order, before the message that refers to them."""
+
+    type: Literal["part"] = "part"
+    sha256: Digest
+    offset: Count
+    size: Count
+    """Of the whole payload."""
+    data: bytes
+
+
+class Task(WireModel):
+    """Run this.  A worker that has the same id already takes over the new fence, and goes on."""
+
+    type: Literal["task"] = "task"
+    id: Id
+    """The idempotency key: the same id never has two results."""
+    fence: Count = 0
+    """Grows with each assignment; what carries an older fence is void."""
+    attempt: Annotated[int, Field(ge=1)] = 1
+    kind: Kind
+    name: Name
+    arguments: str | Payload
+    """JSON text of an object, by the parameters' names; of a `ThreadStart` for a thread."""
+    deadline_s: Seconds | None = None
+    budget: Budget = Budget()
+    needs: Needs = Needs()
+    inputs: tuple[tuple[TokenId, ...], ...] = ()
+    """For a thread that begins anew elsewhere: what it was given so far by `Input`."""
+
+
+class ThreadStart(WireModel):
+    """The arguments of a thread of reasoning."""
+
+    prompt: tuple[TokenId, ...]
+    temperature: Annotated[float, Field(ge=0, le=10)] = 0.0
+    seed: Count = 0
+    stop: tuple[TokenId, ...] = ()
+    limit: Annotated[int, Field(ge=1)] | None = None
+
+
+class Input(WireModel):
+    """Tokens that a stopped thread reads before it goes on; none ends the thread."""
+
+    type: Literal["input"] = "input"
+    id: Id
+    fence: Count = 0
+    tokens: tuple[TokenId, ...]
+
+
+class Cancel(WireModel):
+    """Stop a task; answered by `Cancelled`, or by a `Result` that was on its way."""
+
+    type: Literal["cancel"] = "cancel"
+    id: Id
+    fence: Count = 0
+    reason: Code | None = None
+
+
+class Progress(WireModel):
+    """How far a task is, as a text for people."""
+
+    type: Literal["progress"] = "progress"
+    id: Id
+    fence: Count = 0
+    text: Annotated[str, Field(max_length=10_000)] = ""
+
+
+class Chunk(WireModel):
+    """Tokens that a thread generated; ``at`` of them came before."""
+
+    type: Literal["chunk"] = "chunk"
+    id: Id
+    fence: Count = 0
+    at: Count
+    tokens: tuple[TokenId, ...]
+    logprobs: tuple[float, ...]
+    reason: Literal["stop", "length"] | None = None
+    """Why the thread has stopped after them, if it has; it then waits for `Input`."""
+
+
+class Failure(WireModel):
+    """Why a task has no value."""
+
+    code: Code
+    kind: str = ""
+    message: str = ""
+
+
+class Usage(WireModel):
+    """What a task has spent on its worker."""
+
+    seconds: Seconds = 0.0
+    tokens: Count = 0
+
+
+class Result(WireModel):
+    """How a task ended: with a value (JSON text), or with a failure."""
+
+    type: Literal["result"] = "result"
+    id: Id
+    fence: Count = 0
+    value: str | Payload | None = None
+    failure: Failure | None = None
+    usage: Usage = Usage()
+    worker: str = ""
+    """Filled in by the hub for its client."""
+
+
+class Cancelled(WireModel):
+    """A task was cancelled; ``leaked`` if something of it could not be stopped."""
+
+    type: Literal["cancelled"] = "cancelled"
+    id: Id
+    fence: Count = 0
+    leaked: bool = False
+
+
+class Drain(WireModel):
+    """From a worker: give me no more.  From a hub: finish what you have, then leave."""
+
+    type: Literal["drain"] = "drain"
+
+
+Down = Annotated[Part | Task | Input | Cancel | Drain, Field(discriminator="type")]
+"""From hub to worker, and from client to hub."""
+
+Up = Annotated[Part | Progress | Chunk | Result | Cancelled | Drain, Field(discriminator="type")]
+"""From worker to hub, and from hub to client."""
+
+Message = Part | Task | Input | Cancel | Drain | Progress | Chunk | Result | Cancelled
