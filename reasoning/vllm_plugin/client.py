@@ -1,0 +1,277 @@
+"""From segments and contexts to requests with notes: the client's side of the plugin.
+
+It needs no vLLM: the engine may be in this process or behind HTTP.
+"""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary, finalize
+
+from orchestrator.errors import CapabilityMissing, InvalidValue
+from reasoning.context import Context, Placed, Segment
+from reasoning.vllm_plugin import Mode
+from reasoning.vllm_plugin.wire import Hold, Member, Note, Sight, View
+
+
+@dataclass(eq=False)
+class Piece:
+    """A run of a segment's tokens that one request computed, under a name of its own."""
+
+    name: str
+    first: int
+    count: int | None
+    """None while the request writes."""
+
+
+@dataclass(eq=False)
+class Stored:
+    """Which pieces of a segment an engine holds."""
+
+    pieces: list[Piece] = field(default_factory=list)
+
+    @property
+    def live(self) -> bool:
+        return bool(self.pieces) and self.pieces[-1].count is None
+
+    @property
+    def count(self) -> int:
+        """How many tokens are held for sure; the ones being written are not counted."""
+        return sum(piece.count or 0 for piece in self.pieces)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A request to be sent.
+
+    Attributes:
+        segment: The segment whose tokens it computes or writes.
+        fill: It only computes given tokens: one token is generated, and not used.
+    """
+
+    segment: Segment
+    prompt: list[int]
+    note: Note
+    fill: bool = False
+
+
+class Client:
+    """Names the segments of one engine's requests and says what each request must ask for."""
+
+    def __init__(self, mode: Mode) -> None:
+        self._mode = mode
+        self._stored: WeakKeyDictionary[Segment, Stored] = WeakKeyDictionary()
+        self._prefix = uuid.uuid4().hex[:8]
+        self._numbers = itertools.count()
+        self._unheld: deque[Stored] = deque()
+        self._released: list[str] = []
+        self._left: list[tuple[str, int]] = []
+
+    def stored(self, segment: Segment) -> Stored:
+        """What is held of a segment."""
+        found = self._stored.get(segment)
+        if found is None:
+            found = self._stored[segment] = Stored()
+            finalize(segment, self._unheld.append, found).atexit = False
+        return found
+
+    def ask(self, segment: Segment, member: Member | None = None) -> list[Asked]:
+        """The requests that let a thread write on in a segment; the thread's own is the last one.
+
+        Those before it compute what its context lacks.
+
+        Raises:
+            InvalidValue: there is no token to go on from.
+            CapabilityMissing: the context needs live segments, and the plugin only joins.
+        """
+        if not segment.tokens and not is_plain(segment):
+            raise InvalidValue("the thread has no token of its own; give it one to start from")
+        entering = None
+        if member is not None:
+            entering = member.model_copy(update={"once": True, "pauses": False})
+        asked = [] if is_plain(segment) else self._complete(segment.context, entering)
+        return [*asked, self._request(segment, member)]
+
+    def _complete(self, context: Context, member: Member | None) -> list[Asked]:
+        """Requests for what is not held of a context's frozen segments."""
+        asked = []
+        for entry in context.entries:
+            stored = self.stored(entry.segment)
+            if stored.live or stored.count >= len(entry):
+                continue
+            if not is_plain(entry.segment):
+                asked += self._complete(context_at(entry.segment, stored.count), member)
+            asked.append(self._request(entry.segment, member, fill=True))
+        return asked
+
+    def _request(self, segment: Segment, member: Member | None, fill: bool = False) -> Asked:
+        stored = self.stored(segment)
+        first = stored.count
+        context = context_at(segment, first)
+        piece = Piece(self._name(), first, len(segment) - first if fill else None)
+        if is_plain(segment) and not (fill and self._named(context)):
+            asked = self._plain(segment, context, piece, fill)
+        elif self._is_copied(segment, context, member, fill):
+            asked = self._copied(segment, context, piece, fill)
+        else:
+            asked = self._looking(segment, context, piece, member, fill)
+        stored.pieces.append(piece)
+        return asked
+
+    def _named(self, context: Context) -> bool:
+        return all(self.stored(e.segment).count >= len(e) for e in context.entries)
+
+    def _plain(self, segment: Segment, context: Context, piece: Piece, fill: bool) -> Asked:
+        """An ordinary causal request, which vLLM's prefix cache serves."""
+        holds, at = [], 0
+        for entry in context.entries:
+            stored = self.stored(entry.segment)
+            if not stored.pieces:
+                stored.pieces.append(Piece(self._name(), 0, len(entry)))
+                holds.append(Hold(name=stored.pieces[0].name, first=at, count=len(entry)))
+            at += len(entry)
+        holds.append(Hold(name=piece.name, first=at + piece.first))
+        note = self._note(holds=tuple(holds))
+        return Asked(segment=segment, prompt=context.tokens + segment.tokens, note=note, fill=fill)
+
+    def _is_copied(
+        self, segment: Segment, context: Context, member: Member | None, fill: bool
+    ) -> bool:
+        still = not context.flowing and not any(
+            entry.shift or self.stored(entry.segment).live for entry in context.entries
+        )
+        if self._mode == "join" and not still:
+            raise CapabilityMissing(
+                "the context has live or moved segments; start vLLM with the plugin's live half"
+            )
+        return still and member is None and not (fill and self._mode == "live")
+
+    def _copied(self, segment: Segment, context: Context, piece: Piece, fill: bool) -> Asked:
+        sights = self._sights(context.entries) + self._own(segment)
+        view = View(sights=tuple(sights), position=context.position, base=segment.home)
+        note = self._note(
+            home=segment.home + piece.first,
+            holds=(Hold(name=piece.name, first=len(context) + piece.first),),
+            view=view,
+            copied=len(context) + piece.first,
+        )
+        return Asked(segment=segment, prompt=context.tokens + segment.tokens, note=note, fill=fill)
+
+    def _looking(
+        self,
+        segment: Segment,
+        context: Context,
+        piece: Piece,
+        member: Member | None,
+        fill: bool,
+    ) -> Asked:
+        note = self._note(
+            home=segment.home + piece.first,
+            holds=(Hold(name=piece.name),),
+            view=self.view(segment, context),
+            member=member,
+        )
+        return Asked(segment=segment, prompt=segment.tokens[piece.first :], note=note, fill=fill)
+
+    def view(self, segment: Segment, context: Context) -> View:
+        """What a request that writes on in a segment sees."""
+        return View(
+            sights=tuple(self._sights(context.entries) + self._own(segment)),
+            position=context.position,
+            base=segment.home,
+            flowing=context.flowing,
+        )
+
+    def looks(self, segments: Iterable[Segment]) -> dict[str, View]:
+        """The views that the requests that write segments have now, for `Note.looks`."""
+        found = {segment: self.stored(segment) for segment in segments}
+        return {
+            stored.pieces[-1].name: self.view(segment, segment.context)
+            for segment, stored in found.items()
+            if stored.live
+        }
+
+    def _sights(self, entries: Sequence[Placed]) -> list[Sight]:
+        sights = []
+        for entry in entries:
+            for piece in self.stored(entry.segment).pieces:
+                left = None if entry.upto is None else max(0, entry.upto - piece.first)
+                upto = piece.count if left is None else left
+                if piece.count is not None and left is not None:
+                    upto = min(piece.count, left)
+                lag = entry.lag if piece.count is None else 0
+                assert lag in (0, 1)
+                sights.append(
+                    Sight(name=piece.name, shift=entry.shift, upto=upto, lag=1 if lag else 0)
+                )
+        return sights
+
+    def _own(self, segment: Segment) -> list[Sight]:
+        pieces = [piece for piece in self.stored(segment).pieces if piece.count is not None]
+        return [Sight(name=piece.name, upto=piece.count, own=True) for piece in pieces]
+
+    def ended(self, segment: Segment) -> None:
+        """Say that the request that wrote a segment has ended, whatever the way.
+
+        The last token that it wrote has no keys and values.
+        """
+        pieces = self.stored(segment).pieces
+        if pieces and pieces[-1].count is None:
+            pieces[-1].count = max(0, len(segment) - 1 - pieces[-1].first)
+
+    def lost(self, segment: Segment) -> None:
+        """Say that nothing is held of a segment any more."""
+        self.release([segment])
+
+    def release(self, segments: Sequence[Segment]) -> None:
+        """Let go of what is held for segments, with the next request that is sent."""
+        for segment in segments:
+            stored = self._stored.get(segment)
+            if stored is not None and not stored.live:
+                self._released += [piece.name for piece in stored.pieces]
+                stored.pieces.clear()
+
+    def leave(self, gang: str, member: int) -> None:
+        """Say that a member of a gang will not go on, with the next request that is sent."""
+        self._left.append((gang, member))
+
+    def farewell(self) -> Note | None:
+        """A note with all that has to be let go, if there is something."""
+        note = self._note()
+        return note if note.release or note.leave else None
+
+    def _note(self, **fields: object) -> Note:
+        while self._unheld:
+            self._released += [piece.name for piece in self._unheld.popleft().pieces]
+        released, self._released = self._released, []
+        left, self._left = self._left, []
+        return Note.model_validate({**fields, "release": tuple(released), "leave": tuple(left)})
+
+    def _name(self) -> str:
+        return f"{self._prefix}-{next(self._numbers)}"
+
+
+def context_at(segment: Segment, index: int) -> Context:
+    """What a segment's token of that index attends to."""
+    return next(context for start, context in reversed(segment.views) if start <= index)
+
+
+def is_plain(segment: Segment) -> bool:
+    """Whether a segment ends an ordinary causal text: its tokens see all of it, at its place."""
+    position, before = 0, segment.context
+    if len(segment.views) > 1 or before.flowing:
+        return False
+    for index, entry in enumerate(before.entries):
+        inner = entry.segment
+        if entry.shift or len(entry) != len(inner) or inner.home != position:
+            return False
+        if len(inner.views) > 1 or inner.context.entries != before.entries[:index]:
+            return False
+        if inner.context.flowing or entry.lag:
+            return False
+        position += len(inner)
+    return segment.home == position

@@ -1,0 +1,109 @@
+"""The compiled attention of the live half on a CPU; without a compiler torch does the same."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from reasoning.vllm_plugin.looking import Looking, Turner
+
+SOURCE = Path(__file__).with_name("kernel.cpp")
+FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-ffast-math", "-std=c++17", "-fPIC")
+
+_Pointer = ctypes.c_void_p
+
+
+class _Tables(ctypes.Structure):
+    _fields_ = [
+        *((n, ctypes.c_int32) for n in ("count", "heads", "kv_heads", "block", "half", "neox")),
+        ("scale", ctypes.c_float),
+        *((n, ctypes.c_int64) for n in ("query_stride", "output_stride")),
+        *((n, ctypes.c_int64) for n in ("block_stride", "head_stride")),
+        *((n, _Pointer) for n in ("cache", "query", "output", "turns")),
+        *((n, _Pointer) for n in ("rows", "starts", "parts", "tables")),
+    ]
+
+
+class Kernel:
+    """Calls the compiled attention for heads of one width."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._call = library.look
+
+    def __call__(
+        self,
+        looking: Looking,
+        cache: Tensor,
+        turner: Turner,
+        query: Tensor,
+        output: Tensor,
+        scale: float,
+    ) -> None:
+        """As `look`, on a cache ``[blocks, kv_heads, block, 2 * dim]``."""
+        assert query.stride(2) == output.stride(2) == 1
+        assert query.stride(1) == output.stride(1) == query.shape[2]
+        arrays = (looking.rows, looking.starts, looking.parts, looking.tables)
+        self._call(
+            ctypes.byref(
+                _Tables(
+                    *(len(looking.rows), query.shape[1], cache.shape[1], cache.shape[2]),
+                    *(turner.table.shape[2], turner.neox, scale),
+                    *(query.stride(0), output.stride(0), cache.stride(0), cache.stride(1)),
+                    *(one.data_ptr() for one in (cache, query, output, turner.table)),
+                    *(array.ctypes.data for array in arrays),
+                )
+            )
+        )
+
+
+@functools.cache
+def load_kernel(dim: int) -> Kernel | None:
+    """The kernel for heads of this width, from the cache or newly compiled; None without g++."""
+    if os.environ.get("REASON_COMPILE") == "0":
+        return None
+    flags = [*FLAGS, "-fopenmp", f"-DDIM={dim}"]
+    parts = (SOURCE.read_bytes(), flags, _processor())
+    key = hashlib.sha256(repr(parts).encode()).hexdigest()
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "parallel-reason"
+    path = folder / f"look-{key[:16]}.so"
+    try:
+        if not path.exists():
+            compiler = shutil.which("g++") or shutil.which("clang++")
+            if compiler is None:
+                return None
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with tempfile.TemporaryDirectory(dir=folder) as work:
+                _compile(compiler, flags, Path(work)).replace(path)
+        return Kernel(ctypes.CDLL(str(path)))
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _compile(compiler: str, flags: list[str], folder: Path) -> Path:
+    """The shared library; linked apart, without -ffast-math, which would change the process."""
+    unit, library = folder / "look.o", folder / "look.so"
+    for arguments in (
+        [*flags, "-c", str(SOURCE), "-o", str(unit)],
+        ["-shared", "-fopenmp", str(unit), "-o", str(library)],
+    ):
+        subprocess.run([compiler, *arguments], check=True, capture_output=True, timeout=60)
+    return library
+
+
+def _processor() -> str:
+    """What ``-march=native`` depends on: a home folder may be shared by several machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next((line for line in lines if line.startswith("flags")), "")
+    except OSError:
+        return ""

@@ -1,0 +1,197 @@
+"""Attention of a step's tokens to other requests' segments: its tables, and layers that use them.
+
+Stored keys keep the positions at which they were written.  A query is turned by how much further
+off a segment stands for it, a row of the model's own rotation; partial results are merged by
+log-sum-exp, which is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from orchestrator.errors import InvalidValue
+from reasoning.vllm_plugin.cache import Cache
+from reasoning.vllm_plugin.kernel import load_kernel
+from reasoning.vllm_plugin.plan import Plan
+
+Ints = npt.NDArray[np.int32]
+
+
+class Looking:
+    """One step's looks as arrays.
+
+    Attributes:
+        rows: ``[R]``, the fed tokens that look, by index in the batch.
+        starts: ``[R + 1]``, where the parts of each begin.
+        parts: ``[P, 4]``: offset of a table in ``tables``, first token, count, turn.
+        tables: Block ids.
+    """
+
+    def __init__(self, rows: Ints, starts: Ints, parts: Ints, tables: Ints) -> None:
+        self.rows, self.starts, self.parts, self.tables = rows, starts, parts, tables
+
+    @classmethod
+    def of(cls, plan: Plan, index: Mapping[str, int], batch: Sequence[int]) -> Looking:
+        """The arrays of a plan, given each request's row and where its tokens begin."""
+        offsets: dict[str, int] = {}
+        blocks: list[int] = []
+        for key, table in plan.tables.items():
+            offsets[key] = len(blocks)
+            blocks += table
+        rows: list[int] = []
+        starts, parts = [0], []
+        for id, look in plan.looks.items():
+            shared = [(offsets[part.table], *part[1:]) for part in look.parts]
+            row = index[id]
+            for count, token in enumerate(range(batch[row], batch[row + 1]), look.used + 1):
+                rows.append(token)
+                parts += shared
+                parts.append((offsets[look.table], 0, count, 0))
+                starts.append(len(parts))
+        arrays = (np.array(one, dtype=np.int32) for one in (rows, starts, parts, blocks))
+        return cls(*arrays)
+
+
+class Turner:
+    """Turns queries by whole positions: the model's own rotations, without its scale.
+
+    Attributes:
+        table: ``[turns, 2, rotated / 2]``, cosines and sines.
+        neox: Whether a pair's halves stand half the rotated width apart, not side by side.
+    """
+
+    def __init__(self, table: Tensor, neox: bool) -> None:
+        self.table, self.neox = table.contiguous(), neox
+
+    @classmethod
+    def of(cls, model: torch.nn.Module) -> Turner:
+        """The turner of a model's rotary embedding.
+
+        Raises:
+            InvalidValue: it has none, several, or one that is not a plain rotation.
+        """
+        from vllm.model_executor.layers.rotary_embedding import base
+
+        found = {id(m): m for m in model.modules() if isinstance(m, base.RotaryEmbeddingBase)}
+        kinds = {type(m).__name__ for m in found.values()}
+        plain = {
+            *("RotaryEmbedding", "Llama3RotaryEmbedding", "LinearScalingRotaryEmbedding"),
+            *("NTKScalingRotaryEmbedding", "YaRNScalingRotaryEmbedding"),
+        }
+        if len(found) != 1 or not kinds <= plain:
+            raise InvalidValue(
+                f"vllm plugin: live segments need one plain rotary embedding; the model has "
+                f"{len(found)}: {', '.join(sorted(kinds)) or 'none'}"
+            )
+        (rotary,) = found.values()
+        cosine, sine = rotary.cos_sin_cache.double().chunk(2, -1)
+        turns = torch.complex(cosine, sine)
+        turns = turns / turns.abs()
+        turns = torch.cat([turns, turns[-1:] * turns[1:]])  # a view may be as long again
+        return cls(torch.stack([turns.real, turns.imag], 1).float(), rotary.is_neox_style)
+
+    def __call__(self, query: Tensor, turn: int) -> Tensor:
+        """Queries ``[heads, dim]``, turned."""
+        if not turn:
+            return query
+        cosine, sine = self.table[abs(turn)]
+        sine = sine if turn > 0 else -sine
+        turned, half = query.clone(), len(cosine)
+        if self.neox:
+            low, high = query[:, :half], query[:, half : 2 * half]
+            turned[:, :half], turned[:, half : 2 * half] = (
+                low * cosine - high * sine,
+                high * cosine + low * sine,
+            )
+        else:
+            low, high = query[:, 0 : 2 * half : 2], query[:, 1 : 2 * half : 2]
+            turned[:, 0 : 2 * half : 2] = low * cosine - high * sine
+            turned[:, 1 : 2 * half : 2] = high * cosine + low * sine
+        return turned
+
+
+def look(
+    looking: Looking, cache: Cache, turner: Turner, query: Tensor, output: Tensor, scale: float
+) -> None:
+    """Attention in torch, one row after the other; the kernel's reference and fallback.
+
+    ``query`` and ``output`` are ``[tokens, heads, dim]``.
+    """
+    tables = looking.tables.tolist()
+    for index, row in enumerate(looking.rows.tolist()):
+        keys, values, queries = [], [], []
+        for part in looking.parts[looking.starts[index] : looking.starts[index + 1]].tolist():
+            offset, first, count, turn = part
+            key, value = cache.read(tables[offset:], first, count)
+            keys.append(key)
+            values.append(value)
+            queries.append(turner(query[row].float(), turn))
+        shared = query.shape[1] // keys[0].shape[1]
+        scores = torch.cat(
+            [
+                torch.einsum("hd,nhd->hn", one, key.float().repeat_interleave(shared, 1))
+                for one, key in zip(queries, keys, strict=True)
+            ],
+            -1,
+        )
+        mass = (scores * scale).softmax(-1)
+        value = torch.cat(values).float().repeat_interleave(shared, 1)
+        output[row] = torch.einsum("hn,nhd->hd", mass, value).to(output.dtype)
+
+
+def let_layers_look(config: Any, model: torch.nn.Module) -> None:
+    """Let the attention layers of a loaded model follow a step's looks.
+
+    Raises:
+        InvalidValue: a layer does more than plain attention.
+    """
+    from vllm.config import get_layers_from_vllm_config
+    from vllm.model_executor.layers.attention import Attention
+
+    turner = Turner.of(model)
+    for name, layer in get_layers_from_vllm_config(config, Attention).items():
+        impl = layer.impl
+        special = (impl.alibi_slopes, impl.sinks, impl.logits_soft_cap or None)
+        if any(one is not None for one in special) or impl.sliding_window not in (-1, None):
+            raise InvalidValue(f"vllm plugin: {name} has ALiBi, sinks, a soft cap or a window")
+        stock = type(impl)
+        impl.__class__ = type(f"Looking{stock.__name__}", (_Looks, stock), {"turner": turner})
+
+
+class _Looks:
+    """What is added to the attention of a layer: rows that look are computed again, and instead."""
+
+    turner: Turner
+    _cache: Cache | None = None
+
+    def forward(
+        self: Any,
+        layer: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        kv_cache: Tensor,
+        attn_metadata: Any,
+        output: Tensor,
+        *args: Any,
+        **options: Any,
+    ) -> Tensor:
+        looking = getattr(attn_metadata, "looking", None)
+        if looking is None or len(looking.rows) < attn_metadata.num_actual_tokens:
+            output = super().forward(  # type: ignore[misc]
+                layer, query, key, value, kv_cache, attn_metadata, output, *args, **options
+            )
+        if looking is not None:
+            kernel = load_kernel(self.head_size)
+            shaped = output.view(query.shape)
+            if kernel is not None:
+                kernel(looking, kv_cache, self.turner, query, shaped, self.scale)
+            else:
+                look(looking, Cache.of_cpu(kv_cache), self.turner, query, shaped, self.scale)
+        return output

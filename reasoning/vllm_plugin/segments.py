@@ -1,0 +1,250 @@
+"""Which named segments there are, where their keys and values are, and how long they stay.
+
+Used by the scheduler's process only.  Blocks are kept by vLLM's own reference counts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from orchestrator.errors import InvalidValue
+from reasoning.vllm_plugin.wire import Note, View
+
+Readiness = Literal["ready", "wait"]
+
+LEASE_S = 900.0
+"""A segment that nobody asked for in this time is released, should its client have died."""
+PATIENCE_S = 30.0
+"""How long a request waits for segments or members that have not arrived."""
+
+
+@dataclass(eq=False, kw_only=True)
+class Active:
+    """A request with a note that has not finished."""
+
+    request: Any
+    note: Note
+    view: View | None
+    since: float
+    salt: str | None = None
+    failure: str | None = None
+
+    @property
+    def id(self) -> str:
+        return str(self.request.request_id)
+
+
+@dataclass(eq=False, kw_only=True)
+class Extent:
+    """Where a segment is stored: a run of a request's tokens.
+
+    Attributes:
+        first: Index of its first token in ``blocks``, or in the request that writes it.
+        home: Position of its first token.
+        end: Index behind its last token there, where it does not go on to the request's end.
+        writer: The request that writes it; None once that has finished.
+        blocks: Kept blocks, once it has finished.
+        count: How many tokens are in them.
+    """
+
+    name: str
+    first: int
+    home: int
+    end: int | None
+    writer: Active | None
+    used_at: float
+    blocks: list[Any] = field(default_factory=list)
+    count: int = 0
+
+    @property
+    def computed(self) -> int:
+        """How many of its tokens were computed in the steps so far."""
+        if self.writer is None:
+            return self.count
+        return self._upto(int(self.writer.request.num_computed_tokens))
+
+    def after(self, fed: int) -> int:
+        """How many are computed when its writer has been fed so many more."""
+        if self.writer is None:
+            return self.count
+        return self._upto(int(self.writer.request.num_computed_tokens) + fed)
+
+    def _upto(self, index: int) -> int:
+        return max(0, (index if self.end is None else min(index, self.end)) - self.first)
+
+
+class Segments:
+    """The segments of one engine.
+
+    ``manager`` is vLLM's KV cache manager, with one group of blocks of ``block_size`` tokens.
+    """
+
+    def __init__(
+        self,
+        manager: Any,
+        block_size: int,
+        *,
+        lease_s: float = LEASE_S,
+        patience_s: float = PATIENCE_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._manager = manager
+        self._pool = manager.block_pool
+        self._block_size = block_size
+        self._lease_s = lease_s
+        self._patience_s = patience_s
+        self._clock = clock
+        self.extents: dict[str, Extent] = {}
+        self.active: dict[str, Active] = {}
+        self._pins: Counter[str] = Counter()
+        self._unwanted: set[str] = set()
+
+    def arrive(self, request: Any, note: Note) -> Active:
+        """Take note of a new request.
+
+        Raises:
+            InvalidValue: it can't be served as it is.
+        """
+        self._check(request, note)
+        one = Active(request=request, note=note, view=note.view, since=self._clock())
+        self.active[one.id] = one
+        for hold in note.holds:
+            self.extents[hold.name] = Extent(
+                name=hold.name,
+                first=hold.first,
+                home=hold.first + note.offset,
+                end=None if hold.count is None else hold.first + hold.count,
+                writer=one,
+                used_at=one.since,
+            )
+        self._pin(one.view, 1)
+        for name, view in note.looks.items():
+            self._look(name, view)
+        return one
+
+    def _check(self, request: Any, note: Note) -> None:
+        for hold in note.holds:
+            if hold.first < note.copied:
+                raise InvalidValue(f"holds: {hold.name!r} is copied; name what stands behind that")
+            if hold.name in self.extents:
+                raise InvalidValue(f"holds: {hold.name!r} exists already; choose another name")
+        if note.copied:
+            assert note.view is not None
+            seen = sum(sight.upto or 0 for sight in note.view.sights)
+            if seen != note.copied or note.copied >= request.num_prompt_tokens:
+                raise InvalidValue(
+                    f"copied: {note.copied} of {request.num_prompt_tokens} prompt tokens, and the "
+                    f"view has {seen}; give all that is seen, and at least one token behind it"
+                )
+
+    def _look(self, name: str, view: View) -> None:
+        extent = self.extents.get(name)
+        if extent is None or extent.writer is None:
+            return  # it ended meanwhile; nobody is left to look
+        self._pin(view, 1)
+        self._pin(extent.writer.view, -1)
+        extent.writer.view = view
+
+    def finish(self, id: str) -> None:
+        """Keep the blocks of a finished request's segments."""
+        one = self.active.pop(id, None)
+        if one is None:
+            return
+        blocks = self._manager.get_blocks(id).blocks[0]
+        computed = min(one.request.num_computed_tokens, one.request.num_tokens)
+        for hold in one.note.holds:
+            extent = self.extents.get(hold.name)
+            if extent is not None and extent.writer is one:
+                self._keep(extent, list(blocks), computed)
+        self._pin(one.view, -1)
+
+    def _keep(self, extent: Extent, blocks: list[Any], computed: int) -> None:
+        size = self._block_size
+        count = extent._upto(computed)
+        start = extent.first // size
+        kept = blocks[start : -(-(extent.first + count) // size)] if count else []
+        extent.writer, extent.count, extent.blocks = None, count, kept
+        extent.first -= start * size
+        extent.used_at = self._clock()
+        self._pool.touch(kept)
+        if extent.name in self._unwanted and not self._pins[extent.name]:
+            self._drop(extent)
+
+    def release(self, names: Iterable[str]) -> None:
+        """Let go of segments, as soon as no request writes or needs them."""
+        for name in names:
+            extent = self.extents.get(name)
+            if extent is None:
+                continue
+            self._unwanted.add(name)
+            if not self._pins[name] and extent.writer is None:
+                self._drop(extent)
+
+    def _drop(self, extent: Extent) -> None:
+        self.extents.pop(extent.name, None)
+        self._unwanted.discard(extent.name)
+        self._pool.free_blocks(reversed(extent.blocks))
+
+    def _pin(self, view: View | None, by: int) -> None:
+        for sight in view.sights if view else ():
+            self._pins[sight.name] += by
+            if self._pins[sight.name] <= 0:
+                del self._pins[sight.name]
+                if by < 0 and sight.name in self._unwanted:
+                    self.release([sight.name])
+
+    def readiness(self, one: Active, feeding: Collection[str] = ()) -> Readiness:
+        """Whether all that a request sees is there, or will be in a step that feeds ``feeding``.
+
+        Raises:
+            InvalidValue: it never will be.
+        """
+        for sight in one.view.sights if one.view else ():
+            extent = self.extents.get(sight.name)
+            if extent is None:
+                return self._wait(one, f"segment {sight.name!r} is not there")
+            extent.used_at = self._clock()
+            computed = extent.computed
+            if extent.writer is not None and extent.writer.id in feeding:
+                request = extent.writer.request
+                computed = extent.after(request.num_tokens - request.num_computed_tokens)
+            if computed >= (sight.upto or 0):
+                continue
+            if extent.writer is None:
+                raise InvalidValue(
+                    f"segment {sight.name!r} has {computed} tokens of {sight.upto}; "
+                    "compute the rest first, or see fewer"
+                )
+            return self._wait(one, f"segment {sight.name!r} is not written yet")
+        return "ready"
+
+    def _wait(self, one: Active, why: str) -> Readiness:
+        if self._clock() - one.since > self._patience_s:
+            raise InvalidValue(f"{why} after {self._patience_s:g} s; it was released or never sent")
+        return "wait"
+
+    def expire(self) -> None:
+        """Release what nobody has asked for within the lease."""
+        before = self._clock() - self._lease_s
+        idle = [e for e in self.extents.values() if e.writer is None and e.used_at < before]
+        for extent in idle:
+            if not self._pins[extent.name]:
+                self._drop(extent)
+
+    def make_room(self) -> bool:
+        """Give up the segment that has been idle the longest; False where each one is needed."""
+        idle = [e for e in self.extents.values() if e.writer is None and not self._pins[e.name]]
+        if not idle:
+            return False
+        self._drop(min(idle, key=lambda extent: extent.used_at))
+        return True
+
+    def table(self, extent: Extent) -> list[int]:
+        """The ids of the blocks in which a segment's ``first`` counts."""
+        if extent.writer is not None:
+            return list(self._manager.get_block_ids(extent.writer.id)[0])
+        return [block.block_id for block in extent.blocks]

@@ -1,0 +1,174 @@
+"""What a request asks of the plugin: a note in its ``extra_args`` (over HTTP: ``vllm_xargs``).
+
+A *segment* here is a run of tokens of one request, under a name that the client gives it.  Others
+may see it while it is written and after its request has ended, until it is released.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from orchestrator.errors import InvalidValue
+
+KEY = "reason"
+"""The name of the note among a request's extra arguments; its value is JSON in a string."""
+
+Name = str
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Hold(_Value):
+    """A run of this request's own tokens that is kept under a name, until it is released.
+
+    Attributes:
+        first: Index of its first token in the request.
+        count: How many tokens it has; None for all up to the request's end.
+    """
+
+    name: Name
+    first: int = Field(default=0, ge=0)
+    count: int | None = Field(default=None, ge=0)
+
+
+class Sight(_Value):
+    """A segment that is seen.
+
+    Attributes:
+        shift: Where it stands for the viewer, relative to where it was written.
+        upto: How many of its tokens are seen; None for all that there are at each step.
+        lag: 1 hides what a live one is fed in the same step.
+        own: It is the viewer's own text, written by a request before this one: it stands where it
+            was written, whatever the view.
+    """
+
+    name: Name
+    shift: int = 0
+    upto: int | None = Field(default=None, ge=0)
+    lag: Literal[0, 1] = 0
+    own: bool = False
+
+
+class View(_Value):
+    """What a request's own tokens see beside themselves, in order.
+
+    Attributes:
+        position: Where the viewer's text stands behind them, if ``flowing`` is not set.
+        base: Position at which the viewer's text was begun, by this request or one before it.
+        flowing: The sights stand one after the other, as long as they are at each step, and the
+            request's own tokens behind them; shifts are not used.
+    """
+
+    sights: tuple[Sight, ...] = ()
+    position: int = Field(default=0, ge=0)
+    base: int = Field(default=0, ge=0)
+    flowing: bool = False
+
+    def turns(self, limits: Sequence[int], homes: Sequence[int]) -> list[int]:
+        """How much further each sight is from the viewer than the positions of its keys say.
+
+        ``limits`` are the tokens seen of each, ``homes`` the positions of their first tokens.
+        """
+        shifts, position = [sight.shift for sight in self.sights], self.position
+        if self.flowing:
+            position = 0
+            for index, (sight, limit, home) in enumerate(
+                zip(self.sights, limits, homes, strict=True)
+            ):
+                shifts[index] = position - home
+                position += 0 if sight.own else limit
+        away = position - self.base
+        return [
+            0 if sight.own else away - shift
+            for sight, shift in zip(self.sights, shifts, strict=True)
+        ]
+
+
+class Member(_Value):
+    """A place in a gang, whose requests advance together, a token each.
+
+    Attributes:
+        size: How many members the gang starts with; it waits for all of them.
+        member: A request with the same number takes the place of one that stopped.
+        pauses: Whether the gang waits for a successor when this request stops at a stop token.
+        once: Of a request that only computes its tokens beside the members' next step.
+    """
+
+    gang: Name
+    size: int = Field(ge=1, le=256)
+    member: int = Field(ge=0)
+    pauses: bool = True
+    once: bool = False
+
+
+class Note(_Value):
+    """All that a request asks of the plugin.
+
+    Attributes:
+        home: Position of the request's first own token.
+        copied: How many leading tokens of the prompt are those of ``view``'s sights, whose keys
+            and values are copied instead of computed (a join); 0 where they are only looked at.
+        looks: New views of other requests, by the name of the segment that each one writes.
+        release: Segments that nobody needs any more.
+        leave: Gangs and members that will not go on.
+    """
+
+    v: Literal[1] = 1
+    home: int | None = Field(default=None, ge=0)
+    holds: tuple[Hold, ...] = ()
+    view: View | None = None
+    copied: int = Field(default=0, ge=0)
+    member: Member | None = None
+    looks: dict[Name, View] = {}
+    release: tuple[Name, ...] = ()
+    leave: tuple[tuple[Name, int], ...] = ()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.copied and self.view is None:
+            raise ValueError("copied: there is no view to copy from; give one")
+        if self.copied and self.view is not None and any(s.upto is None for s in self.view.sights):
+            raise ValueError("copied: only a known number of tokens can be copied; give each upto")
+        if self.copied and self.member is not None:
+            raise ValueError("copied: a member of a gang looks at what it sees; leave copied out")
+        if self.view is not None and self.home is None:
+            raise ValueError("home: a request with a view needs the position of its first token")
+        return self
+
+    @property
+    def offset(self) -> int:
+        """What is added to the positions that vLLM counts."""
+        return 0 if self.home is None else self.home - self.copied
+
+    @property
+    def looking(self) -> bool:
+        """Whether its tokens attend to segments of other requests where they are stored."""
+        return self.view is not None and not self.copied
+
+    def arguments(self) -> dict[str, str]:
+        """The extra arguments of a request with this note."""
+        return {KEY: self.model_dump_json(exclude_defaults=True)}
+
+
+def read_note(arguments: Mapping[str, Any] | None) -> Note | None:
+    """The note among a request's extra arguments; None where there is none.
+
+    Raises:
+        InvalidValue: it is malformed.
+    """
+    text = (arguments or {}).get(KEY)
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise InvalidValue(f"{KEY}: the note is not a string; give JSON in a string")
+    try:
+        return Note.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise InvalidValue(f"{KEY}: {field}: {first['msg']}; see docs/vllm-plugin.md") from error

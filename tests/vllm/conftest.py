@@ -1,0 +1,314 @@
+"""A real vLLM in this process, tiny random models, and an independent flat forward pass."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads spin for each other on a busy machine
+os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from reasoning.context import Segment
+from reasoning.layout import Flat, flatten
+from reasoning.vllm_plugin import Mode, engine_arguments
+from reasoning.vllm_plugin.client import Client
+from reasoning.vllm_plugin.wire import Member, Note
+
+os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+
+VOCABULARY = 256
+SIZES: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 128,
+    "intermediate_size": 192,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 4096,
+    "bos_token_id": None,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+    "initializer_range": 0.2,
+}
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("Llama", {}),
+    "qwen3-gqa": ("Qwen3", {"num_key_value_heads": 1, "head_dim": 32}),
+    "qwen2-gqa": ("Qwen2", {"num_attention_heads": 4, "num_key_value_heads": 2}),
+}
+
+
+class Reference:
+    """A stock model of transformers whose attention follows a `Flat` layout.
+
+    It turns every key for every query, where the plugin turns queries.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        import transformers
+
+        name = f"flat {folder.name}"
+        transformers.AttentionInterface.register(name, self._attention)
+        self.model = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, attn_implementation=name, dtype=torch.float32
+        ).eval()
+        self.frequencies = next(
+            m.inv_freq for m in self.model.modules() if hasattr(m, "inv_freq")
+        ).double()
+
+    @torch.inference_mode()
+    def __call__(self, flat: Flat) -> Tensor:
+        """The log-probabilities that follow each token, ``[T, vocabulary]``."""
+        self.flat = flat
+        out = self.model(
+            input_ids=flat.tokens[None], position_ids=flat.positions[None], use_cache=False
+        )
+        return out.logits[0].log_softmax(-1)
+
+    def _attention(
+        self, module: Any, query: Tensor, key: Tensor, value: Tensor, *_: Any, **options: Any
+    ) -> tuple[Tensor, None]:
+        flat, groups = self.flat, query.shape[1] // key.shape[1]
+        key, value = (part[0].repeat_interleave(groups, 0) for part in (key, value))
+        angles = -flat.turns[:, :, None].double() * self.frequencies
+        cos, sin = angles.cos().float(), angles.sin().float()
+        low, high = key[:, None].chunk(2, -1)
+        keys = torch.cat([low * cos - high * sin, high * cos + low * sin], -1)
+        scores = torch.einsum("hqd,hqkd->hqk", query[0], keys) * options["scaling"]
+        mass = scores.masked_fill(~flat.mask, -math.inf).softmax(-1)
+        return torch.einsum("hqk,hkd->qhd", mass, value)[None], None
+
+
+@dataclass
+class Written:
+    """What a request wrote."""
+
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish: str | None = None
+    cached: int | None = None
+
+
+class Driver:
+    """A stock ``LLMEngine`` in this process, driven step by step."""
+
+    def __init__(self, folder: Path, arguments: dict[str, Any]) -> None:
+        from vllm import EngineArgs
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        settings: dict[str, Any] = {
+            "model": str(folder),
+            "skip_tokenizer_init": True,
+            "dtype": "float32",
+            "enforce_eager": True,
+            "block_size": 32,
+            "max_model_len": 4096,
+            "disable_log_stats": True,
+            "seed": 0,
+        }
+        self.engine = LLMEngine.from_engine_args(EngineArgs(**settings | arguments))
+        self.written: dict[str, Written] = {}
+        self._ids = itertools.count()
+
+    @property
+    def scheduler(self) -> Any:
+        return self.engine.engine_core.engine_core.scheduler
+
+    @property
+    def free_blocks(self) -> int:
+        return int(self.scheduler.kv_cache_manager.block_pool.get_num_free_blocks())
+
+    def add(
+        self,
+        tokens: Sequence[int],
+        count: int = 1,
+        note: Note | None = None,
+        stop: Sequence[int] = (),
+        **options: Any,
+    ) -> str:
+        from vllm import SamplingParams, TokensPrompt
+
+        id = f"r{next(self._ids)}"
+        self.written[id] = Written()
+        parameters = SamplingParams(
+            temperature=0.0,
+            max_tokens=count,
+            logprobs=0,
+            detokenize=False,
+            stop_token_ids=list(stop),
+            ignore_eos=options.pop("ignore_eos", not stop),
+            extra_args=note.arguments() if note else options.pop("extra_args", None),
+            **options,
+        )
+        self.engine.add_request(id, TokensPrompt(prompt_token_ids=list(tokens)), parameters)
+        return id
+
+    def step(self) -> None:
+        for out in self.engine.step():
+            (one,) = out.outputs
+            written = self.written[out.request_id]
+            written.tokens = list(one.token_ids)
+            written.logprobs = [
+                entry[token].logprob
+                for entry, token in zip(one.logprobs, one.token_ids, strict=True)
+            ]
+            written.finish = one.finish_reason
+            written.cached = out.num_cached_tokens
+
+    def run(self, *ids: str, steps: int = 5000) -> list[Written]:
+        """Step until requests have finished (all of them, by default)."""
+        wanted = ids or tuple(self.written)
+        for _ in range(steps):
+            if all(self.written[id].finish for id in wanted):
+                return [self.written[id] for id in wanted]
+            self.step()
+        raise AssertionError("the requests made no progress")
+
+    def close(self) -> None:
+        import gc
+
+        from vllm.distributed import cleanup_dist_env_and_memory
+        from vllm.distributed.kv_transfer import ensure_kv_transfer_shutdown
+
+        self.engine.engine_core.shutdown()
+        del self.engine
+        ensure_kv_transfer_shutdown()
+        cleanup_dist_env_and_memory()
+        gc.collect()
+
+
+class Author:
+    """Has segments written by vLLM, and remembers in which step each token was computed."""
+
+    def __init__(self, driver: Driver, client: Client) -> None:
+        self.driver = driver
+        self.client = client
+        self.clock = 0
+        self.logprobs: dict[tuple[Segment, int], float] = {}
+        """Of each generated token, by its index in its segment."""
+
+    def start(
+        self,
+        segment: Segment,
+        count: int,
+        stop: Sequence[int] = (),
+        member: Member | None = None,
+        **options: Any,
+    ) -> str:
+        """Submit what lets a segment be written on, ``count`` tokens at most."""
+        id = ""
+        for asked in self.client.ask(segment, member):
+            limit = 1 if asked.fill else count
+            stops = () if asked.fill else stop
+            id = self.driver.add(asked.prompt, limit, asked.note, stops, **options)
+        return id
+
+    def end(self, segment: Segment, id: str) -> Written:
+        """Append what a request wrote to its segment."""
+        written = self.driver.written[id]
+        for token, logprob in zip(written.tokens, written.logprobs, strict=True):
+            self.logprobs[segment, len(segment)] = logprob
+            segment.tokens.append(token)
+        self.client.ended(segment)
+        return written
+
+    def write(self, segments: Sequence[Segment], count: int, **options: Any) -> None:
+        """Let vLLM write on in segments at once that don't see each other."""
+        ids = [self.start(segment, count, **options) for segment in segments]
+        self.driver.run(*ids)
+        for segment, id in zip(segments, ids, strict=True):
+            self.end(segment, id)
+
+    def steps(self, segments: Sequence[Segment]) -> None:
+        """Say that segments were computed one after the other, with all of their tokens."""
+        for segment in segments:
+            segment.steps = list(range(self.clock, self.clock + len(segment)))
+            self.clock += len(segment)
+
+    def compare(self, reference: Reference, segments: Sequence[Segment]) -> tuple[int, float]:
+        """How many generated tokens are the reference's likeliest, and the worst log-probability.
+
+        All of them must be the likeliest, or the result is minus the number of the others.
+        """
+        starts, at = {}, 0
+        for segment in segments:
+            starts[segment] = at
+            at += len(segment.steps)
+        expected = reference(flatten(segments))
+        rows, tokens, logprobs = [], [], []
+        for (segment, index), logprob in self.logprobs.items():
+            if segment in starts and index:
+                rows.append(starts[segment] + index - 1)
+                tokens.append(segment.tokens[index])
+                logprobs.append(logprob)
+        wanted, written = expected[rows], torch.tensor(tokens)
+        differing = int((wanted.argmax(-1) != written).sum())
+        worst = float(
+            (wanted.gather(1, written[:, None])[:, 0] - torch.tensor(logprobs)).abs().max()
+        )
+        return -differing or len(rows), worst
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folders of tiny random models, and of the shipped one, by name."""
+    built: dict[str, Path] = {}
+
+    def build(name: str) -> Path:
+        if name == "shipped":
+            from reasoning.model import shipped
+
+            return shipped()["reason-5m"]
+        if name not in built:
+            import transformers
+
+            kind, extra = MODELS[name]
+            torch.manual_seed(0)
+            config = getattr(transformers, f"{kind}Config")(**SIZES | extra)
+            built[name] = tmp_path_factory.mktemp(name)
+            getattr(transformers, f"{kind}ForCausalLM")(config).save_pretrained(built[name])
+        return built[name]
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def reference(model: Callable[[str], Path]) -> Callable[[str], Reference]:
+    found: dict[str, Reference] = {}
+
+    def build(name: str) -> Reference:
+        if name not in found:
+            found[name] = Reference(model(name))
+        return found[name]
+
+    return build
+
+
+@pytest.fixture
+def start(model: Callable[[str], Path]) -> Iterator[Callable[..., Author]]:
+    """Starts one vLLM engine with the plugin, and stops it after the test."""
+    pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
+    drivers: list[Driver] = []
+
+    def build(
+        name: str, mode: Mode, *, extra: dict[str, float] | None = None, **more: Any
+    ) -> Author:
+        arguments = engine_arguments(mode, **(extra or {})) | more
+        drivers.append(Driver(model(name), arguments))
+        return Author(drivers[-1], Client(mode))
+
+    yield build
+    for driver in drivers:
+        driver.close()
