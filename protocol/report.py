@@ -22,6 +22,55 @@ class UsageReport(_Message):
     completion_tokens: int = Field(ge=0)
     work_tokens: int = Field(ge=0)
     span_tokens: int = Field(ge=0)
+    leaked_tokens: int = Field(default=0, ge=0)
+    """Generated for threads after they were told to stop, as far as known."""
+
+
+class TraceReport(_Message):
+    """What a policy was told of a thread that it steered."""
+
+    how: Literal["finished", "length", "stopped"] | None
+    """How it ended; null where it was aborted with the run."""
+    probes: tuple[tuple[int, str | None], ...] = ()
+    """After how many tokens it was asked for its answer, and the answer, as a key for votes."""
+    confidences: tuple[float, ...] = ()
+    """Means over each stretch of the policy's grid, where it asked for them."""
+
+
+class DecisionReport(_Message):
+    """What a policy decided, why, and after how many observations; fields by kind."""
+
+    told: int = Field(ge=0)
+    do: str
+    reason: str
+    trace: int | None = None
+    """From 0, in the order of launch."""
+    others: tuple[int, ...] | None = None
+    count: int | None = None
+    probe_every: int | None = None
+    limit: int | None = None
+    mark: int | None = None
+    answer: str | None = None
+
+
+class SteeringReport(_Message):
+    """What a policy did in a run."""
+
+    policy: str
+    seed: int
+    grid: int = Field(ge=1)
+    """Tokens between observations of a trace."""
+    clock: int = Field(ge=0)
+    """The tick at which it finished, in tokens."""
+    tokens: int = Field(ge=0)
+    """Of all traces up to there."""
+    leaked: int = Field(ge=0)
+    probes: int = Field(ge=0)
+    probe_tokens: int = Field(ge=0)
+    judged: int = Field(ge=0)
+    judge_tokens: int = Field(ge=0)
+    reason: str
+    decisions: tuple[DecisionReport, ...]
 
 
 class ThreadReport(_Message):
@@ -35,6 +84,7 @@ class ThreadReport(_Message):
     text: str
     answer: str | None
     logprob: float | None
+    trace: TraceReport | None = None
 
 
 class Report(_Message):
@@ -54,3 +104,5 @@ class Report(_Message):
     usage: UsageReport
     wall_s: float = Field(ge=0)
     threads: tuple[ThreadReport, ...]
+    steering: SteeringReport | None = None
+    """What the policy that steered the threads did, if one did and finished."""

@@ -124,7 +124,8 @@ class Replay:
     def _check(self) -> None:
         stored = {
             "probes": self.probe_every > 0,
-            "confidence": bool(self.probe_every) and all(t.confidences for t in self.stored),
+            "confidence": bool(self.probe_every)
+            and all(t.confidences or t.tokens < self.probe_every for t in self.stored),
             "verifier": all(trace.score is not None for trace in self.stored),
             "judge": self.judge is not None,
         }

@@ -60,13 +60,19 @@ class Trace:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
-    """A question, its right answers, its stored traces, and its words where stored."""
+    """A question, its right answers, its stored traces, and its words where stored.
+
+    Attributes:
+        ordered: Whether some were stopped before their own end, so that the traces are known only
+            as far as they ran in this order; they are not shuffled.
+    """
 
     id: str
     right: frozenset[str]
     traces: tuple[Trace, ...]
     probe_every: int = 0
     words: str = ""
+    ordered: bool = False
 
 
 def key(answer: str | None) -> str | None:

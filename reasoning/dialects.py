@@ -32,6 +32,10 @@ class Dialect(Protocol):
     capabilities: frozenset[Capability]
     stop: frozenset[int]
     """Tokens that stop a thread, beside the model's own end tokens."""
+    ends: frozenset[int]
+    """The model's own end tokens, as far as the dialect knows them."""
+    probe: str
+    """What makes a thread give, at any point, the answer that it has by then."""
 
     def encode(self, text: str) -> list[int]: ...
 
@@ -54,9 +58,11 @@ class MarkupDialect:
     """The language of the shipped models (`reasoning.markup`)."""
 
     capabilities: frozenset[Capability] = frozenset({"spawn-join"})
+    probe = markup.ANSWER
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
+        self.ends = frozenset(self.encode(markup.EOS))
         self.stop = frozenset(self.encode(markup.JOIN))
 
     def encode(self, text: str) -> list[int]:
@@ -138,6 +144,7 @@ class ChatDialect:
 
     capabilities: frozenset[Capability] = frozenset()
     stop: frozenset[int] = frozenset()
+    probe = "\n\nThe final answer is \\boxed{"
 
     def __init__(self, folder: Path) -> None:
         try:
@@ -154,6 +161,9 @@ class ChatDialect:
             raise ModelUnusable(
                 f"the tokenizer in {folder} can't be loaded ({error}); download the model again"
             ) from error
+
+        end = self._tokenizer.eos_token_id
+        self.ends = frozenset() if end is None else frozenset({end})
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)

@@ -11,13 +11,15 @@ import anyio
 
 from orchestrator import EventStream, Listener
 from orchestrator.errors import CapabilityMissing, InvalidValue, UnknownName
-from pruning import Tally
+from pruning import Judge, Policy, Tally
 from reasoning.domains import Countdown, Problem, recognise
 from reasoning.model import Model
 from reasoning.run import Run, Thread
 from reasoning.sampling import Sampling
 from reasoning.solution import Solution, Status, ThreadRecord, Usage
-from reasoning.strategies import STRATEGIES, Strategy
+from reasoning.steering import the_policy
+from reasoning.strategies import STRATEGIES, SelfConsistency, Strategy
+from reasoning.traces import TraceThread
 
 
 class Options(TypedDict, total=False):
@@ -27,6 +29,10 @@ class Options(TypedDict, total=False):
     """A name from `reasoning.strategies`; by default the best that the model has."""
     n: int | None
     """Samples of self-consistency, or the budget of children of each apr thread."""
+    policy: str | Policy[Any] | None
+    """What steers the samples: a policy, or its name and parameters, as ``async:k=8``."""
+    judge: Judge | None
+    """For policies that ask whether two traces will agree."""
     temperature: float | None
     """0 is greedy; by default the strategy's own."""
     seed: int
@@ -48,9 +54,16 @@ def check_options(options: Options) -> None:
         UnknownName: there is no such strategy.
         InvalidValue: a value is out of range.
     """
-    name, n = options.get("strategy"), options.get("n")
+    name, n, policy = options.get("strategy"), options.get("n"), options.get("policy")
     if name is not None and name not in STRATEGIES:
         raise UnknownName(f"strategy {name!r} does not exist; choose {', '.join(STRATEGIES)}")
+    if policy is not None:
+        the_policy(policy)
+        if n is not None:
+            raise InvalidValue("n: the policy says how many; leave it out, or give policy sc:n=N")
+        if name is not None and not STRATEGIES[name].steerable:
+            takes = ", ".join(key for key, kind in STRATEGIES.items() if kind.steerable)
+            raise InvalidValue(f"policy: strategy {name!r} takes none; use {takes}")
     most = STRATEGIES[name].most_n if name else 1024
     if n is not None and not 1 <= n <= most:
         raise InvalidValue(f"n: {n} is out of range; {name or 'a strategy'} takes 1 to {most}")
@@ -114,7 +127,10 @@ class Reasoner:
         max_tokens, listener = options.get("max_tokens"), options.get("listener")
         if isinstance(problem, str):
             problem = recognise(problem)
-        chosen = choose_strategy(options.get("strategy"), options.get("n"), model, problem)
+        policy, name = options.get("policy"), options.get("strategy")
+        if policy is not None and name is None:
+            name = SelfConsistency.name
+        chosen = choose_strategy(name, options.get("n"), model, problem)
         heat = chosen.default_temperature if temperature is None else temperature
         context = model.config.context
         events = EventStream()
@@ -126,6 +142,8 @@ class Reasoner:
             dialect=model.dialect,
             temperature=heat,
             seed=options.get("seed", 0),
+            policy=None if policy is None else the_policy(policy),
+            judge=options.get("judge"),
             max_tokens=min(max_tokens or context, context),
             events=events,
         )
@@ -185,7 +203,7 @@ def summarise(
             for t in threads
             if t.answer and run.problem.canonical(t.answer) == tally.winner
         )
-    completion = sum(thread.written for thread in threads)
+    completion = sum(thread.written for thread in threads) + run.aside
     return Solution(
         problem=run.problem,
         strategy=strategy.name,
@@ -199,10 +217,12 @@ def summarise(
             prompt_tokens=run.graph.work - completion,
             completion_tokens=completion,
             span_tokens=run.graph.span,
+            leaked_tokens=run.steering.leaked if run.steering else 0,
         ),
         wall_s=wall,
         threads=tuple(map(_record, threads)),
         graph=run.graph,
+        steering=run.steering,
     )
 
 
@@ -219,4 +239,5 @@ def _record(thread: Thread) -> ThreadRecord:
         answer=thread.answer,
         logprob=thread.logprob / thread.written if thread.written else None,
         cut=thread.cut,
+        trace=thread.trace.record() if isinstance(thread, TraceThread) else None,
     )

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet
 
 from orchestrator import Event, EventStream, Task, TaskGraph, current_task
-from pruning import Tally, majority
+from pruning import Judge, Policy, Tally, majority
 from reasoning.backends.base import Backend, Generation, Token
 from reasoning.context import Context, Segment
 from reasoning.dialects import Dialect
 from reasoning.domains import Problem
 from reasoning.sampling import Sampling, StopReason
+from reasoning.solution import Steering
 
 T = TypeVar("T")
 
@@ -66,8 +67,14 @@ class Thread:
 
     def _open(self) -> Generation:
         run = self.run
-        sampling = Sampling(temperature=run.temperature, seed=self.seed)
-        return run.backend.open(self.segment, sampling, stop=run.dialect.stop, limit=run.max_tokens)
+        return run.backend.open(
+            self.segment, self.sampling, stop=run.dialect.stop, limit=run.max_tokens
+        )
+
+    @property
+    def sampling(self) -> Sampling:
+        """The run's way of drawing tokens, with this thread's seed."""
+        return Sampling(temperature=self.run.temperature, seed=self.seed)
 
     def _took(self, token: Token) -> None:
         """Called after each token that it wrote, for those who make more of it."""
@@ -135,6 +142,13 @@ class Run:
     events: EventStream = field(default_factory=EventStream)
     threads: dict[str, Thread] = field(default_factory=dict)
     """By task id, in the order of opening."""
+    policy: Policy[Any] | None = None
+    """What steers its threads, for strategies that can be steered; None for the strategy's own."""
+    judge: Judge | None = None
+    steering: Steering | None = None
+    """What the policy did, once it has finished."""
+    aside: int = 0
+    """Tokens generated beside its threads: answers to probes."""
     segments: WeakSet[Segment] = field(default_factory=WeakSet)
     """All that anybody still holds of what was given to its threads or written by them."""
 
@@ -147,7 +161,7 @@ class Run:
         context: Context,
         *args: Any,
         name: str = "thread",
-        kind: type[Thread] = Thread,
+        kind: Callable[..., Thread] = Thread,
     ) -> Task[T]:
         """Open a thread on ``context`` and run ``body(thread, *args)`` as a task of the graph.
 

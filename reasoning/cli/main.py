@@ -93,6 +93,11 @@ def main() -> None:
     metavar="NAME|PATH",
     help="A shipped model (reason-5m) or a Hugging Face folder.",
 )
+@click.option(
+    "--policy",
+    metavar="NAME[:param=…]",
+    help="When to stop samples of self-consistency, as async:k=8; reason replay knows the same.",
+)
 @click.option("--temperature", type=float, help="0 is greedy; by default the strategy's own.")
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="The same seed gives the same tokens."

@@ -16,6 +16,7 @@ from rich.progress import Progress
 
 from orchestrator.errors import InvalidValue
 from protocol import Report, ThreadReport
+from protocol.report import TraceReport
 from pruning import (
     Compared,
     Evaluator,
@@ -151,13 +152,52 @@ def _question(report: Report, id: str) -> Question:
 
     def trace(thread: ThreadReport) -> Trace:
         key = None if thread.answer is None else problem.canonical(thread.answer)
-        verdict = None if thread.answer is None else problem.verify(thread.answer)
+        verdict = problem.verify(thread.answer or "")
         if thread.answer is not None and verdict is None:
             raise TracesError(f"{id}: its problem has no verifier; store it with its gold answer")
         if key is not None and verdict is not None and verdict.ok:
             right.add(key)
-        score = None if verdict is None else float(verdict.ok)
-        return Trace(tokens=thread.tokens, answer=key, score=score)
+        steered = thread.trace
+        return Trace(
+            # An end that a policy made is not the trace's own: that would come later.
+            tokens=thread.tokens + open_ended(thread),
+            answer=key,
+            probes=_probes(steered, grid) if steered else (),
+            confidences=steered.confidences if steered else (),
+            score=None if verdict is None else float(verdict.ok),
+            text=thread.text,
+        )
 
+    grid = _grid(report)
     traces = tuple(map(trace, tops))
-    return Question(id=id, right=frozenset(right), traces=traces)
+    return Question(
+        id=id,
+        right=frozenset(right),
+        traces=traces,
+        probe_every=grid,
+        words=report.problem,
+        ordered=any(map(open_ended, tops)),
+    )
+
+
+def open_ended(thread: ThreadReport) -> bool:
+    """Whether a thread was stopped before its own end."""
+    return thread.state == "cancelled" or (
+        thread.trace is not None and thread.trace.how != "finished"
+    )
+
+
+def _grid(report: Report) -> int:
+    """Where the traces of a run could be asked; 0 if its policy had them observed nowhere."""
+    steering = report.steering
+    if steering is None:
+        return 0
+    asked = any(d.probe_every or d.limit for d in steering.decisions if d.do == "launch")
+    told = any(t.trace and (t.trace.probes or t.trace.confidences) for t in report.threads)
+    return steering.grid if asked or told else 0
+
+
+def _probes(trace: TraceReport, grid: int) -> tuple[str | None, ...]:
+    """The answers at every multiple of the grid, up to the last that was asked."""
+    asked = dict(trace.probes)
+    return tuple(asked.get(tokens) for tokens in range(grid, max(asked, default=0) + 1, grid or 1))

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -13,9 +14,10 @@ import click
 from anyio.abc import TaskStatus
 
 from protocol import Report, ThreadReport, UsageReport
+from protocol.report import DecisionReport, SteeringReport, TraceReport
 from reasoning.cli.tree import ThreadTree
 from reasoning.domains import recognise
-from reasoning.solution import Solution
+from reasoning.solution import Solution, Steering
 
 if TYPE_CHECKING:
     from reasoning.reasoner import Options
@@ -86,11 +88,33 @@ def report(solution: Solution) -> Report:
             completion_tokens=usage.completion_tokens,
             work_tokens=usage.work_tokens,
             span_tokens=usage.span_tokens,
+            leaked_tokens=usage.leaked_tokens,
         ),
         wall_s=round(solution.wall_s, 4),
         threads=tuple(
-            ThreadReport(**{name: getattr(thread, name) for name in ThreadReport.model_fields})
+            ThreadReport(
+                **{
+                    name: getattr(thread, name)
+                    for name in ThreadReport.model_fields
+                    if name != "trace"
+                },
+                trace=None if thread.trace is None else TraceReport(**asdict(thread.trace)),
+            )
             for thread in solution.threads
+        ),
+        steering=None if solution.steering is None else steering(solution.steering),
+    )
+
+
+def steering(steered: Steering) -> SteeringReport:
+    """What a policy did, as a message."""
+    shared = SteeringReport.model_fields.keys() - {"reason", "decisions"}
+    return SteeringReport(
+        **{name: getattr(steered, name) for name in shared},
+        reason=steered.finish.reason,
+        decisions=tuple(
+            DecisionReport(told=told, do=type(decision).__name__.lower(), **asdict(decision))
+            for told, decision in steered.log
         ),
     )
 
@@ -116,9 +140,13 @@ def _conclude(solution: Solution, timeout: float | None) -> None:
             verdict += f" ({solution.verdict.reason})"
     if len(solution.votes) > 1 or solution.strategy == "self-consistency":
         verdict += f" · confidence {solution.confidence:.0%}"
+    steered = solution.steering
+    if steered is not None:
+        verdict += f" · {steered.policy}: {steered.finish.reason}"
+    leaked = f" ({usage.leaked_tokens:,} leaked)" if steered is not None else ""
     threads = "1 thread" if len(solution.threads) == 1 else f"{len(solution.threads)} threads"
     click.echo(
-        f"{solution.strategy} · {threads} · work {usage.work_tokens:,} tokens"
+        f"{solution.strategy} · {threads} · work {usage.work_tokens:,} tokens{leaked}"
         f" · span {usage.span_tokens:,} · {solution.wall_s:.2f} s · {verdict}",
         err=True,
     )

@@ -11,9 +11,11 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from pruning import Finish
 from orchestrator import Event, TaskAdded, TaskEnded, TaskStarted, TaskState
 from reasoning import markup
 from reasoning.run import TextGenerated
+from reasoning.steering import PolicyDecided
 
 MARKS: dict[TaskState, tuple[str, str]] = {
     "waiting": ("·", "dim"),
@@ -33,6 +35,7 @@ class _Row:
     state: TaskState = "waiting"
     tokens: int = 0
     tail: str = ""
+    why: str = ""
     children: list[str] = field(default_factory=list)
 
 
@@ -43,6 +46,7 @@ class ThreadTree:
         self._rows: dict[str, _Row] = {}
         self._roots: list[str] = []
         self._quiet = quiet
+        self._policy = ""
         self._console = Console(stderr=True, highlight=False)
         self._live: Live | None = None
 
@@ -89,6 +93,20 @@ class ThreadTree:
                 row.tail = (row.tail + event.text)[-400:]
             case TaskEnded():
                 self._rows[event.task].state = event.state
+            case PolicyDecided():
+                self._decided(event)
+
+    def _decided(self, event: PolicyDecided) -> None:
+        """Show why, at the trace concerned, and of the run the last decision."""
+        decision = event.decided.decision
+        word = type(decision).__name__.lower()
+        if event.task:
+            self._rows[event.task].why = f"{word}: {decision.reason}"
+            return
+        self._policy = f"{event.policy} at {event.clock:,}: {word}: {decision.reason}"
+        for row in self._rows.values():
+            if isinstance(decision, Finish) and row.state == "running" and not row.why:
+                row.why = "aborted: the run has finished"
 
     def _render(self, *, everything: bool = False) -> Group:
         """All rows, or on a small screen those that still run before those that have ended."""
@@ -103,6 +121,8 @@ class ThreadTree:
         lines = [self._line(id, width) for id in shown]
         if hidden > 0:
             lines.append(Text(f"… {hidden} more threads", style="dim"))
+        if self._policy:
+            lines.append(Text(self._policy, style="magenta"))
         return Group(*lines)
 
     def _ordered(self, ids: list[str]) -> list[str]:
@@ -115,6 +135,8 @@ class ThreadTree:
         line.append(f"{mark} {id}", style=style)
         line.append(f"  {row.name}  ", style="bold" if row.depth == 0 else "")
         line.append(f"{row.tokens} tokens  ", style="dim")
+        if row.why:
+            line.append(f"{row.why}  ", style="magenta")
         line.append(_tail(row), style="dim")
         line.truncate(width - 1, overflow="ellipsis")
         return line

@@ -16,6 +16,7 @@ class Strategy(ABC):
     """A coroutine over a run: it spawns threads, joins them, and returns a tally of answers.
 
     Attributes:
+        steerable: Whether a policy may steer its threads.
         n: How many threads it may use; what that means is the strategy's own.
     """
 
@@ -24,6 +25,7 @@ class Strategy(ABC):
     default_n: ClassVar[int] = 1
     most_n: ClassVar[int] = 1024
     default_temperature: ClassVar[float] = 0.0
+    steerable: ClassVar[bool] = False
 
     n: int
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pruning import Tally
+from pruning import AsyncConsensus, Tally
 from reasoning.run import Run, Thread
+from reasoning.steering import Driver
 from reasoning.strategies.base import Strategy
 
 
@@ -18,25 +19,33 @@ async def answer(thread: Thread) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class SelfConsistency(Strategy):
-    """``n`` samples of one prompt and a majority vote (Wang et al., arXiv 2203.11171)."""
+    """Samples of one prompt and a vote (Wang et al., arXiv 2203.11171), steered by a policy.
+
+    By default up to ``n`` samples start together, and the rest is aborted once the votes of those
+    that have ended are settled.
+    """
 
     name: ClassVar[str] = "self-consistency"
     default_n: ClassVar[int] = 16
     default_temperature: ClassVar[float] = 0.7
+    steerable: ClassVar[bool] = True
 
     async def solve(self, run: Run) -> Tally:
-        prompt = run.dialect.prompt(run.problem)
+        driver = Driver(run=run, policy=run.policy or AsyncConsensus(k=self.n), judge=run.judge)
         async with run.graph:
-            for _ in range(self.n):
-                run.spawn(answer, prompt, name="sample")
-        return self.tally(run)
+            run.steering = await driver.steer()
+        return driver.tally()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Single(SelfConsistency):
+class Single(Strategy):
     """One thread."""
 
     name: ClassVar[str] = "single"
     default_n: ClassVar[int] = 1
     most_n: ClassVar[int] = 1
-    default_temperature: ClassVar[float] = 0.0
+
+    async def solve(self, run: Run) -> Tally:
+        async with run.graph:
+            run.spawn(answer, run.dialect.prompt(run.problem), name="sample")
+        return self.tally(run)
