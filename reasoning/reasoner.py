@@ -115,6 +115,16 @@ class Reasoner:
     async def __aexit__(self, *error: Any) -> None:
         await self._backend.__aexit__(*error)
 
+    @property
+    def open_threads(self) -> int:
+        """Threads of the backend that are not closed."""
+        return self.model.engine.open_threads
+
+    @property
+    def leaked(self) -> int:
+        """Tokens generated for threads after they were closed."""
+        return self._backend.leaked
+
     async def solve(
         self,
         problem: str | Problem,

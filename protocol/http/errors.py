@@ -1,0 +1,147 @@
+"""Errors as every OpenAI-compatible client reads them: one object with message, type and code."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from orchestrator.errors import (
+    BudgetExhausted,
+    CapabilityMissing,
+    InvalidValue,
+    PoolFull,
+    ProblemRefused,
+    ReasonError,
+    UnknownName,
+    leaf,
+)
+
+log = logging.getLogger(__name__)
+
+STATUSES: dict[type[ReasonError], int] = {
+    UnknownName: 404,
+    InvalidValue: 400,
+    CapabilityMissing: 400,
+    ProblemRefused: 422,
+    BudgetExhausted: 429,
+    PoolFull: 503,
+}
+_FIELD = re.compile(r"([a-z_-]+): ")
+
+
+class Refusal(ReasonError):
+    """Raised to refuse a request, with what the response says.
+
+    Attributes:
+        param: The field that is at fault, where one is.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.name = code
+        self.param = param
+        self.headers = headers or {}
+
+    @property
+    def code(self) -> str:
+        return self.name
+
+
+FAILURE = Refusal(
+    500, "internal_error", "the server failed at this request; its log says why, report it"
+)
+
+
+def refusal(error: Exception) -> Refusal:
+    """Any error as a refusal; what nobody expected is logged, and its words are kept inside."""
+    cause = leaf(error)
+    if isinstance(cause, Refusal):
+        return cause
+    if isinstance(cause, ReasonError):
+        field = _FIELD.match(str(cause))
+        return Refusal(
+            next((code for kind, code in STATUSES.items() if isinstance(cause, kind)), 500),
+            re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cause.code).lower(),
+            str(cause),
+            param=field[1].replace("-", "_") if field else None,
+        )
+    log.error("a request failed", exc_info=error)
+    return FAILURE
+
+
+def invalid(error: ValidationError) -> Refusal:
+    """The first thing that is wrong with a body, by the path of its field."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    path = _path(first["loc"])
+    message = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        return Refusal(
+            400, "unknown_parameter", f"{path}: is not a parameter here; leave it out", param=path
+        )
+    code = "missing_required_parameter" if first["type"] == "missing" else "invalid_value"
+    return Refusal(400, code, f"{path}: {message}", param=path)
+
+
+def _path(loc: Sequence[int | str]) -> str:
+    """``messages[0].content``; names of union members, which are no fields, are left out."""
+    path = ""
+    for part in loc:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif re.fullmatch(r"[a-z_]+", part):
+            path += f".{part}" if path else part
+    return path or "body"
+
+
+def shape(problem: Refusal) -> dict[str, Any]:
+    """The object that a body or a stream carries."""
+    kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+    kind = "server_error" if problem.status >= 500 else "invalid_request_error"
+    return {
+        "error": {
+            "message": str(problem),
+            "type": kinds.get(problem.status, kind),
+            "param": problem.param,
+            "code": problem.code,
+        }
+    }
+
+
+def response(problem: Refusal) -> Response:
+    return JSONResponse(shape(problem), problem.status, headers=dict(problem.headers))
+
+
+async def on_error(request: Request, error: Exception) -> Response:
+    """Starlette's handler for whatever a route raises."""
+    if isinstance(error, HTTPException):  # no such route, or not this method
+        words = {404: "there is nothing here; see /openapi.json", 405: "not this method"}
+        message = f"{request.method} {request.url.path}: {words.get(error.status_code, 'refused')}"
+        problem = Refusal(
+            error.status_code,
+            {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "refused"),
+            message,
+            headers=error.headers,
+        )
+        return response(problem)
+    return response(refusal(error))
+
+
+async def on_failure(request: Request, error: Exception) -> Response:
+    """Starlette's handler for what nobody expected; it goes on to the log by itself."""
+    return response(FAILURE)

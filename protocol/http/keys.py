@@ -1,0 +1,117 @@
+"""Who may ask: bearer keys, hosts and origins, checked before a body is read."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from orchestrator.errors import InvalidValue
+from protocol.http.errors import Refusal, response
+
+SHORTEST = 16
+OPEN = frozenset({"/health", "/.well-known/agent-card.json"})
+"""What is told to anybody who can reach the server."""
+_HASHED = re.compile(r"sha256:([0-9a-f]{64})")
+
+
+class Keys:
+    """Bearer keys, of which only SHA-256 hashes are kept.
+
+    That is enough for keys, which are long and random, unlike passwords.
+    """
+
+    def __init__(self, keys: Iterable[str] = ()) -> None:
+        self._hashes = tuple(map(_hash, keys))
+
+    @classmethod
+    def read(cls, path: Path) -> Keys:
+        """One key or ``sha256:`` and its hash a line; empty lines and ``#`` lines say nothing.
+
+        Raises:
+            InvalidValue: the file can't be read, or has no key or a short one.
+        """
+        try:
+            lines = [line.strip() for line in path.read_text().splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidValue(f"api-key-file: {path} can't be read ({error}); name another") from (
+                error
+            )
+        keys = [line for line in lines if line and not line.startswith("#")]
+        if not keys:
+            raise InvalidValue(f"api-key-file: {path} has no key; write one on a line of its own")
+        return cls(keys)
+
+    def __bool__(self) -> bool:
+        return bool(self._hashes)
+
+    def __repr__(self) -> str:
+        return f"<{len(self._hashes)} keys>"
+
+    def admit(self, authorization: str) -> bool:
+        """Whether the value of an Authorization header has a key; takes as long for any key."""
+        scheme, _, key = authorization.partition(" ")
+        offered = hashlib.sha256(key.strip().encode()).digest()
+        found = [hmac.compare_digest(offered, known) for known in self._hashes]
+        return scheme.lower() == "bearer" and any(found)
+
+
+def _hash(key: str) -> bytes:
+    hashed = _HASHED.fullmatch(key)
+    if hashed:
+        return bytes.fromhex(hashed[1])
+    if len(key) < SHORTEST:
+        raise InvalidValue(
+            f"api-key-file: a key of {len(key)} characters can be guessed; "
+            f"give at least {SHORTEST}, such as `openssl rand -hex 32` prints"
+        )
+    return hashlib.sha256(key.encode()).digest()
+
+
+class Doorkeeper:
+    """Answers for the application where a request must not reach it.
+
+    A page in a browser can make it send requests to loopback, or point a name of its own there; so
+    an Origin must be among those allowed, and on loopback the Host must be a name of loopback.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, keys: Keys, hosts: frozenset[str] | None, origins: frozenset[str]
+    ) -> None:
+        self.app = app
+        self._keys = keys
+        self._hosts = hosts
+        self._origins = origins
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        problem = self._problem(scope) if scope["type"] == "http" else None
+        if problem is None:
+            await self.app(scope, receive, send)
+        else:
+            await response(problem)(scope, receive, send)
+
+    def _problem(self, scope: Scope) -> Refusal | None:
+        headers = Headers(scope=scope)
+        host = re.sub(r":\d*$", "", headers.get("host", "")).lower()
+        if self._hosts is not None and host not in self._hosts:
+            return Refusal(421, "wrong_host", "this server answers for loopback names only")
+        origin = headers.get("origin")
+        if origin is not None and origin not in self._origins:
+            return Refusal(
+                403, "origin_refused", "pages of this origin may not ask; see --allow-origin"
+            )
+        if self._keys and scope["path"] not in OPEN:
+            given = headers.get("authorization", "")
+            if not self._keys.admit(given):
+                return Refusal(
+                    401,
+                    "invalid_api_key",
+                    "send a key of this server as 'Authorization: Bearer …'",
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
+        return None

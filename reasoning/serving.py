@@ -1,0 +1,178 @@
+"""The `protocol.http.service.Service` that reasons: strategies × models, behind any server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, NamedTuple, Self
+
+import anyio
+
+from orchestrator import Event, TaskAdded, TaskEnded
+from orchestrator.errors import InvalidValue, UnknownName
+from protocol.http.service import (
+    Answer,
+    BranchClosed,
+    BranchOpened,
+    BranchText,
+    Listener,
+    Load,
+    Question,
+    Variant,
+)
+from reasoning.domains import Problem, recognise
+from reasoning.model import Model, find
+from reasoning.reasoner import Options, Reasoner, check_options, choose_strategy
+from reasoning.run import TextGenerated
+from reasoning.solution import Solution
+from reasoning.strategies import STRATEGIES, Strategy
+
+_N = re.compile(r"(.+):n=(\d{1,4})")
+
+
+class _Choice(NamedTuple):
+    """What a variant's name means."""
+
+    reasoner: Reasoner
+    strategy: str | None
+
+
+class ReasoningService:
+    """Loaded models that answer questions, each under every strategy that it can do::
+
+    async with ReasoningService([Model.load()]) as service:
+        answer = await service.answer(Question(variant="reason-5m/apr", text=...), print)
+    """
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        names = [model.name for model in models]
+        if len(set(names)) < len(names):
+            raise InvalidValue("model: two have the same name; rename a folder")
+        self._reasoners = [Reasoner(model) for model in models]
+        found = [pair for reasoner in self._reasoners for pair in _variants(reasoner)]
+        self._choices = {variant.id: choice for variant, choice in found}
+        self.variants = tuple(variant for variant, _ in found)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            for reasoner in self._reasoners:
+                await stack.enter_async_context(reasoner)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._stack.__aexit__(*error)
+
+    @property
+    def load(self) -> Load:
+        return Load(
+            threads=sum(reasoner.open_threads for reasoner in self._reasoners),
+            leaked=sum(reasoner.leaked for reasoner in self._reasoners),
+        )
+
+    def check(self, question: Question) -> None:
+        self._prepare(question)
+
+    async def answer(self, question: Question, listen: Listener) -> Answer:
+        reasoner, problem, options = self._prepare(question)
+        meter = _Meter(question.budget, listen)
+        options |= {"listener": meter.listen, "stop": meter.scope}
+        solution = await reasoner.solve(problem, **options)
+        return _answer(solution, cut=meter.scope.cancel_called)
+
+    def _prepare(self, question: Question) -> tuple[Reasoner, Problem, Options]:
+        name, n = question.variant, question.n
+        suffixed = _N.fullmatch(name)
+        if suffixed:
+            name, n = suffixed[1], int(suffixed[2])
+        if name not in self._choices:
+            raise UnknownName(
+                f"model: {question.variant!r} does not exist; choose {', '.join(self._choices)}"
+            )
+        reasoner, strategy = self._choices[name]
+        options: Options = {
+            "strategy": strategy,
+            "n": n,
+            "temperature": question.temperature,
+            "seed": question.seed,
+            "max_tokens": question.context,
+            "timeout": question.timeout,
+        }
+        check_options(options)
+        problem = recognise(question.text)
+        choose_strategy(strategy, n, reasoner.model, problem)
+        return reasoner, problem, options
+
+
+class _Meter:
+    """Passes a run's events on, and stops the run when its token budget is spent."""
+
+    def __init__(self, budget: int | None, listen: Listener) -> None:
+        self.scope = anyio.CancelScope()
+        self._left = budget
+        self._listen = listen
+
+    def listen(self, event: Event) -> None:
+        match event:
+            case TextGenerated():
+                self._listen(BranchText(branch=event.task, text=event.text))
+                if self._left is not None:
+                    self._left -= 1
+                    if self._left <= 0:
+                        self.scope.cancel()
+            case TaskAdded():
+                self._listen(BranchOpened(branch=event.task, name=event.name))
+            case TaskEnded():
+                self._listen(BranchClosed(branch=event.task, state=event.state))
+
+
+def _variants(reasoner: Reasoner) -> Iterator[tuple[Variant, _Choice]]:
+    """The model itself, which chooses by the problem, and every strategy that it can do."""
+    model = reasoner.model
+    created = int(find(model.name).stat().st_mtime) if model.shipped else 0
+    yield (
+        Variant(
+            id=model.name,
+            skill=model.name,
+            description="The best strategy that the model has for the problem.",
+            created=created,
+        ),
+        _Choice(reasoner, None),
+    )
+    for name, kind in STRATEGIES.items():
+        if kind.needs <= model.capabilities:
+            yield (
+                Variant(
+                    id=f"{model.name}/{name}",
+                    skill=f"{name} on {model.name}",
+                    description=_sentence(kind),
+                    created=created,
+                ),
+                _Choice(reasoner, name),
+            )
+
+
+def _sentence(kind: type[Strategy]) -> str:
+    """The first sentence of a strategy's docstring, without its markup."""
+    paragraph = (kind.__doc__ or kind.name).strip().partition("\n\n")[0]
+    return " ".join(paragraph.replace("``", "").split())
+
+
+def _answer(solution: Solution, *, cut: bool) -> Answer:
+    usage = solution.usage
+    return Answer(
+        text=solution.answer,
+        status=solution.status,
+        cut=cut,
+        verified=solution.verified,
+        confidence=solution.confidence,
+        strategy=solution.strategy,
+        branches=len(solution.threads),
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        span_tokens=usage.span_tokens,
+        wall_s=solution.wall_s,
+        votes=solution.votes,
+    )
