@@ -9,6 +9,7 @@ from typing import Any, Self
 import anyio
 
 from protocol.dialling import Dialler
+from protocol.errors import first
 from protocol.framing import Hello, to_client
 from protocol.link import Tls
 from protocol.payloads import Payloads, pack, parts
@@ -74,8 +75,14 @@ class Client(Dialler):
             while error is not None and self.channel.unacknowledged and self._linked:
                 self.channel.say(reply=True)
                 await anyio.sleep(0.01)
-        self._group.cancel_scope.cancel()
-        await self._group.__aexit__(None, None, None)
+        if not isinstance(error, anyio.get_cancelled_exc_class()):
+            self._group.cancel_scope.cancel()
+        try:
+            await self._group.__aexit__(kind, error, trace)
+        except BaseExceptionGroup as group:
+            ours = [found for found in group.exceptions if found is not error]
+            if ours:
+                raise first(ours[0]) from None
 
     def submit(self, order: Order, listener: Listener | None = None) -> Ticket:
         """See `Submitter.submit`."""

@@ -114,7 +114,8 @@ class Gate:
         except* ConnectionRefused as group:
             found = first(group)
             message = str(found).partition(": ")[2]
-            await refuse(socket, Refused(code=found.reason, message=message))
+            again = found.reason == "late-hello"
+            await refuse(socket, Refused(code=found.reason, message=message, retry=again))
         except* BadMessage as group:
             await refuse(socket, Refused(code="bad-message", message=str(first(group)), retry=True))
         finally:

@@ -180,10 +180,9 @@ class Hub:
                 "give another"
             ) from error
         self.port = next(iter(server.sockets)).getsockname()[1]
-        group = await self._stack.enter_async_context(anyio.create_task_group())
-        self._stack.callback(group.cancel_scope.cancel)
-        group.start_soon(self._gate.tick)
-        group.start_soon(self._gate.recheck)
+        self._group = await anyio.create_task_group().__aenter__()
+        self._group.start_soon(self._gate.tick)
+        self._group.start_soon(self._gate.recheck)
         return self
 
     async def __aexit__(
@@ -193,7 +192,12 @@ class Hub:
         trace: TracebackType | None,
     ) -> None:
         self._gate.close()
-        await self._stack.__aexit__(kind, error, trace)
+        self._group.cancel_scope.cancel()
+        try:
+            await self._group.__aexit__(None, None, None)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._stack.aclose()
 
     @property
     def url(self) -> str:

@@ -13,7 +13,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from protocol.dialling import Dialler
-from protocol.errors import Congested
+from protocol.errors import Congested, ConnectionRefused, HubUnreachable, first
 from protocol.framing import Hello, to_worker
 from protocol.link import Tls
 from protocol.registry import Registry
@@ -108,11 +108,17 @@ class Worker(Dialler):
             ConnectionRefused: the hub does not want this worker.
             HubUnreachable: it was dialled in vain for ``patience_s``.
         """
-        async with anyio.create_task_group() as group:
-            self._group = group
-            group.start_soon(self._watch_lease)
-            group.start_soon(self._leave_when_drained)
-            await self.dial()
+        try:
+            async with anyio.create_task_group() as group:
+                self._group = group
+                group.start_soon(self._watch_lease)
+                group.start_soon(self._leave_when_drained)
+                await self.dial()
+        except* (ConnectionRefused, HubUnreachable) as group_of_errors:
+            refused: Exception = first(group_of_errors)
+        else:
+            return
+        raise refused
 
     def drain(self) -> None:
         """Take no more tasks, finish those that run, and let `run` end."""

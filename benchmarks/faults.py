@@ -1,0 +1,464 @@
+"""Runs graphs over hub and workers while networks fail and processes die; counts what breaks.
+
+    python benchmarks/faults.py --json benchmarks/results/faults.json     # 1,000 schedules
+    python benchmarks/faults.py --seed 17 --verbose                       # one of them again
+
+Each schedule follows from its seed: a graph of 50 tasks with a journal runs over a hub in one
+process and three workers in others, each behind a proxy that cuts, mutes, drops, doubles, swaps
+and delays frames; meanwhile workers and the hub are killed (and started again), stopped for a
+while, and their wall clocks jump.  Then the journal must hold each task's right result, once, and
+the run must have ended by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import signal
+import socket
+import sqlite3
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import websockets.asyncio.client
+import websockets.asyncio.server  # noqa: F401 (before processes are forked)
+from fault_proxy import Faults, Proxy
+
+import protocol.worker  # noqa: F401
+from orchestrator import Task, TaskGraph
+from orchestrator.resuming import open_journal  # noqa: F401
+from protocol import Devices, Hub, Registry, TokenStore, Worker
+
+TASKS, WIDTH, WORKERS = 50, 10, 3
+LEASE_S = 1.0
+LIMIT_S = 60.0
+LOG = -1
+ERRORS = ("protocol.", "orchestrator.", "AssertionError", "OSError", "RuntimeError", "KeyError")
+
+registry = Registry()
+
+
+def note(line: str) -> None:
+    os.write(LOG, f"{line}\n".encode())
+
+
+@registry.function
+async def step(number: int, below: list[int], seconds: float) -> int:
+    note(f"{number}")
+    await anyio.sleep(seconds)
+    return number + sum(below)
+
+
+@registry.function
+def heavy(number: int, below: list[int], seconds: float) -> int:
+    note(f"{number}")
+    time.sleep(seconds)
+    return number + sum(below)
+
+
+@registry.function
+def wide(number: int, below: list[int], text: str) -> str:
+    note(f"{number}")
+    return text + str(number + sum(below))
+
+
+async def last(text: str) -> int:
+    return int(text[-12:].lstrip("x"))
+
+
+# ---- one schedule --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blow:
+    """What happens to one process, some time after the start."""
+
+    at: float
+    kind: str
+    target: str
+    lasts: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """All that follows from a seed, but for the time that things take."""
+
+    seed: int
+    networks: tuple[Faults, ...]
+    blows: tuple[Blow, ...]
+    jump_s: float
+
+    @classmethod
+    def of(cls, seed: int) -> Schedule:
+        rng = random.Random(seed)
+        names = [f"w{number}" for number in range(WORKERS)]
+        counts = (("kill", names, 3), ("kill", ["hub"], 2), ("stop", names, 2))
+        blows = [
+            Blow(
+                at=rng.uniform(0.05, 1.2),
+                kind=kind,
+                target=rng.choice(targets),
+                lasts=rng.uniform(0, 2.0 if kind == "stop" else 0.5),
+            )
+            for kind, targets, most in counts
+            for _ in range(rng.randint(0, most))
+        ]
+        return cls(
+            seed=seed,
+            networks=tuple(Faults.drawn(rng) for _ in names),
+            blows=tuple(sorted(blows, key=lambda blow: blow.at)),
+            jump_s=rng.choice((0.0, -86_400.0, 3_600.0, 86_400.0)),
+        )
+
+
+def build(
+    seed: int, journal: Path, devices: Devices
+) -> tuple[TaskGraph, list[Task[Any]], list[list[int]]]:
+    """The graph, its tasks, and what they must come to, row by row."""
+    rng = random.Random(f"graph {seed}")
+    graph = TaskGraph(journal=journal, resume=True, name="faults")
+    rows: list[list[Task[Any]]] = []
+    values: list[list[int]] = []
+    for number in range(TASKS):
+        index = number % WIDTH
+        if index == 0:
+            rows.append([])
+            values.append([])
+        picked = rng.sample(range(len(rows[-2])), 2) if len(rows) > 1 else []
+        below = [rows[-2][i] for i in picked]
+        value = number + sum(values[-2][i] for i in picked)
+        kind, seconds = rng.random(), rng.uniform(0, 0.08)
+        if kind < 0.1:
+            text = "x" * rng.choice((100, 100_000, 700_000))
+            long = graph.add(wide, number, below, text, executor=devices)
+            task = graph.add(last, long)
+        else:
+            task = graph.add(
+                step if kind < 0.7 else heavy, number, below, seconds, executor=devices
+            )
+        rows[-1].append(task)
+        values[-1].append(value)
+    return graph, [task for row in rows for task in row], values
+
+
+@dataclass(kw_only=True)
+class Stage:
+    """The files and ports of one schedule."""
+
+    folder: Path
+    schedule: Schedule
+    tokens: dict[str, str] = field(default_factory=dict)
+    hub_port: int = 0
+    ports: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / "run.db"
+
+
+def jump(seconds: float, after: float) -> None:
+    """Let this process's wall clock jump, some time from now."""
+    real, began = time.time, time.monotonic()
+    time.time = lambda: real() + (seconds if time.monotonic() - began > after else 0.0)
+
+
+def hub_process(stage: Stage) -> None:
+    jump(stage.schedule.jump_s, 0.3)
+
+    async def main() -> None:
+        store = TokenStore(stage.folder / "tokens.db")
+        async with Hub(port=stage.hub_port, tokens=store, lease_s=LEASE_S) as hub:
+            devices = Devices(hub, patience_s=30, attempts=1000)
+            graph, tasks, values = build(stage.schedule.seed, stage.journal, devices)
+            await graph.run()
+            assert [task.value for task in tasks] == [v for row in values for v in row]
+
+    anyio.run(main)
+
+
+def worker_process(stage: Stage, name: str) -> None:
+    global LOG
+    LOG = os.open(stage.folder / "executed", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    jump(-stage.schedule.jump_s, 0.2)
+    url = f"ws://127.0.0.1:{stage.ports[name]}"
+    worker = Worker(url, stage.tokens[name], registry, slots=4, slowest_s=0.3)
+    anyio.run(worker.run)
+
+
+def proxy_process(stage: Stage, ready: int) -> None:
+    schedule = stage.schedule
+    target = f"ws://127.0.0.1:{stage.hub_port}"
+    proxies = [
+        Proxy(target, faults, f"{schedule.seed}/{name}", port=stage.ports[name])
+        for name, faults in zip(stage.ports, schedule.networks, strict=True)
+    ]
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+        loop.add_signal_handler(signal.SIGTERM, done.set_result, None)
+        started = 0
+
+        def one() -> None:
+            nonlocal started
+            started += 1
+            if started == len(proxies):
+                os.write(ready, b"x")
+
+        running = [asyncio.ensure_future(proxy.run(one)) for proxy in proxies]
+        await done
+        total = sum((proxy.done for proxy in proxies), Counter())
+        (stage.folder / "done.json").write_text(json.dumps(total))
+        for task in running:
+            task.cancel()
+        os._exit(0)
+
+    asyncio.run(main())
+
+
+def fork(body: Callable[[], None], errors: Path) -> int:
+    """Run something in a process of its own; its id."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        body()
+        code = 0
+    except BaseException:
+        with errors.open("a") as file:
+            traceback.print_exc(file=file)
+    finally:
+        os._exit(code)
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+class Play:
+    """Plays one schedule with real processes."""
+
+    def __init__(self, schedule: Schedule, folder: Path) -> None:
+        names = [f"w{number}" for number in range(WORKERS)]
+        hub_port, *ports = free_ports(1 + len(names))
+        self.stage = Stage(folder=folder, schedule=schedule, hub_port=hub_port)
+        self.stage.ports = dict(zip(names, ports, strict=True))
+        store = TokenStore(folder / "tokens.db")
+        self.stage.tokens = {name: store.create(name) for name in names}
+        store.close()
+        self.bodies: dict[str, Callable[[], None]] = {
+            name: partial(worker_process, self.stage, name) for name in names
+        }
+        self.bodies["hub"] = partial(hub_process, self.stage)
+        self.pids: dict[str, int] = {}
+        self.done: Counter[str] = Counter()
+        self.later: list[tuple[float, Callable[[], None]]] = []
+
+    def start(self, name: str) -> None:
+        self.pids[name] = fork(self.bodies[name], self.stage.folder / f"{name}.errors")
+
+    def strike(self, blow: Blow, now: float) -> None:
+        pid = self.pids.get(blow.target)
+        if pid is None:
+            return
+        self.done[f"{blow.kind} {'hub' if blow.target == 'hub' else 'worker'}"] += 1
+        if blow.kind == "stop":
+            os.kill(pid, signal.SIGSTOP)
+            self.later.append((now + blow.lasts, lambda: self.go_on(blow.target, pid)))
+            return
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        del self.pids[blow.target]
+        self.later.append((now + blow.lasts, lambda: self.start(blow.target)))
+
+    def go_on(self, name: str, pid: int) -> None:
+        if self.pids.get(name) == pid:
+            os.kill(pid, signal.SIGCONT)
+
+    def run(self) -> dict[str, Any]:
+        reading, ready = os.pipe()
+        proxy = fork(partial(proxy_process, self.stage, ready), self.stage.folder / "proxy.errors")
+        os.close(ready)
+        os.read(reading, 1)
+        os.close(reading)
+        for name in self.bodies:
+            self.start(name)
+        began = time.monotonic()
+        self.later += [
+            (blow.at, partial(self.strike, blow, blow.at)) for blow in self.stage.schedule.blows
+        ]
+        status = self._until_the_hub_ends(began)
+        seconds = time.monotonic() - began
+        for name, pid in self.pids.items():
+            if name != "hub":
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+        os.kill(proxy, signal.SIGTERM)
+        os.waitpid(proxy, 0)
+        return self._report(status, seconds)
+
+    def _until_the_hub_ends(self, began: float) -> int | None:
+        while (now := time.monotonic() - began) < LIMIT_S:
+            due = [call for at, call in self.later if at <= now]
+            self.later = [item for item in self.later if item[0] > now]
+            for call in due:
+                call()
+            pid = self.pids.get("hub")
+            if pid is not None:
+                ended, status = os.waitpid(pid, os.WNOHANG)
+                if ended:
+                    del self.pids["hub"]
+                    return os.waitstatus_to_exitcode(status)
+            time.sleep(0.005)
+        if (pid := self.pids.pop("hub", None)) is not None:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        return None
+
+    def _report(self, status: int | None, seconds: float) -> dict[str, Any]:
+        problems = []
+        if status is None:
+            problems.append(f"the run did not end within {LIMIT_S:g} s")
+        elif status:
+            problems.append("the run failed: " + _tail(self.stage.folder / "hub.errors"))
+        problems += [
+            f"{name} failed: {_tail(self.stage.folder / f'{name}.errors')}"
+            for name in self.bodies
+            if name != "hub" and (self.stage.folder / f"{name}.errors").exists()
+        ]
+        lost, double = _committed(self.stage)
+        executed = self.stage.folder / "executed"
+        lines = executed.read_text().split() if executed.exists() else []
+        network = json.loads((self.stage.folder / "done.json").read_text())
+        return {
+            "seed": self.stage.schedule.seed,
+            "seconds": round(seconds, 2),
+            "lost": lost,
+            "double": double,
+            "executions": len(lines),
+            "faults": dict(self.done + Counter(network)),
+            "problems": problems,
+        }
+
+
+def _tail(path: Path) -> str:
+    """The last line of the innermost error that was written there."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    told = [line.strip(" |+-") for line in lines if line.strip(" |").startswith(ERRORS)]
+    return told[-1] if told else "?"
+
+
+def _committed(stage: Stage) -> tuple[int, int]:
+    """How many tasks have no result in the journal, and how many have more than one."""
+    with sqlite3.connect(stage.journal) as db:
+        added = [row[0] for row in db.execute("SELECT id FROM tasks")]
+        ended = Counter(
+            row[0] for row in db.execute("SELECT task FROM results WHERE state = 'succeeded'")
+        )
+    return sum(ended[id] == 0 for id in added), sum(count > 1 for count in ended.values())
+
+
+def play(seed: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        return Play(Schedule.of(seed), Path(folder)).run()
+
+
+# ---- many ----------------------------------------------------------------------------------------
+
+
+def play_many(seeds: list[int], parallel: int, show: Callable[[dict[str, Any]], None]) -> None:
+    """Play schedules, several at once, each from a process of its own."""
+    waiting = list(reversed(seeds))
+    running: dict[int, int] = {}
+    while waiting or running:
+        while waiting and len(running) < parallel:
+            seed = waiting.pop()
+            reading, writing = os.pipe()
+            pid = os.fork()
+            if not pid:
+                os.close(reading)
+                try:
+                    row = play(seed)
+                except BaseException as error:
+                    row = {"seed": seed, "problems": [f"harness: {error!r}"]}
+                with os.fdopen(writing, "w") as file:
+                    file.write(json.dumps(row))
+                os._exit(0)
+            os.close(writing)
+            running[pid] = reading
+        pid, _ = os.wait()
+        with os.fdopen(running.pop(pid)) as file:
+            show(json.loads(file.read()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--schedules", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--seed", type=int, help="play only this schedule")
+    parser.add_argument("--parallel", type=int, default=2)
+    parser.add_argument("--verbose", action="store_true", help="a line for each schedule")
+    parser.add_argument("--json", type=Path, help="also write the totals here")
+    options = parser.parse_args()
+    seeds = list(range(options.first, options.first + options.schedules))
+    if options.seed is not None:
+        seeds = [options.seed]
+        print(Schedule.of(options.seed))
+    rows: list[dict[str, Any]] = []
+
+    def show(row: dict[str, Any]) -> None:
+        rows.append(row)
+        if options.verbose or row["problems"]:
+            print(json.dumps(row), flush=True)
+
+    play_many(seeds, options.parallel, show)
+    results = totals(rows)
+    print(json.dumps(results, indent=1))
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
+    sys.exit(1 if results["failed_seeds"] else 0)
+
+
+def totals(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    good = [row for row in rows if "seconds" in row]
+    seconds = sorted(row["seconds"] for row in good)
+    bad = [row["seed"] for row in rows if row["problems"] or row["lost"] or row["double"]]
+    return {
+        "schema": "benchmark.faults/1",
+        "schedules": len(rows),
+        "tasks": TASKS * len(rows),
+        "lost": sum(row["lost"] for row in good),
+        "double_committed": sum(row["double"] for row in good),
+        "not_ended": sum(any("did not end" in text for text in row["problems"]) for row in rows),
+        "failed_seeds": sorted(bad),
+        "executions": sum(row["executions"] for row in good),
+        "faults": dict(sorted(sum((Counter(row["faults"]) for row in good), Counter()).items())),
+        "seconds_p50": seconds[len(seconds) // 2] if seconds else None,
+        "seconds_max": seconds[-1] if seconds else None,
+    }
+
+
+if __name__ == "__main__":
+    main()
