@@ -24,6 +24,8 @@ class UsageReport(_Message):
     span_tokens: int = Field(ge=0)
     leaked_tokens: int = Field(default=0, ge=0)
     """Generated for threads after they were told to stop, as far as known."""
+    cached_tokens: int | None = Field(default=None, ge=0)
+    """Tokens of prompts that came from the backend's prefix cache, where it says."""
 
 
 class TraceReport(_Message):
@@ -85,6 +87,10 @@ class ThreadReport(_Message):
     answer: str | None
     logprob: float | None
     trace: TraceReport | None = None
+    cached: int | None = Field(default=None, ge=0)
+    """Tokens of its prompts that came from the prefix cache, where the backend says."""
+    lost: str | None = None
+    """Why the backend lost it, if it did."""
 
 
 class Report(_Message):
@@ -106,3 +112,5 @@ class Report(_Message):
     threads: tuple[ThreadReport, ...]
     steering: SteeringReport | None = None
     """What the policy that steered the threads did, if one did and finished."""
+    errors: tuple[str, ...] = ()
+    """What went wrong without ending the run."""

@@ -72,6 +72,11 @@ class Model:
         )
 
     @property
+    def context(self) -> int:
+        """The most tokens that a thread may see."""
+        return self.config.context
+
+    @property
     def shipped(self) -> bool:
         """Whether it speaks our markup."""
         return self.config.markup is not None

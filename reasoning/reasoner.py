@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack
@@ -13,9 +14,10 @@ from orchestrator import EventStream, Listener
 from orchestrator.errors import CapabilityMissing, InvalidValue, UnknownName
 from pruning import Judge, Policy, Tally
 from reasoning.domains import Countdown, Problem, recognise
+from reasoning.loading import AnyModel
 from reasoning.model import Model
 from reasoning.run import Run, Thread
-from reasoning.sampling import Sampling
+from reasoning.sampling import Constraint, Sampling
 from reasoning.solution import Solution, Status, ThreadRecord, Usage
 from reasoning.steering import the_policy
 from reasoning.strategies import STRATEGIES, SelfConsistency, Strategy
@@ -41,6 +43,12 @@ class Options(TypedDict, total=False):
     """The context of each thread, prompt included; by default the model's whole context."""
     timeout: float | None
     """Seconds, loading not counted, after which the run answers with what there is."""
+    priority: int
+    """Threads of a lower value are served first; needs a backend with priorities."""
+    constraint: Constraint | None
+    """A form that what threads write must have; needs a backend with structured output."""
+    adapter: str | None
+    """A LoRA adapter of the backend, by name."""
     listener: Listener | None
     """Receives every event of the run."""
     stop: anyio.CancelScope | None
@@ -75,7 +83,7 @@ def check_options(options: Options) -> None:
         raise InvalidValue(f"max-tokens: {max_tokens} is too small; give at least 16")
 
 
-def choose_strategy(name: str | None, n: int | None, model: Model, problem: Problem) -> Strategy:
+def choose_strategy(name: str | None, n: int | None, model: AnyModel, problem: Problem) -> Strategy:
     """The named strategy, checked against the model; by default the best that the model has.
 
     Raises:
@@ -104,7 +112,7 @@ class Reasoner:
         solution = await reasoner.solve("Use 3, 10, 21 and 23 to make 50")
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: AnyModel) -> None:
         self.model = model
         self._backend = model.backend()
 
@@ -118,7 +126,7 @@ class Reasoner:
     @property
     def open_threads(self) -> int:
         """Threads of the backend that are not closed."""
-        return self.model.engine.open_threads
+        return self._backend.open_threads
 
     @property
     def leaked(self) -> int:
@@ -142,7 +150,7 @@ class Reasoner:
             name = SelfConsistency.name
         chosen = choose_strategy(name, options.get("n"), model, problem)
         heat = chosen.default_temperature if temperature is None else temperature
-        context = model.config.context
+        context = model.context
         events = EventStream()
         if listener is not None:
             events.subscribe(listener)
@@ -154,6 +162,11 @@ class Reasoner:
             seed=options.get("seed", 0),
             policy=None if policy is None else the_policy(policy),
             judge=options.get("judge"),
+            sampling=Sampling(
+                priority=options.get("priority", 0),
+                constraint=options.get("constraint"),
+                adapter=options.get("adapter"),
+            ),
             max_tokens=min(max_tokens or context, context),
             events=events,
         )
@@ -173,13 +186,16 @@ class Reasoner:
 
 
 async def solve(
-    problem: str | Problem, *, model: Model | str | Path | None = None, **options: Unpack[Options]
+    problem: str | Problem,
+    *,
+    model: AnyModel | str | Path | None = None,
+    **options: Unpack[Options],
 ) -> Solution:
     """Solve one problem.
 
     Args:
         problem: The problem, or its words.
-        model: A loaded model, the name of a shipped one, or a Hugging Face folder.
+        model: A loaded model on any backend, the name of a shipped one, or a Hugging Face folder.
         options: See `Options`.
 
     Raises:
@@ -188,14 +204,17 @@ async def solve(
     if isinstance(problem, str):
         problem = recognise(problem)  # this and the options before the model is loaded
     check_options(options)
-    if not isinstance(model, Model):
+    if model is None or isinstance(model, str | Path):
         model = Model.load(model)
     async with Reasoner(model) as reasoner:
         return await reasoner.solve(problem, **options)
 
 
 def solve_sync(
-    problem: str | Problem, *, model: Model | str | Path | None = None, **options: Unpack[Options]
+    problem: str | Problem,
+    *,
+    model: AnyModel | str | Path | None = None,
+    **options: Unpack[Options],
 ) -> Solution:
     """`solve` for code without an event loop."""
     return anyio.run(partial(solve, problem, model=model, **options))
@@ -228,12 +247,22 @@ def summarise(
             completion_tokens=completion,
             span_tokens=run.graph.span,
             leaked_tokens=run.steering.leaked if run.steering else 0,
+            **_sent(threads),
         ),
         wall_s=wall,
         threads=tuple(map(_record, threads)),
         graph=run.graph,
         steering=run.steering,
+        errors=tuple(dict.fromkeys(thread.lost for thread in threads if thread.lost)),
     )
+
+
+def _sent(threads: Sequence[Thread]) -> dict[str, int]:
+    """What was sent as prompts, and came from a prefix cache, as fields of `Usage`."""
+    sent = [thread.sent for thread in threads if thread.sent]
+    known = [one.cached for one in sent if one.cached is not None]
+    cached = {"cached_tokens": sum(known)} if known else {}
+    return {"sent_tokens": sum(one.prompted for one in sent), **cached}
 
 
 def _record(thread: Thread) -> ThreadRecord:
@@ -250,4 +279,6 @@ def _record(thread: Thread) -> ThreadRecord:
         logprob=thread.logprob / thread.written if thread.written else None,
         cut=thread.cut,
         trace=thread.trace.record() if isinstance(thread, TraceThread) else None,
+        cached=thread.sent.cached if thread.sent else None,
+        lost=thread.lost,
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet
 
 from orchestrator import Event, EventStream, Task, TaskGraph, current_task
+from orchestrator.errors import BackendLost
 from pruning import Judge, Policy, Tally, majority
-from reasoning.backends.base import Backend, Generation, Token
+from reasoning.backends.base import Backend, Generation, Prompting, Token
 from reasoning.context import Context, Segment
 from reasoning.dialects import Dialect
 from reasoning.domains import Problem
@@ -44,6 +45,7 @@ class Thread:
         written: Tokens that it generated.
         logprob: The sum of their log-probabilities at temperature 1.
         cut: Whether its context had no room for what it had to write or to read.
+        lost: Why the backend lost it, if it did; what it wrote until then stands.
     """
 
     run: Run
@@ -55,6 +57,7 @@ class Thread:
     logprob: float = 0.0
     answer: str | None = None
     cut: bool = False
+    lost: str | None = None
 
     def __post_init__(self) -> None:
         run = self.run
@@ -74,7 +77,12 @@ class Thread:
     @property
     def sampling(self) -> Sampling:
         """The run's way of drawing tokens, with this thread's seed."""
-        return Sampling(temperature=self.run.temperature, seed=self.seed)
+        return replace(self.run.sampling, temperature=self.run.temperature, seed=self.seed)
+
+    @property
+    def sent(self) -> Prompting | None:
+        """What was sent as prompts, on backends that send any."""
+        return self._generation if isinstance(self._generation, Prompting) else None
 
     def _took(self, token: Token) -> None:
         """Called after each token that it wrote, for those who make more of it."""
@@ -85,8 +93,19 @@ class Thread:
         return zlib.crc32(f"{self.run.seed}/{self.task.id}".encode())
 
     async def write(self) -> Written:
-        """Generate until the thread stops by itself, at a marker, or at its context's end."""
+        """Generate until the thread stops by itself, at a marker, or at its context's end.
+
+        A thread that the backend loses ends there, so that the run goes on with the others.
+        """
         start = len(self.text)
+        try:
+            reason = await self._write()
+        except BackendLost as error:
+            reason, self.lost = "lost", str(error)
+        self.cut = self.cut or reason == "length"
+        return Written(self.text[start:], reason)
+
+    async def _write(self) -> StopReason:
         reason: StopReason = "length"
         async for token in self._generation.tokens():
             self.written += 1
@@ -97,8 +116,7 @@ class Thread:
             self.run.graph.events.emit(TextGenerated(task=self.task.id, text=piece))
             reason = token.reason or reason
             self._took(token)
-        self.cut = self.cut or reason == "length"
-        return Written(self.text[start:], reason)
+        return reason
 
     def append(self, text: str) -> bool:
         """Give the stopped thread more text, which it attends to when it goes on writing.
@@ -139,6 +157,8 @@ class Run:
     """Each thread's context: prompt, appended and generated tokens together."""
     temperature: float = 0.0
     seed: int = 0
+    sampling: Sampling = field(default_factory=Sampling)
+    """Priority, constraint and adapter of every thread."""
     events: EventStream = field(default_factory=EventStream)
     threads: dict[str, Thread] = field(default_factory=dict)
     """By task id, in the order of opening."""

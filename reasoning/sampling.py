@@ -7,8 +7,8 @@ from typing import Literal
 
 from orchestrator.errors import InvalidValue
 
-StopReason = Literal["stop", "length"]
-"""A stop token was written, or the context is full."""
+StopReason = Literal["stop", "length", "lost"]
+"""A stop token was written, the context is full, or the backend lost the thread."""
 
 
 @dataclass(frozen=True, kw_only=True)

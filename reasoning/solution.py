@@ -69,6 +69,8 @@ class ThreadRecord:
         cut: Whether its context had no room for what it had to write or to read.
         logprob: The mean log-probability of its tokens.
         trace: What a policy was told of it, where one steered it.
+        cached: How many tokens of its prompts the backend had in its prefix cache, if it says.
+        lost: Why the backend lost it, if it did.
     """
 
     id: str
@@ -82,6 +84,8 @@ class ThreadRecord:
     logprob: float | None
     cut: bool
     trace: TraceRecord | None = None
+    cached: int | None = None
+    lost: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,12 +98,16 @@ class Usage:
         work_tokens: Both together.
         span_tokens: The longest chain of tokens that depend on each other; latency's floor.
         leaked_tokens: Generated for threads after they were told to stop, as far as known.
+        sent_tokens: Tokens sent as prompts, request by request; 0 where the backend forks.
+        cached_tokens: How many of these came from the backend's prefix cache, if it says.
     """
 
     prompt_tokens: int
     completion_tokens: int
     span_tokens: int
     leaked_tokens: int = 0
+    sent_tokens: int = 0
+    cached_tokens: int | None = None
 
     @property
     def work_tokens(self) -> int:
@@ -117,6 +125,7 @@ class Solution:
         confidence: The winner's share of all top-level threads.
         graph: The executed task graph.
         steering: What the policy that steered it did, if one did and has finished.
+        errors: What went wrong without ending the run: why the backend lost threads.
     """
 
     problem: Problem
@@ -132,6 +141,7 @@ class Solution:
     threads: tuple[ThreadRecord, ...]
     graph: TaskGraph
     steering: Steering | None = None
+    errors: tuple[str, ...] = ()
 
     @property
     def verified(self) -> bool | None:

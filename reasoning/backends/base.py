@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Sequence
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from reasoning.context import Segment
 from reasoning.sampling import Sampling, StopReason
@@ -72,6 +72,16 @@ class Holding(Protocol):
         ...
 
 
+@runtime_checkable
+class Prompting(Protocol):
+    """A `Generation` that sends all that its thread sees as a prompt, request by request."""
+
+    prompted: int
+    """Tokens sent as prompts, over all its requests."""
+    cached: int | None
+    """How many of these were in the prefix cache; None where the backend does not say."""
+
+
 class Backend(Protocol):
     """Opens threads; used as an async context manager around their whole life."""
 
@@ -101,3 +111,16 @@ class Backend(Protocol):
     def release(self, segments: Sequence[Segment]) -> None:
         """Free what is stored for segments, though somebody holds them; no thread may need it."""
         ...
+
+
+class Enterable(Backend, Protocol):
+    """A backend with its context manager."""
+
+    @property
+    def open_threads(self) -> int:
+        """Threads that are not closed, whether they run or have stopped."""
+        ...
+
+    async def __aenter__(self) -> Any: ...
+
+    async def __aexit__(self, *error: Any) -> None: ...

@@ -155,6 +155,10 @@ class EmbeddedBackend:
         self.submit(generation, command)
         return generation
 
+    @property
+    def open_threads(self) -> int:
+        return self.engine.open_threads
+
     def release(self, segments: Sequence[Segment]) -> None:
         if self._thread.is_alive():
             self.submit(None, lambda engine: engine.views.release(segments))

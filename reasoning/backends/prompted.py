@@ -148,6 +148,7 @@ class PromptedGeneration:
     def close(self) -> None:
         if not self.closed:
             self.closed = True
+            self._backend.open_threads -= 1
             self._backend.live.discard(self.segment)
             self._backend.abort(self)
 
@@ -160,6 +161,7 @@ class PromptedBackend(ABC):
         eos: Tokens that end a thread for good.
         block: Prefixes are cached in blocks of so many tokens.
         refilled: Tokens of prompts that were computed again though an earlier thread had them.
+        open_threads: Threads that are not closed.
         recovered: How many requests were lost and went on elsewhere or after a restart.
     """
 
@@ -172,6 +174,7 @@ class PromptedBackend(ABC):
         self.leaked = 0
         self.refilled = 0
         self.recovered = 0
+        self.open_threads = 0
         self.live: WeakSet[Segment] = WeakSet()
         self._met: WeakSet[Segment] = WeakSet()
         self._warned = False
@@ -187,6 +190,7 @@ class PromptedBackend(ABC):
     ) -> PromptedGeneration:
         refused = self.refusal(segment.context, gang) or self._unable(sampling)
         self.live.add(segment)
+        self.open_threads += 1
         return self.generation(
             segment,
             sampling,

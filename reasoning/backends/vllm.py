@@ -6,12 +6,12 @@ a child process; this one sends it requests and is told of its death.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import warnings
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -103,9 +103,8 @@ class VllmBackend(PromptedBackend):
 
     def _start(self) -> None:
         """Start the engine, in a worker thread."""
-        self.settings.set_environment()
-        with warnings.catch_warnings():  # vLLM's and torch's own, at import
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(), self.settings.environment():
+            warnings.simplefilter("ignore")  # vLLM's and torch's own, at import
             try:
                 from vllm.engine.arg_utils import AsyncEngineArgs
                 from vllm.platforms import current_platform
@@ -155,11 +154,12 @@ class VllmBackend(PromptedBackend):
         if llm is None:
             return
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(llm.shutdown, SHUTDOWN_S)
-            if llm.output_handler is not None:
+            if (
+                llm.output_handler is not None
+            ):  # before the engine, whose end it would call an error
                 llm.output_handler.cancel()
-                with suppress(BaseException):
-                    await llm.output_handler
+                await asyncio.wait([llm.output_handler])
+            await anyio.to_thread.run_sync(llm.shutdown, SHUTDOWN_S)
 
     async def _alive(self) -> Any:
         """The engine, started again where it died.

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from orchestrator.errors import InvalidValue
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from reasoning.backends.settings import Settings
 
 
-class Speculative(_Settings):
+class Speculative(Settings):
     """Speculative decoding: a cheap guess of several tokens, checked in one step."""
 
     method: str = "ngram"
@@ -29,7 +27,7 @@ class Speculative(_Settings):
     """The shortest and longest run of tokens that ``ngram`` looks up in the text so far."""
 
 
-class VllmSettings(_Settings):
+class VllmSettings(Settings):
     """Settings of the vLLM backend."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = None
@@ -52,12 +50,12 @@ class VllmSettings(_Settings):
     data_parallel: int = Field(default=1, ge=1)
     quantization: str | None = None
     speculative: Speculative | None = None
-    adapters: dict[str, str] = {}
+    adapters: dict[str, str] = Field(default_factory=dict)
     """LoRA adapters: the folder of each by name."""
     max_lora_rank: int = 16
     restarts: int = Field(default=1, ge=0)
     """How often a dead engine is started again."""
-    engine: dict[str, Any] = {}
+    engine: dict[str, Any] = Field(default_factory=dict)
     """Any other field of vLLM's ``AsyncEngineArgs``, by its own name."""
 
     def arguments(self, folder: str, *, shipped: bool) -> dict[str, Any]:
@@ -78,6 +76,7 @@ class VllmSettings(_Settings):
             "quantization": self.quantization,
             "speculative_config": self._speculation(),
             "disable_log_stats": True,
+            "use_tqdm_on_load": False,
             "seed": 0,
         }
         if self.adapters:
@@ -104,44 +103,24 @@ class VllmSettings(_Settings):
         }
         return {key: value for key, value in wanted.items() if value is not None}
 
-    def set_environment(self) -> None:
-        """Tell vLLM what it takes from the environment only, unless the user already did."""
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    @contextmanager
+    def environment(self) -> Iterator[None]:
+        """What vLLM takes from the environment only, unless the user already set it.
+
+        Its processes inherit it, so it holds while they start.
+        """
+        wanted = {
+            "VLLM_LOGGING_LEVEL": "ERROR",
+            "VLLM_NO_USAGE_STATS": "1",
+            "PYTHONWARNINGS": "ignore",
+            "TORCH_CPP_LOG_LEVEL": "ERROR",
+        }
         if self.kv_cache_gib is not None:
-            space = str(max(1, math.ceil(self.kv_cache_gib)))
-            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", space)
-
-
-def parse_settings(pairs: list[str]) -> VllmSettings:
-    """Settings from ``NAME=VALUE`` pairs; values are JSON or plain words, names may have a dot.
-
-    Raises:
-        InvalidValue: a pair has no such form, or its setting does not exist or is out of range.
-    """
-    import json
-
-    tree: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not (equals and name):
-            raise InvalidValue(f"engine: {pair!r} is not NAME=VALUE; try max_num_seqs=128")
+            wanted["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, math.ceil(self.kv_cache_gib)))
+        added = wanted.keys() - os.environ.keys()
+        os.environ.update({name: wanted[name] for name in added})
         try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
-        *parents, last = name.split(".")
-        place = tree
-        for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
-                raise InvalidValue(f"engine: {parent} is given twice; give it once")
-        place[last] = value
-    try:
-        return VllmSettings.model_validate(tree)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise InvalidValue(
-            f"engine: {field}: {first['msg']}; settings are {', '.join(VllmSettings.model_fields)}"
-        ) from error
+            yield
+        finally:
+            for name in added:
+                del os.environ[name]

@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 def run(problem: str, *, as_json: bool, quiet: bool, **options: Any) -> int:
     """Solve, print, and return the exit code."""
     recognised = recognise(problem)  # what is wrong is told before torch is imported
-    from reasoning.model import Model
+    from reasoning.loading import load
     from reasoning.reasoner import Reasoner, check_options
 
-    name = options.pop("model")
+    name, backend = options.pop("model"), options.pop("backend")
+    base_urls, settings = options.pop("base_urls"), options.pop("settings")
     check_options(cast("Options", options))
-    model = Model.load(name)  # before Ctrl-C is ours to handle
+    model = load(
+        name, backend=backend, base_urls=base_urls, settings=settings
+    )  # before Ctrl-C is ours to handle
     tree = ThreadTree(quiet=quiet)
 
     async def main() -> Solution:
@@ -89,6 +92,7 @@ def report(solution: Solution) -> Report:
             work_tokens=usage.work_tokens,
             span_tokens=usage.span_tokens,
             leaked_tokens=usage.leaked_tokens,
+            cached_tokens=usage.cached_tokens,
         ),
         wall_s=round(solution.wall_s, 4),
         threads=tuple(
@@ -103,6 +107,7 @@ def report(solution: Solution) -> Report:
             for thread in solution.threads
         ),
         steering=None if solution.steering is None else steering(solution.steering),
+        errors=solution.errors,
     )
 
 
@@ -122,6 +127,9 @@ def steering(steered: Steering) -> SteeringReport:
 def _conclude(solution: Solution, timeout: float | None) -> None:
     """The last line on stderr: cost, and whether the verifier agreed."""
     usage = solution.usage
+    for error in solution.errors:
+        lost = sum(thread.lost == error for thread in solution.threads)
+        click.echo(f"reason: lost {lost} of {len(solution.threads)} threads: {error}", err=True)
     match solution.status:
         case "timed-out":
             click.echo(
