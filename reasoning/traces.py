@@ -14,7 +14,7 @@ from pruning import Launch
 from pruning.course import END, MARK, STRETCH, Due
 from pruning.observations import How
 from reasoning.backends.base import Generation, Holding, Token
-from reasoning.context import Context, Gang, Placed, Segment
+from reasoning.context import Context, Placed, Segment
 from reasoning.run import Run, Thread
 from reasoning.sampling import Sampling
 from reasoning.solution import TraceRecord
@@ -56,7 +56,7 @@ class Steered:
     launch: Launch
     every: int
     confidence: int
-    gang: Gang | None
+    gang: int | None
     due: deque[Due] = field(default_factory=deque)
     said: dict[int, tuple[str | None, str | None]] = field(default_factory=dict)
     confidences: list[float] = field(default_factory=list)
@@ -176,7 +176,13 @@ class Steered:
         written = await thread.write()
         limit = self.launch.limit
         cut = written.reason == "length" and limit is not None and thread.written >= limit
-        self.how = "stopped" if written.reason not in ("stop", "length") else "length" if cut else "finished"
+        self.how = (
+            "stopped"
+            if written.reason not in ("stop", "length")
+            else "length"
+            if cut
+            else "finished"
+        )
         if self.how == "finished":
             answer = thread.conclude()
             self.key = self._key(answer)
