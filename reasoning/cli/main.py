@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from orchestrator.errors import InvalidValue, ReasonError, leaf
+from reasoning.cli.options import backend_options
 
 INTERRUPTED = 130
 MOST_INPUT = 1_000_000  # bytes of standard input; a longer one is refused by its length
@@ -91,8 +92,9 @@ def main() -> None:
 @click.option(
     "--model",
     metavar="NAME|PATH",
-    help="A shipped model (reason-5m) or a Hugging Face folder.",
+    help="A shipped model (reason-5m), a Hugging Face folder, or a model's name on a server.",
 )
+@backend_options
 @click.option(
     "--policy",
     metavar="NAME[:param=…]",
