@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from orchestrator.errors import InvalidValue, ReasonError, leaf
+from reasoning.cli import judging
 from reasoning.cli.options import backend_options
 
 INTERRUPTED = 130
@@ -262,6 +263,16 @@ def arithmetic(**options: Any) -> int:
     show_default=True,
     help="What one probe of a running trace costs.",
 )
+@click.option(
+    "--judge-price",
+    type=click.FloatRange(0, 1000),
+    default=1.0,
+    show_default=True,
+    help="What a token costs that a judge reads.",
+)
+@click.option(
+    "--unseen", "only_unseen", is_flag=True, help="Leave out what a judge or calibration has seen."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @click.option("--plot", metavar="FILE", help="Draw accuracy against tokens and against span.")
 def replay(traces: tuple[str, ...], **options: Any) -> int:
@@ -341,3 +352,7 @@ def serve(models: tuple[str, ...], **options: Any) -> int:
     from reasoning.cli.serve import run
 
     return run(models, **options)
+
+
+for _command in (judging.sample, judging.judge, judging.calibrate):
+    main.add_command(_command)

@@ -7,7 +7,6 @@ import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 from pydantic import ValidationError
@@ -20,16 +19,16 @@ from protocol.report import TraceReport
 from pruning import (
     Compared,
     Evaluator,
-    Policy,
     PolicyError,
     Question,
     Trace,
     TracesError,
-    parse_policy,
     read_questions,
 )
+from pruning.judge.pairs import unseen
 from reasoning.cli.replay_report import Results, draw, pyplot, row, table
 from reasoning.domains import recognise
+from reasoning.judging.policies import Chosen, choose
 
 MOST_BYTES = 1 << 30  # of one file, unpacked; a longer one is refused by its length
 GZIP = b"\x1f\x8b"
@@ -42,6 +41,8 @@ def run(
     shuffles: int,
     seed: int,
     probe_tokens: int,
+    judge_price: float,
+    only_unseen: bool,
     as_json: bool,
     plot: str | None,
 ) -> int:
@@ -49,10 +50,14 @@ def run(
     if plot is not None:
         pyplot()  # before the work
     try:
-        chosen = [parse_policy(text) for text in policies]
-        questions = read(paths)
+        chosen = [choose(text) for text in policies]
+        questions = _fresh(read(paths), chosen, only_unseen)
         evaluator = Evaluator(
-            questions=questions, shuffles=shuffles, seed=seed, probe_tokens=probe_tokens
+            questions=questions,
+            shuffles=shuffles,
+            seed=seed,
+            probe_tokens=probe_tokens,
+            judge_price=judge_price,
         )
         compared = _compare(evaluator, chosen)
     except PolicyError as error:
@@ -62,6 +67,7 @@ def run(
         shuffles=shuffles,
         seed=seed,
         probe_tokens=probe_tokens,
+        judge_price=judge_price,
         results=[row(text, one) for text, one in zip(policies, compared, strict=True)],
     )
     if plot is not None:
@@ -73,12 +79,33 @@ def run(
     return 0
 
 
-def _compare(evaluator: Evaluator, policies: Sequence[Policy[Any]]) -> list[Compared]:
+def _compare(evaluator: Evaluator, chosen: Sequence[Chosen]) -> list[Compared]:
     console = Console(stderr=True)
+    compared = []
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-        bar = progress.add_task("replay", total=3 * len(policies) * len(evaluator.questions))
+        bar = progress.add_task("replay", total=3 * len(chosen) * len(evaluator.questions))
         evaluator.on_question = lambda: progress.advance(bar)
-        return [evaluator.compare(policy) for policy in policies]
+        for one in chosen:
+            evaluator.judge = one.judge
+            compared.append(evaluator.compare(one.policy))
+    return compared
+
+
+def _fresh(
+    questions: list[Question], chosen: Sequence[Chosen], only_unseen: bool
+) -> list[Question]:
+    """The questions, without those that a judge or calibration has seen, or with a note of them."""
+    fresh = unseen(questions, frozenset().union(*(one.seen for one in chosen)))
+    if len(fresh) == len(questions):
+        return questions
+    if only_unseen:
+        return fresh
+    click.echo(
+        f"reason: a judge or its calibration has seen {len(questions) - len(fresh)} of "
+        f"{len(questions)} questions; --unseen leaves them out",
+        err=True,
+    )
+    return questions
 
 
 # Reading.

@@ -27,6 +27,9 @@ class Figures(_Frozen):
     """The critical path in tokens."""
     traces: float
     probes: float
+    judge_tokens: float
+    """Read by the judge, and charged to ``tokens`` at their price."""
+    judge_seconds: float
 
 
 class Baseline(Figures):
@@ -65,6 +68,7 @@ class Results(_Frozen):
     shuffles: int
     seed: int
     probe_tokens: int
+    judge_price: float
     results: list[Row]
 
 
@@ -77,6 +81,8 @@ def _figures(summary: Summary) -> dict[str, Any]:
         "span": round(summary.span, 1),
         "traces": round(summary.traces, 2),
         "probes": round(summary.probes, 1),
+        "judge_tokens": round(summary.judge_tokens, 1),
+        "judge_seconds": round(summary.judge_seconds, 4),
     }
 
 

@@ -1,0 +1,87 @@
+"""What a judge's mistakes cost: the rate of wrong merges that a calibration bounds.
+
+A merge is a prefix that joins a cluster; it is wrong where its trace's answer is not that of the
+trace that opened the cluster, or one of them has none.  A question's loss is the share of its
+merges that are wrong, 0 without merges, mean over orders of its traces: one number in [0, 1] for
+each question, which is the unit that is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+from pruning.decisions import AskJudge, Decisions
+from pruning.deepprune import DeepPrune
+from pruning.judge.pairs import agree
+from pruning.judge.ruling import Judge
+from pruning.observations import Began, Ended, Judged, Reached
+from pruning.traces import Question, Trace
+
+TAUS = (0.98, *(round(0.95 - 0.05 * step, 2) for step in range(19)))
+"""The thresholds that are tried, the strictest first: a fixed order, chosen before any data."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Merges:
+    """What clustering one question came to, means over orders of its traces.
+
+    Attributes:
+        loss: The share of merges that are wrong.
+        count: Merges.
+    """
+
+    loss: float
+    count: float
+
+
+def merges(
+    policy: DeepPrune, question: Question, judge: Judge, *, orders: int = 4, seed: int = 0
+) -> Merges:
+    """Cluster the question's prefixes as the policy itself does, and count."""
+    losses, counts = [], []
+    for order in range(orders):
+        traces = list(question.traces)
+        Random(f"{seed}/{order}/{question.id}").shuffle(traces)
+        found = clusters(policy, traces, judge, seed=seed + order)
+        joined = [(c[0], other) for c in found for other in c[1:]]
+        wrong = sum(not agree(traces[one], traces[other]) for one, other in joined)
+        losses.append(wrong / len(joined) if joined else 0.0)
+        counts.append(len(joined))
+    return Merges(loss=sum(losses) / orders, count=sum(counts) / orders)
+
+
+def clusters(
+    policy: DeepPrune, traces: Sequence[Trace], judge: Judge, *, seed: int = 0
+) -> list[list[int]]:
+    """The policy's clusters of the traces that reach their prefix, in the order of launch."""
+    state = policy.begin(Random(seed))
+    policy.observe(state, Began(most=len(traces)))
+    for number, trace in enumerate(traces[: state.launched]):
+        if trace.tokens < policy.prefix:
+            ended = Ended(trace=number, tokens=trace.tokens, answer=trace.answer)
+            decisions = policy.observe(state, ended)
+        else:
+            decisions = policy.observe(state, Reached(trace=number, tokens=policy.prefix))
+        while asked := _asked(decisions):
+            one = traces[asked.trace]
+            for other in asked.others:
+                same = judge(one, traces[other], policy.prefix)
+                said = Judged(trace=asked.trace, other=other, same=same)
+                decisions = policy.observe(state, said)
+    return state.clusters
+
+
+def _asked(decisions: Decisions) -> AskJudge | None:
+    return next((one for one in decisions if isinstance(one, AskJudge)), None)
+
+
+def open_gate(policy: DeepPrune, tau: float) -> DeepPrune:
+    """The policy with the threshold that a calibration allows."""
+    return replace(policy, tau=tau, shut="")
+
+
+def shut_gate(policy: DeepPrune, why: str) -> DeepPrune:
+    """The policy that judges and prunes nothing, and says why."""
+    return replace(policy, shut=why)

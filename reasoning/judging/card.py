@@ -1,0 +1,97 @@
+"""A judge's folder: its card ``judge.json``, its ``encoder/``, and the hash of both."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orchestrator.errors import ModelUnusable
+from pruning import Cut
+
+CARD = "judge.json"
+FormName = Literal["cross", "bi"]
+
+
+class CutCard(BaseModel):
+    """How much of a trace the judge reads; see `pruning.Cut`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    by: Literal["tokens", "steps"]
+    tokens: int = Field(ge=1)
+    steps: int = Field(ge=1)
+
+    def cut(self) -> Cut:
+        return Cut(by=self.by, tokens=self.tokens, steps=self.steps)
+
+
+class Card(BaseModel):
+    """What a judge is, and what it was made from.
+
+    Attributes:
+        scale, bias: From a logit to a probability: 1 / (1 + exp(-(scale · logit + bias))), fitted
+            on questions that the encoder was not trained on (Platt 1999).
+        seen: Marks of the questions that it was trained or fitted on.
+        weights: The hash of everything in its encoder's folder.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    schema_: Literal["reason.judge/1"] = Field(default="reason.judge/1", alias="schema")
+    form: FormName
+    encoder: str
+    cut: CutCard
+    max_length: int = Field(ge=8)
+    scale: float
+    bias: float
+    gamma: float
+    alpha: float
+    oversample: Literal["within", "pooled"]
+    frozen: bool
+    seed: int
+    seen: tuple[str, ...]
+    questions: int
+    pairs: int
+    loss: float
+    seconds: float
+    weights: str
+
+
+def weights_hash(folder: Path) -> str:
+    """A hash over the names and bytes of all files below a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def read_card(folder: Path) -> tuple[Card, str]:
+    """A judge's card and its fingerprint, the hash of the card, which holds that of the weights.
+
+    Raises:
+        ModelUnusable: the folder is no judge, or its weights are not those of its card.
+    """
+    try:
+        raw = (folder / CARD).read_bytes()
+        card = Card.model_validate_json(raw)
+    except OSError as error:
+        raise ModelUnusable(
+            f"judge: {str(folder)!r} has no {CARD}; give a folder that reason judge train wrote"
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "card"
+        raise ModelUnusable(
+            f"judge: {folder / CARD}: {field}: {first['msg']}; train it again"
+        ) from error
+    if weights_hash(folder / "encoder") != card.weights:
+        raise ModelUnusable(
+            f"judge: the weights in {str(folder)!r} are not those of its card; train it again"
+        )
+    return card, hashlib.sha256(raw).hexdigest()

@@ -1,0 +1,125 @@
+"""A trained judge: texts in, probabilities out, with what each run has to pay for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from pruning import Hearing, Ruling, Trace
+from reasoning.judging.card import Card, read_card
+from reasoning.judging.forms import FORMS, Form, Item, Reading, Texts
+
+MOST_CACHED = 200_000
+
+
+@dataclass(kw_only=True)
+class LearnedJudge:
+    """A judge from its folder: a `pruning.Judge` that also answers in batches and says its cost.
+
+    What was read once is kept, so that a replay of many orders reads each text once; a run is
+    charged for it all the same.  Not to be asked from two threads at once.
+
+    Attributes:
+        fingerprint: Tells it from every other judge.
+    """
+
+    card: Card
+    form: Form
+    fingerprint: str = ""
+    _read: dict[Item, Reading] = field(default_factory=dict)
+    _known: dict[Texts, float] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> LearnedJudge:
+        """The judge that ``reason judge train`` wrote.
+
+        Raises:
+            ModelUnusable: the folder is no judge, or was changed.
+            ExtraMissing: sentence-transformers is not installed.
+        """
+        folder = Path(folder)
+        card, fingerprint = read_card(folder)
+        form = FORMS[card.form].load(folder / "encoder", max_length=card.max_length)
+        return cls(card=card, form=form, fingerprint=fingerprint)
+
+    def __post_init__(self) -> None:
+        self.cut = self.card.cut.cut()
+
+    def __call__(self, trace: Trace, other: Trace, tokens: int) -> float:
+        """The probability that the two will agree, from the first ``tokens`` tokens of each."""
+        pair = self.texts(trace, other, tokens)
+        return self.judge([pair])[0]
+
+    def texts(self, trace: Trace, other: Trace, tokens: int | None = None) -> Texts:
+        """What it reads of two traces, in one order whoever is asked about."""
+        one, two = sorted((self.cut.of(trace, tokens), self.cut.of(other, tokens)))
+        return one, two
+
+    def judge(
+        self, pairs: Sequence[Texts], on_batch: Callable[[int], None] = lambda count: None
+    ) -> list[float]:
+        """The probability of each pair of texts; four decimals, as batches differ in the sixth."""
+        self._forget()
+        new = list(dict.fromkeys(pair for pair in pairs if pair not in self._known))
+        self.read((item for pair in new for item in self.form.items(pair)), on_batch)
+        if new:
+            values = [tuple(self._read[i].value for i in self.form.items(pair)) for pair in new]
+            with torch.inference_mode():
+                self._known.update(zip(new, self.form.combine(values).tolist(), strict=True))
+        return [self._probability(self._known[pair]) for pair in pairs]
+
+    def logit(self, pair: Texts) -> float:
+        """The raw logit of a pair that was judged."""
+        return self._known[pair]
+
+    def read(
+        self, items: Iterable[Item], on_batch: Callable[[int], None] = lambda count: None
+    ) -> None:
+        """Read what is not read yet."""
+        missing = [item for item in dict.fromkeys(items) if item not in self._read]
+        self._read.update(self.form.read(missing, on_batch=on_batch))
+
+    def cost(self, item: Item) -> Reading:
+        """What reading this item took."""
+        self.read([item])
+        return self._read[item]
+
+    def hearing(self) -> Hearing:
+        """The judge for one run."""
+        return _Hearing(self)
+
+    def _probability(self, logit: float) -> float:
+        exponent = -(self.card.scale * logit + self.card.bias)
+        return round(1 / (1 + math.exp(max(-60.0, min(60.0, exponent)))), 4)
+
+    def _forget(self) -> None:
+        if len(self._read) > MOST_CACHED or len(self._known) > MOST_CACHED:
+            self._read.clear()
+            self._known.clear()
+
+
+@dataclass
+class _Hearing:
+    """One run's account."""
+
+    judge: LearnedJudge
+    paid: set[Item] = field(default_factory=set)
+
+    def ask(self, trace: Trace, others: Sequence[Trace], tokens: int) -> list[Ruling]:
+        pairs = [self.judge.texts(trace, other, tokens) for other in others]
+        sames = self.judge.judge(pairs)
+        return [self._charge(pair, same) for pair, same in zip(pairs, sames, strict=True)]
+
+    def _charge(self, pair: Texts, same: float) -> Ruling:
+        new = [i for i in dict.fromkeys(self.judge.form.items(pair)) if i not in self.paid]
+        self.paid.update(new)
+        costs = [self.judge.cost(item) for item in new]
+        return Ruling(
+            same=same,
+            tokens=sum(cost.tokens for cost in costs),
+            seconds=sum(cost.seconds for cost in costs),
+        )

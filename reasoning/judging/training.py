@@ -1,0 +1,260 @@
+"""Training a judge: questions apart, focal loss, the rarer class oversampled, then a fit of scale.
+
+The questions of a file are split in three: what the encoder is trained on, what scale and bias are
+fitted on, and what is held out.  The first two are marked in the card, and neither evaluation nor
+calibration takes them again.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from orchestrator.errors import InvalidValue
+from pruning import Cut, Pair, Question, pairs
+from pruning.judge.pairs import balanced, mark, oversampled, split
+from reasoning.judging.card import CARD, Card, CutCard, FormName, weights_hash
+from reasoning.judging.encoders import MINILM, SCRATCH, find_encoder
+from reasoning.judging.focal import FocalLoss
+from reasoning.judging.forms import FORMS, Form, Texts
+from reasoning.judging.judge import LearnedJudge
+
+Progress = Callable[[int, int, float], None]
+"""Told the steps done, all steps, and a running mean of the loss."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to train a judge.
+
+    Attributes:
+        encoder: ``minilm``, ``scratch`` or a folder.
+        max_length: Tokens of the encoder for a side; the cross form reads both at once.
+        oversample: "within" takes as many pairs that agree as that don't of each question, so that
+            difficulty tells nothing; "pooled" is the paper's, the rarer class twice over all.
+        most: Pairs of a question.
+        frozen: Train the head alone.
+        holdout: The share of the questions that is left untouched, for evaluation and calibration.
+        validation: The share of the rest on which scale and bias are fitted.
+    """
+
+    form: FormName = "bi"
+    encoder: str = MINILM
+    cut: Cut = field(default_factory=Cut)
+    max_length: int = 250
+    epochs: int = 2
+    batch: int = 16
+    lr: float | None = None
+    gamma: float = 2.0
+    alpha: float = 0.5
+    oversample: Literal["within", "pooled"] = "within"
+    most: int = 24
+    frozen: bool = False
+    holdout: float = 0.5
+    validation: float = 0.25
+    seed: int = 0
+
+    @property
+    def rate(self) -> float:
+        """The learning rate: given, or by what is trained."""
+        if self.lr is not None:
+            return self.lr
+        return 1e-2 if self.frozen else 5e-4 if self.encoder == SCRATCH else 5e-5
+
+
+def train(
+    questions: Sequence[Question], recipe: Recipe, on_step: Progress = lambda *told: None
+) -> LearnedJudge:
+    """A judge trained on some of the questions, in memory; `save` writes it.
+
+    Raises:
+        InvalidValue: the questions lack texts, or have too few pairs of either kind.
+        ExtraMissing, ModelUnusable: as for the encoder.
+    """
+    check_texts(questions)
+    used, _ = split(questions, recipe.holdout, seed=recipe.seed)
+    fitted, validated = split(used, recipe.validation, seed=recipe.seed + 1)
+    drawn = _draw(fitted, recipe)
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as workspace:
+        folder = find_encoder(recipe.encoder, Path(workspace), seed=recipe.seed)
+        torch.manual_seed(recipe.seed)
+        form = FORMS[recipe.form].load(folder, max_length=recipe.max_length)
+        loss = _fit(form, drawn, recipe, on_step)
+    card = _card(recipe, used, len(drawn), loss)
+    judge = LearnedJudge(card=card, form=form)
+    scale, bias = _platt(judge, validated)
+    fields = {"scale": scale, "bias": bias, "seconds": round(time.monotonic() - begun, 1)}
+    return LearnedJudge(card=card.model_copy(update=fields), form=form)
+
+
+def check_texts(questions: Sequence[Question]) -> None:
+    """Refuse traces that a judge can't read.
+
+    Raises:
+        InvalidValue: a trace has no text.
+    """
+    for question in questions:
+        if not all(trace.text for trace in question.traces):
+            raise InvalidValue(
+                f"traces: question {question.id!r} has a trace without text; store the field text, "
+                "as reason sample does"
+            )
+
+
+def save(judge: LearnedJudge, folder: Path) -> LearnedJudge:
+    """Write a judge to ``folder``, all or nothing, in place of a judge that is there.
+
+    Raises:
+        InvalidValue: the folder can't be written, or holds something else.
+    """
+    check_target(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".judge-") as workspace:
+            made = Path(workspace) / "judge"
+            made.mkdir()
+            judge.form.save(made / "encoder")
+            card = judge.card.model_copy(update={"weights": weights_hash(made / "encoder")})
+            (made / CARD).write_text(card.model_dump_json(by_alias=True, indent=2) + "\n")
+            if folder.exists():
+                os.replace(folder, Path(workspace) / "old")
+            os.replace(made, folder)
+    except OSError as error:
+        raise InvalidValue(f"output: {folder}: {error.strerror}; give another folder") from error
+    return LearnedJudge.load(folder)
+
+
+def check_target(folder: Path) -> None:
+    """Refuse to write over what is no judge.
+
+    Raises:
+        InvalidValue: the path is taken.
+    """
+    taken = folder.exists() and not (folder / CARD).is_file()
+    if taken and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InvalidValue(f"output: {folder} is there and no judge; give a new folder")
+
+
+def _draw(questions: Sequence[Question], recipe: Recipe) -> list[Pair]:
+    if recipe.oversample == "within":
+        drawn = [pair for q in questions for pair in balanced(q, recipe.most, seed=recipe.seed)]
+    else:
+        some = [pair for q in questions for pair in pairs(q, recipe.most, seed=recipe.seed)]
+        drawn = oversampled(some)
+    if len({pair.same for pair in drawn}) < 2:
+        raise InvalidValue(
+            f"traces: {len(questions)} questions to train on have no pairs of both kinds; give "
+            "more questions, or a smaller --holdout"
+        )
+    return drawn
+
+
+def _fit(form: Form, drawn: Sequence[Pair], recipe: Recipe, on_step: Progress) -> float:
+    """Train the form in place, and return the mean loss of the last epoch."""
+    cut, loss_of = recipe.cut, FocalLoss(gamma=recipe.gamma, alpha=recipe.alpha)
+    texts: list[Texts] = [(cut.of(pair.one), cut.of(pair.other)) for pair in drawn]
+    labels = torch.tensor([float(pair.same) for pair in drawn])
+    parameters = form.parameters(frozen=recipe.frozen)
+    optimiser = torch.optim.AdamW(parameters, lr=recipe.rate, weight_decay=0.01)
+    batches = -(-len(drawn) // recipe.batch)
+    total = batches * recipe.epochs
+    warm = max(1, total // 10)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: min((step + 1) / warm, (total - step) / max(1, total - warm))
+    )
+    batcher = _Frozen(form, texts) if recipe.frozen and recipe.form == "bi" else _Whole(form, texts)
+    order = torch.Generator().manual_seed(recipe.seed)
+    form.train(not recipe.frozen)
+    done, losses = 0, [0.0]
+    for _ in range(recipe.epochs):
+        losses = []
+        shuffled = torch.randperm(len(drawn), generator=order).tolist()
+        for start in range(0, len(drawn), recipe.batch):
+            part = shuffled[start : start + recipe.batch]
+            loss = loss_of(batcher.logits(part), labels[part])
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimiser.step()
+            schedule.step()
+            done += 1
+            losses.append(loss.item())
+            on_step(done, total, sum(losses) / len(losses))
+    form.train(False)
+    return sum(losses) / len(losses)
+
+
+class _Whole:
+    """Every batch goes through the encoder."""
+
+    def __init__(self, form: Form, texts: Sequence[Texts]) -> None:
+        self.form, self.texts = form, texts
+
+    def logits(self, part: Sequence[int]) -> torch.Tensor:
+        return self.form.logits([self.texts[index] for index in part])
+
+
+class _Frozen(_Whole):
+    """Each text goes through the encoder once, before the head is trained."""
+
+    def __init__(self, form: Form, texts: Sequence[Texts]) -> None:
+        super().__init__(form, texts)
+        items = list(dict.fromkeys(item for pair in texts for item in form.items(pair)))
+        self.values = {item: reading.value.clone() for item, reading in form.read(items)}
+
+    def logits(self, part: Sequence[int]) -> torch.Tensor:
+        pairs = [self.form.items(self.texts[index]) for index in part]
+        return self.form.combine([tuple(self.values[i] for i in pair) for pair in pairs])
+
+
+def _platt(judge: LearnedJudge, questions: Sequence[Question]) -> tuple[float, float]:
+    """Scale and bias of the logit, each question weighing as much as another.
+
+    A fit that turns the judge round is not believed; then, and without both kinds of pairs, the
+    logit stays as it is.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    drawn = [(pair, len(some)) for q in questions if (some := pairs(q, 60)) for pair in some]
+    same = [pair.same for pair, _ in drawn]
+    if len(set(same)) < 2:
+        return 1.0, 0.0
+    texts = [judge.texts(pair.one, pair.other) for pair, _ in drawn]
+    judge.judge(texts)
+    logits = [[judge.logit(pair)] for pair in texts]
+    weights = [1 / count for _, count in drawn]
+    fitted = LogisticRegression(C=1e4).fit(logits, same, sample_weight=weights)
+    scale, bias = float(fitted.coef_[0][0]), float(fitted.intercept_[0])
+    return (round(scale, 4), round(bias, 4)) if scale > 0 else (1.0, 0.0)
+
+
+def _card(recipe: Recipe, used: Sequence[Question], count: int, loss: float) -> Card:
+    cut = recipe.cut
+    encoder = recipe.encoder
+    return Card(
+        form=recipe.form,
+        encoder=encoder if encoder in (MINILM, SCRATCH) else Path(encoder).name,
+        cut=CutCard(by=cut.by, tokens=cut.tokens, steps=cut.steps),
+        max_length=recipe.max_length,
+        scale=1.0,
+        bias=0.0,
+        gamma=recipe.gamma,
+        alpha=recipe.alpha,
+        oversample=recipe.oversample,
+        frozen=recipe.frozen,
+        seed=recipe.seed,
+        seen=tuple(sorted(map(mark, used))),
+        questions=len(used),
+        pairs=count,
+        loss=round(loss, 5),
+        seconds=0.0,
+        weights="",
+    )
