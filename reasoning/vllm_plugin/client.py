@@ -24,8 +24,9 @@ class Piece:
 
     name: str
     first: int
-    count: int | None
+    count: int | None = None
     """None while the request writes."""
+    sent: bool = False
 
 
 @dataclass(eq=False)
@@ -36,6 +37,7 @@ class Stored:
 
     @property
     def live(self) -> bool:
+        """Whether a thread writes to it, or will soon."""
         return bool(self.pieces) and self.pieces[-1].count is None
 
     @property
@@ -79,6 +81,12 @@ class Client:
             finalize(segment, self._unheld.append, found).atexit = False
         return found
 
+    def reserve(self, segment: Segment) -> None:
+        """Name what a thread is about to write, so that others can say that they see it."""
+        stored = self.stored(segment)
+        if not stored.live:
+            stored.pieces.append(Piece(self._name(), stored.count))
+
     def ask(self, segment: Segment, member: Member | None = None) -> list[Asked]:
         """The requests that let a thread write on in a segment; the thread's own is the last one.
 
@@ -112,14 +120,18 @@ class Client:
         stored = self.stored(segment)
         first = stored.count
         context = context_at(segment, first)
-        piece = Piece(self._name(), first, len(segment) - first if fill else None)
+        if not fill:
+            self.reserve(segment)
+        else:
+            stored.pieces.append(Piece(self._name(), first, len(segment) - first))
+        piece = stored.pieces[-1]
         if is_plain(segment) and not (fill and self._named(context)):
             asked = self._plain(segment, context, piece, fill)
         elif self._is_copied(segment, context, member, fill):
             asked = self._copied(segment, context, piece, fill)
         else:
             asked = self._looking(segment, context, piece, member, fill)
-        stored.pieces.append(piece)
+        piece.sent = True
         return asked
 
     def _named(self, context: Context) -> bool:
@@ -131,7 +143,7 @@ class Client:
         for entry in context.entries:
             stored = self.stored(entry.segment)
             if not stored.pieces:
-                stored.pieces.append(Piece(self._name(), 0, len(entry)))
+                stored.pieces.append(Piece(self._name(), 0, len(entry), sent=True))
                 holds.append(Hold(name=stored.pieces[0].name, first=at, count=len(entry)))
             at += len(entry)
         holds.append(Hold(name=piece.name, first=at + piece.first))
@@ -192,7 +204,7 @@ class Client:
         return {
             stored.pieces[-1].name: self.view(segment, segment.context)
             for segment, stored in found.items()
-            if stored.live
+            if stored.live and stored.pieces[-1].sent
         }
 
     def _sights(self, entries: Sequence[Placed]) -> list[Sight]:
@@ -211,7 +223,7 @@ class Client:
         return sights
 
     def _own(self, segment: Segment) -> list[Sight]:
-        pieces = [piece for piece in self.stored(segment).pieces if piece.count is not None]
+        pieces = [p for p in self.stored(segment).pieces if p.count is not None and p.sent]
         return [Sight(name=piece.name, upto=piece.count, own=True) for piece in pieces]
 
     def ended(self, segment: Segment) -> None:

@@ -114,7 +114,8 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
         try:
             if one.failure:
                 raise InvalidValue(one.failure)
-            if not self.is_ready(one):
+            # A member comes here when its gang goes; what it sees may be fed in the same step.
+            if one.note.member is None and self._known().readiness(one) == "wait":
                 return None, False
         except InvalidValue as error:
             # As a load that fails: vLLM ends the request with an error, and no other one.
@@ -123,10 +124,6 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
             return 1, True
         self._stuck.add(one.id)
         return max(0, one.note.copied - num_computed_tokens), False
-
-    def is_ready(self, one: Active) -> bool:
-        """Whether all that a request sees is there."""
-        return self._known().readiness(one) == "ready"
 
     def update_state_after_alloc(
         self, request: Request, blocks: Any, num_external_tokens: int

@@ -160,18 +160,20 @@ def let_layers_look(config: Any, model: torch.nn.Module) -> None:
         special = (impl.alibi_slopes, impl.sinks, impl.logits_soft_cap or None)
         if any(one is not None for one in special) or impl.sliding_window not in (-1, None):
             raise InvalidValue(f"vllm plugin: {name} has ALiBi, sinks, a soft cap or a window")
-        stock = type(impl)
-        impl.__class__ = type(f"Looking{stock.__name__}", (_Looks, stock), {"turner": turner})
+        impl.forward = LookingForward(impl, turner)
 
 
-class _Looks:
-    """What is added to the attention of a layer: rows that look are computed again, and instead."""
+class LookingForward:
+    """Stands for a layer's attention: rows that look are computed again, by the kernel."""
 
-    turner: Turner
-    _cache: Cache | None = None
+    def __init__(self, impl: Any, turner: Turner) -> None:
+        self._stock = impl.forward
+        self._turner = turner
+        self._scale = float(impl.scale)
+        self._kernel = load_kernel(impl.head_size)
 
-    def forward(
-        self: Any,
+    def __call__(
+        self,
         layer: Any,
         query: Tensor,
         key: Tensor,
@@ -184,14 +186,12 @@ class _Looks:
     ) -> Tensor:
         looking = getattr(attn_metadata, "looking", None)
         if looking is None or len(looking.rows) < attn_metadata.num_actual_tokens:
-            output = super().forward(  # type: ignore[misc]
-                layer, query, key, value, kv_cache, attn_metadata, output, *args, **options
-            )
+            self._stock(layer, query, key, value, kv_cache, attn_metadata, output, *args, **options)
         if looking is not None:
-            kernel = load_kernel(self.head_size)
             shaped = output.view(query.shape)
-            if kernel is not None:
-                kernel(looking, kv_cache, self.turner, query, shaped, self.scale)
+            if self._kernel is not None:
+                self._kernel(looking, kv_cache, self._turner, query, shaped, self._scale)
             else:
-                look(looking, Cache.of_cpu(kv_cache), self.turner, query, shaped, self.scale)
+                cache = Cache.of_cpu(kv_cache)
+                look(looking, cache, self._turner, query, shaped, self._scale)
         return output

@@ -96,7 +96,7 @@ class Segments:
         self._pool = manager.block_pool
         self._block_size = block_size
         self._lease_s = lease_s
-        self._patience_s = patience_s
+        self.patience_s = patience_s
         self._clock = clock
         self.extents: dict[str, Extent] = {}
         self.active: dict[str, Active] = {}
@@ -223,8 +223,8 @@ class Segments:
         return "ready"
 
     def _wait(self, one: Active, why: str) -> Readiness:
-        if self._clock() - one.since > self._patience_s:
-            raise InvalidValue(f"{why} after {self._patience_s:g} s; it was released or never sent")
+        if self._clock() - one.since > self.patience_s:
+            raise InvalidValue(f"{why} after {self.patience_s:g} s; it was released or never sent")
         return "wait"
 
     def expire(self) -> None:

@@ -224,6 +224,27 @@ class Author:
         self.client.ended(segment)
         return written
 
+    def gang(
+        self, segments: Sequence[Segment], counts: Sequence[int], name: str = "g"
+    ) -> list[str]:
+        """Submit a gang whose members write on in segments."""
+        for segment in segments:
+            self.client.reserve(segment)
+        size = len(segments)
+        return [
+            self.start(segment, count, member=Member(gang=name, size=size, member=index))
+            for index, (segment, count) in enumerate(zip(segments, counts, strict=True))
+        ]
+
+    def in_step(self, segments: Sequence[Segment], given: Sequence[int]) -> None:
+        """Say that members computed their given tokens in one step and then one token a step."""
+        for segment, first in zip(segments, given, strict=True):
+            later = len(segment) - 1 - first
+            segment.steps = [self.clock] * first + list(
+                range(self.clock + 1, self.clock + 1 + later)
+            )
+        self.clock = max(segment.steps[-1] for segment in segments) + 1
+
     def write(self, segments: Sequence[Segment], count: int, **options: Any) -> None:
         """Let vLLM write on in segments at once that don't see each other."""
         ids = [self.start(segment, count, **options) for segment in segments]
@@ -296,19 +317,26 @@ def reference(model: Callable[[str], Path]) -> Callable[[str], Reference]:
     return build
 
 
-@pytest.fixture
+_alive: dict[str, tuple[tuple[Any, ...], Driver]] = {}
+
+
+@pytest.fixture(scope="session")
 def start(model: Callable[[str], Path]) -> Iterator[Callable[..., Author]]:
-    """Starts one vLLM engine with the plugin, and stops it after the test."""
+    """Gives a vLLM engine with the plugin; the one that runs already, if it was started alike."""
     pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
-    drivers: list[Driver] = []
 
     def build(
         name: str, mode: Mode, *, extra: dict[str, float] | None = None, **more: Any
     ) -> Author:
-        arguments = engine_arguments(mode, **(extra or {})) | more
-        drivers.append(Driver(model(name), arguments))
-        return Author(drivers[-1], Client(mode))
+        key = (name, mode, repr(extra), repr(more))
+        found = _alive.get("engine")
+        if found is None or found[0] != key:
+            if found is not None:
+                _alive.pop("engine")[1].close()
+            driver = Driver(model(name), engine_arguments(mode, **(extra or {})) | more)
+            _alive["engine"] = key, driver
+        return Author(_alive["engine"][1], Client(mode))
 
     yield build
-    for driver in drivers:
+    for _, driver in _alive.values():
         driver.close()
