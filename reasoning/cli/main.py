@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from orchestrator.errors import InvalidValue, ReasonError, leaf
-from reasoning.cli import judging
+from reasoning.cli import stored
 from reasoning.cli.options import backend_options
 
 INTERRUPTED = 130
@@ -236,60 +236,6 @@ def arithmetic(**options: Any) -> int:
 
 
 @main.command()
-@click.argument("traces", nargs=-1, required=True, metavar="TRACES...")
-@click.option(
-    "--policy",
-    "policies",
-    multiple=True,
-    metavar="NAME[:param=…]",
-    default=("default",),
-    show_default=True,
-    help="A policy and its parameters, as async:k=8,cap=20000; may be repeated.",
-)
-@click.option(
-    "--shuffles",
-    type=click.IntRange(1, 1000),
-    default=16,
-    show_default=True,
-    help="Orders in which each question's traces are launched.",
-)
-@click.option(
-    "--seed", type=int, default=0, show_default=True, help="The same seed gives the same orders."
-)
-@click.option(
-    "--probe-tokens",
-    type=click.IntRange(0, 10_000),
-    default=0,
-    show_default=True,
-    help="What one probe of a running trace costs.",
-)
-@click.option(
-    "--judge-price",
-    type=click.FloatRange(0, 1000),
-    default=1.0,
-    show_default=True,
-    help="What a token costs that a judge reads.",
-)
-@click.option(
-    "--unseen", "only_unseen", is_flag=True, help="Leave out what a judge or calibration has seen."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-@click.option("--plot", metavar="FILE", help="Draw accuracy against tokens and against span.")
-def replay(traces: tuple[str, ...], **options: Any) -> int:
-    """Replay stopping and voting policies over stored TRACES, JSON lines, gzipped or not.
-
-    Beside each policy stands self-consistency with as many traces and with as many tokens.
-    Intervals are over questions.
-
-    \b
-    reason replay traces.jsonl.gz --policy default --policy sc:n=64
-    """
-    from reasoning.cli.replay import run
-
-    return run(traces, **options)
-
-
-@main.command()
 @click.option(
     "--model",
     "models",
@@ -354,5 +300,5 @@ def serve(models: tuple[str, ...], **options: Any) -> int:
     return run(models, **options)
 
 
-for _command in (judging.sample, judging.judge, judging.calibrate):
+for _command in (stored.replay, stored.sample, stored.judge, stored.calibrate):
     main.add_command(_command)

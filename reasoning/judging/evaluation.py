@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.errors import InvalidValue
-from pruning import Pair, Question, agree, bootstrap, pairs
+from pruning import Pair, Question, bootstrap, pairs
 from pruning.judge.pairs import unseen
+from reasoning.judging.clustering import Clustering, tfidf
+from reasoning.judging.clustering import compare as clusterings
 from reasoning.judging.judge import LearnedJudge
 from reasoning.judging.training import check_texts
 
-RESAMPLES = 500
+RESAMPLES = 200
 BINS = 10
 Scores: TypeAlias = dict[str, list[float]]
 """By method, a score of each pair."""
@@ -49,17 +51,6 @@ class Bin(_Frozen):
 
     said: float
     agreed: float
-
-
-class Clustering(_Frozen):
-    """Clusters of a question's traces against the groups of equal answers, means over questions."""
-
-    name: str
-    rand: float
-    """The adjusted Rand index; 0 is chance."""
-    homogeneity: float
-    completeness: float
-    clusters: float
 
 
 class Cost(_Frozen):
@@ -153,7 +144,7 @@ def evaluate(
         reliability=_reliability(same, said),
         threshold=threshold,
         tau=tau,
-        clusterings=_clusterings(judge, judged, tau),
+        clusterings=clusterings(judge, [one.question for one in judged], tau),
         cost=_cost(judge, [one.question for one in judged]),
     )
 
@@ -162,7 +153,7 @@ def _judge(judge: LearnedJudge, question: Question) -> _Judged:
     drawn = pairs(question)
     said = judge.judge([judge.texts(pair.one, pair.other) for pair in drawn])
     rate = _mean([float(pair.same) for pair in drawn])
-    cosines = _tfidf([judge.cut.of(trace) for trace in question.traces])
+    cosines = tfidf([judge.cut.of(trace) for trace in question.traces])
     place = {id(trace): index for index, trace in enumerate(question.traces)}
     lexical = [float(cosines[place[id(pair.one)], place[id(pair.other)]]) for pair in drawn]
     return _Judged(
@@ -170,15 +161,6 @@ def _judge(judge: LearnedJudge, question: Question) -> _Judged:
         drawn,
         {"judge": said, "difficulty oracle": [rate] * len(drawn), "tf-idf": lexical},
     )
-
-
-def _tfidf(texts: Sequence[str]) -> Any:
-    """Cosines between the texts' words and numbers, weighted within the question."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    vectoriser = TfidfVectorizer(token_pattern=r"\d+|[^\W\d]+|[^\w\s]", ngram_range=(1, 2))
-    rows = vectoriser.fit_transform([text if text.strip() else "∅" for text in texts])
-    return (rows @ rows.T).toarray()
 
 
 # Ranking.
@@ -244,79 +226,6 @@ def _reliability(same: Sequence[bool], said: Sequence[float]) -> list[Bin]:
         Bin(said=round(float(mean), 4), agreed=round(float(share), 4))
         for mean, share in zip(means, agreed, strict=True)
     ]
-
-
-# Clustering.
-
-
-def _clusterings(judge: LearnedJudge, judged: Sequence[_Judged], tau: float) -> list[Clustering]:
-    """Average linkage on the judge's probabilities and on TF-IDF, and no clustering at all."""
-    labels: dict[str, list[tuple[list[int], list[int]]]] = {}
-    for one in judged:
-        truth = _groups(one.question)
-        count = len(truth)
-        if count < 3:
-            continue
-        texts = [judge.cut.of(trace) for trace in one.question.traces]
-        for name, similarity in (
-            ("judge, average linkage", _matrix(judge, one.question)),
-            ("tf-idf, average linkage", _tfidf(texts)),
-        ):
-            labels.setdefault(name, []).append((truth, _linkage(similarity, tau)))
-        labels.setdefault("equal prefixes", []).append((truth, _equal(texts)))
-        labels.setdefault("all one", []).append((truth, [0] * count))
-        labels.setdefault("all apart", []).append((truth, list(range(count))))
-    return [_clustering(name, found) for name, found in labels.items()]
-
-
-def _groups(question: Question) -> list[int]:
-    """A number for each answer; a trace without one is a group of its own."""
-    firsts: list[int] = []
-    for index, trace in enumerate(question.traces):
-        alike = (i for i, other in enumerate(question.traces[:index]) if agree(trace, other))
-        firsts.append(next(alike, index))
-    return firsts
-
-
-def _equal(texts: Sequence[str]) -> list[int]:
-    return [texts.index(text) for text in texts]
-
-
-def _matrix(judge: LearnedJudge, question: Question) -> Any:
-    import numpy
-
-    count = len(question.traces)
-    places = [(i, j) for i in range(count) for j in range(i)]
-    said = judge.judge([judge.texts(question.traces[i], question.traces[j]) for i, j in places])
-    matrix = numpy.eye(count)
-    for (i, j), same in zip(places, said, strict=True):
-        matrix[i, j] = matrix[j, i] = same
-    return matrix
-
-
-def _linkage(similarity: Any, tau: float) -> list[int]:
-    from sklearn.cluster import AgglomerativeClustering
-
-    model = AgglomerativeClustering(
-        n_clusters=None, metric="precomputed", linkage="average", distance_threshold=1 - tau
-    )
-    labels: list[int] = model.fit_predict((1 - similarity).clip(0, 1)).tolist()
-    return labels
-
-
-def _clustering(name: str, found: Sequence[tuple[list[int], list[int]]]) -> Clustering:
-    from sklearn import metrics
-
-    def mean(measure: Callable[[list[int], list[int]], float]) -> float:
-        return _mean([float(measure(truth, labels)) for truth, labels in found])
-
-    return Clustering(
-        name=name,
-        rand=mean(metrics.adjusted_rand_score),
-        homogeneity=mean(metrics.homogeneity_score),
-        completeness=mean(metrics.completeness_score),
-        clusters=mean(lambda truth, labels: len(set(labels))),
-    )
 
 
 def _cost(judge: LearnedJudge, questions: Sequence[Question]) -> Cost:

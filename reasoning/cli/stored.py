@@ -1,10 +1,64 @@
-"""The commands around a judge: sample traces, train and evaluate it, calibrate its use."""
+"""The commands over stored traces: sample and replay them; train, evaluate, calibrate a judge."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import click
+
+
+@click.command()
+@click.argument("traces", nargs=-1, required=True, metavar="TRACES...")
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    metavar="NAME[:param=…]",
+    default=("default",),
+    show_default=True,
+    help="A policy and its parameters, as async:k=8,cap=20000; may be repeated.",
+)
+@click.option(
+    "--shuffles",
+    type=click.IntRange(1, 1000),
+    default=16,
+    show_default=True,
+    help="Orders in which each question's traces are launched.",
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="The same seed gives the same orders."
+)
+@click.option(
+    "--probe-tokens",
+    type=click.IntRange(0, 10_000),
+    default=0,
+    show_default=True,
+    help="What one probe of a running trace costs.",
+)
+@click.option(
+    "--judge-price",
+    type=click.FloatRange(0, 1000),
+    default=1.0,
+    show_default=True,
+    help="What a token costs that a judge reads.",
+)
+@click.option(
+    "--unseen", "only_unseen", is_flag=True, help="Leave out what a judge or calibration has seen."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@click.option("--plot", metavar="FILE", help="Draw accuracy against tokens and against span.")
+def replay(traces: tuple[str, ...], **options: Any) -> int:
+    """Replay stopping and voting policies over stored TRACES, JSON lines, gzipped or not.
+
+    Beside each policy stands self-consistency with as many traces and with as many tokens.
+    Intervals are over questions.
+
+    \b
+    reason replay traces.jsonl.gz --policy default --policy sc:n=64
+    """
+    from reasoning.cli.replay import run
+
+    return run(traces, **options)
 
 
 @click.command()

@@ -1,0 +1,104 @@
+"""Clusters of a question's traces, by a judge and by simpler means, against equal answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from pruning import Question, agree
+from reasoning.judging.judge import LearnedJudge
+
+
+class Clustering(BaseModel):
+    """One way to cluster; means over questions."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    rand: float
+    """The adjusted Rand index; 0 is chance."""
+    homogeneity: float
+    completeness: float
+    clusters: float
+
+
+def tfidf(texts: Sequence[str]) -> Any:
+    """Cosines between the texts' words and numbers, weighted within the question."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectoriser = TfidfVectorizer(token_pattern=r"\d+|[^\W\d]+|[^\w\s]", ngram_range=(1, 2))
+    rows = vectoriser.fit_transform([text if text.strip() else "∅" for text in texts])
+    return (rows @ rows.T).toarray()
+
+
+def compare(judge: LearnedJudge, questions: Sequence[Question], tau: float) -> list[Clustering]:
+    """Average linkage on the judge's probabilities and on TF-IDF, and no clustering at all."""
+    labels: dict[str, list[tuple[list[int], list[int]]]] = {}
+    for question in questions:
+        truth = _groups(question)
+        count = len(truth)
+        if count < 3:
+            continue
+        texts = [judge.cut.of(trace) for trace in question.traces]
+        for name, similarity in (
+            ("judge, average linkage", _matrix(judge, question)),
+            ("tf-idf, average linkage", tfidf(texts)),
+        ):
+            labels.setdefault(name, []).append((truth, _linkage(similarity, tau)))
+        labels.setdefault("equal prefixes", []).append((truth, _equal(texts)))
+        labels.setdefault("all one", []).append((truth, [0] * count))
+        labels.setdefault("all apart", []).append((truth, list(range(count))))
+    return [_clustering(name, found) for name, found in labels.items()]
+
+
+def _groups(question: Question) -> list[int]:
+    """A number for each answer; a trace without one is a group of its own."""
+    firsts: list[int] = []
+    for index, trace in enumerate(question.traces):
+        alike = (i for i, other in enumerate(question.traces[:index]) if agree(trace, other))
+        firsts.append(next(alike, index))
+    return firsts
+
+
+def _equal(texts: Sequence[str]) -> list[int]:
+    return [texts.index(text) for text in texts]
+
+
+def _matrix(judge: LearnedJudge, question: Question) -> Any:
+    import numpy
+
+    count = len(question.traces)
+    places = [(i, j) for i in range(count) for j in range(i)]
+    said = judge.judge([judge.texts(question.traces[i], question.traces[j]) for i, j in places])
+    matrix = numpy.eye(count)
+    for (i, j), same in zip(places, said, strict=True):
+        matrix[i, j] = matrix[j, i] = same
+    return matrix
+
+
+def _linkage(similarity: Any, tau: float) -> list[int]:
+    from sklearn.cluster import AgglomerativeClustering
+
+    model = AgglomerativeClustering(
+        n_clusters=None, metric="precomputed", linkage="average", distance_threshold=1 - tau
+    )
+    labels: list[int] = model.fit_predict((1 - similarity).clip(0, 1)).tolist()
+    return labels
+
+
+def _clustering(name: str, found: Sequence[tuple[list[int], list[int]]]) -> Clustering:
+    from sklearn import metrics
+
+    def mean(measure: Callable[[list[int], list[int]], float]) -> float:
+        values = [float(measure(truth, labels)) for truth, labels in found]
+        return round(sum(values) / len(values), 4)
+
+    return Clustering(
+        name=name,
+        rand=mean(metrics.adjusted_rand_score),
+        homogeneity=mean(metrics.homogeneity_score),
+        completeness=mean(metrics.completeness_score),
+        clusters=mean(lambda truth, labels: len(set(labels))),
+    )
