@@ -109,7 +109,7 @@ class Steered:
         if self.thread is None:
             return 0
         extra = 0 if self.counted is None else self.written - self.counted
-        return extra + self.thread.late
+        return max(0, extra) + self.thread.late
 
     # What the driver does with it.
 
