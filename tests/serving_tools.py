@@ -39,6 +39,7 @@ class Server:
                 self.url = found[1]
                 self.address = (httpx.URL(self.url).host, int(httpx.URL(self.url).port or 0))
                 return
+        self.process.communicate()
         raise AssertionError(f"the server did not start: {self.log}")
 
     def stop(self, how: int = signal.SIGTERM, within: float = 20) -> int:
@@ -80,12 +81,16 @@ def serving(*arguments: str) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def raw_post(server: Server, path: str, body: Any) -> Iterator[socket.socket]:
+def raw_post(
+    server: Server, path: str, body: Any, key: str | None = None
+) -> Iterator[socket.socket]:
     """A POST over a plain socket, which the block may break off."""
     payload = json.dumps(body).encode()
     head = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(payload)}\r\n\r\n"
+        f"Content-Length: {len(payload)}\r\n"
+        + (f"Authorization: Bearer {key}\r\n" if key else "")
+        + "\r\n"
     )
     with socket.create_connection(server.address, timeout=30) as connection:
         connection.sendall(head.encode() + payload)

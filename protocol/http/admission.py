@@ -29,6 +29,7 @@ class Gate:
         self.queue = queue
         self.closed = False
         self.waiting = 0
+        self._scopes: set[anyio.CancelScope] = set()
         self._limiter = anyio.CapacityLimiter(most)
         self._typical_s = 1.0
         """A moving average of how long a run takes."""
@@ -61,11 +62,27 @@ class Gate:
         finally:
             self.waiting -= 1
         started = time.monotonic()
+        scope = anyio.CancelScope()
+        self._scopes.add(scope)
         try:
-            yield
+            with scope:
+                yield
         finally:
+            self._scopes.discard(scope)
             self._limiter.release_on_behalf_of(ticket)
             self._typical_s += 0.2 * (time.monotonic() - started - self._typical_s)
+        if scope.cancelled_caught:
+            raise self._refuse(503, "shutting_down", "the server is shutting down")
+
+    def close(self) -> None:
+        """Let nobody in any more."""
+        self.closed = True
+
+    def stop(self) -> None:
+        """Close, and stop what is in."""
+        self.close()
+        for scope in self._scopes:
+            scope.cancel()
 
     def _refuse(self, status: int, code: str, message: str) -> Refusal:
         wait = self.retry_after_s

@@ -19,6 +19,8 @@ from protocol.http.exchange import Desk
 from protocol.http.keys import Doorkeeper, Keys
 from protocol.http.metrics import CONTENT_TYPE, Metrics
 from protocol.http.openai import chat, model_object
+from protocol.http.openapi import document
+from protocol.http.responses import responses
 from protocol.http.service import Service
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
@@ -32,6 +34,7 @@ class Policy:
         loopback: Whether to answer only to names of loopback.
         origins: Web origins whose pages may ask.
         most: Runs at once; ``queue`` more wait.
+        version: What the server says of itself.
     """
 
     keys: Keys = field(default_factory=Keys)
@@ -39,6 +42,7 @@ class Policy:
     origins: frozenset[str] = frozenset()
     most: int = 4
     queue: int = 16
+    version: str = "0"
 
 
 def build(service: Service, policy: Policy) -> Starlette:
@@ -46,7 +50,7 @@ def build(service: Service, policy: Policy) -> Starlette:
     gate = Gate(policy.most, policy.queue)
     desk = Desk(service=service, gate=gate, metrics=Metrics(service, gate))
     app = Starlette(
-        routes=_routes(desk),
+        routes=_routes(desk, policy),
         middleware=_middleware(policy),
         exception_handlers={
             ReasonError: on_error,
@@ -72,7 +76,7 @@ def _middleware(policy: Policy) -> list[Middleware]:
     return [*(cors if policy.origins else []), door]
 
 
-def _routes(desk: Desk) -> list[BaseRoute]:
+def _routes(desk: Desk, policy: Policy) -> list[BaseRoute]:
     variants = {variant.id: variant for variant in desk.service.variants}
 
     async def models(request: Request) -> Response:
@@ -89,6 +93,11 @@ def _routes(desk: Desk) -> list[BaseRoute]:
             )
         return JSONResponse(model_object(variants[name]))
 
+    async def openapi(request: Request) -> Response:
+        return JSONResponse(
+            document(variants=list(variants), keys=bool(policy.keys), version=policy.version)
+        )
+
     async def health(request: Request) -> Response:
         gate = desk.gate
         body = {"status": "stopping" if gate.closed else "ok", "runs": gate.running}
@@ -99,8 +108,10 @@ def _routes(desk: Desk) -> list[BaseRoute]:
 
     return [
         Route("/health", health),
+        Route("/openapi.json", openapi),
         Route("/metrics", metrics),
         Route("/v1/models", models),
         Route("/v1/models/{name:path}", model),
         Route("/v1/chat/completions", chat(desk), methods=["POST"]),
+        Route("/v1/responses", responses(desk), methods=["POST"]),
     ]

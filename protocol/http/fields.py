@@ -6,7 +6,8 @@ nothing: many clients send ``n: 1`` or ``presence_penalty: 0`` with everything.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
@@ -38,6 +39,8 @@ class Strict(BaseModel):
 class Extra(Strict):
     """What OpenAI's interface has no field for."""
 
+    seed: int | None = Field(default=None, ge=-(1 << 63), lt=1 << 63)
+    """The same seed gives the same tokens; without one it is 0."""
     n: int | None = Field(default=None, ge=1, le=1024)
     """Branches: samples of self-consistency, or the children that each apr branch may have."""
     context: int | None = Field(default=None, ge=16, le=1 << 24)
@@ -78,7 +81,7 @@ class Shared(Strict):
             text=text,
             n=extra.n,
             temperature=self.temperature,
-            seed=seed or 0,
+            seed=next((s for s in (seed, extra.seed) if s is not None), 0),
             budget=budget,
             context=extra.context,
             timeout=extra.timeout,
@@ -120,7 +123,17 @@ class Message(BaseModel):
         return content if isinstance(content, str) else "".join(part.text for part in content)
 
 
-def last_question(messages: list[Message], field: str) -> tuple[str, tuple[str, ...]]:
+class Turn(Protocol):
+    """A message, or something else that a client repeats."""
+
+    @property
+    def role(self) -> str: ...
+
+    @property
+    def text(self) -> str: ...
+
+
+def last_question(messages: Sequence[Turn], field: str) -> tuple[str, tuple[str, ...]]:
     """The text of the last message, and the names of those before it, which are not read.
 
     Raises:

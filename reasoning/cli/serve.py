@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from orchestrator.errors import ExtraMissing, InvalidValue
 try:
     import uvicorn
 
+    from protocol.http.admission import Gate
     from protocol.http.app import Policy, build
     from protocol.http.keys import Keys
 except ImportError as error:
@@ -23,6 +27,7 @@ except ImportError as error:
     ) from error
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+INTERRUPTED = 130
 
 
 def run(
@@ -51,48 +56,82 @@ def run(
         origins=frozenset(origins),
         most=max_concurrent,
         queue=max_queued,
+        version=metadata.version("parallel-reason"),
     )
-    from reasoning.model import DEFAULT, Model
-    from reasoning.serving import ReasoningService
+    with _bind(host, port) as listener:
+        from reasoning.model import DEFAULT, Model
+        from reasoning.serving import ReasoningService
 
-    service = ReasoningService([Model.load(name) for name in models or [DEFAULT]])
+        service = ReasoningService([Model.load(name) for name in models or [DEFAULT]])
 
-    async def main() -> None:
-        app = build(service, policy)
-        config = uvicorn.Config(
-            app,
-            host=host,
-            port=port,
-            log_level="warning",
-            access_log=False,  # a proxy's business; paths and addresses are nobody else's
-            server_header=False,
-            timeout_graceful_shutdown=max(1, round(drain)),
-            lifespan="off",
-        )
-        server = _Server(config, app.state.gate)
-        async with service:
-            await server.serve()
+        async def main() -> int:
+            app = build(service, policy)
+            server = _Server(app, app.state.gate, drain)
+            async with service:
+                await server.serve(sockets=[listener])
+            return server.exit_code
 
-    with contextlib.suppress(KeyboardInterrupt):
-        anyio.run(main)
-    return 0
+        return anyio.run(main)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A listening socket, before anything is loaded."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=256)
+    except OSError as error:
+        raise InvalidValue(
+            f"port: {port} of {host} can't be listened on ({error.strerror}); choose another"
+        ) from error
 
 
 class _Server(uvicorn.Server):
-    """Says where it listens, and lets nobody in while it stops."""
+    """Says where it listens; on a signal lets nobody in, and after ``drain`` seconds stops runs."""
 
-    def __init__(self, config: uvicorn.Config, gate: Any) -> None:
-        super().__init__(config)
+    def __init__(self, app: Any, gate: Gate, drain: float) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,  # a proxy's business
+                server_header=False,
+                lifespan="off",
+                timeout_graceful_shutdown=round(drain) + 5,
+            )
+        )
         self._gate = gate
+        self._drain = drain
+        self.exit_code = 0
 
-    async def startup(self, sockets: Any = None) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        for server in self.servers:
-            for socket in server.sockets:
-                host, port = socket.getsockname()[:2]
-                name = f"[{host}]" if ":" in host else host
-                click.echo(f"reason: listening on http://{name}:{port}", err=True)
+        for listener in sockets or ():
+            host, port = listener.getsockname()[:2]
+            name = f"[{host}]" if ":" in host else host
+            click.echo(f"reason: listening on http://{name}:{port}", err=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._stop_runs)
+            await super().shutdown(sockets)
+            group.cancel_scope.cancel()
+
+    async def _stop_runs(self) -> None:
+        await anyio.sleep(self._drain)
+        self._gate.stop()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As the base class does it, which then kills the process before models are closed."""
+        handled = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in handled}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        self._gate.closed = True
+        self._gate.close()
+        self.exit_code = INTERRUPTED if sig == signal.SIGINT else 0
         super().handle_exit(sig, frame)

@@ -11,8 +11,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from pruning import Finish
 from orchestrator import Event, TaskAdded, TaskEnded, TaskStarted, TaskState
+from pruning import Finish
 from reasoning import markup
 from reasoning.run import TextGenerated
 from reasoning.steering import PolicyDecided

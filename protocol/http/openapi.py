@@ -1,0 +1,106 @@
+"""The interface as an OpenAPI 3.1 document, generated from the models that check requests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from protocol.http.openai import ChatRequest
+from protocol.http.responses import ResponseRequest
+
+QUESTION = "Use 3, 10, 21 and 23 to make 50"
+
+
+class Fault(BaseModel):
+    """What went wrong, and what to do."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorBody(BaseModel):
+    """The body of every error."""
+
+    error: Fault
+
+
+def document(*, variants: list[str], keys: bool, version: str) -> dict[str, Any]:
+    """The document; ``keys`` says whether a bearer key is asked for."""
+    _, schemas = models_json_schema(
+        [(model, "validation") for model in (ChatRequest, ResponseRequest, ErrorBody)],
+        ref_template="#/components/schemas/{model}",
+    )
+    question = {"model": variants[0], "messages": [{"role": "user", "content": QUESTION}]}
+    spec: dict[str, Any] = {
+        "openapi": "3.1.0",
+        "info": {"title": "reason", "version": version},
+        "paths": {
+            "/health": {"get": _get("Whether the server takes requests.", _object("status"))},
+            "/metrics": {"get": _get("Figures for Prometheus.", {"type": "string"}, "text/plain")},
+            "/v1/models": {"get": _get("Every strategy on every model.", _object("data"))},
+            "/v1/models/{name}": {
+                "parameters": [
+                    {
+                        "name": "name",
+                        "in": "path",
+                        "required": True,
+                        "schema": {"type": "string", "minLength": 1},
+                        "example": variants[0],
+                    }
+                ],
+                "get": _get("One of them.", _object("id")),
+            },
+            "/v1/chat/completions": {
+                "post": _post("Answer a chat.", ChatRequest, question, "choices")
+            },
+            "/v1/responses": {
+                "post": _post(
+                    "Answer with items.",
+                    ResponseRequest,
+                    {"model": variants[0], "input": QUESTION},
+                    "output",
+                )
+            },
+        },
+        "components": {"schemas": schemas["$defs"]},
+    }
+    if keys:
+        spec["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        spec["security"] = [{"key": []}]
+        spec["paths"]["/health"]["get"]["security"] = []
+    return spec
+
+
+def _object(*required: str) -> dict[str, Any]:
+    return {"type": "object", "required": list(required)}
+
+
+def _answers(schema: dict[str, Any], *kinds: str) -> dict[str, Any]:
+    error = {"schema": {"$ref": "#/components/schemas/ErrorBody"}}
+    bodies = {
+        kind: {"schema": {"type": "string"} if kind == "text/event-stream" else schema}
+        for kind in kinds
+    }
+    return {
+        "200": {"description": "Done.", "content": bodies},
+        "default": {"description": "Refused.", "content": {"application/json": error}},
+    }
+
+
+def _get(summary: str, schema: dict[str, Any], kind: str = "application/json") -> dict[str, Any]:
+    return {"summary": summary, "responses": _answers(schema, kind)}
+
+
+def _post(
+    summary: str, model: type[BaseModel], example: dict[str, Any], *required: str
+) -> dict[str, Any]:
+    body = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}, "example": example}
+    return {
+        "summary": summary,
+        "requestBody": {"required": True, "content": {"application/json": body}},
+        "responses": _answers(_object(*required), "application/json", "text/event-stream"),
+    }
