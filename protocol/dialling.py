@@ -21,6 +21,7 @@ from protocol.link import (
     frames,
     need_websockets,
     receive,
+    refuse,
     say,
     write,
 )
@@ -163,11 +164,15 @@ class Dialler:
         self.connected.set()
 
     async def _exchange(self, socket: Socket) -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(write, socket, self.channel)
-            group.start_soon(self._beat)
-            async for message in frames(socket, self._adapter, Limits(), self._hear):
-                self._take(message)
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(write, socket, self.channel)
+                group.start_soon(self._beat)
+                async for message in frames(socket, self._adapter, Limits(), self._hear):
+                    self._take(message)
+        except anyio.get_cancelled_exc_class():
+            await refuse(socket, Refused(code="draining", message="it leaves"))
+            raise
 
     def _take(self, message: Any) -> None:
         if isinstance(message, Refused):

@@ -100,7 +100,9 @@ class Session:
 
     def take(self, message: object) -> None:
         """Take what came."""
-        if isinstance(message, Beat):
+        if isinstance(message, Refused):
+            self.heard = float("-inf")  # it leaves: nothing to wait for
+        elif isinstance(message, Beat):
             self.channel.heard(message)
         elif isinstance(message, (UpFrame, DownFrame)):
             for one in self.channel.accept(message.ack, message.seq, message.body):

@@ -168,8 +168,8 @@ class Task(WireModel):
     arguments: str | Payload
     """JSON text of an object, by the parameters' names; of a `ThreadStart` for a thread."""
     deadline_s: Seconds | None = None
-    budget: Budget = Budget()
-    needs: Needs = Needs()
+    budget: Budget = Field(default_factory=Budget)
+    needs: Needs = Field(default_factory=Needs)
     inputs: tuple[tuple[TokenId, ...], ...] = ()
     """For a thread that begins anew elsewhere: what it was given so far by `Input`."""
 
@@ -247,7 +247,7 @@ class Result(WireModel):
     fence: Count = 0
     value: str | Payload | None = None
     failure: Failure | None = None
-    usage: Usage = Usage()
+    usage: Usage = Field(default_factory=Usage)
     worker: str = ""
     """Filled in by the hub for its client."""
 
