@@ -16,15 +16,18 @@ class Segment:
     Attributes:
         tokens: Its tokens so far; it is live while a thread writes to it, and frozen afterwards.
         home: The position of its first token.
+        path: The identity that a model with path vectors gives to its tokens; 0 is none
+            (ParaThinker, arXiv 2509.04475).
         steps: The backend's step that first computed each of its tokens, as far as it was.
         views: What its tokens attend to beside the segment itself: from each token on, a context.
     """
 
-    __slots__ = ("__weakref__", "home", "steps", "tokens", "views")
+    __slots__ = ("__weakref__", "home", "path", "steps", "tokens", "views")
 
-    def __init__(self, context: Context, tokens: Iterable[int] = ()) -> None:
+    def __init__(self, context: Context, tokens: Iterable[int] = (), *, path: int = 0) -> None:
         self.tokens = list(tokens)
         self.home = context.position
+        self.path = path
         self.steps: list[int] = []
         self.views: list[tuple[int, Context]] = [(0, context)]
 
@@ -58,6 +61,19 @@ class Placed(NamedTuple):
 
     def __len__(self) -> int:
         return len(self.segment) if self.upto is None else self.upto
+
+
+@dataclass(eq=False, kw_only=True)
+class Gang:
+    """Threads that advance together: when one stops, all pause until it goes on or is closed.
+
+    Attributes:
+        size: How many must be open before the first token; more may join later.
+        opened: How many have been opened so far, which the backend counts.
+    """
+
+    size: int = 1
+    opened: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

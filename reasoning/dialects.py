@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,9 +11,12 @@ from orchestrator.errors import ExtraMissing, ModelUnusable, ProblemRefused
 from reasoning import markup
 from reasoning.backends.base import Capability
 from reasoning.context import Context
-from reasoning.domains import Arithmetic, Countdown, Problem
+from reasoning.domains import Arithmetic, Countdown, Enumeration, Problem, Several, ShortestPaths
 from reasoning.domains.expression import evaluate, largest, parse, render
 from reasoning.engine.config import ModelConfig
+from reasoning.forms import Forms
+from reasoning.forms.prompted import PromptedForms
+from reasoning.forms.trained import TrainedForms, items
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -53,15 +57,21 @@ class Dialect(Protocol):
         """The answer that a thread's text gives, or None."""
         ...
 
+    def forms(self, problem: Problem) -> Forms:
+        """How threads on this problem that share what they wrote are spoken to."""
+        ...
+
 
 class MarkupDialect:
-    """The language of the shipped models (`reasoning.markup`)."""
+    """The language of the shipped models (`reasoning.markup`), in one of its versions."""
 
-    capabilities: frozenset[Capability] = frozenset({"spawn-join"})
     probe = markup.ANSWER
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, version: int = 2) -> None:
         self._tokenizer = tokenizer
+        self.version = version
+        known: list[Capability] = ["spawn-join", "shared-threads"]
+        self.capabilities: frozenset[Capability] = frozenset(known[:version])
         self.ends = frozenset(self.encode(markup.EOS))
         self.stop = frozenset(self.encode(markup.JOIN))
 
@@ -77,12 +87,20 @@ class MarkupDialect:
                 mode, task = markup.SERIAL, countdown_message(problem)
             case Arithmetic():
                 mode, task = markup.CALC, _expression(problem)
+            case Several() if self.version > 1:
+                mode, task = markup.EACH, items([*map(_expression, problem.parts)])
+            case Enumeration() | ShortestPaths() if self.version > 1:
+                form = self.forms(problem).share(1)
+                return Context.given(form.prompt.tokens + self.encode(form.opening(1, 1)))
             case _:
                 raise ProblemRefused(
-                    "the shipped model does Countdown and arithmetic; "
-                    "name a model with --model PATH"
+                    "the shipped model does Countdown, arithmetic, enumerations and "
+                    "shortest paths; name a model with --model PATH"
                 )
         return self.context(mode, task)
+
+    def forms(self, problem: Problem) -> TrainedForms:
+        return TrainedForms(problem=problem, encode=self.encode)
 
     def spawning_prompt(self, message: str, budget: int) -> Context:
         """The context of a thread that may spawn up to ``budget`` children."""
@@ -92,6 +110,8 @@ class MarkupDialect:
         return Context.given(self.encode(f"{markup.BOS} {mode} {task} :"))
 
     def answer(self, problem: Problem, text: str) -> str | None:
+        if isinstance(problem, Enumeration | ShortestPaths):
+            return self.forms(problem).share(1).merged([text])
         found = raw_answer(text)
         if found is None:
             return None
@@ -101,8 +121,11 @@ class MarkupDialect:
 def raw_answer(text: str) -> str | None:
     """What stands between the answer marker and the end, or None."""
     _, marker, rest = text.rpartition(markup.ANSWER)
-    found, end, _ = rest.partition(markup.EOS)
-    return found.strip() or None if marker and end else None
+    found = _END.split(rest, maxsplit=1)
+    return found[0].strip() or None if marker and len(found) > 1 else None
+
+
+_END = re.compile("|".join((markup.EOS, markup.PATH_END, markup.THINK_END)))
 
 
 def countdown_message(problem: Countdown) -> str:
@@ -142,7 +165,7 @@ class _SpacedDecoder:
 class ChatDialect:
     """Any chat or completion model: its own chat template, answers from ``\\boxed{}``."""
 
-    capabilities: frozenset[Capability] = frozenset()
+    capabilities: frozenset[Capability] = frozenset({"shared-threads"})
     stop: frozenset[int] = frozenset()
     probe = "\n\nThe final answer is \\boxed{"
 
@@ -173,16 +196,48 @@ class ChatDialect:
         return _IncrementalDecoder(self._tokenizer)
 
     def prompt(self, problem: Problem) -> Context:
-        question = f"{problem.question}\nReason step by step, then put the answer in \\boxed{{}}."
-        if self._tokenizer.chat_template:
-            text = self._tokenizer.apply_chat_template(
-                [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
-            )
-            return Context.given(self.encode(text))
-        return Context.given(self._tokenizer.encode(f"{question}\n"))
+        return self._ask(
+            f"{problem.question}\nReason step by step, then put the answer in \\boxed{{}}."
+        )
+
+    def forms(self, problem: Problem) -> PromptedForms:
+        return PromptedForms(
+            problem=problem,
+            ask=self._ask,
+            turn=self._turn,
+            ends=self.ends,
+            paragraphs=self._paragraphs,
+            boxed=boxed,
+        )
+
+    def _ask(self, question: str) -> Context:
+        if not self._tokenizer.chat_template:
+            return Context.given(self._tokenizer.encode(f"{question}\n"))
+        text = self._tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
+        )
+        return Context.given(self.encode(text))
+
+    def _turn(self, text: str) -> str:
+        """What follows a model's ended turn: the user's next one and the model's opening."""
+        if not self._tokenizer.chat_template:
+            return f"\n\n{text}\n"
+        said = "What was said."
+        turns = [("user", "?"), ("assistant", said), ("user", text)]
+        whole: str = self._tokenizer.apply_chat_template(
+            [{"role": role, "content": content} for role, content in turns],
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        return whole.rpartition(said)[2].removeprefix(self._tokenizer.eos_token or "")
+
+    @cache  # noqa: B019  one dialect lives as long as its model
+    def _paragraphs(self) -> frozenset[int]:
+        ids = range(len(self._tokenizer))
+        return frozenset(i for i in ids if self._tokenizer.decode([i]).endswith("\n\n"))
 
     def answer(self, problem: Problem, text: str) -> str | None:
-        return boxed(text) or _last_number(text)
+        return boxed(text) or last_number(text)
 
 
 class _IncrementalDecoder:
@@ -210,7 +265,8 @@ def boxed(text: str) -> str | None:
     return None
 
 
-def _last_number(text: str) -> str | None:
+def last_number(text: str) -> str | None:
+    """The last number in a text, without commas."""
     numbers = re.findall(r"-?\d[\d,]*(?:\.\d+)?", text)
     return numbers[-1].replace(",", "") if numbers else None
 
@@ -227,6 +283,6 @@ def load_dialect(folder: Path, config: ModelConfig) -> MarkupDialect | ChatDiale
     from tokenizers import Tokenizer
 
     try:
-        return MarkupDialect(Tokenizer.from_file(str(path)))
+        return MarkupDialect(Tokenizer.from_file(str(path)), config.markup)
     except Exception as error:  # the library raises a bare Exception
         raise ModelUnusable(f"{path} can't be read ({error}); install the package again") from error

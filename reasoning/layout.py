@@ -5,6 +5,7 @@ A model is trained on, and an engine is checked against, the same layout that it
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -64,5 +65,5 @@ def _view(segment: Segment, index: int) -> Context:
 
 def _limit(entry: Placed, step: int) -> int:
     """How much of an entry a token that was computed in this step saw."""
-    seen = sum(one <= step - entry.lag for one in entry.segment.steps)
+    seen = bisect_right(entry.segment.steps, step - entry.lag)
     return seen if entry.upto is None else min(seen, entry.upto)

@@ -13,7 +13,7 @@ import anyio
 from orchestrator import EventStream, Listener
 from orchestrator.errors import CapabilityMissing, InvalidValue, UnknownName
 from pruning import Judge, Policy, Tally
-from reasoning.domains import Countdown, Problem, recognise
+from reasoning.domains import Countdown, Covered, Problem, Several, recognise
 from reasoning.loading import AnyModel
 from reasoning.model import Model
 from reasoning.run import Run, Thread
@@ -94,9 +94,11 @@ def choose_strategy(name: str | None, n: int | None, model: AnyModel, problem: P
     if name is None:
         spawning = "spawn-join" in model.capabilities and isinstance(problem, Countdown)
         name = "apr" if spawning else "self-consistency" if model.shipped else "single"
+        if isinstance(problem, Covered) and "shared-threads" in model.capabilities:
+            name = "multiverse" if isinstance(problem, Several) else "group-think"
     check_options({"strategy": name, "n": n})
     kind = STRATEGIES[name]
-    missing = kind.needs - model.capabilities
+    missing = kind.needs - model.capabilities - set(kind.emulates)
     if missing:
         raise CapabilityMissing(
             f"strategy {name!r} needs {', '.join(sorted(missing))}, which {model.name} lacks; "

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet
 
@@ -12,7 +14,7 @@ from orchestrator import Event, EventStream, Task, TaskGraph, current_task
 from orchestrator.errors import BackendLost
 from pruning import Judge, Policy, Tally, majority
 from reasoning.backends.base import Backend, Generation, Prompting, Token
-from reasoning.context import Context, Segment
+from reasoning.context import Context, Gang, Segment
 from reasoning.dialects import Dialect
 from reasoning.domains import Problem
 from reasoning.sampling import Sampling, StopReason
@@ -40,8 +42,16 @@ class Thread:
     """One thread of reasoning, open on a backend while its task runs.
 
     Attributes:
+        context: What it sees beside what it writes now.
+        opening: What is given to it at its start, as its own first words.
+        path: The identity of its own tokens, for models with path vectors; 0 is none.
+        stop: Tokens that stop it, beside the dialect's; it may then go on.
+        gang: The threads with which it advances in lock-step.
+        own: The segment that it writes to, where others had to know it before it was opened.
+        reserve: Tokens of its context that it leaves to those who go on from it.
+        inside: Whether its task has been waiting for other threads and now goes on with this one.
         text: Everything after its prompt: what it wrote and what was appended.
-        given: Prompt and appended tokens.
+        given: Prompt, opening and appended tokens.
         written: Tokens that it generated.
         logprob: The sum of their log-probabilities at temperature 1.
         cut: Whether its context had no room for what it had to write or to read.
@@ -51,6 +61,13 @@ class Thread:
     run: Run
     task: Task[Any]
     context: Context
+    opening: str = ""
+    path: int = 0
+    stop: frozenset[int] = frozenset()
+    gang: Gang | None = None
+    own: Segment | None = None
+    inside: bool = False
+    reserve: int = 0
     text: str = ""
     given: int = 0
     written: int = 0
@@ -61,17 +78,24 @@ class Thread:
 
     def __post_init__(self) -> None:
         run = self.run
-        self.segment = Segment(self.context)
+        tokens = run.dialect.encode(self.opening) if self.opening else []
+        self.segment = self.own or Segment(self.context, tokens, path=self.path)
+        tokens = list(self.segment.tokens)  # before the backend adds to them
         run.segments.add(self.segment)
         self._generation = self._open()
         self._decoder = run.dialect.decoder()
         self.given = len(self.context)
         run.account(self)
+        self._give(tokens)
 
     def _open(self) -> Generation:
         run = self.run
         return run.backend.open(
-            self.segment, self.sampling, stop=run.dialect.stop, limit=run.max_tokens
+            self.segment,
+            self.sampling,
+            stop=run.dialect.stop | self.stop,
+            limit=run.max_tokens - self.reserve,
+            gang=self.gang,
         )
 
     @property
@@ -128,10 +152,35 @@ class Thread:
             self.cut = True
             return False
         self._generation.extend(tokens)
+        self._give(tokens)
+        return True
+
+    def _give(self, tokens: Sequence[int]) -> None:
         self.given += len(tokens)
         self.task.charge(len(tokens))
         for token in tokens:
             self.text += self._decoder.feed(token)
+
+    @property
+    def end(self) -> Context:
+        """What it sees and has written, for others to start from or to join."""
+        return self.context.after(self.segment)
+
+    def resume(self, context: Context, opening: str, *, own: Segment | None = None) -> bool:
+        """Let the stopped thread go on in another context, such as a join, after given words.
+
+        Returns False, and changes nothing, where the context has no room to write.
+        """
+        tokens = list(own.tokens) if own is not None else self.run.dialect.encode(opening)
+        if context.position + len(tokens) >= self.run.max_tokens:
+            self.cut = True
+            return False
+        self.context = context
+        self.segment = own if own is not None else Segment(context, tokens)
+        self.run.segments.add(self.segment)
+        self._generation.resume(self.segment)
+        self.run.account(self, inside=True)
+        self._give(tokens)
         return True
 
     def conclude(self) -> str | None:
@@ -169,6 +218,8 @@ class Run:
     """What the policy did, once it has finished."""
     aside: int = 0
     """Tokens generated beside its threads: answers to probes."""
+    emulated: set[str] = field(default_factory=set)
+    """What was done in place of what the backend lacks, by name."""
     segments: WeakSet[Segment] = field(default_factory=WeakSet)
     """All that anybody still holds of what was given to its threads or written by them."""
 
@@ -189,36 +240,62 @@ class Run:
         """
 
         # The graph keeps its tasks' functions; what a thread sees must not live as long.
-        held = [context]
-        del context
+        held = [partial(kind, context=context)]
+        del context, kind
 
         async def task(*values: Any) -> T:
             current = current_task()
             assert current is not None
-            thread = kind(run=self, task=current, context=held.pop())
-            self.threads[current.id] = thread
-            try:
+            with self._opened(held.pop()(run=self, task=current)) as thread:
                 return await body(thread, *values)
-            finally:
-                thread.close()
 
         return self.graph.add(task, *args, name=name)
+
+    def go_on(self, context: Context, **options: Any) -> AbstractContextManager[Thread]:
+        """Open a thread in the current task, which has waited for others and joins them here."""
+        current = current_task()
+        assert current is not None
+        return self._opened(Thread(run=self, task=current, context=context, inside=True, **options))
+
+    @contextmanager
+    def _opened(self, thread: Thread) -> Iterator[Thread]:
+        self.threads[thread.task.id] = thread
+        try:
+            yield thread
+        finally:
+            thread.close()
+
+    def join(self, base: Context, ends: Sequence[Context]) -> Context:
+        """``base`` and all that its branches added, their keys and values reused.
+
+        Where the backend can't do that, the branches' text is put one after the other instead.
+        """
+        if "kv-join" in self.backend.capabilities:
+            return base.join(ends)
+        self.emulated.add("text-join")
+        return base.then([token for end in ends for token in end.tokens[len(base) :]])
+
+    @property
+    def reserve(self) -> int:
+        """What threads leave of their context to the one that joins them: an eighth."""
+        return self.max_tokens // 8
 
     def close(self) -> None:
         """Free the keys and values of all that its threads saw and wrote."""
         self.backend.release(list(self.segments))
 
-    def account(self, thread: Thread) -> None:
+    def account(self, thread: Thread, *, inside: bool = False) -> None:
         """Charge a thread for the given tokens that it sees; segments that are shared count once.
 
         What a thread of the run has written is counted where it was written, and a task that is
-        spawned by another starts from that one's span.
+        spawned by another, or has waited for others, starts from their span.
         """
+        inside = inside or thread.inside or thread.task.parent is not None
         for entry in thread.context.entries:
             if entry.segment not in self.segments:
                 self.segments.add(entry.segment)
                 thread.task.charge(len(entry))
-            elif thread.task.parent is None:
+            elif not inside:
                 thread.task.charge(0, shared=len(entry))
 
     def vote(self, threads: Iterable[Thread]) -> Tally:

@@ -8,7 +8,6 @@ is due and their gang pauses at an end, so that a stop wastes nothing.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,7 +31,7 @@ from pruning import (
 )
 from pruning.course import Ask, Close, Compare, Course, Due, Go, Hold, Open, Request
 from reasoning.backends.base import Capability
-from reasoning.context import Context
+from reasoning.context import Context, Gang
 from reasoning.run import Run
 from reasoning.solution import Steering
 from reasoning.traces import Steered, probe
@@ -45,7 +44,6 @@ NEEDED: dict[str, frozenset[Capability]] = {
     "probes": frozenset({"prefix-sharing"}),
     "confidence": frozenset({"confidence"}),
 }
-_gangs = itertools.count(1 << 32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +94,7 @@ class Driver:
         self._prompt = self.run.dialect.prompt(self.run.problem)
         self._confidence = CONFIDENCE if "confidence" in self.policy.needs else 0
         self._hearing: Hearing | None = hearing(self.judge) if self.judge else None
-        self._gang = next(_gangs) if "holding" in self.run.backend.capabilities else None
+        self._gang = Gang(size=0) if "holding" in self.run.backend.capabilities else None
         self._news = anyio.Event()
         self._impatient = False
         self._told = 0

@@ -14,7 +14,7 @@ from pruning import Launch
 from pruning.course import END, MARK, STRETCH, Due
 from pruning.observations import How
 from reasoning.backends.base import Generation, Holding, Token
-from reasoning.context import Context, Placed, Segment
+from reasoning.context import Context, Gang, Placed, Segment
 from reasoning.run import Run, Thread
 from reasoning.sampling import Sampling
 from reasoning.solution import TraceRecord
@@ -56,7 +56,7 @@ class Steered:
     launch: Launch
     every: int
     confidence: int
-    gang: int | None
+    gang: Gang | None
     due: deque[Due] = field(default_factory=deque)
     said: dict[int, tuple[str | None, str | None]] = field(default_factory=dict)
     confidences: list[float] = field(default_factory=list)
@@ -76,6 +76,8 @@ class Steered:
 
     def start(self, prompt: Context) -> None:
         """Open it as a task of the run's graph."""
+        if self.gang is not None:
+            self.gang.size += 1  # none begins before all that were launched together
         kind = partial(TraceThread, trace=self)
         self.task: Task[None] = self.driver.run.spawn(self._write, prompt, name="sample", kind=kind)
         self.task.on_end(self._lost)
@@ -124,6 +126,8 @@ class Steered:
         """Stop it at once."""
         if self.thread is not None:
             self.thread.close()
+        elif self.gang is not None:
+            self.gang.size -= 1
         self.task.cancel()
 
     def let_go(self) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from orchestrator.errors import PoolFull
-from reasoning.context import Context, Segment
+from reasoning.context import Context, Gang, Segment
 from reasoning.engine.core import Engine
 from reasoning.engine.threads import Failure, Row
 from reasoning.layout import Flat, flatten
@@ -177,7 +177,7 @@ def thinkers(engine: Case, lag: int) -> list[Segment]:
     for own in slots:
         others = [slot for slot in slots if slot is not own]
         own.look(own.context.seeing(*others, lag=lag))
-    engine.close_all(engine.write(slots, 8, gang=1))
+    engine.close_all(engine.write(slots, 8, gang=Gang(size=3)))
     return [base.entries[0].segment, *slots]
 
 
@@ -187,7 +187,7 @@ def workers(engine: Case) -> list[Segment]:
     live = [Segment(Context.flow([head]), [60 + i]) for i in range(3)]
     for own in live:
         own.look(Context.flow([head, *(one for one in live if one is not own), own][:-1]))
-    ids = engine.write(live, 4, gang=1)
+    ids = engine.write(live, 4, gang=Gang(size=3))
     every, history = [head, *live], [head]
     for turn in range(2):
         done = live[turn]
@@ -359,9 +359,9 @@ def test_a_gang_pauses_while_one_of_it_has_stopped_and_goes_on_with_it(
 ) -> None:
     engine = Engine.load(model("llama")[0])
     base = Context.given(prompt(10))
-    one, other = Segment(base), Segment(base)
-    first = engine.open(one, Sampling(), stop=ANY, gang=3)
-    second = engine.open(other, Sampling(), limit=40, gang=3)
+    one, other, gang = Segment(base), Segment(base), Gang(size=2)
+    first = engine.open(one, Sampling(), stop=ANY, gang=gang)
+    second = engine.open(other, Sampling(), limit=40, gang=gang)
     while engine.running:
         engine.step()
     assert (len(one), len(other)) == (1, 1)

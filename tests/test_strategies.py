@@ -13,7 +13,7 @@ from orchestrator import Event, TaskAdded, TaskEnded
 from orchestrator.errors import CapabilityMissing, InvalidValue, ProblemRefused, UnknownName
 from reasoning import Model, Reasoner, Solution, markup
 from reasoning.backends.base import Capability, Generation, Token
-from reasoning.context import Segment
+from reasoning.context import Gang, Segment
 from reasoning.domains import Countdown, FreeForm, arithmetic, countdown
 from reasoning.reasoner import choose_strategy, summarise
 from reasoning.run import Run, TextGenerated, Thread
@@ -45,7 +45,7 @@ class Scripted:
         *,
         stop: Collection[int] = (),
         limit: int | None = None,
-        gang: int | None = None,
+        gang: Gang | None = None,
     ) -> Generation:
         decoder = self.model.dialect.decoder()
         text = "".join(decoder.feed(token) for token in segment.context.tokens)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
-from reasoning.context import Segment
+from reasoning.context import Gang, Segment
 from reasoning.sampling import Sampling, StopReason
 
 Capability = Literal[
@@ -15,6 +15,7 @@ Capability = Literal[
     "kv-join",
     "live-contexts",
     "spawn-join",
+    "shared-threads",
     "priorities",
     "structured-output",
     "adapters",
@@ -99,11 +100,11 @@ class Backend(Protocol):
         *,
         stop: Collection[int] = (),
         limit: int | None = None,
-        gang: int | None = None,
+        gang: Gang | None = None,
     ) -> Generation:
         """Start a thread that writes to ``segment``, in the segment's context.
 
-        ``limit`` bounds what it sees, in tokens; threads of one ``gang`` advance together.  Errors
+        ``limit`` bounds its positions; threads of one ``gang`` advance together.  Errors
         of the prompt (empty, too long) are raised by the first `Generation.tokens`.
         """
         ...

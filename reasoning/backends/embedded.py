@@ -18,7 +18,7 @@ import anyio.to_thread
 
 from orchestrator.errors import InvalidValue
 from reasoning.backends.base import Capability, Token
-from reasoning.context import Segment
+from reasoning.context import Gang, Segment
 from reasoning.engine import threads
 from reasoning.engine.core import Engine
 from reasoning.sampling import Sampling
@@ -143,7 +143,7 @@ class EmbeddedBackend:
         *,
         stop: Collection[int] = (),
         limit: int | None = None,
-        gang: int | None = None,
+        gang: Gang | None = None,
     ) -> EmbeddedGeneration:
         generation = EmbeddedGeneration(self)
 

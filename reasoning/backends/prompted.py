@@ -10,14 +10,19 @@ from __future__ import annotations
 import logging
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from types import TracebackType
+from typing import Self
 from weakref import WeakSet
+
+import anyio
 
 from orchestrator.errors import BackendLost, CapabilityMissing, InvalidValue, ReasonError
 from reasoning.backends.base import Capability, Token
-from reasoning.context import Context, Segment
+from reasoning.context import Context, Gang, Segment
 from reasoning.sampling import Sampling
 
 logger = logging.getLogger(__name__)
@@ -81,6 +86,7 @@ class PromptedGeneration:
         self._known = max(self._known, self._backend.meet(self.segment.context))
         failures = 0
         while self._fits(0):
+            written = len(self.segment)
             lost: BackendLost
             try:
                 async with aclosing(self._requested()) as stream:
@@ -92,8 +98,9 @@ class PromptedGeneration:
             except BackendLost as error:
                 lost = error
             failures += 1
-            self.turn += 1
-            if self.closed or not await self._backend.recover(lost, failures):
+            if len(self.segment) > written:  # what goes on draws other tokens than what was lost
+                self.turn += 1
+            if self.closed or not await self._backend.recover(self, lost, failures):
                 raise lost
 
     async def _requested(self) -> AsyncGenerator[Token, None]:
@@ -153,6 +160,10 @@ class PromptedGeneration:
             self._backend.abort(self)
 
 
+Abort = Callable[[], Awaitable[object]]
+"""Ends one request at once."""
+
+
 class PromptedBackend(ABC):
     """Opens threads that are requests.
 
@@ -162,6 +173,7 @@ class PromptedBackend(ABC):
         block: Prefixes are cached in blocks of so many tokens.
         refilled: Tokens of prompts that were computed again though an earlier thread had them.
         open_threads: Threads that are not closed.
+        running: What aborts the present request of each thread that has one.
         recovered: How many requests were lost and went on elsewhere or after a restart.
     """
 
@@ -178,6 +190,40 @@ class PromptedBackend(ABC):
         self.live: WeakSet[Segment] = WeakSet()
         self._met: WeakSet[Segment] = WeakSet()
         self._warned = False
+        self.running: dict[PromptedGeneration, Abort] = {}
+        self._doomed: deque[Abort] = deque()
+        self._wake = anyio.Event()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop()
+            raise
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        self._tasks.start_soon(self._abort_closed)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._tasks.cancel_scope.cancel()
+        try:
+            await self._tasks.__aexit__(kind, error, trace)
+        finally:
+            await self.stop()
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Start, or reach, what generates."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Stop it, however far it was started; shielded from cancellation."""
 
     def open(
         self,
@@ -186,7 +232,7 @@ class PromptedBackend(ABC):
         *,
         stop: Collection[int] = (),
         limit: int | None = None,
-        gang: int | None = None,
+        gang: Gang | None = None,
     ) -> PromptedGeneration:
         refused = self.refusal(segment.context, gang) or self._unable(sampling)
         self.live.add(segment)
@@ -222,18 +268,31 @@ class PromptedBackend(ABC):
         """
 
     @abstractmethod
+    async def recover(
+        self, generation: PromptedGeneration, error: BackendLost, failures: int
+    ) -> bool:
+        """After a thread's request was lost the so-manieth time: whether it may go on."""
+
     def abort(self, generation: PromptedGeneration) -> None:
         """Abort a generation's present request, if it has one, without waiting."""
+        abort = self.running.pop(generation, None)
+        if abort is not None:
+            self._doomed.append(abort)
+            self._wake.set()
 
-    @abstractmethod
-    async def recover(self, error: BackendLost, failures: int) -> bool:
-        """After a thread's request was lost the so-manieth time: whether it may go on."""
+    async def _abort_closed(self) -> None:
+        """Abort what was closed by somebody who did not wait for its tokens."""
+        while True:
+            await self._wake.wait()
+            self._wake = anyio.Event()
+            while self._doomed:
+                await self._doomed.popleft()()
 
     def release(self, segments: Sequence[Segment]) -> None:
         """Forget segments; the prefix cache evicts by itself."""
         self._met.difference_update(segments)
 
-    def refusal(self, context: Context, gang: int | None) -> CapabilityMissing | None:
+    def refusal(self, context: Context, gang: Gang | None) -> CapabilityMissing | None:
         """Why a thread with this context can't run here; None where it can."""
         missing: Capability | None = None
         living = any(entry.segment in self.live for entry in context.entries)
@@ -297,3 +356,8 @@ def sequential(context: Context) -> bool:
             return False
         position += len(entry)
     return not context.flowing and position == context.position
+
+
+def confidence(logprobs: Sequence[float]) -> float | None:
+    """-(1/k) Σ log P of the k likeliest tokens (DeepConf, arXiv 2508.15260); None of none."""
+    return -sum(logprobs) / len(logprobs) if logprobs else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,15 @@ class Problem(Protocol):
 
     def canonical(self, answer: str) -> str | None:
         """The key under which equivalent answers vote together; None abstains."""
+        ...
+
+
+@runtime_checkable
+class Covered(Problem, Protocol):
+    """A problem that can be solved in part."""
+
+    def coverage(self, answer: str) -> float:
+        """How much of it an answer covers, from 0 to 1."""
         ...
 
 

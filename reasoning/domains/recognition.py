@@ -10,7 +10,12 @@ from orchestrator.errors import InvalidValue, ProblemRefused
 from reasoning.domains.arithmetic import Arithmetic
 from reasoning.domains.base import Problem, Verdict
 from reasoning.domains.countdown import COUNTS, NUMBER_RANGE, TARGET_RANGE, Countdown, solve
-from reasoning.domains.expression import MOST_SYMBOLS, parse, plain, value
+from reasoning.domains.enumeration import COUNTS as ENUMERATED
+from reasoning.domains.enumeration import LARGEST, Enumeration
+from reasoning.domains.expression import MOST_SYMBOLS, parse, plain, render, value
+from reasoning.domains.several import COUNTS as TOGETHER
+from reasoning.domains.several import Several
+from reasoning.domains.shortest_paths import SIZES, WEIGHTS, ShortestPaths
 
 LONGEST = 100_000  # characters; beyond this a prompt is a mistake
 
@@ -51,7 +56,7 @@ _ARITHMETIC = re.compile(r"(?=\D*\d)[\d +\-*/()]+")
 
 
 def recognise(text: str) -> Problem:
-    """The problem that ``text`` states: Countdown, arithmetic, or else a `FreeForm` question.
+    """The problem that ``text`` states, or else a `FreeForm` question.
 
     Raises:
         InvalidValue: the text is empty or enormous, or a number is out of range.
@@ -68,7 +73,14 @@ def recognise(text: str) -> Problem:
     except UnicodeEncodeError as error:
         raise InvalidValue("the problem is not valid UTF-8; encode it as such") from error
     text = " ".join(text.split())
-    return _countdown(text) or _arithmetic(text) or FreeForm(question=text)
+    return (
+        _countdown(text)
+        or _enumeration(text)
+        or _graph(text)
+        or _several(text)
+        or _arithmetic(text)
+        or FreeForm(question=text)
+    )
 
 
 def _countdown(text: str) -> Countdown | None:
@@ -115,6 +127,71 @@ def countdown(numbers: list[int], target: int) -> Countdown:
             "change a number or the target"
         )
     return Countdown(numbers=tuple(numbers), target=target)
+
+
+_ENUMERATION = re.compile(
+    r"\b(?:list|name|give|write(?: down)?|find)\b[^\d]{0,40}?(\d+)\D{0,40}?"
+    r"\bmultiples of (\d+)\b(?! and| or|,)",
+    re.I,
+)
+
+
+def _enumeration(text: str) -> Enumeration | None:
+    match = _ENUMERATION.search(text)
+    if match is None:
+        return None
+    count, divisor = _integer("count", match[1]), _integer("divisor", match[2])
+    if count not in ENUMERATED:
+        raise InvalidValue(
+            f"count: {count} is out of range; ask for 2 to {ENUMERATED[-1]} multiples"
+        )
+    if not divisor >= 1 or count * divisor > LARGEST:
+        raise ProblemRefused(
+            f"there are no {count} multiples of {divisor} up to {LARGEST}; ask for fewer"
+        )
+    return Enumeration(count=count, divisor=divisor)
+
+
+_GRAPH = re.compile(
+    r"\bshortest\b.{0,80}?\b(?:graph|edges|weights)\b[^\d]{0,40}(\d[\d ;]*\d)", re.I
+)
+
+
+def _graph(text: str) -> ShortestPaths | None:
+    match = _GRAPH.search(text)
+    if match is None or ";" not in match[1]:
+        return None
+    rows = tuple(
+        tuple(int(n[:9]) for n in row.split()) for row in match[1].split(";") if row.strip()
+    )
+    size = len(rows)
+    if size not in SIZES or any(len(row) != size for row in rows):
+        raise InvalidValue(
+            f"graph: {size} rows of {', '.join(str(len(row)) for row in rows)} numbers; give "
+            f"{SIZES[0]} to {SIZES[-1]} rows of as many numbers"
+        )
+    for i, row in enumerate(rows):
+        if row[i] != 0 or any(n not in WEIGHTS for j, n in enumerate(row) if j != i):
+            raise InvalidValue(
+                f"graph: row {i + 1} must have 0 for its own node and 1 to {WEIGHTS[-1]} elsewhere"
+            )
+    return ShortestPaths(weights=rows)
+
+
+def _several(text: str) -> Several | None:
+    asking = _ASKING.match(text)
+    rest = (text[asking.end() :] if asking else text).strip().removeprefix("each").strip(" :")
+    parts = [part.strip(" ;,.?=") for part in re.split(r"(?:^|;)\s*(?:\d{1,2}\)\s*)?", rest)]
+    parts = [plain(part).strip() for part in parts if part]
+    if len(parts) < 2 or any(not _ARITHMETIC.fullmatch(part) for part in parts):
+        return None
+    if len(parts) not in TOGETHER:
+        raise InvalidValue(
+            f"expressions: {len(parts)} given; give {TOGETHER[0]} to {TOGETHER[-1]} at once"
+        )
+    for part in parts:
+        _arithmetic(part)  # refuses what can't be computed
+    return Several(expressions=tuple(render(parse(part)) for part in parts))
 
 
 def _arithmetic(text: str) -> Arithmetic | None:

@@ -54,7 +54,8 @@ class _Layer(ctypes.Structure):
 class _Step(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int32) for name in ("tokens", "groups", "outputs")),
-        *((name, _Pointer) for name in ("ids", "positions", "slots", "output", "group", "sight")),
+        *((name, _Pointer) for name in ("ids", "positions", "slots", "paths")),
+        *((name, _Pointer) for name in ("output", "group", "sight")),
         *((name, _Pointer) for name in ("store", "logits", "scratch")),
         ("layer_stride", ctypes.c_int64),
     ]
@@ -72,7 +73,9 @@ class CompiledDecoder:
 
         class Model(ctypes.Structure):
             _fields_ = [
-                *((name, _Pointer) for name in ("embedding", "norm", "rotations", "head")),
+                *((name, _Pointer) for name in ("embedding", "norm", "rotations", "identities")),
+                ("paths", ctypes.c_int64),
+                ("head", _Pointer),
                 ("layers", _Layer * config.layers),
             ]
 
@@ -80,6 +83,8 @@ class CompiledDecoder:
             embedding=self._keep(native.embedding),
             norm=self._keep(native.norm),
             rotations=self._keep(torch.view_as_real(native.rotations)),
+            identities=None if native.identities is None else self._keep(native.identities),
+            paths=0 if native.identities is None else native.identities.shape[1],
             head=self._keep(pack(native.head)),
             layers=(_Layer * config.layers)(*map(self._layer, native.layers)),
         )
@@ -107,7 +112,8 @@ class CompiledDecoder:
             for sight in group.sights:
                 sights += sight
             groups += [group.start, first, len(sights) // 3]
-        tables = [step.tokens, step.positions, step.slots, step.outputs, groups, sights]
+        tables = [step.tokens, step.positions, step.slots, step.paths]
+        tables += [step.outputs, groups, sights]
         arrays = [(ctypes.c_int32 * len(table))(*table) for table in tables]
         count = len(step.tokens)
         logits = torch.empty(len(step.outputs), padded(self.config.vocabulary))

@@ -62,7 +62,7 @@ class _Raw(BaseModel):
     use_sliding_window: bool | None = False
     quantization_config: None = None
     eos_token_id: int | list[int] | None = None
-    reason_markup: Literal[1] | None = None
+    reason_markup: Literal[1, 2] | None = None
 
 
 def read_config(folder: Path) -> ModelConfig:

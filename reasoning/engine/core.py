@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from orchestrator.errors import InvalidValue
-from reasoning.context import Segment
+from reasoning.context import Gang, Segment
 from reasoning.engine.config import ModelConfig, read_config
 from reasoning.engine.pool import Pool, store_tokens
 from reasoning.engine.sampling import confide, sample
@@ -122,9 +122,10 @@ class Engine:
         return len(self._waiting) + sum(t.gang not in paused for t in self._running.values())
 
     @property
-    def _paused(self) -> set[int | None]:
-        """The gangs of which a thread has stopped and may go on."""
-        return {t.gang for t in self._threads.values() if t.stopped} - {None}
+    def _paused(self) -> set[Gang | None]:
+        """The gangs that are not complete, or of which a thread has stopped and may go on."""
+        ganged = [(t.gang, t.stopped) for t in self._threads.values() if t.gang is not None]
+        return {gang for gang, stopped in ganged if stopped or gang.opened < gang.size}
 
     @property
     def open_threads(self) -> int:
@@ -143,12 +144,12 @@ class Engine:
         *,
         stop: Collection[int] = (),
         limit: int | None = None,
-        gang: int | None = None,
+        gang: Gang | None = None,
     ) -> int:
         """Start a thread that writes to ``segment`` and return its id.
 
         It goes on from the segment's given tokens, or, if there are none, from the last token of
-        its context.  ``limit`` bounds what it sees, in tokens.  The threads of a ``gang`` advance
+        its context.  ``limit`` bounds its positions.  The threads of a ``gang`` advance
         together: when one stops, all pause until it goes on or is closed.
 
         Raises:
@@ -164,6 +165,8 @@ class Engine:
         )
         self._next_id += 1
         self._threads[thread.id] = thread
+        if gang is not None:
+            gang.opened += 1
         self._run(thread)
         return thread.id
 

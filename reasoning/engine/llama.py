@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load
 from torch import Tensor
 from torch.nn import functional
 
@@ -52,6 +53,8 @@ class NativeDecoder:
             torch.arange(config.context, dtype=torch.float32), config.rope_theta**-frequency
         )
         self.rotations = torch.polar(torch.ones_like(angles), angles)
+        self.identities: Tensor | None = None
+        """``[layers, paths, 2, dim]``: what marks each path's keys (interleaved) and values."""
 
     @classmethod
     def load(cls, folder: Path, config: ModelConfig, dtype: torch.dtype) -> NativeDecoder:
@@ -63,6 +66,7 @@ class NativeDecoder:
         weights = load_weights(folder)
         try:
             decoder = cls(config, weights, dtype)
+            decoder.identities = _identities(folder, config, dtype)
         except (KeyError, ValueError) as error:
             raise ModelUnusable(
                 f"the weights in {folder} do not fit its config.json ({error}); download it again"
@@ -91,6 +95,8 @@ class NativeDecoder:
             qkv = qkv.view(count, turned + config.kv_heads, config.head_dim)
             if layer.q_norm is not None and layer.k_norm is not None:
                 self._norm_heads(qkv, layer.q_norm, layer.k_norm)
+            if self.identities is not None and any(step.paths):
+                self._identify(qkv, self.identities[index], step.paths)
             rotate(qkv[:, :turned], rotation)
             q, k, v = qkv[:, : config.heads], qkv[:, config.heads : turned], qkv[:, turned:]
             x = x + functional.linear(attend(index, q, k, v), layer.output)
@@ -107,6 +113,14 @@ class NativeDecoder:
         turned = query.clone()
         rotate(turned, rotation.unsqueeze(1))
         return turned
+
+    def _identify(self, qkv: Tensor, identities: Tensor, paths: list[int]) -> None:
+        """Mark the keys and values of each path (ParaThinker, arXiv 2509.04475, section 3.4)."""
+        rows = [row for row, path in enumerate(paths) if path]
+        marks = identities[[path - 1 for path in paths if path]]
+        heads = self.config.kv_heads
+        qkv[rows, -2 * heads : -heads] += marks[:, :1]
+        qkv[rows, -heads:] += marks[:, 1:]
 
     def _norm_heads(self, qkv: Tensor, q_norm: Tensor, k_norm: Tensor) -> None:
         config = self.config
@@ -152,6 +166,22 @@ class NativeDecoder:
             gate_up=torch.cat([gate, up]),
             down=take("mlp.down_proj.weight", hidden, len(up)),
         )
+
+
+PATHS_FILE = "path_identity.safetensors.bin"
+"""Apart from the weights, because nothing but our engine can use it."""
+
+
+def _identities(folder: Path, config: ModelConfig, dtype: torch.dtype) -> Tensor | None:
+    path = folder / PATHS_FILE
+    if not path.is_file():
+        return None
+    found = load(path.read_bytes())["path_identity"].to(dtype)
+    if found.shape[0] != config.layers or found.shape[2] != config.head_dim:
+        raise ValueError(f"path_identity is {list(found.shape)}")
+    layers, paths, dim = found.shape
+    keys = interleave(found.reshape(-1), dim).view(layers, paths, dim)
+    return torch.stack([keys, found], 2)
 
 
 def rotate(x: Tensor, rotation: Tensor) -> None:

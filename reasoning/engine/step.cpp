@@ -19,6 +19,8 @@ struct Layer {
 };
 struct Model {
     const float *embedding, *norm, *rotations;
+    const float *identities;  // [layer][path][keys, values][DIM], or null
+    int64_t paths;
     const uint16_t *head;
     Layer layers[LAYERS];
 };
@@ -26,7 +28,7 @@ struct Sight { int32_t query, limit, turn; };
 struct Group { int32_t start, first, end; };
 struct Step {
     int32_t tokens, groups, outputs;
-    const int32_t *ids, *positions, *slots, *output;
+    const int32_t *ids, *positions, *slots, *paths, *output;
     const Group *group;
     const Sight *sight;
     float *store, *logits, *scratch;
@@ -133,6 +135,13 @@ static void attend(const Model &m, const Step &s, const float *store, const floa
         for (int d = 0; d < DIM; d++) out[i * DIM + d] = states[i].sum[d] / states[i].total;
 }
 
+// ParaThinker's path identity, added to keys (before they are rotated) and to values.
+static void identify(const Model &m, const Step &s, int layer, int row, int part, float *y) {
+    if (!m.identities || !s.paths[row]) return;
+    const float *found = m.identities + ((layer * m.paths + s.paths[row] - 1) * 2 + part) * DIM;
+    for (int i = 0; i < DIM; i++) y[i] += found[i];
+}
+
 static float *carve(float *&scratch, int64_t count) {
     float *found = scratch;
     scratch += (count + 31) / 32 * 32;
@@ -160,6 +169,7 @@ extern "C" void step(const Model *model, const Step *tables) {
                 for (int i = 0; i < QKV; i++) row[i] += layer.bias[i];
             for (int j = 0; j < HEADS + KV_HEADS; j++) {
                 if (layer.q_norm) normalise(row + j * DIM, j < HEADS ? layer.q_norm : layer.k_norm, DIM, row + j * DIM);
+                if (j >= HEADS) identify(m, s, l, r, 0, row + j * DIM), identify(m, s, l, r, 1, row + (j + KV_HEADS) * DIM);
                 rotate(row + j * DIM, m.rotations, s.positions[r], row + j * DIM);
             }
             memcpy(store + (int64_t)s.slots[r] * 2 * KV_HEADS * DIM, row + HEADS * DIM, 2 * KV_HEADS * DIM * 4);

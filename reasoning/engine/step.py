@@ -48,6 +48,7 @@ class Step:
 
     Attributes:
         tokens, positions, slots: Of each fed token, its id, home position and place in the pool.
+        paths: Of each fed token, the identity of its path; 0 is none.
         outputs: The last fed token of each row, whose logits are wanted.
         groups: By segment.
     """
@@ -56,6 +57,7 @@ class Step:
         self.tokens: list[int] = []
         self.positions: list[int] = []
         self.slots: list[int] = []
+        self.paths: list[int] = []
         self.outputs: list[int] = []
         self._groups: dict[int, Group] = {}
 
@@ -81,6 +83,7 @@ class Step:
         self.tokens += tokens
         self.positions += range(segment.home + used, segment.home + used + count)
         self.slots += range(start + used, start + used + count)
+        self.paths += [segment.path] * count
         queries = range(first, first + count)
         for other, other_start, limit, turn in seen:
             if limit:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from orchestrator.errors import InvalidValue, ReasonError
-from reasoning.context import Segment
+from reasoning.context import Gang, Segment
 from reasoning.engine.sampling import Sampler
 from reasoning.sampling import Sampling, StopReason
 
@@ -48,7 +48,7 @@ class Thread:
         sampling: Sampling,
         stop: frozenset[int],
         limit: int,
-        gang: int | None,
+        gang: Gang | None,
     ) -> None:
         self.id = id
         self.sampler = Sampler(sampling)
@@ -59,23 +59,14 @@ class Thread:
         self.written = 0
         self.until: int | None = None
         self.held = False
-        self._enter(segment)
-        if not self.length:
+        self.segment = segment
+        if not len(segment) + len(segment.context):
             raise InvalidValue("the prompt is empty; give at least one token")
         if not self.fits(0):
             raise InvalidValue(
-                f"the prompt has {self.length} tokens and the context is {limit}; "
+                f"the prompt has {_position(segment)} tokens and the context is {limit}; "
                 "shorten it or raise --max-tokens"
             )
-
-    def _enter(self, segment: Segment) -> None:
-        self.segment = segment
-        self._base = len(segment.context)
-
-    @property
-    def length(self) -> int:
-        """How many tokens it sees: its context when it started there, and its own."""
-        return self._base + len(self.segment)
 
     @property
     def spent(self) -> bool:
@@ -84,8 +75,7 @@ class Thread:
 
     def fits(self, count: int) -> bool:
         """Whether it could still write after so many more given tokens."""
-        position = self.segment.home + len(self.segment)
-        return max(self.length, position) + count < self.limit
+        return _position(self.segment) + count < self.limit
 
     def extend(self, tokens: Sequence[int]) -> None:
         """Append given tokens to a stopped thread."""
@@ -94,9 +84,8 @@ class Thread:
 
     def resume(self, segment: Segment) -> None:
         """Go on in another segment, with the tokens that it was given."""
-        fits = max(len(segment.context) + len(segment), segment.home + len(segment)) < self.limit
-        self._go_on(fits and len(segment) > 0)
-        self._enter(segment)
+        self._go_on(_position(segment) < self.limit and len(segment) > 0)
+        self.segment = segment
 
     def _go_on(self, fits: bool) -> None:
         if not self.stopped:
@@ -104,6 +93,12 @@ class Thread:
         if not fits:
             raise InvalidValue(f"the thread's context of {self.limit} tokens is full")
         self.stopped = False
+
+
+def _position(segment: Segment) -> int:
+    """Where its next token will stand."""
+    context = segment.context
+    return (len(context) if context.flowing else segment.home) + len(segment)
 
 
 @dataclass(eq=False, kw_only=True)

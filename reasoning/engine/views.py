@@ -112,16 +112,30 @@ class Views:
                 continue
             row = plan.get(segment)
             if row is None:
-                budget = self._complete(segment.context, plan, budget)
-                if budget <= 0:
-                    return 0
-                tokens = missing[:budget]
-                self._make_room(segment, len(tokens))
-                row = plan[segment] = Row(segment=segment, tokens=tokens)
-                budget -= len(tokens)
-            if len(row.tokens) < len(missing):
+                budget = self._compute(segment, missing, plan, budget)
+                row = plan.get(segment)
+            elif not row.tokens:  # it sees this one as well, and both are fed together
+                continue
+            if row is None or len(row.tokens) < len(missing):
                 return 0
         return budget
+
+    def _compute(
+        self, segment: Segment, missing: list[int], plan: dict[Segment, Row], budget: int
+    ) -> int:
+        """Plan a frozen segment's missing tokens, with all that they must see, or none of it."""
+        before = set(plan)
+        row = plan[segment] = Row(segment=segment, tokens=[])
+        try:
+            budget = self._complete(segment.context, plan, budget)
+            if budget > 0:
+                self._make_room(segment, len(missing[:budget]))
+                row.tokens = missing[:budget]
+        finally:
+            if not row.tokens:
+                for planned in set(plan) - before:
+                    del plan[planned]
+        return budget - len(row.tokens)
 
     def _make_room(self, segment: Segment, count: int) -> None:
         home = self.home(segment)

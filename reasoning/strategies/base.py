@@ -22,6 +22,8 @@ class Strategy(ABC):
 
     name: ClassVar[str]
     needs: ClassVar[frozenset[Capability]] = frozenset()
+    emulates: ClassVar[dict[Capability, str]] = {}
+    """What the strategy can do without, and the name of what it then does instead."""
     default_n: ClassVar[int] = 1
     most_n: ClassVar[int] = 1024
     default_temperature: ClassVar[float] = 0.0

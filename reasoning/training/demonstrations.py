@@ -13,7 +13,7 @@ quotient if exact), then every result of the two, until one is wanted::
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from reasoning import markup
@@ -42,6 +42,8 @@ class Demonstration(NamedTuple):
 
     head: list[Piece]
     body: list[tuple[int, list[Piece]]]
+    path: int = 0
+    """The path identity of everything after the head's first piece; 0 is none."""
 
 
 def step_text(step: Step) -> str:
@@ -234,7 +236,7 @@ def _sub_problem(
     return states[0]
 
 
-def _draw(rng: random.Random, count: int, *, solvable: float = 0.8) -> countdown.Countdown:
+def draw_problem(rng: random.Random, count: int, *, solvable: float = 0.8) -> countdown.Countdown:
     """A training problem; with probability ``solvable`` one that has a solution."""
     insist = rng.random() < solvable and count < 5  # nearly all with five numbers have one
     while True:
@@ -248,32 +250,32 @@ def _draw(rng: random.Random, count: int, *, solvable: float = 0.8) -> countdown
             return problem
 
 
-def _drawn_serial(rng: random.Random) -> Demonstration:
-    problem = _draw(rng, 4)
+def drawn_serial(rng: random.Random) -> Demonstration:
+    problem = draw_problem(rng, 4)
     return serial(problem.numbers, problem.target, rng)
 
 
-def _drawn_serial_five(rng: random.Random) -> Demonstration:
-    problem = _draw(rng, 5)
+def drawn_serial_five(rng: random.Random) -> Demonstration:
+    problem = draw_problem(rng, 5)
     return serial(problem.numbers, problem.target, rng)
 
 
-def _drawn_leaf(rng: random.Random) -> Demonstration:
-    problem = _draw(rng, 4)
+def drawn_leaf(rng: random.Random) -> Demonstration:
+    problem = draw_problem(rng, 4)
     numbers: Sequence[int] = problem.numbers
     if rng.random() < 0.2:  # below five numbers, where intermediates meet
-        numbers = _sub_problem(rng, _draw(rng, 5).numbers, problem.target, solvable=0.0)
+        numbers = _sub_problem(rng, draw_problem(rng, 5).numbers, problem.target, solvable=0.0)
     state = _sub_problem(rng, numbers, problem.target, solvable=0.5)
     if rng.random() < 0.1:
         return serial(state, problem.target, rng)
     return apr(state, problem.target, rng.choice(markup.BUDGETS), WIDTH, rng)
 
 
-def _drawn_parent(rng: random.Random) -> Demonstration:
-    problem = _draw(rng, 4)
+def drawn_parent(rng: random.Random) -> Demonstration:
+    problem = draw_problem(rng, 4)
     numbers: Sequence[int] = problem.numbers
     if rng.random() < 0.2:  # a child of five numbers: one of its four is an intermediate
-        numbers = _sub_problem(rng, _draw(rng, 5).numbers, problem.target, solvable=0.0)
+        numbers = _sub_problem(rng, draw_problem(rng, 5).numbers, problem.target, solvable=0.0)
         if countdown.Countdown(numbers=tuple(numbers), target=problem.target).held_out:
             numbers = problem.numbers
     # Small budgets are short, so that joins and conclusions are seen often.
@@ -281,27 +283,15 @@ def _drawn_parent(rng: random.Random) -> Demonstration:
     return apr(numbers, problem.target, budget, WIDTH, rng)
 
 
-def _drawn_parent_five(rng: random.Random) -> Demonstration:
-    problem = _draw(rng, 5)
+def drawn_parent_five(rng: random.Random) -> Demonstration:
+    problem = draw_problem(rng, 5)
     return apr(problem.numbers, problem.target, rng.choice(markup.BUDGETS), WIDTH, rng)
 
 
-def _drawn_calc(rng: random.Random) -> Demonstration:
+def drawn_calc(rng: random.Random) -> Demonstration:
     operations = rng.choice(CALC_OPERATIONS)
     return calc(arithmetic.generate(rng, operations=operations, held_out=False).expression, rng)
 
 
 WIDTH = 8
 CALC_OPERATIONS = range(1, arithmetic.OPERATIONS.stop)
-
-MIXTURE: dict[Callable[[random.Random], Demonstration], float] = {
-    _drawn_serial: 0.14,
-    _drawn_serial_five: 0.04,
-    _drawn_leaf: 0.20,
-    _drawn_parent: 0.32,
-    _drawn_parent_five: 0.08,
-    _drawn_calc: 0.22,
-}
-"""Share of the training tokens of each kind of demonstration."""
-
-BASICS = (_drawn_leaf, _drawn_calc)

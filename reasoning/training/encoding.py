@@ -6,16 +6,26 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from torch import Tensor
+
 from reasoning import markup
-from reasoning.training.demonstrations import BASICS, MIXTURE, Demonstration, Piece
+from reasoning.layout import flatten
+from reasoning.training.demonstrations import Demonstration, Piece
+from reasoning.training.mixture import BASICS, MIXTURE
+from reasoning.training.shared import Laid
 
 
 class Encoded(NamedTuple):
-    """Token ids with their positions and loss weights, all of one length."""
+    """Token ids with their positions, path identities and loss weights, all of one length.
+
+    ``mask [length, length]`` says what each token attends to; None is all before it.
+    """
 
     tokens: list[int]
     positions: list[int]
+    paths: list[int]
     weights: list[float]
+    mask: Tensor | None = None
 
 
 class Encoder:
@@ -41,7 +51,9 @@ class Encoder:
             tokens += block.tokens
             weights += block.weights
             positions += range(starts[index], starts[index] + len(block.tokens))
-        return Encoded(tokens[:row], positions[:row], weights[:row])
+        shared = len(demonstration.head[0].text.split())
+        paths = [0] * shared + [demonstration.path] * (len(tokens) - shared)
+        return Encoded(tokens[:row], positions[:row], paths[:row], weights[:row])
 
     def _pieces(self, pieces: list[Piece]) -> Encoded:
         tokens: list[int] = []
@@ -50,7 +62,7 @@ class Encoder:
             ids = [self._ids[token] for token in text.split()]
             tokens += ids
             weights += [weight] * len(ids)
-        return Encoded(tokens, [], weights)
+        return Encoded(tokens, [], [], weights)
 
     @staticmethod
     def _window(blocks: list[tuple[int, Encoded]], room: int, rng: random.Random) -> list[int]:
@@ -75,6 +87,18 @@ class Encoder:
         return kept
 
 
+def lay_out(laid: Laid) -> Encoded:
+    """Segments as one flat sequence, with the mask and positions of the layout that serves them."""
+    flat = flatten(laid.segments)
+    return Encoded(
+        flat.tokens.tolist(),
+        flat.positions.tolist(),
+        [segment.path for segment in laid.segments for _ in segment.tokens],
+        [weight for weights in laid.weights for weight in weights],
+        flat.mask,
+    )
+
+
 def stream(
     rng: random.Random, encode: Encoder, rows: Sequence[int], *, basics: int = 0
 ) -> Iterator[Encoded]:
@@ -92,8 +116,11 @@ def stream(
         # The kind furthest behind its share of tokens comes next.
         kind = min(BASICS if early else MIXTURE, key=lambda k: drawn[k] / MIXTURE[k])
         demonstration = kind(rng)
-        windowed = len(demonstration.body) > 1
-        row = rows[0] if windowed and rng.random() < 0.75 else rows[-1]
-        encoded = encode(demonstration, row, rng)
+        if isinstance(demonstration, Laid):
+            encoded = lay_out(demonstration)
+        else:
+            windowed = len(demonstration.body) > 1
+            row = rows[0] if windowed and rng.random() < 0.75 else rows[-1]
+            encoded = encode(demonstration, row, rng)
         drawn[kind] += len(encoded.tokens)
         yield encoded

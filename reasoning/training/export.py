@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from reasoning import markup
+from reasoning.engine.llama import PATHS_FILE
 from reasoning.training.model import SHAPES, Shape
 
 
@@ -22,6 +23,9 @@ def export(checkpoint: Path, folder: Path) -> None:
     tensors = {
         name: tensor.to(torch.bfloat16).contiguous() for name, tensor in state["model"].items()
     }
+    # Apart from the others, so that any engine loads the folder as a plain Llama.
+    identity = tensors.pop("model.path_identity")
+    (folder / PATHS_FILE).write_bytes(save({"path_identity": identity}))
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     recipe = {**state["recipe"], "steps_run": state["step"], "tokens": state["tokens"]}
     if state["before"] is not None:
@@ -147,7 +151,7 @@ def _config(shape: Shape) -> dict[str, Any]:
         "eos_token_id": markup.VOCABULARY.index(markup.EOS),
         "pad_token_id": markup.VOCABULARY.index(markup.PAD),
         "torch_dtype": "bfloat16",
-        "reason_markup": 1,
+        "reason_markup": 2,
     }
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 from torch import Tensor
 
 from orchestrator.errors import InvalidValue
 from reasoning import markup
+from reasoning.engine.llama import PATHS_FILE
 from reasoning.training.encoding import Encoded, Encoder, stream
 from reasoning.training.model import SHAPES, Model
 
@@ -26,9 +27,9 @@ class Recipe:
 
     model: str = "reason-5m"
     seed: int = 0
-    shapes: tuple[tuple[int, int], ...] = ((30, 256), (12, 640))
+    shapes: tuple[tuple[int, int], ...] = ((30, 256), (20, 384), (12, 640))
     """(rows, row length) of the batches; a demonstration goes to the shortest row that holds it.
-    Few fixed shapes, because each is compiled; a short one, because attention costs its square."""
+    Few fixed shapes, because each is compiled; short ones, because attention costs its square."""
     steps: int = 5000
     warmup: int = 100
     cooldown: float = 0.5
@@ -43,11 +44,11 @@ class Recipe:
     """Stop after this wall time: the cooldown is then placed by time instead of by step."""
 
 
-Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def batches(recipe: Recipe, first: int = 0, *, basics: int | None = None) -> Iterator[Batch]:
-    """Rows packed from the demonstrations: tokens, positions, document ids, loss weights.
+    """Rows packed from the demonstrations: tokens, positions, path identities, masks, loss weights.
 
     A run resumed at step ``first`` draws new demonstrations instead of replaying the old ones.
     """
@@ -66,46 +67,34 @@ def batches(recipe: Recipe, first: int = 0, *, basics: int | None = None) -> Ite
             continue
         packed = [_pack(queues[kind], length) for _ in range(rows)]
         waiting[kind] = sum(len(item.tokens) for item in queues[kind])
-        tokens, positions, documents, weights = zip(*packed, strict=True)
-        yield (
-            torch.tensor(tokens),
-            torch.tensor(positions, dtype=torch.float32),
-            torch.tensor(documents),
-            torch.tensor(weights),
-        )
+        yield tuple(torch.stack(column) for column in zip(*packed, strict=True))  # type: ignore[misc]
 
 
-def _pack(queue: list[Encoded], length: int) -> tuple[list[int], list[int], list[int], list[float]]:
+def _pack(queue: list[Encoded], length: int) -> Batch:
     """Fill one row: the demonstration that waited longest, then always the longest that fits."""
-    tokens: list[int] = []
-    positions: list[int] = []
-    documents: list[int] = []
-    weights: list[float] = []
-    item = queue.pop(0)
-    document = 1
-    while True:
-        tokens += item.tokens
-        positions += item.positions
-        documents += [document] * len(item.tokens)
+    tokens = torch.full((length,), markup.VOCABULARY.index(markup.PAD))
+    positions, weights = torch.zeros(length), torch.zeros(length)
+    paths = torch.zeros(length, dtype=torch.long)
+    mask = torch.eye(length, dtype=torch.bool)  # padding sees itself, so that no row is empty
+    start = 0
+    index: int | None = 0
+    while index is not None:
+        item = queue.pop(index)
+        end = start + len(item.tokens)
+        tokens[start:end] = torch.tensor(item.tokens)
+        positions[start:end] = torch.tensor(item.positions, dtype=torch.float32)
+        paths[start:end] = torch.tensor(item.paths)
         # The first token of a document is never predicted from the one before it.
-        weights += [0.0, *item.weights[1:]]
-        document += 1
-        room = length - len(tokens)
-        best = max(
-            (index for index, other in enumerate(queue) if len(other.tokens) <= room),
-            key=lambda index: len(queue[index].tokens),
+        weights[start:end] = torch.tensor([0.0, *item.weights[1:]])
+        causal = torch.ones(end - start, end - start, dtype=torch.bool).tril()
+        mask[start:end, start:end] = causal if item.mask is None else item.mask
+        start = end
+        index = max(
+            (i for i, other in enumerate(queue) if len(other.tokens) <= length - start),
+            key=lambda i: len(queue[i].tokens),
             default=None,
         )
-        if best is None:
-            break
-        item = queue.pop(best)
-    pad = markup.VOCABULARY.index(markup.PAD)
-    return (
-        tokens + [pad] * room,
-        positions + [0] * room,
-        documents + [0] * room,
-        weights + [0.0] * room,
-    )
+    return tokens, positions, paths, mask, weights
 
 
 def train(
@@ -116,7 +105,7 @@ def train(
     resume: bool = False,
     compile: bool = True,
 ) -> Model:
-    """Run a recipe; ``folder`` gets ``log.jsonl`` and ``checkpoint.pt`` (every 250 steps).
+    """Run a recipe; ``folder`` gets ``log.jsonl`` and ``checkpoint.pt`` (every 100 steps).
 
     ``init`` is an exported model to start from; ``resume`` goes on from the checkpoint.
 
@@ -133,7 +122,11 @@ def train(
     optimizers = _optimizers(model, recipe)
     before: dict[str, Any] | None = None
     if init is not None:
-        model.load_state_dict(load_file(init / "model.safetensors"))
+        weights = load_file(init / "model.safetensors")
+        if (init / PATHS_FILE).exists():
+            identity = load((init / PATHS_FILE).read_bytes())["path_identity"]
+            weights["model.path_identity"] = identity
+        model.start_from(weights)
         before = json.loads((init / "recipe.json").read_text())
     step, spent, seen = 0, 0.0, 0
     if resume and (folder / "checkpoint.pt").exists():
@@ -171,7 +164,7 @@ def train(
                 log.write(json.dumps(row) + "\n")
                 log.flush()
             step += 1
-            if step % 250 == 0:
+            if step % 100 == 0:
                 _save(folder, model, optimizers, recipe, before, step, elapsed, seen)
     _save(folder, model, optimizers, recipe, before, step, time.monotonic() - started, seen)
     return model

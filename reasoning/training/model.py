@@ -50,12 +50,15 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(shape.hidden, shape.hidden, bias=False)
         self.o_proj = nn.Linear(shape.hidden, shape.hidden, bias=False)
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor, identity: Tensor
+    ) -> Tensor:
         rows, length, hidden = x.shape
         q, k, v = (
             projection(x).view(rows, length, self.heads, -1).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
+        k, v = k + identity, v + identity
         q, k, v = rotate(q, rope).bfloat16(), rotate(k, rope).bfloat16(), v.bfloat16()
         scores = (q @ k.transpose(-1, -2)).float() * (q.shape[-1] ** -0.5)
         y = scores.masked_fill(~mask, -1e9).softmax(-1).bfloat16() @ v
@@ -83,14 +86,17 @@ class Layer(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(shape.hidden, eps=1e-5)
         self.mlp = MLP(shape)
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), rope, mask)
+    def forward(
+        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor, identity: Tensor
+    ) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), rope, mask, identity)
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
 
 
 class Decoder(nn.Module):
-    """Tokens, positions and document ids ``[rows, length]`` in, hidden states out."""
+    """Tokens, positions and path identities ``[rows, length]``, masks ``[rows, length, length]``
+    in, hidden states out."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -98,14 +104,17 @@ class Decoder(nn.Module):
         self.embed_tokens = nn.Embedding(shape.vocabulary, shape.hidden)
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
         self.norm = nn.RMSNorm(shape.hidden, eps=1e-5)
+        self.path_identity = nn.Parameter(
+            torch.zeros(shape.layers, len(markup.PATHS), shape.head_dim)
+        )
 
-    def forward(self, tokens: Tensor, positions: Tensor, documents: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, positions: Tensor, paths: Tensor, mask: Tensor) -> Tensor:
         x = self.embed_tokens(tokens)
         rope = rope_tables(positions, self.shape, x.dtype)
-        order = torch.arange(tokens.shape[1])
-        mask = (documents[:, :, None] == documents[:, None, :]) & (order[:, None] >= order)
-        for layer in self.layers:
-            x = layer(x, rope, mask[:, None])
+        none = torch.zeros_like(self.path_identity[:, :1])
+        identities = torch.cat([none, self.path_identity], 1)[:, paths].unsqueeze(2)
+        for layer, identity in zip(self.layers, identities, strict=True):
+            x = layer(x, rope, mask[:, None], identity)
         out: Tensor = self.norm(x)
         return out
 
@@ -118,11 +127,30 @@ class Model(nn.Module):
         self.model = Decoder(shape)
         self._initialise(shape)
 
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Take an exported model's weights.
+
+        One of the first markup has no path identities, and its embeddings of the later markers
+        have drifted to where nothing is ever predicted: these start anew.
+        """
+        if "model.path_identity" not in weights:
+            embedding = weights["model.embed_tokens.weight"].float()
+            for marker in markup.SHARED:
+                index = markup.VOCABULARY.index(marker)
+                embedding[index] = EMBEDDING * torch.randn(embedding.shape[1])
+            zero = torch.zeros_like(self.model.path_identity)
+            weights = {
+                **weights,
+                "model.embed_tokens.weight": embedding,
+                "model.path_identity": zero,
+            }
+        self.load_state_dict(weights)
+
     def forward(
-        self, tokens: Tensor, positions: Tensor, documents: Tensor, weights: Tensor
+        self, tokens: Tensor, positions: Tensor, paths: Tensor, mask: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The loss of predicting ``tokens[:, 1:]``, and the share predicted right."""
-        x = self.model(tokens, positions, documents)[:, :-1]
+        x = self.model(tokens, positions, paths, mask)[:, :-1]
         logits = functional.linear(x, self.model.embed_tokens.weight).float().flatten(0, 1)
         targets, weight = tokens[:, 1:].flatten(), weights[:, 1:].flatten()
         losses = functional.cross_entropy(logits, targets, reduction="none")

@@ -1,0 +1,75 @@
+"""Enumeration: so many different items of one kind, the kind being the multiples of a number.
+
+The task of Group Think (arXiv 2505.11107): what counts is how many different items there are.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+from reasoning.domains.base import Verdict, is_held_out
+
+LARGEST = 999
+COUNTS = range(2, 101)
+DIVISORS = range(2, 100)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Enumeration:
+    """``count`` different positive multiples of ``divisor``, in any order, none above 999."""
+
+    domain: ClassVar[str] = "enumeration"
+    count: int
+    divisor: int
+
+    @property
+    def question(self) -> str:
+        return f"List {self.count} different multiples of {self.divisor} up to {LARGEST}."
+
+    @property
+    def held_out(self) -> bool:
+        """Whether this problem is kept from training."""
+        return is_held_out(f"{self.count} multiples of {self.divisor}")
+
+    def verify(self, answer: str) -> Verdict:
+        """Check that there are enough different multiples and nothing else."""
+        given = _numbers(answer)
+        wrong = [number for number in given if not self._fits(number)]
+        if wrong:
+            return Verdict(ok=False, reason=f"{wrong[0]} is not one of these multiples")
+        found = len(set(given))
+        if found < self.count:
+            return Verdict(ok=False, reason=f"{found} of {self.count} different multiples")
+        return Verdict(ok=True, reason=f"{found} different multiples")
+
+    def coverage(self, answer: str) -> float:
+        """Different right items, of those asked for; at most 1."""
+        return min(1.0, len({n for n in _numbers(answer) if self._fits(n)}) / self.count)
+
+    def canonical(self, answer: str) -> str | None:
+        return ", ".join(map(str, sorted(set(_numbers(answer))))) or None
+
+    def solution(self) -> tuple[int, ...]:
+        """The smallest such multiples."""
+        return tuple(self.divisor * factor for factor in range(1, self.count + 1))
+
+    def _fits(self, number: int) -> bool:
+        return 0 < number <= LARGEST and number % self.divisor == 0
+
+
+def _numbers(answer: str) -> list[int]:
+    return [int(digits) for digits in re.findall(r"\d{1,9}", answer)]
+
+
+def generate(
+    rng: random.Random, *, count: int | None = None, held_out: bool | None = None
+) -> Enumeration:
+    """Draw a problem of ``count`` items (8 to 40 by default)."""
+    while True:
+        wanted = rng.randint(8, 40) if count is None else count
+        problem = Enumeration(count=wanted, divisor=rng.randint(2, LARGEST // max(wanted, 11)))
+        if held_out is None or problem.held_out is held_out:
+            return problem

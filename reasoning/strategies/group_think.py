@@ -1,0 +1,48 @@
+"""Group Think: thinkers that see each other's tokens, each in positions of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+from reasoning.context import Context
+from reasoning.run import Thread
+from reasoning.strategies.working import Cohort, Working
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupThink(Working):
+    """Concurrent thinkers after Group Think (Hsu et al., arXiv 2505.11107).
+
+    Each of ``n`` thinkers writes in a slot of positions of its own.  Its tokens are visible to all
+    others in the step after they were chosen, or with ``lag`` 1 one step later.  The run ends when
+    the thinkers together cover the problem, or all have ended.
+    """
+
+    name: ClassVar[str] = "group-think"
+
+    lag: int = 0
+
+    def gather(self, cohort: Cohort) -> None:
+        prompt = cohort.form.prompt
+        slot = (cohort.run.max_tokens - prompt.position) // cohort.count
+        places = [
+            Context(entries=prompt.entries, position=prompt.position + slot * index)
+            for index in range(cohort.count)
+        ]
+        segments = [cohort.begin(worker, place) for worker, place in enumerate(places, start=1)]
+        for own in segments if not self.blind else ():
+            others = [other for other in segments if other is not own]
+            own.look(own.context.seeing(*others, lag=self.lag))
+
+        async def think(thread: Thread, worker: int) -> None:
+            cohort.threads[worker] = thread
+            while await cohort.may_go_on(thread, (await thread.write()).reason):
+                if not thread.append(""):
+                    return
+
+        for worker, (place, own) in enumerate(zip(places, segments, strict=True), start=1):
+            kind = partial(Thread, own=own, stop=cohort.form.steps, gang=cohort.gang)
+            task = cohort.run.spawn(think, place, worker, name=f"thinker {worker}", kind=kind)
+            cohort.tasks.append(task)

@@ -1,0 +1,99 @@
+"""Hogwild!: workers that write into one shared, growing text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal
+
+from reasoning.context import Context, Segment
+from reasoning.run import Thread
+from reasoning.strategies.working import Cohort, Working
+
+Layout = Literal["combined", "contiguous", "interleaved"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hogwild(Working):
+    """Workers on one shared cache after Hogwild! Inference (Rodionov et al., arXiv 2504.06261).
+
+    Each of ``n`` workers sees the prompt, the history of finished steps, the others' unfinished
+    ones as they grow, and then its own.  A finished step moves into the history by another shift of
+    position; nothing is computed again.
+
+    Attributes:
+        layout: ``combined`` is that; ``contiguous`` has no history, but everybody's whole text;
+            ``interleaved`` shows steps only when they are finished.
+        check_every: After so many tokens of all workers the next step starts with a question
+            whether the work is being done twice, where the form has one.
+    """
+
+    name: ClassVar[str] = "hogwild"
+
+    layout: Layout = "combined"
+    check_every: int = 256
+
+    def gather(self, cohort: Cohort) -> None:
+        desk = _Desk(self, cohort)
+
+        async def work(thread: Thread, worker: int) -> None:
+            cohort.threads[worker] = thread
+            while await cohort.may_go_on(thread, (await thread.write()).reason):
+                if self.layout == "contiguous":
+                    if not thread.append(""):
+                        break
+                elif not thread.resume(desk.shared(worker), "", own=desk.finish_step(worker)):
+                    break
+            desk.leave(worker)
+
+        for worker in range(1, cohort.count + 1):
+            desk.live[worker] = cohort.begin(worker, desk.shared(worker))
+        desk.look()
+        for worker, own in desk.live.items():
+            kind = partial(Thread, own=own, stop=cohort.form.steps, gang=cohort.gang)
+            task = cohort.run.spawn(
+                work, cohort.form.prompt, worker, name=f"worker {worker}", kind=kind
+            )
+            cohort.tasks.append(task)
+
+
+class _Desk:
+    """The shared text: the history, and what each worker is writing."""
+
+    def __init__(self, strategy: Hogwild, cohort: Cohort) -> None:
+        self._strategy = strategy
+        self._cohort = cohort
+        self._prompt = [entry.segment for entry in cohort.form.prompt.entries]
+        self._history: list[tuple[int, Segment]] = []
+        self._checked = 0
+        self.live: dict[int, Segment] = {}
+
+    def shared(self, worker: int) -> Context:
+        """The prompt and the history, as this worker sees it."""
+        blind = self._strategy.blind
+        steps = [step for whose, step in self._history if not blind or whose == worker]
+        return Context.flow([*self._prompt, *steps])
+
+    def finish_step(self, worker: int) -> Segment:
+        """Move a worker's step into the history; returns the segment of its next one."""
+        self._history.append((worker, self.live[worker]))
+        due = self._cohort.tokens - self._checked >= self._strategy.check_every
+        if due:
+            self._checked = self._cohort.tokens
+        self.live[worker] = self._cohort.begin(worker, self.shared(worker), check=due)
+        self.look()
+        return self.live[worker]
+
+    def leave(self, worker: int) -> None:
+        """A worker has ended; what it wrote last stays visible."""
+        self._history.append((worker, self.live.pop(worker)))
+        self.look()
+
+    def look(self) -> None:
+        """Show everybody what there is now."""
+        hidden = self._strategy.blind or self._strategy.layout == "interleaved"
+        for worker, own in self.live.items():
+            seen = [entry.segment for entry in self.shared(worker).entries]
+            if not hidden:
+                seen += [other for other in self.live.values() if other is not own]
+            own.look(Context.flow(seen))

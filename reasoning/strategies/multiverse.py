@@ -1,0 +1,115 @@
+"""Multiverse: the model itself forks into branches and concludes from all that they wrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+from orchestrator import Event
+from pruning import Tally
+from reasoning.backends.base import Capability
+from reasoning.context import Context
+from reasoning.forms import ForkForm, Outline
+from reasoning.run import Run, Thread
+from reasoning.strategies.base import Strategy
+
+MOST_DEEP = 3
+LEAST_ROOM = 64
+"""Tokens that a context must have left for a fork to be worth it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForkRefused(Event):
+    """A thread asked for a fork that was not made; it went on by itself."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Multiverse(Strategy):
+    """Map, process, reduce after Multiverse (Yang et al., arXiv 2506.09991).
+
+    A thread writes a goal with outlines; each outline becomes a branch that sees everything before
+    the fork and no sibling; the conclusion sees all branches, whose keys and values are reused
+    where the backend can.  Branches may fork in turn.  ``n`` is the most branches of one fork.
+    """
+
+    name: ClassVar[str] = "multiverse"
+    needs: ClassVar[frozenset[Capability]] = frozenset({"shared-threads", "kv-join"})
+    emulates: ClassVar[dict[Capability, str]] = {"kv-join": "text-join"}
+    default_n: ClassVar[int] = 8
+    most_n: ClassVar[int] = 64
+
+    async def solve(self, run: Run) -> Tally:
+        form = run.dialect.forms(run.problem).fork()
+        kind = partial(Thread, stop=form.stop)
+        async with run.graph:
+            run.spawn(self._trunk, form.prompt, form, name="trunk", kind=kind)
+        return self.tally(run)
+
+    async def _trunk(self, thread: Thread, form: ForkForm) -> None:
+        await self._write(thread, form, depth=0)
+        thread.conclude()
+
+    async def _write(self, thread: Thread, form: ForkForm, depth: int) -> None:
+        """Write, and fork and join as often as the thread asks for it."""
+        while True:
+            written = await thread.write()
+            if not form.asks(written.text, depth):
+                return
+            try:
+                outlines = self._permitted(thread, form.outlines(written.text), depth)
+            except ValueError as error:
+                event = ForkRefused(task=thread.task.id, reason=str(error))
+                thread.run.graph.events.emit(event)
+                thread.append("")
+                continue
+            ends = await self._fork(thread, form, outlines, depth)
+            if not thread.resume(thread.run.join(thread.end, ends), form.conclusion):
+                return
+            if form.once:
+                await thread.write()
+                return
+
+    async def _fork(
+        self, thread: Thread, form: ForkForm, outlines: list[Outline], depth: int
+    ) -> list[Context]:
+        base = thread.end
+        ends: dict[int, Context] = {}
+
+        async def branch(own: Thread, index: int) -> None:
+            try:
+                await self._write(own, form, depth + 1)
+                own.conclude()
+            finally:
+                ends[index] = own.end
+
+        tasks = [
+            thread.run.spawn(
+                branch,
+                base,
+                index,
+                name=f"branch {index + 1}: {outline.goal}",
+                kind=partial(
+                    Thread,
+                    opening=outline.opening,
+                    stop=form.stop,
+                    reserve=thread.reserve + thread.run.reserve // (depth + 1),
+                ),
+            )
+            for index, outline in enumerate(outlines)
+        ]
+        for task in tasks:
+            await task.result()
+        return [ends[index] for index in sorted(ends)]
+
+    def _permitted(self, thread: Thread, outlines: list[Outline], depth: int) -> list[Outline]:
+        room = thread.run.max_tokens - thread.end.position
+        if depth >= MOST_DEEP:
+            raise ValueError(f"forks are {MOST_DEEP} deep already")
+        if len(outlines) > self.n:
+            raise ValueError(f"it has {len(outlines)} parts, and {self.n} are allowed")
+        if room < LEAST_ROOM:
+            raise ValueError(f"only {room} tokens are left")
+        return outlines

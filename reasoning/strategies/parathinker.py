@@ -1,0 +1,81 @@
+"""ParaThinker: several paths from one prompt, and a summary that sees all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+from orchestrator import Task, join
+from pruning import Tally
+from reasoning.backends.base import Capability
+from reasoning.context import Context, Gang
+from reasoning.forms import PathForm
+from reasoning.run import Run, Thread
+from reasoning.strategies.base import Strategy
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParaThinker(Strategy):
+    """Parallel paths and a summary after ParaThinker (Wen et al., arXiv 2509.04475).
+
+    ``n`` paths advance in lock-step.  When ``need`` of them have an answer the others are stopped
+    where they are, and the summary is written over all of them, finished or not, from their keys
+    and values.  Each path's tokens carry its identity vector where the model has them.
+    """
+
+    name: ClassVar[str] = "parathinker"
+    needs: ClassVar[frozenset[Capability]] = frozenset({"shared-threads", "kv-join"})
+    emulates: ClassVar[dict[Capability, str]] = {"kv-join": "text-join"}
+    default_n: ClassVar[int] = 8
+    most_n: ClassVar[int] = 8
+
+    need: int = 1
+    """How many paths must have an answer: 1 is first-finish; ``n`` or more is all."""
+
+    async def solve(self, run: Run) -> Tally:
+        form = run.dialect.forms(run.problem).paths()
+        async with run.graph:
+            run.graph.add(partial(self._race, run, form), name="summary")
+        return self.tally(run)
+
+    async def _race(self, run: Run, form: PathForm) -> None:
+        ends: dict[int, Context] = {}
+        paths: list[Task[None]] = []
+        lock_step = "live-contexts" in run.backend.capabilities
+        gang = Gang(size=self.n) if lock_step else None
+        solved: list[int] = []
+
+        async def path(thread: Thread, index: int) -> None:
+            try:
+                await thread.write()
+                thread.conclude()
+                if form.solved(thread.text):
+                    solved.append(index)
+                if len(solved) == self.need:
+                    # While this thread is open its gang stands still.
+                    others = [task for task in paths if task is not thread.task]
+                    for task in others:
+                        task.cancel()
+                    for task in others:
+                        await task.wait()
+            finally:
+                ends[index] = thread.end
+
+        for index in range(1, self.n + 1):
+            kind = partial(
+                Thread,
+                opening=form.opening(index),
+                path=index,
+                stop=form.stop,
+                gang=gang,
+                reserve=run.reserve,
+            )
+            paths.append(run.spawn(path, form.prompt, index, name=f"path {index}", kind=kind))
+        for task in paths:
+            await task.wait()
+        await join(paths, need=0, cancel=False)  # the summary follows those that ended
+        context = run.join(form.prompt, [ends[index] for index in sorted(ends)])
+        with run.go_on(context, opening=form.summary) as thread:
+            await thread.write()
+            thread.conclude()
