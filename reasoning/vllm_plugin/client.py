@@ -9,7 +9,7 @@ import itertools
 import uuid
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary, finalize
 
 from orchestrator.errors import CapabilityMissing, InvalidValue
@@ -27,6 +27,8 @@ class Piece:
     count: int | None = None
     """None while the request writes."""
     sent: bool = False
+    view: View | None = None
+    """What its request sees, as far as that was sent."""
 
 
 @dataclass(eq=False)
@@ -85,12 +87,15 @@ class Client:
         """Name what a thread is about to write, so that others can say that they see it."""
         stored = self.stored(segment)
         if not stored.live:
-            stored.pieces.append(Piece(self._name(), stored.count))
+            stored.pieces.append(Piece(self.name(), stored.count))
 
-    def ask(self, segment: Segment, member: Member | None = None) -> list[Asked]:
+    def ask(
+        self, segment: Segment, member: Member | None = None, others: Sequence[Segment] = ()
+    ) -> list[Asked]:
         """The requests that let a thread write on in a segment; the thread's own is the last one.
 
-        Those before it compute what its context lacks.
+        Those before it compute what its context lacks.  ``others`` are what the rest of its gang
+        writes: where one looks at another context than before, its request is told.
 
         Raises:
             InvalidValue: there is no token to go on from.
@@ -98,11 +103,28 @@ class Client:
         """
         if not segment.tokens and not is_plain(segment):
             raise InvalidValue("the thread has no token of its own; give it one to start from")
-        entering = None
+        helper = None if member is None else helping(member)
+        asked = [] if is_plain(segment) else self._complete(segment.context, helper)
+        for other in others:
+            asked += self._complete(other.context, helper)
+        own = self._request(segment, member)
+        note = own.note.model_copy(update={"looks": self._looks(others)})
+        return [*asked, replace(own, note=note)]
+
+    def farewell(
+        self, member: Member | None = None, others: Sequence[Segment] = ()
+    ) -> tuple[list[Asked], Note | None]:
+        """What must be sent when a member leaves its gang, or when nothing else is sent.
+
+        A note without a request of its own goes with any other one.
+        """
+        asked: list[Asked] = []
         if member is not None:
-            entering = member.model_copy(update={"once": True, "pauses": False})
-        asked = [] if is_plain(segment) else self._complete(segment.context, entering)
-        return [*asked, self._request(segment, member)]
+            self._left.append((member.gang, member.member))
+            for other in others:
+                asked += self._complete(other.context, helping(member))
+        note = self._note(looks=self._looks(others))
+        return asked, note if note.release or note.leave or note.looks else None
 
     def _complete(self, context: Context, member: Member | None) -> list[Asked]:
         """Requests for what is not held of a context's frozen segments."""
@@ -123,9 +145,9 @@ class Client:
         if not fill:
             self.reserve(segment)
         else:
-            stored.pieces.append(Piece(self._name(), first, len(segment) - first))
+            stored.pieces.append(Piece(self.name(), first, len(segment) - first))
         piece = stored.pieces[-1]
-        if is_plain(segment) and not (fill and self._named(context)):
+        if is_plain(segment) and not (fill and first and self._named(context)):
             asked = self._plain(segment, context, piece, fill)
         elif self._is_copied(segment, context, member, fill):
             asked = self._copied(segment, context, piece, fill)
@@ -143,7 +165,7 @@ class Client:
         for entry in context.entries:
             stored = self.stored(entry.segment)
             if not stored.pieces:
-                stored.pieces.append(Piece(self._name(), 0, len(entry), sent=True))
+                stored.pieces.append(Piece(self.name(), 0, len(entry), sent=True))
                 holds.append(Hold(name=stored.pieces[0].name, first=at, count=len(entry)))
             at += len(entry)
         holds.append(Hold(name=piece.name, first=at + piece.first))
@@ -181,10 +203,11 @@ class Client:
         member: Member | None,
         fill: bool,
     ) -> Asked:
+        piece.view = self.view(segment, context)
         note = self._note(
             home=segment.home + piece.first,
             holds=(Hold(name=piece.name),),
-            view=self.view(segment, context),
+            view=piece.view,
             member=member,
         )
         return Asked(segment=segment, prompt=segment.tokens[piece.first :], note=note, fill=fill)
@@ -198,14 +221,16 @@ class Client:
             flowing=context.flowing,
         )
 
-    def looks(self, segments: Iterable[Segment]) -> dict[str, View]:
-        """The views that the requests that write segments have now, for `Note.looks`."""
-        found = {segment: self.stored(segment) for segment in segments}
-        return {
-            stored.pieces[-1].name: self.view(segment, segment.context)
-            for segment, stored in found.items()
-            if stored.live and stored.pieces[-1].sent
-        }
+    def _looks(self, segments: Iterable[Segment]) -> dict[str, View]:
+        """The views of the requests that write segments, where they have changed."""
+        found = {}
+        for segment in segments:
+            stored = self.stored(segment)
+            if stored.live and stored.pieces[-1].view is not None:
+                piece, view = stored.pieces[-1], self.view(segment, segment.context)
+                if view != piece.view:
+                    piece.view = found[piece.name] = view
+        return found
 
     def _sights(self, entries: Sequence[Placed]) -> list[Sight]:
         sights = []
@@ -247,15 +272,6 @@ class Client:
                 self._released += [piece.name for piece in stored.pieces]
                 stored.pieces.clear()
 
-    def leave(self, gang: str, member: int) -> None:
-        """Say that a member of a gang will not go on, with the next request that is sent."""
-        self._left.append((gang, member))
-
-    def farewell(self) -> Note | None:
-        """A note with all that has to be let go, if there is something."""
-        note = self._note()
-        return note if note.release or note.leave else None
-
     def _note(self, **fields: object) -> Note:
         while self._unheld:
             self._released += [piece.name for piece in self._unheld.popleft().pieces]
@@ -263,8 +279,14 @@ class Client:
         left, self._left = self._left, []
         return Note.model_validate({**fields, "release": tuple(released), "leave": tuple(left)})
 
-    def _name(self) -> str:
+    def name(self) -> str:
+        """A name that nobody else has."""
         return f"{self._prefix}-{next(self._numbers)}"
+
+
+def helping(member: Member) -> Member:
+    """The place of a request that computes tokens beside a gang's next step."""
+    return member.model_copy(update={"once": True, "pauses": False})
 
 
 def context_at(segment: Segment, index: int) -> Context:

@@ -100,6 +100,10 @@ class Gangs:
         if not gang.members and not gang.helpers and (gang.started or len(gang.gone) >= gang.size):
             del self._gangs[gang.name]
 
+    def forget(self, gang: Gang) -> None:
+        """Drop a gang that has waited too long; what it has left is no gang any more."""
+        self._gangs.pop(gang.name, None)
+
     def waited(self, gang: Gang) -> float:
         """How many seconds a gang has been waiting, from now on if it was not."""
         if gang.since is None:

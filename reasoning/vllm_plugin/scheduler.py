@@ -108,12 +108,13 @@ class GangScheduler(Scheduler):
         if self._gangs.waited(gang) > self._known.patience_s:
             for one in gang.requests:
                 self._fail(one, f"gang {gang.name!r}: {why}; given up")
+            self._gangs.forget(gang)
 
     def _obstacle(self, gang: Gang) -> str:
         """What keeps a complete gang from advancing; empty if nothing does."""
         feeding = {one.id for one in gang.requests}
         entering = [one for one in gang.requests if one.request.status != RequestStatus.RUNNING]
-        for one in entering:
+        for one in gang.requests:
             try:
                 if self._known.readiness(one, feeding) == "wait":
                     return "it waits for segments"

@@ -196,6 +196,7 @@ class Author:
         self.driver = driver
         self.client = client
         self.clock = 0
+        self.numbers = itertools.count()
         self.logprobs: dict[tuple[Segment, int], float] = {}
         """Of each generated token, by its index in its segment."""
 
@@ -224,13 +225,11 @@ class Author:
         self.client.ended(segment)
         return written
 
-    def gang(
-        self, segments: Sequence[Segment], counts: Sequence[int], name: str = "g"
-    ) -> list[str]:
+    def gang(self, segments: Sequence[Segment], counts: Sequence[int], name: str = "") -> list[str]:
         """Submit a gang whose members write on in segments."""
         for segment in segments:
             self.client.reserve(segment)
-        size = len(segments)
+        size, name = len(segments), name or f"gang {id(self)} {next(self.numbers)}"
         return [
             self.start(segment, count, member=Member(gang=name, size=size, member=index))
             for index, (segment, count) in enumerate(zip(segments, counts, strict=True))

@@ -1,0 +1,246 @@
+"""The vLLM backend with the plugin: threads see, join and follow each other's segments."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncGenerator, Collection, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from orchestrator.errors import BackendLost, InvalidValue
+from reasoning.backends.base import Token
+from reasoning.backends.prompted import PromptedGeneration
+from reasoning.backends.vllm import VllmBackend
+from reasoning.backends.vllm_settings import VllmSettings
+from reasoning.context import Gang, Segment
+from reasoning.engine.config import ModelConfig
+from reasoning.sampling import Sampling
+from reasoning.vllm_plugin import Mode, engine_arguments
+from reasoning.vllm_plugin.client import Asked, Client, is_plain
+from reasoning.vllm_plugin.wire import Member, Note
+
+IDLE_S = 0.05
+"""What nobody needs is released with the next request, or after so long without one."""
+
+
+@dataclass(eq=False)
+class _Cohort:
+    """A gang on this engine; its requests are sent when all that it starts with are open."""
+
+    gang: Gang
+    name: str
+    threads: dict[int, SharedGeneration] = field(default_factory=dict)
+    complete: anyio.Event = field(default_factory=anyio.Event)
+    numbers: itertools.count[int] = field(default_factory=itertools.count)
+
+    def others(self, own: SharedGeneration) -> list[Segment]:
+        return [one.segment for one in self.threads.values() if one is not own]
+
+
+class SharedGeneration(PromptedGeneration):
+    """One thread; each of its requests carries a note that says what it sees."""
+
+    cohort: _Cohort | None = None
+    member: Member | None = None
+    note: Note | None = None
+    room = 0
+    """How many tokens its present request may write."""
+
+    def __init__(self, backend: SharedVllmBackend, segment: Segment, *args: Any, **options: Any):
+        super().__init__(backend, segment, *args, **options)
+        self._shared = backend
+        self._seen = len(segment.context)
+
+    def join(self, cohort: _Cohort) -> None:
+        """Take a place in a gang."""
+        size = max(cohort.gang.size, 1)
+        self.cohort = cohort
+        self.member = Member(gang=cohort.name, size=size, member=next(cohort.numbers))
+        cohort.threads[self.member.member] = self
+        self._shared.client.reserve(self.segment)
+        if cohort.gang.opened >= size:
+            cohort.complete.set()
+
+    def measure(self) -> None:
+        """Set how many tokens it may still write, as the embedded engine counts them."""
+        segment = self.segment
+        self.room = self.limit - max(self._seen + len(segment), segment.home + len(segment))
+
+    def _fits(self, count: int) -> bool:
+        segment = self.segment
+        length = max(self._seen + len(segment), segment.home + len(segment))
+        return length + count < self.limit
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        super().extend(tokens)
+        if self.cohort is not None:
+            self._shared.client.reserve(self.segment)
+
+    def resume(self, segment: Segment) -> None:
+        super().resume(segment)
+        self._seen = len(segment.context)
+        if self.cohort is not None:
+            self._shared.client.reserve(segment)
+
+    def found_cached(self, count: int) -> None:
+        if self.note is None or self.note.view is None:
+            super().found_cached(count)
+        else:
+            self.cached = (self.cached or 0) + count
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        super().close()
+        self._shared.closed(self)
+
+
+class SharedVllmBackend(VllmBackend):
+    """A `VllmBackend` whose engine runs the plugin: ``join``, or ``live`` as well."""
+
+    def __init__(
+        self,
+        folder: Path,
+        config: ModelConfig,
+        settings: VllmSettings | None = None,
+        *,
+        mode: Mode = "live",
+    ) -> None:
+        super().__init__(folder, config, settings)
+        if self.settings.data_parallel > 1:
+            raise InvalidValue("engine: data_parallel does not go with the plugin; leave one out")
+        self._mode: Mode = mode
+        self.client = Client(mode)
+        self._cohorts: dict[Gang, _Cohort] = {}
+        self.capabilities |= {"kv-join"}
+        if mode == "live":  # which is first come, first served
+            self.capabilities = self.capabilities - {"priorities"} | {"live-contexts"}
+
+    def engine_arguments(self) -> dict[str, Any]:
+        return super().engine_arguments() | engine_arguments(self._mode)
+
+    def _start(self) -> None:
+        super()._start()
+        self.client = Client(self._mode)  # a new engine holds nothing
+
+    def open(
+        self,
+        segment: Segment,
+        sampling: Sampling,
+        *,
+        stop: Collection[int] = (),
+        limit: int | None = None,
+        gang: Gang | None = None,
+    ) -> PromptedGeneration:
+        opened = super().open(segment, sampling, stop=stop, limit=limit, gang=gang)
+        assert isinstance(opened, SharedGeneration)
+        if gang is not None:
+            gang.opened += 1
+            name = self.client.name()
+            opened.join(self._cohorts.setdefault(gang, _Cohort(gang, name)))
+        return opened
+
+    def generation(self, segment: Segment, sampling: Sampling, **options: Any) -> SharedGeneration:
+        return SharedGeneration(self, segment, sampling, **options)
+
+    async def request(
+        self, generation: PromptedGeneration, prompt: list[int]
+    ) -> AsyncGenerator[Token, None]:
+        assert isinstance(generation, SharedGeneration)
+        cohort = generation.cohort
+        if cohort is not None:
+            await cohort.complete.wait()
+        await self._alive()
+        segment = generation.segment
+        # Nothing is awaited from here until the request is sent, so that later views overtake none.
+        others = cohort.others(generation) if cohort else []
+        *fills, asked = self.client.ask(segment, generation.member, others)
+        generation.note = asked.note
+        generation.prompted += len(asked.prompt) - len(prompt)
+        generation.measure()
+        for fill in fills:
+            self._tasks.start_soon(self._send, fill.prompt, fill.note)
+        client = self.client
+        try:
+            async with aclosing(super().request(generation, asked.prompt)) as stream:
+                async for token in stream:
+                    yield token
+        finally:
+            client.ended(segment)
+
+    def _parameters(self, generation: PromptedGeneration, prompt: int) -> Any:
+        assert isinstance(generation, SharedGeneration)
+        return super()._parameters(generation, generation.limit - generation.room)
+
+    def extra_args(self, generation: PromptedGeneration) -> dict[str, Any] | None:
+        assert isinstance(generation, SharedGeneration)
+        return generation.note.arguments() if generation.note else None
+
+    async def _send(self, prompt: list[int], note: Note) -> None:
+        """Send a request whose token is not wanted, and wait for its end."""
+        from vllm import SamplingParams
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        parameters = SamplingParams(
+            temperature=0.0,
+            max_tokens=1,
+            ignore_eos=True,
+            detokenize=False,
+            extra_args=note.arguments(),
+        )
+        try:
+            llm = await self._alive()
+            tokens = {"type": "token", "prompt_token_ids": prompt}
+            collector = await llm.add_request(f"{next(self._ids)}", tokens, parameters)
+            while not (collector.get_nowait() or await collector.get()).finished:
+                pass
+        except (EngineDeadError, BackendLost):
+            return  # whoever needs it is told by a request of its own
+
+    def closed(self, generation: SharedGeneration) -> None:
+        """Tell the engine that a thread will not go on."""
+        cohort, member = generation.cohort, generation.member
+        if cohort is not None and member is not None:
+            cohort.threads.pop(member.member, None)
+            if not cohort.threads:
+                self._cohorts.pop(cohort.gang, None)
+            self._tasks.start_soon(self._leave, cohort, member)
+        elif not self.open_threads:
+            self._tasks.start_soon(self._flush)
+
+    async def _leave(self, cohort: _Cohort, member: Member) -> None:
+        others = [one.segment for one in cohort.threads.values()]
+        await self._part(*self.client.farewell(member, others))
+
+    async def _flush(self) -> None:
+        await anyio.sleep(IDLE_S)
+        await self._part(*self.client.farewell())
+
+    async def _part(self, fills: list[Asked], note: Note | None) -> None:
+        if self._llm is None:
+            return
+        async with anyio.create_task_group() as tasks:
+            if note is not None:
+                tasks.start_soon(self._send, [0], note)
+            for fill in fills:
+                tasks.start_soon(self._send, fill.prompt, fill.note)
+
+    def release(self, segments: Sequence[Segment]) -> None:
+        super().release(segments)
+        self.client.release(segments)
+        if self._llm is not None and not self.open_threads:
+            self._tasks.start_soon(self._flush)
+
+    async def recover(
+        self, generation: PromptedGeneration, error: BackendLost, failures: int
+    ) -> bool:
+        assert isinstance(generation, SharedGeneration)
+        if generation.cohort is not None or not await super().recover(generation, error, failures):
+            return False  # what a gang saw as it was written can't be computed again
+        if not is_plain(generation.segment):
+            self.client.release([entry.segment for entry in generation.segment.context.entries])
+        return True
