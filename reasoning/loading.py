@@ -7,17 +7,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from orchestrator.errors import InvalidValue
+import anyio
+
+from orchestrator.errors import CapabilityMissing, InvalidValue
 from reasoning.backends.base import Capability, Enterable
-from reasoning.dialects import Dialect, load_dialect
+from reasoning.dialects import Dialect, MarkupDialect, load_dialect
 from reasoning.engine.config import ModelConfig, read_config
-from reasoning.model import Model, find
+from reasoning.model import Model, find, shipped
 
 if TYPE_CHECKING:
+    from reasoning.backends.facts import Facts
+    from reasoning.backends.openai import OpenaiBackend
+    from reasoning.backends.openai_settings import OpenaiSettings
     from reasoning.backends.vllm import VllmBackend
     from reasoning.backends.vllm_settings import VllmSettings
 
 BackendName = Literal["embedded", "vllm", "openai"]
+CONTEXT = 8192
+"""Tokens of context of a server that does not say."""
 BACKENDS: tuple[BackendName, ...] = ("embedded", "vllm", "openai")
 
 
@@ -48,6 +55,78 @@ class AnyModel(Protocol):
     def backend(self) -> Enterable:
         """A backend with this model, to be entered with ``async with``."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpModel:
+    """A model on OpenAI-compatible servers, spoken to in what they can do."""
+
+    dialect: Dialect
+    facts: Facts
+    settings: OpenaiSettings
+    _backend: OpenaiBackend = field(repr=False)
+
+    @classmethod
+    async def connect(cls, settings: OpenaiSettings) -> HttpModel:
+        """Ask the first server what it can do, and choose how to talk to it.
+
+        Raises:
+            BackendLost: it can't be reached.
+            UnknownName: it does not have the model.
+            CapabilityMissing: it can't do what the settings ask for.
+        """
+        from reasoning.backends.facts import examine
+        from reasoning.backends.openai import OpenaiBackend, connect
+        from reasoning.backends.pieces import PieceDialect, Pieces
+
+        url = settings.base_urls[0]
+        async with connect(url, settings) as client:
+            facts = await examine(client, url, settings)
+        tokenizer = settings.tokenizer or (facts.model if facts.model in shipped() else None)
+        mode = settings.mode or (facts.mode if tokenizer or facts.mode != "tokens" else "text")
+        dialect: Dialect
+        pieces = Pieces()
+        eos: frozenset[int] = frozenset()
+        if mode == "tokens":
+            if tokenizer is None or facts.mode != "tokens":
+                raise CapabilityMissing(
+                    f"mode tokens needs a server that takes and gives token ids ({url}: "
+                    f"{facts.mode}) and --engine tokenizer=PATH"
+                )
+            folder = find(tokenizer)
+            config = read_config(folder)
+            dialect, eos = load_dialect(folder, config), config.eos
+        else:
+            dialect = PieceDialect(pieces)
+        context = settings.context or facts.context or CONTEXT
+        backend = OpenaiBackend(
+            settings,
+            facts,
+            mode=mode,
+            eos=eos,
+            context=min(context, facts.context or context),
+            pieces=pieces,
+        )
+        return cls(dialect=dialect, facts=facts, settings=settings, _backend=backend)
+
+    @property
+    def name(self) -> str:
+        return self.facts.model
+
+    @property
+    def context(self) -> int:
+        return self._backend.context
+
+    @property
+    def shipped(self) -> bool:
+        return isinstance(self.dialect, MarkupDialect)
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        return self.dialect.capabilities | self._backend.capabilities
+
+    def backend(self) -> OpenaiBackend:
+        return self._backend
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +204,16 @@ def load(
         raise InvalidValue(f"backend: {name!r} does not exist; choose {', '.join(BACKENDS)}")
     if base_urls and name != "openai":
         raise InvalidValue(f"base-url: {name} takes none; leave it out or give --backend openai")
+    from reasoning.backends.settings import parse
+
+    if name == "openai":
+        from reasoning.backends.openai_settings import OpenaiSettings
+
+        if not base_urls:
+            raise InvalidValue("base-url: the openai backend needs one; give --base-url URL")
+        known = {"base_urls": tuple(base_urls)} | ({"model": str(model)} if model else {})
+        return anyio.run(HttpModel.connect, parse(OpenaiSettings, settings, **known))
     if name == "vllm":
-        from reasoning.backends.settings import parse
         from reasoning.backends.vllm_settings import VllmSettings
 
         return VllmModel.load(model, parse(VllmSettings, settings))

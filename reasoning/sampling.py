@@ -22,6 +22,11 @@ class Constraint:
     kind: Literal["regex", "json", "choice", "grammar"]
     value: str
 
+    @property
+    def options(self) -> dict[str, str | list[str]]:
+        """The constraint as vLLM's structured outputs name it."""
+        return {self.kind: self.value.splitlines() if self.kind == "choice" else self.value}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:

@@ -10,18 +10,17 @@ import asyncio
 import itertools
 import logging
 import warnings
-from collections import deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import anyio
 import anyio.to_thread
 
 from orchestrator.errors import BackendLost, ExtraMissing, InvalidValue, ModelUnusable, UnknownName
 from reasoning.backends.base import Capability, Token
-from reasoning.backends.prompted import PromptedBackend, PromptedGeneration
+from reasoning.backends.prompted import PromptedBackend, PromptedGeneration, confidence
 from reasoning.backends.vllm_settings import VllmSettings
 from reasoning.engine.config import ModelConfig
 
@@ -57,9 +56,6 @@ class VllmBackend(PromptedBackend):
         self._restarts = 0
         self._ids = itertools.count()
         self._starting = anyio.Lock()
-        self._requests: dict[PromptedGeneration, Any] = {}
-        self._doomed: deque[str] = deque()
-        self._wake = anyio.Event()
 
     def _optional(self) -> set[Capability]:
         found: set[Capability] = set()
@@ -69,28 +65,8 @@ class VllmBackend(PromptedBackend):
             found.add("priorities")
         return found
 
-    async def __aenter__(self) -> Self:
-        try:
-            await anyio.to_thread.run_sync(self._start)
-        except BaseException:
-            await self._stop()
-            raise
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
-        self._tasks.start_soon(self._abort_closed)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._tasks.cancel_scope.cancel()
-        try:
-            await self._tasks.__aexit__(kind, error, trace)
-        finally:
-            await self._stop()
+    async def start(self) -> None:
+        await anyio.to_thread.run_sync(self._start)
 
     def engine_arguments(self) -> dict[str, Any]:
         """The fields of vLLM's ``AsyncEngineArgs``; a plugin may add its own."""
@@ -149,7 +125,7 @@ class VllmBackend(PromptedBackend):
 
         llm.engine_core.get_output_async = counting
 
-    async def _stop(self) -> None:
+    async def stop(self) -> None:
         llm, self._llm = self._llm, None
         if llm is None:
             return
@@ -177,7 +153,7 @@ class VllmBackend(PromptedBackend):
                     raise self._death()
                 self._restarts += 1
                 logger.warning("vLLM's engine died and is started again")
-                await self._stop()
+                await self.stop()
                 await anyio.to_thread.run_sync(self._start)
             return self._llm
 
@@ -203,7 +179,8 @@ class VllmBackend(PromptedBackend):
                 lora_request=self._adapter(generation.sampling.adapter),
                 priority=generation.sampling.priority,
             )
-            self._requests[generation] = collector
+            abort = partial(llm.abort, collector.request_id, internal=True)
+            self.running[generation] = abort
             first = True
             while not finished:
                 out = collector.get_nowait() or await collector.get()
@@ -219,11 +196,11 @@ class VllmBackend(PromptedBackend):
         except ValueError as error:  # vLLM's refusal of a parameter
             raise InvalidValue(f"vLLM refuses the request: {first_line(error)}") from error
         finally:
-            self._requests.pop(generation, None)
+            self.running.pop(generation, None)
             if collector is not None and not finished:
                 self._count_unread(collector)
                 with anyio.CancelScope(shield=True):
-                    await llm.abort(collector.request_id, internal=True)
+                    await abort()
 
     def _parameters(self, generation: PromptedGeneration, prompt: int) -> Any:
         """vLLM's ``SamplingParams`` for a generation's next request."""
@@ -231,7 +208,6 @@ class VllmBackend(PromptedBackend):
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         sampling = generation.sampling
-        constraint = sampling.constraint
         return SamplingParams(
             temperature=sampling.temperature,
             seed=sampling.seed if sampling.temperature > 0 else None,
@@ -242,10 +218,8 @@ class VllmBackend(PromptedBackend):
             detokenize=False,
             output_kind=RequestOutputKind.DELTA,
             extra_args=self.extra_args(generation),
-            structured_outputs=StructuredOutputsParams(
-                **{constraint.kind: _options(constraint.kind, constraint.value)}
-            )
-            if constraint
+            structured_outputs=StructuredOutputsParams(**sampling.constraint.options)
+            if sampling.constraint
             else None,
             skip_clone=True,
         )
@@ -260,38 +234,20 @@ class VllmBackend(PromptedBackend):
             raise UnknownName(f"adapter {name!r} does not exist; choose {', '.join(adapters)}")
         return LoRARequest(name, 1 + list(adapters).index(name), adapters[name])
 
-    def abort(self, generation: PromptedGeneration) -> None:
-        collector = self._requests.pop(generation, None)
-        if collector is not None:
-            self._doomed.append(collector.request_id)
-            self._wake.set()
-
-    async def _abort_closed(self) -> None:
-        """Abort what was closed by somebody who did not wait for its tokens."""
-        while True:
-            await self._wake.wait()
-            self._wake = anyio.Event()
-            while self._doomed and self._llm is not None:
-                await self._llm.abort(self._doomed.popleft(), internal=True)
-
     def _count_unread(self, collector: Any) -> None:
         out = collector.output
         outputs = getattr(out, "outputs", None)
         self.leaked += len(outputs[0].token_ids) if outputs else 0
 
-    async def recover(self, error: BackendLost, failures: int) -> bool:
+    async def recover(
+        self, generation: PromptedGeneration, error: BackendLost, failures: int
+    ) -> bool:
         if self._llm is None or failures > self.settings.restarts:
             return False
         if self._llm.errored and self._restarts >= self.settings.restarts:
             return False
         self.recovered += 1
         return True
-
-    async def metrics(self) -> Mapping[str, float]:
-        """What vLLM counts about itself in this process, by its own names."""
-        from vllm.v1.metrics.reader import get_metrics_snapshot
-
-        return {one.name: one.value for one in get_metrics_snapshot() if hasattr(one, "value")}
 
 
 def delivered(output: Any) -> list[Token]:
@@ -312,15 +268,6 @@ def delivered(output: Any) -> list[Token]:
             return []
         case other:
             raise BackendLost(f"vLLM ended the request with {other!r}; see its log on stderr")
-
-
-def confidence(logprobs: Sequence[float]) -> float | None:
-    """-(1/k) Σ log P of the k likeliest tokens (DeepConf, arXiv 2508.15260); None of none."""
-    return -sum(logprobs) / len(logprobs) if logprobs else None
-
-
-def _options(kind: str, value: str) -> Any:
-    return value.splitlines() if kind == "choice" else value
 
 
 def first_line(error: BaseException) -> str:

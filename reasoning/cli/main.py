@@ -14,6 +14,7 @@ import click
 
 from orchestrator.errors import InvalidValue, ReasonError, leaf
 from reasoning.cli import stored
+from reasoning.cli.doctor import doctor
 from reasoning.cli.options import backend_options
 
 INTERRUPTED = 130
@@ -300,5 +301,5 @@ def serve(models: tuple[str, ...], **options: Any) -> int:
     return run(models, **options)
 
 
-for _command in (stored.replay, stored.sample, stored.judge, stored.calibrate):
+for _command in (doctor, stored.replay, stored.sample, stored.judge, stored.calibrate):
     main.add_command(_command)
