@@ -7,6 +7,7 @@ items gives its logit.
 
 from __future__ import annotations
 
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from reasoning.judging.encoders import EXTRA, silence
 Texts: TypeAlias = tuple[str, str]
 Item: TypeAlias = tuple[str, ...]
 ELLIPSIS = " … "
+MOST_FITTED = 50_000  # texts that are tokenised once and kept
 HEAD = "head.safetensors"
 
 
@@ -49,6 +51,7 @@ class Form(ABC):
     def __init__(self, encoder: Any, *, max_length: int) -> None:
         self.encoder = encoder
         self.max_length = max_length
+        self._fitted: dict[str, str] = {}
 
     @abstractmethod
     def items(self, pair: Texts) -> tuple[Item, ...]:
@@ -107,6 +110,13 @@ class Form(ABC):
 
     def fit(self, text: str) -> str:
         """The text, or its beginning and end where it is longer than ``max_length`` tokens."""
+        if text not in self._fitted:
+            if len(self._fitted) >= MOST_FITTED:
+                self._fitted.clear()
+            self._fitted[text] = self._fit(text)
+        return self._fitted[text]
+
+    def _fit(self, text: str) -> str:
         tokenizer = self.encoder.tokenizer
         spans = tokenizer(
             text,
@@ -227,6 +237,8 @@ def _library() -> Any:
         import sentence_transformers
     except ImportError as error:
         raise ExtraMissing(f"a judge needs sentence-transformers; {EXTRA}") from error
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)  # as for the engine: two would spin beside any busy process
     return sentence_transformers
 
 

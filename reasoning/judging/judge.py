@@ -63,7 +63,8 @@ class LearnedJudge:
         self, pairs: Sequence[Texts], on_batch: Callable[[int], None] = lambda count: None
     ) -> list[float]:
         """The probability of each pair of texts; four decimals, as batches differ in the sixth."""
-        self._forget()
+        if len(self._read) > MOST_CACHED or len(self._known) > MOST_CACHED:
+            self.forget()
         new = list(dict.fromkeys(pair for pair in pairs if pair not in self._known))
         self.read((item for pair in new for item in self.form.items(pair)), on_batch)
         if new:
@@ -96,10 +97,10 @@ class LearnedJudge:
         exponent = -(self.card.scale * logit + self.card.bias)
         return round(1 / (1 + math.exp(max(-60.0, min(60.0, exponent)))), 4)
 
-    def _forget(self) -> None:
-        if len(self._read) > MOST_CACHED or len(self._known) > MOST_CACHED:
-            self._read.clear()
-            self._known.clear()
+    def forget(self) -> None:
+        """Drop what was read and said."""
+        self._read.clear()
+        self._known.clear()
 
 
 @dataclass
