@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -30,29 +31,38 @@ class Server:
         self.process = subprocess.Popen(
             command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
         )
-        assert self.process.stderr is not None
         self.log = ""
-        for line in self.process.stderr:
-            self.log += line
-            found = re.search(r"listening on (http://\S+)", line)
-            if found:
-                self.url = found[1]
-                self.address = (httpx.URL(self.url).host, int(httpx.URL(self.url).port or 0))
-                return
-        self.process.communicate()
-        raise AssertionError(f"the server did not start: {self.log}")
+        self._listening = threading.Event()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        self._listening.wait()
+        found = re.search(r"listening on (http://\S+)", self.log)
+        if found is None:
+            self.stop()
+            raise AssertionError(f"the server did not start: {self.log}")
+        self.url = found[1]
+        self.address = (httpx.URL(self.url).host, int(httpx.URL(self.url).port or 0))
+
+    def _read(self) -> None:
+        """Keep what it prints, so that it never waits for a reader."""
+        assert self.process.stderr is not None
+        with self.process.stderr as lines:
+            for line in lines:
+                self.log += line
+                if "listening on" in line:
+                    self._listening.set()
+        self._listening.set()
 
     def stop(self, how: int = signal.SIGTERM, within: float = 20) -> int:
         """Signal it and wait for its end; its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(how)
         try:
-            self.log += self.process.communicate(timeout=within)[1]
-        except subprocess.TimeoutExpired:
+            return self.process.wait(within)
+        finally:
             self.process.kill()
-            self.log += self.process.communicate()[1]
-            raise
-        return self.process.returncode
+            self.process.wait()
+            self._reader.join()
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's values with these labels."""

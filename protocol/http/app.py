@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+import anyio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -15,7 +19,7 @@ from starlette.routing import BaseRoute, Route
 from orchestrator.errors import ReasonError
 from protocol.http.admission import Gate
 from protocol.http.errors import Refusal, on_error, on_failure
-from protocol.http.exchange import Desk
+from protocol.http.exchange import MOST_BODY, Desk
 from protocol.http.keys import Doorkeeper, Keys
 from protocol.http.metrics import CONTENT_TYPE, Metrics
 from protocol.http.openai import chat, model_object
@@ -34,7 +38,9 @@ class Policy:
         loopback: Whether to answer only to names of loopback.
         origins: Web origins whose pages may ask.
         most: Runs at once; ``queue`` more wait.
+        timeout: Seconds that a run may take, whatever its request says.
         version: What the server says of itself.
+        agent_url: Where others reach the server, to be an A2A agent there; None is none.
     """
 
     keys: Keys = field(default_factory=Keys)
@@ -42,15 +48,20 @@ class Policy:
     origins: frozenset[str] = frozenset()
     most: int = 4
     queue: int = 16
+    timeout: float = 600.0
     version: str = "0"
+    agent_url: str | None = None
 
 
 def build(service: Service, policy: Policy) -> Starlette:
     """The ASGI application in front of ``service``."""
     gate = Gate(policy.most, policy.queue)
-    desk = Desk(service=service, gate=gate, metrics=Metrics(service, gate))
+    desk = Desk(service=service, gate=gate, metrics=Metrics(service, gate), timeout=policy.timeout)
+    agent = None if policy.agent_url is None else _agent(desk, policy, policy.agent_url)
     app = Starlette(
-        routes=_routes(desk, policy),
+        routes=[*_routes(desk, policy), *(agent.routes if agent else ())],
+        lifespan=agent.lifespan if agent else None,
+        max_body_size=MOST_BODY,
         middleware=_middleware(policy),
         exception_handlers={
             ReasonError: on_error,
@@ -60,6 +71,29 @@ def build(service: Service, policy: Policy) -> Starlette:
     )
     app.state.gate = gate
     return app
+
+
+class _Agent(NamedTuple):
+    routes: list[BaseRoute]
+    lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]]
+
+
+def _agent(desk: Desk, policy: Policy, url: str) -> _Agent:
+    """The A2A side, which needs an extra package and a place for its tasks to run in."""
+    from protocol.a2a.handler import Handler
+    from protocol.a2a.wire import card, routes
+
+    handler = Handler(desk)
+    variants = desk.service.variants
+    agent = card(variants, url=url, version=policy.version, keys=bool(policy.keys))
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with anyio.create_task_group() as handler.group:
+            yield
+            handler.group.cancel_scope.cancel()
+
+    return _Agent(routes(handler, agent), lifespan)
 
 
 def _middleware(policy: Policy) -> list[Middleware]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import anyio
@@ -55,6 +56,52 @@ class Desk:
     service: Service
     gate: Gate
     metrics: Metrics
+    timeout: float
+
+    def check(self, question: Question) -> Question:
+        """The question within the server's time limit, if it can be answered.
+
+        Raises:
+            ReasonError: by its leaf, why it can't.
+        """
+        limit = min(question.timeout or self.timeout, self.timeout)
+        question = replace(question, timeout=limit)
+        self.service.check(question)
+        return question
+
+
+class Run:
+    """A question that is being answered."""
+
+    def __init__(self) -> None:
+        self.buffer = Buffer()
+        self._end: Answer | Exception | None = None
+
+    @property
+    def answer(self) -> Answer:
+        """The answer of a run that has ended; raises what ended it otherwise."""
+        assert self._end is not None
+        if isinstance(self._end, Exception):
+            raise self._end
+        return self._end
+
+    async def work(self, service: Service, question: Question) -> None:
+        """Answer, and keep what came of it."""
+        try:
+            self._end = await service.answer(question, self.buffer.put)
+        except Exception as error:
+            self._end = error
+        finally:
+            self.buffer.close()
+
+
+@asynccontextmanager
+async def running(service: Service, question: Question) -> AsyncIterator[Run]:
+    """Answer a question beside a block, which reads what happens; leaving it waits for the end."""
+    run = Run()
+    async with anyio.create_task_group() as group:
+        group.start_soon(run.work, service, question)
+        yield run
 
 
 class Exchange(Response):
@@ -113,36 +160,21 @@ class Exchange(Response):
         return answer
 
     async def _streamed(self, send: Send) -> Answer:
-        buffer = Buffer()
-        found: list[Answer | Exception] = []
-
-        async def run() -> None:
-            try:
-                found.append(await self.desk.service.answer(self.question, buffer.put))
-            except Exception as error:
-                found.append(error)
-            finally:
-                buffer.close()
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(run)
+        async with running(self.desk.service, self.question) as run:
             wait = SILENCE_S
-            while (events := await buffer.take(wait)) is not None:
+            while (events := await run.buffer.take(wait)) is not None:
                 if not self._started:  # what fails before the first event still has a status
                     await self._start(send)
-                silent = not events and not self.writer.waiting
-                pieces = (
-                    [b": working\n\n"] if silent else self.writer.feed(events, time.monotonic())
-                )
-                await self._send(send, pieces)
+                if events or self.writer.waiting:
+                    await self._send(send, self.writer.feed(events, time.monotonic()))
+                else:
+                    await self._send(send, [b": working\n\n"])
                 wait = PATIENCE_S if self.writer.waiting else SILENCE_S
-        (end,) = found
-        if isinstance(end, Exception):
-            raise end
+        answer = run.answer
         if not self._started:
             await self._start(send)
-        await self._send(send, self.writer.end(end, buffer.dropped), more=False)
-        return end
+        await self._send(send, self.writer.end(answer, run.buffer.dropped), more=False)
+        return answer
 
     async def _start(self, send: Send) -> None:
         self._started = True

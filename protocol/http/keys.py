@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from starlette.authentication import SimpleUser
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -53,12 +54,12 @@ class Keys:
     def __repr__(self) -> str:
         return f"<{len(self._hashes)} keys>"
 
-    def admit(self, authorization: str) -> bool:
-        """Whether the value of an Authorization header has a key; takes as long for any key."""
+    def admit(self, authorization: str) -> str | None:
+        """A name for the key in an Authorization header, or None; takes as long for any key."""
         scheme, _, key = authorization.partition(" ")
         offered = hashlib.sha256(key.strip().encode()).digest()
         found = [hmac.compare_digest(offered, known) for known in self._hashes]
-        return scheme.lower() == "bearer" and any(found)
+        return offered.hex()[:16] if scheme.lower() == "bearer" and any(found) else None
 
 
 def _hash(key: str) -> bytes:
@@ -107,11 +108,13 @@ class Doorkeeper:
             )
         if self._keys and scope["path"] not in OPEN:
             given = headers.get("authorization", "")
-            if not self._keys.admit(given):
+            name = self._keys.admit(given)
+            if name is None:
                 return Refusal(
                     401,
                     "invalid_api_key",
                     "send a key of this server as 'Authorization: Bearer …'",
                     headers={"WWW-Authenticate": "Bearer"},
                 )
+            scope["user"] = SimpleUser(name)
         return None

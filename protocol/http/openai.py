@@ -27,8 +27,8 @@ from protocol.http.fields import (
     last_question,
     parse,
 )
-from protocol.http.service import Answer, BranchEvent, BranchText, Variant
-from protocol.http.stream import Focus, Thought, sse
+from protocol.http.service import Answer, BranchEvent, Variant
+from protocol.http.stream import Focus, Thought, merged, sse
 
 
 class StreamOptions(Strict):
@@ -139,9 +139,8 @@ class ChatWriter:
             for thought in self._focus.feed(events, now):
                 yield self._thought(thought)
         else:
-            for event in events:
-                if isinstance(event, BranchText):
-                    self._texts[event.branch] = self._texts.get(event.branch, "") + event.text
+            for branch, text in merged(events).items():
+                self._texts[branch] = self._texts.get(branch, "") + text
 
     def end(self, answer: Answer, dropped: int) -> Iterator[bytes]:
         for thought in self._focus.flush():
@@ -182,11 +181,7 @@ class ChatWriter:
         )
 
     def _interleaved(self, events: Iterable[BranchEvent]) -> Iterator[bytes]:
-        texts: dict[str, str] = {}
-        for event in events:
-            if isinstance(event, BranchText):
-                texts[event.branch] = texts.get(event.branch, "") + event.text
-        for branch, text in texts.items():
+        for branch, text in merged(events).items():
             yield self._thought(Thought(branch, text, False))
 
     def _thought(self, thought: Thought) -> bytes:
@@ -217,8 +212,7 @@ def chat(desk: Desk) -> Callable[[Request], Awaitable[Response]]:
         asked = parse(ChatRequest, await read_body(request))
         text, ignored = last_question(asked.messages, "messages")
         budget = asked.max_completion_tokens or asked.max_tokens
-        question = asked.question(text, budget, asked.seed)
-        desk.service.check(question)
+        question = desk.check(asked.question(text, budget, asked.seed))
         writer = ChatWriter(asked, ignored)
         return Exchange(desk, question, writer, stream=asked.stream is True, endpoint="chat")
 

@@ -81,10 +81,7 @@ def _object(*required: str) -> dict[str, Any]:
 
 def _answers(schema: dict[str, Any], *kinds: str) -> dict[str, Any]:
     error = {"schema": {"$ref": "#/components/schemas/ErrorBody"}}
-    bodies = {
-        kind: {"schema": {"type": "string"} if kind == "text/event-stream" else schema}
-        for kind in kinds
-    }
+    bodies = {kind: {} if kind == "text/event-stream" else {"schema": schema} for kind in kinds}
     return {
         "200": {"description": "Done.", "content": bodies},
         "default": {"description": "Refused.", "content": {"application/json": error}},

@@ -26,8 +26,8 @@ from protocol.http.fields import (
     parse,
 )
 from protocol.http.openai import extension, no_answer
-from protocol.http.service import Answer, BranchClosed, BranchEvent, BranchText
-from protocol.http.stream import sse
+from protocol.http.service import Answer, BranchClosed, BranchEvent
+from protocol.http.stream import merged, sse
 
 
 class InputMessage(Message):
@@ -141,17 +141,11 @@ class ResponseWriter:
             yield self._event(f"response.{kind}", response=self._response("in_progress"))
 
     def feed(self, events: Iterable[BranchEvent], now: float) -> Iterator[bytes]:
-        texts: dict[str, str] = {}
-        closed: list[BranchClosed] = []
-        for event in events:
-            if isinstance(event, BranchText):
-                texts[event.branch] = texts.get(event.branch, "") + event.text
-            elif isinstance(event, BranchClosed):
-                closed.append(event)
-        for name, text in texts.items():
+        held = list(events)
+        for name, text in merged(held).items():
             yield from self._thought(name, text)
-        for event in closed:
-            if event.branch in self._branches:
+        for event in held:
+            if isinstance(event, BranchClosed) and event.branch in self._branches:
                 done = "completed" if event.state == "succeeded" else "incomplete"
                 yield from self._close(event.branch, done)
 
@@ -302,8 +296,7 @@ def responses(desk: Desk) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         asked = parse(ResponseRequest, await read_body(request))
         text, ignored = _question(asked)
-        question = asked.question(text, asked.max_output_tokens)
-        desk.service.check(question)
+        question = desk.check(asked.question(text, asked.max_output_tokens))
         writer = ResponseWriter(asked, ignored)
         return Exchange(desk, question, writer, stream=asked.stream is True, endpoint="responses")
 

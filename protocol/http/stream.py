@@ -29,7 +29,7 @@ class Buffer:
         self._held = 0
         self._events: list[BranchEvent] = []
         self._news = anyio.Event()
-        self._closed = False
+        self._closed = anyio.Event()
 
     def put(self, event: BranchEvent) -> None:
         """Take one event, at once."""
@@ -44,17 +44,31 @@ class Buffer:
 
     def close(self) -> None:
         """No more events will come."""
-        self._closed = True
+        self._closed.set()
         self._news.set()
 
     async def take(self, wait_s: float) -> Sequence[BranchEvent] | None:
         """All events so far; none after ``wait_s`` seconds of silence; None after the last."""
-        if not self._events and not self._closed:
+        if not self._events and not self._closed.is_set():
             self._news = anyio.Event()
             with anyio.move_on_after(wait_s):
                 await self._news.wait()
         events, self._events, self._held = self._events, [], 0
-        return None if self._closed and not events else events
+        return None if self._closed.is_set() and not events else events
+
+    async def pause(self, wait_s: float) -> None:
+        """Let events gather for so long, unless no more will come."""
+        with anyio.move_on_after(wait_s):
+            await self._closed.wait()
+
+
+def merged(events: Iterable[BranchEvent]) -> dict[str, str]:
+    """What each branch wrote, in the order in which they began to."""
+    texts: dict[str, str] = {}
+    for event in events:
+        if isinstance(event, BranchText):
+            texts[event.branch] = texts.get(event.branch, "") + event.text
+    return texts
 
 
 class Thought(NamedTuple):

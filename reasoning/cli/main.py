@@ -244,6 +244,12 @@ def arithmetic(**options: Any) -> int:
     metavar="NAME|PATH",
     help="A shipped model (reason-5m) or a Hugging Face folder; may be repeated.",
 )
+@click.option("--a2a", is_flag=True, help="Be an A2A agent too: strategies are its skills.")
+@click.option(
+    "--public-url",
+    metavar="URL",
+    help="Where others reach the server, for the A2A card; by default the address it listens on.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
     "--port",
@@ -278,6 +284,14 @@ def arithmetic(**options: Any) -> int:
     default=16,
     show_default=True,
     help="Requests that wait for their turn; more are told to come back.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, 86400, min_open=True),
+    default=600,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a run may take; it then answers with what there is.",
 )
 @click.option(
     "--drain",

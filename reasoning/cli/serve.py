@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import socket
 from collections.abc import Iterator, Sequence
@@ -40,9 +41,13 @@ def run(
     origins: Sequence[str],
     max_concurrent: int,
     max_queued: int,
+    timeout: float,
     drain: float,
+    a2a: bool,
+    public_url: str | None,
 ) -> int:
     """Serve until a signal, and return the exit code."""
+    _hush()
     loopback = host in LOOPBACK
     keys = Keys.read(Path(api_key_file)) if api_key_file else Keys()
     if not loopback and not keys and not insecure:
@@ -50,15 +55,18 @@ def run(
             f"host: {host} can be reached by others, and no key is asked for; "
             "give --api-key-file FILE, or --insecure if that is meant"
         )
-    policy = Policy(
-        keys=keys,
-        loopback=loopback,
-        origins=frozenset(origins),
-        most=max_concurrent,
-        queue=max_queued,
-        version=metadata.version("parallel-reason"),
-    )
     with _bind(host, port) as listener:
+        address = _address(listener)
+        policy = Policy(
+            keys=keys,
+            loopback=loopback,
+            origins=frozenset(origins),
+            most=max_concurrent,
+            queue=max_queued,
+            timeout=timeout,
+            version=metadata.version("parallel-reason"),
+            agent_url=(public_url or address).rstrip("/") if a2a else None,
+        )
         from reasoning.model import DEFAULT, Model
         from reasoning.serving import ReasoningService
 
@@ -74,6 +82,16 @@ def run(
         return anyio.run(main)
 
 
+def _hush() -> None:
+    """a2a-sdk logs each request that it can't read, with a traceback; that is the client's."""
+    handler = logging.StreamHandler()
+    handler.addFilter(lambda record: not record.getMessage().startswith("Failed to "))
+    handler.setLevel(logging.ERROR)
+    logger = logging.getLogger("a2a")
+    logger.addHandler(handler)
+    logger.propagate = False
+
+
 def _bind(host: str, port: int) -> socket.socket:
     """A listening socket, before anything is loaded."""
     try:
@@ -83,6 +101,11 @@ def _bind(host: str, port: int) -> socket.socket:
         raise InvalidValue(
             f"port: {port} of {host} can't be listened on ({error.strerror}); choose another"
         ) from error
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class _Server(uvicorn.Server):
@@ -95,7 +118,7 @@ class _Server(uvicorn.Server):
                 log_level="warning",
                 access_log=False,  # a proxy's business
                 server_header=False,
-                lifespan="off",
+                lifespan="on",
                 timeout_graceful_shutdown=round(drain) + 5,
             )
         )
@@ -106,9 +129,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         for listener in sockets or ():
-            host, port = listener.getsockname()[:2]
-            name = f"[{host}]" if ":" in host else host
-            click.echo(f"reason: listening on http://{name}:{port}", err=True)
+            click.echo(f"reason: listening on {_address(listener)}", err=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         async with anyio.create_task_group() as group:

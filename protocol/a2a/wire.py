@@ -1,0 +1,195 @@
+"""A2A's JSON-RPC and HTTP+JSON bindings, with numbered events, and the card that names them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+from a2a.server.context import ServerCallContext
+from a2a.server.request_handlers import RequestHandler
+from a2a.server.request_handlers.response_helpers import build_error_response
+from a2a.server.routes import create_agent_card_routes
+from a2a.server.routes.jsonrpc_dispatcher import JsonRpcDispatcher
+from a2a.server.routes.rest_dispatcher import RestDispatcher
+from a2a.types.a2a_pb2 import (
+    AgentCapabilities,
+    AgentCard,
+    AgentExtension,
+    AgentInterface,
+    AgentSkill,
+    HTTPAuthSecurityScheme,
+    SecurityRequirement,
+    SecurityScheme,
+    StringList,
+)
+from a2a.utils.error_handlers import build_rest_error_payload
+from a2a.utils.errors import A2AError, ContentTypeNotSupportedError, InternalError
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from protocol.a2a.jobs import EXTENSION
+from protocol.http.service import Variant
+
+EXTENSION_URI = "urn:parallel-reason:a2a:x_reason:1"
+RPC, REST = "/a2a", "/a2a/v1"
+CARD_AGE_S = 300
+JSON = frozenset({"application/json", "application/a2a+json"})
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def card(variants: Sequence[Variant], *, url: str, version: str, keys: bool) -> AgentCard:
+    """What the agent is: every variant is a skill, which a message's metadata can ask for."""
+    made = AgentCard(
+        name="reason",
+        description="Reasons in parallel threads, joins them, and checks the answer.",
+        version=version,
+        supported_interfaces=[
+            AgentInterface(url=f"{url}{path}", protocol_binding=binding, protocol_version="1.0")
+            for path, binding in ((RPC, "JSONRPC"), (REST, "HTTP+JSON"))
+        ],
+        capabilities=AgentCapabilities(
+            streaming=True,
+            push_notifications=False,
+            extended_agent_card=False,
+            extensions=[
+                AgentExtension(
+                    uri=EXTENSION_URI,
+                    description=(
+                        f"metadata.{EXTENSION}: a message's wishes (skill, n, seed, temperature, "
+                        "budget, context, timeout), an event's number and branch, a task's cost. "
+                        "A message that is sent twice is one task; Last-Event-ID replays events."
+                    ),
+                )
+            ],
+        ),
+        default_input_modes=["text/plain"],
+        default_output_modes=["text/plain"],
+        skills=[
+            AgentSkill(
+                id=variant.id,
+                name=variant.skill,
+                description=variant.description,
+                tags=["reasoning"],
+                examples=["Use 3, 10, 21 and 23 to make 50"],
+            )
+            for variant in variants
+        ],
+    )
+    if keys:
+        scheme = HTTPAuthSecurityScheme(scheme="bearer")
+        made.security_schemes["key"].CopyFrom(SecurityScheme(http_auth_security_scheme=scheme))
+        made.security_requirements.append(SecurityRequirement(schemes={"key": StringList()}))
+    return made
+
+
+def routes(handler: RequestHandler, agent: AgentCard) -> list[BaseRoute]:
+    """The card and both bindings."""
+    rpc, rest = _Rpc(handler), _Rest(handler)
+    table: dict[tuple[str, str], Endpoint] = {
+        ("/message:send", "POST"): rest.on_message_send,
+        ("/message:stream", "POST"): rest.on_message_send_stream,
+        ("/tasks", "GET"): rest.list_tasks,
+        ("/tasks/{id}:cancel", "POST"): rest.on_cancel_task,
+        ("/tasks/{id}:subscribe", "POST"): rest.on_subscribe_to_task,
+        ("/tasks/{id}:subscribe", "GET"): rest.on_subscribe_to_task,
+        ("/tasks/{id}", "GET"): rest.on_get_task,
+        ("/tasks/{id}/pushNotificationConfigs", "POST"): rest.set_push_notification,
+        ("/tasks/{id}/pushNotificationConfigs", "GET"): rest.list_push_notifications,
+        ("/tasks/{id}/pushNotificationConfigs/{push_id}", "GET"): rest.get_push_notification,
+        ("/tasks/{id}/pushNotificationConfigs/{push_id}", "DELETE"): rest.delete_push_notification,
+        ("/extendedAgentCard", "GET"): rest.handle_authenticated_agent_card,
+    }
+    return [
+        *create_agent_card_routes(agent, cache_control=f"public, max-age={CARD_AGE_S}"),
+        Route(RPC, rpc.handle, methods=["POST"]),
+        *(
+            Route(f"{REST}{path}", _json_only(endpoint), methods=[method])
+            for (path, method), endpoint in table.items()
+        ),
+    ]
+
+
+class _Rpc(JsonRpcDispatcher):
+    async def handle(self, request: Request) -> Response:
+        problem = _wrong_type(request)
+        if problem is not None:
+            return JSONResponse(build_error_response(None, problem))
+        return await self.handle_requests(request)
+
+    def _create_response(
+        self,
+        context: ServerCallContext,
+        handler_result: AsyncGenerator[dict[str, Any]] | dict[str, Any],
+    ) -> Response:
+        if isinstance(handler_result, dict):
+            return super()._create_response(context, handler_result)
+        id = context.state.get("request_id")
+
+        def failed(error: A2AError) -> dict[str, Any]:
+            return dict(build_error_response(id, error))
+
+        return EventSourceResponse(_numbered(handler_result, failed))
+
+
+class _Rest(RestDispatcher):
+    async def _handle_streaming(
+        self,
+        request: Request,
+        handler_func: Callable[[ServerCallContext], AsyncIterator[Any]],
+    ) -> EventSourceResponse:
+        await request.body()
+        stream = aiter(handler_func(self._build_call_context(request)))
+        first = await anext(stream)  # what is refused has a status of its own
+
+        async def items() -> AsyncGenerator[dict[str, Any], None]:
+            yield first
+            async for item in stream:
+                yield item
+
+        return EventSourceResponse(_numbered(items(), build_rest_error_payload))
+
+
+async def _numbered(
+    items: AsyncGenerator[dict[str, Any]], failed: Callable[[A2AError], dict[str, Any]]
+) -> AsyncGenerator[ServerSentEvent, None]:
+    """Server-sent events that carry their number, for Last-Event-ID."""
+    try:
+        async for item in items:
+            yield ServerSentEvent(data=json.dumps(item), id=_number(item))
+    except Exception as error:
+        problem = error if isinstance(error, A2AError) else InternalError("the stream failed")
+        yield ServerSentEvent(data=json.dumps(failed(problem)), event="error")
+    finally:
+        await items.aclose()
+
+
+def _number(item: dict[str, Any]) -> str | None:
+    """The number of the event in a stream's item, bare or in a JSON-RPC envelope."""
+    for event in item.get("result", item).values():
+        if isinstance(event, dict):
+            number = event.get("metadata", {}).get(EXTENSION, {}).get("event")
+            return None if number is None else str(int(number))
+    return None
+
+
+def _json_only(endpoint: Endpoint) -> Endpoint:
+    async def checked(request: Request) -> Response:
+        problem = _wrong_type(request) if request.method == "POST" else None
+        if problem is not None:
+            payload = build_rest_error_payload(problem)
+            return JSONResponse(payload, payload["error"]["code"])
+        return await endpoint(request)
+
+    return checked
+
+
+def _wrong_type(request: Request) -> A2AError | None:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    empty = request.headers.get("content-length", "0") == "0"
+    if kind in JSON or (empty and not kind):
+        return None
+    return ContentTypeNotSupportedError("send the body as 'Content-Type: application/json'")
