@@ -420,16 +420,23 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="play only this schedule")
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--verbose", action="store_true", help="a line for each schedule")
+    parser.add_argument("--rows", type=Path, help="also add a line for each schedule here")
     parser.add_argument("--json", type=Path, help="also write the totals here")
+    parser.add_argument("--merge", type=Path, help="play nothing: total the lines of --rows")
     options = parser.parse_args()
     seeds = list(range(options.first, options.first + options.schedules))
     if options.seed is not None:
         seeds = [options.seed]
         print(Schedule.of(options.seed))
     rows: list[dict[str, Any]] = []
+    if options.merge:
+        seeds, rows = [], [json.loads(line) for line in options.merge.read_text().splitlines()]
 
     def show(row: dict[str, Any]) -> None:
         rows.append(row)
+        if options.rows:
+            with options.rows.open("a") as file:
+                file.write(json.dumps(row) + "\n")
         if options.verbose or row["problems"]:
             print(json.dumps(row), flush=True)
 

@@ -58,10 +58,9 @@ class Client(Dialler):
         self._instance = instance
         self._payloads = Payloads()
         self._tickets: dict[str, Ticket] = {}
-        self._group = anyio.create_task_group()
 
     async def __aenter__(self) -> Self:
-        await self._group.__aenter__()
+        self._group = await anyio.create_task_group().__aenter__()
         self._group.start_soon(self.dial)
         return self
 

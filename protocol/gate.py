@@ -73,7 +73,7 @@ class Gate:
             now = self._clock()
             for session in list(self._sessions.values()):
                 if now - session.heard > self.lease_s:
-                    self._end(session, "its lease ended")
+                    self._end(session, session.gone)
 
     async def recheck(self) -> None:
         """Let go of those whose tokens were revoked or are over."""

@@ -42,6 +42,7 @@ class Session:
         id: Who it is.
         secret: What it resumes by.
         heard: When something last came from it, by the hub's clock.
+        gone: Why it is gone, once nothing was heard for too long.
         connected: Whether it has a connection.
     """
 
@@ -54,6 +55,7 @@ class Session:
         self.secret = secrets.token_urlsafe(32)
         self.clock = clock
         self.heard = clock()
+        self.gone = "its lease ended"
         self.channel = Channel()
         self.payloads = Payloads()
         self._socket: Socket | None = None
@@ -101,7 +103,7 @@ class Session:
     def take(self, message: object) -> None:
         """Take what came."""
         if isinstance(message, Refused):
-            self.heard = float("-inf")  # it leaves: nothing to wait for
+            self.heard, self.gone = float("-inf"), "it left"  # nothing to wait for
         elif isinstance(message, Beat):
             self.channel.heard(message)
         elif isinstance(message, (UpFrame, DownFrame)):
@@ -128,7 +130,7 @@ class Session:
             self.channel.put(message)
         except Congested as error:
             self.drop(Refused(code="congested", message=str(error)))
-            self.heard = float("-inf")
+            self.heard, self.gone = float("-inf"), "it takes too little of what it is sent"
 
 
 class WorkerSession(Session):

@@ -21,6 +21,9 @@ from protocol.running import Desk
 from protocol.threads import ThreadHost
 from protocol.wire import Drain, Message, Profile, Progress
 
+FAREWELL_S = 5.0
+"""How long a worker that has drained waits for a hub that it can't reach."""
+
 
 class Worker(Dialler):
     """Runs registered functions, tools, and threads of reasoning for a hub::
@@ -120,6 +123,11 @@ class Worker(Dialler):
             return
         raise refused
 
+    @property
+    def draining(self) -> bool:
+        """Whether it takes no more tasks."""
+        return self._desk.draining
+
     def drain(self) -> None:
         """Take no more tasks, finish those that run, and let `run` end."""
         self._desk.draining = True
@@ -162,8 +170,14 @@ class Worker(Dialler):
                 self._desk.stop_all()
 
     async def _leave_when_drained(self) -> None:
+        """Leave when all is done and told; a hub that is gone need not be told."""
+        done_since = None
         while True:
             await anyio.sleep(0.05)
-            if self._desk.draining and not self._desk.busy and self.channel.settled:
+            now = time.monotonic()
+            if not self._desk.draining or self._desk.busy:
+                continue
+            done_since = done_since or now
+            if self.channel.settled or now - max(done_since, self._heard) > FAREWELL_S:
                 assert self._group is not None
                 self._group.cancel_scope.cancel()
