@@ -53,6 +53,8 @@ class VllmSettings(Settings):
     adapters: dict[str, str] = Field(default_factory=dict)
     """LoRA adapters: the folder of each by name."""
     max_lora_rank: int = 16
+    plugin: Literal["join", "live"] | None = None
+    """Whether threads' keys and values are joined, or also seen live; see docs/vllm-plugin.md."""
     restarts: int = Field(default=1, ge=0)
     """How often a dead engine is started again."""
     engine: dict[str, Any] = Field(default_factory=dict)

@@ -53,7 +53,6 @@ class SharedGeneration(PromptedGeneration):
     def __init__(self, backend: SharedVllmBackend, segment: Segment, *args: Any, **options: Any):
         super().__init__(backend, segment, *args, **options)
         self._shared = backend
-        self._seen = len(segment.context)
 
     def join(self, cohort: _Cohort) -> None:
         """Take a place in a gang."""
@@ -65,15 +64,22 @@ class SharedGeneration(PromptedGeneration):
         if cohort.gang.opened >= size:
             cohort.complete.set()
 
-    def measure(self) -> None:
-        """Set how many tokens it may still write, as the embedded engine counts them."""
-        segment = self.segment
-        self.room = self.limit - max(self._seen + len(segment), segment.home + len(segment))
+    def measure(self, prompt: int) -> None:
+        """Set how many tokens it may still write at most."""
+        self.room = min(self.limit - self._position, self._shared.context - prompt)
+
+    @property
+    def _position(self) -> int:
+        """Where its next token will stand, which for a flowing context depends on the others."""
+        context = self.segment.context
+        return (len(context) if context.flowing else self.segment.home) + len(self.segment)
 
     def _fits(self, count: int) -> bool:
-        segment = self.segment
-        length = max(self._seen + len(segment), segment.home + len(segment))
-        return length + count < self.limit
+        return self._position + count < self.limit
+
+    def full_after(self, token: Token) -> Token:
+        """A token that it wrote, with its reason where the others have taken all that was left."""
+        return token if token.reason or self._fits(1) else token._replace(reason="length")
 
     def extend(self, tokens: Sequence[int]) -> None:
         super().extend(tokens)
@@ -82,7 +88,6 @@ class SharedGeneration(PromptedGeneration):
 
     def resume(self, segment: Segment) -> None:
         super().resume(segment)
-        self._seen = len(segment.context)
         if self.cohort is not None:
             self._shared.client.reserve(segment)
 
@@ -100,24 +105,19 @@ class SharedGeneration(PromptedGeneration):
 
 
 class SharedVllmBackend(VllmBackend):
-    """A `VllmBackend` whose engine runs the plugin: ``join``, or ``live`` as well."""
+    """A `VllmBackend` whose engine runs the plugin, by default with its live half."""
 
     def __init__(
-        self,
-        folder: Path,
-        config: ModelConfig,
-        settings: VllmSettings | None = None,
-        *,
-        mode: Mode = "live",
+        self, folder: Path, config: ModelConfig, settings: VllmSettings | None = None
     ) -> None:
         super().__init__(folder, config, settings)
         if self.settings.data_parallel > 1:
             raise InvalidValue("engine: data_parallel does not go with the plugin; leave one out")
-        self._mode: Mode = mode
-        self.client = Client(mode)
+        self._mode: Mode = self.settings.plugin or "live"
+        self.client = Client(self._mode)
         self._cohorts: dict[Gang, _Cohort] = {}
         self.capabilities |= {"kv-join"}
-        if mode == "live":  # which is first come, first served
+        if self._mode == "live":  # which is first come, first served
             self.capabilities = self.capabilities - {"priorities"} | {"live-contexts"}
 
     def engine_arguments(self) -> dict[str, Any]:
@@ -161,14 +161,14 @@ class SharedVllmBackend(VllmBackend):
         *fills, asked = self.client.ask(segment, generation.member, others)
         generation.note = asked.note
         generation.prompted += len(asked.prompt) - len(prompt)
-        generation.measure()
+        generation.measure(len(asked.prompt))
         for fill in fills:
             self._tasks.start_soon(self._send, fill.prompt, fill.note)
         client = self.client
         try:
             async with aclosing(super().request(generation, asked.prompt)) as stream:
                 async for token in stream:
-                    yield token
+                    yield generation.full_after(token)
         finally:
             client.ended(segment)
 
@@ -203,6 +203,7 @@ class SharedVllmBackend(VllmBackend):
 
     def closed(self, generation: SharedGeneration) -> None:
         """Tell the engine that a thread will not go on."""
+        self.client.ended(generation.segment)
         cohort, member = generation.cohort, generation.member
         if cohort is not None and member is not None:
             cohort.threads.pop(member.member, None)

@@ -257,12 +257,10 @@ class Client:
         The last token that it wrote has no keys and values.
         """
         pieces = self.stored(segment).pieces
-        if pieces and pieces[-1].count is None:
+        if pieces and not pieces[-1].sent:
+            pieces.pop()
+        elif pieces and pieces[-1].count is None:
             pieces[-1].count = max(0, len(segment) - 1 - pieces[-1].first)
-
-    def lost(self, segment: Segment) -> None:
-        """Say that nothing is held of a segment any more."""
-        self.release([segment])
 
     def release(self, segments: Sequence[Segment]) -> None:
         """Let go of what is held for segments, with the next request that is sent."""
