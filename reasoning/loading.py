@@ -155,13 +155,16 @@ class VllmModel:
         folder = find(model)
         config = read_config(folder)
         settings = settings or VllmSettings()
+        kind = VllmBackend
+        if settings.plugin is not None:
+            from reasoning.vllm_plugin.backend import SharedVllmBackend as kind
         return cls(
             name=folder.name,
             config=config,
             dialect=load_dialect(folder, config),
             folder=folder,
             settings=settings,
-            _backend=VllmBackend(folder, config, settings),
+            _backend=kind(folder, config, settings),
         )
 
     @property
