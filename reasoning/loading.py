@@ -76,12 +76,19 @@ class HttpModel:
             CapabilityMissing: it can't do what the settings ask for.
         """
         from reasoning.backends.facts import examine
-        from reasoning.backends.openai import OpenaiBackend, connect
-        from reasoning.backends.pieces import PieceDialect, Pieces
+        from reasoning.backends.openai import connect
 
         url = settings.base_urls[0]
         async with connect(url, settings) as client:
-            facts = await examine(client, url, settings)
+            return cls.of(settings, await examine(client, url, settings))
+
+    @classmethod
+    def of(cls, settings: OpenaiSettings, facts: Facts) -> HttpModel:
+        """A model on servers of which it is known what they can do."""
+        from reasoning.backends.openai import OpenaiBackend
+        from reasoning.backends.pieces import PieceDialect, Pieces
+
+        url = settings.base_urls[0]
         tokenizer = settings.tokenizer or (facts.model if facts.model in shipped() else None)
         mode = settings.mode or (facts.mode if tokenizer or facts.mode != "tokens" else "text")
         dialect: Dialect

@@ -7,11 +7,14 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.errors import BackendLost
 from reasoning.backends.base import Token
 from reasoning.backends.prompted import confidence
 
 OPEN, CLOSE = "<think>", "</think>"
+
+
+class Malformed(Exception):
+    """What a server did that is no part of an answer, to be said after its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,25 +30,23 @@ def event(line: str) -> dict[str, Any] | None:
     """The object in one line of a server-sent stream; None where the line carries none.
 
     Raises:
-        BackendLost: the line is malformed or reports an error.
+        Malformed: the line is no event, or reports an error.
     """
     if not line.startswith("data:"):
         if not line or line[0] == ":" or line.partition(":")[0] in ("event", "id", "retry"):
             return None
-        raise BackendLost(f"the server sent no event stream ({line[:60]!r}); check its address")
+        raise Malformed(f"sent no event stream ({line[:60]!r})")
     data = line[5:].strip()
     if not data or data == "[DONE]":
         return None
     try:
         found = json.loads(data)
     except ValueError as error:
-        raise BackendLost(
-            f"the server sent a malformed event ({data[:60]!r}); it may be overloaded, see its log"
-        ) from error
+        raise Malformed(f"sent a malformed event ({data[:60]!r})") from error
     if not isinstance(found, dict):
-        raise BackendLost(f"the server sent {data[:60]!r} as an event; check what it serves")
+        raise Malformed(f"sent {data[:60]!r} as an event")
     if found.get("error"):
-        raise BackendLost(f"the server failed: {_message(found['error'])}; see its log")
+        raise Malformed(f"failed: {_message(found['error'])}")
     return found
 
 

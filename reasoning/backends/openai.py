@@ -193,6 +193,8 @@ class OpenaiBackend(PromptedBackend):
                     if event is not None:
                         limit = self.settings.token_timeout
                         yield event
+            except carriers.Malformed as error:
+                raise RequestLost(replica, str(error)) from error
             except TimeoutError as error:
                 raise RequestLost(replica, f"was silent for {limit:g} s") from error
             except APIStatusError as error:

@@ -212,8 +212,8 @@ class PromptedBackend(ABC):
         trace: TracebackType | None,
     ) -> None:
         self._tasks.cancel_scope.cancel()
-        try:
-            await self._tasks.__aexit__(kind, error, trace)
+        try:  # without the error, which would come back inside a group
+            await self._tasks.__aexit__(None, None, None)
         finally:
             await self.stop()
 
