@@ -22,7 +22,8 @@ from protocol.http.service import (
     Variant,
 )
 from reasoning.domains import Problem, recognise
-from reasoning.model import Model, find
+from reasoning.loading import AnyModel
+from reasoning.model import find
 from reasoning.reasoner import Options, Reasoner, check_options, choose_strategy
 from reasoning.run import TextGenerated
 from reasoning.solution import Solution
@@ -45,7 +46,7 @@ class ReasoningService:
         answer = await service.answer(Question(variant="reason-5m/apr", text=...), print)
     """
 
-    def __init__(self, models: Sequence[Model]) -> None:
+    def __init__(self, models: Sequence[AnyModel]) -> None:
         names = [model.name for model in models]
         if len(set(names)) < len(names):
             raise InvalidValue("model: two have the same name; rename a folder")

@@ -69,11 +69,13 @@ def extension(answer: Answer, dropped: int, ignored: tuple[str, ...]) -> dict[st
     """What OpenAI's responses have no field for."""
     return {
         "status": answer.status,
+        "cut": answer.cut,
         "strategy": answer.strategy,
         "verified": answer.verified,
         "confidence": round(answer.confidence, 4),
         "votes": dict(answer.votes),
         "branches": answer.branches,
+        "prompt_tokens": answer.prompt_tokens,
         "work_tokens": answer.work_tokens,
         "span_tokens": answer.span_tokens,
         "wall_s": round(answer.wall_s, 4),

@@ -45,6 +45,9 @@ def run(
     drain: float,
     a2a: bool,
     public_url: str | None,
+    backend: str | None,
+    base_urls: Sequence[str],
+    settings: Sequence[str],
 ) -> int:
     """Serve until a signal, and return the exit code."""
     _hush()
@@ -67,10 +70,14 @@ def run(
             version=metadata.version("parallel-reason"),
             agent_url=(public_url or address).rstrip("/") if a2a else None,
         )
-        from reasoning.model import DEFAULT, Model
+        from reasoning.loading import load
         from reasoning.serving import ReasoningService
 
-        service = ReasoningService([Model.load(name) for name in models or [DEFAULT]])
+        names: Sequence[str | None] = models or (None,)
+        loaded = [
+            load(name, backend=backend, base_urls=base_urls, settings=settings) for name in names
+        ]
+        service = ReasoningService(loaded)
 
         async def main() -> int:
             app = build(service, policy)

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from reasoning.cli.options import backend_options
+
 
 @click.command()
 @click.option(
@@ -13,8 +15,10 @@ import click
     "models",
     multiple=True,
     metavar="NAME|PATH",
-    help="A shipped model (reason-5m) or a Hugging Face folder; may be repeated.",
+    help="A shipped model (reason-5m), a Hugging Face folder, or a model's name on a server; "
+    "may be repeated.",
 )
+@backend_options
 @click.option("--a2a", is_flag=True, help="Be an A2A agent too: strategies are its skills.")
 @click.option(
     "--public-url",

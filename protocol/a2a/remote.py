@@ -1,0 +1,287 @@
+"""A remote A2A agent as a `Service`: a place to run questions, whoever built it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, Self
+
+import anyio
+import httpx
+from a2a.client import A2ACardResolver, Client, ClientConfig, ClientFactory
+from a2a.client.client import ClientCallContext
+from a2a.client.errors import A2AClientError
+from a2a.types.a2a_pb2 import (
+    AgentCard,
+    CancelTaskRequest,
+    GetTaskRequest,
+    Message,
+    Part,
+    Role,
+    SendMessageRequest,
+    StreamResponse,
+    SubscribeToTaskRequest,
+    Task,
+    TaskState,
+    TaskStatus,
+)
+from a2a.utils.errors import A2AError, TaskNotFoundError, UnsupportedOperationError
+from google.protobuf.json_format import MessageToDict
+
+from orchestrator.errors import BackendLost, InvalidValue, ProblemRefused, UnknownName
+from protocol.a2a.jobs import EXTENSION, TERMINAL
+from protocol.a2a.wire import EXTENSION_URI
+from protocol.http.service import Answer, BranchText, Listener, Load, Question, Variant
+
+TRIES = 6
+FIRST_WAIT_S = 0.2
+CANCEL_S = 5.0
+WAITING = frozenset({TaskState.TASK_STATE_INPUT_REQUIRED, TaskState.TASK_STATE_AUTH_REQUIRED})
+
+
+@dataclass(kw_only=True)
+class _Seen:
+    """What is known of one task so far."""
+
+    listen: Listener
+    task: Task = field(default_factory=Task)
+    reply: Message | None = None
+    number: int | None = None
+    texts: dict[str, str] = field(default_factory=dict)
+    """Of artifacts, by id."""
+
+    def over(self) -> bool:
+        return self.reply is not None or self.task.status.state in TERMINAL | WAITING
+
+    def take(self, event: StreamResponse) -> None:
+        match event.WhichOneof("payload"):
+            case "message":
+                self.reply = event.message
+            case "task":
+                self.take_task(event.task)
+            case "status_update":
+                update = event.status_update
+                self._status(update.status, _extension(update.metadata))
+            case "artifact_update":
+                artifact = event.artifact_update.artifact
+                text = "".join(part.text for part in artifact.parts)
+                before = self.texts.get(artifact.artifact_id, "")
+                append = event.artifact_update.append
+                self.texts[artifact.artifact_id] = before + text if append else text
+                self._count(_extension(event.artifact_update.metadata))
+
+    def take_task(self, task: Task) -> None:
+        self.task.CopyFrom(task)
+        for artifact in task.artifacts:
+            self.texts[artifact.artifact_id] = "".join(part.text for part in artifact.parts)
+        if self.number is None:  # a later snapshot comes before what was missed
+            self._count(_extension(task.metadata))
+
+    def _status(self, status: TaskStatus, extension: dict[str, Any]) -> None:
+        self._count(extension)
+        self.task.status.CopyFrom(status)
+        if status.state in TERMINAL:
+            self.task.metadata.update({EXTENSION: extension})
+        elif status.HasField("message"):
+            branch = str(extension.get("branch", "1"))
+            self.listen(BranchText(branch=branch, text=_said(status)))
+
+    def _count(self, extension: dict[str, Any]) -> None:
+        if "event" in extension:
+            self.number = int(extension["event"])
+
+
+class RemoteAgent:
+    """An agent at a URL, used as ``async with RemoteAgent(url) as agent``.
+
+    A connection that breaks is made again: where the agent declares our extension, by its message's
+    id and the number of the last event, so that nothing is done or told twice; at others by
+    following the task that it has named.
+    """
+
+    def __init__(
+        self, url: str, *, key: str | None = None, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        timeout = httpx.Timeout(30.0, read=60.0)
+        self._http = httpx.AsyncClient(headers=headers, timeout=timeout, transport=transport)
+        self.url = url.rstrip("/")
+        self.card = AgentCard()
+        self.variants: tuple[Variant, ...] = ()
+        self._client: Client | None = None
+        self._running = 0
+
+    async def __aenter__(self) -> Self:
+        try:
+            self.card = await A2ACardResolver(self._http, self.url).get_agent_card()
+            bindings = ["JSONRPC", "HTTP+JSON"]
+            config = ClientConfig(httpx_client=self._http, supported_protocol_bindings=bindings)
+            self._client = ClientFactory(config).create(self.card)
+        except Exception as error:  # the SDK raises what its parsers and transports do
+            await self._http.aclose()
+            raise BackendLost(
+                f"{self.url} has no A2A card that can be used ({error}); check the address"
+            ) from error
+        self.variants = tuple(
+            Variant(id=skill.id, skill=skill.name, description=skill.description)
+            for skill in self.card.skills
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._http.aclose()
+
+    @property
+    def ours(self) -> bool:
+        """Whether the agent declares our extension."""
+        return any(e.uri == EXTENSION_URI for e in self.card.capabilities.extensions)
+
+    @property
+    def load(self) -> Load:
+        return Load(threads=self._running, leaked=0)
+
+    def check(self, question: Question) -> None:
+        if all(variant.id != question.variant for variant in self.variants):
+            known = ", ".join(variant.id for variant in self.variants)
+            raise UnknownName(f"model: {question.variant!r} does not exist; choose {known}")
+
+    async def answer(self, question: Question, listen: Listener) -> Answer:
+        """Ask the agent; cancelling this cancels its task.
+
+        Raises:
+            ProblemRefused: it rejects the question, or asks back.
+            BackendLost: it can't be reached any more, or fails.
+        """
+        request = SendMessageRequest(message=_message(question))
+        seen = _Seen(listen=listen)
+        self._running += 1
+        started = anyio.current_time()
+        try:
+            await self._follow(request, seen)
+        except anyio.get_cancelled_exc_class():
+            await self._cancel(seen)
+            raise
+        finally:
+            self._running -= 1
+        return _answer(seen, anyio.current_time() - started)
+
+    async def _follow(self, request: SendMessageRequest, seen: _Seen) -> None:
+        """Take events until the task is over, over as many connections as that takes."""
+        wait, tries = FIRST_WAIT_S, 0
+        while not seen.over():
+            number = seen.number
+            try:
+                async for event in self._connect(request, seen):
+                    seen.take(event)
+                problem: Exception | None = None
+            except (A2AClientError, httpx.HTTPError) as error:
+                problem = error
+            except A2AError as error:
+                self._refused(error)
+            if seen.over():
+                return
+            progressed = seen.number != number
+            wait, tries = (FIRST_WAIT_S, 0) if progressed else (min(2 * wait, 3.0), tries + 1)
+            lost = not (self.ours or seen.task.id)  # to send again could do it twice
+            if tries >= TRIES or (problem is not None and lost):
+                raise BackendLost(
+                    f"{self.url} was lost in the middle of a task ({problem}); ask again"
+                ) from problem
+            await anyio.sleep(wait)
+
+    async def _connect(
+        self, request: SendMessageRequest, seen: _Seen
+    ) -> AsyncIterator[StreamResponse]:
+        """The events from where they were left."""
+        assert self._client is not None
+        if not seen.task.id:
+            async for event in self._client.send_message(request):
+                yield event
+            return
+        headers = {} if seen.number is None else {"Last-Event-ID": str(seen.number)}
+        context = ClientCallContext(service_parameters=headers)
+        try:
+            follow = SubscribeToTaskRequest(id=seen.task.id)
+            async for event in self._client.subscribe(follow, context=context):
+                yield event
+        except UnsupportedOperationError:  # it is over, or is not told about in a stream
+            task = await self._client.get_task(GetTaskRequest(id=seen.task.id))
+            yield StreamResponse(task=task)
+
+    def _refused(self, error: A2AError) -> NoReturn:
+        if isinstance(error, TaskNotFoundError):
+            raise BackendLost(f"{self.url} has forgotten the task; ask again") from error
+        raise InvalidValue(f"{self.url} refuses the request ({error}); change it") from error
+
+    async def _cancel(self, seen: _Seen) -> None:
+        """Tell the agent to stop; it may be gone, and then there is nothing to stop."""
+        if self._client is None or not seen.task.id or seen.over():
+            return
+        with anyio.move_on_after(CANCEL_S, shield=True):
+            try:
+                await self._client.cancel_task(CancelTaskRequest(id=seen.task.id))
+            except (A2AClientError, A2AError, httpx.HTTPError):
+                return
+
+
+def _message(question: Question) -> Message:
+    wish = {
+        "skill": question.variant,
+        "n": question.n,
+        "temperature": question.temperature,
+        "seed": question.seed,
+        "budget": question.budget,
+        "context": question.context,
+        "timeout": question.timeout,
+    }
+    message = Message(
+        message_id=uuid.uuid4().hex,
+        role=Role.ROLE_USER,
+        parts=[Part(text=question.text, media_type="text/plain")],
+    )
+    message.metadata.update({EXTENSION: {k: v for k, v in wish.items() if v is not None}})
+    return message
+
+
+def _answer(seen: _Seen, wall_s: float) -> Answer:
+    """What a task that is over comes to; what an agent does not tell is counted as nothing."""
+    state, status = seen.task.status.state, seen.task.status
+    told = _extension(seen.task.metadata)
+    if state in WAITING | {TaskState.TASK_STATE_REJECTED}:
+        raise ProblemRefused(f"the agent does not take it: {_said(status) or 'it says no more'}")
+    if state in (TaskState.TASK_STATE_FAILED, TaskState.TASK_STATE_CANCELED) and (
+        "work_tokens" not in told
+    ):
+        raise BackendLost(f"the agent failed: {_said(status) or 'it says no more'}; ask again")
+    if seen.reply is not None:
+        text = "".join(part.text for part in seen.reply.parts)
+    else:
+        text = "\n".join(text for text in seen.texts.values() if text) or (
+            _said(status) if state == TaskState.TASK_STATE_COMPLETED else ""
+        )
+    prompt = int(told.get("prompt_tokens", 0))
+    return Answer(
+        text=text or None,
+        status=told.get("status", "finished"),
+        cut=bool(told.get("cut", False)),
+        verified=told.get("verified"),
+        confidence=float(told.get("confidence", 0.0)),
+        strategy=str(told.get("strategy", "a2a")),
+        branches=int(told.get("branches", 1)),
+        prompt_tokens=prompt,
+        completion_tokens=int(told.get("work_tokens", 0)) - prompt,
+        span_tokens=int(told.get("span_tokens", 0)),
+        wall_s=wall_s,
+        votes={str(k): int(v) for k, v in told.get("votes", {}).items()},
+    )
+
+
+def _extension(metadata: Any) -> dict[str, Any]:
+    found = MessageToDict(metadata).get(EXTENSION, {})
+    return found if isinstance(found, dict) else {}
+
+
+def _said(status: TaskStatus) -> str:
+    return "".join(part.text for part in status.message.parts)
