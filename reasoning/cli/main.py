@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from orchestrator.errors import InvalidValue, ReasonError, leaf
-from reasoning.cli import server, stored
+from reasoning.cli import hub, server, stored
 from reasoning.cli.doctor import doctor
 from reasoning.cli.options import backend_options
 
@@ -97,6 +97,7 @@ def main() -> None:
     help="A shipped model (reason-5m), a Hugging Face folder, or a model's name on a server.",
 )
 @backend_options
+@hub.device_options
 @click.option(
     "--policy",
     metavar="NAME[:param=…]",
@@ -236,6 +237,54 @@ def arithmetic(**options: Any) -> int:
     return run("arithmetic", **options)
 
 
+@bench.command()
+@click.option(
+    "--numbers",
+    type=click.IntRange(2, 12),
+    default=5,
+    show_default=True,
+    help="Expressions in each problem.",
+)
+@_bench_options("single", "multiverse", "hogwild")
+def several(**options: Any) -> int:
+    """Several expressions in one prompt: accuracy, coverage, work and span."""
+    from reasoning.bench import run
+
+    return run("several", **options)
+
+
+@bench.command()
+@click.option(
+    "--numbers",
+    type=click.IntRange(2, 100),
+    default=24,
+    show_default=True,
+    help="Items in each problem.",
+)
+@_bench_options("group-think:n=1", "group-think")
+def enumeration(**options: Any) -> int:
+    """So many different items: accuracy, coverage, work and span."""
+    from reasoning.bench import run
+
+    return run("enumeration", **options)
+
+
+@bench.command(name="shortest-paths")
+@click.option(
+    "--numbers",
+    type=click.IntRange(3, 4),
+    default=4,
+    show_default=True,
+    help="Nodes of each graph.",
+)
+@_bench_options("group-think:n=1", "group-think")
+def shortest(**options: Any) -> int:
+    """Floyd-Warshall on small graphs: accuracy, coverage, work and span."""
+    from reasoning.bench import run
+
+    return run("shortest-paths", **options)
+
+
 for _command in (
     doctor,
     server.serve,
@@ -243,5 +292,6 @@ for _command in (
     stored.sample,
     stored.judge,
     stored.calibrate,
+    *hub.commands,
 ):
     main.add_command(_command)

@@ -1,5 +1,8 @@
 """Strategies: how a problem is split into threads and how their results are joined."""
 
+from typing import Any
+
+from reasoning.strategies import naming
 from reasoning.strategies.apr import Apr
 from reasoning.strategies.base import Strategy
 from reasoning.strategies.group_think import GroupThink
@@ -13,6 +16,17 @@ STRATEGIES: dict[str, type[Strategy]] = {
     for strategy in (Single, SelfConsistency, Apr, Multiverse, ParaThinker, Hogwild, GroupThink)
 }
 
+
+def named(text: str) -> tuple[type[Strategy], dict[str, Any]]:
+    """The strategy that a name with settings stands for, such as ``hogwild:n=2,lag=1``.
+
+    Raises:
+        UnknownName: there is no such strategy.
+        InvalidValue: it has no such setting, or the value does not fit.
+    """
+    return naming.read(text, STRATEGIES)
+
+
 __all__ = [
     "STRATEGIES",
     "Apr",
@@ -23,4 +37,5 @@ __all__ = [
     "SelfConsistency",
     "Single",
     "Strategy",
+    "named",
 ]

@@ -15,9 +15,9 @@ from reasoning.strategies.working import Cohort, Working
 class GroupThink(Working):
     """Concurrent thinkers after Group Think (Hsu et al., arXiv 2505.11107).
 
-    Each of ``n`` thinkers writes in a slot of positions of its own.  Its tokens are visible to all
-    others in the step after they were chosen, or with ``lag`` 1 one step later.  The run ends when
-    the thinkers together cover the problem, or all have ended.
+    Each of ``n`` thinkers writes in a slot of positions of its own, as long as it lasts.  Its
+    tokens are visible to all others in the step after they were chosen, or with ``lag`` 1 one step
+    later.  The run ends when the thinkers together cover the problem, or all have ended.
     """
 
     name: ClassVar[str] = "group-think"
@@ -25,8 +25,8 @@ class GroupThink(Working):
     lag: int = 0
 
     def gather(self, cohort: Cohort) -> None:
-        prompt = cohort.form.prompt
-        slot = (cohort.run.max_tokens - prompt.position) // cohort.count
+        prompt, most = cohort.form.prompt, cohort.run.max_tokens
+        slot = (most - cohort.reserve - prompt.position) // cohort.count
         places = [
             Context(entries=prompt.entries, position=prompt.position + slot * index)
             for index in range(cohort.count)
@@ -43,6 +43,12 @@ class GroupThink(Working):
                     return
 
         for worker, (place, own) in enumerate(zip(places, segments, strict=True), start=1):
-            kind = partial(Thread, own=own, stop=cohort.form.steps, gang=cohort.gang)
+            kind = partial(
+                Thread,
+                own=own,
+                stop=cohort.form.steps,
+                gang=cohort.gang,
+                reserve=most - place.position - slot,
+            )
             task = cohort.run.spawn(think, place, worker, name=f"thinker {worker}", kind=kind)
             cohort.tasks.append(task)

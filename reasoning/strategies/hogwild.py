@@ -50,7 +50,13 @@ class Hogwild(Working):
             desk.live[worker] = cohort.begin(worker, desk.shared(worker))
         desk.look()
         for worker, own in desk.live.items():
-            kind = partial(Thread, own=own, stop=cohort.form.steps, gang=cohort.gang)
+            kind = partial(
+                Thread,
+                own=own,
+                stop=cohort.form.steps,
+                gang=cohort.gang,
+                reserve=cohort.reserve,
+            )
             task = cohort.run.spawn(
                 work, cohort.form.prompt, worker, name=f"worker {worker}", kind=kind
             )

@@ -56,21 +56,24 @@ class Multiverse(Strategy):
         """Write, and fork and join as often as the thread asks for it."""
         while True:
             written = await thread.write()
-            if not form.asks(written.text, depth):
+            if written.reason != "stop" or not form.asks(written.text, depth):
                 return
-            try:
-                outlines = self._permitted(thread, form.outlines(written.text), depth)
-            except ValueError as error:
-                event = ForkRefused(task=thread.task.id, reason=str(error))
-                thread.run.graph.events.emit(event)
-                thread.append("")
-                continue
-            ends = await self._fork(thread, form, outlines, depth)
-            if not thread.resume(thread.run.join(thread.end, ends), form.conclusion):
+            if not await self._may_go_on(thread, form, written.text, depth):
                 return
             if form.once:
                 await thread.write()
                 return
+
+    async def _may_go_on(self, thread: Thread, form: ForkForm, text: str, depth: int) -> bool:
+        """Fork and join, or refuse to; False where the thread has no room to write on."""
+        try:
+            outlines = self._permitted(thread, form.outlines(text), depth)
+        except ValueError as error:
+            event = ForkRefused(task=thread.task.id, reason=str(error))
+            thread.run.graph.events.emit(event)
+            return thread.append(form.alone)
+        ends = await self._fork(thread, form, outlines, depth)
+        return thread.resume(thread.run.join(thread.end, ends), form.conclusion)
 
     async def _fork(
         self, thread: Thread, form: ForkForm, outlines: list[Outline], depth: int
@@ -95,7 +98,7 @@ class Multiverse(Strategy):
                     Thread,
                     opening=outline.opening,
                     stop=form.stop,
-                    reserve=thread.reserve + thread.run.reserve // (depth + 1),
+                    reserve=self._reserve(thread, depth),
                 ),
             )
             for index, outline in enumerate(outlines)
@@ -105,11 +108,18 @@ class Multiverse(Strategy):
         return [ends[index] for index in sorted(ends)]
 
     def _permitted(self, thread: Thread, outlines: list[Outline], depth: int) -> list[Outline]:
-        room = thread.run.max_tokens - thread.end.position
+        encode = thread.run.dialect.encode
+        longest = max((len(encode(outline.opening)) for outline in outlines), default=0)
+        limit = thread.run.max_tokens - self._reserve(thread, depth)
+        room = limit - thread.end.position - longest
         if depth >= MOST_DEEP:
             raise ValueError(f"forks are {MOST_DEEP} deep already")
         if len(outlines) > self.n:
             raise ValueError(f"it has {len(outlines)} parts, and {self.n} are allowed")
         if room < LEAST_ROOM:
-            raise ValueError(f"only {room} tokens are left")
+            raise ValueError(f"only {max(room, 0)} tokens are left")
         return outlines
+
+    def _reserve(self, thread: Thread, depth: int) -> int:
+        """What a fork's branches leave to the conclusion."""
+        return thread.reserve + thread.run.reserve // (depth + 1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from orchestrator import Task, join
+from orchestrator import Task
 from pruning import Tally
 from reasoning.backends.base import Capability
 from reasoning.context import Context, Gang
@@ -43,7 +43,7 @@ class ParaThinker(Strategy):
         ends: dict[int, Context] = {}
         paths: list[Task[None]] = []
         lock_step = "live-contexts" in run.backend.capabilities
-        gang = Gang(size=self.n) if lock_step else None
+        gang = Gang(size=self.n, lockstep=True) if lock_step else None
         solved: list[int] = []
 
         async def path(thread: Thread, index: int) -> None:
@@ -72,10 +72,14 @@ class ParaThinker(Strategy):
                 reserve=run.reserve,
             )
             paths.append(run.spawn(path, form.prompt, index, name=f"path {index}", kind=kind))
-        for task in paths:
-            await task.wait()
-        await join(paths, need=0, cancel=False)  # the summary follows those that ended
+        await run.ended(paths)
         context = run.join(form.prompt, [ends[index] for index in sorted(ends)])
         with run.go_on(context, opening=form.summary) as thread:
             await thread.write()
             thread.conclude()
+
+    def tally(self, run: Run) -> Tally:
+        """The summary's vote; in a run that was stopped before it, those of the paths."""
+        if any("." not in id for id in run.threads):
+            return super().tally(run)
+        return run.vote(run.threads.values())

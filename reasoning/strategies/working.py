@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from orchestrator import Task, current_task
+from orchestrator import Task
 from pruning import Tally
 from reasoning.backends.base import Capability
 from reasoning.context import Context, Gang, Segment
@@ -23,7 +23,7 @@ class Cohort:
         self.run = run
         self.form = form
         self.count = count
-        self.gang = Gang(size=count)
+        self.gang = Gang(size=count, lockstep=True)
         self.threads: dict[int, Thread] = {}
         self.tasks: list[Task[None]] = []
         self.written: list[Segment] = []
@@ -35,6 +35,11 @@ class Cohort:
         segment = Segment(context, self.run.dialect.encode(text))
         self.written.append(segment)
         return segment
+
+    @property
+    def reserve(self) -> int:
+        """What workers leave of their context to whoever reads them all."""
+        return self.run.reserve if self.form.finisher else 0
 
     @property
     def texts(self) -> list[str]:
@@ -92,11 +97,7 @@ class Working(Strategy):
         else:
             run.emulated.add("step-wise")
             self._take_turns(cohort)
-        own = current_task()
-        assert own is not None
-        for task in cohort.tasks:
-            await task.wait()
-            own.follow(task)
+        await run.ended(cohort.tasks)
         if form.finisher and form.merged(cohort.texts) is None:
             base = form.prompt
             context = run.join(base, [base.after(segment) for segment in cohort.written])
@@ -124,7 +125,7 @@ class Working(Strategy):
 
         for worker in range(1, cohort.count + 1):
             own = cohort.begin(worker, prompt)
-            kind = partial(Thread, own=own, stop=cohort.form.steps)
+            kind = partial(Thread, own=own, stop=cohort.form.steps, reserve=cohort.reserve)
             task = cohort.run.spawn(work, prompt, worker, name=f"worker {worker}", kind=kind)
             cohort.tasks.append(task)
 

@@ -131,7 +131,7 @@ def think(numbers: Sequence[int], target: int, path: int) -> list[tuple[int, lis
     """What path 1..8 writes after its opening, in blocks with their nesting level."""
     order = [numbers[index] for index in ORDERS[path - 1]]
     demonstration = serial(order, target, _InOrder())
-    first = demonstration.head[1]._replace(weight=1.0)
+    first = demonstration.head[1]._replace(weight=2.0)
     blocks = [(1, [first]), *demonstration.body]
     level, last = blocks[-1]
     end = last[-1]
@@ -243,7 +243,7 @@ def claiming(worker: int, board: Board, texts: Sequence[Sequence[Piece]]) -> Lin
         for text, weight in texts[item - 1]:
             yield from (Write(token, weight) for token in text.split())
         yield Write(markup.DONE)
-    yield Write(markup.EOS, 3.0)
+    yield Write(markup.EOS, 6.0)
 
 
 def rows(worker: int, of: int, board: Board, graph: ShortestPaths) -> Line:
@@ -338,9 +338,12 @@ def _let_see_each_other(laid: Laid, base: Context) -> None:
 
 
 def _few(rng: random.Random, least: int, most: int) -> list[str]:
-    """Training expressions whose derivations fit into a row together."""
-    count = rng.randint(least, most)
-    problem = several.generate(rng, count=count, held_out=False, operations=rng.randint(1, 3))
+    """Training expressions: many short ones, or up to five as long as those that are measured."""
+    count, operations = rng.randint(least, most), rng.randint(1, 3)
+    if rng.random() < 0.5:
+        problem = several.generate(rng, count=min(count, 5), held_out=False)
+    else:
+        problem = several.generate(rng, count=count, held_out=False, operations=operations)
     return list(problem.expressions)
 
 
