@@ -128,11 +128,11 @@ def calibrate(
     fresh = unseen(questions, judge.card.seen)
     if not fresh:
         raise InvalidValue("traces: the judge was made with all of these questions; give others")
-    found = []
+    found, taus = [], judge.card.taus or TAUS
     for question in fresh:
-        found.append(_losses(judge, question, policy, orders))
+        found.append(_losses(judge, question, [open_gate(policy, tau) for tau in taus], orders))
         on_question()
-    losses = [[row[index].loss for row in found] for index in range(len(TAUS))]
+    losses = [[row[index].loss for row in found] for index in range(len(taus))]
     p_values, valid = learn_then_test(losses, goal)
     tried = tuple(
         Tried(
@@ -142,7 +142,7 @@ def calibrate(
             p_value=float(f"{p_values[index]:.3g}"),
             valid=index in valid,
         )
-        for index, tau in enumerate(TAUS)
+        for index, tau in enumerate(taus)
     )
     tau, why = _choice(tried, goal, len(fresh))
     return Calibration(
@@ -184,12 +184,13 @@ def learn_then_test(
 
 
 def _losses(
-    judge: LearnedJudge, question: Question, policy: DeepPrune, orders: int
+    judge: LearnedJudge, question: Question, policies: Sequence[DeepPrune], orders: int
 ) -> list[Merges]:
-    """By threshold, what clustering this question comes to; each pair is judged once."""
+    """By policy, what clustering this question comes to; each pair is judged once."""
     traces = question.traces
     places = [(i, j) for i in range(len(traces)) for j in range(i)]
-    texts = [judge.texts(traces[i], traces[j], policy.prefix) for i, j in places]
+    prefix = policies[0].prefix
+    texts = [judge.texts(traces[i], traces[j], prefix) for i, j in places]
     said = {
         frozenset((id(traces[i]), id(traces[j]))): same
         for (i, j), same in zip(places, judge.judge(texts), strict=True)
@@ -198,7 +199,7 @@ def _losses(
     def known(one: Trace, other: Trace, tokens: int) -> float:
         return said[frozenset((id(one), id(other)))]
 
-    return [merges(open_gate(policy, tau), question, known, orders=orders) for tau in TAUS]
+    return [merges(policy, question, known, orders=orders) for policy in policies]
 
 
 def _choice(tried: Sequence[Tried], goal: Goal, count: int) -> tuple[float | None, str]:

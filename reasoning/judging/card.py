@@ -34,6 +34,8 @@ class Card(BaseModel):
     Attributes:
         scale, bias: From a logit to a probability: 1 / (1 + exp(-(scale · logit + bias))), fitted
             on questions that the encoder was not trained on (Platt 1999).
+        taus: The thresholds that a calibration tries, strictest first: between the probabilities
+            that it gave on those questions, so that they are fixed before any calibration.
         seen: Marks of the questions that it was trained or fitted on.
         weights: The hash of everything in its encoder's folder.
     """
@@ -47,6 +49,7 @@ class Card(BaseModel):
     max_length: int = Field(ge=8)
     scale: float
     bias: float
+    taus: tuple[float, ...]
     gamma: float
     alpha: float
     oversample: Literal["within", "pooled"]

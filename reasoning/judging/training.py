@@ -7,6 +7,7 @@ calibration takes them again.
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 import time
@@ -25,6 +26,8 @@ from reasoning.judging.encoders import MINILM, SCRATCH, find_encoder
 from reasoning.judging.focal import FocalLoss
 from reasoning.judging.forms import FORMS, Form, Texts
 from reasoning.judging.judge import LearnedJudge
+
+MOST_TAUS = 24
 
 Progress = Callable[[int, int, float], None]
 """Told the steps done, all steps, and a running mean of the loss."""
@@ -91,8 +94,9 @@ def train(
     card = _card(recipe, used, len(drawn), loss)
     judge = LearnedJudge(card=card, form=form)
     scale, bias = _platt(judge, validated)
-    fields = {"scale": scale, "bias": bias, "seconds": round(time.monotonic() - begun, 1)}
-    return LearnedJudge(card=card.model_copy(update=fields), form=form)
+    scaled = LearnedJudge(card=card.model_copy(update={"scale": scale, "bias": bias}), form=form)
+    fields = {"taus": _taus(scaled, validated), "seconds": round(time.monotonic() - begun, 1)}
+    return LearnedJudge(card=scaled.card.model_copy(update=fields), form=form)
 
 
 def check_texts(questions: Sequence[Question]) -> None:
@@ -223,7 +227,7 @@ def _platt(judge: LearnedJudge, questions: Sequence[Question]) -> tuple[float, f
     """
     from sklearn.linear_model import LogisticRegression
 
-    drawn = [(pair, len(some)) for q in questions if (some := pairs(q, 60)) for pair in some]
+    drawn = [(pair, len(some)) for q in questions if (some := _sample(q)) for pair in some]
     same = [pair.same for pair, _ in drawn]
     if len(set(same)) < 2:
         return 1.0, 0.0
@@ -236,6 +240,20 @@ def _platt(judge: LearnedJudge, questions: Sequence[Question]) -> tuple[float, f
     return (round(scale, 4), round(bias, 4)) if scale > 0 else (1.0, 0.0)
 
 
+def _sample(question: Question) -> list[Pair]:
+    """The pairs of a question on which a judge is fitted."""
+    return pairs(question, 60)
+
+
+def _taus(judge: LearnedJudge, questions: Sequence[Question]) -> tuple[float, ...]:
+    """Thresholds between the probabilities that the judge gives, from the highest down."""
+    drawn = [pair for question in questions for pair in _sample(question)]
+    said = judge.judge([judge.texts(pair.one, pair.other) for pair in drawn])
+    said = sorted({round(same, 3) for same in said}, reverse=True)
+    borders = [round((one + other) / 2, 4) for one, other in itertools.pairwise(said)]
+    return tuple(borders[:: max(1, len(borders) // MOST_TAUS)])
+
+
 def _card(recipe: Recipe, used: Sequence[Question], count: int, loss: float) -> Card:
     cut = recipe.cut
     encoder = recipe.encoder
@@ -246,6 +264,7 @@ def _card(recipe: Recipe, used: Sequence[Question], count: int, loss: float) -> 
         max_length=recipe.max_length,
         scale=1.0,
         bias=0.0,
+        taus=(),
         gamma=recipe.gamma,
         alpha=recipe.alpha,
         oversample=recipe.oversample,

@@ -1,0 +1,254 @@
+"""Measure judges on two sources of traces: ``python benchmarks/judge.py OWN DATA``.
+
+OWN are traces of ours: ``reason sample arithmetic --n 240 --seed 11 -o OWN``.  DATA has the file
+``llama8b-qwq32b-math500.jsonl.gz``.  Writes ``results/judge.json``, arm by arm:
+
+- AUROC within questions and pooled, beside the difficulty oracle and TF-IDF, on unseen questions;
+- what Learn-then-Test allows on one half of those, and what DeepPrune then comes to on the other
+  half, beside self-consistency with as many traces and with as many tokens;
+- what the judge costs beside the run that it prunes (own traces: the embedded engine).
+
+Half of each source's questions train the judge; no data and no judge is kept.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import torch
+
+from pruning import (
+    Cut,
+    DeepPrune,
+    Evaluator,
+    Gain,
+    Policy,
+    Question,
+    Summary,
+    pairs,
+    parse_policy,
+    read_questions,
+)
+from pruning.judge.pairs import split, unseen
+from reasoning.bench import Arm, problems, solve_all
+from reasoning.judging.calibration import Calibration, Goal, apply, calibrate
+from reasoning.judging.evaluation import evaluate
+from reasoning.judging.judge import LearnedJudge
+from reasoning.judging.training import Recipe, save, train
+from reasoning.model import Model
+
+RESULTS = Path(__file__).parent / "results" / "judge.json"
+CHAINS = "llama8b-qwq32b-math500.jsonl.gz"
+GOALS = (Goal(risk=0.1, delta=0.1), Goal(risk=0.2, delta=0.1))
+SHUFFLES, ORDERS = 2, 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A judge to train, and how many traces of each question to evaluate it on."""
+
+    source: str
+    recipe: Recipe
+    each: int
+
+    @property
+    def name(self) -> str:
+        recipe = self.recipe
+        frozen = ", frozen" if recipe.frozen else ""
+        return f"{recipe.form}, {recipe.encoder}{frozen}, {recipe.cut.by}"
+
+
+OWN, MATH = "own arithmetic", "MATH-500 chains"
+SHORT, LONG = Cut(tokens=40), Cut(tokens=500)
+PLANS = (
+    Plan(
+        source=OWN,
+        each=16,
+        recipe=Recipe(
+            form="bi", encoder="scratch", cut=SHORT, max_length=120, epochs=4, most=40, lr=1e-3
+        ),
+    ),
+    Plan(
+        source=OWN,
+        each=16,
+        recipe=Recipe(form="bi", cut=SHORT, max_length=60, frozen=True, epochs=20),
+    ),
+    Plan(
+        source=MATH,
+        each=16,
+        recipe=Recipe(form="bi", cut=LONG, max_length=120, frozen=True, epochs=20),
+    ),
+    Plan(
+        source=MATH,
+        each=16,
+        recipe=Recipe(
+            form="bi", cut=replace(LONG, by="steps"), max_length=120, frozen=True, epochs=20
+        ),
+    ),
+    Plan(
+        source=MATH,
+        each=6,
+        recipe=Recipe(form="cross", cut=LONG, max_length=120, epochs=1, most=16),
+    ),
+)
+
+
+def read(path: Path) -> list[Question]:
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return list(read_questions(file))
+
+
+def measure(plan: Plan, questions: Sequence[Question], engine: float | None) -> dict[str, Any]:
+    """Train, evaluate, calibrate and replay one judge."""
+    begun = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        judge = save(train(questions, plan.recipe), Path(folder) / "judge")
+        trained = time.process_time() - begun
+        fresh = [
+            replace(question, traces=question.traces[: plan.each])
+            for question in unseen(questions, judge.card.seen)
+        ]
+        found = evaluate(judge, fresh, each=plan.each)
+        row = {
+            "source": plan.source,
+            "judge": plan.name,
+            "questions": found.questions,
+            "mixed": found.mixed,
+            "pairs": found.pairs,
+            "agreeing": found.agreeing,
+            "trained_on": judge.card.pairs,
+            "train_cpu_s": round(trained, 1),
+            "rankings": [one.model_dump() for one in found.rankings],
+            "brier": found.brier,
+            "threshold": found.threshold,
+            "clusterings": [one.model_dump() for one in found.clusterings],
+            "judge_tokens": found.cost.tokens,
+            "gate": [gate(judge, fresh, plan, goal) for goal in GOALS],
+        }
+        if engine is not None:
+            seconds = judging(judge, fresh)
+            row["judge_s"] = round(seconds, 5)
+            row["run_s"] = round(engine, 5)
+            row["share_of_run"] = round(seconds / engine, 4)
+    return row
+
+
+def judging(judge: LearnedJudge, questions: Sequence[Question]) -> float:
+    """CPU seconds to judge every pair of a question, from nothing, mean over questions."""
+    judge.forget()
+    begun = time.process_time()
+    for question in questions:
+        judge.judge([judge.texts(pair.one, pair.other) for pair in pairs(question)])
+    return (time.process_time() - begun) / len(questions)
+
+
+def solving(count: int = 20) -> float:
+    """CPU seconds of self-consistency with 16 traces on the embedded engine, mean over problems."""
+    model = Model.load(threads=1)
+    sample = problems("arithmetic", count, numbers=4, seed=12)
+    arm = Arm(name="self-consistency", n=16)
+    begun = time.process_time()
+    anyio.run(solve_all, model, arm, sample, 1.0, 0, 512, 1, lambda: None)
+    return (time.process_time() - begun) / count
+
+
+def gate(judge: LearnedJudge, fresh: Sequence[Question], plan: Plan, goal: Goal) -> dict[str, Any]:
+    """The threshold from one half of the questions, and the policy on the other half."""
+    one, other = split(fresh, 0.5, seed=1)
+    policy = DeepPrune(n=plan.each, prefix=plan.recipe.cut.tokens, vote="soft", k2=plan.each)
+    found = calibrate(judge, one, goal, policy=policy, orders=ORDERS)
+    return {
+        "risk": goal.risk,
+        "delta": goal.delta,
+        "questions": found.questions,
+        "tau": found.tau,
+        "why": found.why,
+        "tried": [one.model_dump() for one in found.tried[::4]],
+        "replay": replay(judge, other, found) if found.tau is not None else None,
+    }
+
+
+def replay(
+    judge: LearnedJudge, questions: Sequence[Question], found: Calibration
+) -> list[dict[str, Any]]:
+    """DeepPrune at the chosen threshold and inside a consensus rule, with and without its cost."""
+    gated = apply(found, {})
+    short = replace(gated, k2=4)
+    rows = []
+    for price in (0.0, 1.0):
+        evaluator = Evaluator(
+            questions=questions, shuffles=SHUFFLES, judge=judge, judge_price=price
+        )
+        consensus = parse_policy(f"async:k={gated.n} with deepprune")
+        policies: list[tuple[str, Policy[Any]]] = [
+            ("deepprune", gated),
+            ("deepprune:k2=4", short),
+            ("async with deepprune", replace(consensus, riders=(gated,))),
+            ("async", parse_policy(f"async:k={gated.n}")),
+        ]
+        rows += [compared(name, policy, evaluator, price) for name, policy in policies]
+    return rows
+
+
+def compared(name: str, policy: Policy[Any], evaluator: Evaluator, price: float) -> dict[str, Any]:
+    found = evaluator.compare(policy)
+    n_gain, token_gain = found.gains
+    return {
+        "policy": name,
+        "judge_price": price,
+        **figures(found.summary),
+        "judge_tokens": round(found.summary.judge_tokens, 1),
+        "n_matched": {**figures(found.n_matched), **gained(n_gain)},
+        "token_matched": {**figures(found.token_matched), **gained(token_gain)},
+    }
+
+
+def figures(summary: Summary) -> dict[str, Any]:
+    return {
+        "traces": round(summary.traces, 1),
+        "accuracy": round(summary.accuracy, 4),
+        "ci95": [round(value, 4) for value in summary.ci95],
+        "tokens": round(summary.tokens, 1),
+        "span": round(summary.span, 1),
+    }
+
+
+def gained(gain: Gain) -> dict[str, Any]:
+    return {"gain": round(gain.mean, 4), "gain_ci95": [round(value, 4) for value in gain.ci95]}
+
+
+def main(own: Path, data: Path, only: Sequence[int]) -> None:
+    torch.set_num_threads(1)
+    sources = {OWN: read(own), MATH: read(data / CHAINS)}
+    done = json.loads(RESULTS.read_text())["results"] if only and RESULTS.exists() else []
+    rows = {(row["source"], row["judge"]): row for row in done}
+    engine = solving()
+    for index, plan in enumerate(PLANS):
+        if only and index not in only:
+            continue
+        row = measure(plan, sources[plan.source], engine if plan.source == OWN else None)
+        rows[row["source"], row["judge"]] = row
+        results = {
+            "schema": "reason.benchmarks.judge/1",
+            "shuffles": SHUFFLES,
+            "results": list(rows.values()),
+        }
+        RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+        first = row["rankings"][0]
+        print(row["source"], row["judge"], first["within"], first["within_ci95"], flush=True)
+    print(f"wrote {RESULTS}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit("give traces of ours and the folder of the data: benchmarks/judge.py OWN DATA")
+    main(Path(sys.argv[1]), Path(sys.argv[2]), [int(index) for index in sys.argv[3:]])
