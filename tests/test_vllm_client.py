@@ -98,6 +98,29 @@ def test_a_token_that_stopped_a_member_is_computed_beside_the_next_step_of_its_g
     assert note.looks == {}
 
 
+def test_members_that_stopped_in_the_same_step_see_each_others_last_tokens() -> None:
+    client = Client("live")
+    head = Segment(Context(), [1, 2, 3])
+    live = [Segment(Context.flow([head]), [4 + index]) for index in range(2)]
+    places = [Member(gang="g", size=2, member=index) for index in range(2)]
+    for own, other in zip(live, reversed(live), strict=True):
+        own.look(Context.flow([head, other]))
+        client.reserve(own)
+    for own, place in zip(live, places, strict=True):
+        client.ask(own, place)
+    for own in live:
+        own.tokens += [6, 7]
+        client.ended(own)
+    following = Segment(Context.flow([head, *live]), [8])
+    client.reserve(following)
+    *fills, _ = client.ask(following, places[0])
+    assert [fill.prompt for fill in fills] == [[7], [7]]
+    named = [fill.note.holds[0].name for fill in fills]
+    for fill, other in zip(fills, reversed(named), strict=True):
+        assert fill.note.view is not None
+        assert other in [sight.name for sight in fill.note.view.sights]
+
+
 def test_what_nobody_holds_any_more_is_released_once() -> None:
     client = Client("join")
     own = Segment(Context(), [1, 2])

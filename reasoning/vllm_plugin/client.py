@@ -73,7 +73,6 @@ class Client:
         self._numbers = itertools.count()
         self._unheld: deque[Stored] = deque()
         self._released: list[str] = []
-        self._left: list[tuple[str, int]] = []
 
     def stored(self, segment: Segment) -> Stored:
         """What is held of a segment."""
@@ -119,11 +118,12 @@ class Client:
         A note without a request of its own goes with any other one.
         """
         asked: list[Asked] = []
-        if member is not None:
-            self._left.append((member.gang, member.member))
+        left: tuple[tuple[str, int], ...] = ()
+        if member is not None:  # it leaves when the others have been told what they then see
+            left = ((member.gang, member.member),)
             for other in others:
                 asked += self._complete(other.context, helping(member))
-        note = self._note(looks=self._looks(others))
+        note = self._note(looks=self._looks(others), leave=left)
         return asked, note if note.release or note.leave or note.looks else None
 
     def _complete(self, context: Context, member: Member | None) -> list[Asked]:
@@ -133,20 +133,20 @@ class Client:
             stored = self.stored(entry.segment)
             if stored.live or stored.count >= len(entry):
                 continue
-            if not is_plain(entry.segment):
-                asked += self._complete(context_at(entry.segment, stored.count), member)
-            asked.append(self._request(entry.segment, member, fill=True))
+            segment, first = entry.segment, stored.count
+            # First of all, since members that stopped in the same step see each other.
+            stored.pieces.append(Piece(self.name(), first, len(segment) - first))
+            if not is_plain(segment):
+                asked += self._complete(context_at(segment, first), member)
+            asked.append(self._request(segment, member, fill=True))
         return asked
 
     def _request(self, segment: Segment, member: Member | None, fill: bool = False) -> Asked:
-        stored = self.stored(segment)
-        first = stored.count
-        context = context_at(segment, first)
         if not fill:
             self.reserve(segment)
-        else:
-            stored.pieces.append(Piece(self.name(), first, len(segment) - first))
-        piece = stored.pieces[-1]
+        piece = self.stored(segment).pieces[-1]
+        first = piece.first
+        context = context_at(segment, first)
         if is_plain(segment) and not (fill and first and self._named(context)):
             asked = self._plain(segment, context, piece, fill)
         elif self._is_copied(segment, context, member, fill):
@@ -274,8 +274,7 @@ class Client:
         while self._unheld:
             self._released += [piece.name for piece in self._unheld.popleft().pieces]
         released, self._released = self._released, []
-        left, self._left = self._left, []
-        return Note.model_validate({**fields, "release": tuple(released), "leave": tuple(left)})
+        return Note.model_validate({**fields, "release": tuple(released)})
 
     def name(self) -> str:
         """A name that nobody else has."""

@@ -346,3 +346,81 @@ def test_a_lagging_sight_is_refused_by_a_join_only_client(author: Any) -> None:
     own = Segment(Context(entries=(*base.entries, Placed(Segment(base, [4]), 3))), [5])
     with pytest.raises(CapabilityMissing, match="live"):
         Client("join").ask(own)
+
+
+def test_the_last_token_of_a_member_that_leaves_is_seen_from_the_next_step_on(
+    author: Any, flat: Any
+) -> None:
+    """Group Think: what a thinker wrote last has no keys and values when it ends."""
+    from reasoning.vllm_plugin.wire import Member
+
+    base = Context.given(prompt(45, 45))
+    slots = [
+        Segment(Context(entries=base.entries, position=45 + 200 * index), [50 + index])
+        for index in range(3)
+    ]
+    for own in slots:
+        own.views = [(0, own.context.seeing(*(one for one in slots if one is not own)))]
+    author.steps([base.entries[0].segment])
+    clock, live = author.clock, list(slots)
+    places = [Member(gang="leaving", size=3, member=index) for index in range(3)]
+    for round_ in range(10):
+        for own in live:
+            author.client.reserve(own)
+        if round_ == 4:  # the first one has left
+            fills, note = author.client.farewell(places[0], live)
+            author.driver.add([5], 1, note)
+            for fill in fills:
+                author.driver.add(fill.prompt, 1, fill.note)
+        ids = [author.start(own, 50, ANY, places[slots.index(own)]) for own in live]
+        fed = {one: len(one) - len(one.steps) for one in slots}
+        assert [one.finish for one in author.driver.run(*ids)] == ["stop"] * len(live)
+        for one, count in fed.items():
+            one.steps += [clock + round_] * count
+        for own, id in zip(live, ids, strict=True):
+            author.end(own, id)
+        if round_ == 3:
+            live.remove(slots[0])
+    count, worst = author.compare(flat, [base.entries[0].segment, *slots])
+    assert count == 24
+    assert worst < 1e-4
+
+
+def test_running_members_are_told_what_they_see_when_one_leaves(author: Any, flat: Any) -> None:
+    from reasoning.vllm_plugin.wire import Member
+
+    base = Context.given(prompt(45, 46))
+    slots = [
+        Segment(Context(entries=base.entries, position=45 + 200 * index), [50 + index])
+        for index in range(3)
+    ]
+    for own in slots:
+        own.views = [(0, own.context.seeing(*(one for one in slots if one is not own)))]
+        author.client.reserve(own)
+    author.steps([base.entries[0].segment])
+    clock, first = author.clock, slots[0]
+    places = [Member(gang="told", size=3, member=index) for index in range(3)]
+    others = slots[1:]
+    ids = [author.start(own, 40, member=places[1 + i]) for i, own in enumerate(others)]
+    for _ in range(4):
+        author.client.reserve(first)
+        id = ""
+        for asked in author.client.ask(first, places[0], others):
+            id = author.driver.add(asked.prompt, 1 if asked.fill else 50, asked.note, ANY)
+        author.driver.run(id)
+        author.end(first, id)
+    for _ in range(5):
+        author.driver.step()
+    fills, note = author.client.farewell(places[0], others)
+    author.driver.add([5], 1, note)
+    for fill in fills:
+        author.driver.add(fill.prompt, 1, fill.note)
+    author.driver.run(*ids)
+    for own, id in zip(others, ids, strict=True):
+        author.end(own, id)
+    first.steps = list(range(clock, clock + 5))
+    for own in others:
+        own.steps = list(range(clock, clock + 40))
+    count, worst = author.compare(flat, [base.entries[0].segment, *slots])
+    assert count == 84
+    assert worst < 1e-4
