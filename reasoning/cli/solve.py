@@ -20,6 +20,7 @@ from reasoning.domains import recognise
 from reasoning.solution import Solution, Steering
 
 if TYPE_CHECKING:
+    from reasoning.loading import AnyModel
     from reasoning.reasoner import Options
 
 
@@ -31,10 +32,15 @@ def run(problem: str, *, as_json: bool, quiet: bool, **options: Any) -> int:
 
     name, backend = options.pop("model"), options.pop("backend")
     base_urls, settings = options.pop("base_urls"), options.pop("settings")
+    on, hub, token_file = options.pop("on"), options.pop("hub"), options.pop("token_file")
     check_options(cast("Options", options))
-    model = load(
-        name, backend=backend, base_urls=base_urls, settings=settings
-    )  # before Ctrl-C is ours to handle
+    model: AnyModel  # loaded before Ctrl-C is ours to handle
+    if on == "devices":
+        from reasoning.cli.devices import remote
+
+        model = remote(name, hub, token_file, backend or base_urls or settings)
+    else:
+        model = load(name, backend=backend, base_urls=base_urls, settings=settings)
     tree = ThreadTree(quiet=quiet)
 
     async def main() -> Solution:
