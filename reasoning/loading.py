@@ -11,6 +11,7 @@ import anyio
 
 from orchestrator.errors import CapabilityMissing, InvalidValue
 from reasoning.backends.base import Capability, Enterable
+from reasoning.backends.settings import EmbeddedSettings, parse
 from reasoning.dialects import Dialect, MarkupDialect, load_dialect
 from reasoning.engine.config import ModelConfig, read_config
 from reasoning.model import Model, find, shipped
@@ -214,8 +215,6 @@ def load(
         raise InvalidValue(f"backend: {name!r} does not exist; choose {', '.join(BACKENDS)}")
     if base_urls and name != "openai":
         raise InvalidValue(f"base-url: {name} takes none; leave it out or give --backend openai")
-    from reasoning.backends.settings import parse
-
     if name == "openai":
         from reasoning.backends.openai_settings import OpenaiSettings
 
@@ -227,6 +226,4 @@ def load(
         from reasoning.backends.vllm_settings import VllmSettings
 
         return VllmModel.load(model, parse(VllmSettings, settings))
-    if settings:
-        raise InvalidValue("engine: the embedded backend has no settings; leave it out")
-    return Model.load(model)
+    return Model.load(model, settings=parse(EmbeddedSettings, settings))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from orchestrator.errors import ExtraMissing, ModelUnusable
 from reasoning.backends.base import Capability
+from reasoning.backends.settings import EmbeddedSettings
 from reasoning.dialects import ChatDialect, MarkupDialect, load_dialect
 from reasoning.engine.config import ModelConfig, read_config
 
@@ -36,13 +37,20 @@ class Model:
     engine: Engine
 
     @classmethod
-    def load(cls, model: str | Path | None = None, *, threads: int | None = None) -> Self:
+    def load(
+        cls,
+        model: str | Path | None = None,
+        *,
+        threads: int | None = None,
+        settings: EmbeddedSettings | None = None,
+    ) -> Self:
         """Load a shipped model by name, or any folder; by default the larger shipped one.
 
         ``threads`` is the number of CPU threads, by default as many as there are cores.  A small
         batch uses one of them, unless OMP_NUM_THREADS lets torch use more.
 
         Raises:
+            InvalidValue: there is no such device.
             ModelUnusable: there is no such model, or its folder can't be used.
             ExtraMissing: torch is not installed.
         """
@@ -62,13 +70,20 @@ class Model:
             ) from error
         from reasoning.engine.core import Engine
 
+        chosen = settings or EmbeddedSettings()
         if threads or "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(1)
         return cls(
             name=folder.name,
             config=config,
             dialect=load_dialect(folder, config),
-            engine=Engine.load(folder, lanes=threads),
+            engine=Engine.load(
+                folder,
+                dtype=getattr(torch, chosen.type),
+                lanes=threads,
+                store_gib=chosen.store_gib,
+                device=chosen.device,
+            ),
         )
 
     @property

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.errors import InvalidValue
 
@@ -15,6 +15,25 @@ class Settings(BaseModel):
     """Values that are checked, and can't be changed afterwards."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EmbeddedSettings(Settings):
+    """Of the embedded engine.
+
+    Attributes:
+        device: ``cpu``, ``cuda`` or ``cuda:1``.
+        dtype: bfloat16 by default on a GPU, and float32 on a CPU.
+        store_gib: The most memory for keys and values.
+    """
+
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16"] | None = None
+    store_gib: float = Field(default=4.0, gt=0)
+
+    @property
+    def type(self) -> str:
+        """The name of torch's type."""
+        return self.dtype or ("float32" if self.device == "cpu" else "bfloat16")
 
 
 S = TypeVar("S", bound=Settings)

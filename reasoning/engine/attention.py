@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,7 +41,8 @@ class Attend:
     def __init__(self, step: Step, pool: Pool, turn: Turn) -> None:
         self._pool = pool
         self._turn = turn
-        self._slots = torch.tensor(step.slots)
+        self._device = pool.store.device
+        self._slots = self._table(step.slots)
         self._positions = step.positions
         narrow: dict[int, list[Group]] = defaultdict(list)
         self._parts: list[_Part] = []
@@ -60,29 +61,36 @@ class Attend:
         longest = group.longest
         same = all(sight.limit == longest for sight in group.sights)
         return _Part(
-            queries=torch.tensor([[sight.query for sight in group.sights]]),
-            turns=_turns(group.sights),
+            queries=self._table([[sight.query for sight in group.sights]]),
+            turns=self._turns(group.sights),
             slots=slice(group.start, group.start + longest),
-            limits=None if same else torch.tensor([[[s.limit] for s in group.sights]]),
-            distance=torch.tensor([[[self._distance(group, s)] for s in group.sights]]),
+            limits=None if same else self._table([[[s.limit] for s in group.sights]]),
+            distance=self._table([[[self._distance(group, s)] for s in group.sights]]),
         )
 
     def _narrow(self, groups: list[Group]) -> _Part:
         longest = max(group.longest for group in groups)
         sights = [group.sights[0] for group in groups]
-        limits = torch.tensor([[sight.limit] for sight in sights])
-        keys = torch.arange(longest)
+        limits = self._table([[sight.limit] for sight in sights])
+        keys = torch.arange(longest, device=self._device)
         # Beyond its limit a segment repeats its first key, which is surely written.
-        slots = torch.tensor([[group.start] for group in groups]) + keys * (keys < limits)
+        slots = self._table([[group.start] for group in groups]) + keys * (keys < limits)
         return _Part(
-            queries=torch.tensor([[sight.query] for sight in sights]),
-            turns=_turns(sights),
+            queries=self._table([[sight.query] for sight in sights]),
+            turns=self._turns(sights),
             slots=slots,
             limits=limits[:, None],
-            distance=torch.tensor(
+            distance=self._table(
                 [[[self._distance(g, s)]] for g, s in zip(groups, sights, strict=True)]
             ),
         )
+
+    def _table(self, values: list[Any]) -> Tensor:
+        return torch.tensor(values, device=self._device)
+
+    def _turns(self, sights: list[Sight]) -> Tensor | None:
+        turns = [sight.turn for sight in sights]
+        return self._table(turns) if any(turns) else None
 
     def _distance(self, group: Group, sight: Sight) -> int:
         return self._positions[sight.query] + sight.turn - group.home
@@ -154,18 +162,14 @@ class Attend:
         total = torch.zeros_like(top).index_add_(0, owners, share)
         if sinks is not None:
             total += (sinks.float() - top).exp()
-        merged = torch.zeros(count, *out.shape[1:]).index_add_(0, owners, out * share[..., None])
+        merged = torch.zeros(count, *out.shape[1:], device=out.device)
+        merged.index_add_(0, owners, out * share[..., None])
         return merged / total[..., None]
-
-
-def _turns(sights: list[Sight]) -> Tensor | None:
-    turns = [sight.turn for sight in sights]
-    return torch.tensor(turns) if any(turns) else None
 
 
 def _hidden(part: _Part, keys: int, window: int | None) -> Tensor | None:
     """Which keys each query does not see, ``[segments, each, keys]``; None where it sees all."""
-    index = torch.arange(keys)
+    index = torch.arange(keys, device=part.distance.device)
     hidden = None if part.limits is None else index >= part.limits
     if window is not None:
         # Keys ahead of the query, as in overlapping branches, are never out of the window.

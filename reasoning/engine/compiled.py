@@ -67,6 +67,7 @@ class CompiledDecoder:
     def __init__(self, native: NativeDecoder, library: ctypes.CDLL) -> None:
         self.config = config = native.config
         self.dtype = torch.float32
+        self.device = "cpu"
         self._call = library.step
         self._kept: list[Tensor] = []
         self._intermediate = native.layers[0].down.shape[1]
@@ -96,7 +97,9 @@ class CompiledDecoder:
     @classmethod
     def build(cls, native: NativeDecoder) -> CompiledDecoder | None:
         """The compiled form of a decoder, or None where it can't be built or would not be exact."""
-        if os.environ.get("REASON_COMPILE") == "0" or native.dtype != torch.float32:
+        if os.environ.get("REASON_COMPILE") == "0":
+            return None
+        if native.dtype != torch.float32 or native.device != "cpu":
             return None
         matrices = [m for layer in native.layers for m in layer if m is not None and m.dim() == 2]
         if any(not torch.equal(m, m.bfloat16().float()) for m in (native.head, *matrices)):

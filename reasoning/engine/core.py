@@ -6,7 +6,6 @@ Synchronous and single-threaded; `reasoning.backends.embedded` drives it from as
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from orchestrator.errors import InvalidValue
 from reasoning.context import Gang, Segment
-from reasoning.engine.config import ModelConfig, read_config
+from reasoning.engine.config import ModelConfig
 from reasoning.engine.pool import Pool, store_tokens
 from reasoning.engine.sampling import confide, sample
 from reasoning.engine.step import Step
@@ -31,18 +30,12 @@ FILLED_A_STEP = 512
 """At most so many given tokens are computed in one step, so that none takes long."""
 
 
-def free_cores() -> int:
-    """How often this process could run torch's own threads beside each other."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(1, cores // torch.get_num_threads())
-
-
 class Decoder(Protocol):
     """A model: feeds a step, keeping its keys and values, and gives the logits of its outputs."""
 
     config: ModelConfig
     dtype: torch.dtype
+    device: str
 
     def __call__(self, step: Step, pool: Pool) -> Tensor: ...
 
@@ -65,7 +58,7 @@ class Engine:
         self._lanes = lanes
         self._workers = ThreadPoolExecutor(lanes, thread_name_prefix="lane")
         most = store_tokens(decoder.config, decoder.dtype, store_gib)
-        self.pool = Pool(decoder.config, decoder.dtype, most=most)
+        self.pool = Pool(decoder.config, decoder.dtype, most=most, device=decoder.device)
         self.views = Views(self.pool)
         self._threads: dict[int, Thread] = {}
         self._running: dict[int, Thread] = {}
@@ -81,25 +74,20 @@ class Engine:
         dtype: torch.dtype = torch.float32,
         lanes: int | None = None,
         store_gib: float = 4.0,
+        device: str = "cpu",
     ) -> Engine:
-        """Load a model folder: natively where that is exact, else through transformers.
+        """Load a model folder (`reasoning.engine.loading`).
 
-        ``lanes`` is for native models; as many as there are cores for by default.
+        There are as many ``lanes`` as there are cores for by default, for native models on a CPU.
 
         Raises:
+            InvalidValue: there is no such device.
             ModelUnusable: the folder is missing, broken or of an unsupported kind.
         """
-        config = read_config(folder)
-        if config.native:
-            from reasoning.engine.compiled import CompiledDecoder
-            from reasoning.engine.llama import NativeDecoder
+        from reasoning.engine.loading import free_lanes, load_decoder
 
-            native = NativeDecoder.load(folder, config, dtype)
-            decoder = CompiledDecoder.build(native) or native
-            return cls(decoder, lanes=lanes or free_cores(), store_gib=store_gib)
-        from reasoning.engine.hf import TransformersDecoder
-
-        return cls(TransformersDecoder.load(folder, config, dtype), store_gib=store_gib)
+        decoder = load_decoder(folder, dtype, device)
+        return cls(decoder, lanes=lanes or free_lanes(decoder), store_gib=store_gib)
 
     def claim(self) -> None:
         """Take the engine for one driver, until `release`.
@@ -119,13 +107,24 @@ class Engine:
     def running(self) -> int:
         """The number of threads that run or wait for a slot; those of a paused gang do neither."""
         paused = self._paused
-        return len(self._waiting) + sum(t.gang not in paused for t in self._running.values())
+        return sum(t.gang not in paused for t in (*self._waiting.values(), *self._running.values()))
 
     @property
     def _paused(self) -> set[Gang | None]:
         """The gangs that are not complete, or of which a thread has stopped and may go on."""
-        ganged = [(t.gang, t.stopped) for t in self._threads.values() if t.gang is not None]
-        return {gang for gang, stopped in ganged if stopped or gang.opened < gang.size}
+        return {
+            gang
+            for thread in self._threads.values()
+            if (gang := thread.gang) is not None
+            and (
+                thread.stopped
+                or gang.opened < gang.size
+                or (gang.lockstep and not thread.held and not self._admitted(thread))
+            )
+        }
+
+    def _admitted(self, thread: Thread) -> bool:
+        return thread.id in self._running or thread.id in self._waiting
 
     @property
     def open_threads(self) -> int:
@@ -210,8 +209,24 @@ class Engine:
         self.views.freeze(thread.segment)
 
     def _run(self, thread: Thread) -> None:
-        self._waiting[thread.id] = thread
+        # Who goes on in lock-step has its slot: its gang holds the others' while it waits.
+        keeps = thread.gang is not None and thread.gang.lockstep and thread.written
+        (self._running if keeps else self._waiting)[thread.id] = thread
         self.views.open(thread.segment)
+
+    def _admit(self) -> None:
+        """Give free slots to those who wait, in their order; to gangs in lock-step as a whole."""
+        for thread in list(self._waiting.values()):
+            gang = thread.gang
+            together = [thread]
+            if gang is not None and gang.lockstep:
+                if gang.opened < gang.size or thread.id not in self._waiting:
+                    continue
+                together = [other for other in self._waiting.values() if other.gang is gang]
+            if self._running and len(self._running) + len(together) > self.slots:
+                return
+            for other in together:
+                self._running[other.id] = self._waiting.pop(other.id)
 
     def close(self, id: int) -> None:
         """Drop a thread in any state and free its slot; unknown ids are ignored.
@@ -229,9 +244,7 @@ class Engine:
     def step(self) -> list[Token | Failure]:
         """Advance every thread that can by one token; failures are of threads that can't go on."""
         self.views.sweep()
-        while self._waiting and len(self._running) < self.slots:
-            id = next(iter(self._waiting))
-            self._running[id] = self._waiting.pop(id)
+        self._admit()
         paused = self._paused
         threads = [t for t in self._running.values() if t.gang not in paused]
         rows, failures = self.views.rows(threads, FILLED_A_STEP)

@@ -31,11 +31,14 @@ class TransformersDecoder:
     def __init__(self, config: ModelConfig, model: Any, dtype: torch.dtype) -> None:
         self.config = config
         self.dtype = dtype
+        self.device = str(model.device)
         self._model = model
         self._frequencies = _frequencies(model)
 
     @classmethod
-    def load(cls, folder: Path, config: ModelConfig, dtype: torch.dtype) -> TransformersDecoder:
+    def load(
+        cls, folder: Path, config: ModelConfig, dtype: torch.dtype, device: str = "cpu"
+    ) -> TransformersDecoder:
         """Load any causal language model whose attention is plain softmax over rotary keys.
 
         Raises:
@@ -60,7 +63,8 @@ class TransformersDecoder:
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
-            ).eval()
+            ).to(device)
+            model.eval()
         except Exception as error:  # transformers raises what it likes here
             raise ModelUnusable(
                 f"{folder} can't be loaded as a causal language model ({error}); "
@@ -70,12 +74,13 @@ class TransformersDecoder:
         return cls(config, model, dtype)
 
     def __call__(self, step: Step, pool: Pool) -> Tensor:
+        device = self._model.device
         out = self._model(
-            input_ids=torch.tensor([step.tokens]),
-            position_ids=torch.tensor([step.positions]),
+            input_ids=torch.tensor([step.tokens], device=device),
+            position_ids=torch.tensor([step.positions], device=device),
             attention_mask=None,
             use_cache=False,
-            logits_to_keep=torch.tensor(step.outputs, dtype=torch.long),
+            logits_to_keep=torch.tensor(step.outputs, dtype=torch.long, device=device),
             attend=Attend(step, pool, self.turn),
         )
         logits: Tensor = out.logits[0].float()

@@ -40,24 +40,32 @@ class Layer(NamedTuple):
 class NativeDecoder:
     """Feeds a `Step`, and returns the logits ``[outputs, V]``."""
 
-    def __init__(self, config: ModelConfig, weights: dict[str, Tensor], dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: dict[str, Tensor],
+        dtype: torch.dtype,
+        device: str = "cpu",
+    ) -> None:
         self.config = config
         self.dtype = dtype
+        self.device = device
         wide = (config.vocabulary, config.hidden)
         self.embedding = self._take(weights, "model.embed_tokens.weight", *wide)
         self.head = self.embedding if config.tied else self._take(weights, "lm_head.weight", *wide)
         self.norm = self._take(weights, "model.norm.weight", config.hidden)
         self.layers = [self._layer(weights, index) for index in range(config.layers)]
-        frequency = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
-        angles = torch.outer(
-            torch.arange(config.context, dtype=torch.float32), config.rope_theta**-frequency
-        )
+        positions = torch.arange(config.context, dtype=torch.float32, device=device)
+        halves = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device=device)
+        angles = torch.outer(positions, config.rope_theta ** -(halves / config.head_dim))
         self.rotations = torch.polar(torch.ones_like(angles), angles)
         self.identities: Tensor | None = None
         """``[layers, paths, 2, dim]``: what marks each path's keys (interleaved) and values."""
 
     @classmethod
-    def load(cls, folder: Path, config: ModelConfig, dtype: torch.dtype) -> NativeDecoder:
+    def load(
+        cls, folder: Path, config: ModelConfig, dtype: torch.dtype, device: str = "cpu"
+    ) -> NativeDecoder:
         """Load a folder's safetensors.
 
         Raises:
@@ -65,8 +73,8 @@ class NativeDecoder:
         """
         weights = load_weights(folder)
         try:
-            decoder = cls(config, weights, dtype)
-            decoder.identities = _identities(folder, config, dtype)
+            decoder = cls(config, weights, dtype, device)
+            decoder.identities = _identities(folder, config, dtype, device)
         except (KeyError, ValueError) as error:
             raise ModelUnusable(
                 f"the weights in {folder} do not fit its config.json ({error}); download it again"
@@ -85,7 +93,7 @@ class NativeDecoder:
         config = self.config
         attend = Attend(step, pool, self.turn)
         count = len(step.tokens)
-        x = functional.embedding(torch.tensor(step.tokens), self.embedding)
+        x = functional.embedding(torch.tensor(step.tokens, device=self.device), self.embedding)
         rotation = self.rotations[step.positions].unsqueeze(1)
         turned = config.heads + config.kv_heads
         size = (config.hidden,)
@@ -137,7 +145,7 @@ class NativeDecoder:
             size not in (-1, found) for size, found in zip(shape, tensor.shape, strict=True)
         ):
             raise ValueError(f"{name} is {list(tensor.shape)}, not {list(shape)}")
-        return tensor.to(self.dtype)
+        return tensor.to(self.device, self.dtype)
 
     def _layer(self, weights: dict[str, Tensor], index: int) -> Layer:
         def take(name: str, *shape: int) -> Tensor:
@@ -172,11 +180,13 @@ PATHS_FILE = "path_identity.safetensors.bin"
 """Apart from the weights, because nothing but our engine can use it."""
 
 
-def _identities(folder: Path, config: ModelConfig, dtype: torch.dtype) -> Tensor | None:
+def _identities(
+    folder: Path, config: ModelConfig, dtype: torch.dtype, device: str
+) -> Tensor | None:
     path = folder / PATHS_FILE
     if not path.is_file():
         return None
-    found = load(path.read_bytes())["path_identity"].to(dtype)
+    found = load(path.read_bytes())["path_identity"].to(device, dtype)
     if found.shape[0] != config.layers or found.shape[2] != config.head_dim:
         raise ValueError(f"path_identity is {list(found.shape)}")
     layers, paths, dim = found.shape

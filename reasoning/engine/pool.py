@@ -24,7 +24,13 @@ class Pool:
     """
 
     def __init__(
-        self, config: ModelConfig, dtype: torch.dtype, *, most: int, tokens: int = 4096
+        self,
+        config: ModelConfig,
+        dtype: torch.dtype,
+        *,
+        most: int,
+        tokens: int = 4096,
+        device: str = "cpu",
     ) -> None:
         self._orders: dict[int, set[int]] = defaultdict(set)
         self._taken: dict[int, int] = {}
@@ -34,7 +40,7 @@ class Pool:
         size = PAGE
         while 2 * size <= min(tokens, most):
             size *= 2
-        self.store = torch.zeros(config.layers, size, *tail, dtype=dtype)
+        self.store = torch.zeros(config.layers, size, *tail, dtype=dtype, device=device)
         self._orders[size].add(0)
 
     @property

@@ -28,8 +28,9 @@ def sample(logits: Tensor, samplers: Sequence[Sampler]) -> tuple[list[int], list
     tokens = logits.argmax(-1)
     drawn = [row for row, sampler in enumerate(samplers) if sampler.temperature > 0]
     if drawn:
-        heat = torch.tensor([[samplers[row].temperature] for row in drawn], dtype=torch.float64)
-        uniform = torch.tensor([[samplers[row].uniform()] for row in drawn], dtype=torch.float64)
+        draws = [(samplers[row].temperature, samplers[row].uniform()) for row in drawn]
+        drawing = torch.tensor(draws, dtype=torch.float64, device=logits.device)
+        heat, uniform = drawing[:, :1], drawing[:, 1:].contiguous()
         rows = slice(None) if len(drawn) == len(samplers) else drawn
         # Double precision: the cumulative sum of a large vocabulary must still reach one.
         shifted = (logits[rows] - logits[rows].amax(-1, keepdim=True)).double()

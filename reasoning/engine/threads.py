@@ -64,7 +64,7 @@ class Thread:
             raise InvalidValue("the prompt is empty; give at least one token")
         if not self.fits(0):
             raise InvalidValue(
-                f"the prompt has {_position(segment)} tokens and the context is {limit}; "
+                f"the prompt has {segment.position} tokens and the context is {limit}; "
                 "shorten it or raise --max-tokens"
             )
 
@@ -75,7 +75,7 @@ class Thread:
 
     def fits(self, count: int) -> bool:
         """Whether it could still write after so many more given tokens."""
-        return _position(self.segment) + count < self.limit
+        return self.segment.position + count < self.limit
 
     def extend(self, tokens: Sequence[int]) -> None:
         """Append given tokens to a stopped thread."""
@@ -84,7 +84,7 @@ class Thread:
 
     def resume(self, segment: Segment) -> None:
         """Go on in another segment, with the tokens that it was given."""
-        self._go_on(_position(segment) < self.limit and len(segment) > 0)
+        self._go_on(segment.position < self.limit and len(segment) > 0)
         self.segment = segment
 
     def _go_on(self, fits: bool) -> None:
@@ -93,12 +93,6 @@ class Thread:
         if not fits:
             raise InvalidValue(f"the thread's context of {self.limit} tokens is full")
         self.stopped = False
-
-
-def _position(segment: Segment) -> int:
-    """Where its next token will stand."""
-    context = segment.context
-    return (len(context) if context.flowing else segment.home) + len(segment)
 
 
 @dataclass(eq=False, kw_only=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,8 +74,19 @@ class Views:
         """What to feed so that as many threads as possible advance, within a budget of tokens.
 
         The budget bounds the given tokens of a step.  Threads for which the pool has no room are
-        left out; where nothing else could be done, the latest of them fails.
+        left out; where nothing else could be done, the latest of them fails.  A gang in lock-step
+        advances as a whole or not at all.
         """
+        plan, full = self._plan(threads, budget)
+        if threads and not plan and full is None:  # what must be fed together exceeds the budget
+            plan, full = self._plan(threads, sys.maxsize)
+        if full is not None and not plan:
+            return [], [Failure(full[0].id, full[1])]
+        return list(plan.values()), []
+
+    def _plan(
+        self, threads: Sequence[Thread], budget: int
+    ) -> tuple[dict[Segment, Row], tuple[Thread, PoolFull] | None]:
         plan: dict[Segment, Row] = {}
         full: tuple[Thread, PoolFull] | None = None
         for thread in threads:
@@ -82,9 +95,19 @@ class Views:
             except PoolFull as error:
                 # Without its traceback, whose frames would keep the thread's segments stored.
                 full = thread, error.with_traceback(None)
-        if full is not None and not plan:
-            return [], [Failure(full[0].id, full[1])]
-        return list(plan.values()), []
+        self._hold_back(threads, plan)
+        return plan, full
+
+    @staticmethod
+    def _hold_back(threads: Sequence[Thread], plan: dict[Segment, Row]) -> None:
+        """Let those who could advance wait for the others of a gang in lock-step who could not."""
+        ready = {row.thread for row in plan.values()}
+        late = {t.gang for t in threads if t not in ready and t.gang and t.gang.lockstep}
+        for row in [row for row in plan.values() if row.thread and row.thread.gang in late]:
+            row.thread, row.source = None, None
+            row.tokens = row.tokens[:-1]
+            if not row.tokens:
+                del plan[row.segment]
 
     def _advance(self, thread: Thread, plan: dict[Segment, Row], budget: int) -> int:
         """Plan a thread's next tokens, after all that they must see; returns the budget left."""
@@ -197,8 +220,9 @@ class Views:
         ]
 
     def _limit(self, entry: Placed, new: int) -> int:
-        home = self.home(entry.segment)
-        limit = home.used if home.live and entry.lag else home.used + new
+        limit = self.home(entry.segment).used + new
+        if entry.lag:  # what this step feeds for the first time is not among the steps yet
+            limit = min(limit, bisect_right(entry.segment.steps, self._clock + 1 - entry.lag))
         return limit if entry.upto is None else min(limit, entry.upto)
 
     def fed(self, rows: Sequence[Row], logits: Tensor) -> None:
