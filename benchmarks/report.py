@@ -18,7 +18,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 WEIGHTS = ROOT / "reasoning" / "weights"
-FILES = [ROOT / "README.md", ROOT / "docs" / "task-graph.md", *sorted(WEIGHTS.glob("*/README.md"))]
+DOCS = [ROOT / "docs" / name for name in ("task-graph.md", "judge.md")]
+FILES = [ROOT / "README.md", *DOCS, *sorted(WEIGHTS.glob("*/README.md"))]
 BLOCK = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end -->)", re.S)
 
 
@@ -102,6 +103,44 @@ def scale() -> str:
     return table(["tasks", "built and run", "a task", "peak memory", "a patch"], rows)
 
 
+def between(value: float, interval: list[float]) -> str:
+    return f"{value:.3f} ({interval[0]:.3f}–{interval[1]:.3f})"
+
+
+def judges() -> str:
+    """AUROCs of each judge, and of what needs none on the same pairs."""
+    lines, told = [], set()
+    for row in load("judge")["results"]:
+        for one in row["rankings"]:
+            name = row["judge"] if one["name"] == "judge" else one["name"]
+            within = between(one["within"], one["within_ci95"])
+            line = [f"{row['source']}: {name}", within, between(one["pooled"], one["pooled_ci95"])]
+            if tuple(line) not in told:
+                lines.append([*line, f"{row['questions']} ({row['mixed']})"])
+            told.add(tuple(line))
+    return table(["judge", "within questions", "pooled", "questions (of both kinds)"], lines)
+
+
+def gates() -> str:
+    """What Learn-then-Test allows, and DeepPrune there beside self-consistency at equal tokens."""
+    lines = []
+    for row in load("judge")["results"]:
+        for gate in row["gate"]:
+            name = f"{row['source']}: {row['judge']}"
+            cells = [name, f"{gate['risk']:g}", f"{gate['tau'] or 'shut'}"]
+            found = [r for r in gate["replay"] or [] if r["policy"] == "deepprune"]
+            for one in found:
+                low, high = one["token_matched"]["gain_ci95"]
+                gain = f"{one['token_matched']['gain']:+.1%} ({low:+.1%} to {high:+.1%})"
+                tokens = f"{one['tokens']:,.0f} / {one['n_matched']['tokens']:,.0f}"
+                cells += [tokens, f"{one['accuracy']:.1%}", gain]
+            lines.append(cells + ["–"] * (9 - len(cells)))
+    header = ["judge", "risk", "tau"]
+    for price in ("judge free", "judge charged"):
+        header += [f"tokens / 16 traces, {price}", "accuracy", "gain at equal tokens"]
+    return table(header, lines)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "countdown": lambda: accuracy("countdown"),
     "five": lambda: accuracy("five"),
@@ -109,6 +148,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "engine": engine,
     "graph": graph,
     "scale": scale,
+    "judges": judges,
+    "gates": gates,
     "small": lambda: accuracy("small"),
     "solve": lambda: f"```text\n{(RESULTS / 'solve.txt').read_text()}```\n",
 }
