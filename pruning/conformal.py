@@ -5,8 +5,7 @@ What is promised, and over what randomness, is in ``docs/guarantees.md``.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections import deque
+from bisect import bisect_left
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from math import floor, sqrt
@@ -35,47 +34,108 @@ def spread(alpha: float, n: int) -> float:
     return sqrt(low * (n + 1 - low) / ((n + 1) ** 2 * (n + 2)))
 
 
+class Bin:
+    """The scores of one bin of a `Bank`: sorted, and in the order in which they came."""
+
+    __slots__ = ("ages", "bank", "least", "most", "scores")
+
+    def __init__(self, bank: Bank) -> None:
+        self.bank = bank
+        self.least = bank.least
+        self.most = bank.most
+        self.scores: list[float] = []
+        self.ages: list[float] = []
+
+    def p_value(self, score: float) -> float:
+        """Against the scores known now, this one not among them."""
+        own = self.scores
+        return p_value(own, score) if len(own) >= self.least else self.bank.pooled(score)
+
+    def take(self, score: float) -> float:
+        """The score's p-value; from now on it calibrates those that come after it."""
+        scores = self.scores
+        count = len(scores)
+        if count < self.least or score != score:
+            p = self.p_value(score)
+            place = bisect_left(scores, score)
+        else:
+            place = bisect_left(scores, score)
+            p = (count - place + 1) / (count + 1)
+        scores.insert(place, score)
+        self.ages.append(score)
+        if count >= self.most:
+            self.ages = self.ages[-(self.most // 2 or 1) :]
+            self.scores = sorted(self.ages)
+        return p
+
+
 @dataclass(kw_only=True)
 class Bank:
     """Calibration scores that grow as they come, in Mondrian bins such as the turn.
 
     A bin's p-values are over its own scores (Mondrian conformal prediction), so each bin has the
     guarantee by itself.  A bin with fewer than ``least`` borrows all bins' scores: a marginal
-    p-value is better than none, but has no guarantee for the bin.  Beyond ``most`` the oldest
-    score of a bin leaves it.
+    p-value is better than none, but has no guarantee for the bin.  A bin of more than ``most``
+    forgets the older half.
     """
 
     least: int = 20
     most: int = 1000
-    bins: dict[Hashable, list[float]] = field(default_factory=dict)
-    ages: dict[Hashable, deque[float]] = field(default_factory=dict)
+    bins: dict[Hashable, Bin] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require(1 <= self.least <= self.most, "least, most: give 1 ≤ least ≤ most scores a bin")
 
-    def p_value(self, bin: Hashable, score: float) -> float:
-        """Against the scores known now, this one not among them."""
-        own = self.bins.get(bin)
-        if own is not None and len(own) >= self.least:
-            return p_value(own, score)
-        require(score == score, "score: not a number; give one")
-        total = sum(map(len, self.bins.values()))
-        below = sum(bisect_left(scores, score) for scores in self.bins.values())
-        return (total - below + 1) / (total + 1)
+    def bin(self, key: Hashable) -> Bin:
+        """The bin of this key, made where there is none."""
+        found = self.bins.get(key)
+        if found is None:
+            found = self.bins[key] = Bin(self)
+        return found
 
-    def add(self, bin: Hashable, score: float) -> None:
+    def p_value(self, key: Hashable, score: float) -> float:
+        """Against the scores known now, this one not among them."""
+        return self.bins[key].p_value(score) if key in self.bins else self.pooled(score)
+
+    def add(self, key: Hashable, score: float) -> None:
         """Let the score calibrate those that come after it."""
+        self.bin(key).take(score)
+
+    def pooled(self, score: float) -> float:
+        """Its p-value against the scores of all bins."""
         require(score == score, "score: not a number; give one")
-        scores = self.bins.setdefault(bin, [])
-        ages = self.ages.setdefault(bin, deque())
-        if len(scores) >= self.most:
-            del scores[bisect_left(scores, ages.popleft())]
-        insort(scores, score)
-        ages.append(score)
+        total = sum(len(one.scores) for one in self.bins.values())
+        below = sum(bisect_left(one.scores, score) for one in self.bins.values())
+        return (total - below + 1) / (total + 1)
 
 
 @dataclass(kw_only=True)
-class AdaptiveLevel:
+class _Rate:
+    """What is flagged of a stream, and how much of it there was.
+
+    Attributes:
+        target: The share to be flagged.
+    """
+
+    target: float
+    updates: int = 0
+    flagged: int = 0
+
+    def __post_init__(self) -> None:
+        require(0 < self.target < 1, f"target: {self.target} is out of range; give 0 to 1")
+
+    @property
+    def rate(self) -> float:
+        """The share of flagged ones; the target before any."""
+        return self.flagged / self.updates if self.updates else self.target
+
+    def _within(self, reach: float, step: float) -> float:
+        """The bound of a tracker that moves by ``step`` and can't leave a range of ``reach``."""
+        return min(1.0, (reach + step) / (step * self.updates)) if self.updates else 1.0
+
+
+@dataclass(kw_only=True)
+class AdaptiveLevel(_Rate):
     """ACI: the level that holds a rate for any sequence (Gibbs and Candès, arXiv 2106.00170).
 
     a ← a + γ (target - flagged).  Whatever comes, after T updates the share of flagged ones is
@@ -83,17 +143,15 @@ class AdaptiveLevel:
     1 flags always and one below 0 never.
     """
 
-    target: float
     gamma: float = 0.02
     level: float = -1.0
-    updates: int = 0
-    flagged: int = 0
 
     def __post_init__(self) -> None:
-        require(0 < self.target < 1, f"target: {self.target} is out of range; give 0 to 1")
+        super().__post_init__()
         require(self.gamma > 0, f"gamma: {self.gamma} is not above 0; give a step such as 0.02")
         self.level = self.target if self.level < 0 else self.level
         self._first = self.level
+        self.rise, self.fall = self.gamma * self.target, self.gamma * (1 - self.target)
 
     def flags(self, p: float) -> bool:
         """Whether a p-value is small enough at the level now."""
@@ -102,40 +160,32 @@ class AdaptiveLevel:
     def update(self, flagged: bool) -> None:
         """Learn whether the last one was flagged."""
         self.updates += 1
-        self.flagged += flagged
-        self.level += self.gamma * (self.target - flagged)
-
-    @property
-    def rate(self) -> float:
-        """The share of flagged ones; the target before any."""
-        return self.flagged / self.updates if self.updates else self.target
+        if flagged:
+            self.flagged += 1
+            self.level -= self.fall
+        else:
+            self.level += self.rise
 
     @property
     def bound(self) -> float:
         """|rate - target| ≤ (max(a₁, 1 - a₁) + γ) / (γ T), for any sequence."""
-        if not self.updates:
-            return 1.0
-        reach = max(self._first, 1 - self._first) + self.gamma
-        return min(1.0, reach / (self.gamma * self.updates))
+        return self._within(max(self._first, 1 - self._first), self.gamma)
 
 
 @dataclass(kw_only=True)
-class QuantileTracker:
+class QuantileTracker(_Rate):
     """Track the score above which a share ``target`` lies (conformal PID, arXiv 2307.16895).
 
     q ← q + η (flagged - target), flagging scores above q: needs no calibration scores at all.
     For scores in [0, ``top``] and a start there, the share of flagged ones stays within `bound`.
     """
 
-    target: float
     top: float
     eta: float = 0.05
     quantile: float = 0.0
-    updates: int = 0
-    flagged: int = 0
 
     def __post_init__(self) -> None:
-        require(0 < self.target < 1, f"target: {self.target} is out of range; give 0 to 1")
+        super().__post_init__()
         require(self.eta > 0, f"eta: {self.eta} is not above 0; give a step such as 0.05")
         require(0 <= self.quantile <= self.top, "quantile: give a start from 0 to top")
 
@@ -150,16 +200,9 @@ class QuantileTracker:
         self.quantile += self.eta * (flagged - self.target)
 
     @property
-    def rate(self) -> float:
-        """The share of flagged ones; the target before any."""
-        return self.flagged / self.updates if self.updates else self.target
-
-    @property
     def bound(self) -> float:
         """|rate - target| ≤ (top + η) / (η T), for any sequence of scores in [0, top]."""
-        if not self.updates:
-            return 1.0
-        return min(1.0, (self.top + self.eta) / (self.eta * self.updates))
+        return self._within(self.top, self.eta)
 
 
 def level_for_budget(calls: float, steps: float) -> float:

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from random import Random
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from pruning.ballots import Ballots
-from pruning.conformal import AdaptiveLevel, Bank, QuantileTracker
+from pruning.conformal import AdaptiveLevel, Bank, Bin, QuantileTracker
 from pruning.decisions import NOTHING, Accept, Decisions, Escalate, Resample
 from pruning.observations import Began, Ended, Observation, StepScored
 from pruning.policy import Need, Policy, require
 
 Method = Literal["bank", "aci", "quantile"]
+_new = tuple.__new__
 METHODS: tuple[Method, ...] = ("bank", "aci", "quantile")
+
+
+class Lane(NamedTuple):
+    """One turn: its scores, and what decides: a level that moves, a fixed one, or a quantile.
+
+    Attributes:
+        level: Counts also where it does not decide.
+    """
+
+    bin: Bin
+    level: AdaptiveLevel
+    fixed: float | None
+    tracker: QuantileTracker | None
 
 
 @dataclass(kw_only=True, slots=True)
 class Control(Ballots):
-    """Ballots, the bank of scores, and the level of each bin."""
+    """Ballots, the bank of scores, and of each turn its bin and what holds its rate."""
 
     bank: Bank
-    levels: dict[int, AdaptiveLevel] = field(default_factory=dict)
-    trackers: dict[int, QuantileTracker] = field(default_factory=dict)
+    lanes: dict[int, Lane] = field(default_factory=dict)
     resampled: dict[tuple[int, int], int] = field(default_factory=dict)
 
 
@@ -41,6 +55,8 @@ class ConformalController(Policy[Control]):
     Attributes:
         gamma: The step of `aci` and `quantile` (there in units of ``top``).
         top: The largest score that `quantile` tracks; larger ones count as this.
+        least, most: Scores of a turn before its p-values are its own, and after which it forgets
+            the older half.
         rejects: How often a strange step is drafted anew before the target is asked; each draft
             counts as one flagged.
     """
@@ -53,6 +69,7 @@ class ConformalController(Policy[Control]):
     gamma: float = 0.15
     top: float = 10.0
     least: int = 20
+    most: int = 500
     rejects: int = 0
     seeded: tuple[tuple[int, float], ...] = ()
 
@@ -64,14 +81,39 @@ class ConformalController(Policy[Control]):
         require(self.rejects >= 0, f"rejects: {self.rejects} is below 0; give 0 or more")
 
     def begin(self, rng: Random) -> Control:
-        bank = Bank(least=self.least)
+        bank = Bank(least=self.least, most=self.most)
         for turn, score in self.seeded:
             bank.add(turn, score)
         return Control(most=self.n, bank=bank)
 
     def observe(self, state: Control, observation: Observation) -> Decisions:
-        if isinstance(observation, StepScored):
-            return self._judge(state, observation)
+        if type(observation) is StepScored:  # by far the most frequent, so without more calls
+            turn, score = observation.turn, observation.score
+            try:
+                bin, level, fixed, tracker = state.lanes[turn]
+            except KeyError:
+                bin, level, fixed, tracker = self._lane(state, turn)
+            if tracker is not None:
+                return self._track(state, observation, tracker)
+            scores = bin.scores
+            count = len(scores)
+            if bin.least <= count < bin.most and score == score:
+                place = bisect_left(scores, score)
+                scores.insert(place, score)
+                bin.ages.append(score)
+                p = (count - place + 1) / (count + 1)
+            else:
+                p = bin.take(score)
+            bar = level.level if fixed is None else fixed
+            level.updates += 1
+            if p > bar:
+                level.level += level.rise
+                return (_new(Accept, (observation.trace, turn, p, bar, "p", "accept")),)
+            level.flagged += 1
+            level.level -= level.fall
+            if self.rejects and self._again(state, observation):
+                return (Resample(observation.trace, turn, p, bar),)
+            return (_new(Escalate, (observation.trace, turn, p, bar, "p", "escalate")),)
         if isinstance(observation, Ended):
             state.end(observation)
             return NOTHING if state.running else state.elect()
@@ -80,34 +122,28 @@ class ConformalController(Policy[Control]):
             return state.launch(self.n, f"{self.n} chains, {self.alpha:.0%} escalated")
         return NOTHING
 
-    def _judge(self, state: Control, step: StepScored) -> Decisions:
-        flagged, reason = self._flag(state, step)
-        if not flagged:
-            return (Accept(trace=step.trace, reason=reason),)
-        again = state.resampled.get((step.trace, step.turn), 0)
-        if again < self.rejects:
-            state.resampled[step.trace, step.turn] = again + 1
-            return (Resample(trace=step.trace, reason=reason),)
-        return (Escalate(trace=step.trace, reason=reason),)
-
-    def _flag(self, state: Control, step: StepScored) -> tuple[bool, str]:
-        turn, score = step.turn, step.score
+    def _lane(self, state: Control, turn: int) -> Lane:
+        tracker = None
         if self.method == "quantile":
-            tracker = state.trackers.get(turn)
-            if tracker is None:
-                eta = self.gamma * self.top
-                tracker = QuantileTracker(target=self.alpha, top=self.top, eta=eta)
-                state.trackers[turn] = tracker
-            flagged = tracker.flags(min(score, self.top))
-            reason = f"turn {turn}: score {score:.2f} against {tracker.quantile:.2f}"
-            tracker.update(flagged)
-            return flagged, reason
-        p = state.bank.p_value(turn, score)
-        state.bank.add(turn, score)
-        level = state.levels.get(turn)
-        if level is None:
-            level = state.levels[turn] = AdaptiveLevel(target=self.alpha, gamma=self.gamma)
-        bar = level.level if self.method == "aci" else self.alpha
-        flagged = p <= bar
-        level.update(flagged)
-        return flagged, f"turn {turn}: p {p:.3f} against {bar:.3f}"
+            eta = self.gamma * self.top
+            tracker = QuantileTracker(target=self.alpha, top=self.top, eta=eta)
+        level = AdaptiveLevel(target=self.alpha, gamma=self.gamma)
+        fixed = self.alpha if self.method == "bank" else None
+        lane = state.lanes[turn] = Lane(state.bank.bin(turn), level, fixed, tracker)
+        return lane
+
+    def _track(self, state: Control, step: StepScored, tracker: QuantileTracker) -> Decisions:
+        score, bar = min(step.score, self.top), tracker.quantile
+        flagged = tracker.flags(score)
+        tracker.update(flagged)
+        if not flagged:
+            return (Accept(step.trace, step.turn, score, bar, "score"),)
+        if self._again(state, step):
+            return (Resample(step.trace, step.turn, score, bar, "score"),)
+        return (Escalate(step.trace, step.turn, score, bar, "score"),)
+
+    def _again(self, state: Control, step: StepScored) -> bool:
+        """Whether a strange step is drafted once more."""
+        again = state.resampled.get((step.trace, step.turn), 0)
+        state.resampled[step.trace, step.turn] = again + 1
+        return again < self.rejects

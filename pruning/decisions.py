@@ -1,13 +1,15 @@
 """What a policy answers: one typed value for each thing that it can ask of a driver.
 
 Every decision carries its reason in words, which the terminal, the trace file and the report
-show.  A driver carries decisions out in the order given and counts what they cost.
+show.  A driver carries decisions out in the order given and counts what they cost.  Those on single
+steps, of which there is one for each, are named tuples that keep the numbers of their reason: both
+make them several times as fast.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,28 +69,57 @@ class Probe:
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Accept:
+Measure = Literal["p", "score"]
+"""Of how strange a step is: its p-value, or its score itself."""
+
+
+class Accept(NamedTuple):
     """Keep the draft's step, and let the draft go on."""
 
     trace: int
-    reason: str
+    turn: int
+    value: float
+    bar: float
+    measure: Measure = "p"
+    kind: Literal["accept"] = "accept"
+
+    @property
+    def reason(self) -> str:
+        return _strangeness(self.turn, self.measure, self.value, self.bar)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Escalate:
+class Escalate(NamedTuple):
     """Let the target model continue the trace for one step."""
 
     trace: int
-    reason: str
+    turn: int
+    value: float
+    bar: float
+    measure: Measure = "p"
+    kind: Literal["escalate"] = "escalate"
+
+    @property
+    def reason(self) -> str:
+        return _strangeness(self.turn, self.measure, self.value, self.bar)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Resample:
+class Resample(NamedTuple):
     """Drop the draft's step, and let the draft write it anew."""
 
     trace: int
-    reason: str
+    turn: int
+    value: float
+    bar: float
+    measure: Measure = "p"
+    kind: Literal["resample"] = "resample"
+
+    @property
+    def reason(self) -> str:
+        return _strangeness(self.turn, self.measure, self.value, self.bar)
+
+
+def _strangeness(turn: int, measure: Measure, value: float, bar: float) -> str:
+    return f"turn {turn}: {measure} {value:.3f} against {bar:.3f}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
