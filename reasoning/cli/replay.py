@@ -185,6 +185,9 @@ def _question(report: Report, id: str) -> Question:
         if key is not None and verdict is not None and verdict.ok:
             right.add(key)
         steered = thread.trace
+        for probed in {key for _, key in steered.probes if key} if steered else ():
+            answered = problem.verify(probed)
+            right.update({probed} if answered is not None and answered.ok else ())
         return Trace(
             # An end that a policy made is not the trace's own: that would come later.
             tokens=thread.tokens + open_ended(thread),
