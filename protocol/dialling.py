@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 from pydantic import TypeAdapter
 
+from orchestrator.errors import InvalidValue
 from protocol.channel import Channel
 from protocol.errors import BadMessage, ConnectionRefused, HubUnreachable, first
 from protocol.framing import Beat, DownFrame, Hello, Refused, UpFrame, Welcome
@@ -59,7 +60,10 @@ class Dialler:
         rng: random.Random | None = None,
     ) -> None:
         need_websockets()
-        self._tls = (tls or Tls()).client() if check_url(url, insecure=insecure) else None
+        secure = check_url(url, insecure=insecure)
+        if tls is not None and not secure:
+            raise InvalidValue("tls: ws:// is plain text and takes no certificates; dial wss://")
+        self._tls = (tls or Tls()).client() if secure else None
         self.url = url
         self._token = token
         self._adapter = adapter

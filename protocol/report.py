@@ -114,3 +114,7 @@ class Report(_Message):
     """What the policy that steered the threads did, if one did and finished."""
     errors: tuple[str, ...] = ()
     """What went wrong without ending the run."""
+    parallelism: float = Field(default=1.0, ge=0)
+    """Tokens generated, over those of the longest chain of threads."""
+    emulated: tuple[str, ...] = ()
+    """What the strategy did in place of what the backend lacks."""

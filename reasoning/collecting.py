@@ -104,5 +104,3 @@ def write(target: Path, lines: Iterable[dict[str, Any]]) -> None:
         raise InvalidValue(f"output: {target}: {error.strerror}; give another file") from error
     finally:
         partial.unlink(missing_ok=True)
-
-

@@ -39,6 +39,12 @@ class Segment:
         """What its next token attends to."""
         return self.views[-1][1]
 
+    @property
+    def position(self) -> int:
+        """Where its next token will stand, for itself: in a flowing context behind all the rest."""
+        context = self.context
+        return (len(context) if context.flowing else self.home) + len(self)
+
     def look(self, context: Context) -> None:
         """Let it attend to another context, from the next token to be computed on."""
         self.views.append((len(self.steps), context))
@@ -70,10 +76,13 @@ class Gang:
     Attributes:
         size: How many must be open before the first token; more may join later.
         opened: How many have been opened so far, which the backend counts.
+        lockstep: Whether each step is one of all: nobody goes on while another waits for a slot or
+            for room, or has ended and is not closed yet.
     """
 
     size: int = 1
     opened: int = 0
+    lockstep: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -169,7 +169,7 @@ class ChatDialect:
     stop: frozenset[int] = frozenset()
     probe = "\n\nThe final answer is \\boxed{"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ends: frozenset[int] = frozenset()) -> None:
         try:
             from transformers import AutoTokenizer
         except ImportError as error:
@@ -186,7 +186,7 @@ class ChatDialect:
             ) from error
 
         end = self._tokenizer.eos_token_id
-        self.ends = frozenset() if end is None else frozenset({end})
+        self.ends = ends if end is None else ends | {end}
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
@@ -218,8 +218,11 @@ class ChatDialect:
         )
         return Context.given(self.encode(text))
 
-    def _turn(self, text: str) -> str:
-        """What follows a model's ended turn: the user's next one and the model's opening."""
+    def _turn(self, text: str, *, cut: bool = False) -> str:
+        """What follows a model's ended turn: the user's next one and the model's opening.
+
+        One that was ``cut`` is ended first.
+        """
         if not self._tokenizer.chat_template:
             return f"\n\n{text}\n"
         said = "What was said."
@@ -229,15 +232,29 @@ class ChatDialect:
             tokenize=False,
             add_generation_prompt=True,
         )
-        return whole.rpartition(said)[2].removeprefix(self._tokenizer.eos_token or "")
+        rest = whole.rpartition(said)[2]
+        end = self._tokenizer.eos_token or ""
+        before, _, after = rest.partition(end) if end else (rest, "", "")
+        if not end or before.strip():  # the template does not write it
+            return end * cut + rest
+        return end * cut + after
 
     @cache  # noqa: B019  one dialect lives as long as its model
     def _paragraphs(self) -> frozenset[int]:
-        ids = range(len(self._tokenizer))
-        return frozenset(i for i in ids if self._tokenizer.decode([i]).endswith("\n\n"))
+        """The tokens that end a paragraph; where there are none, those that end a line."""
+        broken = [
+            id for raw, id in self._tokenizer.get_vocab().items() if _NEWLINE.search(raw)
+        ]  # decoding the whole vocabulary would take seconds
+        decoded = {id: self._tokenizer.decode([id]) for id in broken}
+        found = frozenset(id for id, text in decoded.items() if text.endswith("\n\n"))
+        return found or frozenset(id for id, text in decoded.items() if text.endswith("\n"))
 
     def answer(self, problem: Problem, text: str) -> str | None:
         return boxed(text) or last_number(text)
+
+
+_NEWLINE = re.compile(r"\n|Ċ|<0x0A>")
+"""How tokenizers write the end of a line."""
 
 
 class _IncrementalDecoder:
@@ -278,7 +295,7 @@ def load_dialect(folder: Path, config: ModelConfig) -> MarkupDialect | ChatDiale
         ModelUnusable: its tokenizer is missing or broken.
     """
     if config.markup is None:
-        return ChatDialect(folder)
+        return ChatDialect(folder, config.eos)
     path = folder / "tokenizer.json"
     from tokenizers import Tokenizer
 

@@ -53,6 +53,8 @@ class Thread:
         text: Everything after its prompt: what it wrote and what was appended.
         given: Prompt, opening and appended tokens.
         written: Tokens that it generated.
+        chain: Tokens generated one after the other up to its last one, by those that it was spawned
+            by or has waited for and by itself.
         logprob: The sum of their log-probabilities at temperature 1.
         cut: Whether its context had no room for what it had to write or to read.
         lost: Why the backend lost it, if it did; what it wrote until then stands.
@@ -71,6 +73,7 @@ class Thread:
     text: str = ""
     given: int = 0
     written: int = 0
+    chain: int = 0
     logprob: float = 0.0
     answer: str | None = None
     cut: bool = False
@@ -79,10 +82,12 @@ class Thread:
     def __post_init__(self) -> None:
         run = self.run
         tokens = run.dialect.encode(self.opening) if self.opening else []
-        self.segment = self.own or Segment(self.context, tokens, path=self.path)
+        own = self.own
+        self.segment = Segment(self.context, tokens, path=self.path) if own is None else own
         tokens = list(self.segment.tokens)  # before the backend adds to them
         run.segments.add(self.segment)
         self._generation = self._open()
+        self.chain = run.chain(self.task)
         self._decoder = run.dialect.decoder()
         self.given = len(self.context)
         run.account(self)
@@ -94,9 +99,14 @@ class Thread:
             self.segment,
             self.sampling,
             stop=run.dialect.stop | self.stop,
-            limit=run.max_tokens - self.reserve,
+            limit=self.limit,
             gang=self.gang,
         )
+
+    @property
+    def limit(self) -> int:
+        """Its last position is below this."""
+        return self.run.max_tokens - self.reserve
 
     @property
     def sampling(self) -> Sampling:
@@ -133,6 +143,7 @@ class Thread:
         reason: StopReason = "length"
         async for token in self._generation.tokens():
             self.written += 1
+            self.chain += 1
             self.logprob += token.logprob
             self.task.charge(1)
             piece = self._decoder.feed(token.token)
@@ -148,10 +159,11 @@ class Thread:
         Returns False, and appends nothing, where the context has no room to write after it.
         """
         tokens = self.run.dialect.encode(text)
-        if self.given + self.written + len(tokens) >= self.run.max_tokens:
+        if self.segment.position + len(tokens) >= self.limit:
             self.cut = True
             return False
         self._generation.extend(tokens)
+        self.chain = max(self.chain, self.run.chain(self.task))
         self._give(tokens)
         return True
 
@@ -171,14 +183,15 @@ class Thread:
 
         Returns False, and changes nothing, where the context has no room to write.
         """
-        tokens = list(own.tokens) if own is not None else self.run.dialect.encode(opening)
-        if context.position + len(tokens) >= self.run.max_tokens:
+        segment = own if own is not None else Segment(context, self.run.dialect.encode(opening))
+        tokens = list(segment.tokens)  # before the backend adds to them
+        if segment.position >= self.limit:
             self.cut = True
             return False
-        self.context = context
-        self.segment = own if own is not None else Segment(context, tokens)
-        self.run.segments.add(self.segment)
-        self._generation.resume(self.segment)
+        self.context, self.segment = context, segment
+        self.run.segments.add(segment)
+        self._generation.resume(segment)
+        self.chain = max(self.chain, self.run.chain(self.task))
         self.run.account(self, inside=True)
         self._give(tokens)
         return True
@@ -279,6 +292,36 @@ class Run:
     def reserve(self) -> int:
         """What threads leave of their context to the one that joins them: an eighth."""
         return self.max_tokens // 8
+
+    async def ended(self, tasks: Sequence[Task[Any]]) -> None:
+        """Wait in a task for threads that depend on each other, and follow all of them.
+
+        If one fails, the others are stopped and its error is raised.
+        """
+        own = current_task()
+        assert own is not None
+
+        def look(task: Task[Any]) -> None:
+            for other in tasks if task.state == "failed" else ():
+                other.cancel()
+
+        for task in tasks:
+            task.on_end(look)
+        for task in tasks:
+            await task.wait()
+            own.follow(task)
+        for task in tasks:
+            if task.state == "failed":
+                _ = task.value
+
+    def chain(self, task: Task[Any]) -> int:
+        """Tokens generated one after the other by those whose end a task has seen, or its parent's.
+
+        It sees the end of tasks that feed it and of its children.
+        """
+        seen = [*task.after, *(child for child in task.children if child.ended)]
+        seen += [] if task.parent is None else [task.parent]
+        return max((self.threads[t.id].chain for t in seen if t.id in self.threads), default=0)
 
     def close(self) -> None:
         """Free the keys and values of all that its threads saw and wrote."""

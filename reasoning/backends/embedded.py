@@ -203,13 +203,20 @@ class EmbeddedBackend:
                     out.append((generation, error))
             if out:
                 self._loop.call_soon_threadsafe(self._deliver, out)
+        self._end()
+
+    def _end(self) -> None:
+        """Tell all threads that are left that the backend was closed, and free what they hold."""
         stopped = InvalidValue("the backend was closed while the thread ran; keep it open longer")
-        out = [(generation, stopped) for generation in self._open.values()]
+        out: list[Delivery] = [(generation, stopped) for generation in self._open.values()]
         out += [(generation, stopped) for generation, _ in self._commands if generation]
         self._loop.call_soon_threadsafe(self._deliver, out)
         for id in list(self._open):
             self.engine.close(id)
         self._open.clear()
+        for generation, command in self._commands:
+            if generation is None:  # runs that ended just now free what they stored
+                command(self.engine)
         self._commands.clear()
 
     def _await_work(self) -> bool:

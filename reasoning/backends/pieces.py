@@ -87,7 +87,7 @@ class PieceDialect:
         return PromptedForms(
             problem=problem,
             ask=self._ask,
-            turn=lambda text: f"{TURN}\n\n{text}\n{TURN}",
+            turn=lambda text, *, cut=False: f"{TURN}\n\n{text}\n{TURN}",
             ends=self.ends,
             paragraphs=frozenset,
             boxed=boxed,

@@ -114,6 +114,8 @@ def report(solution: Solution) -> Report:
         ),
         steering=None if solution.steering is None else steering(solution.steering),
         errors=solution.errors,
+        parallelism=round(solution.parallelism, 4),
+        emulated=solution.emulated,
     )
 
 
@@ -124,7 +126,7 @@ def steering(steered: Steering) -> SteeringReport:
         **{name: getattr(steered, name) for name in shared},
         reason=steered.finish.reason,
         decisions=tuple(
-            DecisionReport(told=told, do=type(decision).__name__.lower(), **asdict(decision))
+            DecisionReport(told=told, do=type(decision).__name__.lower(), **asdict(decision))  # type: ignore[arg-type]
             for told, decision in steered.log
         ),
     )
@@ -158,9 +160,12 @@ def _conclude(solution: Solution, timeout: float | None) -> None:
     if steered is not None:
         verdict += f" · {steered.policy}: {steered.finish.reason}"
     leaked = f" ({usage.leaked_tokens:,} leaked)" if steered is not None else ""
+    if solution.emulated:
+        verdict += f" · emulated: {', '.join(solution.emulated)}"
     threads = "1 thread" if len(solution.threads) == 1 else f"{len(solution.threads)} threads"
     click.echo(
         f"{solution.strategy} · {threads} · work {usage.work_tokens:,} tokens{leaked}"
-        f" · span {usage.span_tokens:,} · {solution.wall_s:.2f} s · {verdict}",
+        f" · span {usage.span_tokens:,} · parallelism {solution.parallelism:.1f}"
+        f" · {solution.wall_s:.2f} s · {verdict}",
         err=True,
     )

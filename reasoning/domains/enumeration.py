@@ -61,7 +61,9 @@ class Enumeration:
 
 
 def _numbers(answer: str) -> list[int]:
-    return [int(digits) for digits in re.findall(r"\d{1,9}", answer)]
+    """The numbers of an answer; 0, which is never right, for one that is no such integer."""
+    found = re.findall(r"[-−]?\d+(?:\.\d+)?", answer)
+    return [int(digits) if digits.isdigit() and len(digits) < 10 else 0 for digits in found]
 
 
 def generate(

@@ -167,7 +167,7 @@ def _graph(text: str) -> ShortestPaths | None:
     size = len(rows)
     if size not in SIZES or any(len(row) != size for row in rows):
         raise InvalidValue(
-            f"graph: {size} rows of {', '.join(str(len(row)) for row in rows)} numbers; give "
+            f"graph: {size} rows of {', '.join(str(len(row)) for row in rows[:8])} numbers; give "
             f"{SIZES[0]} to {SIZES[-1]} rows of as many numbers"
         )
     for i, row in enumerate(rows):

@@ -56,6 +56,8 @@ class Several:
 
     def _right(self, answer: str) -> list[bool]:
         given = _items(answer)
+        if len(given) > len(self.parts):
+            return [False] * len(self.parts)
         given += ["?"] * (len(self.parts) - len(given))
         return [part.verify(text).ok for part, text in zip(self.parts, given, strict=False)]
 

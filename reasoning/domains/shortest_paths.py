@@ -58,9 +58,12 @@ class ShortestPaths:
 
     def _cells(self, answer: str) -> dict[tuple[int, int], bool]:
         given, size = _rows(answer), len(self.weights)
+        whole = len(given) <= size
         return {
-            (i, j): i < len(given)
+            (i, j): whole
+            and i < len(given)
             and len(given[i]) == size
+            and given[i][i] == "0"
             and given[i][j] == str(self.phases[-1][i][j])
             for i in range(size)
             for j in range(size)
@@ -69,7 +72,7 @@ class ShortestPaths:
 
 
 def _rows(answer: str) -> list[list[str]]:
-    return [re.findall(r"\d+|\?", row) for row in answer.split(";")]
+    return [re.findall(r"[-−]?\d+(?:\.\d+)?|\?", row) for row in answer.strip(" ;\n").split(";")]
 
 
 def floyd_warshall(weights: Matrix) -> list[Matrix]:

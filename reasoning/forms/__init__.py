@@ -36,6 +36,11 @@ class ForkForm(Protocol):
         ...
 
     @property
+    def alone(self) -> str:
+        """What a thread is given whose fork was refused, so that it goes on by itself."""
+        ...
+
+    @property
     def once(self) -> bool:
         """Whether a thread forks at most once, so that its conclusion is never read as a fork."""
         ...

@@ -9,13 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from reasoning.context import Context
 from reasoning.domains import Problem
 from reasoning.forms import Outline
 
-Turn = Callable[[str], str]
-"""What ends a model's turn, if need be, and gives it another one of the user's."""
+
+class Turn(Protocol):
+    """Gives the model another turn of the user's.
+
+    It follows a turn that the model has ended, or with ``cut`` one that was cut off.
+    """
+
+    def __call__(self, text: str, *, cut: bool = False) -> str: ...
+
 
 MOST_PARTS = 8
 
@@ -36,9 +44,14 @@ CONCLUDE = """\
 All parts have been done above, each by itself.  Put their results together and give the final \
 answer in \\boxed{}."""
 
-PATH = """\
-Think about it in your own way (attempt {path}); others are making attempts of their own.  \
-Put the answer in \\boxed{{}}."""
+ALONE = """\
+Then do it all now, step by step, and put the final answer in \\boxed{}."""
+
+ATTEMPTS = """\
+{question}
+
+Several attempts are made at this at the same time, each by itself and in its own way.  Reason \
+step by step, then put the answer in \\boxed{{}}."""
 
 SUMMARISE = """\
 Several attempts at the problem stand above; some may be unfinished or wrong.  Compare them and \
@@ -50,10 +63,10 @@ SHARED = """\
 {workers} workers solve this together, in one shared text, all writing at the same time.  \
 Everybody sees what the others write, word by word.  Worker k starts each of its steps with \
 "Worker k:" and keeps steps short: one paragraph.  Before you start a step, look at what others \
-have done or are doing, and do something else that helps: another part, another case, or a check of \
-a result.  Never repeat and never summarise the others' work.  The problem counts as solved when \
-the workers together have determined the answer, even if each holds only a part of it.  Whoever \
-first knows the complete answer puts it in \\boxed{{}}."""
+have done or are doing, and do something else that helps: another part, another case, or a \
+check of a result.  Never repeat and never summarise the others' work.  The problem counts as \
+solved when the workers together have determined the answer, even if each holds only a part of \
+it.  Whoever first knows the complete answer puts it in \\boxed{{}}."""
 
 CHECK = "Is somebody else doing this already? (yes/no): "
 
@@ -85,15 +98,15 @@ class PromptedForms:
             prompt=self.ask(question),
             stop=self.ends,
             turn=self.turn,
-            conclusion=self.turn(CONCLUDE),
+            conclusion=self.turn(CONCLUDE, cut=True),
+            alone=self.turn(ALONE),
         )
 
     def paths(self) -> PromptedPaths:
         return PromptedPaths(
-            prompt=self.ask(self.problem.question),
+            prompt=self.ask(ATTEMPTS.format(question=self.problem.question)),
             stop=self.ends,
-            turn=self.turn,
-            summary=self.turn(SUMMARISE),
+            summary=self.turn(SUMMARISE, cut=True),
             boxed=self.boxed,
         )
 
@@ -101,7 +114,7 @@ class PromptedForms:
         return PromptedShare(
             prompt=self.ask(SHARED.format(question=self.problem.question, workers=workers)),
             steps=self.paragraphs() | self.ends,
-            finisher=self.turn(FINISH),
+            finisher=self.turn(FINISH, cut=True),
             boxed=self.boxed,
         )
 
@@ -114,13 +127,16 @@ class PromptedFork:
     stop: frozenset[int]
     turn: Turn
     conclusion: str
+    alone: str
     once: bool = True
 
     def asks(self, text: str, depth: int) -> bool:
-        return depth == 0 and bool(_PARTS.search(text))
+        return depth == 0  # it was told to write a plan
 
     def outlines(self, text: str) -> list[Outline]:
-        found = _PARTS.findall(text)[:MOST_PARTS]
+        found = _PARTS.findall(text)
+        if len({number for number, _ in found}) < len(found):
+            raise ValueError("a part is numbered twice")
         if len(found) < 2:
             raise ValueError("it has fewer than two parts")
         return [
@@ -134,16 +150,15 @@ _PARTS = re.compile(r"^\s*(\d{1,2})[:.)]\s*(\S.{0,400}?)\s*$", re.M)
 
 @dataclass(frozen=True, kw_only=True)
 class PromptedPaths:
-    """A turn for each path, and one for the summary."""
+    """An answer for each path, opened by its number, and a turn for the summary."""
 
     prompt: Context
     stop: frozenset[int]
-    turn: Turn
     summary: str
     boxed: Callable[[str], str | None]
 
     def opening(self, path: int) -> str:
-        return self.turn(PATH.format(path=path))
+        return f"Attempt {path}: "
 
     def solved(self, text: str) -> bool:
         return self.boxed(text) is not None

@@ -67,6 +67,7 @@ class TrainedFork:
     encode: Encode
     problem: Several
     conclusion: str = markup.CONCLUDE
+    alone: str = ""
     once: bool = False
 
     @cached_property
@@ -85,8 +86,10 @@ class TrainedFork:
         goals = [goal.strip() for goal in goals]
         if len(goals) < 2:
             raise ValueError("it has fewer than two parts")
-        if any(not re.fullmatch(r"\d+", goal) for goal in goals):
+        if any(not re.fullmatch(r"\d{1,3}", goal) for goal in goals):
             raise ValueError("a part is not a number")
+        if any(not 1 <= int(goal) <= len(self.problem.expressions) for goal in goals):
+            raise ValueError("a part does not exist")
         if len(set(goals)) < len(goals):
             raise ValueError("a part is asked for twice")
         return [Outline(goal, f"{markup.PATH} {goal} :") for goal in goals]

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
+import anyio
+import anyio.lowlevel
+
 from orchestrator import Task
 from pruning import Tally
 from reasoning.backends.base import Capability
@@ -57,8 +60,10 @@ class ParaThinker(Strategy):
                     others = [task for task in paths if task is not thread.task]
                     for task in others:
                         task.cancel()
-                    for task in others:
-                        await task.wait()
+                    while not all(task.ended for task in others):
+                        await (
+                            anyio.lowlevel.checkpoint()
+                        )  # no edge of the graph, for they may wait for this
             finally:
                 ends[index] = thread.end
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
+import anyio
+import anyio.lowlevel
+
 from orchestrator import Task
 from pruning import Tally
 from reasoning.backends.base import Capability
@@ -26,6 +29,8 @@ class Cohort:
         self.gang = Gang(size=count, lockstep=True)
         self.threads: dict[int, Thread] = {}
         self.tasks: list[Task[None]] = []
+        self.over = False
+        """Whether somebody found that nothing is left to do, and stops the others."""
         self.written: list[Segment] = []
         """Everybody's segments, in the order in which they were begun."""
 
@@ -56,15 +61,18 @@ class Cohort:
         Where nothing is left to do, the others are stopped while this one, and so their gang,
         stands still.
         """
-        if last != "stop":
+        if last != "stop" or self.over:
             return False
         if not self.form.complete(self.texts):
             return thread.segment.tokens[-1] not in self.run.dialect.ends
+        self.over = True
         others = [task for task in self.tasks if task is not thread.task]
         for task in others:
             task.cancel()
-        for task in others:
-            await task.wait()
+        while not all(task.ended for task in others):
+            await (
+                anyio.lowlevel.checkpoint()
+            )  # no edge of the graph, for they may wait for this one
         return False
 
 

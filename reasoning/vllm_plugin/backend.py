@@ -164,13 +164,16 @@ class SharedVllmBackend(VllmBackend):
         generation.measure(len(asked.prompt))
         for fill in fills:
             self._tasks.start_soon(self._send, fill.prompt, fill.note)
-        client = self.client
+        client, last = self.client, None
         try:
             async with aclosing(super().request(generation, asked.prompt)) as stream:
                 async for token in stream:
-                    yield generation.full_after(token)
+                    last = generation.full_after(token)
+                    yield last
         finally:
             client.ended(segment)
+            if last is not None and last.reason and last.token not in generation.stop:
+                self._depart(generation)
 
     def _parameters(self, generation: PromptedGeneration, prompt: int) -> Any:
         assert isinstance(generation, SharedGeneration)
@@ -204,14 +207,18 @@ class SharedVllmBackend(VllmBackend):
     def closed(self, generation: SharedGeneration) -> None:
         """Tell the engine that a thread will not go on."""
         self.client.ended(generation.segment)
-        cohort, member = generation.cohort, generation.member
-        if cohort is not None and member is not None:
-            cohort.threads.pop(member.member, None)
-            if not cohort.threads:
-                self._cohorts.pop(cohort.gang, None)
-            self._tasks.start_soon(self._leave, cohort, member)
-        elif not self.open_threads:
+        self._depart(generation)
+        if not self.open_threads:
             self._tasks.start_soon(self._flush)
+
+    def _depart(self, generation: SharedGeneration) -> None:
+        """Tell a thread's gang, once, that it will not go on."""
+        cohort, member = generation.cohort, generation.member
+        if cohort is None or member is None or cohort.threads.pop(member.member, None) is None:
+            return
+        if not cohort.threads:
+            self._cohorts.pop(cohort.gang, None)
+        self._tasks.start_soon(self._leave, cohort, member)
 
     async def _leave(self, cohort: _Cohort, member: Member) -> None:
         others = [one.segment for one in cohort.threads.values()]

@@ -75,10 +75,8 @@ class GangScheduler(Scheduler):
     def _free_request(self, request: Request, *args: Any, **options: Any) -> Any:
         one = self._member(request)
         if one is not None and one.note.member is not None:
-            stops = request.sampling_params.stop_token_ids if request.sampling_params else None
-            stopped = request.status == RequestStatus.FINISHED_STOPPED
-            pauses = stopped and request.stop_reason in (stops or ()) and one.note.member.pauses
-            self._gangs.finish(one, pauses=pauses)
+            itself = (RequestStatus.FINISHED_STOPPED, RequestStatus.FINISHED_LENGTH_CAPPED)
+            self._gangs.finish(one, pauses=one.note.member.pauses and request.status in itself)
         return super()._free_request(request, *args, **options)
 
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:

@@ -95,7 +95,8 @@ class Member(_Value):
     Attributes:
         size: How many members the gang starts with; it waits for all of them.
         member: A request with the same number takes the place of one that stopped.
-        pauses: Whether the gang waits for a successor when this request stops at a stop token.
+        pauses: Whether the gang waits, when this request ends by itself, for a successor or for
+            word that there is none; it does not wait after one that was aborted.
         once: Of a request that only computes its tokens beside the members' next step.
     """
 

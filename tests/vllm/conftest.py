@@ -231,7 +231,9 @@ class Author:
             self.client.reserve(segment)
         size, name = len(segments), name or f"gang {id(self)} {next(self.numbers)}"
         return [
-            self.start(segment, count, member=Member(gang=name, size=size, member=index))
+            self.start(
+                segment, count, member=Member(gang=name, size=size, member=index, pauses=False)
+            )
             for index, (segment, count) in enumerate(zip(segments, counts, strict=True))
         ]
 

@@ -1,0 +1,227 @@
+"""Every policy on a shipped model, online and replayed.
+
+    python benchmarks/policies.py KEPT [MODEL]
+
+Held-out arithmetic and Countdown questions.  First eight traces of each run to their end, with all
+that any policy observes, and are kept in the folder KEPT; then each policy steers live traces of
+the same seeds.  Beside it stand its replay over the kept traces, which must decide alike, and
+self-consistency with as many tokens.  Writes ``results/policies.json`` after each policy, and goes
+on from there.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, ClassVar
+
+import anyio
+
+from pruning import (
+    Began,
+    Decisions,
+    Evaluator,
+    Gain,
+    Launch,
+    Observation,
+    Policy,
+    Question,
+    Replay,
+    SelfConsistency,
+    Summary,
+    Trace,
+    bootstrap,
+    parse_policy,
+)
+from pruning.ballots import Ballots
+from pruning.policy import Need
+from reasoning import Model, Reasoner, Solution
+from reasoning.bench import problems
+from reasoning.cli.replay import read
+from reasoning.cli.solve import report
+from reasoning.domains import Problem
+
+RESULTS = Path(__file__).parent / "results" / "policies.json"
+QUESTIONS, TRACES, PARALLEL, SHUFFLES = 300, 8, 8, 8
+TEMPERATURE, PROBES = 0.7, 24
+CONTEXTS = {"arithmetic": 256, "countdown": 384}
+CAPS = {"arithmetic": 96, "countdown": 240}
+POLICIES = (
+    "sc:n=8",
+    "sc:n=4",
+    "async:k=8",
+    "adaptive:n=8",
+    "esc:w=4,n=8",
+    "default:k=8,threshold=0.95,cap={cap},probe_every={probes}",
+    "cap:n=8,tokens={cap}",
+    "convergence:n=8,streak=2,probe_every={probes}",
+    "parallel-probe:n=8,probe_every={probes},warmup=1,patience=2,stable=3",
+    "deepconf:n=8,warmup=4,window=32,keep=90",
+    "deepconf-offline:n=8,keep=50,window=32",
+    "deepprune:n=8,prefix={probes}",
+    "saturation:k=4,n=8",
+    "best-of-n:n=8",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Everything(SelfConsistency):
+    """All traces to their end, and everything observed of them."""
+
+    name: ClassVar[str] = "everything"
+    needs: ClassVar[frozenset[Need]] = frozenset({"confidence"})
+    n: int = TRACES
+
+    def begin(self, rng: Random) -> Ballots:
+        return Ballots(most=self.n, launched=self.n, running=self.n)
+
+    def observe(self, state: Ballots, observation: Observation) -> Decisions:
+        if isinstance(observation, Began):
+            return (Launch(count=self.n, reason="all to their end", probe_every=PROBES),)
+        return super().observe(state, observation)
+
+
+def judge(trace: Trace, other: Trace, tokens: int) -> float:
+    """Prefixes agree where they are equal: our tokens are words.  No trained judge."""
+    return float(trace.text.split()[:tokens] == other.text.split()[:tokens])
+
+
+async def solve(
+    model: Model, domain: str, sample: Sequence[Problem], policy: Policy[Any]
+) -> tuple[list[Solution], float, int]:
+    """All questions, some at a time: the solutions, the seconds, the tokens leaked."""
+    found: dict[int, Solution] = {}
+    slots = anyio.Semaphore(PARALLEL)
+
+    async def one(reasoner: Reasoner, index: int) -> None:
+        async with slots:
+            found[index] = await reasoner.solve(
+                sample[index],
+                policy=policy,
+                judge=judge,
+                temperature=TEMPERATURE,
+                seed=index,
+                max_tokens=CONTEXTS[domain],
+            )
+
+    started = time.monotonic()
+    async with Reasoner(model) as reasoner:
+        async with anyio.create_task_group() as group:
+            for index in range(len(sample)):
+                group.start_soon(one, reasoner, index)
+        seconds = time.monotonic() - started
+    late = reasoner.leaked - sum(s.usage.leaked_tokens for s in found.values())
+    leaked = sum(s.usage.leaked_tokens for s in found.values()) + max(0, late)
+    return [found[index] for index in range(len(sample))], seconds, leaked
+
+
+def whole(model: Model, domain: str, sample: Sequence[Problem], kept: Path) -> list[Question]:
+    """Traces to their end, from the file that keeps them where there is one."""
+    path = kept / f"{model.name}-{domain}-{len(sample)}.jsonl.gz"
+    if not path.exists():
+        solutions, _, _ = anyio.run(solve, model, domain, sample, Everything())
+        lines = (report(solution).model_dump_json(by_alias=True) for solution in solutions)
+        path.write_bytes(gzip.compress("\n".join(lines).encode()))
+    return read([str(path)])
+
+
+def online(solutions: Sequence[Solution], seconds: float, leaked: int) -> dict[str, Any]:
+    count = len(solutions)
+    right = [float(solution.verified is True) for solution in solutions]
+    steered = [solution.steering for solution in solutions if solution.steering]
+    tokens = sum(one.tokens for one in steered)
+    return {
+        "accuracy": round(sum(right) / count, 4),
+        "ci95": [round(value, 4) for value in bootstrap(right)],
+        "tokens": round(tokens / count, 1),
+        "probe_tokens": round(sum(one.probe_tokens for one in steered) / count, 1),
+        "span": round(sum(one.clock for one in steered) / count, 1),
+        "wall_s": round(seconds, 2),
+        "leaked_share": round(leaked / tokens, 5),
+    }
+
+
+def replayed(
+    policy: Policy[Any], solutions: Sequence[Solution], questions: Sequence[Question]
+) -> dict[str, Any]:
+    """The policy over the kept traces, in the order of the live ones."""
+    runs = [
+        Replay(policy=policy, stored=q.traces, probe_every=q.probe_every, seed=seed, judge=judge)
+        for seed, q in enumerate(questions)
+    ]
+    ends = [run.run() for run in runs]
+    count = len(questions)
+    alike = sum(
+        solution.steering is not None and end.log == solution.steering.log
+        for end, solution in zip(ends, solutions, strict=True)
+    )
+    right = sum(end.answer in q.right for end, q in zip(ends, questions, strict=True))
+    return {
+        "accuracy": round(right / count, 4),
+        "tokens": round(sum(end.tokens for end in ends) / count, 1),
+        "span": round(sum(end.span for end in ends) / count, 1),
+        "alike": alike,
+    }
+
+
+def matched(summary: Summary, gained: Gain) -> dict[str, Any]:
+    """Self-consistency with as many tokens, over several orders of the kept traces."""
+    return {
+        "policy": summary.policy,
+        "accuracy": round(summary.accuracy, 4),
+        "tokens": round(summary.tokens, 1),
+        "gain": round(gained.mean, 4),
+        "gain_ci95": [round(value, 4) for value in gained.ci95],
+    }
+
+
+def measure(
+    model: Model, domain: str, sample: Sequence[Problem], questions: list[Question], text: str
+) -> dict[str, Any]:
+    policy = parse_policy(text)
+    solutions, seconds, leaked = anyio.run(solve, model, domain, sample, policy)
+    compared = Evaluator(questions=questions, shuffles=SHUFFLES, judge=judge).compare(policy)
+    return {
+        "domain": domain,
+        "policy": text,
+        "n": len(sample),
+        "online": online(solutions, seconds, leaked),
+        "replayed": replayed(policy, solutions, questions),
+        "token_matched": matched(compared.token_matched, compared.gains[1]),
+    }
+
+
+def main(kept: Path, name: str) -> None:
+    model = Model.load(name, threads=1)
+    kept.mkdir(parents=True, exist_ok=True)
+    stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"results": []}
+    known = stored["results"] if stored.get("model") == name else []
+    rows = {(row["domain"], row["policy"]): row for row in known}
+    for domain in CONTEXTS:
+        sample = problems(domain, QUESTIONS, numbers=4, seed=0)
+        questions = whole(model, domain, sample, kept)
+        for template in POLICIES:
+            text = template.format(cap=CAPS[domain], probes=PROBES)
+            if (domain, text) not in rows:
+                row = rows[domain, text] = measure(model, domain, sample, questions, text)
+                print(json.dumps(row), flush=True)
+            results = {
+                "schema": "reason.benchmarks.policies/1",
+                "model": name,
+                "temperature": TEMPERATURE,
+                "parallel": PARALLEL,
+                "results": list(rows.values()),
+            }
+            RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) not in (2, 3):
+        sys.exit("give a folder to keep traces in: python benchmarks/policies.py KEPT [MODEL]")
+    main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) == 3 else "reason-5m")

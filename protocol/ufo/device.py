@@ -1,0 +1,344 @@
+"""A UFO³ device client as a worker: tool calls become commands, requests become sessions."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import pydantic_core
+from anyio.abc import TaskGroup
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from protocol.errors import RemoteFailure
+from protocol.ufo.frames import (
+    MOST_REQUEST,
+    ClientFrame,
+    Command,
+    CommandResult,
+    ServerFrame,
+    ToolInfo,
+    ToolType,
+    failed,
+    ok,
+    tool_infos,
+)
+from protocol.ufo.line import Line
+from protocol.ufo.pilot import Pilot
+from protocol.wire import Cancel, Cancelled, Down, Failure, Offer, Payload, Profile, Result, Task
+
+REQUEST = "request"
+"""The tool that takes a request in words; every device has it."""
+
+BEGIN_S = 30.0
+"""How long a device may take to answer a task with its own."""
+
+AGENTS = {"windows": "HostAgent", "linux": "LinuxAgent", "mobile": "MobileAgent"}
+"""Whose tools are loaded on a device, by its platform: names of UFO³'s ``mcp.yaml``."""
+
+MOST_TOOLS = 500
+
+
+class Asked(BaseModel):
+    """The arguments of the tool ``request``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    request: str = Field(min_length=1, max_length=MOST_REQUEST)
+    task_name: str = Field(default="", max_length=300)
+
+
+REQUEST_OFFER = Offer(
+    name=REQUEST,
+    description="Carry out a request in words.",
+    parameters=json.dumps(Asked.model_json_schema()),
+    result="{}",
+)
+
+
+@dataclass(kw_only=True)
+class _Awaited:
+    """Somebody waits for what the device answers."""
+
+    task: str
+    arrived: anyio.Event = field(default_factory=anyio.Event)
+    frame: ClientFrame | None = None
+
+    def take(self, frame: ClientFrame) -> None:
+        self.frame = frame
+        self.arrived.set()
+
+
+class Device:
+    """A registered device: a `protocol.Carrier` for the hub, `Hands` for a pilot.
+
+    AIP has no frame that stops a command.  A cancelled task gets no further command and a
+    ``task_end``; a command that the device was at counts as leaked, its late result is ignored.
+
+    Attributes:
+        info: What it told of its system.
+        receive: Where its results go, once it has a seat.
+        begin: Called with the id, name and text of a task that the device itself starts.
+    """
+
+    inline = True
+
+    def __init__(
+        self, id: str, line: Line, registered: ClientFrame, pilot: Pilot, *, command_s: float
+    ) -> None:
+        metadata = registered.metadata or {}
+        info = metadata.get("system_info")
+        self.id = id
+        self.client_id = registered.client_id
+        self.info: dict[str, Any] = info if isinstance(info, dict) else {}
+        self.platform = str(metadata.get("platform") or self.info.get("platform") or "windows")
+        self.receive: Callable[[Result | Cancelled], None] = lambda _: None
+        self.begin: Callable[[str, Asked], None] = lambda _id, _asked: None
+        self._line = line
+        self._pilot = pilot
+        self._command_s = command_s
+        self._tools: dict[str, ToolInfo] = {}
+        self._awaited: dict[str, _Awaited] = {}
+        self._begun: dict[str, str] = {}
+        self._scopes: dict[str, anyio.CancelScope] = {}
+        self._group: TaskGroup | None = None
+
+    # ---- what it can do ------------------------------------------------------------------------
+
+    @property
+    def tools(self) -> tuple[Offer, ...]:
+        """See `Hands.tools`."""
+        return tuple(
+            Offer(
+                name=tool.tool_name,
+                description=tool.description or "",
+                parameters=json.dumps(tool.input_schema or {}),
+                result=json.dumps(tool.output_schema or {}),
+            )
+            for tool in self._tools.values()
+        )
+
+    @property
+    def profile(self) -> Profile:
+        """What it can do; one task at a time, as its client does."""
+        features = self.info.get("supported_features")
+        words = features if isinstance(features, list) else []
+        tags = {word[:200] for word in words if isinstance(word, str) and word}
+        return Profile(
+            platform=self.platform, tags=frozenset(tags), tools=(REQUEST_OFFER, *self.tools)
+        )
+
+    async def discover(self, seconds: float) -> None:
+        """Ask for its tools; a client that does not tell them in time has only ``request``.
+
+        Its meta tool is known under each kind of tool of which the device has one.
+        """
+        kinds: tuple[ToolType, ...] = ("action", "data_collection")
+        for kind in kinds:
+            try:
+                result = await self._command("list_tools", {}, kind, "", seconds)
+                found = tool_infos.validate_python(result)
+            except (RemoteFailure, ValidationError):
+                continue
+            for tool in found[:MOST_TOOLS]:
+                if tool.tool_name not in (REQUEST, "list_tools"):
+                    self._tools.setdefault(tool.tool_name, tool)
+            return
+
+    # ---- from the hub --------------------------------------------------------------------------
+
+    def work(self, group: TaskGroup) -> None:
+        """Use ``group`` for its tasks from now on."""
+        self._group = group
+
+    def leave(self) -> None:
+        """End its connection."""
+        self._line.close()
+
+    def send(self, message: Down) -> None:
+        """See `protocol.Carrier.send`."""
+        if isinstance(message, Task):
+            assert self._group is not None
+            self._group.start_soon(self._run, message)
+        elif isinstance(message, Cancel) and message.id in self._scopes:
+            self._scopes[message.id].cancel()
+
+    def provide(self, payload: Payload, data: bytes) -> None:
+        """See `protocol.Carrier.provide`; never called."""
+
+    async def _run(self, task: Task) -> None:
+        session = self._begun.pop(task.id, "")
+        with anyio.CancelScope() as scope:
+            self._scopes[task.id] = scope
+            try:
+                result = await self._perform(task, session)
+            finally:
+                self._scopes.pop(task.id, None)
+                busy = [key for key, slot in self._awaited.items() if slot.task == task.id]
+                for key in busy:
+                    del self._awaited[key]
+        if scope.cancelled_caught:
+            self._over(session or task.id, error="cancelled")
+            self.receive(Cancelled(id=task.id, fence=task.fence, leaked=bool(busy)))
+        else:
+            self.receive(result)
+
+    async def _perform(self, task: Task, session: str) -> Result:
+        try:
+            arguments = pydantic_core.from_json(task.arguments)  # type: ignore[arg-type]
+            if task.name == REQUEST:
+                value = await self._steer(task, Asked.model_validate(arguments), session)
+            else:
+                value = await self._call(task.name, arguments, task.id)
+            text = pydantic_core.to_json(value).decode()
+            return Result(id=task.id, fence=task.fence, value=text)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            failure = Failure(code="bad-arguments", message=f"{place}: {first['msg']}")
+        except RemoteFailure as error:
+            failure = Failure(code=error.reason, kind=error.kind, message=str(error))
+        return Result(id=task.id, fence=task.fence, failure=failure)
+
+    async def _steer(self, task: Task, asked: Asked, session: str) -> Any:
+        """A request: the device is given the task, asks for it in turn, and is sent commands."""
+        name = asked.task_name or task.id
+        if not session:
+            session = await self._begin(task, asked, name)
+        try:
+            value = await self._pilot.steer(asked.request, _Bound(self, task.id))
+        except RemoteFailure as error:
+            self._over(session, error=str(error))
+            raise
+        self._over(session, result=value)
+        return value
+
+    async def _begin(self, task: Task, asked: Asked, name: str) -> str:
+        slot = self._awaited[f"task {name}"] = _Awaited(task=task.id)
+        frame = ServerFrame(
+            type="task",
+            status="continue",
+            user_request=asked.request,
+            task_name=name,
+            session_id=task.id,
+            agent_name=AGENTS.get(self.platform),
+        )
+        self._line.say(frame)
+        with anyio.move_on_after(BEGIN_S):
+            await slot.arrived.wait()
+        self._awaited.pop(f"task {name}", None)
+        if slot.frame is None:
+            raise RemoteFailure("failed", "", f"device {self.id} did not begin; see its log")
+        return slot.frame.session_id or task.id
+
+    def _over(self, session: str, *, result: Any = None, error: str | None = None) -> None:
+        status = "completed" if error is None else "failed"
+        frame = ServerFrame(
+            type="task_end", status=status, session_id=session, result=result, error=error
+        )
+        self._line.say(frame)
+
+    # ---- commands ------------------------------------------------------------------------------
+
+    async def _call(self, tool: str, parameters: Any, task: str) -> Any:
+        if not isinstance(parameters, dict):
+            raise RemoteFailure("bad-arguments", "", f"{tool}: parameters must be an object")
+        known = self._tools.get(tool)
+        kind: ToolType = "action" if known is None else known.tool_type
+        return await self._command(tool, parameters, kind, task, self._command_s)
+
+    async def _command(
+        self, tool: str, parameters: dict[str, Any], kind: ToolType, task: str, seconds: float
+    ) -> Any:
+        """Have the device call one tool."""
+        key, call = str(uuid.uuid4()), str(uuid.uuid4())
+        slot = self._awaited[key] = _Awaited(task=task)
+        action = Command(tool_name=tool, parameters=parameters, tool_type=kind, call_id=call)
+        frame = ServerFrame(
+            type="command",
+            status="continue",
+            actions=[action],
+            session_id=task or "tools",
+            response_id=key,
+            agent_name=AGENTS.get(self.platform),
+        )
+        self._line.say(frame)
+        with anyio.move_on_after(seconds):
+            await slot.arrived.wait()
+        self._awaited.pop(key, None)
+        if slot.frame is None:
+            raise RemoteFailure(
+                "failed", "", f"device {self.id} did not answer {tool} in {seconds:g} s"
+            )
+        return _value(tool, call, slot.frame.action_results or [])
+
+    # ---- from the device -----------------------------------------------------------------------
+
+    def hear(self, frame: ClientFrame) -> None:
+        """Take a frame."""
+        match frame.type:
+            case "heartbeat":
+                self._line.say(ok())
+            case "command_results":
+                self._answer(frame.prev_response_id or "", frame)
+            case "task":
+                self._asked(frame)
+            case "error" | "task_end" | "device_info_response":
+                return
+            case _:
+                self._line.say(failed(f"a device can't send {frame.type}"))
+
+    def _answer(self, key: str, frame: ClientFrame) -> bool:
+        slot = self._awaited.get(key)
+        if slot is not None and slot.frame is None:
+            slot.take(frame)
+            return True
+        return False  # late, or nobody asked
+
+    def _asked(self, frame: ClientFrame) -> None:
+        """Its own task: the echo of one that it was given, or one that its user typed."""
+        if not frame.request:
+            self._line.say(failed("request: there is none; say what is to be done"))
+            return
+        session = frame.session_id or str(uuid.uuid4())
+        self._line.say(ok(session))
+        if not self._answer(f"task {frame.task_name}", frame):
+            id = f"ufo/{self.id}/{uuid.uuid4()}"
+            self._begun[id] = session
+            self.begin(id, Asked(request=frame.request, task_name=frame.task_name or ""))
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """A device in the hands of one task."""
+
+    device: Device
+    task: str
+
+    @property
+    def id(self) -> str:
+        return self.device.id
+
+    @property
+    def tools(self) -> tuple[Offer, ...]:
+        return self.device.tools
+
+    async def call(self, tool: str, parameters: dict[str, Any]) -> Any:
+        return await self.device._call(tool, parameters, self.task)
+
+
+def _value(tool: str, call: str, results: list[CommandResult]) -> Any:
+    """The result of one command.
+
+    Raises:
+        RemoteFailure: it failed, or is missing.
+    """
+    for result in results:
+        if result.call_id in (call, None):
+            if result.status in ("success", "none"):
+                return result.result
+            raise RemoteFailure("failed", "", f"{tool}: {result.error or result.status}")
+    raise RemoteFailure("failed", "", f"{tool}: the device sent no result for it")

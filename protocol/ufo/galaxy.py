@@ -1,0 +1,149 @@
+"""A Galaxy client of UFO³, for whom the hub is a device's server: requests in, results out."""
+
+from __future__ import annotations
+
+import pydantic_core
+from anyio.abc import TaskGroup
+
+from protocol.hub import Hub
+from protocol.tickets import Order, Ticket
+from protocol.ufo.device import REQUEST, Asked, Device
+from protocol.ufo.frames import ClientFrame, ServerFrame, failed, ok
+from protocol.ufo.line import Line
+from protocol.wire import Budget, Cancelled, Needs
+
+PATIENCE_S = 10.0
+"""How long a request waits for a device that has just left, or not quite arrived."""
+
+
+class Galaxy:
+    """One connection of a Galaxy client; what it asked for is cancelled when it leaves.
+
+    Its heartbeats name the role ``device``, so a frame's role is not looked at: who it is was
+    said when it registered.
+    """
+
+    def __init__(self, name: str, line: Line, hub: Hub, devices: dict[str, Device]) -> None:
+        self._name = name
+        self._line = line
+        self._hub = hub
+        self._devices = devices
+        self._tickets: dict[str, Ticket] = {}
+        self._counts: dict[str, int] = {}
+        self._group: TaskGroup | None = None
+
+    def work(self, group: TaskGroup) -> None:
+        """Use ``group`` for its tasks from now on."""
+        self._group = group
+
+    def target(self, name: str) -> str | None:
+        """The worker of that name, which may be a device's name for itself."""
+        if name in self._devices or name in self._hub.workers:
+            return name
+        known = [device.id for device in self._devices.values() if device.client_id == name]
+        return known[0] if len(known) == 1 else None
+
+    def leave(self) -> None:
+        """Cancel what is under way."""
+        for ticket in self._tickets.values():
+            ticket.cancel()
+
+    def hear(self, frame: ClientFrame) -> None:
+        """Take a frame."""
+        match frame.type:
+            case "heartbeat":
+                self._line.say(ok())
+            case "task":
+                self._ask(frame)
+            case "device_info_request":
+                self._tell_info(frame)
+            case "error" | "task_end":
+                return
+            case _:
+                self._line.say(failed(f"a constellation can't send {frame.type}"))
+
+    def _tell_info(self, frame: ClientFrame) -> None:
+        target = self.target(frame.target_id or "")
+        info: dict[str, object] = {}
+        error = None
+        if target is None:
+            error = f"Target device '{frame.target_id}' is not connected"
+        elif target in self._devices:
+            info = self._devices[target].info
+        else:
+            profile = self._hub.workers[target]
+            tools = [offer.name for offer in profile.tools]
+            info = {
+                "device_id": target,
+                "platform": profile.platform,
+                "supported_features": sorted({*profile.tags, *tools}),
+                "custom_metadata": dict(profile.resources),
+            }
+        status = "ok" if error is None else "error"
+        answer = ServerFrame(
+            type="device_info_response", status=status, result=info or None, error=error
+        )
+        if frame.request_id is not None:
+            answer = answer.model_copy(update={"response_id": frame.request_id})
+        self._line.say(answer)
+
+    def _ask(self, frame: ClientFrame) -> None:
+        session = frame.session_id or frame.request_id or "task"
+        target = self.target(frame.target_id or "")
+        if not frame.request:
+            self._end(session, error="request: there is none; say what is to be done")
+        elif target is None:
+            self._end(session, error=f"Target device '{frame.target_id}' is not connected")
+        elif not self._takes_requests(target):
+            self._end(
+                session,
+                error=f"worker {target} has no tool named {REQUEST!r}; register one there",
+            )
+        else:
+            self._line.say(ok(session))
+            if session not in self._tickets:  # asked again, it is the same
+                self._submit(session, target, frame)
+
+    def _takes_requests(self, target: str) -> bool:
+        if target in self._devices:
+            return True
+        return any(offer.name == REQUEST for offer in self._hub.workers[target].tools)
+
+    def _submit(self, session: str, target: str, frame: ClientFrame) -> None:
+        """A session's name comes again when its task is tried again; then it is another task."""
+        assert self._group is not None
+        assert frame.request is not None
+        number = self._counts[session] = self._counts.get(session, 0) + 1
+        asked = {"request": frame.request}
+        if target in self._devices:
+            asked = Asked(request=frame.request, task_name=frame.task_name or "").model_dump()
+        order = Order(
+            id=f"ufo/{self._name}/{id(self)}/{session}#{number}"[:400],
+            kind="tool",
+            name=REQUEST,
+            arguments=pydantic_core.to_json(asked).decode(),
+            needs=Needs(worker=target),
+            budget=Budget(attempts=1),  # what a device has done is not done twice
+            patience_s=PATIENCE_S,
+        )
+        self._tickets[session] = self._hub.submit(order)
+        self._group.start_soon(self._wait, session)
+
+    async def _wait(self, session: str) -> None:
+        end = await self._tickets[session].ended()
+        del self._tickets[session]
+        if isinstance(end, Cancelled):
+            self._end(session, error="cancelled")
+        elif end.failure is not None:
+            self._end(session, error=end.failure.message)
+        else:
+            assert isinstance(end.value, str)
+            self._end(session, result=pydantic_core.from_json(end.value))
+
+    def _end(self, session: str, *, result: object = None, error: str | None = None) -> None:
+        status = "completed" if error is None else "failed"
+        self._line.say(
+            ServerFrame(
+                type="task_end", status=status, session_id=session, result=result, error=error
+            )
+        )

@@ -1,0 +1,96 @@
+"""One connection of a UFO³ client: frames out of a bounded queue, frames in under limits."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import anyio
+
+from protocol.errors import BadMessage
+from protocol.link import STALL_S, Limits, Rate, parse
+from protocol.ufo.frames import ClientFrame, ServerFrame, failed, from_client
+
+MOST_WAITING = 1000
+"""Frames that may wait to be sent; a client that reads more slowly is let go."""
+
+
+class Socket(Protocol):
+    """What is needed of a WebSocket connection."""
+
+    async def send(self, message: str) -> None: ...
+
+    async def recv(self) -> str | bytes: ...
+
+    async def close(self, code: int = 1000, reason: str = "") -> None: ...
+
+
+class Line:
+    """A connection on which to speak AIP."""
+
+    def __init__(self, socket: Socket, limits: Limits) -> None:
+        self._socket = socket
+        self._limits = limits
+        self._out, self._waiting = anyio.create_memory_object_stream[str](MOST_WAITING)
+        self._scope = anyio.CancelScope()
+
+    def say(self, frame: ServerFrame) -> None:
+        """Send a frame, in order, without waiting."""
+        try:
+            self._out.send_nowait(frame.model_dump_json())
+        except anyio.WouldBlock:
+            self.close()
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            return  # it is gone
+
+    def close(self) -> None:
+        """End the connection."""
+        self._scope.cancel()
+
+    async def hello(self) -> ClientFrame:
+        """The first frame.
+
+        Raises:
+            BadMessage: it is not AIP.
+        """
+        return parse(from_client, _text(await self._socket.recv()))
+
+    async def frames(self) -> AsyncIterator[ClientFrame]:
+        """What comes; what is no frame of AIP is answered by an error."""
+        number = Rate(per_s=self._limits.frames_per_s, burst=2 * self._limits.frames_per_s)
+        size = Rate(per_s=self._limits.bytes_per_s, burst=2 * self._limits.bytes_per_s)
+        while True:
+            data = await self._socket.recv()
+            await number.take(1)
+            await size.take(len(data))
+            try:
+                frame = parse(from_client, _text(data))
+            except BadMessage as error:
+                self.say(failed(str(error)))
+                continue
+            yield frame
+
+    async def serve(self, hear: Listener) -> None:
+        """Exchange frames until the connection ends."""
+        with self._scope, self._out, self._waiting:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._write)
+                async for frame in self.frames():
+                    hear(frame)
+
+    async def _write(self) -> None:
+        async for text in self._waiting:
+            with anyio.fail_after(STALL_S):
+                await self._socket.send(text)
+
+
+class Listener(Protocol):
+    """Takes a frame, at once."""
+
+    def __call__(self, frame: ClientFrame, /) -> None: ...
+
+
+def _text(data: str | bytes) -> bytes:
+    if isinstance(data, bytes):
+        raise BadMessage("frame: files and other binary frames are not taken; send JSON text")
+    return data.encode()

@@ -1,0 +1,163 @@
+"""Hub, workers and solve as commands, in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+PROBLEM = "Use 3, 10, 21 and 23 to make 50"
+
+
+class Shell:
+    """Runs ``reason`` with a state folder of its own, and ends what it started."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = os.environ | {"XDG_STATE_HOME": str(folder), "OMP_NUM_THREADS": "1"}
+        self.environment.pop("REASON_TOKEN", None)
+        self.running: list[subprocess.Popen[str]] = []
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "reasoning", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.environment,
+        )
+        self.running.append(process)
+        return process
+
+    def run(self, *arguments: str) -> tuple[int, str, str]:
+        out, err = (process := self.start(*arguments)).communicate(timeout=120)
+        return process.returncode, out.strip(), err.strip()
+
+    def token(self, name: str, *options: str) -> str:
+        code, token, err = self.run("token", "create", name, *options)
+        assert code == 0, err
+        (path := self.folder / f"{name}.token").write_text(token)
+        return str(path)
+
+    def hub(self, *options: str) -> tuple[subprocess.Popen[str], str]:
+        process = self.start("hub", "--port", "0", *options)
+        assert process.stdout is not None
+        return process, process.stdout.readline().strip()
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    found = Shell(tmp_path)
+    yield found
+    for process in found.running:
+        process.kill()
+        process.communicate()
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stderr is not None
+    return process.stderr.readline().strip()
+
+
+def test_solve_spreads_threads_over_workers_one_of_which_is_killed(shell: Shell) -> None:
+    token = shell.token("laptop")
+    mine = shell.token("me", "--scope", "submit")
+    hub, url = shell.hub("--lease", "1")
+    workers = [
+        shell.start("worker", "--hub", url, "--token-file", token, "--name", name, "--threads", "4")
+        for name in "ab"
+    ]
+    assert {line(hub).split(" ")[0], line(hub).split(" ")[0]} == {"laptop/a", "laptop/b"}
+    asked = ("solve", PROBLEM, "--strategy", "apr", "--json", "--quiet")
+    code, expected, _ = shell.run(*asked)
+    assert code == 0
+    solving = shell.start(*asked, "--on", "devices", "--hub", url, "--token-file", mine)
+    time.sleep(2)  # it may have begun, or not, or be done
+    workers[0].kill()
+    out, err = solving.communicate(timeout=120)
+    assert solving.returncode == 0, err
+    without_time = re.compile(r'"wall_s": [\d.]+')
+    assert without_time.sub("", out).strip() == without_time.sub("", expected)
+    workers[1].send_signal(signal.SIGTERM)
+    assert workers[1].wait(30) == 0
+    hub.send_signal(signal.SIGINT)
+    assert hub.wait(30) == 130
+
+
+def test_a_token_is_made_listed_rotated_and_revoked(shell: Shell) -> None:
+    first = Path(shell.token("w", "--expires", "30d")).read_text()
+    code, second, _ = shell.run("token", "rotate", "w")
+    assert code == 0
+    assert second != first
+    assert shell.run("token", "revoke", "w")[0] == 0
+    code, shown, _ = shell.run("token", "list")
+    assert re.fullmatch(r"w\tfunction,thread,tool\t\S+\trevoked \S+", shown)
+    code, shown, _ = shell.run("token", "list", "--json")
+    assert '"schema": "reason.tokens/1"' in shown
+    assert first.split("_", 2)[2] not in shown
+    assert second.split("_", 2)[2] not in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("worker --hub ws://10.0.0.1:1", "token: there is none in REASON_TOKEN"),
+        ("worker --hub http://x --token-file {t}", "hub: not the URL of a hub"),
+        ("worker --hub ws://10.0.0.1:1 --token-file {t}", "ws:// is plain text"),
+        ("worker --hub ws://[::1]:1 --token-file {no}", "token-file: "),
+        ("worker --hub ws://[::1]:1 --token-file {t} --resource gpu", "resource: 'gpu'"),
+        ("worker --hub ws://[::1]:1 --token-file {t} --patience x", "patience: 'x'"),
+        ("worker --hub ws://[::1]:1 --token-file {t} --register no.such:r", "register: no.such:r"),
+        ("worker --hub ws://[::1]:1 --token-file {t} --register os:path", "register: os:path is not"),
+        ("worker --hub ws://[::1]:1 --token-file {t} --no-model --model reason-5m", "no-model"),
+        ("worker --hub wss://[::1]:1 --token-file {t} --cert {no}", "tls: a file can't be used"),
+        ("worker --hub ws://[::1]:1 --token-file {t} --ca {t}", "tls: ws:// is plain text"),
+        ("hub --host 0.0.0.0", "host: 0.0.0.0 can be reached by others"),
+        ("hub --tokens /dev/null/x", "tokens: /dev/null/x can't be used"),
+        ("hub --cert {no}", "tls: a file can't be used"),
+        ("token create ../w", "name: '../w' can't be used"),
+        ("token create w --scope root", "scopes: choose from"),
+        ("token create w --expires soon", "expires: 'soon'"),
+        ("token rotate nobody", "token 'nobody' does not exist"),
+        ("token revoke nobody", "token 'nobody' does not exist"),
+        ("solve x --on devices --backend vllm", "on: devices bring their own backends"),
+        ("solve x --on devices --token-file {t}", "token-file: a token is for a hub elsewhere"),
+    ],
+)
+def test_wrong_usage_is_one_line_that_names_the_field(
+    arguments: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reasoning.cli.main import main
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.delenv("REASON_TOKEN", raising=False)
+    (tmp_path / "t").write_text("rt_0_0")
+    words = arguments.format(t=tmp_path / "t", no=tmp_path / "no").split()
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 2, done.output
+    (only,) = done.stderr.strip().splitlines()
+    assert only.startswith("reason: ")
+    assert told in only
+
+
+def test_a_run_with_no_worker_says_how_to_start_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reasoning.cli import devices, hub
+    from reasoning.cli.main import main
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(devices, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(devices, "PORT", 0)
+    assert hub.PORT == 8765
+    done = CliRunner().invoke(main, ["solve", PROBLEM, "--on", "devices"])
+    assert done.exit_code == 1
+    assert "start one with reason worker" in done.stderr
