@@ -371,7 +371,7 @@ async def test_workers_are_cut_where_all_is_done(endless: Engine, layout: Any) -
 
 
 @pytest.mark.parametrize(
-    ("strategy", "refusing"), [("hogwild", ()), ("group-think", (16, 24)), ("parathinker", ())]
+    ("strategy", "refusing"), [("hogwild", (16,)), ("group-think", (16, 24)), ("parathinker", ())]
 )
 @pytest.mark.parametrize("room", [16, 24, 40])
 async def test_a_context_that_is_too_small_ends_the_run_at_once(

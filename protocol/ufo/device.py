@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -14,18 +14,8 @@ from anyio.abc import TaskGroup
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from protocol.errors import RemoteFailure
-from protocol.ufo.frames import (
-    MOST_REQUEST,
-    ClientFrame,
-    Command,
-    CommandResult,
-    ServerFrame,
-    ToolInfo,
-    ToolType,
-    failed,
-    ok,
-    tool_infos,
-)
+from protocol.ufo.commands import Commands, schema
+from protocol.ufo.frames import MOST_REQUEST, ClientFrame, ServerFrame, ended, failed, ok
 from protocol.ufo.line import Line
 from protocol.ufo.pilot import Pilot
 from protocol.wire import Cancel, Cancelled, Down, Failure, Offer, Payload, Profile, Result, Task
@@ -38,8 +28,6 @@ BEGIN_S = 30.0
 
 AGENTS = {"windows": "HostAgent", "linux": "LinuxAgent", "mobile": "MobileAgent"}
 """Whose tools are loaded on a device, by its platform: names of UFO³'s ``mcp.yaml``."""
-
-MOST_TOOLS = 500
 
 
 class Asked(BaseModel):
@@ -57,19 +45,6 @@ REQUEST_OFFER = Offer(
     parameters=json.dumps(Asked.model_json_schema()),
     result="{}",
 )
-
-
-@dataclass(kw_only=True)
-class _Awaited:
-    """Somebody waits for what the device answers."""
-
-    task: str
-    arrived: anyio.Event = field(default_factory=anyio.Event)
-    frame: ClientFrame | None = None
-
-    def take(self, frame: ClientFrame) -> None:
-        self.frame = frame
-        self.arrived.set()
 
 
 class Device:
@@ -99,9 +74,7 @@ class Device:
         self.begin: Callable[[str, Asked], None] = lambda _id, _asked: None
         self._line = line
         self._pilot = pilot
-        self._command_s = command_s
-        self._tools: dict[str, ToolInfo] = {}
-        self._awaited: dict[str, _Awaited] = {}
+        self._commands = Commands(id, line, AGENTS.get(self.platform), seconds=command_s)
         self._begun: dict[str, str] = {}
         self._scopes: dict[str, anyio.CancelScope] = {}
         self._group: TaskGroup | None = None
@@ -115,10 +88,10 @@ class Device:
             Offer(
                 name=tool.tool_name,
                 description=tool.description or "",
-                parameters=json.dumps(tool.input_schema or {}),
-                result=json.dumps(tool.output_schema or {}),
+                parameters=schema(tool.input_schema),
+                result=schema(tool.output_schema),
             )
-            for tool in self._tools.values()
+            for tool in self._commands.tools.values()
         )
 
     @property
@@ -132,21 +105,8 @@ class Device:
         )
 
     async def discover(self, seconds: float) -> None:
-        """Ask for its tools; a client that does not tell them in time has only ``request``.
-
-        Its meta tool is known under each kind of tool of which the device has one.
-        """
-        kinds: tuple[ToolType, ...] = ("action", "data_collection")
-        for kind in kinds:
-            try:
-                result = await self._command("list_tools", {}, kind, "", seconds)
-                found = tool_infos.validate_python(result)
-            except (RemoteFailure, ValidationError):
-                continue
-            for tool in found[:MOST_TOOLS]:
-                if tool.tool_name not in (REQUEST, "list_tools"):
-                    self._tools.setdefault(tool.tool_name, tool)
-            return
+        """Ask for its tools; a client that does not tell them in time has only ``request``."""
+        await self._commands.discover(seconds, but=(REQUEST, "list_tools"))
 
     # ---- from the hub --------------------------------------------------------------------------
 
@@ -177,12 +137,10 @@ class Device:
                 result = await self._perform(task, session)
             finally:
                 self._scopes.pop(task.id, None)
-                busy = [key for key, slot in self._awaited.items() if slot.task == task.id]
-                for key in busy:
-                    del self._awaited[key]
+                leaked = self._commands.forget(task.id)
         if scope.cancelled_caught:
             self._over(session or task.id, error="cancelled")
-            self.receive(Cancelled(id=task.id, fence=task.fence, leaked=bool(busy)))
+            self.receive(Cancelled(id=task.id, fence=task.fence, leaked=leaked))
         else:
             self.receive(result)
 
@@ -192,7 +150,7 @@ class Device:
             if task.name == REQUEST:
                 value = await self._steer(task, Asked.model_validate(arguments), session)
             else:
-                value = await self._call(task.name, arguments, task.id)
+                value = await self._commands.call(task.name, arguments, task.id)
             text = pydantic_core.to_json(value).decode()
             return Result(id=task.id, fence=task.fence, value=text)
         except ValidationError as error:
@@ -217,7 +175,6 @@ class Device:
         return value
 
     async def _begin(self, task: Task, asked: Asked, name: str) -> str:
-        slot = self._awaited[f"task {name}"] = _Awaited(task=task.id)
         frame = ServerFrame(
             type="task",
             status="continue",
@@ -226,54 +183,13 @@ class Device:
             session_id=task.id,
             agent_name=AGENTS.get(self.platform),
         )
-        self._line.say(frame)
-        with anyio.move_on_after(BEGIN_S):
-            await slot.arrived.wait()
-        self._awaited.pop(f"task {name}", None)
-        if slot.frame is None:
+        echo = await self._commands.ask(f"task {name}", frame, task.id, BEGIN_S)
+        if echo is None:
             raise RemoteFailure("failed", "", f"device {self.id} did not begin; see its log")
-        return slot.frame.session_id or task.id
+        return echo.session_id or task.id
 
     def _over(self, session: str, *, result: Any = None, error: str | None = None) -> None:
-        status = "completed" if error is None else "failed"
-        frame = ServerFrame(
-            type="task_end", status=status, session_id=session, result=result, error=error
-        )
-        self._line.say(frame)
-
-    # ---- commands ------------------------------------------------------------------------------
-
-    async def _call(self, tool: str, parameters: Any, task: str) -> Any:
-        if not isinstance(parameters, dict):
-            raise RemoteFailure("bad-arguments", "", f"{tool}: parameters must be an object")
-        known = self._tools.get(tool)
-        kind: ToolType = "action" if known is None else known.tool_type
-        return await self._command(tool, parameters, kind, task, self._command_s)
-
-    async def _command(
-        self, tool: str, parameters: dict[str, Any], kind: ToolType, task: str, seconds: float
-    ) -> Any:
-        """Have the device call one tool."""
-        key, call = str(uuid.uuid4()), str(uuid.uuid4())
-        slot = self._awaited[key] = _Awaited(task=task)
-        action = Command(tool_name=tool, parameters=parameters, tool_type=kind, call_id=call)
-        frame = ServerFrame(
-            type="command",
-            status="continue",
-            actions=[action],
-            session_id=task or "tools",
-            response_id=key,
-            agent_name=AGENTS.get(self.platform),
-        )
-        self._line.say(frame)
-        with anyio.move_on_after(seconds):
-            await slot.arrived.wait()
-        self._awaited.pop(key, None)
-        if slot.frame is None:
-            raise RemoteFailure(
-                "failed", "", f"device {self.id} did not answer {tool} in {seconds:g} s"
-            )
-        return _value(tool, call, slot.frame.action_results or [])
+        self._line.say(ended(session, result=result, error=error))
 
     # ---- from the device -----------------------------------------------------------------------
 
@@ -283,20 +199,13 @@ class Device:
             case "heartbeat":
                 self._line.say(ok())
             case "command_results":
-                self._answer(frame.prev_response_id or "", frame)
+                self._commands.answer(frame.prev_response_id or "", frame)
             case "task":
                 self._asked(frame)
             case "error" | "task_end" | "device_info_response":
                 return
             case _:
                 self._line.say(failed(f"a device can't send {frame.type}"))
-
-    def _answer(self, key: str, frame: ClientFrame) -> bool:
-        slot = self._awaited.get(key)
-        if slot is not None and slot.frame is None:
-            slot.take(frame)
-            return True
-        return False  # late, or nobody asked
 
     def _asked(self, frame: ClientFrame) -> None:
         """Its own task: the echo of one that it was given, or one that its user typed."""
@@ -305,7 +214,7 @@ class Device:
             return
         session = frame.session_id or str(uuid.uuid4())
         self._line.say(ok(session))
-        if not self._answer(f"task {frame.task_name}", frame):
+        if not self._commands.answer(f"task {frame.task_name}", frame):
             id = f"ufo/{self.id}/{uuid.uuid4()}"
             self._begun[id] = session
             self.begin(id, Asked(request=frame.request, task_name=frame.task_name or ""))
@@ -327,18 +236,4 @@ class _Bound:
         return self.device.tools
 
     async def call(self, tool: str, parameters: dict[str, Any]) -> Any:
-        return await self.device._call(tool, parameters, self.task)
-
-
-def _value(tool: str, call: str, results: list[CommandResult]) -> Any:
-    """The result of one command.
-
-    Raises:
-        RemoteFailure: it failed, or is missing.
-    """
-    for result in results:
-        if result.call_id in (call, None):
-            if result.status in ("success", "none"):
-                return result.result
-            raise RemoteFailure("failed", "", f"{tool}: {result.error or result.status}")
-    raise RemoteFailure("failed", "", f"{tool}: the device sent no result for it")
+        return await self.device._commands.call(tool, parameters, self.task)

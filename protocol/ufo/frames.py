@@ -112,3 +112,11 @@ def ok(session_id: str | None = None) -> ServerFrame:
 def failed(error: str) -> ServerFrame:
     """Says no, and why."""
     return ServerFrame(type="error", status="error", error=error)
+
+
+def ended(session: str, *, result: Any = None, error: str | None = None) -> ServerFrame:
+    """Says that a task is over: with its result, or with what went wrong."""
+    status: Status = "completed" if error is None else "failed"
+    return ServerFrame(
+        type="task_end", status=status, session_id=session, result=result, error=error
+    )

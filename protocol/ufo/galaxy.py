@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pydantic_core
 from anyio.abc import TaskGroup
 
 from protocol.hub import Hub
 from protocol.tickets import Order, Ticket
 from protocol.ufo.device import REQUEST, Asked, Device
-from protocol.ufo.frames import ClientFrame, ServerFrame, failed, ok
+from protocol.ufo.frames import ClientFrame, ServerFrame, Status, ended, failed, ok
 from protocol.ufo.line import Line
 from protocol.wire import Budget, Cancelled, Needs
 
@@ -28,6 +30,7 @@ class Galaxy:
         self._line = line
         self._hub = hub
         self._devices = devices
+        self._connection = uuid.uuid4().hex
         self._tickets: dict[str, Ticket] = {}
         self._counts: dict[str, int] = {}
         self._group: TaskGroup | None = None
@@ -79,7 +82,7 @@ class Galaxy:
                 "supported_features": sorted({*profile.tags, *tools}),
                 "custom_metadata": dict(profile.resources),
             }
-        status = "ok" if error is None else "error"
+        status: Status = "ok" if error is None else "error"
         answer = ServerFrame(
             type="device_info_response", status=status, result=info or None, error=error
         )
@@ -118,7 +121,7 @@ class Galaxy:
         if target in self._devices:
             asked = Asked(request=frame.request, task_name=frame.task_name or "").model_dump()
         order = Order(
-            id=f"ufo/{self._name}/{id(self)}/{session}#{number}"[:400],
+            id=f"ufo/{self._name}/{self._connection}/{session}#{number}"[:400],
             kind="tool",
             name=REQUEST,
             arguments=pydantic_core.to_json(asked).decode(),
@@ -141,9 +144,4 @@ class Galaxy:
             self._end(session, result=pydantic_core.from_json(end.value))
 
     def _end(self, session: str, *, result: object = None, error: str | None = None) -> None:
-        status = "completed" if error is None else "failed"
-        self._line.say(
-            ServerFrame(
-                type="task_end", status=status, session_id=session, result=result, error=error
-            )
-        )
+        self._line.say(ended(session, result=result, error=error))

