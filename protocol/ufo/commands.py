@@ -100,7 +100,7 @@ class Commands:
     def forget(self, task: str) -> bool:
         """Wait no longer for a task; whether the device was at a command of it."""
         left = [key for key, slot in self._awaited.items() if slot.task == task]
-        return any([self._awaited.pop(key).command for key in left])
+        return any([self._awaited.pop(key).command for key in left])  # noqa: C419
 
     async def _command(
         self, tool: str, parameters: dict[str, Any], kind: ToolType, task: str, seconds: float
