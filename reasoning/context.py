@@ -146,6 +146,16 @@ class Context:
         )
 
     @property
+    def sequential(self) -> bool:
+        """Whether it is plainly one run of tokens, each seeing all before it."""
+        position = 0
+        for entry in self.entries:
+            if entry.shift or entry.segment.home != position or len(entry) != len(entry.segment):
+                return False
+            position += len(entry)
+        return not self.flowing and position == self.position
+
+    @property
     def tokens(self) -> list[int]:
         """What is seen now, in order, as one run of tokens."""
         return [token for entry in self.entries for token in entry.segment.tokens[: len(entry)]]

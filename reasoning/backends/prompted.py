@@ -1,4 +1,4 @@
-"""What backends share that generate from a prompt: vLLM in this process, and servers over HTTP.
+"""What backends share that generate from a prompt: vLLM in process, and servers over HTTP.
 
 A thread on such a backend is a run of requests: each is given all tokens that the thread sees, and
 a stopped thread goes on by another request with more of them.  The server's prefix cache makes that
@@ -298,7 +298,7 @@ class PromptedBackend(ABC):
         living = any(entry.segment in self.live for entry in context.entries)
         if gang is not None or context.flowing or living:
             missing = "live-contexts"
-        elif not sequential(context):
+        elif not context.sequential:
             missing = "kv-join"
         if missing is None or missing in self.capabilities:
             return None
@@ -317,9 +317,8 @@ class PromptedBackend(ABC):
         missing = sorted(name for name in wanted if wanted[name] and name not in self.capabilities)
         if not missing:
             return None
-        return CapabilityMissing(
-            f"this thread needs {', '.join(missing)}, which this backend lacks; leave it out"
-        )
+        words = f"this thread needs {', '.join(missing)}, which this backend lacks; leave it out"
+        return CapabilityMissing(words)
 
     def meet(self, context: Context) -> int:
         """How many leading tokens of this context an earlier thread had; all are known from now."""
@@ -342,20 +341,8 @@ class PromptedBackend(ABC):
             logger.warning(
                 "a thread's prompt of %d tokens had %d of them in the prefix cache instead of %d; "
                 "forks are prefilled again: turn prefix caching on, or give the cache more memory",
-                prompt,
-                cached,
-                expected,
+                *(prompt, cached, expected),
             )
-
-
-def sequential(context: Context) -> bool:
-    """Whether a context is plainly one run of tokens, each seeing all before it."""
-    position = 0
-    for entry in context.entries:
-        if entry.shift or entry.segment.home != position or len(entry) != len(entry.segment):
-            return False
-        position += len(entry)
-    return not context.flowing and position == context.position
 
 
 def confidence(logprobs: Sequence[float]) -> float | None:

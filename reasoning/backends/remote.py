@@ -23,7 +23,6 @@ from protocol import Budget, Client, Hub, Needs, Order, ThreadStart, Ticket
 from protocol.tickets import Listener, error_of
 from protocol.wire import Cancelled, Chunk, Progress, Result
 from reasoning.backends.base import Capability, Token
-from reasoning.backends.prompted import sequential
 from reasoning.context import Context, Segment
 from reasoning.sampling import Sampling
 
@@ -249,7 +248,7 @@ class RemoteBackend:
         living = any(entry.segment in self.live for entry in context.entries)
         if gang is not None or context.flowing or living:
             return _missing("live-contexts")
-        return None if sequential(context) else _missing("kv-join")
+        return None if context.sequential else _missing("kv-join")
 
 
 def _unable(sampling: Sampling) -> ReasonError | None:
