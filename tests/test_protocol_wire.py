@@ -15,7 +15,7 @@ from protocol import BadMessage, Congested, specification
 from protocol.channel import Channel
 from protocol.framing import Beat, UpFrame, from_worker
 from protocol.payloads import Payloads, pack, parts
-from protocol.wire import INLINE, Chunk, Code, Message, Payload, Progress
+from protocol.wire import INLINE, Chunk, Code, Message, Part, Payload, Progress
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -48,48 +48,53 @@ def arrive(channel: Channel, data: bytes) -> list[str]:
     return [one.text for one in new if isinstance(one, Progress)]
 
 
-@given(st.lists(st.sampled_from(["put", "send", "drop", "double", "swap", "resume"]), max_size=60))
-def test_messages_arrive_once_and_in_order_over_any_network(events: list[str]) -> None:  # noqa: C901
-    sender, receiver = Channel(), Channel()
-    put: list[str] = []
-    got: list[str] = []
-    held: bytes | None = None
+class Network:
+    """Carries a channel's frames to another, and does to them what it is told."""
 
-    def carry(fault: str) -> None:
-        nonlocal held
-        frame = sender.take()
+    def __init__(self) -> None:
+        self.sender, self.receiver = Channel(), Channel()
+        self.got: list[str] = []
+        self.held: list[bytes] = []
+
+    def carry(self, fault: str) -> None:
+        frame = self.sender.take()
         if frame is None or fault == "drop":
             return
-        if fault == "swap" and held is None:
-            held = frame
+        if fault == "swap" and not self.held:
+            self.held.append(frame)
             return
-        got.extend(arrive(receiver, frame))
-        if held is not None:
-            got.extend(arrive(receiver, held))
-            held = None
-        if fault == "double":
-            got.extend(arrive(receiver, frame))
+        for one in (frame, *self.held, *([frame] if fault == "double" else [])):
+            self.got += arrive(self.receiver, one)
+        self.held.clear()
 
+    def beat(self) -> None:
+        """Each side says what it has; nothing fails meanwhile."""
+        for source, target in ((self.sender, self.receiver), (self.receiver, self.sender)):
+            source.say()
+            while (frame := source.take()) is not None:
+                self.got += arrive(target, frame)
+
+
+FAULTS = ["put", "send", "drop", "double", "swap", "resume"]
+
+
+@given(st.lists(st.sampled_from(FAULTS), max_size=60))
+def test_messages_arrive_once_and_in_order_over_any_network(events: list[str]) -> None:
+    network = Network()
+    put: list[str] = []
     for event in events:
         if event == "put":
             put.append(str(len(put)))
-            sender.put(progress(put[-1]))
+            network.sender.put(progress(put[-1]))
         elif event == "resume":
-            sender.acknowledge(receiver.received)
-            sender.rewind()
+            network.sender.acknowledge(network.receiver.received)
+            network.sender.rewind()
         else:
-            carry(event)
-    for _ in range(3):  # beats find out what is missing
-        sender.say()
-        while (frame := sender.take()) is not None:
-            got.extend(arrive(receiver, frame))
-        while (frame := receiver.take()) is not None:
-            arrive(sender, frame)
-        receiver.say()
-        while (frame := receiver.take()) is not None:
-            arrive(sender, frame)
-    assert got == put
-    assert sender.settled
+            network.carry(event)
+    for _ in range(4):  # beats find out what is missing
+        network.beat()
+    assert network.got == put
+    assert network.sender.settled
 
 
 def test_a_queue_that_nobody_empties_is_full_at_some_time() -> None:
@@ -128,25 +133,27 @@ def test_a_payload_that_was_tampered_with_is_refused() -> None:
     value, data = pack("x" * 10 * INLINE)
     assert isinstance(value, Payload)
     pieces = list(parts(value, data))
+    *most, last = pieces
+    forged = last.model_copy(update={"data": b"y" * len(last.data)})
+    longer = last.model_copy(update={"data": b"y" * 200_000})
     for wrong, why in (
         (pieces[1:], "out of order"),
         ([pieces[0], *pieces[2:]], "out of order"),
-        (
-            [*pieces[:-1], pieces[-1].model_copy(update={"data": b"y" * len(pieces[-1].data)})],
-            "digest",
-        ),
-        ([*pieces[:-1], pieces[-1].model_copy(update={"data": b"y" * 200_000})], "longer"),
+        ([*most, forged], "digest"),
+        ([*most, longer], "longer"),
     ):
         payloads = Payloads()
-        with pytest.raises(BadMessage, match=why):  # noqa: PT012
-            for part in wrong:
-                payloads.add(part)
+        with pytest.raises(BadMessage, match=why):
+            add_all(payloads, wrong)
         with pytest.raises(BadMessage, match="is not here"):
             payloads.text(value)
-    small = Payloads(most_bytes=INLINE)
-    with pytest.raises(BadMessage, match="longer"):  # noqa: PT012
-        for part in pieces:
-            small.add(part)
+    with pytest.raises(BadMessage, match="longer"):
+        add_all(Payloads(most_bytes=INLINE), pieces)
+
+
+def add_all(payloads: Payloads, pieces: list[Part]) -> None:
+    for part in pieces:
+        payloads.add(part)
 
 
 def test_a_small_message_is_small() -> None:
