@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import Protocol
 
@@ -31,17 +32,17 @@ class Line:
     def __init__(self, socket: Socket, limits: Limits) -> None:
         self._socket = socket
         self._limits = limits
-        self._out, self._waiting = anyio.create_memory_object_stream[str](MOST_WAITING)
+        self._waiting: deque[str] = deque()
+        self._news = anyio.Event()
         self._scope = anyio.CancelScope()
 
     def say(self, frame: ServerFrame) -> None:
         """Send a frame, in order, without waiting."""
-        try:
-            self._out.send_nowait(frame.model_dump_json())
-        except anyio.WouldBlock:
+        if len(self._waiting) >= MOST_WAITING:
             self.close()
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            return  # it is gone
+        else:
+            self._waiting.append(frame.model_dump_json())
+            self._news.set()
 
     def close(self) -> None:
         """End the connection."""
@@ -72,16 +73,19 @@ class Line:
 
     async def serve(self, hear: Listener) -> None:
         """Exchange frames until the connection ends."""
-        with self._scope, self._out, self._waiting:
+        with self._scope:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._write)
                 async for frame in self.frames():
                     hear(frame)
 
     async def _write(self) -> None:
-        async for text in self._waiting:
-            with anyio.fail_after(STALL_S):
-                await self._socket.send(text)
+        while True:
+            while self._waiting:
+                with anyio.fail_after(STALL_S):
+                    await self._socket.send(self._waiting.popleft())
+            self._news = anyio.Event()
+            await self._news.wait()
 
 
 class Listener(Protocol):
