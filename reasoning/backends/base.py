@@ -114,6 +114,21 @@ class Backend(Protocol):
         ...
 
 
+@runtime_checkable
+class Scoring(Protocol):
+    """A `Backend` with the capability ``scoring``."""
+
+    async def score(self, segment: Segment) -> list[float]:
+        """The log-probability of each token that a segment was given, in its context.
+
+        Its keys and values are then stored as those of any other segment.
+
+        Raises:
+            InvalidValue: it has no tokens, no context, or was computed before.
+        """
+        ...
+
+
 class Enterable(Backend, Protocol):
     """A backend with its context manager."""
 

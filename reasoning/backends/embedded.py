@@ -102,7 +102,7 @@ class EmbeddedBackend:
     capabilities: frozenset[Capability] = frozenset(
         {
             *("token-prompts", "logprobs", "prefix-sharing", "kv-join", "live-contexts"),
-            *("confidence", "holding"),
+            *("confidence", "holding", "scoring"),
         }
     )
 
@@ -154,6 +154,19 @@ class EmbeddedBackend:
 
         self.submit(generation, command)
         return generation
+
+    async def score(self, segment: Segment) -> list[float]:
+        generation = EmbeddedGeneration(self)
+
+        def command(engine: Engine) -> None:
+            generation.engine_id = engine.score(segment)
+            self._open[generation.engine_id] = generation
+
+        self.submit(generation, command)
+        try:
+            return [token.logprob async for token in generation.tokens()]
+        finally:
+            generation.close()
 
     @property
     def open_threads(self) -> int:

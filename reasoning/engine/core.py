@@ -20,7 +20,7 @@ from reasoning.engine.config import ModelConfig
 from reasoning.engine.pool import Pool, store_tokens
 from reasoning.engine.sampling import confide, sample
 from reasoning.engine.step import Step
-from reasoning.engine.threads import Failure, Row, Thread, Token
+from reasoning.engine.threads import Failure, Reader, Row, Thread, Token
 from reasoning.engine.views import Views
 from reasoning.sampling import Sampling, StopReason
 
@@ -169,6 +169,23 @@ class Engine:
         self._run(thread)
         return thread.id
 
+    def score(self, segment: Segment) -> int:
+        """Read the tokens that a segment was given, all of them; returns the id of who reads.
+
+        `step` then gives each of them with its log-probability, the last with the reason ``stop``.
+
+        Raises:
+            InvalidValue: there is no such token, none before them, or they don't fit.
+        """
+        if not len(segment) or not len(segment.context):
+            raise InvalidValue("there is nothing to score; give tokens in a context of some")
+        if self.views.home(segment).used:
+            raise InvalidValue("the segment is computed already; score it before it is used")
+        thread = Reader(id=self._next_id, segment=segment, limit=self.config.context + 1)
+        self._next_id += 1
+        self._threads[thread.id] = self._waiting[thread.id] = thread
+        return thread.id
+
     def extend(self, id: int, tokens: Sequence[int]) -> None:
         """Append given tokens to a thread that met one of its stop tokens, and let it go on.
 
@@ -251,7 +268,12 @@ class Engine:
         for failure in failures:
             self._running.pop(failure.thread, None)
         self._forward([row for row in rows if row.tokens])
-        return [*failures, *self._emit([row for row in rows if row.thread is not None])]
+        written = self._emit([row for row in rows if row.thread is not None and not row.read])
+        return [
+            *failures,
+            *written,
+            *(one for row in rows if row.read for one in self._scored(row)),
+        ]
 
     def _forward(self, rows: list[Row]) -> None:
         """Feed rows and keep their last logits with their segments."""
@@ -270,6 +292,28 @@ class Engine:
     def _feed(self, step: Step) -> Tensor:
         """The logits of some rows; several calls may run at once, each on rows of its own."""
         return self.decoder(step, self.pool)
+
+    def _scored(self, row: Row) -> list[Token]:
+        """The tokens that were read of a segment in this step, as if they had been written."""
+        reader, segment = row.thread, row.segment
+        assert isinstance(reader, Reader)
+        assert row.every is not None
+        before = reader.before
+        if before is None:
+            before = self.views.home(segment.context.entries[-1].segment).logits
+        assert before is not None
+        logits = torch.cat([before[None], row.every[:-1]])
+        chosen = logits.gather(-1, torch.tensor(row.tokens, device=logits.device)[:, None])[:, 0]
+        logprobs = (chosen - torch.logsumexp(logits, -1)).tolist()
+        reader.before = row.every[-1].clone()
+        out = [
+            Token(reader.id, token, logprob, None)
+            for token, logprob in zip(row.tokens, logprobs, strict=True)
+        ]
+        if self.views.home(segment).used == len(segment):
+            self._running.pop(reader.id)
+            out[-1] = out[-1]._replace(reason="stop")
+        return out
 
     def _emit(self, rows: list[Row]) -> list[Token]:
         """The next token of each row's thread."""

@@ -73,10 +73,12 @@ class Step:
         start: int,
         used: int,
         seen: Sequence[Seen],
+        every: bool = False,
     ) -> None:
         """Append ``tokens`` to a segment stored at ``start`` that holds ``used`` tokens so far.
 
-        They see ``seen``, their segment and each other up to themselves.
+        They see ``seen``, their segment and each other up to themselves.  The logits of the last
+        are wanted, or of ``every`` one.
         """
         first = len(self.tokens)
         count = len(tokens)
@@ -91,7 +93,7 @@ class Step:
                 sights += [Sight(query, limit, turn) for query in queries]
         own = self._group(segment, start).sights
         own += [Sight(query, used + index, 0) for index, query in enumerate(queries, 1)]
-        self.outputs.append(first + count - 1)
+        self.outputs += queries if every else [first + count - 1]
 
     def _group(self, segment: Segment, start: int) -> Group:
         key = id(segment)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from torch import Tensor
+
 from orchestrator.errors import InvalidValue, ReasonError
 from reasoning.context import Gang, Segment
 from reasoning.engine.sampling import Sampler
@@ -95,11 +97,26 @@ class Thread:
         self.stopped = False
 
 
+class Reader(Thread):
+    """Reads the tokens that a segment was given, for how likely each is after those before it.
+
+    Attributes:
+        before: Logits of the last token before those that are read next.
+    """
+
+    def __init__(self, *, id: int, segment: Segment, limit: int) -> None:
+        super().__init__(
+            id=id, segment=segment, sampling=Sampling(), stop=frozenset(), limit=limit, gang=None
+        )
+        self.before: Tensor | None = None
+
+
 @dataclass(eq=False, kw_only=True)
 class Row:
     """What one step feeds to one segment.
 
     Attributes:
+        every: The logits of each of its tokens, where somebody reads them.
         thread: Whose next token its logits choose; None where given tokens are only computed.
         tokens: None to feed where a thread goes on from a segment that is computed already.
         source: The segment whose last logits that thread starts from.
@@ -109,3 +126,9 @@ class Row:
     tokens: list[int]
     thread: Thread | None = None
     source: Segment | None = None
+    every: Tensor | None = None
+
+    @property
+    def read(self) -> bool:
+        """Whether the logits of each of its tokens are wanted."""
+        return isinstance(self.thread, Reader)

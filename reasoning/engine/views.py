@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary, finalize
 
+import torch
 from torch import Tensor
 
 from orchestrator.errors import PoolFull
 from reasoning.context import Context, Placed, Segment
 from reasoning.engine.pool import Pool
 from reasoning.engine.step import Seen, Step
-from reasoning.engine.threads import Failure, Row, Thread
+from reasoning.engine.threads import Failure, Reader, Row, Thread
 
 
 @dataclass(eq=False)
@@ -62,7 +63,10 @@ class Views:
                 self._pool.free(home.start)
 
     def release(self, segments: Sequence[Segment]) -> None:
-        """Free what segments store that no thread writes to; they are computed again if needed."""
+        """Free what segments store that no thread writes to; they are computed again if needed.
+
+        That is exact for what did not see others grow: each token would see all of them.
+        """
         for segment in segments:
             home = self._homes.get(segment)
             if home is not None and home.size and not home.live:
@@ -122,7 +126,7 @@ class Views:
             return budget
         tokens = missing[:budget]
         self._make_room(segment, len(tokens))
-        whole = len(tokens) == len(missing)
+        whole = len(tokens) == len(missing) or isinstance(thread, Reader)
         plan[segment] = Row(segment=segment, tokens=tokens, thread=thread if whole else None)
         return budget - len(tokens) if len(tokens) > 1 else budget
 
@@ -206,6 +210,7 @@ class Views:
                 start=home.start,
                 used=home.used,
                 seen=self._seen(row.segment, fed),
+                every=row.read,
             )
         return step
 
@@ -228,9 +233,13 @@ class Views:
     def fed(self, rows: Sequence[Row], logits: Tensor) -> None:
         """Count what a step has fed, and keep the logits of each row's last token."""
         self._clock += 1
-        for row, last in zip(rows, logits, strict=True):
+        each = torch.split(logits, [len(row.tokens) if row.read else 1 for row in rows])
+        for row, found in zip(rows, each, strict=True):
             home = self.home(row.segment)
             home.used += len(row.tokens)
-            home.logits = last.clone() if row.thread is None else last
+            home.logits = (
+                found[-1] if row.thread is not None and not row.read else found[-1].clone()
+            )
+            row.every = found if row.read else None
             steps = row.segment.steps
             steps += [self._clock] * (home.used - len(steps))  # none where it is computed again
