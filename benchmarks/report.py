@@ -18,7 +18,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 WEIGHTS = ROOT / "reasoning" / "weights"
-DOCS = [ROOT / "docs" / name for name in ("task-graph.md", "judge.md")]
+DOCS = [ROOT / "docs" / name for name in ("task-graph.md", "judge.md", "serving.md")]
 FILES = [ROOT / "README.md", *DOCS, *sorted(WEIGHTS.glob("*/README.md"))]
 BLOCK = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end -->)", re.S)
 
@@ -141,6 +141,24 @@ def gates() -> str:
     return table(header, lines)
 
 
+def serving() -> str:
+    report = load("serving")
+    arms = {"p50": "p50_ms", "p95": "p95_ms"}
+    named = {
+        "a streamed chunk, from branch to client": report["chunk"]["reason_serve"],
+        "the same through a bare Starlette stream": report["chunk"]["bare_starlette"],
+        "a blocking A2A message that is answered at once": report["a2a_round_trip"]["reason_serve"],
+        "the same at an agent of a2a-sdk's parts": report["a2a_round_trip"]["a2a_sdk"],
+        "a Countdown problem by HTTP, `single`": report["problem"]["by_http"],
+        "the same, streamed": report["problem"]["by_http_streamed"],
+        "the same, in process": report["problem"]["in_process"],
+    }
+    rows = [
+        [name, *(f"{found[key]:.3g} ms" for key in arms.values())] for name, found in named.items()
+    ]
+    return table(["", *arms], rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "countdown": lambda: accuracy("countdown"),
     "five": lambda: accuracy("five"),
@@ -151,6 +169,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "judges": judges,
     "gates": gates,
     "small": lambda: accuracy("small"),
+    "serving": serving,
     "solve": lambda: f"```text\n{(RESULTS / 'solve.txt').read_text()}```\n",
 }
 

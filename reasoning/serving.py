@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, NamedTuple, Self
 
 import anyio
+from anyio.from_thread import start_blocking_portal
 
 from orchestrator import Event, TaskAdded, TaskEnded
 from orchestrator.errors import InvalidValue, UnknownName
@@ -105,6 +106,31 @@ class ReasoningService:
         problem = recognise(question.text)
         choose_strategy(strategy, n, reasoner.model, problem)
         return reasoner, problem, options
+
+
+@contextmanager
+def background(*models: AnyModel, a2a: bool = False) -> Iterator[str]:
+    """Serve on a free port of loopback in a thread, as in a notebook; gives the URL::
+
+    with background(Model.load()) as url:
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="none")
+    """
+    from protocol.http.app import Policy, build
+    from protocol.http.server import address, bind, listening
+
+    @asynccontextmanager
+    async def served() -> AsyncIterator[str]:
+        with bind("127.0.0.1", 0) as listener:
+            policy = Policy(agent_url=address(listener) if a2a else None)
+            service = ReasoningService(models)
+            async with service, listening(build(service, policy), listener) as url:
+                yield url
+
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(served()) as url,
+    ):
+        yield url
 
 
 class _Meter:

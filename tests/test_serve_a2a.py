@@ -315,6 +315,15 @@ def test_json_rpc_has_its_own_errors(server: Server) -> None:
     assert code(content=json.dumps(body), headers=text) == -32005
 
 
+def test_a_body_that_is_too_large_is_refused_however_it_comes(server: Server) -> None:
+    body = b"x" * ((1 << 20) + 1)
+    kind = VERSION | {"Content-Type": "application/json"}
+    for url in (f"{server.url}/a2a", f"{server.url}/a2a/v1/message:send"):
+        assert httpx.post(url, content=body, headers=kind).status_code == 413
+        pieces = iter([body])  # without a Content-Length
+        assert httpx.post(url, content=pieces, headers=kind).status_code == 413
+
+
 def test_tasks_are_listed_in_pages_newest_first(agent: Caller) -> None:
     context = uuid.uuid4().hex
     made = [agent.call("SendMessage", message("Hi", contextId=context))["task"] for _ in range(3)]

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -164,6 +165,18 @@ def test_a_file_of_keys_that_can_t_be_used_is_refused(
         file.write_text(text)
     with pytest.raises(InvalidValue, match=says):
         Keys.read(file)
+
+
+def test_an_answer_does_not_wait_for_the_client_s_acknowledgement(server: Server) -> None:
+    with httpx.Client(headers=headers()) as client:
+        quickest = min(_seconds(client, f"{server.url}/v1/models") for _ in range(20))
+    assert quickest < 0.03  # a delayed acknowledgement takes 0.04 s
+
+
+def _seconds(client: httpx.Client, url: str) -> float:
+    started = time.perf_counter()
+    client.get(url).raise_for_status()
+    return time.perf_counter() - started
 
 
 def test_a_port_that_is_taken_is_one_line(server: Server) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
+import anyio
 from a2a.server.context import ServerCallContext
 from a2a.server.request_handlers import RequestHandler
 from a2a.server.request_handlers.response_helpers import build_error_response
@@ -31,6 +32,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from protocol.a2a.jobs import EXTENSION
+from protocol.http.exchange import BODY_S, too_slow
 from protocol.http.service import Variant
 
 EXTENSION_URI = "urn:parallel-reason:a2a:x_reason:1"
@@ -118,6 +120,7 @@ class _Rpc(JsonRpcDispatcher):
         problem = _wrong_type(request)
         if problem is not None:
             return JSONResponse(build_error_response(None, problem))
+        await _read(request)
         return await self.handle_requests(request)
 
     def _create_response(
@@ -141,7 +144,6 @@ class _Rest(RestDispatcher):
         request: Request,
         handler_func: Callable[[ServerCallContext], AsyncIterator[Any]],
     ) -> EventSourceResponse:
-        await request.body()
         stream = aiter(handler_func(self._build_call_context(request)))
         first = await anext(stream)  # what is refused has a status of its own
 
@@ -182,9 +184,18 @@ def _json_only(endpoint: Endpoint) -> Endpoint:
         if problem is not None:
             payload = build_rest_error_payload(problem)
             return JSONResponse(payload, payload["error"]["code"])
+        await _read(request)
         return await endpoint(request)
 
     return checked
+
+
+async def _read(request: Request) -> None:
+    """Have the body in time; what is wrong with its size is told before the SDK sees it."""
+    with anyio.move_on_after(BODY_S) as limit:
+        await request.body()
+    if limit.cancelled_caught:
+        raise too_slow()
 
 
 def _wrong_type(request: Request) -> A2AError | None:

@@ -11,6 +11,7 @@ import anyio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -19,8 +20,8 @@ from starlette.routing import BaseRoute, Route
 from orchestrator.errors import ReasonError
 from protocol.http.admission import Gate
 from protocol.http.errors import Refusal, on_error, on_failure
-from protocol.http.exchange import MOST_BODY, Desk
-from protocol.http.keys import Doorkeeper, Keys
+from protocol.http.exchange import Desk
+from protocol.http.keys import MOST_BODY, Doorkeeper, Keys
 from protocol.http.metrics import CONTENT_TYPE, Metrics
 from protocol.http.openai import chat, model_object
 from protocol.http.openapi import document
@@ -61,7 +62,6 @@ def build(service: Service, policy: Policy) -> Starlette:
     app = Starlette(
         routes=[*_routes(desk, policy), *(agent.routes if agent else ())],
         lifespan=agent.lifespan if agent else None,
-        max_body_size=MOST_BODY,
         middleware=_middleware(policy),
         exception_handlers={
             ReasonError: on_error,
@@ -107,7 +107,8 @@ def _middleware(policy: Policy) -> list[Middleware]:
     ]
     hosts = LOOPBACK if policy.loopback else None
     door = Middleware(Doorkeeper, keys=policy.keys, hosts=hosts, origins=policy.origins)
-    return [*(cors if policy.origins else []), door]
+    limit = Middleware(RequestBodyLimitMiddleware, max_body_size=MOST_BODY)
+    return [*(cors if policy.origins else []), door, limit]
 
 
 def _routes(desk: Desk, policy: Policy) -> list[BaseRoute]:

@@ -33,6 +33,11 @@ STATUSES: dict[type[ReasonError], int] = {
     BudgetExhausted: 429,
     PoolFull: 503,
 }
+WORDS = {
+    404: "there is nothing here; see /openapi.json",
+    405: "not this method; see /openapi.json",
+    413: "the body is too large; send less",
+}
 _FIELD = re.compile(r"([a-z_-]+): ")
 
 
@@ -130,7 +135,11 @@ def response(problem: Refusal) -> Response:
 async def on_error(request: Request, error: Exception) -> Response:
     """Starlette's handler for whatever a route raises."""
     if isinstance(error, HTTPException):  # no such route, or not this method
-        words = {404: "there is nothing here; see /openapi.json", 405: "not this method"}
+        words = {
+            404: "there is nothing here; see /openapi.json",
+            405: "not this method",
+            413: "too large",
+        }
         message = f"{request.method} {request.url.path}: {words.get(error.status_code, 'refused')}"
         problem = Refusal(
             error.status_code,

@@ -16,11 +16,11 @@ from starlette.types import Receive, Scope, Send
 
 from protocol.http.admission import Gate
 from protocol.http.errors import Refusal, refusal, response
+from protocol.http.keys import MOST_BODY, too_large
 from protocol.http.metrics import Metrics
 from protocol.http.service import Answer, BranchEvent, Question, Service
 from protocol.http.stream import PATIENCE_S, Buffer
 
-MOST_BODY = 1 << 20
 BODY_S = 10.0
 SILENCE_S = 15.0
 """After so long a comment is sent, so that nobody between takes the connection for dead."""
@@ -196,6 +196,10 @@ class Exchange(Response):
                 await anyio.lowlevel.checkpoint()
 
 
+def too_slow() -> Refusal:
+    return Refusal(408, "body_too_slow", f"the body did not come within {BODY_S:g} s; try again")
+
+
 async def read_body(request: Request) -> bytes:
     """The body of a request for JSON, within limits of size and time.
 
@@ -212,9 +216,7 @@ async def read_body(request: Request) -> bytes:
         async for chunk in request.stream():
             body += chunk
             if len(body) > MOST_BODY:
-                raise Refusal(
-                    413, "body_too_large", f"the body is larger than {MOST_BODY} bytes; send less"
-                )
+                raise too_large()
     if limit.cancelled_caught:
-        raise Refusal(408, "body_too_slow", f"the body did not come within {BODY_S:g} s; try again")
+        raise too_slow()
     return bytes(body)

@@ -16,6 +16,7 @@ from orchestrator.errors import InvalidValue
 from protocol.http.errors import Refusal, response
 
 SHORTEST = 16
+MOST_BODY = 1 << 20
 OPEN = frozenset({"/health", "/.well-known/agent-card.json"})
 """What is told to anybody who can reach the server."""
 _HASHED = re.compile(r"sha256:([0-9a-f]{64})")
@@ -74,6 +75,10 @@ def _hash(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
+def too_large() -> Refusal:
+    return Refusal(413, "body_too_large", f"the body is larger than {MOST_BODY} bytes; send less")
+
+
 class Doorkeeper:
     """Answers for the application where a request must not reach it.
 
@@ -117,4 +122,5 @@ class Doorkeeper:
                     headers={"WWW-Authenticate": "Bearer"},
                 )
             scope["user"] = SimpleUser(name)
-        return None
+        size = headers.get("content-length", "")
+        return too_large() if size.isdecimal() and int(size) > MOST_BODY else None

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import signal
-import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import anyio
 import click
@@ -17,11 +14,9 @@ import click
 from orchestrator.errors import ExtraMissing, InvalidValue
 
 try:
-    import uvicorn
-
-    from protocol.http.admission import Gate
     from protocol.http.app import Policy, build
     from protocol.http.keys import Keys
+    from protocol.http.server import Server, address, bind
 except ImportError as error:
     raise ExtraMissing(
         f"the server needs {error.name}; pip install 'parallel-reason[serve]'"
@@ -58,8 +53,8 @@ def run(
             f"host: {host} can be reached by others, and no key is asked for; "
             "give --api-key-file FILE, or --insecure if that is meant"
         )
-    with _bind(host, port) as listener:
-        address = _address(listener)
+    with bind(host, port) as listener:
+        url = address(listener)
         policy = Policy(
             keys=keys,
             loopback=loopback,
@@ -68,7 +63,7 @@ def run(
             queue=max_queued,
             timeout=timeout,
             version=metadata.version("parallel-reason"),
-            agent_url=(public_url or address).rstrip("/") if a2a else None,
+            agent_url=(public_url or url).rstrip("/") if a2a else None,
         )
         from reasoning.loading import load
         from reasoning.serving import ReasoningService
@@ -80,11 +75,13 @@ def run(
         service = ReasoningService(loaded)
 
         async def main() -> int:
-            app = build(service, policy)
-            server = _Server(app, app.state.gate, drain)
+            def announce() -> None:
+                click.echo(f"reason: listening on {url}", err=True)
+
+            server = Server(build(service, policy), drain=drain, signals=True, ready=announce)
             async with service:
                 await server.serve(sockets=[listener])
-            return server.exit_code
+            return INTERRUPTED if server.signal == signal.SIGINT else 0
 
         return anyio.run(main)
 
@@ -97,69 +94,3 @@ def _hush() -> None:
     logger = logging.getLogger("a2a")
     logger.addHandler(handler)
     logger.propagate = False
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    """A listening socket, before anything is loaded."""
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=256)
-    except OSError as error:
-        raise InvalidValue(
-            f"port: {port} of {host} can't be listened on ({error.strerror}); choose another"
-        ) from error
-
-
-def _address(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-class _Server(uvicorn.Server):
-    """Says where it listens; on a signal lets nobody in, and after ``drain`` seconds stops runs."""
-
-    def __init__(self, app: Any, gate: Gate, drain: float) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                log_level="warning",
-                access_log=False,  # a proxy's business
-                server_header=False,
-                lifespan="on",
-                timeout_graceful_shutdown=round(drain) + 5,
-            )
-        )
-        self._gate = gate
-        self._drain = drain
-        self.exit_code = 0
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        for listener in sockets or ():
-            click.echo(f"reason: listening on {_address(listener)}", err=True)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._stop_runs)
-            await super().shutdown(sockets)
-            group.cancel_scope.cancel()
-
-    async def _stop_runs(self) -> None:
-        await anyio.sleep(self._drain)
-        self._gate.stop()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """As the base class does it, which then kills the process before models are closed."""
-        handled = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, self.handle_exit) for number in handled}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def handle_exit(self, sig: int, frame: Any) -> None:
-        self._gate.close()
-        self.exit_code = INTERRUPTED if sig == signal.SIGINT else 0
-        super().handle_exit(sig, frame)

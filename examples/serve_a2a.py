@@ -1,0 +1,38 @@
+"""Ask an A2A agent, which may be anybody's; by default one that is started in this process.
+
+python examples/serve_a2a.py [URL SKILL]
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+
+import anyio
+
+from protocol.a2a.remote import RemoteAgent
+from protocol.http.service import BranchEvent, BranchText, Question
+from reasoning import Model
+from reasoning.serving import background
+
+
+def show(event: BranchEvent) -> None:
+    if isinstance(event, BranchText):
+        print(f"[{event.branch}] {event.text.strip()}")
+
+
+async def main(url: str, skill: str) -> None:
+    async with RemoteAgent(url) as agent:
+        print("skills:", ", ".join(variant.id for variant in agent.variants))
+        question = Question(variant=skill, text="Use 3, 10, 21 and 23 to make 50")
+        answer = await agent.answer(question, show)
+        print(f"answer: {answer.text}, verified: {answer.verified}, work: {answer.work_tokens}")
+
+
+if __name__ == "__main__":
+    with ExitStack() as stack:
+        if len(sys.argv) == 3 and sys.argv[1].startswith("http"):
+            anyio.run(main, *sys.argv[1:])
+        else:
+            url = stack.enter_context(background(Model.load(), a2a=True))
+            anyio.run(main, url, "reason-5m/apr")
