@@ -113,7 +113,7 @@ def test_a_few_steps_of_training_learn_resume_and_export(tmp_path: Path) -> None
     assert state["step"] == 5
     export(run / "checkpoint.pt", tmp_path / "model")
     engine = Engine.load(tmp_path / "model")
-    assert engine.config.markup == 1
+    assert engine.config.markup == 2
     again = train(
         Recipe(**{**vars(recipe), "steps": 0}),
         tmp_path / "again",
