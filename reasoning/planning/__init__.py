@@ -1,0 +1,31 @@
+"""Constellations: a language model plans tasks on devices as a graph, and edits it."""
+
+from __future__ import annotations
+
+from reasoning.planning.constellation import Constellation, Outcome, Status, StepRecord
+from reasoning.planning.events import (
+    PlanApplied,
+    PlanGiven,
+    PlannerAsked,
+    PlanRefused,
+    StepPlaced,
+)
+from reasoning.planning.mind import ChatMind, Mind
+from reasoning.planning.pilot import ModelPilot
+from reasoning.planning.schema import Plan
+
+__all__ = [
+    "ChatMind",
+    "Constellation",
+    "Mind",
+    "ModelPilot",
+    "Outcome",
+    "Plan",
+    "PlanApplied",
+    "PlanGiven",
+    "PlanRefused",
+    "PlannerAsked",
+    "Status",
+    "StepPlaced",
+    "StepRecord",
+]

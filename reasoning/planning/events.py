@@ -1,0 +1,55 @@
+"""What is to be seen of a planner, among its graph's events; ``task`` is mostly empty."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator import Event
+from reasoning.planning.schema import Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannerAsked(Event):
+    """The planner was asked for the so-manieth time."""
+
+    task: str = ""
+    turn: int
+    version: int
+    """Of the graph that it was shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanApplied(Event):
+    """All edits of a plan were checked and applied, which made this version."""
+
+    task: str = ""
+    turn: int
+    version: int
+    plan: Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanRefused(Event):
+    """Nothing of a reply was applied, and the planner is told why."""
+
+    task: str = ""
+    turn: int
+    reasons: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanGiven(Event):
+    """The planner gave the answer to the request."""
+
+    task: str = ""
+    turn: int
+    answer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepPlaced(Event):
+    """A task was run by a device, the last of so many that it was given to."""
+
+    device: str
+    attempts: int

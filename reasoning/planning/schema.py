@@ -1,0 +1,115 @@
+"""What a planner writes: edits of the graph, as JSON that is checked, and in the end the answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orchestrator.calls import why
+from orchestrator.conditions import SUCCESS, Condition
+from orchestrator.errors import InvalidValue
+from orchestrator.operations import NewId, TaskId
+
+MOST_EDITS = 100
+Word = Annotated[str, Field(min_length=1, max_length=400)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AddTask(_Model):
+    """A new task.  ``{"$task": ID}`` among the arguments is another task's result."""
+
+    op: Literal["add"] = "add"
+    id: NewId
+    tool: Word
+    arguments: dict[str, Any] = {}
+    after: dict[TaskId, Condition] = {}
+    device: Word | None = None
+    """Runs on this device only; by default on any that has the tool."""
+    tags: tuple[Word, ...] = ()
+    """Runs on a device that has all of these."""
+
+
+class ChangeTask(_Model):
+    """What a task that has not started will do; what is left out stays."""
+
+    op: Literal["change"] = "change"
+    id: TaskId
+    tool: Word | None = None
+    arguments: dict[str, Any] | None = None
+    device: Word | None = None
+    tags: tuple[Word, ...] | None = None
+
+
+class RemoveTask(_Model):
+    """A task that has not started, and that nothing waits for, is not wanted."""
+
+    op: Literal["remove"] = "remove"
+    id: TaskId
+
+
+class ConnectTasks(_Model):
+    """A task waits for another."""
+
+    op: Literal["connect"] = "connect"
+    source: TaskId
+    target: TaskId
+    when: Condition = SUCCESS
+
+
+class DisconnectTasks(_Model):
+    """A task no longer waits for another, whose result it does not take."""
+
+    op: Literal["disconnect"] = "disconnect"
+    source: TaskId
+    target: TaskId
+
+
+Edit = Annotated[
+    AddTask | ChangeTask | RemoveTask | ConnectTasks | DisconnectTasks, Field(discriminator="op")
+]
+
+
+class Plan(_Model):
+    """One reply of a planner: edits that are applied together or not at all, or the answer."""
+
+    thought: Annotated[str, Field(max_length=10_000)] = ""
+    edits: Annotated[tuple[Edit, ...], Field(max_length=MOST_EDITS)] = ()
+    answer: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Plan:
+        """The plan in a model's reply, which may think first and fence its JSON.
+
+        Raises:
+            InvalidValue: there is none; the message names the field.
+        """
+        try:
+            return cls.model_validate_json(json.dumps(json_object(text)))
+        except ValidationError as error:
+            raise InvalidValue(f"the plan can't be used: {why(error)}; mend that field") from error
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """The first JSON object in a reply, after its thoughts.
+
+    Raises:
+        InvalidValue: there is none.
+    """
+    said = text.rpartition("</think>")[2]
+    start = said.find("{")
+    if start < 0:
+        raise InvalidValue("the reply holds no JSON object; write one, and nothing else")
+    try:
+        found, _ = json.JSONDecoder().raw_decode(said, start)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InvalidValue(f"the reply is no JSON ({error}); write one object only") from error
+    assert isinstance(found, dict)
+    return found
+
+
+SCHEMA = json.dumps(Plan.model_json_schema())
