@@ -5,20 +5,29 @@ from __future__ import annotations
 import gc
 import itertools
 import random
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from orchestrator.errors import PoolFull
+from reasoning.backends.embedded import EmbeddedBackend
 from reasoning.context import Context, Gang, Segment
+from reasoning.engine import core
+from reasoning.engine.compiled import CompiledDecoder
 from reasoning.engine.core import Engine
+from reasoning.engine.llama import PATHS_FILE
 from reasoning.engine.threads import Failure, Row
 from reasoning.layout import Flat, flatten
+from reasoning.run import Run
 from reasoning.sampling import Sampling
+from reasoning.strategies import GroupThink, Hogwild, Multiverse, ParaThinker, Strategy
+from tests.sharing_tools import QUESTION, SOME, Fork, Letters, Paths, Share
 
 transformers = pytest.importorskip("transformers")
 
@@ -58,19 +67,44 @@ class Reference:
     """
 
     def __init__(self, folder: Path, window: int | None) -> None:
-        name = f"flat {folder.name}"
+        name = f"flat {folder.name} {id(self)}"
         transformers.AttentionInterface.register(name, self._attention)
         self.model = transformers.AutoModelForCausalLM.from_pretrained(
             folder, attn_implementation=name, dtype=torch.float32
         ).eval()
         self.window = window
+        self.identities: Tensor | None = None
+        """``[layers, paths, dim]``, added to keys before they are rotated and to values."""
         self.frequencies = next(
             m.inv_freq for m in self.model.modules() if hasattr(m, "inv_freq")
         ).double()
 
+    def identify(self, folder: Path, seed: int) -> Path:
+        """Give each path an identity, here and in a copy of the model's folder."""
+        config = self.model.config
+        torch.manual_seed(seed)
+        self.identities = torch.randn(config.num_hidden_layers, 3, config.head_dim)
+        copy = folder.with_name(f"{folder.name}-identified")
+        shutil.copytree(folder, copy, dirs_exist_ok=True)
+        save_file({"path_identity": self.identities}, copy / PATHS_FILE)
+        for index, layer in enumerate(self.model.model.layers):
+            attention = layer.self_attn
+            for part in (getattr(attention, "k_norm", attention.k_proj), attention.v_proj):
+                part.register_forward_hook(self._mark(index))
+        return copy
+
+    def _mark(self, layer: int) -> Callable[..., Tensor]:
+        def hook(module: Any, inputs: Any, out: Tensor) -> Tensor:
+            assert self.identities is not None
+            marks = torch.cat([torch.zeros(1, self.identities.shape[2]), self.identities[layer]])
+            heads = out.view(1, len(self.paths), -1, self.identities.shape[2])
+            return (heads + marks[self.paths][None, :, None]).view_as(out)
+
+        return hook
+
     @torch.inference_mode()
-    def __call__(self, flat: Flat) -> Tensor:
-        self.flat = flat
+    def __call__(self, flat: Flat, paths: Sequence[int] = ()) -> Tensor:
+        self.flat, self.paths = flat, list(paths)
         out = self.model(
             input_ids=flat.tokens[None], position_ids=flat.positions[None], use_cache=False
         )
@@ -100,6 +134,7 @@ class Case(Engine):
     """An engine that keeps all logits, by segment and index of the token that they follow."""
 
     logits: dict[tuple[Segment, int], Tensor]
+    failures = 0
 
     def watch(self) -> None:
         self.logits = {}
@@ -122,15 +157,25 @@ class Case(Engine):
         return ids
 
     def more(self, ids: list[int], count: int) -> None:
-        self.run()
+        lost = self.run()
         for _ in range(count):
-            for id in ids:
+            for id in lost:
+                self.close(id)
+            for id in set(ids) - lost:
                 self.extend(id, [])
-            self.run()
+            lost |= self.run()
 
-    def run(self) -> None:
-        while self.running:
-            self.step()
+    def run(self) -> set[int]:
+        """Step until nothing runs; those for whom there was no room are closed."""
+        lost = set()
+        for _ in range(400):
+            for item in self.step() if self.running else ():
+                if isinstance(item, Failure):
+                    lost.add(item.thread)
+                    self.failures += 1
+                    self.close(item.thread)
+        assert not self.running
+        return lost
 
     def close_all(self, ids: list[int]) -> None:
         for id in ids:
@@ -138,6 +183,8 @@ class Case(Engine):
 
 
 ANY = range(VOCABULARY)
+TOKEN = 2 * 3 * 2 * 16 * 4
+"""Bytes of one token's keys and values."""
 
 
 def prompt(length: int, seed: int = 0) -> list[int]:
@@ -181,6 +228,26 @@ def thinkers(engine: Case, lag: int) -> list[Segment]:
     return [base.entries[0].segment, *slots]
 
 
+def finished(engine: Case, lag: int) -> list[Segment]:
+    """Thinkers that all stop in one step, each with a last token that the others see."""
+    prompt_, *slots = thinkers(engine, lag)
+    base = Context().after(prompt_)
+    final = Segment(base.join([base.after(slot) for slot in slots]), [90])
+    engine.close_all(engine.write([final], 5))
+    return [prompt_, *slots, final]
+
+
+def parathinker(engine: Case) -> list[Segment]:
+    """Paths with an identity each, and a summary without one."""
+    base = Context.given(prompt(20))
+    paths = [Segment(base, [40 + i], path=i + 1) for i in range(3)]
+    for path, length in zip(paths, (4, 6, 2), strict=True):
+        engine.close_all(engine.write([path], length))
+    final = Segment(base.join([base.after(path) for path in paths]), [50])
+    engine.close_all(engine.write([final], 5))
+    return [base.entries[0].segment, *paths, final]
+
+
 def workers(engine: Case) -> list[Segment]:
     """Hogwild!: each worker last in its own view; finished steps move into the history."""
     head = Segment(Context(), prompt(12))
@@ -211,6 +278,8 @@ PARADIGMS: dict[str, Callable[[Case], list[Segment]]] = {
     "multiverse": multiverse,
     "group-think": lambda engine: thinkers(engine, 0),
     "group-think-lagging": lambda engine: thinkers(engine, 1),
+    "group-think-finished": lambda engine: finished(engine, 0),
+    "group-think-lagging-finished": lambda engine: finished(engine, 1),
     "hogwild": workers,
 }
 
@@ -238,7 +307,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Pat
 
 def errors(engine: Case, reference: Reference, segments: list[Segment]) -> Tensor:
     """The largest difference of each logit row; the likeliest tokens must be equal."""
-    expected = reference(flatten(segments))
+    paths = [segment.path for segment in segments for _ in segment.steps]
+    expected = reference(flatten(segments), paths)
     starts, at = {}, 0
     for segment in segments:
         starts[segment] = at
@@ -268,6 +338,68 @@ def test_the_engine_equals_a_flat_forward_pass(
     engine.watch()
     segments = PARADIGMS[paradigm](engine)
     assert errors(engine, reference, segments).max() < 2e-4
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "torch"])
+@pytest.mark.parametrize("name", ["llama", "qwen3-gqa"])
+def test_path_identities_equal_a_flat_forward_pass_with_them(
+    model: Callable[[str], tuple[Path, Reference]],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    compiled: bool,
+) -> None:
+    if not compiled:
+        monkeypatch.setenv("REASON_COMPILE", "0")
+    folder, _ = model(name)
+    reference = Reference(folder, None)
+    engine = Case.load(reference.identify(folder, 3))
+    assert isinstance(engine, Case)
+    assert isinstance(engine.decoder, CompiledDecoder) or not compiled or not shutil.which("g++")
+    engine.watch()
+    segments = parathinker(engine)
+    assert errors(engine, reference, segments).max() < 2e-4
+    segments[2].path = 3
+    assert errors(engine, reference, segments).max() > 1e-2
+
+
+BUILT: dict[str, Strategy] = {
+    "combined": Hogwild(n=3, check_every=30),
+    "contiguous": Hogwild(n=3, layout="contiguous"),
+    "interleaved": Hogwild(n=3, layout="interleaved"),
+    "blind": Hogwild(n=3, blind=True),
+    "group-think": GroupThink(n=3),
+    "group-think-lagging": GroupThink(n=3, lag=1),
+    "parathinker": ParaThinker(n=3),
+    "multiverse": Multiverse(n=3),
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", BUILT)
+async def test_what_a_strategy_builds_equals_a_flat_forward_pass(
+    model: Callable[[str], tuple[Path, Reference]], name: str
+) -> None:
+    folder, reference = model("llama")
+    engine = Case.load(folder)
+    assert isinstance(engine, Case)
+    engine.watch()
+    dialect = Letters(
+        fork_form=Fork(parts=3, deep=2),
+        path_form=Paths(stop=SOME, any=True),
+        share_form=Share(steps=SOME, check="?", most=120),
+    )
+    async with EmbeddedBackend(engine) as backend:
+        run = Run(
+            problem=QUESTION,
+            backend=backend,
+            dialect=dialect,
+            max_tokens=300,
+            temperature=1.0,
+            segments=cast("Any", set()),  # holds them, for us to look at
+        )
+        await BUILT[name].solve(run)
+    assert len(run.segments) >= 4
+    assert errors(engine, reference, list(run.segments)).max() < 2e-4
 
 
 @pytest.mark.parametrize("damage", ["not turned", "a sibling seen", "a join unseen"])
@@ -319,16 +451,20 @@ def test_a_siblings_text_changes_the_conclusion_and_no_branch(
     assert texts[0][1] != texts[1][1]
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(12))
 def test_forks_joins_and_releases_in_any_order_leave_exact_logits_and_no_extent(
-    model: Callable[[str], tuple[Path, Reference]], seed: int
+    model: Callable[[str], tuple[Path, Reference]], monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     folder, reference = model("llama")
-    engine = Case.load(folder)
+    if seed % 3 == 1:  # given tokens take many steps
+        monkeypatch.setattr(core, "FILLED_A_STEP", 3)
+    # On every third the store is so full that most threads fail.
+    engine = Case.load(folder, store_gib=4.0 if seed % 3 < 2 else 512 * TOKEN / 2**30)
     assert isinstance(engine, Case)
     engine.watch()
     engine.pool.poison = True
     _anything(engine, reference, random.Random(seed))
+    assert bool(engine.failures) is (seed % 3 == 2)
     engine.logits.clear()
     gc.collect()
     engine.views.sweep()
@@ -338,17 +474,29 @@ def test_forks_joins_and_releases_in_any_order_leave_exact_logits_and_no_extent(
 def _anything(engine: Case, reference: Reference, rng: random.Random) -> None:
     root = Context.given(prompt(10))
     ends, every = [root], [root.entries[0].segment]
+    alone = every[:]  # what saw nobody grow
     for _ in range(24):
-        kind, base = rng.choice("ffjrc"), rng.choice(ends)
+        kind, base = rng.choice("ffjgrc"), rng.choice(ends)
         if kind == "j":
             base = root.join(rng.sample(ends, min(2, len(ends))))
         if kind in "fj" and len(base) < 60:
             own = Segment(base, [rng.randrange(VOCABULARY)])
             engine.close_all(engine.write([own], 2))
             every.append(own)
+            alone.append(own)
             ends.append(base.after(own))
+        elif kind == "g" and len(base) < 60:  # they stop in the same step, and see each other
+            size, lag = rng.randint(2, 3), rng.randrange(2)
+            given = [[rng.randrange(VOCABULARY)] * rng.randint(1, 6) for _ in range(size)]
+            cohort = [Segment(base, tokens) for tokens in given]
+            for own in cohort:
+                own.look(base.seeing(*(one for one in cohort if one is not own), lag=lag))
+            gang = Gang(size=size, lockstep=True)
+            engine.close_all(engine.write(cohort, rng.randint(1, 3), gang=gang))
+            every += cohort
+            ends.append(base.join([base.after(own) for own in cohort]))
         elif kind == "r":  # what is stored may go at any time; it is computed again
-            engine.views.release(rng.sample(every, 1))
+            engine.views.release(rng.sample(alone, 1))
         elif kind == "c" and len(ends) > 1:
             ends.pop(rng.randrange(1, len(ends)))
     assert errors(engine, reference, every).max() < 2e-4
@@ -376,12 +524,55 @@ def test_a_gang_pauses_while_one_of_it_has_stopped_and_goes_on_with_it(
     engine.close(second)
 
 
+@pytest.mark.parametrize("lockstep", [True, False])
+def test_a_gang_begins_when_all_of_it_are_open(
+    model: Callable[[str], tuple[Path, Reference]], lockstep: bool
+) -> None:
+    engine = Engine.load(model("llama")[0])
+    base, gang = Context.given(prompt(10)), Gang(size=3, lockstep=lockstep)
+    segments = [Segment(base) for _ in range(3)]
+    ids = []
+    for segment in segments:
+        assert not any(engine.step() for _ in range(3))
+        ids.append(engine.open(segment, Sampling(), limit=15, gang=gang))
+    assert len(engine.step()) == 3
+    assert [len(segment) for segment in segments] == [1, 1, 1]
+    for id in ids:
+        engine.close(id)
+
+
+def test_a_gang_in_lock_step_advances_as_a_whole_or_not_at_all(
+    model: Callable[[str], tuple[Path, Reference]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core, "FILLED_A_STEP", 5)
+    engine = Engine.load(model("llama")[0])
+    engine.slots = 4
+    base, gang = Context.given(prompt(10)), Gang(size=3, lockstep=True)
+    segments = [Segment(base, [5] * (1 + 4 * i)) for i in range(3)]
+    others = [engine.open(Segment(base, [i]), Sampling(), limit=30) for i in range(2)]
+    ids = [engine.open(s, Sampling(), limit=60, gang=gang) for s in segments]
+    lengths = set()
+    for _ in range(80):
+        engine.step()
+        lengths.add(tuple(len(s) - 1 - 4 * i for i, s in enumerate(segments)))
+        assert len(set(max(lengths, key=sum))) == 1
+    assert max(lengths)[0] > 20
+    engine.close(ids[0])
+    for _ in range(80):  # one that has ended holds the others until it is closed
+        engine.step()
+    ended = max(map(len, segments[1:]))
+    assert len(segments[2]) == ended == 60 - 10
+    assert len(segments[1]) == ended - 4
+    for id in (*ids, *others):
+        engine.close(id)
+    assert engine.running == 0
+
+
 def test_a_thread_for_which_the_store_is_full_waits_and_one_that_can_never_fit_fails(
     model: Callable[[str], tuple[Path, Reference]],
 ) -> None:
     folder, _ = model("llama")
-    token = 2 * 3 * 2 * 16 * 4  # bytes of keys and values
-    engine = Engine.load(folder, store_gib=256 * token / 2**30)
+    engine = Engine.load(folder, store_gib=256 * TOKEN / 2**30)
     segments = [Segment(Context(), prompt(60, seed)) for seed in range(6)]
     ids = [engine.open(segments[i], Sampling(), limit=100) for i in range(6)]
     failed = []

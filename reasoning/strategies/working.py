@@ -39,6 +39,7 @@ class Cohort:
         text = self.form.opening(worker, self.count) + (self.form.check if check else "")
         segment = Segment(context, self.run.dialect.encode(text))
         self.written.append(segment)
+        self.run.segments.add(segment)
         return segment
 
     @property
