@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 from hypothesis import settings
 
 from reasoning.model import Model
+
+if TYPE_CHECKING:
+    from tests.serving_tools import Server
 
 settings.register_profile("fixed", derandomize=True, database=None, deadline=None, max_examples=100)
 settings.load_profile("fixed")
@@ -21,6 +27,15 @@ def anyio_backend() -> str:
 def shipped() -> Model:
     """The model that comes with the package."""
     return Model.load()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """``reason serve --a2a`` in a process of its own, for whoever only asks."""
+    from tests.serving_tools import serving
+
+    with serving("--a2a") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -23,12 +23,6 @@ LONG = {"skill": "reason-5m/self-consistency", "n": 500, "temperature": 1.0}
 BINDINGS = ["rpc", "rest"]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serving("--a2a") as server:
-        yield server
-
-
 class Caller:
     """One binding: the same operations over JSON-RPC or over HTTP+JSON."""
 

@@ -71,6 +71,13 @@ def test_without_a_key_nothing_is_told(server: Server, given: dict[str, str], pa
     assert refused.headers["www-authenticate"] == "Bearer"
 
 
+def test_the_command_line_starts_without_the_server_s_packages() -> None:
+    names = ("a2a", "httpx", "openai", "prometheus_client", "starlette", "uvicorn")
+    code = f"import sys, reasoning.cli; print(*[n for n in {names} if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 def test_health_needs_no_key(server: Server) -> None:
     assert httpx.get(f"{server.url}/health").json() == {"status": "ok", "runs": 0}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -29,15 +29,9 @@ from starlette.applications import Starlette
 from orchestrator.errors import BackendLost, ProblemRefused, UnknownName
 from protocol.a2a.remote import RemoteAgent
 from protocol.http.service import Answer, BranchEvent, BranchText, Question
-from tests.serving_tools import COUNTDOWN, HARD, Server, eventually, serving
+from tests.serving_tools import COUNTDOWN, HARD, Server, eventually
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serving("--a2a") as server:
-        yield server
 
 
 def ask(text: str = COUNTDOWN, variant: str = "reason-5m/apr", **more: Any) -> Question:

@@ -25,7 +25,7 @@ CHECKS = (
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with serving("--timeout", "0.1", "--model", "reason-1m") as server:
+    with serving("--a2a", "--timeout", "0.1", "--model", "reason-1m") as server:
         yield server
 
 
@@ -66,6 +66,14 @@ def test_the_schema_names_every_field_and_documents_ours(server: Server) -> None
         "/v1/models/{name}",
         "/v1/chat/completions",
         "/v1/responses",
+        "/.well-known/agent-card.json",
+        "/a2a",
+        "/a2a/v1/message:send",
+        "/a2a/v1/message:stream",
+        "/a2a/v1/tasks",
+        "/a2a/v1/tasks/{id}",
+        "/a2a/v1/tasks/{id}:cancel",
+        "/a2a/v1/tasks/{id}:subscribe",
     }
     chat = spec["components"]["schemas"]["ChatRequest"]
     assert chat["additionalProperties"] is False

@@ -34,7 +34,7 @@ from protocol.a2a.jobs import EXTENSION, TERMINAL
 from protocol.a2a.wire import EXTENSION_URI
 from protocol.http.service import Answer, BranchText, Listener, Load, Question, Variant
 
-TRIES = 6
+TRIES = 5
 FIRST_WAIT_S = 0.2
 CANCEL_S = 5.0
 WAITING = frozenset({TaskState.TASK_STATE_INPUT_REQUIRED, TaskState.TASK_STATE_AUTH_REQUIRED})

@@ -130,7 +130,12 @@ def _routes(desk: Desk, policy: Policy) -> list[BaseRoute]:
 
     async def openapi(request: Request) -> Response:
         return JSONResponse(
-            document(variants=list(variants), keys=bool(policy.keys), version=policy.version)
+            document(
+                variants=list(variants),
+                keys=bool(policy.keys),
+                agent=policy.agent_url is not None,
+                version=policy.version,
+            )
         )
 
     async def health(request: Request) -> Response:

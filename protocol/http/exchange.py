@@ -21,7 +21,7 @@ from protocol.http.metrics import Metrics
 from protocol.http.service import Answer, BranchEvent, Question, Service
 from protocol.http.stream import PATIENCE_S, Buffer
 
-BODY_S = 10.0
+BODY_S = 5.0
 SILENCE_S = 15.0
 """After so long a comment is sent, so that nobody between takes the connection for dead."""
 STALLED_S = 30.0

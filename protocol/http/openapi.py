@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from protocol.http.keys import OPEN
 from protocol.http.openai import ChatRequest
 from protocol.http.responses import ResponseRequest
 
@@ -28,8 +29,8 @@ class ErrorBody(BaseModel):
     error: Fault
 
 
-def document(*, variants: list[str], keys: bool, version: str) -> dict[str, Any]:
-    """The document; ``keys`` says whether a bearer key is asked for."""
+def document(*, variants: list[str], keys: bool, agent: bool, version: str) -> dict[str, Any]:
+    """The document; ``keys`` if a bearer key is asked for, ``agent`` if A2A is spoken."""
     _, schemas = models_json_schema(
         [(model, "validation") for model in (ChatRequest, ResponseRequest, ErrorBody)],
         ref_template="#/components/schemas/{model}",
@@ -68,10 +69,13 @@ def document(*, variants: list[str], keys: bool, version: str) -> dict[str, Any]
         },
         "components": {"schemas": schemas["$defs"]},
     }
+    if agent:
+        spec["paths"] |= _agent()
     if keys:
         spec["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         spec["security"] = [{"key": []}]
-        spec["paths"]["/health"]["get"]["security"] = []
+        for path in OPEN & spec["paths"].keys():
+            spec["paths"][path]["get"]["security"] = []
     return spec
 
 
@@ -100,4 +104,48 @@ def _post(
         "summary": summary,
         "requestBody": {"required": True, "content": {"application/json": body}},
         "responses": _answers(_object(*required), "application/json", "text/event-stream"),
+    }
+
+
+def _agent() -> dict[str, Any]:
+    """A2A's card and both of its bindings, as far as a schema of ours should repeat theirs."""
+    message = {"role": "ROLE_USER", "messageId": "m-1", "parts": [{"text": QUESTION}]}
+    send = {"message": message}
+    call = {"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": send}
+    task = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+    rest = "/a2a/v1"
+    return {
+        "/.well-known/agent-card.json": {"get": _get("The agent's card.", _object("skills"))},
+        "/a2a": {"post": _a2a("JSON-RPC 2.0.", call, "jsonrpc", "method")},
+        f"{rest}/message:send": {"post": _a2a("Send a message.", send, "message")},
+        f"{rest}/message:stream": {"post": _a2a("Send one, and follow.", send, "message")},
+        f"{rest}/tasks": {"get": _a2a("List tasks.")},
+        f"{rest}/tasks/{{id}}": {"parameters": [task], "get": _a2a("A task as it is.")},
+        f"{rest}/tasks/{{id}}:cancel": {"parameters": [task], "post": _a2a("Stop a task.", {})},
+        f"{rest}/tasks/{{id}}:subscribe": {
+            "parameters": [task],
+            "post": _a2a("Follow a task; Last-Event-ID says from where on.", {}),
+        },
+    }
+
+
+def _a2a(summary: str, example: dict[str, Any] | None = None, *required: str) -> dict[str, Any]:
+    version = {
+        "name": "A2A-Version",
+        "in": "header",
+        "required": True,
+        "schema": {"const": "1.0"},
+    }
+    kinds = ("application/a2a+json", "application/json", "text/event-stream")
+    answers = {
+        code: {"description": text, "content": {kind: {} for kind in kinds}}
+        for code, text in (("200", "Done."), ("default", "Refused, as A2A's bindings say it."))
+    }
+    operation = {"summary": summary, "parameters": [version], "responses": answers}
+    if example is None:
+        return operation
+    body = {"schema": _object(*required), "example": example}
+    return {
+        **operation,
+        "requestBody": {"required": True, "content": {"application/json": body}},
     }
