@@ -127,12 +127,25 @@ def device_options(command: Callable[..., Any]) -> Any:
     metavar="SECONDS",
     help="How long a worker that is not heard of keeps its tasks.",
 )
+@click.option(
+    "--ufo",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Let clients of UFO³ in as well, on this port; 0 takes a free one.",
+)
+@click.option(
+    "--pilot",
+    metavar="NAME|PATH",
+    help="The chat model that carries out requests on their devices.",
+)
+@backend_options
 @tls_options
 @click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr when workers come and go.")
 def hub(**options: Any) -> int:
     """Run a hub: workers dial in, and clients have it spread tasks over them.
 
-    Its URL goes to stdout.  Who may dial in is said by `reason token`.
+    Its URL goes to stdout, with --ufo followed by that for UFO³'s clients.  Who may dial in is
+    said by `reason token`.
 
     \b
     reason token create laptop > laptop.token

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from orchestrator.errors import InvalidValue, ReasonError, leaf
-from reasoning.cli import hub, server, stored
+from reasoning.cli import hub, plan, server, stored
 from reasoning.cli.doctor import doctor
 from reasoning.cli.options import backend_options
 
@@ -292,6 +292,7 @@ for _command in (
     stored.sample,
     stored.judge,
     stored.calibrate,
+    plan.plan,
     *hub.commands,
 ):
     main.add_command(_command)

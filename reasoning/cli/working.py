@@ -28,6 +28,7 @@ from protocol import (
     WorkerJoined,
     WorkerLeft,
 )
+from protocol.directory import Directory
 from reasoning.cli.hub import read_token, seconds, tokens_path
 
 INTERRUPTED = 130
@@ -50,6 +51,11 @@ def run_hub(
     port: int,
     tokens: str | None,
     lease: float,
+    ufo: int | None,
+    pilot: str | None,
+    backend: str | None,
+    base_urls: Sequence[str],
+    settings: Sequence[str],
     cert: str | None,
     key: str | None,
     ca: str | None,
@@ -57,11 +63,20 @@ def run_hub(
     quiet: bool,
 ) -> int:
     """Serve until a signal, and return the exit code."""
+    tls = certificates(cert, key, ca)
+    door = None
+    if ufo is not None:
+        from reasoning.cli.planning import open_door, pilot_model
+
+        model = pilot_model(pilot, backend=backend, base_urls=base_urls, settings=settings)
+        door = partial(open_door, model=model, host=host, port=ufo, tls=tls, insecure=insecure)
+    elif pilot or backend or base_urls or settings:
+        raise InvalidValue("pilot: a model steers devices of UFO³ only; give --ufo PORT as well")
     hub = Hub(
         host=host,
         port=port,
         tokens=TokenStore(tokens_path(tokens)),
-        tls=certificates(cert, key, ca),
+        tls=tls,
         insecure=insecure,
         lease_s=lease,
     )
@@ -69,8 +84,11 @@ def run_hub(
         hub.observe(_tell)
 
     async def main() -> int:
-        async with hub:
+        async with hub, AsyncExitStack() as stack:
+            Directory(hub).open()
             click.echo(hub.url)
+            if door is not None:
+                click.echo(await door(stack, hub))
             with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
                 async for number in signals:
                     return INTERRUPTED if number == signal.SIGINT else 0
@@ -81,6 +99,8 @@ def run_hub(
 
 def _tell(event: HubEvent) -> None:
     match event:
+        case WorkerJoined(worker="hub"):
+            return
         case WorkerJoined(worker=name, profile=profile):
             models = ", ".join(offer.name for offer in profile.models) or "no model"
             click.echo(f"{name} is here: {profile.platform}, {models}", err=True)
