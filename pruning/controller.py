@@ -39,6 +39,10 @@ class Control(Ballots):
     lanes: dict[int, Lane] = field(default_factory=dict)
     resampled: dict[tuple[int, int], int] = field(default_factory=dict)
 
+    def next(self) -> Control:
+        """The state of the next run of a stream: other chains, the same scores and levels."""
+        return Control(most=self.most, bank=self.bank, lanes=self.lanes)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConformalController(Policy[Control]):

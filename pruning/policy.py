@@ -65,6 +65,7 @@ class Session:
     Attributes:
         log: Every decision with its place; equal logs mean equal runs.
         finish: The final decision, once there is one; nothing may be told after it.
+        state: The policy's; a new one, unless one is given to go on from.
     """
 
     policy: Policy[Any]
@@ -72,9 +73,11 @@ class Session:
     told: int = 0
     log: list[Decided] = field(default_factory=list)
     finish: Finish | None = None
+    state: Any = None
 
     def __post_init__(self) -> None:
-        self._state = self.policy.begin(Random(self.seed))
+        if self.state is None:
+            self.state = self.policy.begin(Random(self.seed))
         self._observe = self.policy.observe
 
     def tell(self, observation: Observation) -> Decisions:
@@ -82,7 +85,7 @@ class Session:
         if self.finish is not None:
             raise PolicyError(f"policy {self.policy.name!r} has finished; open a new session")
         self.told += 1
-        decisions = self._observe(self._state, observation)
+        decisions = self._observe(self.state, observation)
         for index, decision in enumerate(decisions):
             self.log.append(Decided(self.told, decision))
             if isinstance(decision, Finish):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack
@@ -18,6 +19,7 @@ from reasoning.loading import AnyModel
 from reasoning.model import Model
 from reasoning.run import Run, Thread
 from reasoning.sampling import Constraint, Sampling
+from reasoning.side import Side
 from reasoning.solution import Solution, Status, ThreadRecord, Usage
 from reasoning.steering import the_policy
 from reasoning.strategies import STRATEGIES, SelfConsistency, Strategy, named
@@ -116,16 +118,31 @@ class Reasoner:
         solution = await reasoner.solve("Use 3, 10, 21 and 23 to make 50")
     """
 
-    def __init__(self, model: AnyModel) -> None:
+    def __init__(self, model: AnyModel, *, draft: AnyModel | None = None) -> None:
+        """``draft`` is a smaller model beside it, for strategies of two."""
         self.model = model
+        self.draft = draft
         self._backend = model.backend()
+        self._side = None if draft is None else draft.backend()
+        self._beside: Side | None = None
+        if draft is not None and self._side is not None:
+            self._beside = Side(
+                name=draft.name,
+                backend=self._side,
+                dialect=draft.dialect,
+                max_tokens=draft.context,
+            )
+        self._entered = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        await self._backend.__aenter__()
+        async with AsyncExitStack() as stack:
+            for backend in filter(None, (self._backend, self._side)):
+                await stack.enter_async_context(backend)
+            self._entered = stack.pop_all()
         return self
 
     async def __aexit__(self, *error: Any) -> None:
-        await self._backend.__aexit__(*error)
+        await self._entered.__aexit__(*error)
 
     @property
     def open_threads(self) -> int:
@@ -166,6 +183,7 @@ class Reasoner:
             seed=options.get("seed", 0),
             policy=None if policy is None else the_policy(policy),
             judge=options.get("judge"),
+            draft=self._beside,
             sampling=Sampling(
                 priority=options.get("priority", 0),
                 constraint=options.get("constraint"),
@@ -182,6 +200,8 @@ class Reasoner:
                 tally = await chosen.solve(run)
         finally:
             run.close()
+            if self._side is not None:
+                self._side.release(list(run.segments))
         status: Status = "finished"
         if tally is None:
             status = "timed-out" if limit.cancelled_caught else "interrupted"
@@ -193,6 +213,7 @@ async def solve(
     problem: str | Problem,
     *,
     model: AnyModel | str | Path | None = None,
+    draft: AnyModel | str | Path | None = None,
     **options: Unpack[Options],
 ) -> Solution:
     """Solve one problem.
@@ -200,6 +221,7 @@ async def solve(
     Args:
         problem: The problem, or its words.
         model: A loaded model on any backend, the name of a shipped one, or a Hugging Face folder.
+        draft: A smaller model in the same forms, for strategies of two, such as atts.
         options: See `Options`.
 
     Raises:
@@ -210,7 +232,9 @@ async def solve(
     check_options(options)
     if model is None or isinstance(model, str | Path):
         model = Model.load(model)
-    async with Reasoner(model) as reasoner:
+    if isinstance(draft, str | Path):
+        draft = Model.load(draft)
+    async with Reasoner(model, draft=draft) as reasoner:
         return await reasoner.solve(problem, **options)
 
 
@@ -218,10 +242,11 @@ def solve_sync(
     problem: str | Problem,
     *,
     model: AnyModel | str | Path | None = None,
+    draft: AnyModel | str | Path | None = None,
     **options: Unpack[Options],
 ) -> Solution:
     """`solve` for code without an event loop."""
-    return anyio.run(partial(solve, problem, model=model, **options))
+    return anyio.run(partial(solve, problem, model=model, draft=draft, **options))
 
 
 def summarise(

@@ -18,6 +18,7 @@ from reasoning.context import Context, Gang, Segment
 from reasoning.dialects import Dialect
 from reasoning.domains import Problem
 from reasoning.sampling import Sampling, StopReason
+from reasoning.side import Side
 from reasoning.solution import Steering
 
 T = TypeVar("T")
@@ -88,7 +89,7 @@ class Thread:
         run.segments.add(self.segment)
         self._generation = self._open()
         self.chain = run.chain(self.task)
-        self._decoder = run.dialect.decoder()
+        self.decoder = run.dialect.decoder()
         self.given = len(self.context)
         run.account(self)
         self._give(tokens)
@@ -146,7 +147,7 @@ class Thread:
             self.chain += 1
             self.logprob += token.logprob
             self.task.charge(1)
-            piece = self._decoder.feed(token.token)
+            piece = self.decoder.feed(token.token)
             self.text += piece
             self.run.graph.events.emit(TextGenerated(task=self.task.id, text=piece))
             reason = token.reason or reason
@@ -171,7 +172,7 @@ class Thread:
         self.given += len(tokens)
         self.task.charge(len(tokens))
         for token in tokens:
-            self.text += self._decoder.feed(token)
+            self.text += self.decoder.feed(token)
 
     @property
     def end(self) -> Context:
@@ -227,6 +228,8 @@ class Run:
     policy: Policy[Any] | None = None
     """What steers its threads, for strategies that can be steered; None for the strategy's own."""
     judge: Judge | None = None
+    draft: Side | None = None
+    """A smaller model, for strategies of two."""
     steering: Steering | None = None
     """What the policy did, once it has finished."""
     aside: int = 0

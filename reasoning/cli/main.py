@@ -96,6 +96,9 @@ def main() -> None:
     metavar="NAME|PATH",
     help="A shipped model (reason-5m), a Hugging Face folder, or a model's name on a server.",
 )
+@click.option(
+    "--draft", metavar="NAME|PATH|URL", help="A smaller model that drafts, for --strategy atts."
+)
 @backend_options
 @hub.device_options
 @click.option(

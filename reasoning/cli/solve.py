@@ -15,6 +15,7 @@ from anyio.abc import TaskStatus
 
 from protocol import Report, ThreadReport, UsageReport
 from protocol.report import DecisionReport, SteeringReport, TraceReport
+from pruning import Accept, Decision, Escalate, Resample
 from reasoning.cli.tree import ThreadTree
 from reasoning.domains import recognise
 from reasoning.solution import Solution, Steering
@@ -41,12 +42,14 @@ def run(problem: str, *, as_json: bool, quiet: bool, **options: Any) -> int:
         model = remote(name, hub, token_file, backend or base_urls or settings)
     else:
         model = load(name, backend=backend, base_urls=base_urls, settings=settings)
+    small = options.pop("draft")
+    draft = None if small is None else load_draft(small)
     tree = ThreadTree(quiet=quiet)
 
     async def main() -> Solution:
         scope = anyio.CancelScope()
         with tree:
-            async with anyio.create_task_group() as group, Reasoner(model) as reasoner:
+            async with anyio.create_task_group() as group, Reasoner(model, draft=draft) as reasoner:
                 await group.start(_cancel_on_interrupt, scope)
                 solution = await reasoner.solve(
                     recognised, listener=tree.listen, stop=scope, **options
@@ -66,6 +69,13 @@ def run(problem: str, *, as_json: bool, quiet: bool, **options: Any) -> int:
     if solution.status == "interrupted":
         return 130
     return 0 if solution.answer is not None and solution.verified is not False else 1
+
+
+def load_draft(name: str) -> AnyModel:
+    """A draft by name or folder on the embedded engine, or by a server's address."""
+    from reasoning.loading import load
+
+    return load(base_urls=[name]) if "://" in name else load(name)
 
 
 async def _cancel_on_interrupt(
@@ -126,10 +136,16 @@ def steering(steered: Steering) -> SteeringReport:
         **{name: getattr(steered, name) for name in shared},
         reason=steered.finish.reason,
         decisions=tuple(
-            DecisionReport(told=told, do=type(decision).__name__.lower(), **asdict(decision))  # type: ignore[arg-type]
+            DecisionReport(told=told, do=type(decision).__name__.lower(), **_fields(decision))
             for told, decision in steered.log
         ),
     )
+
+
+def _fields(decision: Decision) -> dict[str, Any]:
+    if isinstance(decision, Accept | Escalate | Resample):
+        return {"trace": decision.trace, "reason": decision.reason}
+    return asdict(decision)
 
 
 def _conclude(solution: Solution, timeout: float | None) -> None:

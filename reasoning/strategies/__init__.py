@@ -4,6 +4,7 @@ from typing import Any
 
 from reasoning.strategies import naming
 from reasoning.strategies.apr import Apr
+from reasoning.strategies.atts import Atts
 from reasoning.strategies.base import Strategy
 from reasoning.strategies.group_think import GroupThink
 from reasoning.strategies.hogwild import Hogwild
@@ -13,7 +14,10 @@ from reasoning.strategies.sampling import SelfConsistency, Single
 
 STRATEGIES: dict[str, type[Strategy]] = {
     strategy.name: strategy
-    for strategy in (Single, SelfConsistency, Apr, Multiverse, ParaThinker, Hogwild, GroupThink)
+    for strategy in (
+        *(Single, SelfConsistency, Apr, Multiverse, ParaThinker, Hogwild, GroupThink),
+        Atts,
+    )
 }
 
 
@@ -30,6 +34,7 @@ def named(text: str) -> tuple[type[Strategy], dict[str, Any]]:
 __all__ = [
     "STRATEGIES",
     "Apr",
+    "Atts",
     "GroupThink",
     "Hogwild",
     "Multiverse",

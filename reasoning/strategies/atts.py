@@ -1,0 +1,174 @@
+"""Asynchronous test-time scaling: a small model drafts, a larger one reads along and steps in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+from orchestrator.errors import InvalidValue
+from pruning import (
+    Accept,
+    Began,
+    ConformalController,
+    Ended,
+    Escalate,
+    Resample,
+    Session,
+    StepScored,
+    Tally,
+    level_for_budget,
+)
+from pruning.controller import Method
+from reasoning.drafting import Chain, Chunk, Voice, voices
+from reasoning.run import Run, Thread
+from reasoning.side import Side
+from reasoning.solution import Steering
+from reasoning.steering import PolicyDecided
+from reasoning.strategies.base import Strategy
+
+SHARE = 0.4
+"""Of steps that the target continues, where no budget of calls is given: ATTS's own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Atts(Strategy):
+    """ATTS (arXiv 2509.15148) with a conformal controller that holds its rate.
+
+    In each of ``n`` chains the draft writes a chunk and the target scores it.  The chunk is kept,
+    or dropped and drafted anew, or the target goes on after it for one chunk (in its place, where
+    it would have ended the chain).  Chains run side by side, and each is judged when it comes, so
+    none waits for another's rank.  The answer is the majority of the chains.  The runs of one
+    `Reasoner` are a stream: what is strange and the level that holds the rate are learnt over all.
+
+    Attributes:
+        chunk: Tokens of a chunk.
+        turns: The most turns of a chain.
+        calls: A budget of target calls for all chains; 0 for 40 % of the steps.
+        steps: How many steps a chain is expected to have, for the budget.
+        rejects: How often a strange chunk is drafted anew before the target steps in.
+        method: How the controller holds its rate (`pruning.ConformalController`).
+    """
+
+    name: ClassVar[str] = "atts"
+    default_n: ClassVar[int] = 4
+    most_n: ClassVar[int] = 64
+    default_temperature: ClassVar[float] = 0.7
+
+    chunk: int = 16
+    turns: int = 256
+    calls: int = 0
+    steps: int = 8
+    rejects: int = 0
+    method: Method = "aci"
+
+    async def solve(self, run: Run) -> Tally:
+        if run.draft is None:
+            raise InvalidValue("draft: atts needs a second, smaller model; give --draft reason-1m")
+        if min(self.chunk, self.turns, self.steps) < 1:
+            raise InvalidValue("chunk, turns, steps: 0 is out of range; give 1 or more")
+        pair = _Pair(atts=self, run=run, draft=run.draft)
+        return await pair.solve()
+
+    @property
+    def policy(self) -> ConformalController:
+        """What decides."""
+        alpha = level_for_budget(self.calls, self.n * self.steps) if self.calls else SHARE
+        return ConformalController(
+            alpha=min(max(alpha, 0.01), 0.99), n=self.n, rejects=self.rejects, method=self.method
+        )
+
+
+@dataclass(kw_only=True)
+class _Pair:
+    """One run of the strategy."""
+
+    atts: Atts
+    run: Run
+    draft: Side
+
+    def __post_init__(self) -> None:
+        self._policy = self.atts.policy
+        memory, label = self.draft.memory, self._policy.label
+        earlier = memory.get(label)
+        state = None if earlier is None else earlier.next()
+        self._session = Session(policy=self._policy, seed=self.run.seed, state=state)
+        memory[label] = self._session.state
+        self._told = 0
+
+    async def solve(self) -> Tally:
+        run = self.run
+        self._session.tell(Began())
+        self._report("")
+        prompt = run.dialect.prompt(run.problem)
+        async with run.graph:
+            for number in range(self.atts.n):
+                run.spawn(partial(self._chain, number), prompt, name="chain", kind=Chain)
+        run.steering = self._conclude()
+        return self.atts.tally(run)
+
+    async def _chain(self, number: int, chain: Thread) -> None:
+        assert isinstance(chain, Chain)
+        draft, target = voices(chain, self.draft)
+        for turn in range(self.atts.turns):
+            if await self._turn(number, turn, draft, target):
+                break
+        key = chain.conclude()
+        key = key and self.run.problem.canonical(key)
+        self._session.tell(Ended(trace=number, tokens=chain.written, answer=key))
+        self._report("")
+
+    async def _turn(self, number: int, turn: int, draft: Voice, target: Voice) -> bool:
+        """One step of a chain; whether it has ended."""
+        attempt = 0
+        while True:
+            chunk = await draft.speak(self.atts.chunk, f"{turn}/{attempt}")
+            score = await target.read(chunk)
+            (decision,) = self._session.tell(StepScored(trace=number, turn=turn, score=score))
+            self._report(draft.chain.task.id)
+            if not isinstance(decision, Resample):
+                break
+            attempt += 1
+        if isinstance(decision, Accept) or not chunk.ended:
+            self._keep(chunk, draft, target)
+        if isinstance(decision, Escalate):
+            chunk = await target.speak(self.atts.chunk, f"{turn}/target")
+            self._keep(chunk, target, draft)
+        return chunk.ended
+
+    def _keep(self, chunk: Chunk, speaker: Voice, hearer: Voice) -> None:
+        speaker.keep(chunk, own=True)
+        hearer.keep(chunk, own=False)
+        speaker.chain.text += chunk.text
+
+    def _report(self, task: str) -> None:
+        """Tell of the decisions since the last time."""
+        for decided in self._session.log[self._told :]:
+            self.run.graph.events.emit(
+                PolicyDecided(
+                    task=task, policy=self._policy.label, clock=self._clock, decided=decided
+                )
+            )
+        self._told = len(self._session.log)
+
+    @property
+    def _clock(self) -> int:
+        return max((thread.written for thread in self.run.threads.values()), default=0)
+
+    def _conclude(self) -> Steering:
+        finish = self._session.finish
+        assert finish is not None
+        return Steering(
+            policy=self._policy.label,
+            seed=self.run.seed,
+            grid=self.atts.chunk,
+            clock=self._clock,
+            tokens=sum(thread.written for thread in self.run.threads.values()),
+            leaked=0,
+            probes=0,
+            probe_tokens=0,
+            judged=0,
+            judge_tokens=0,
+            finish=finish,
+            log=tuple(self._session.log),
+        )
