@@ -48,9 +48,9 @@ def emulations(name: str, model: AnyModel) -> set[str] | None:
 async def solve_all(
     reasoner: Reasoner, name: str, sample: Sequence[Problem], context: int
 ) -> list[Solution]:
-    """Every problem, four at a time."""
+    """Every problem, sixteen at a time."""
     found: dict[int, Solution] = {}
-    slots = anyio.Semaphore(4)
+    slots = anyio.Semaphore(16)
 
     async def one(index: int) -> None:
         async with slots:
