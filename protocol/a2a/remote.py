@@ -204,8 +204,12 @@ class RemoteAgent:
         context = ClientCallContext(service_parameters=headers)
         try:
             follow = SubscribeToTaskRequest(id=seen.task.id)
+            first = True
             async for event in self._client.subscribe(follow, context=context):
-                yield event
+                # What was missed comes after this snapshot, which knows of it already.
+                if not (first and headers and event.HasField("task")):
+                    yield event
+                first = False
         except UnsupportedOperationError:  # it is over, or is not told about in a stream
             task = await self._client.get_task(GetTaskRequest(id=seen.task.id))
             yield StreamResponse(task=task)
