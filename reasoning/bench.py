@@ -30,7 +30,7 @@ from reasoning.domains import (
 from reasoning.model import Model
 from reasoning.reasoner import Reasoner, check_options, choose_strategy
 from reasoning.solution import Solution
-from reasoning.strategies import Strategy, named
+from reasoning.strategies import SelfConsistency, Strategy, named
 
 MOST_PROBLEMS = 100_000
 
@@ -56,6 +56,8 @@ class Row(BaseModel):
     span: float
     """Mean length of the longest dependent chain, in tokens."""
     threads: float
+    leaked: float = 0.0
+    """Mean tokens generated after a policy's stop."""
     longest: int
     """The largest context that any thread filled, in tokens."""
     wall_s: float
@@ -86,6 +88,8 @@ class Arm:
     name: str
     """With the settings beside n."""
     n: int | None
+    policy: str | None = None
+    """What steers samples; without one all ``n`` run to their end."""
 
     @classmethod
     def parse(cls, text: str) -> Arm:
@@ -121,6 +125,7 @@ def run(
     *,
     count: int,
     strategies: Sequence[str],
+    policies: Sequence[str] = (),
     model: str | None,
     temperature: float | None,
     seed: int,
@@ -133,8 +138,16 @@ def run(
     if not 1 <= count <= MOST_PROBLEMS:
         raise InvalidValue(f"n: {count} is out of range; give 1 to {MOST_PROBLEMS} problems")
     arms = [Arm.parse(strategy) for strategy in strategies]
+    arms += [Arm(name=SelfConsistency.name, n=None, policy=policy) for policy in policies]
     for arm in arms:
-        check_options({"strategy": arm.name, "n": arm.n, "temperature": temperature})
+        check_options(
+            {
+                "strategy": arm.name,
+                "n": arm.n,
+                "policy": arm.policy,
+                "temperature": temperature,
+            }
+        )
     loaded = Model.load(model)
     sample = problems(domain, count, numbers=numbers, seed=seed)
     chosen = [choose_strategy(arm.name, arm.n, loaded, sample[0]) for arm in arms]
@@ -150,9 +163,10 @@ def run(
                     solve_all, loaded, arm, sample, temperature, seed, context, parallel, advance
                 )
                 wall = time.monotonic() - started
-                rows.append(
-                    row(strategy, solutions, temperature=temperature, context=context, wall=wall)
-                )
+                made = row(strategy, solutions, temperature=temperature, context=context, wall=wall)
+                if arm.policy is not None:
+                    made = made.model_copy(update={"strategy": f"{arm.name} ({arm.policy})"})
+                rows.append(made)
                 if not console.is_terminal:
                     click.echo(progress_line(rows[-1]), err=True)
     results = Results(
@@ -184,12 +198,18 @@ async def solve_all(
     solutions: dict[int, Solution] = {}
     slots = anyio.Semaphore(parallel)
 
+    kind, _ = named(arm.name)
+    policy, n = arm.policy, arm.n
+    if policy is None and kind.steerable:
+        policy, n = f"sc:n={n or kind.default_n}", None
+
     async def one(reasoner: Reasoner, problem: Problem, index: int) -> None:
         async with slots:
             solutions[index] = await reasoner.solve(
                 problem,
                 strategy=arm.name,
-                n=arm.n,
+                n=n,
+                policy=policy,
                 temperature=temperature,
                 seed=seed + index,
                 max_tokens=context,
@@ -225,6 +245,7 @@ def row(
         span=round(sum(s.usage.span_tokens for s in solutions) / count, 1),
         threads=round(sum(len(s.threads) for s in solutions) / count, 2),
         longest=max(map(longest, solutions)),
+        leaked=round(sum(s.usage.leaked_tokens for s in solutions) / count, 2),
         wall_s=round(wall, 2),
         wall_per_problem_s=round(sum(s.wall_s for s in solutions) / count, 3),
     )

@@ -284,3 +284,14 @@ async def test_a_policy_can_finish_while_traces_are_paused_or_not_yet_begun(smal
     assert solution.answer is None
     assert len(solution.threads) <= 100
     assert small.engine.open_threads == 0
+
+
+def test_bench_measures_policies_beside_samples_that_all_end() -> None:
+    options = ["--n", "4", "--model", "reason-1m", "--max-tokens", "128", "--json"]
+    arms = ["--strategy", "self-consistency:n=4", "--policy", "async:k=4,threshold=0.7"]
+    done = CliRunner().invoke(main, ["bench", "countdown", *options, *arms])
+    whole, steered = json.loads(done.stdout)["results"]
+    assert whole["strategy"] == "self-consistency:n=4"
+    assert steered["strategy"] == "self-consistency (async:k=4,threshold=0.7)"
+    assert steered["tokens"] < whole["tokens"]
+    assert steered["leaked"] == 0

@@ -176,6 +176,13 @@ def _bench_options(*strategies: str) -> Callable[[Any], Any]:
             help="A strategy and its n; may be repeated.",
         ),
         click.option(
+            "--policy",
+            "policies",
+            multiple=True,
+            metavar="NAME[:param=…]",
+            help="Also self-consistency steered by this policy; may be repeated.",
+        ),
+        click.option(
             "--max-tokens",
             "contexts",
             type=click.IntRange(min=16),
