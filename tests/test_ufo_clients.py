@@ -291,6 +291,9 @@ async def test_foreign_origins_paths_and_first_frames_are_refused() -> None:
         async with connect(f"{ufo.url}?token={token}") as socket:
             await socket.send(frame("heartbeat", "ok", client_id="dev1"))
             assert "begins with register" in json.loads(await socket.recv())["error"]
+        async with connect(f"{ufo.url}?token={token}") as socket:
+            answer = await UfoDevice(socket, "dev\x1b[2J", {}).register()
+            assert "control characters" in (answer.error or "")
 
 
 async def test_what_is_no_frame_is_answered_by_an_error_and_the_connection_stays() -> None:

@@ -69,7 +69,8 @@ class Device:
         self.id = id
         self.client_id = registered.client_id
         self.info: dict[str, Any] = info if isinstance(info, dict) else {}
-        self.platform = str(metadata.get("platform") or self.info.get("platform") or "windows")
+        platform = str(metadata.get("platform") or self.info.get("platform") or "windows")
+        self.platform = platform if platform in AGENTS else "other"
         self.receive: Callable[[Result | Cancelled], None] = lambda _: None
         self.begin: Callable[[str, Asked], None] = lambda _id, _asked: None
         self._line = line
