@@ -10,6 +10,8 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet
 
+import anyio.lowlevel
+
 from orchestrator import Event, EventStream, Task, TaskGraph, current_task
 from orchestrator.errors import BackendLost
 from pruning import Judge, Policy, Tally, majority
@@ -87,6 +89,7 @@ class Thread:
         self.segment = Segment(self.context, tokens, path=self.path) if own is None else own
         tokens = list(self.segment.tokens)  # before the backend adds to them
         run.segments.add(self.segment)
+        self._read = 0
         self._generation = self._open()
         self.chain = run.chain(self.task)
         self.decoder = run.dialect.decoder()
@@ -103,6 +106,11 @@ class Thread:
             limit=self.limit,
             gang=self.gang,
         )
+
+    @property
+    def behind(self) -> bool:
+        """Whether more was written to its segment than it has read."""
+        return len(self.segment) > self._read
 
     @property
     def limit(self) -> int:
@@ -144,6 +152,7 @@ class Thread:
         reason: StopReason = "length"
         async for token in self._generation.tokens():
             self.written += 1
+            self._read += 1
             self.chain += 1
             self.logprob += token.logprob
             self.task.charge(1)
@@ -170,6 +179,7 @@ class Thread:
 
     def _give(self, tokens: Sequence[int]) -> None:
         self.given += len(tokens)
+        self._read += len(tokens)
         self.task.charge(len(tokens))
         for token in tokens:
             self.text += self.decoder.feed(token)
@@ -189,7 +199,7 @@ class Thread:
         if segment.position >= self.limit:
             self.cut = True
             return False
-        self.context, self.segment = context, segment
+        self.context, self.segment, self._read = context, segment, 0
         self.run.segments.add(segment)
         self._generation.resume(segment)
         self.chain = max(self.chain, self.run.chain(self.task))
@@ -316,6 +326,23 @@ class Run:
         for task in tasks:
             if task.state == "failed":
                 _ = task.value
+
+    async def caught_up(self) -> None:
+        """Wait until its threads have read what was written, while their gang stands still.
+
+        What is decided then does not depend on how far the event loop was behind.
+        """
+        while any(thread.behind for thread in self.threads.values()):
+            await anyio.lowlevel.checkpoint()
+
+    async def stop(self, tasks: Sequence[Task[Any]]) -> None:
+        """Stop threads whose gang stands still once they have caught up; wait for their end."""
+        await self.caught_up()
+        for task in tasks:
+            task.cancel()
+        # No edge of the graph, for they may be waiting for whoever stops them.
+        while not all(task.ended for task in tasks):
+            await anyio.lowlevel.checkpoint()
 
     def chain(self, task: Task[Any]) -> int:
         """Tokens generated one after the other by those whose end a task has seen, or its parent's.

@@ -14,6 +14,7 @@ import torch
 from reasoning.backends.base import Capability, Token
 from reasoning.backends.embedded import EmbeddedBackend
 from reasoning.context import Context, Gang, Segment
+from reasoning.dialects import Dialect
 from reasoning.domains import FreeForm, Problem
 from reasoning.engine.core import Engine
 from reasoning.forms import Outline
@@ -171,7 +172,7 @@ def random_folder(folder: Path, **extra: Any) -> Path:
 class LetterModel:
     """A model of letters, embedded or scripted."""
 
-    dialect: Letters
+    dialect: Dialect
     engine: Engine | None = None
     script: Script | None = None
     name: str = "letters"
@@ -206,8 +207,16 @@ class Script:
     ``$`` at the end of a text is the end of the context.
     """
 
-    def __init__(self, say: Say, *capabilities: Capability) -> None:
+    def __init__(
+        self,
+        say: Say,
+        *capabilities: Capability,
+        encode: Callable[[str], list[int]] = ids,
+        decode: Callable[[Sequence[int]], str] = text,
+    ) -> None:
         self.say = say
+        self.encode = encode
+        self.decode = decode
         self.capabilities: frozenset[Capability] = frozenset(capabilities)
         self.turns: list[Turn] = []
         self.leaked = 0
@@ -241,16 +250,16 @@ class Spoken:
         self.segment = segment
 
     async def tokens(self) -> AsyncIterator[Token]:
-        own = self.segment
-        turn = Turn(text(own.context.tokens), text(own.tokens), own.home)
+        own, decode = self.segment, self.backend.decode
+        turn = Turn(decode(own.context.tokens), decode(own.tokens), own.home)
         self.backend.turns.append(turn)
         said = self.backend.say(turn.seen, turn.own)
         reason: StopReason = "length" if said.endswith("$") else "stop"
-        said = said.removesuffix("$")
-        for index, token in enumerate(ids(said)):
+        written = self.backend.encode(said.removesuffix("$"))
+        for index, token in enumerate(written):
             await anyio.lowlevel.checkpoint()
             own.tokens.append(token)
-            yield Token(token, -0.5, reason if index == len(said) - 1 else None)
+            yield Token(token, -0.5, reason if index == len(written) - 1 else None)
 
     def extend(self, tokens: Sequence[int]) -> None:
         self.segment.tokens += tokens

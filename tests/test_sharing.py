@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import random
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -301,6 +303,20 @@ async def test_a_run_beside_others_is_the_same_as_alone(engine: Engine, strategy
 
 
 @arms
+async def test_an_event_loop_that_is_behind_changes_nothing(engine: Engine, strategy: str) -> None:
+    rng = random.Random(1)
+
+    def dawdle(event: Event) -> None:
+        if rng.random() < 0.1:
+            time.sleep(rng.random() / 100)  # meanwhile the engine goes on
+
+    for seed in range(3):
+        plain = await solved(engine, strategy, seed=seed)
+        late = await solved(engine, strategy, seed=seed, listener=dawdle)
+        assert told(late) == told(plain)
+
+
+@arms
 async def test_work_and_span_are_those_of_the_threads(engine: Engine, strategy: str) -> None:
     solution = await solved(engine, strategy, seed=5)
     usage = solution.usage
@@ -419,7 +435,7 @@ def test_what_can_be_emulated_is_not_refused(strategy: str) -> None:
 @arms
 def test_what_can_not_be_emulated_is_refused_by_name(strategy: str) -> None:
     model = lacking()
-    model.dialect.capabilities = frozenset()
+    model.dialect = Letters(capabilities=frozenset())
     with pytest.raises(CapabilityMissing, match=f"'{strategy}' needs shared-threads.*letters"):
         choose_strategy(strategy, None, model, QUESTION)
 

@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-import anyio
-import anyio.lowlevel
-
 from orchestrator import Task
 from pruning import Tally
 from reasoning.backends.base import Capability
@@ -57,13 +54,7 @@ class ParaThinker(Strategy):
                     solved.append(index)
                 if len(solved) == self.need:
                     # While this thread is open its gang stands still.
-                    others = [task for task in paths if task is not thread.task]
-                    for task in others:
-                        task.cancel()
-                    while not all(task.ended for task in others):
-                        await (
-                            anyio.lowlevel.checkpoint()
-                        )  # no edge of the graph, for they may wait for this
+                    await run.stop([task for task in paths if task is not thread.task])
             finally:
                 ends[index] = thread.end
 

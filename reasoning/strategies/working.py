@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-import anyio
-import anyio.lowlevel
-
 from orchestrator import Task
 from pruning import Tally
 from reasoning.backends.base import Capability
@@ -62,18 +59,15 @@ class Cohort:
         Where nothing is left to do, the others are stopped while this one, and so their gang,
         stands still.
         """
-        if last != "stop" or self.over:
+        if last != "stop":
+            return False
+        await self.run.caught_up()
+        if self.over:
             return False
         if not self.form.complete(self.texts):
             return thread.segment.tokens[-1] not in self.run.dialect.ends
         self.over = True
-        others = [task for task in self.tasks if task is not thread.task]
-        for task in others:
-            task.cancel()
-        while not all(task.ended for task in others):
-            await (
-                anyio.lowlevel.checkpoint()
-            )  # no edge of the graph, for they may wait for this one
+        await self.run.stop([task for task in self.tasks if task is not thread.task])
         return False
 
 
