@@ -10,10 +10,13 @@ from typing import Any
 
 import anyio
 import pytest
+from click.testing import CliRunner
 
 from orchestrator import Event
 from orchestrator.errors import CapabilityMissing, InvalidValue
-from reasoning import Reasoner, Solution
+from protocol import Report
+from reasoning import Reasoner, Solution, loading
+from reasoning.cli import main
 from reasoning.engine.core import Engine
 from reasoning.reasoner import choose_strategy
 from reasoning.run import TextGenerated
@@ -455,3 +458,25 @@ async def test_a_solution_names_what_was_emulated(
     async with Reasoner(lacking(*capabilities)) as reasoner:
         solution = await reasoner.solve(QUESTION, strategy=strategy)
     assert solution.emulated == emulated
+
+
+def test_the_command_names_what_was_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    def say(seen: str, own: str) -> str:
+        return "=1\0" if own == "S" else "long=1."
+
+    def load(*_: object, **__: object) -> LetterModel:
+        return LetterModel(script=Script(say), dialect=Letters())
+
+    monkeypatch.setattr(loading, "load", load)
+    arguments = ["solve", "Why?", "--strategy", "parathinker:need=3", "--n", "3"]
+    shown = CliRunner().invoke(main, arguments)
+    assert shown.stdout == "1\n"
+    last = shown.stderr.splitlines()[-1]
+    assert "emulated: text-join" in last
+    assert "parallelism 2.4" in last
+    report = Report.model_validate_json(CliRunner().invoke(main, [*arguments, "--json"]).stdout)
+    assert report.emulated == ("text-join",)
+    assert report.parallelism == 2.4  # three paths of 7 letters and 3 for the summary, by 10
+    plain = CliRunner().invoke(main, ["solve", "Why?", "--strategy", "single"])
+    assert "emulated" not in plain.stderr
+    assert "parallelism 1.0" in plain.stderr
