@@ -1,6 +1,6 @@
-"""Every policy on a shipped model, online and replayed.
+"""Every policy on the shipped models, online and replayed.
 
-    python benchmarks/policies.py KEPT [MODEL]
+    python benchmarks/policies.py KEPT
 
 Held-out arithmetic and Countdown questions.  First eight traces of each run to their end, with all
 that any policy observes, and are kept in the folder KEPT; then each policy steers live traces of
@@ -50,8 +50,11 @@ from reasoning.domains import Problem
 RESULTS = Path(__file__).parent / "results" / "policies.json"
 QUESTIONS, TRACES, PARALLEL, SHUFFLES = 300, 8, 8, 8
 TEMPERATURE, PROBES = 0.7, 24
-CONTEXTS = {"arithmetic": 256, "countdown": 384}
-CAPS = {"arithmetic": 96, "countdown": 240}
+SETS = {
+    # of each domain the model that is neither always right nor always wrong, context, cap
+    "arithmetic": ("reason-1m", 256, 96),
+    "countdown": ("reason-5m", 384, 240),
+}
 POLICIES = (
     "sc:n=8",
     "sc:n=4",
@@ -107,7 +110,7 @@ async def solve(
                 judge=judge,
                 temperature=TEMPERATURE,
                 seed=index,
-                max_tokens=CONTEXTS[domain],
+                max_tokens=SETS[domain][1],
             )
 
     started = time.monotonic()
@@ -189,6 +192,7 @@ def measure(
     compared = Evaluator(questions=questions, shuffles=SHUFFLES, judge=judge).compare(policy)
     return {
         "domain": domain,
+        "model": model.name,
         "policy": text,
         "n": len(sample),
         "online": online(solutions, seconds, leaked),
@@ -197,23 +201,21 @@ def measure(
     }
 
 
-def main(kept: Path, name: str) -> None:
-    model = Model.load(name, threads=1)
+def main(kept: Path) -> None:
     kept.mkdir(parents=True, exist_ok=True)
     stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"results": []}
-    known = stored["results"] if stored.get("model") == name else []
-    rows = {(row["domain"], row["policy"]): row for row in known}
-    for domain in CONTEXTS:
+    rows = {(row["domain"], row["policy"]): row for row in stored["results"]}
+    for domain, (name, _, cap) in SETS.items():
+        model = Model.load(name, threads=1)
         sample = problems(domain, QUESTIONS, numbers=4, seed=0)
         questions = whole(model, domain, sample, kept)
         for template in POLICIES:
-            text = template.format(cap=CAPS[domain], probes=PROBES)
+            text = template.format(cap=cap, probes=PROBES)
             if (domain, text) not in rows:
                 row = rows[domain, text] = measure(model, domain, sample, questions, text)
                 print(json.dumps(row), flush=True)
             results = {
                 "schema": "reason.benchmarks.policies/1",
-                "model": name,
                 "temperature": TEMPERATURE,
                 "parallel": PARALLEL,
                 "results": list(rows.values()),
@@ -222,6 +224,6 @@ def main(kept: Path, name: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3):
-        sys.exit("give a folder to keep traces in: python benchmarks/policies.py KEPT [MODEL]")
-    main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) == 3 else "reason-5m")
+    if len(sys.argv) != 2:
+        sys.exit("give a folder to keep traces in: python benchmarks/policies.py KEPT")
+    main(Path(sys.argv[1]))

@@ -18,7 +18,10 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 WEIGHTS = ROOT / "reasoning" / "weights"
-DOCS = [ROOT / "docs" / name for name in ("task-graph.md", "judge.md", "serving.md")]
+DOCS = [
+    ROOT / "docs" / name
+    for name in ("task-graph.md", "judge.md", "serving.md", "policies.md", "guarantees.md")
+]
 FILES = [ROOT / "README.md", *DOCS, *sorted(WEIGHTS.glob("*/README.md"))]
 BLOCK = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end -->)", re.S)
 
@@ -159,6 +162,60 @@ def serving() -> str:
     return table(["", *arms], rows)
 
 
+def thousands(tokens: float) -> str:
+    return f"{tokens / 1000:.1f} k" if tokens < 40_000 else f"{tokens / 1000:.0f} k"
+
+
+def replayed() -> str:
+    """What each policy costs over stored traces."""
+    rows = [
+        [
+            f"`{row['policy']}`",
+            f"{row['accuracy']:.1%}",
+            thousands(row["tokens"]),
+            thousands(row["span"]),
+        ]
+        for row in load("replay")["results"]
+    ]
+    return table(["policy", "accuracy", "tokens", "span"], rows)
+
+
+def rates() -> str:
+    """The share of steps that the controller escalates, at a nominal 0.40."""
+    found = {(row["method"], row["shift"]): row for row in load("replay")["rate_control"]}
+    shifts = sorted({shift for _, shift in found})
+    rows = []
+    for method in dict.fromkeys(method for method, _ in found):
+        both = [found[method, shift] for shift in shifts]
+        worst = max(row["turn_off_most"] for row in both)
+        spans = [f"{row['rate_min']:.3f}–{row['rate_max']:.3f}" for row in both]
+        rows.append([f"`{method}`", *spans, f"off by {worst:.2f}"])
+    return table(["method", "rate", "under a shift at half time", "worst turn"], rows)
+
+
+def live(domain: str) -> str:
+    """Each policy over live traces, its replay, and self-consistency with as many tokens."""
+    rows = []
+    for row in (row for row in load("policies")["results"] if row["domain"] == domain):
+        online, matched = row["online"], row["token_matched"]
+        low, high = matched["gain_ci95"]
+        probes = f" + {online['probe_tokens']:,.0f}" if online["probe_tokens"] else ""
+        rows.append(
+            [
+                f"`{row['policy']}`",
+                percent(online),
+                f"{online['tokens']:,.0f}{probes}",
+                f"{online['span']:,.0f}",
+                f"{online['wall_s']:.0f} s",
+                f"{online['leaked_share']:.2%}",
+                f"{row['replayed']['alike']} of {row['n']}",
+                f"{100 * matched['gain']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})",
+            ]
+        )
+    header = ["policy", "accuracy (95 %)", "tokens + probes", "span", "wall", "leaked"]
+    return table([*header, "replayed alike", "points over as many tokens of `sc`"], rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "countdown": lambda: accuracy("countdown"),
     "five": lambda: accuracy("five"),
@@ -170,6 +227,10 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "gates": gates,
     "small": lambda: accuracy("small"),
     "serving": serving,
+    "replay": replayed,
+    "rates": rates,
+    "live-arithmetic": lambda: live("arithmetic"),
+    "live-countdown": lambda: live("countdown"),
     "solve": lambda: f"```text\n{(RESULTS / 'solve.txt').read_text()}```\n",
 }
 

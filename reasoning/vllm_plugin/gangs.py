@@ -51,6 +51,9 @@ class Gangs:
     def __iter__(self) -> Iterator[Gang]:
         return iter(list(self._gangs.values()))
 
+    def __len__(self) -> int:
+        return len(self._gangs)
+
     def arrive(self, one: Active) -> None:
         """Take in a request; its gang is made when the first one comes.
 

@@ -82,6 +82,8 @@ class GangScheduler(Scheduler):
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
         self._cleared = set()
         self._closed = False
+        if not self._gangs:
+            return super().schedule(throttle_prefills)
         self._taken = _Taken()
         for gang in self._gangs:
             self._clear(gang)

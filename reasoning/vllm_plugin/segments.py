@@ -102,6 +102,7 @@ class Segments:
         self.active: dict[str, Active] = {}
         self._pins: Counter[str] = Counter()
         self._unwanted: set[str] = set()
+        self._checked = clock()
 
     def arrive(self, request: Any, note: Note) -> Active:
         """Take note of a new request.
@@ -229,7 +230,11 @@ class Segments:
 
     def expire(self) -> None:
         """Release what nobody has asked for within the lease."""
-        before = self._clock() - self._lease_s
+        now = self._clock()
+        if now < self._checked + self._lease_s / 100:
+            return
+        self._checked = now
+        before = now - self._lease_s
         idle = [e for e in self.extents.values() if e.writer is None and e.used_at < before]
         for extent in idle:
             if not self._pins[extent.name]:
