@@ -335,10 +335,8 @@ async def test_work_and_span_are_those_of_the_threads(engine: Engine, strategy: 
         assert joins == (1 if strategy == "parathinker" else len(branches) // 3)
 
 
-@arms
+@pytest.mark.parametrize("strategy", ["parathinker", "hogwild", "group-think"])
 async def test_one_worker_alone_has_a_span_equal_to_its_work(engine: Engine, strategy: str) -> None:
-    if strategy == "multiverse":
-        pytest.skip("one branch is no fork")
     solution = await solved(engine, strategy, n=1)
     assert solution.usage.span_tokens == solution.usage.work_tokens
     assert solution.parallelism == 1
