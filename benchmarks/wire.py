@@ -28,6 +28,7 @@ from typing import Any
 
 import anyio
 
+from orchestrator.errors import InvalidValue
 from protocol import (
     Generated,
     Hub,
@@ -77,7 +78,7 @@ class Metronome:
             yield Generated(microseconds(), 0.0, "length" if number == CHUNKS - 1 else None)
 
     def extend(self, tokens: Sequence[int]) -> None:
-        raise NotImplementedError
+        raise InvalidValue("a metronome only stops at its end; it can't be extended")
 
     def close(self) -> None:
         pass

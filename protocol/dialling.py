@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from abc import ABC, abstractmethod
 from typing import Any
 
 import anyio
@@ -38,7 +39,7 @@ SILENT_BEATS = 3
 """So many beats without an answer, and the connection counts as dead."""
 
 
-class Dialler:
+class Dialler(ABC):
     """One side of a session whose other side is a hub; see `Worker` and `Client`.
 
     Attributes:
@@ -83,14 +84,15 @@ class Dialler:
 
     # ---- what a subclass says and does ---------------------------------------------------------
 
+    @abstractmethod
     def hello(self) -> Hello:
         """What to say first; session, numbers and epoch are filled in."""
-        raise NotImplementedError
 
+    @abstractmethod
     def handle(self, message: Any) -> None:
         """Take one message."""
-        raise NotImplementedError
 
+    @abstractmethod
     def joined(self, resumed: bool) -> None:
         """A connection is there; unless resumed, the hub knows nothing of this side."""
 

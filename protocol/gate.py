@@ -12,6 +12,7 @@ import anyio
 import anyio.to_thread
 
 from protocol.board import KINDS, Board
+from protocol.door import HELLO_S
 from protocol.errors import BadMessage, ConnectionRefused, first
 from protocol.framing import Hello, Refused, Welcome, greeting
 from protocol.link import Limits, receive, refuse, say
@@ -22,9 +23,6 @@ from protocol.wire import VERSION, Code
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
     from websockets.http11 import Request, Response
-
-HELLO_S = 5.0
-"""From the opening of a connection to its hello."""
 
 TICK_S = 0.05
 RECHECK_S = 2.0

@@ -13,13 +13,11 @@ import anyio.to_thread
 
 from orchestrator.errors import InvalidValue
 from protocol.board import KINDS, Board
-from protocol.gate import HELLO_S, Gate
+from protocol.door import Door
+from protocol.gate import Gate
 from protocol.link import (
     Limits,
     Tls,
-    is_loopback,
-    logger,
-    need_websockets,
 )
 from protocol.seats import Carrier, Observer, Seat
 from protocol.tickets import Listener, Order, Ticket
@@ -77,19 +75,12 @@ class Hub:
         Raises:
             InvalidValue: a value can't be used.
         """
-        need_websockets()
-        if tls is None and not insecure and not is_loopback(host):
-            raise InvalidValue(
-                f"host: {host} can be reached by others, and without TLS all is plain text; give "
-                "--cert and --key, or --insecure in a network that you trust"
-            )
+        self._door = Door(host, port, tls=tls, insecure=insecure)
         if not lease_s > 0:
             raise InvalidValue(f"lease: {lease_s:g} is not a time; give seconds above 0")
-        self.host, self.port = host, port
         self.tokens = tokens or TokenStore()
         self.epoch = self.tokens.next_epoch() if epoch is None else epoch
         self.lease_s = lease_s
-        self._tls = tls
         self._stack = AsyncExitStack()
         self.board = Board(
             epoch=self.epoch, lease_s=lease_s, most_waiting=most_waiting, clock=clock
@@ -152,34 +143,9 @@ class Hub:
     # ---- life ----------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        from websockets.asyncio.server import serve
-
-        context = None if self._tls is None else self._tls.server()
-        try:
-            server = await self._stack.enter_async_context(
-                serve(
-                    self._gate.connection,
-                    self.host,
-                    self.port,
-                    ssl=context,
-                    origins=[None],
-                    compression=None,
-                    process_request=self._gate.request,
-                    server_header=None,
-                    open_timeout=HELLO_S,
-                    ping_interval=None,
-                    close_timeout=2,
-                    max_size=MAX_FRAME,
-                    max_queue=16,
-                    logger=logger,
-                )
-            )
-        except OSError as error:
-            raise InvalidValue(
-                f"port: {self.host}:{self.port} can't be bound ({error.strerror or error}); "
-                "give another"
-            ) from error
-        self.port = next(iter(server.sockets)).getsockname()[1]
+        await self._stack.enter_async_context(
+            self._door.open(self._gate.connection, self._gate.request, name="port", most=MAX_FRAME)
+        )
         self._group = await anyio.create_task_group().__aenter__()
         self._group.start_soon(self._gate.tick)
         self._group.start_soon(self._gate.recheck)
@@ -200,7 +166,11 @@ class Hub:
                 await self._stack.aclose()
 
     @property
+    def port(self) -> int:
+        """The bound one, once it is open."""
+        return self._door.port
+
+    @property
     def url(self) -> str:
         """What workers dial."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'ws' if self._tls is None else 'wss'}://{host}:{self.port}"
+        return self._door.url

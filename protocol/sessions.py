@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -35,7 +36,7 @@ from protocol.wire import (
 )
 
 
-class Session:
+class Session(ABC):
     """One who dialled in; it outlives its connections.
 
     Attributes:
@@ -113,16 +114,17 @@ class Session:
                 else:
                     self.handle(one)
 
+    @abstractmethod
     def handle(self, message: Message) -> None:
         """Take one message."""
-        raise NotImplementedError
 
+    @abstractmethod
     def present(self, present: bool) -> None:
         """It has a connection now, or no longer."""
 
+    @abstractmethod
     def end(self, why: str) -> None:
         """It is gone for good."""
-        raise NotImplementedError
 
     def put(self, message: Message) -> None:
         """Send a message; who does not take so many loses its connection and its session."""
@@ -198,6 +200,9 @@ class ClientSession(Session):
         super().__init__(id, board.clock)
         self._board = board
         self._tickets: dict[str, Ticket] = {}
+
+    def present(self, present: bool) -> None:
+        """Its tasks go on without it."""
 
     def handle(self, message: Message) -> None:
         """Take one message."""

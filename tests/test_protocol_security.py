@@ -30,6 +30,7 @@ from protocol import (
     TokenStore,
     Voided,
     Worker,
+    door,
     gate,
 )
 from protocol.framing import Hello
@@ -193,7 +194,7 @@ async def _revoke(hub: Hub) -> None:
 async def test_a_silent_socket_is_closed_after_the_hello_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert gate.HELLO_S == 5.0
+    assert gate.HELLO_S == door.HELLO_S == 5.0
     monkeypatch.setattr(gate, "HELLO_S", 0.2)
     async with Hub() as hub, dialled(hub, hub.tokens.create("w")) as socket:
         assert (await hear(socket))["code"] == "late-hello"
@@ -201,9 +202,7 @@ async def test_a_silent_socket_is_closed_after_the_hello_deadline(
 
 
 async def test_a_socket_that_never_speaks_http_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from protocol import hub as module
-
-    monkeypatch.setattr(module, "HELLO_S", 0.2)
+    monkeypatch.setattr(door, "HELLO_S", 0.2)
     async with Hub() as hub:
         stream = await anyio.connect_tcp("127.0.0.1", hub.port)
         with anyio.fail_after(5), pytest.raises(anyio.EndOfStream):

@@ -124,8 +124,9 @@ async def test_cancelling_here_stops_every_branch_there(server: Server) -> None:
         long = ask(HARD, "reason-5m/self-consistency", n=500, temperature=1.0)
         async with anyio.create_task_group() as group:
             group.start_soon(agent.answer, long, Listener())
-            busy = lambda: server.metric("reason_engine_threads") >= 500  # noqa: E731
-            await anyio.to_thread.run_sync(eventually, busy)
+            await anyio.to_thread.run_sync(
+                eventually, lambda: server.metric("reason_engine_threads") >= 500
+            )
             assert agent.load.threads == 1
             group.cancel_scope.cancel()
         assert agent.load.threads == 0

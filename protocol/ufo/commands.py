@@ -99,8 +99,10 @@ class Commands:
 
     def forget(self, task: str) -> bool:
         """Wait no longer for a task; whether the device was at a command of it."""
-        left = [key for key, slot in self._awaited.items() if slot.task == task]
-        return any([self._awaited.pop(key).command for key in left])  # noqa: C419
+        left = {key: slot for key, slot in self._awaited.items() if slot.task == task}
+        for key in left:
+            del self._awaited[key]
+        return any(slot.command for slot in left.values())
 
     async def _command(
         self, tool: str, parameters: dict[str, Any], kind: ToolType, task: str, seconds: float

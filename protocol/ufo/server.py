@@ -11,11 +11,11 @@ from urllib.parse import parse_qs, urlsplit
 import anyio
 import anyio.to_thread
 
-from orchestrator.errors import InvalidValue
+from protocol.door import HELLO_S, Door
 from protocol.errors import BadMessage, ConnectionRefused, first
-from protocol.gate import HELLO_S, RECHECK_S
+from protocol.gate import RECHECK_S
 from protocol.hub import Hub
-from protocol.link import Limits, Tls, is_loopback, logger, need_websockets
+from protocol.link import Limits, Tls
 from protocol.seats import Seat
 from protocol.tickets import Order
 from protocol.tokens import Grant
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 MOST_FRAME = 16 << 20
 """Bytes of a frame: devices send screenshots in them."""
+
+PING_S = 20.0
+"""Their clients don't beat while a command runs; a ping finds those that are gone."""
 
 MOST_CONNECTIONS = 1024
 REFUSED = 1008
@@ -77,16 +80,9 @@ class UfoServer:
         Raises:
             InvalidValue: the address may not be bound.
         """
-        need_websockets()
-        if tls is None and not insecure and not is_loopback(host):
-            raise InvalidValue(
-                f"host: {host} can be reached by others, and without TLS all is plain text; give "
-                "--cert and --key, or --insecure in a network that you trust"
-            )
-        self.host, self.port = host, port
+        self._door = Door(host, port, tls=tls, insecure=insecure)
         self._hub = hub
         self._pilot = pilot or Listed()
-        self._tls = tls
         self._limits = limits or Limits()
         self._discover_s, self._command_s = discover_s, command_s
         self._devices: dict[str, Device] = {}
@@ -96,36 +92,14 @@ class UfoServer:
     @property
     def url(self) -> str:
         """What UFO³'s clients dial, but for ``?token=``."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'ws' if self._tls is None else 'wss'}://{host}:{self.port}/ws"
+        return f"{self._door.url}/ws"
 
     async def __aenter__(self) -> Self:
-        from websockets.asyncio.server import serve
-
-        try:
-            server = await self._stack.enter_async_context(
-                serve(
-                    self._connection,
-                    self.host,
-                    self.port,
-                    ssl=None if self._tls is None else self._tls.server(),
-                    origins=[None],
-                    compression=None,
-                    process_request=self._request,
-                    server_header=None,
-                    open_timeout=HELLO_S,
-                    close_timeout=2,
-                    max_size=MOST_FRAME,
-                    max_queue=16,
-                    logger=logger,
-                )
+        await self._stack.enter_async_context(
+            self._door.open(
+                self._connection, self._request, name="ufo", most=MOST_FRAME, ping_s=PING_S
             )
-        except OSError as error:
-            raise InvalidValue(
-                f"ufo: {self.host}:{self.port} can't be bound ({error.strerror or error}); "
-                "give another port"
-            ) from error
-        self.port = next(iter(server.sockets)).getsockname()[1]
+        )
         self._group = await anyio.create_task_group().__aenter__()
         self._group.start_soon(self._recheck)
         return self

@@ -51,7 +51,9 @@ class Several:
         return sum(right) / len(right)
 
     def canonical(self, answer: str) -> str | None:
-        given = [part.canonical(text) for part, text in zip(self.parts, _items(answer))]  # noqa: B905
+        given = [
+            part.canonical(text) for part, text in zip(self.parts, _items(answer), strict=False)
+        ]
         return ", ".join(value or "?" for value in given) if any(given) else None
 
     def _right(self, answer: str) -> list[bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -120,7 +121,7 @@ class TrainedPaths:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainedShare:
+class TrainedShare(ABC):
     """``<worker> 2 / 4 : ~ 2 : ... <done> 5 : ... <done>`` each."""
 
     encode: Encode
@@ -133,8 +134,9 @@ class TrainedShare:
         return _prompt(self.encode, f"{markup.GROUP} {self.task}")
 
     @property
+    @abstractmethod
     def task(self) -> str:
-        raise NotImplementedError
+        """What is to be done, as the prompt states it."""
 
     @property
     def steps(self) -> frozenset[int]:
@@ -143,11 +145,13 @@ class TrainedShare:
     def opening(self, worker: int, workers: int) -> str:
         return f"{markup.WORKER} {worker} / {workers} :"
 
+    @abstractmethod
     def merged(self, texts: Sequence[str]) -> str | None:
-        raise NotImplementedError
+        """The answer that the finished lines give together; None where they give none."""
 
+    @abstractmethod
     def complete(self, texts: Sequence[str]) -> bool:
-        raise NotImplementedError
+        """Whether nothing is left to do."""
 
 
 def _lines(texts: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ import anyio
 
 from orchestrator import Event, EventStream, TaskEnded, TaskGraph
 from orchestrator.errors import InvalidValue, PatchRefused
+from orchestrator.operations import Connect, Disconnect
 from orchestrator.patches import Patch
 from orchestrator.record import TaskState
 from protocol.directory import devices
@@ -23,8 +24,6 @@ from reasoning.planning.schema import (
     SCHEMA,
     AddTask,
     ChangeTask,
-    ConnectTasks,
-    DisconnectTasks,
     Plan,
 )
 
@@ -288,7 +287,7 @@ def _step(edit: AddTask | ChangeTask, steps: Mapping[str, Step]) -> Step:
 def _id(plan: Plan, index: int) -> str:
     """What a refused operation was about."""
     edit = plan.edits[index]
-    return edit.target if isinstance(edit, (ConnectTasks, DisconnectTasks)) else edit.id
+    return edit.target if isinstance(edit, (Connect, Disconnect)) else edit.id
 
 
 def _record(state: _State, id: str) -> StepRecord:

@@ -5,36 +5,32 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from orchestrator.calls import why
-from orchestrator.conditions import SUCCESS, Condition
+from orchestrator.conditions import Condition
 from orchestrator.errors import InvalidValue
-from orchestrator.operations import NewId, TaskId
+from orchestrator.operations import Connect, Disconnect, Model, NewId, Remove, TaskId
 
 MOST_EDITS = 100
 Word = Annotated[str, Field(min_length=1, max_length=400)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class AddTask(_Model):
+class AddTask(Model):
     """A new task.  ``{"$task": ID}`` among the arguments is another task's result."""
 
     op: Literal["add"] = "add"
     id: NewId
     tool: Word
-    arguments: dict[str, Any] = {}
-    after: dict[TaskId, Condition] = {}
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    after: dict[TaskId, Condition] = Field(default_factory=dict)
     device: Word | None = None
     """Runs on this device only; by default on any that has the tool."""
     tags: tuple[Word, ...] = ()
     """Runs on a device that has all of these."""
 
 
-class ChangeTask(_Model):
+class ChangeTask(Model):
     """What a task that has not started will do; what is left out stays."""
 
     op: Literal["change"] = "change"
@@ -45,36 +41,10 @@ class ChangeTask(_Model):
     tags: tuple[Word, ...] | None = None
 
 
-class RemoveTask(_Model):
-    """A task that has not started, and that nothing waits for, is not wanted."""
-
-    op: Literal["remove"] = "remove"
-    id: TaskId
+Edit = Annotated[AddTask | ChangeTask | Remove | Connect | Disconnect, Field(discriminator="op")]
 
 
-class ConnectTasks(_Model):
-    """A task waits for another."""
-
-    op: Literal["connect"] = "connect"
-    source: TaskId
-    target: TaskId
-    when: Condition = SUCCESS
-
-
-class DisconnectTasks(_Model):
-    """A task no longer waits for another, whose result it does not take."""
-
-    op: Literal["disconnect"] = "disconnect"
-    source: TaskId
-    target: TaskId
-
-
-Edit = Annotated[
-    AddTask | ChangeTask | RemoveTask | ConnectTasks | DisconnectTasks, Field(discriminator="op")
-]
-
-
-class Plan(_Model):
+class Plan(Model):
     """One reply of a planner: edits that are applied together or not at all, or the answer."""
 
     thought: Annotated[str, Field(max_length=10_000)] = ""

@@ -9,7 +9,6 @@ os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 
 import gc
 import itertools
-import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,13 +17,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from reasoning.context import Segment
-from reasoning.layout import Flat, flatten
+from reasoning.layout import flatten
 from reasoning.vllm_plugin import Mode, engine_arguments
 from reasoning.vllm_plugin.client import Client
 from reasoning.vllm_plugin.wire import Member, Note
+from tests.flat_reference import Reference
 
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
@@ -60,47 +59,6 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3-gqa": ("Qwen3", {"num_key_value_heads": 1, "head_dim": 32}),
     "qwen2-gqa": ("Qwen2", {"num_attention_heads": 4, "num_key_value_heads": 2}),
 }
-
-
-class Reference:
-    """A stock model of transformers whose attention follows a `Flat` layout.
-
-    It turns every key for every query, where the plugin turns queries.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        import transformers
-
-        name = f"flat {folder.name}"
-        transformers.AttentionInterface.register(name, self._attention)
-        self.model = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, attn_implementation=name, dtype=torch.float32
-        ).eval()
-        self.frequencies = next(
-            m.inv_freq for m in self.model.modules() if hasattr(m, "inv_freq")
-        ).double()
-
-    @torch.inference_mode()
-    def __call__(self, flat: Flat) -> Tensor:
-        """The log-probabilities that follow each token, ``[T, vocabulary]``."""
-        self.flat = flat
-        out = self.model(
-            input_ids=flat.tokens[None], position_ids=flat.positions[None], use_cache=False
-        )
-        return out.logits[0].log_softmax(-1)
-
-    def _attention(
-        self, module: Any, query: Tensor, key: Tensor, value: Tensor, *_: Any, **options: Any
-    ) -> tuple[Tensor, None]:
-        flat, groups = self.flat, query.shape[1] // key.shape[1]
-        key, value = (part[0].repeat_interleave(groups, 0) for part in (key, value))
-        angles = -flat.turns[:, :, None].double() * self.frequencies
-        cos, sin = angles.cos().float(), angles.sin().float()
-        low, high = key[:, None].chunk(2, -1)
-        keys = torch.cat([low * cos - high * sin, high * cos + low * sin], -1)
-        scores = torch.einsum("hqd,hqkd->hqk", query[0], keys) * options["scaling"]
-        mass = scores.masked_fill(~flat.mask, -math.inf).softmax(-1)
-        return torch.einsum("hqk,hkd->qhd", mass, value)[None], None
 
 
 @dataclass
@@ -278,7 +236,7 @@ class Author:
         for segment in segments:
             starts[segment] = at
             at += len(segment.steps)
-        expected = reference(flatten(segments))
+        expected = reference(flatten(segments)).log_softmax(-1)
         rows, tokens, logprobs = [], [], []
         for (segment, index), logprob in self.logprobs.items():
             if segment in starts and index:
