@@ -21,6 +21,7 @@ from weakref import WeakSet
 import anyio
 
 from orchestrator.errors import BackendLost, CapabilityMissing, InvalidValue, ReasonError
+from reasoning.backends import needs
 from reasoning.backends.base import Capability, Token
 from reasoning.context import Context, Gang, Segment
 from reasoning.sampling import Sampling
@@ -294,12 +295,7 @@ class PromptedBackend(ABC):
 
     def refusal(self, context: Context, gang: Gang | None) -> CapabilityMissing | None:
         """Why a thread with this context can't run here; None where it can."""
-        missing: Capability | None = None
-        living = any(entry.segment in self.live for entry in context.entries)
-        if gang is not None or context.flowing or living:
-            missing = "live-contexts"
-        elif not context.sequential:
-            missing = "kv-join"
+        missing = needs.of_context(context, gang, self.live)
         if missing is None or missing in self.capabilities:
             return None
         return CapabilityMissing(
@@ -309,12 +305,7 @@ class PromptedBackend(ABC):
 
     def _unable(self, sampling: Sampling) -> CapabilityMissing | None:
         """Why threads can't be sampled like this here; None where they can."""
-        wanted: dict[Capability, bool] = {
-            "structured-output": sampling.constraint is not None,
-            "adapters": sampling.adapter is not None,
-            "priorities": sampling.priority != 0,
-        }
-        missing = sorted(name for name in wanted if wanted[name] and name not in self.capabilities)
+        missing = sorted(needs.of_sampling(sampling) - self.capabilities)
         if not missing:
             return None
         words = f"this thread needs {', '.join(missing)}, which this backend lacks; leave it out"

@@ -22,8 +22,9 @@ from orchestrator.errors import BackendLost, CapabilityMissing, InvalidValue, Re
 from protocol import Budget, Client, Hub, Needs, Order, ThreadStart, Ticket
 from protocol.tickets import Listener, error_of
 from protocol.wire import Cancelled, Chunk, Progress, Result
+from reasoning.backends import needs
 from reasoning.backends.base import Capability, Token
-from reasoning.context import Context, Segment
+from reasoning.context import Segment
 from reasoning.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -205,7 +206,9 @@ class RemoteBackend:
         limit: int | None = None,
         gang: Gang | None = None,
     ) -> RemoteGeneration:
-        refused = self._refusal(segment.context, gang) or _unable(sampling)
+        lacking = [needs.of_context(segment.context, gang, self.live)]
+        lacking += sorted(needs.of_sampling(sampling))
+        refused = next((_missing(name) for name in lacking if name), None)
         self.live.add(segment)
         self.open_threads += 1
         return RemoteGeneration(
@@ -243,22 +246,6 @@ class RemoteBackend:
     def _ended(self, ticket: Ticket, said: object) -> None:
         if isinstance(said, (Result, Cancelled)):
             self._ending.discard(ticket)
-
-    def _refusal(self, context: Context, gang: Gang | None) -> ReasonError | None:
-        living = any(entry.segment in self.live for entry in context.entries)
-        if gang is not None or context.flowing or living:
-            return _missing("live-contexts")
-        return None if context.sequential else _missing("kv-join")
-
-
-def _unable(sampling: Sampling) -> ReasonError | None:
-    wanted: dict[Capability, bool] = {
-        "structured-output": sampling.constraint is not None,
-        "adapters": sampling.adapter is not None,
-        "priorities": sampling.priority != 0,
-        "confidence": sampling.confidence != 0,
-    }
-    return next((_missing(name) for name, asked in wanted.items() if asked), None)
 
 
 def _missing(capability: Capability) -> CapabilityMissing:

@@ -9,32 +9,17 @@ whose weights are bfloat16 without loss; the torch decoder is the reference and 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from reasoning.engine.config import ModelConfig
+from reasoning.engine.building import build
 from reasoning.engine.llama import Layer, NativeDecoder
 from reasoning.engine.pool import Pool
 from reasoning.engine.step import Step
 
 SOURCE = Path(__file__).with_name("step.cpp")
-FLAGS = (
-    "-O3",
-    "-march=native",
-    "-mprefer-vector-width=512",
-    "-ffast-math",
-    "-std=c++17",
-    "-shared",
-    "-fPIC",
-)
 PANEL = 32
 """Columns of a packed panel of weights."""
 
@@ -97,14 +82,25 @@ class CompiledDecoder:
     @classmethod
     def build(cls, native: NativeDecoder) -> CompiledDecoder | None:
         """The compiled form of a decoder, or None where it can't be built or would not be exact."""
-        if os.environ.get("REASON_COMPILE") == "0":
-            return None
         if native.dtype != torch.float32 or native.device != "cpu":
             return None
         matrices = [m for layer in native.layers for m in layer if m is not None and m.dim() == 2]
         if any(not torch.equal(m, m.bfloat16().float()) for m in (native.head, *matrices)):
             return None
-        library = build(native.config, native.layers[0].down.shape[1])
+        config = native.config
+        library = build(
+            SOURCE,
+            {
+                "HIDDEN": config.hidden,
+                "LAYERS": config.layers,
+                "HEADS": config.heads,
+                "KV_HEADS": config.kv_heads,
+                "DIM": config.head_dim,
+                "INTER": native.layers[0].down.shape[1],
+                "VOCABULARY": config.vocabulary,
+                "EPS": f"{config.norm_eps}f",
+            },
+        )
         return None if library is None else cls(native, library)
 
     def __call__(self, step: Step, pool: Pool) -> Tensor:
@@ -157,58 +153,3 @@ def pack(weight: Tensor) -> Tensor:
     wide = torch.zeros(padded(out), size, dtype=torch.bfloat16)
     wide[:out] = weight
     return wide.view(-1, PANEL, size).transpose(1, 2).contiguous()
-
-
-def build(config: ModelConfig, intermediate: int) -> ctypes.CDLL | None:
-    """The step for these shapes, from the cache or newly compiled; None without a compiler."""
-    shapes = {
-        "HIDDEN": config.hidden,
-        "LAYERS": config.layers,
-        "HEADS": config.heads,
-        "KV_HEADS": config.kv_heads,
-        "DIM": config.head_dim,
-        "INTER": intermediate,
-        "VOCABULARY": config.vocabulary,
-        "EPS": f"{config.norm_eps}f",
-    }
-    wide = ["-mprefer-vector-width=512"] if platform.machine() in ("x86_64", "AMD64") else []
-    flags = [*FLAGS, *wide, *(f"-D{name}={value}" for name, value in shapes.items())]
-    parts = (SOURCE.read_bytes(), Path(__file__).read_bytes(), flags, _processor())
-    key = hashlib.sha256(repr(parts).encode()).hexdigest()
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "parallel-reason"
-    path = folder / f"step-{key[:16]}.so"
-    try:
-        if not path.exists():
-            compiler = shutil.which("g++") or shutil.which("clang++")
-            if compiler is None:
-                return None
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with tempfile.TemporaryDirectory(dir=folder) as work:
-                _compile(compiler, flags, Path(work)).replace(path)
-        return ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _compile(compiler: str, flags: list[str], folder: Path) -> Path:
-    """The shared library of the step.
-
-    It is linked apart: with -ffast-math the linker adds code that makes every float of the whole
-    process that is subnormal zero.
-    """
-    unit, library = folder / "step.o", folder / "step.so"
-    for arguments in (
-        [*flags, "-c", str(SOURCE), "-o", str(unit)],
-        ["-shared", str(unit), "-o", str(library)],
-    ):
-        subprocess.run([compiler, *arguments], check=True, capture_output=True, timeout=60)
-    return library
-
-
-def _processor() -> str:
-    """What ``-march=native`` depends on: a home folder may be shared by several machines."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next((line for line in lines if line.startswith("flags")), platform.processor())
-    except OSError:
-        return platform.processor()

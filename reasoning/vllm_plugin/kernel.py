@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
-import os
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from reasoning.engine.building import build
+
 if TYPE_CHECKING:
     from reasoning.vllm_plugin.looking import Looking, Turner
 
 SOURCE = Path(__file__).with_name("kernel.cpp")
-FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-ffast-math", "-std=c++17", "-fPIC")
 
 _Pointer = ctypes.c_void_p
 
@@ -69,41 +65,5 @@ class Kernel:
 @functools.cache
 def load_kernel(dim: int) -> Kernel | None:
     """The kernel for heads of this width, from the cache or newly compiled; None without g++."""
-    if os.environ.get("REASON_COMPILE") == "0":
-        return None
-    flags = [*FLAGS, "-fopenmp", f"-DDIM={dim}"]
-    parts = (SOURCE.read_bytes(), flags, _processor())
-    key = hashlib.sha256(repr(parts).encode()).hexdigest()
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "parallel-reason"
-    path = folder / f"look-{key[:16]}.so"
-    try:
-        if not path.exists():
-            compiler = shutil.which("g++") or shutil.which("clang++")
-            if compiler is None:
-                return None
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with tempfile.TemporaryDirectory(dir=folder) as work:
-                _compile(compiler, flags, Path(work)).replace(path)
-        return Kernel(ctypes.CDLL(str(path)))
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _compile(compiler: str, flags: list[str], folder: Path) -> Path:
-    """The shared library; linked apart, without -ffast-math, which would change the process."""
-    unit, library = folder / "look.o", folder / "look.so"
-    for arguments in (
-        [*flags, "-c", str(SOURCE), "-o", str(unit)],
-        ["-shared", "-fopenmp", str(unit), "-o", str(library)],
-    ):
-        subprocess.run([compiler, *arguments], check=True, capture_output=True, timeout=60)
-    return library
-
-
-def _processor() -> str:
-    """What ``-march=native`` depends on: a home folder may be shared by several machines."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next((line for line in lines if line.startswith("flags")), "")
-    except OSError:
-        return ""
+    library = build(SOURCE, {"DIM": dim}, options=["-fopenmp"])
+    return None if library is None else Kernel(library)

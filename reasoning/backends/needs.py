@@ -1,0 +1,30 @@
+"""What a thread asks of a backend, by the names of capabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from reasoning.backends.base import Capability
+from reasoning.context import Context, Gang, Segment
+from reasoning.sampling import Sampling
+
+
+def of_context(context: Context, gang: Gang | None, live: Collection[Segment]) -> Capability | None:
+    """What it takes to generate in a context; None where that is a plain run of tokens.
+
+    ``live`` are the segments that other threads write to.
+    """
+    if gang is not None or context.flowing or any(e.segment in live for e in context.entries):
+        return "live-contexts"
+    return None if context.sequential else "kv-join"
+
+
+def of_sampling(sampling: Sampling) -> frozenset[Capability]:
+    """What it takes to draw tokens like this."""
+    asked: dict[Capability, bool] = {
+        "structured-output": sampling.constraint is not None,
+        "adapters": sampling.adapter is not None,
+        "priorities": sampling.priority != 0,
+        "confidence": sampling.confidence != 0,
+    }
+    return frozenset(name for name, wanted in asked.items() if wanted)
