@@ -20,26 +20,23 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import statistics
-import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import anyio
+from speculation import speculation
+from vllm_server import generated, server
 
 from reasoning import Context, Reasoner, Segment
 from reasoning.backends.openai_settings import OpenaiSettings
 from reasoning.backends.vllm_settings import VllmSettings
 from reasoning.bench import problems
 from reasoning.loading import HttpModel, VllmModel
-from reasoning.model import find
 from reasoning.run import TextGenerated
 from reasoning.sampling import Sampling
 from reasoning.strategies import STRATEGIES
@@ -245,104 +242,15 @@ async def leak(reasoner: Reasoner, name: str, url: str | None) -> dict[str, Any]
     return {"strategy": name, "runs": len(STOP_AFTER), **counts}
 
 
-def generated(url: str) -> int:
-    """Tokens that a server says it has generated."""
-    page = urllib.request.urlopen(url.replace("/v1", "/metrics")).read().decode()
-    found = re.findall(r"^vllm:generation_tokens_total\{[^}]*\} (\S+)", page, re.M)
-    return round(sum(map(float, found)))
-
-
-@contextmanager
-def server(port: int) -> Iterator[str]:
-    """vLLM's own server with the shipped model, while the block runs."""
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
-    command += ["--model", str(find("reason-5m")), "--served-model-name", "reason-5m"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"]
-    command += ["--enforce-eager", "--block-size", "32", "--max-model-len", "1024"]
-    command += ["--max-num-seqs", str(THREADS), "--enable-prompt-tokens-details"]
-    command += ["--disable-uvicorn-access-log"]
-    quiet = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_CPU_KVCACHE_SPACE": "1"}
-    process = subprocess.Popen(command, env={**os.environ, **quiet}, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}/v1"
-    try:
-        for _ in range(300):
-            time.sleep(1)
-            if process.poll() is not None:
-                sys.exit("the server did not start")
-            try:
-                urllib.request.urlopen(f"{url}/models")
-            except OSError:
-                continue
-            break
-        yield url
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-async def speculative(method: dict[str, Any] | None) -> dict[str, Any]:
-    """Sixteen problems at temperature 0 on one engine, one after the other and all at once."""
-    settings = SETTINGS.model_copy()
-    if method is not None:
-        settings = VllmSettings.model_validate(
-            SETTINGS.model_dump(exclude_none=True) | {"speculative": method}
-        )
-    model = VllmModel.load("reason-5m", settings)
-    sample = problems("countdown", 16, numbers=4, seed=2)
-    texts: list[str] = []
-    seconds = []
-    async with Reasoner(model) as reasoner:
-        await reasoner.solve(sample[0], strategy="single", max_tokens=64)
-        for problem in sample:
-            started = time.perf_counter()
-            solution = await reasoner.solve(problem, strategy="single", max_tokens=256)
-            seconds.append(time.perf_counter() - started)
-            texts.append(solution.threads[0].text)
-            assert not solution.errors, solution.errors
-    tokens = sum(len(model.dialect.encode(text)) for text in texts)
-    return {"texts": texts, "tokens_per_s": round(tokens / sum(seconds), 1)}
-
-
-METHODS: dict[str, dict[str, Any] | None] = {
-    "none": None,
-    "ngram": {"method": "ngram", "tokens": 4, "lookup_min": 2, "lookup_max": 4},
-    "draft_model": {"method": "draft_model", "model": "reason-1m", "tokens": 3},
-}
-
-
-def speculation() -> list[dict[str, Any]]:
-    """Each method in a process of its own; one that vLLM refuses is reported with its words."""
-    rows: list[dict[str, Any]] = []
-    for name in METHODS:
-        done = subprocess.run(
-            [sys.executable, __file__, "--speculate", name], capture_output=True, text=True
-        )
-        if done.returncode:
-            error = done.stderr.strip().splitlines()[-1]
-            rows.append({"method": name, "refused": error[:300]})
-            continue
-        rows.append({"method": name, **json.loads(done.stdout.splitlines()[-1])})
-    plain_texts = rows[0].pop("texts")
-    for row in rows[1:]:
-        if "texts" in row:
-            row["same_texts"] = row.pop("texts") == plain_texts
-            row["ratio"] = round(row["tokens_per_s"] / rows[0]["tokens_per_s"], 3)
-    return rows
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--port", type=int, default=8765)
-    parser.add_argument("--speculate", choices=METHODS, help="measure one method in this process")
     parser.add_argument("--json", type=Path, help="write the results here")
     options = parser.parse_args()
-    if options.speculate:
-        print(json.dumps(anyio.run(speculative, METHODS[options.speculate])))
-        return
     process = anyio.run(in_process, options.rounds)
     print(json.dumps(process, indent=1))
-    with server(options.port) as url:
+    with server(options.port, THREADS) as url:
         http = anyio.run(over_http, options.rounds, url)
     print(json.dumps(http, indent=1))
     report = {

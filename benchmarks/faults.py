@@ -13,248 +13,39 @@ the run must have ended by itself.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
-import random
 import signal
-import socket
 import sqlite3
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import anyio
 import websockets.asyncio.client
 import websockets.asyncio.server  # noqa: F401 (before processes are forked)
-from fault_proxy import Faults, Proxy
+from fault_stage import (
+    ERRORS,
+    LIMIT_S,
+    TASKS,
+    WORKERS,
+    Blow,
+    Schedule,
+    Stage,
+    fork,
+    free_ports,
+    hub_process,
+    proxy_process,
+    worker_process,
+)
 
 import protocol.worker  # noqa: F401
-from orchestrator import Task, TaskGraph
 from orchestrator.resuming import open_journal  # noqa: F401
-from protocol import Devices, Hub, Registry, TokenStore, Worker
-
-TASKS, WIDTH, WORKERS = 50, 10, 3
-LEASE_S = 1.0
-LIMIT_S = 60.0
-LOG = -1
-ERRORS = ("protocol.", "orchestrator.", "AssertionError", "OSError", "RuntimeError", "KeyError")
-
-registry = Registry()
-
-
-def note(line: str) -> None:
-    os.write(LOG, f"{line}\n".encode())
-
-
-@registry.function
-async def step(number: int, below: list[int], seconds: float) -> int:
-    note(f"{number}")
-    await anyio.sleep(seconds)
-    return number + sum(below)
-
-
-@registry.function
-def heavy(number: int, below: list[int], seconds: float) -> int:
-    note(f"{number}")
-    time.sleep(seconds)
-    return number + sum(below)
-
-
-@registry.function
-def wide(number: int, below: list[int], text: str) -> str:
-    note(f"{number}")
-    return text + str(number + sum(below))
-
-
-async def last(text: str) -> int:
-    return int(text[-12:].lstrip("x"))
-
-
-# ---- one schedule --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Blow:
-    """What happens to one process, some time after the start."""
-
-    at: float
-    kind: str
-    target: str
-    lasts: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """All that follows from a seed, but for the time that things take."""
-
-    seed: int
-    networks: tuple[Faults, ...]
-    blows: tuple[Blow, ...]
-    jump_s: float
-
-    @classmethod
-    def of(cls, seed: int) -> Schedule:
-        rng = random.Random(seed)
-        names = [f"w{number}" for number in range(WORKERS)]
-        counts = (("kill", names, 3), ("kill", ["hub"], 2), ("stop", names, 2))
-        blows = [
-            Blow(
-                at=rng.uniform(0.05, 1.2),
-                kind=kind,
-                target=rng.choice(targets),
-                lasts=rng.uniform(0, 2.0 if kind == "stop" else 0.5),
-            )
-            for kind, targets, most in counts
-            for _ in range(rng.randint(0, most))
-        ]
-        return cls(
-            seed=seed,
-            networks=tuple(Faults.drawn(rng) for _ in names),
-            blows=tuple(sorted(blows, key=lambda blow: blow.at)),
-            jump_s=rng.choice((0.0, -86_400.0, 3_600.0, 86_400.0)),
-        )
-
-
-def build(
-    seed: int, journal: Path, devices: Devices
-) -> tuple[TaskGraph, list[Task[Any]], list[list[int]]]:
-    """The graph, its tasks, and what they must come to, row by row."""
-    rng = random.Random(f"graph {seed}")
-    graph = TaskGraph(journal=journal, resume=True, name="faults")
-    rows: list[list[Task[Any]]] = []
-    values: list[list[int]] = []
-    for number in range(TASKS):
-        index = number % WIDTH
-        if index == 0:
-            rows.append([])
-            values.append([])
-        picked = rng.sample(range(len(rows[-2])), 2) if len(rows) > 1 else []
-        below = [rows[-2][i] for i in picked]
-        value = number + sum(values[-2][i] for i in picked)
-        kind, seconds = rng.random(), rng.uniform(0, 0.08)
-        if kind < 0.1:
-            text = "x" * rng.choice((100, 100_000, 700_000))
-            long = graph.add(wide, number, below, text, executor=devices)
-            task = graph.add(last, long)
-        else:
-            task = graph.add(
-                step if kind < 0.7 else heavy, number, below, seconds, executor=devices
-            )
-        rows[-1].append(task)
-        values[-1].append(value)
-    return graph, [task for row in rows for task in row], values
-
-
-@dataclass(kw_only=True)
-class Stage:
-    """The files and ports of one schedule."""
-
-    folder: Path
-    schedule: Schedule
-    tokens: dict[str, str] = field(default_factory=dict)
-    hub_port: int = 0
-    ports: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def journal(self) -> Path:
-        return self.folder / "run.db"
-
-
-def jump(seconds: float, after: float) -> None:
-    """Let this process's wall clock jump, some time from now."""
-    real, began = time.time, time.monotonic()
-    time.time = lambda: real() + (seconds if time.monotonic() - began > after else 0.0)
-
-
-def hub_process(stage: Stage) -> None:
-    jump(stage.schedule.jump_s, 0.3)
-
-    async def main() -> None:
-        store = TokenStore(stage.folder / "tokens.db")
-        async with Hub(port=stage.hub_port, tokens=store, lease_s=LEASE_S) as hub:
-            devices = Devices(hub, patience_s=30, attempts=1000)
-            graph, tasks, values = build(stage.schedule.seed, stage.journal, devices)
-            await graph.run()
-            assert [task.value for task in tasks] == [v for row in values for v in row]
-
-    anyio.run(main)
-
-
-def worker_process(stage: Stage, name: str) -> None:
-    global LOG
-    LOG = os.open(stage.folder / "executed", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    jump(-stage.schedule.jump_s, 0.2)
-    url = f"ws://127.0.0.1:{stage.ports[name]}"
-    worker = Worker(url, stage.tokens[name], registry, slots=4, slowest_s=0.3)
-    anyio.run(worker.run)
-
-
-def proxy_process(stage: Stage, ready: int) -> None:
-    schedule = stage.schedule
-    target = f"ws://127.0.0.1:{stage.hub_port}"
-    proxies = [
-        Proxy(target, faults, f"{schedule.seed}/{name}", port=stage.ports[name])
-        for name, faults in zip(stage.ports, schedule.networks, strict=True)
-    ]
-
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        done = loop.create_future()
-        loop.add_signal_handler(signal.SIGTERM, done.set_result, None)
-        started = 0
-
-        def one() -> None:
-            nonlocal started
-            started += 1
-            if started == len(proxies):
-                os.write(ready, b"x")
-
-        running = [asyncio.ensure_future(proxy.run(one)) for proxy in proxies]
-        await done
-        total = sum((proxy.done for proxy in proxies), Counter())
-        (stage.folder / "done.json").write_text(json.dumps(total))
-        for task in running:
-            task.cancel()
-        os._exit(0)
-
-    asyncio.run(main())
-
-
-def fork(body: Callable[[], None], errors: Path) -> int:
-    """Run something in a process of its own; its id."""
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        body()
-        code = 0
-    except BaseException:
-        with errors.open("a") as file:
-            traceback.print_exc(file=file)
-    finally:
-        os._exit(code)
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+from protocol import TokenStore
 
 
 class Play:
