@@ -93,9 +93,11 @@ class MarkupDialect:
                 form = self.forms(problem).share(1)
                 return Context.given(form.prompt.tokens + self.encode(form.opening(1, 1)))
             case _:
+                shared = ", several at once, enumerations and shortest paths"
                 raise ProblemRefused(
-                    "the shipped model does Countdown, arithmetic, enumerations and "
-                    "shortest paths; name a model with --model PATH"
+                    "the shipped model does Countdown and arithmetic"
+                    f"{shared * (self.version > 1)}, "
+                    f"no {problem.domain} problem; name a model with --model PATH"
                 )
         return self.context(mode, task)
 

@@ -214,6 +214,15 @@ async def test_without_live_contexts_workers_see_finished_steps_and_that_is_said
     ]
 
 
+async def test_without_live_contexts_a_blind_worker_sees_all_of_its_own_steps() -> None:
+    def say(seen: str, own: str) -> str:
+        return "\0" if seen.count("1:") == 2 else "a."
+
+    script = Script(say, JOINS)
+    await Hogwild(n=1, blind=True).solve(scripted_run(script))
+    assert [turn.seen for turn in script.turns] == ["Prompt", "Prompt1:a.", "Prompt1:a.1:a."]
+
+
 async def test_a_finisher_reads_all_that_the_workers_wrote() -> None:
     def say(seen: str, own: str) -> str:
         return "=3\0" if own == "F" else f"{own[0]}{own[0]}\0"

@@ -113,15 +113,15 @@ class Working(Strategy):
         """Open the workers' threads, each with its view of the others."""
 
     def _take_turns(self, cohort: Cohort) -> None:
-        history: list[int] = []
+        shared: list[int] = []
         prompt = cohort.form.prompt
 
         async def work(thread: Thread, worker: int) -> None:
             cohort.threads[worker] = thread
+            history = [] if self.blind else shared
             while await cohort.may_go_on(thread, (await thread.write()).reason):
-                history.extend([] if self.blind else thread.segment.tokens)
-                seen = thread.segment.tokens if self.blind else history
-                context = prompt.then(list(seen))
+                history += thread.segment.tokens
+                context = prompt.then(history)
                 own = cohort.begin(worker, context)
                 if not thread.resume(context, "", own=own):
                     return

@@ -7,7 +7,7 @@ ParaThinker (arXiv 2509.04475): paths cut off where the first one has its answer
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from reasoning import markup
@@ -234,9 +234,9 @@ def drawn_summary(rng: random.Random) -> Laid:
     return fitting(lambda: summary(problem.numbers, problem.target, paths, rng))
 
 
-def fitting(draw: object) -> Laid:
+def fitting(draw: Callable[[], Laid]) -> Laid:
     """The first that fits into a row."""
     while True:
-        laid: Laid = draw()  # type: ignore[operator]
+        laid = draw()
         if len(laid) <= LONGEST:
             return laid
