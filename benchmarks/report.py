@@ -59,19 +59,36 @@ def accuracy(name: str) -> str:
 
 
 def engine() -> str:
-    report = load("engine")
-    arms = list(dict.fromkeys(row["arm"] for row in report["results"]))
-    found = {(row["arm"], row["threads"]): row for row in report["results"]}
-    threads = sorted({row["threads"] for row in report["results"]})
-    rows = []
-    for arm in arms:
-        cells = []
-        for count in threads:
-            row = found[arm, count]
+    rows = load("engine")["results"]
+    found = {(row["arm"], row["prompt"], row["threads"]): row for row in rows}
+    cells = list(dict.fromkeys((row["prompt"], row["threads"]) for row in rows))
+    lines = []
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        line = []
+        for cell in cells:
+            row = found[arm, *cell]
             ratio = f" ({row['ratio_to_vllm']:.2f}×)" if "ratio_to_vllm" in row else ""
-            cells.append(f"{row['tokens_per_s']:,.0f}{ratio}")
-        rows.append([arm, *cells])
-    return table(["tokens a second", *(f"{count} threads" for count in threads)], rows)
+            line.append(f"{row['tokens_per_s']:,.0f}{ratio}")
+        lines.append([arm, *line])
+    return table(["prompt × threads", *(f"{p:,} × {t}" for p, t in cells)], lines)
+
+
+def workers() -> str:
+    """Workers that see each other, in tokens a second of all."""
+    rows = load("engine")["sharing"]
+    counts = list(dict.fromkeys(row["workers"] for row in rows))
+    found = {(row["arm"], row["workers"]): row for row in rows}
+    lines = [
+        [
+            arm,
+            *(
+                f"{found[arm, n]['tokens_per_s']:,.0f} ({found[arm, n]['ratio_to_one']:.2f}×)"
+                for n in counts
+            ),
+        ]
+        for arm in dict.fromkeys(row["arm"] for row in rows)
+    ]
+    return table(["workers that see each other", *map(str, counts)], lines)
 
 
 def task_cost(row: dict[str, Any] | None) -> str:
@@ -221,6 +238,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "five": lambda: accuracy("five"),
     "arithmetic": lambda: accuracy("arithmetic"),
     "engine": engine,
+    "workers": workers,
     "graph": graph,
     "scale": scale,
     "judges": judges,
