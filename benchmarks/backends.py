@@ -213,6 +213,7 @@ def runnable(model: Any) -> list[str]:
         name
         for name, kind in STRATEGIES.items()
         if not kind.needs - model.capabilities - kind.emulates.keys()
+        and name != "atts"  # runs on two models
     ]
 
 

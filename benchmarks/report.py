@@ -20,7 +20,14 @@ RESULTS = ROOT / "benchmarks" / "results"
 WEIGHTS = ROOT / "reasoning" / "weights"
 DOCS = [
     ROOT / "docs" / name
-    for name in ("task-graph.md", "judge.md", "serving.md", "policies.md", "guarantees.md")
+    for name in (
+        "task-graph.md",
+        "judge.md",
+        "serving.md",
+        "policies.md",
+        "guarantees.md",
+        "protocol.md",
+    )
 ]
 FILES = [ROOT / "README.md", *DOCS, *sorted(WEIGHTS.glob("*/README.md"))]
 BLOCK = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end -->)", re.S)
@@ -179,6 +186,31 @@ def serving() -> str:
     return table(["", *arms], rows)
 
 
+def protocol() -> str:
+    """Round trips over the hub and others, and calls a second."""
+    rows = [
+        [
+            row["arm"],
+            f"{row['p50_ms']:.2f} ms ({row['p50_to_ray']:.2f}×)",
+            f"{row['p99_ms']:.2f} ms",
+            f"{row['calls_per_s']:,}",
+        ]
+        for row in load("protocol")["calls"]
+    ]
+    return table(["round trip", "p50", "p99", "calls a second"], rows)
+
+
+def overhead() -> str:
+    """What else the protocol costs."""
+    found = load("protocol")
+    late, idle = found["tokens_late"], found["idle"]
+    return (
+        f"A token reaches the hub's listener {late['p50_ms']:.2f} ms after it was generated (p50; "
+        f"p99 {late['p99_ms']:.2f} ms).  {idle['workers']:,} idle workers take "
+        f"{idle['hub_mib'] - idle['hub_alone_mib']:.0f} MiB of the hub's memory.\n"
+    )
+
+
 def thousands(tokens: float) -> str:
     return f"{tokens / 1000:.1f} k" if tokens < 40_000 else f"{tokens / 1000:.0f} k"
 
@@ -245,6 +277,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "gates": gates,
     "small": lambda: accuracy("small"),
     "serving": serving,
+    "protocol": protocol,
+    "protocol-overhead": overhead,
     "replay": replayed,
     "rates": rates,
     "live-arithmetic": lambda: live("arithmetic"),
