@@ -27,6 +27,7 @@ DOCS = [
         "policies.md",
         "guarantees.md",
         "protocol.md",
+        "vllm-plugin.md",
     )
 ]
 FILES = [ROOT / "README.md", *DOCS, *sorted(WEIGHTS.glob("*/README.md"))]
@@ -211,6 +212,20 @@ def overhead() -> str:
     )
 
 
+def plugin() -> str:
+    """The vLLM plugin beside a stock vLLM."""
+    rows = [
+        [
+            row["task"],
+            f"{row['stock']:,.1f} {row['unit']}",
+            f"{row['plugin']:,.1f} {row['unit']}",
+            f"{row['ratio']:.2f}× ({row['quartiles'][0]:.2f}–{row['quartiles'][1]:.2f})",
+        ]
+        for row in load("vllm-plugin")["results"]
+    ]
+    return table(["", "stock", "plugin", "ratio (quartiles)"], rows)
+
+
 def thousands(tokens: float) -> str:
     return f"{tokens / 1000:.1f} k" if tokens < 40_000 else f"{tokens / 1000:.0f} k"
 
@@ -278,6 +293,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "small": lambda: accuracy("small"),
     "serving": serving,
     "protocol": protocol,
+    "vllm-plugin": plugin,
     "protocol-overhead": overhead,
     "replay": replayed,
     "rates": rates,
