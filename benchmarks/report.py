@@ -226,6 +226,18 @@ def plugin() -> str:
     return table(["", "stock", "plugin", "ratio (quartiles)"], rows)
 
 
+def faults() -> str:
+    """What broke in all schedules together."""
+    found = load("faults")
+    kinds = ", ".join(f"{count:,} × {kind}" for kind, count in found["faults"].items())
+    return (
+        f"{found['schedules']:,} schedules of {found['tasks'] // found['schedules']} tasks: "
+        f"{found['lost']} results lost, {found['double_committed']} committed twice, "
+        f"{found['not_ended']} runs without an end; {found['seconds_p50']:.2f} s a run (p50).  "
+        f"Done to them: {kinds}.\n"
+    )
+
+
 def thousands(tokens: float) -> str:
     return f"{tokens / 1000:.1f} k" if tokens < 40_000 else f"{tokens / 1000:.0f} k"
 
@@ -293,6 +305,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "small": lambda: accuracy("small"),
     "serving": serving,
     "protocol": protocol,
+    "faults": faults,
     "vllm-plugin": plugin,
     "protocol-overhead": overhead,
     "replay": replayed,
