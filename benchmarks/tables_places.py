@@ -1,0 +1,115 @@
+"""Tables of backends, servers and the protocol, from committed results."""
+
+from __future__ import annotations
+
+from tables import load, table
+
+
+def serving() -> str:
+    report = load("serving")
+    arms = {"p50": "p50_ms", "p95": "p95_ms"}
+    named = {
+        "a streamed chunk, from branch to client": report["chunk"]["reason_serve"],
+        "the same through a bare Starlette stream": report["chunk"]["bare_starlette"],
+        "a blocking A2A message that is answered at once": report["a2a_round_trip"]["reason_serve"],
+        "the same at an agent of a2a-sdk's parts": report["a2a_round_trip"]["a2a_sdk"],
+        "a Countdown problem by HTTP, `single`": report["problem"]["by_http"],
+        "the same, streamed": report["problem"]["by_http_streamed"],
+        "the same, in process": report["problem"]["in_process"],
+    }
+    rows = [
+        [name, *(f"{found[key]:.3g} ms" for key in arms.values())] for name, found in named.items()
+    ]
+    return table(["", *arms], rows)
+
+
+def protocol() -> str:
+    """Round trips over the hub and others, and calls a second."""
+    rows = [
+        [
+            row["arm"],
+            f"{row['p50_ms']:.2f} ms ({row['p50_to_ray']:.2f}×)",
+            f"{row['p99_ms']:.2f} ms",
+            f"{row['calls_per_s']:,}",
+        ]
+        for row in load("protocol")["calls"]
+    ]
+    return table(["round trip", "p50", "p99", "calls a second"], rows)
+
+
+def overhead() -> str:
+    """What else the protocol costs."""
+    found = load("protocol")
+    late, idle = found["tokens_late"], found["idle"]
+    return (
+        f"A token reaches the hub's listener {late['p50_ms']:.2f} ms after it was generated (p50; "
+        f"p99 {late['p99_ms']:.2f} ms).  {idle['workers']:,} idle workers take "
+        f"{idle['hub_mib'] - idle['hub_alone_mib']:.0f} MiB of the hub's memory.\n"
+    )
+
+
+def faults() -> str:
+    """What broke in all schedules together."""
+    found = load("faults")
+    kinds = ", ".join(f"{count:,} × {kind}" for kind, count in found["faults"].items())
+    return (
+        f"{found['schedules']:,} schedules of {found['tasks'] // found['schedules']} tasks: "
+        f"{found['lost']} results lost, {found['double_committed']} committed twice, "
+        f"{found['not_ended']} runs without an end; {found['seconds_p50']:.2f} s a run (p50).  "
+        f"Done to them: {kinds}.\n"
+    )
+
+
+def plugin() -> str:
+    """The vLLM plugin beside a stock vLLM."""
+    rows = [
+        [
+            row["task"],
+            f"{row['stock']:,.1f} {row['unit']}",
+            f"{row['plugin']:,.1f} {row['unit']}",
+            f"{row['ratio']:.2f}× ({row['quartiles'][0]:.2f}–{row['quartiles'][1]:.2f})",
+        ]
+        for row in load("vllm-plugin")["results"]
+    ]
+    return table(["", "stock", "plugin", "ratio (quartiles)"], rows)
+
+
+def backends() -> str:
+    """Tokens a second through our backends and without them."""
+    found = load("backends")
+    rows = [
+        [
+            f"{place.replace('_', ' ')}: {row['arm']}",
+            f"{row['tokens_per_s']:,.0f}",
+            f"{row['ratio']:.2f}×",
+        ]
+        for place in ("in_process", "http")
+        for row in found[place]["speed"]
+    ]
+    return table(["64 threads of 128 tokens", "tokens a second", "ratio"], rows)
+
+
+def leaks() -> str:
+    """Tokens generated for runs after they were stopped."""
+    found = load("backends")
+    names = [row["strategy"] for row in found["http"]["leaked"]]
+    rows = []
+    for place in ("in_process", "http"):
+        by = {row["strategy"]: row for row in found[place]["leaked"]}
+        cells = [f"{by[name]['leaked']} of {by[name]['tokens']}" for name in names]
+        rows.append([place.replace("_", " "), *cells])
+    return table(["leaked tokens", *names], rows)
+
+
+def speculative() -> str:
+    """Speculative decoding against none."""
+    rows = [
+        [
+            row["method"],
+            f"{row['tokens_per_s']:,.0f}",
+            f"{row['ratio']:.2f}×" if "ratio" in row else "",
+            "yes" if row.get("same_texts") else "",
+        ]
+        for row in load("backends")["speculative"]
+    ]
+    return table(["method", "tokens a second", "ratio", "all tokens the same"], rows)

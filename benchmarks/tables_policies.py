@@ -1,0 +1,97 @@
+"""Tables of policies and judges, from committed results."""
+
+from __future__ import annotations
+
+from tables import load, percent, table
+
+
+def between(value: float, interval: list[float]) -> str:
+    return f"{value:.3f} ({interval[0]:.3f}–{interval[1]:.3f})"
+
+
+def judges() -> str:
+    """AUROCs of each judge, and of what needs none on the same pairs."""
+    lines, told = [], set()
+    for row in load("judge")["results"]:
+        for one in row["rankings"]:
+            name = row["judge"] if one["name"] == "judge" else one["name"]
+            within = between(one["within"], one["within_ci95"])
+            line = [f"{row['source']}: {name}", within, between(one["pooled"], one["pooled_ci95"])]
+            if tuple(line) not in told:
+                lines.append([*line, f"{row['questions']} ({row['mixed']})"])
+            told.add(tuple(line))
+    return table(["judge", "within questions", "pooled", "questions (of both kinds)"], lines)
+
+
+def gates() -> str:
+    """What Learn-then-Test allows, and DeepPrune there beside self-consistency at equal tokens."""
+    lines = []
+    for row in load("judge")["results"]:
+        for gate in row["gate"]:
+            name = f"{row['source']}: {row['judge']}"
+            cells = [name, f"{gate['risk']:g}", f"{gate['tau'] or 'shut'}"]
+            found = [r for r in gate["replay"] or [] if r["policy"] == "deepprune"]
+            for one in found:
+                low, high = one["token_matched"]["gain_ci95"]
+                gain = f"{one['token_matched']['gain']:+.1%} ({low:+.1%} to {high:+.1%})"
+                tokens = f"{one['tokens']:,.0f} / {one['n_matched']['tokens']:,.0f}"
+                cells += [tokens, f"{one['accuracy']:.1%}", gain]
+            lines.append(cells + ["–"] * (9 - len(cells)))
+    header = ["judge", "risk", "tau"]
+    for price in ("judge free", "judge charged"):
+        header += [f"tokens / 16 traces, {price}", "accuracy", "gain at equal tokens"]
+    return table(header, lines)
+
+
+def thousands(tokens: float) -> str:
+    return f"{tokens / 1000:.1f} k" if tokens < 40_000 else f"{tokens / 1000:.0f} k"
+
+
+def replayed() -> str:
+    """What each policy costs over stored traces."""
+    rows = [
+        [
+            f"`{row['policy']}`",
+            f"{row['accuracy']:.1%}",
+            thousands(row["tokens"]),
+            thousands(row["span"]),
+        ]
+        for row in load("replay")["results"]
+    ]
+    return table(["policy", "accuracy", "tokens", "span"], rows)
+
+
+def rates() -> str:
+    """The share of steps that the controller escalates, at a nominal 0.40."""
+    found = {(row["method"], row["shift"]): row for row in load("replay")["rate_control"]}
+    shifts = sorted({shift for _, shift in found})
+    rows = []
+    for method in dict.fromkeys(method for method, _ in found):
+        both = [found[method, shift] for shift in shifts]
+        worst = max(row["turn_off_most"] for row in both)
+        spans = [f"{row['rate_min']:.3f}–{row['rate_max']:.3f}" for row in both]
+        rows.append([f"`{method}`", *spans, f"off by {worst:.2f}"])
+    return table(["method", "rate", "under a shift at half time", "worst turn"], rows)
+
+
+def live(domain: str) -> str:
+    """Each policy over live traces, its replay, and self-consistency with as many tokens."""
+    rows = []
+    for row in (row for row in load("policies")["results"] if row["domain"] == domain):
+        online, matched = row["online"], row["token_matched"]
+        low, high = matched["gain_ci95"]
+        probes = f" + {online['probe_tokens']:,.0f}" if online["probe_tokens"] else ""
+        rows.append(
+            [
+                f"`{row['policy']}`",
+                percent(online),
+                f"{online['tokens']:,.0f}{probes}",
+                f"{online['span']:,.0f}",
+                f"{online['wall_s']:.0f} s",
+                f"{online['leaked_share']:.2%}",
+                f"{row['replayed']['alike']} of {row['n']}",
+                f"{100 * matched['gain']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})",
+            ]
+        )
+    header = ["policy", "accuracy (95 %)", "tokens + probes", "span", "wall", "leaked"]
+    return table([*header, "replayed alike", "points over as many tokens of `sc`"], rows)
