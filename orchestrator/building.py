@@ -27,6 +27,7 @@ class Building(Views):
 
     events: EventStream
     functions: dict[str, Callable[..., Any]]
+    notes: list[str]
     _roots: int
     _thread: int | None
     _restored: Restored | None
@@ -179,6 +180,15 @@ class Building(Views):
     def register(self, function: Callable[..., Any], name: str | None = None) -> None:
         """Let patches name this function."""
         self.functions[name or function.__name__] = function
+
+    def note(self, text: str) -> None:
+        """Keep a text with the run; with a journal, a later process finds it in ``notes``.
+
+        It is kept in order with ends and edits: what is found there has all that came before it.
+        """
+        self.notes.append(text)
+        if self.scheduler.journal is not None:
+            self.scheduler.journal.noted(text)
 
     def admit(self, task: Task[Any]) -> None:
         """Dispatch a new task when it can start; for this package."""

@@ -52,6 +52,7 @@ class TaskGraph(Building):
 
     Attributes:
         version: Grows with each edit of the graph; see `apply`.
+        notes: What was kept with `note`, by earlier processes first.
         observed: Failed tasks whose error reached somebody.
         threads: How many synchronous functions may run at once.
     """
@@ -89,6 +90,7 @@ class TaskGraph(Building):
         self.name = name
         self.events = events or EventStream()
         self.version = 0
+        self.notes: list[str] = []
         self.observed: set[Task[Any]] = set()
         self.threads = anyio.CapacityLimiter(math.inf)
         self.scheduler = Scheduler(self.events, self.queue, self.observed, seed)

@@ -30,7 +30,7 @@ from orchestrator.task import Task
 if TYPE_CHECKING:
     from orchestrator.patches import Patch
 
-SCHEMA = "orchestrator.journal/2"
+SCHEMA = "orchestrator.journal/3"
 
 _TABLES = """
 CREATE TABLE about (schema TEXT NOT NULL, graph TEXT NOT NULL);
@@ -42,6 +42,7 @@ CREATE TABLE attempts (
     seq INTEGER PRIMARY KEY, task TEXT NOT NULL, attempt INTEGER NOT NULL,
     spawned INTEGER NOT NULL);
 CREATE TABLE patches (version INTEGER PRIMARY KEY, patch TEXT NOT NULL);
+CREATE TABLE notes (seq INTEGER PRIMARY KEY, note TEXT NOT NULL);
 CREATE TABLE results (
     task TEXT NOT NULL, epoch INTEGER NOT NULL, attempt INTEGER NOT NULL, state TEXT NOT NULL,
     value TEXT, error TEXT, work INTEGER NOT NULL, clock INTEGER NOT NULL, busy_s REAL NOT NULL,
@@ -143,8 +144,11 @@ class Journal:
             raise self._unusable(f"has format {schema}, not {SCHEMA}; name another file")
         if name != graph:
             raise self._unusable(f"is of graph {name!r}, not {graph!r}; name another file")
-        if not resume and self._db.execute("SELECT 1 FROM tasks").fetchone():
-            raise self._unusable("holds a run; give resume=True to go on, or name another file")
+        held = "SELECT 1 FROM tasks UNION SELECT 1 FROM notes"
+        if not resume and self._db.execute(held).fetchone():
+            raise self._unusable(
+                "holds a run; go on with it (resume=True, --resume), or name another file"
+            )
 
     def _unusable(self, why: str) -> JournalUnusable:
         return JournalUnusable(f"journal {self.path} {why}")
@@ -206,6 +210,10 @@ class Journal:
         except InvalidValue as error:
             raise self.damaged("a patch can't be read") from error
 
+    def notes(self) -> list[str]:
+        """What was noted in earlier epochs, in order."""
+        return [row[0] for row in self._read("SELECT note FROM notes ORDER BY seq")]
+
     def _read(self, query: str) -> list[tuple[Any, ...]]:
         try:
             return self._db.execute(query).fetchall()
@@ -236,6 +244,10 @@ class Journal:
     def patched(self, version: int, patch: Patch) -> None:
         """Note an applied patch."""
         self._put("INSERT INTO patches VALUES (?, ?)", (version, patch.model_dump_json()))
+
+    def noted(self, note: str) -> None:
+        """Keep a text, in order with what else happens."""
+        self._put("INSERT INTO notes VALUES (NULL, ?)", (note,))
 
     def prepare(self, task: Task[Any]) -> None:
         """Write a result that is about to be committed as JSON.

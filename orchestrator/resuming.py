@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from orchestrator.calls import signature
 from orchestrator.conditions import Condition
-from orchestrator.errors import InvalidValue, ReasonError
+from orchestrator.errors import InvalidValue, PatchRefused, ReasonError
 from orchestrator.journal import Journal, ResultRow, TaskRow, edges_text, function_name
 from orchestrator.patches import Patch, Remove, apply
 from orchestrator.record import TaskState
@@ -40,6 +40,7 @@ async def open_journal(
     journal = await anyio.to_thread.run_sync(lambda: Journal(path, graph.name, resume=resume))
     try:
         restored = await anyio.to_thread.run_sync(Restored, journal, frozenset(again))
+        graph.notes[:0] = journal.notes()
         restored.replay(graph, journal.patches())
         for task in graph.tasks:
             journal.added(task)
@@ -80,7 +81,13 @@ class Restored:
         """Edit the graph as it was edited, then end what had ended."""
         removed = set()
         for patch in patches:
-            apply(graph, patch.model_copy(update={"base": None, "expect": ()}))
+            try:
+                apply(graph, patch.model_copy(update={"base": None, "expect": ()}))
+            except PatchRefused as error:
+                raise InvalidValue(
+                    f"the journal's edits do not fit this graph ({error.conflicts[0].reason}); "
+                    "build the same graph to resume, or name another file"
+                ) from error
             removed |= {op.id for op in patch.ops if isinstance(op, Remove)}
         for row in self._rows.values():
             if row.parent is None and row.id not in removed:

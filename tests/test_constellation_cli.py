@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +23,8 @@ from tests.ufo_clients import device, galaxy
 class Chat(BaseHTTPRequestHandler):
     """A tiny OpenAI-compatible chat server whose model follows a few rules of its own."""
 
+    answer: Callable[[str], str]
+
     def do_GET(self) -> None:
         self._send("application/json", json.dumps({"data": [{"id": "tiny"}]}))
 
@@ -31,7 +33,7 @@ class Chat(BaseHTTPRequestHandler):
         if not self.path.endswith("/chat/completions"):
             self.send_error(404)
             return
-        text = _reply(body["messages"][-1]["content"])
+        text = self.answer(body["messages"][-1]["content"])
         if not body.get("stream"):
             choice = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
             self._send("application/json", json.dumps({"choices": [choice]}))
@@ -70,8 +72,9 @@ def _reply(prompt: str) -> str:
 
 
 @contextmanager
-def chat_server() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Chat)
+def chat_server(answer: Callable[[str], str] = _reply) -> Iterator[str]:
+    handler = type("Handler", (Chat,), {"answer": staticmethod(answer)})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

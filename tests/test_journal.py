@@ -109,6 +109,29 @@ async def test_patches_are_applied_again(tmp_path: Path) -> None:
     assert (again["x"].value, again.version, CALLS) == (Point(x=5), 1, [])
 
 
+async def test_notes_come_back_in_order_and_edits_that_fit_no_more_are_refused(
+    tmp_path: Path,
+) -> None:
+    def build(*functions: Any) -> TaskGraph:
+        return TaskGraph(journal=tmp_path / "run.db", resume=True, functions=functions)
+
+    async with build(point) as graph:
+        graph.note("first")
+        graph.apply(Patch(ops=(Add(id="x", function="point", args=(5,)),)))
+        graph.note("second")
+    async with build(point) as graph:
+        assert graph.notes == ["first", "second"]
+        graph.note("third")
+    async with build(point) as graph:
+        assert graph.notes == ["first", "second", "third"]
+    with pytest.raises(InvalidValue, match=r"edits do not fit this graph \(no function 'point'"):
+        await build().run()
+    async with TaskGraph(journal=tmp_path / "notes.db") as graph:
+        graph.note("alone")
+    with pytest.raises(JournalUnusable, match="holds a run"):
+        await TaskGraph(journal=tmp_path / "notes.db").run()
+
+
 async def test_a_cancelled_run_goes_on_where_it_was(tmp_path: Path) -> None:
     async def build(seconds: float) -> TaskGraph:
         graph = TaskGraph(journal=tmp_path / "run.db", resume=True)

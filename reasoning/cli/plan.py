@@ -11,7 +11,7 @@ from reasoning.cli.options import backend_options
 
 
 @click.command()
-@click.argument("request")
+@click.argument("request", required=False)
 @click.option("--model", metavar="NAME|PATH", help="The chat model that plans.")
 @backend_options
 @click.option(
@@ -40,6 +40,16 @@ from reasoning.cli.options import backend_options
     show_default=True,
     help="How often the planner may be asked.",
 )
+@click.option(
+    "--journal",
+    metavar="FILE",
+    help="Records edits, results and turns, so that a run that was cut off can go on.",
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with the run in --journal, if it holds one; REQUEST may then be left out.",
+)
 @click.option("--timeout", metavar="TIME", help="As 90s or 10m; then it ends with what there is.")
 @click.option("--temperature", type=float, default=0.0, show_default=True, help="The planner's.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The planner's.")
@@ -47,7 +57,7 @@ from reasoning.cli.options import backend_options
     "--json", "as_json", is_flag=True, help="Print one JSON object instead of the answer."
 )
 @click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr while it runs.")
-def plan(request: str, **options: Any) -> int:
+def plan(request: str | None, **options: Any) -> int:
     """Have REQUEST carried out by devices, as a language model plans.
 
     The answer goes to stdout; each edit of the plan, and what becomes of it, to stderr.  Exits with
@@ -55,6 +65,7 @@ def plan(request: str, **options: Any) -> int:
 
     \b
     reason plan "Compare the logs of all machines" --base-url http://localhost:8000/v1
+    reason plan --journal run.db --resume --base-url http://localhost:8000/v1
     """
     from reasoning.cli.planning import run
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import uuid
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -27,15 +29,17 @@ from reasoning.planning import (
     PlanApplied,
     PlanGiven,
     PlanRefused,
+    RunResumed,
     StepPlaced,
 )
+from reasoning.planning.kept import check
 
 SCHEMA = "reason.plan/1"
 WAIT_S = 60.0
 
 
 def run(
-    request: str,
+    request: str | None,
     *,
     model: str | None,
     backend: str | None,
@@ -45,6 +49,8 @@ def run(
     token_file: str | None,
     devices: int,
     turns: int,
+    journal: str | None,
+    resume: bool,
     timeout: str | None,
     temperature: float,
     seed: int,
@@ -52,12 +58,11 @@ def run(
     quiet: bool,
 ) -> int:
     """Carry out a request, print what it came to, and return the exit code."""
-    if not request.strip():
-        raise InvalidValue("request: it is empty; say what is to be done")
+    _check(request, journal, resume)
     limit = seconds(timeout, "timeout")
     submitter: Hub | Client
     if url is not None:
-        submitter = Client(url, read_token(token_file), instance=f"plan.{os.getpid()}")
+        submitter = Client(url, read_token(token_file), instance=f"plan.{_instance(journal)}")
     elif token_file is not None:
         raise InvalidValue("token-file: a token is for a hub elsewhere; give --hub as well")
     else:
@@ -74,7 +79,7 @@ def run(
             await stack.enter_async_context(mind)
             await _arrived(submitter, devices)
             constellation = Constellation(submitter, mind, events=events, most_turns=turns)
-            return await constellation.run(request, seconds=limit)
+            return await constellation.run(request, seconds=limit, journal=journal, resume=resume)
 
     try:
         outcome = anyio.run(main)
@@ -82,6 +87,28 @@ def run(
         raise leaf(group) from None
     _print(outcome, mind, as_json=as_json)
     return 0 if outcome.status == "answered" else 1
+
+
+def _check(request: str | None, journal: str | None, resume: bool) -> None:
+    """Refuse what could not be run, before anything is started."""
+    if resume and journal is None:
+        raise InvalidValue("resume: there is nothing to go on from; give --journal FILE as well")
+    if not resume and request is None:
+        raise InvalidValue("request: there is none; say what is to be done")
+    if request is not None and not request.strip():
+        raise InvalidValue("request: it is empty; say what is to be done")
+    if journal is not None:
+        check(Path(journal), request, resume=resume)
+
+
+def _instance(journal: str | None) -> str:
+    """The same for each process of a run, so that the hub gives the next what it had for the last.
+
+    It is told by the journal's place, as the hub is dialled before the journal is opened.
+    """
+    if journal is None:
+        return str(os.getpid())
+    return hashlib.sha256(str(Path(journal).resolve()).encode()).hexdigest()[:16]
 
 
 async def _arrived(submitter: Hub | Client, count: int) -> None:
@@ -132,6 +159,8 @@ _WHY = {
 
 def _tell(event: Event) -> None:
     match event:
+        case RunResumed(version=version, ended=ended, left=left):
+            click.echo(f"resumed at version {version}: {ended} ended, {left} to go", err=True)
         case PlanApplied(turn=turn, version=version, plan=plan):
             click.echo(f"plan {turn}: {plan.thought}".rstrip(": "), err=True)
             for edit in plan.edits:
@@ -143,6 +172,12 @@ def _tell(event: Event) -> None:
                 click.echo(f"plan {turn} refused: {reason}", err=True)
         case PlanGiven(turn=turn):
             click.echo(f"plan {turn}: the answer", err=True)
+        case _:
+            _tell_of_task(event)
+
+
+def _tell_of_task(event: Event) -> None:
+    match event:
         case TaskStarted(task=task):
             click.echo(f"{task} started", err=True)
         case StepPlaced(task=task, device=device, attempts=attempts):

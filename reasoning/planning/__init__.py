@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from reasoning.planning.constellation import Constellation, Outcome, Status, StepRecord
+from reasoning.planning.constellation import Constellation
 from reasoning.planning.events import (
     PlanApplied,
     PlanGiven,
     PlannerAsked,
     PlanRefused,
+    RunResumed,
     StepPlaced,
 )
 from reasoning.planning.mind import ChatMind, Mind
 from reasoning.planning.pilot import ModelPilot
 from reasoning.planning.schema import Plan
+from reasoning.planning.state import Outcome, Status, StepRecord
 
 __all__ = [
     "ChatMind",
@@ -25,6 +27,7 @@ __all__ = [
     "PlanGiven",
     "PlanRefused",
     "PlannerAsked",
+    "RunResumed",
     "Status",
     "StepPlaced",
     "StepRecord",

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import anyio
 import pydantic_core
+from pydantic import ValidationError
 
 from orchestrator import current_task
-from protocol import Budget, Order
+from orchestrator.operations import Model
+from protocol import Budget, Needs, Order
 from protocol.devices import stop
 from protocol.tickets import Submitter
 from protocol.wire import Progress
 from reasoning.planning.events import StepPlaced
 from reasoning.planning.fleet import Kind, Step
+from reasoning.planning.kept import tell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,17 +37,54 @@ class Limits:
     attempts: int = 5
 
 
+class _Called(Model):
+    """What a function's name in the graph says."""
+
+    kind: Kind
+    tool: str
+    device: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+def function_name(step: Step, kind: Kind) -> str:
+    """A name that says all that a function does, so that a journal's patches can be read again."""
+    called = _Called(kind=kind, tool=step.tool, device=step.device, tags=step.tags)
+    return called.model_dump_json(exclude_defaults=True)
+
+
+def step_of(name: str, arguments: Mapping[str, Any]) -> Step:
+    """The step that a function's name and its arguments are."""
+    called = _Called.model_validate_json(name)
+    return Step(tool=called.tool, arguments=arguments, device=called.device, tags=called.tags)
+
+
+class Callables(dict[str, Callable[..., Any]]):
+    """The functions of a constellation's graph, each made when its name first comes up."""
+
+    def __init__(self, submitter: Submitter, limits: Limits) -> None:
+        super().__init__()
+        self._submitter = submitter
+        self._limits = limits
+
+    def __missing__(self, name: str) -> Callable[..., Any]:
+        try:
+            called = _Called.model_validate_json(name)
+        except ValidationError:
+            raise KeyError(name) from None
+        self[name] = Call(self._submitter, called, self._limits)
+        return self[name]
+
+
 class Call:
     """Calls one tool or function, with the arguments of the task that it is.
 
-    It is known to the hub by its run, task and attempt, so that a device that comes back with its
-    result is believed once.
+    It is known to the hub by its run, task, attempt and content, so that what a device has done
+    before the run was resumed, or while it was away itself, is believed, and once.
     """
 
-    def __init__(self, submitter: Submitter, step: Step, kind: Kind, limits: Limits) -> None:
+    def __init__(self, submitter: Submitter, called: _Called, limits: Limits) -> None:
         self._submitter = submitter
-        self._step = step
-        self._kind = kind
+        self._called = called
         self._limits = limits
 
     async def __call__(self, **arguments: Any) -> Any:
@@ -55,27 +97,33 @@ class Call:
         """
         task = current_task()
         assert task is not None
-        order = Order(
-            id=f"{task.graph.run_id}/{task.id}/{task.attempt}",
-            kind=self._kind,
-            name=self._step.tool,
-            arguments=pydantic_core.to_json(arguments).decode(),
-            needs=self._step.needs,
-            budget=Budget(attempts=self._limits.attempts),
-            deadline_s=self._limits.deadline_s,
-            patience_s=self._limits.patience_s,
-        )
 
         def hear(said: object) -> None:
             if isinstance(said, Progress):
                 task.progress(said.text or None)
 
-        ticket = self._submitter.submit(order, hear)
+        run = f"{task.graph.run_id}/{task.id}/{task.attempt}"
+        ticket = self._submitter.submit(self._order(run, arguments), hear)
         try:
             outcome = await ticket.outcome()
         except anyio.get_cancelled_exc_class():
             task.leaked = await stop(ticket)
             raise
         placed = StepPlaced(task=task.id, device=outcome.worker, attempts=outcome.attempts)
-        task.graph.events.emit(placed)
+        tell(task.graph, placed)
         return pydantic_core.from_json(outcome.value)
+
+    def _order(self, run: str, arguments: Mapping[str, Any]) -> Order:
+        called, limits = self._called, self._limits
+        text = pydantic_core.to_json(arguments).decode()
+        content = zlib.crc32(f"{called.model_dump_json()}{text}".encode())
+        return Order(
+            id=f"{run}/{content:08x}",
+            kind=called.kind,
+            name=called.tool,
+            arguments=text,
+            needs=Needs(worker=called.device, tags=frozenset(called.tags)),
+            budget=Budget(attempts=limits.attempts),
+            deadline_s=limits.deadline_s,
+            patience_s=limits.patience_s,
+        )

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import anyio
+import anyio.lowlevel
 
-from orchestrator import Event, EventStream, TaskEnded, TaskGraph
+from orchestrator import EventStream, TaskGraph
 from orchestrator.errors import InvalidValue, PatchRefused
 from orchestrator.operations import Connect, Disconnect
 from orchestrator.patches import Patch
-from orchestrator.record import TaskState
 from protocol.directory import devices
 from protocol.tickets import Submitter
 from reasoning.planning import prompts
-from reasoning.planning.calls import Call, Limits
-from reasoning.planning.events import PlanApplied, PlanGiven, PlannerAsked, PlanRefused, StepPlaced
+from reasoning.planning.calls import Callables, Limits, function_name
+from reasoning.planning.events import PlanApplied, PlanGiven, PlannerAsked, PlanRefused
 from reasoning.planning.fleet import Fleet, Step
+from reasoning.planning.kept import NAME, tell
 from reasoning.planning.mind import Mind
 from reasoning.planning.schema import (
     SCHEMA,
@@ -26,82 +29,13 @@ from reasoning.planning.schema import (
     ChangeTask,
     Plan,
 )
+from reasoning.planning.state import Outcome, State, Status
 
-Status = Literal["answered", "stuck", "turns", "timed-out"]
 MOST_IDLE = 4
 """Replies in a row that bring nothing, while nothing runs, after which a planner is stuck."""
 
 IDLE = "nothing runs and nothing waits: edit the graph, or give the answer"
 BOTH = "edits and an answer came together; the answer was ignored: give it when all is done"
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepRecord:
-    """One task, as it ended.
-
-    Attributes:
-        device: Who ran it to its end; None if nobody did.
-        attempts: Devices that it was given to, as far as known.
-        value: Its result, as JSON values.
-    """
-
-    id: str
-    name: str
-    arguments: Mapping[str, Any]
-    state: TaskState
-    device: str | None = None
-    attempts: int = 0
-    value: Any = None
-    error: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What a request came to.
-
-    Attributes:
-        status: ``answered``; ``stuck`` if the planner had nothing to say; ``turns`` or
-            ``timed-out`` if a limit was reached.
-        turns: How often the planner was asked.
-        refused: How many of its replies were refused.
-        graph: As it was executed.
-    """
-
-    answer: str | None
-    status: Status
-    turns: int
-    refused: int
-    tasks: tuple[StepRecord, ...]
-    graph: TaskGraph
-
-
-@dataclass(kw_only=True)
-class _State:
-    """One request under way."""
-
-    request: str
-    graph: TaskGraph
-    fleet: Fleet = field(default_factory=lambda: Fleet({}))
-    steps: dict[str, Step] = field(default_factory=dict)
-    placed: dict[str, StepPlaced] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    turn: int = 0
-    refused: int = 0
-    answer: str | None = None
-    ended: int = 0
-    news: anyio.Event = field(default_factory=anyio.Event)
-
-    def hear(self, event: Event) -> None:
-        if isinstance(event, StepPlaced):
-            self.placed[event.task] = event
-        elif isinstance(event, TaskEnded):
-            self.ended += 1
-            self.graph.observed.add(self.graph[event.task])  # the planner is told
-            self.news.set()
-
-    @property
-    def resting(self) -> bool:
-        return all(task.ended for task in self.graph.tasks)
 
 
 class Constellation:
@@ -151,33 +85,47 @@ class Constellation:
         self._most_turns = most_turns
         self._at_once = at_once
 
-    async def run(self, request: str, *, seconds: float | None = None) -> Outcome:
+    async def run(
+        self,
+        request: str | None,
+        *,
+        seconds: float | None = None,
+        journal: str | Path | None = None,
+        resume: bool = False,
+    ) -> Outcome:
         """Carry out one request; after ``seconds`` with what there is.
+
+        Args:
+            request: What is to be done; None for what the journal says.
+            seconds: The time for it; from its journal it can go on later.
+            journal: A file that records the run, so that it can be resumed.
+            resume: Whether to go on with the run that the journal holds, if it holds one.
 
         Raises:
             BackendLost: the planner's model can't be reached any more.
+            JournalUnusable: the journal is damaged, or of something else.
+            InvalidValue: the journal is of another request.
             ReasonError: by its leaf, what else stops it.
         """
-        graph = TaskGraph(name="constellation", limit=self._at_once)
+        graph = TaskGraph(name=NAME, limit=self._at_once, journal=journal, resume=resume)
+        graph.functions = Callables(self._submitter, self._limits)
         graph.events.subscribe(self.events.emit)
-        state = _State(request=request, graph=graph)
+        state = State(graph=graph)
         graph.events.subscribe(state.hear)
         status: Status = "timed-out"
-        with anyio.move_on_after(seconds):
+        with anyio.move_on_after(seconds) as scope:
             async with graph:
-                status = await self._converse(state)
-                for task in graph.tasks:
-                    task.cancel()
-        return Outcome(
-            answer=state.answer,
-            status=status,
-            turns=state.turn,
-            refused=state.refused,
-            tasks=tuple(_record(state, id) for id in state.steps),
-            graph=graph,
-        )
+                state.begin(request)
+                status = "answered" if state.answer is not None else await self._converse(state)
+                if status == "answered":
+                    for task in graph.tasks:
+                        task.cancel()
+                else:  # what still runs has not ended: the journal must not say so
+                    scope.cancel()
+                    await anyio.lowlevel.checkpoint()
+        return state.outcome(status)
 
-    async def _converse(self, state: _State) -> Status:
+    async def _converse(self, state: State) -> Status:
         idle = failed = 0
         while state.turn < self._most_turns:
             seen = state.ended
@@ -194,22 +142,20 @@ class Constellation:
                 await self._something(state, seen)
         return "turns"
 
-    async def _something(self, state: _State, seen: int) -> None:
+    async def _something(self, state: State, seen: int) -> None:
         """Wait until a task has ended that the planner was not shown, or nothing runs."""
         while state.ended == seen and not state.resting:
             state.news = anyio.Event()
             await state.news.wait()
 
-    async def _turn(self, state: _State) -> Plan | None:
+    async def _turn(self, state: State) -> Plan | None:
         """Ask the planner and do what it says; None if that was refused."""
-        state.turn += 1
         graph, version = state.graph, state.graph.version
-        number = f"{graph.run_id}/devices/{state.turn}"
-        state.fleet = Fleet(await devices(self._submitter, number))
+        question = f"{graph.run_id}/devices/{secrets.token_hex(8)}"
+        state.fleet = Fleet(await devices(self._submitter, question))
         prompt = prompts.ask(state.request, state.fleet, graph, state.steps, state.notes)
-        graph.events.emit(PlannerAsked(turn=state.turn, version=version))
+        tell(graph, PlannerAsked(turn=state.turn + 1, version=version))
         text = await self._mind.reply(prompt, SCHEMA)
-        state.notes.clear()
         try:
             plan = Plan.parse(text)
             if plan.edits:
@@ -224,17 +170,13 @@ class Constellation:
         if plan.answer and plan.edits:
             state.notes.append(BOTH)
         elif plan.answer:
-            state.answer = plan.answer
-            graph.events.emit(PlanGiven(turn=state.turn, answer=plan.answer))
+            tell(graph, PlanGiven(turn=state.turn, answer=plan.answer))
         return plan
 
-    def _refuse(self, state: _State, text: str, reasons: tuple[str, ...]) -> None:
-        state.refused += 1
-        state.notes += [f"your last reply was refused: {reason}" for reason in reasons]
-        event = PlanRefused(turn=state.turn, reasons=reasons, text=text)
-        state.graph.events.emit(event)
+    def _refuse(self, state: State, text: str, reasons: tuple[str, ...]) -> None:
+        tell(state.graph, PlanRefused(turn=state.turn, reasons=reasons, text=text))
 
-    def _apply(self, state: _State, plan: Plan, version: int) -> None:
+    def _apply(self, state: State, plan: Plan, version: int) -> None:
         """Apply all edits, or none.
 
         Raises:
@@ -254,18 +196,15 @@ class Constellation:
                     steps.pop(edit.id, None)
         patch = Patch.model_validate({"base": version, "ops": ops})
         made = state.graph.apply(patch)
-        state.steps = steps
         state.graph.events.emit(PlanApplied(turn=state.turn, version=made, plan=plan))
 
-    def _call(self, state: _State, edit: AddTask | ChangeTask, step: Step) -> dict[str, Any]:
+    def _call(self, state: State, edit: AddTask | ChangeTask, step: Step) -> dict[str, Any]:
         """The patch's operation for a task that calls something."""
         try:
-            kind = state.fleet.kind(step)
+            function = function_name(step, state.fleet.kind(step))
         except InvalidValue as error:
             raise InvalidValue(f"{edit.op} {edit.id}: {error}") from error
-        call = Call(self._submitter, step, kind, self._limits)
-        state.graph.register(call, step.name)
-        op = {"op": edit.op, "id": edit.id, "function": step.name, "kwargs": dict(step.arguments)}
+        op = {"op": edit.op, "id": edit.id, "function": function, "kwargs": dict(step.arguments)}
         op["name"] = step.name
         return op | ({"after": edit.after} if isinstance(edit, AddTask) else {})
 
@@ -288,17 +227,3 @@ def _id(plan: Plan, index: int) -> str:
     """What a refused operation was about."""
     edit = plan.edits[index]
     return edit.target if isinstance(edit, (Connect, Disconnect)) else edit.id
-
-
-def _record(state: _State, id: str) -> StepRecord:
-    task, step, placed = state.graph[id], state.steps[id], state.placed.get(id)
-    return StepRecord(
-        id=id,
-        name=step.name,
-        arguments=step.arguments,
-        state=task.state,
-        device=None if placed is None else placed.device,
-        attempts=0 if placed is None else placed.attempts,
-        value=task.value if task.state == "succeeded" else None,
-        error=task.error_text if task.state == "failed" else None,
-    )

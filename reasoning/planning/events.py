@@ -9,6 +9,24 @@ from reasoning.planning.schema import Plan
 
 
 @dataclass(frozen=True, kw_only=True)
+class RequestGiven(Event):
+    """The run began, for this request."""
+
+    task: str = ""
+    request: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResumed(Event):
+    """The run goes on from its journal: so many tasks had ended, and so many are left."""
+
+    task: str = ""
+    version: int
+    ended: int
+    left: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlannerAsked(Event):
     """The planner was asked for the so-manieth time."""
 

@@ -1,0 +1,171 @@
+"""One request under way, and what it came to: all that is known of it follows from its events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import anyio
+
+from orchestrator import Event, GraphPatched, TaskEnded, TaskGraph
+from orchestrator.patches import Add, Change, Patch, Remove
+from orchestrator.record import TaskState
+from reasoning.planning import kept
+from reasoning.planning.calls import step_of
+from reasoning.planning.events import (
+    PlanGiven,
+    PlannerAsked,
+    PlanRefused,
+    RequestGiven,
+    RunResumed,
+    StepPlaced,
+)
+from reasoning.planning.fleet import Fleet, Step
+
+Status = Literal["answered", "stuck", "turns", "timed-out"]
+RESUMED = (
+    "the run was interrupted and goes on: what had ended is kept, and what was running was started "
+    "again"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRecord:
+    """One task, as it ended.
+
+    Attributes:
+        device: Who ran it to its end; None if nobody did.
+        attempts: Devices that it was given to, as far as known.
+        value: Its result, as JSON values.
+    """
+
+    id: str
+    name: str
+    arguments: Mapping[str, Any]
+    state: TaskState
+    device: str | None = None
+    attempts: int = 0
+    value: Any = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a request came to, with what was done for it before it was resumed.
+
+    Attributes:
+        status: ``answered``; ``stuck`` if the planner had nothing to say; ``turns`` or
+            ``timed-out`` if a limit was reached.
+        turns: How often the planner was asked.
+        refused: How many of its replies were refused.
+        graph: As it was executed.
+    """
+
+    answer: str | None
+    status: Status
+    turns: int
+    refused: int
+    tasks: tuple[StepRecord, ...]
+    graph: TaskGraph
+
+
+@dataclass(kw_only=True)
+class State:
+    """One request under way.
+
+    Attributes:
+        notes: What the planner is to be told in its next turn.
+        ended: How many tasks have.
+        news: Set when a task has ended.
+    """
+
+    graph: TaskGraph
+    request: str = ""
+    fleet: Fleet = field(default_factory=lambda: Fleet({}))
+    steps: dict[str, Step] = field(default_factory=dict)
+    placed: dict[str, StepPlaced] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    turn: int = 0
+    refused: int = 0
+    answer: str | None = None
+    ended: int = 0
+    news: anyio.Event = field(default_factory=anyio.Event)
+
+    def begin(self, request: str | None) -> None:
+        """Take up a request, or the one of the graph's journal where that had got to.
+
+        Raises:
+            JournalUnusable: the journal is not of a planner's run.
+            InvalidValue: it is of another request, or there is none.
+        """
+        events = kept.read(self.graph.notes)
+        if kept.request_in(events, request, edited=self.graph.version > 0) is None:
+            kept.tell(self.graph, RequestGiven(request=request or ""))
+            return
+        for event in events:
+            self.hear(event)
+        if self.graph.tasks:
+            self.notes.append(RESUMED)
+        left = len(self.graph.tasks) - self.ended
+        version = self.graph.version
+        self.graph.events.emit(RunResumed(version=version, ended=self.ended, left=left))
+
+    def hear(self, event: Event) -> None:
+        """Take in what happens, or had happened."""
+        match event:
+            case RequestGiven(request=request):
+                self.request = request
+            case PlannerAsked(turn=turn):
+                self.turn = turn
+                self.notes.clear()
+            case PlanRefused(reasons=reasons):
+                self.refused += 1
+                self.notes += [f"your last reply was refused: {reason}" for reason in reasons]
+            case PlanGiven(answer=answer):
+                self.answer = answer
+            case StepPlaced(task=task):
+                self.placed[task] = event
+            case GraphPatched(patch=patch):
+                self._patched(patch)
+            case TaskEnded(task=task):
+                self.ended += 1
+                self.graph.observed.add(self.graph[task])  # the planner is told
+                self.news.set()
+
+    def _patched(self, patch: Patch) -> None:
+        for op in patch.ops:
+            if isinstance(op, (Add, Change)):
+                assert op.function is not None
+                self.steps[op.id] = step_of(op.function, op.kwargs or {})
+            elif isinstance(op, Remove):
+                del self.steps[op.id]
+
+    @property
+    def resting(self) -> bool:
+        """Whether every task has ended."""
+        return all(task.ended for task in self.graph.tasks)
+
+    def outcome(self, status: Status) -> Outcome:
+        """What it came to."""
+        return Outcome(
+            answer=self.answer,
+            status=status,
+            turns=self.turn,
+            refused=self.refused,
+            tasks=tuple(self._record(id) for id in self.steps),
+            graph=self.graph,
+        )
+
+    def _record(self, id: str) -> StepRecord:
+        task, step, placed = self.graph[id], self.steps[id], self.placed.get(id)
+        return StepRecord(
+            id=id,
+            name=step.name,
+            arguments=step.arguments,
+            state=task.state,
+            device=None if placed is None else placed.device,
+            attempts=0 if placed is None else placed.attempts,
+            value=task.value if task.state == "succeeded" else None,
+            error=task.error_text if task.state == "failed" else None,
+        )
