@@ -102,7 +102,7 @@ def test_the_tokenizer_keeps_numbers_whole_and_ignores_spaces() -> None:
 
 def test_a_few_steps_of_training_learn_resume_and_export(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    recipe = Recipe(model="reason-1m", steps=3, shapes=((2, 256), (1, 640)), warmup=1)
+    recipe = Recipe(model="reason-1m", steps=3, shapes=((2, 256), (1, 704)), warmup=1)
     train(recipe, run, compile=False)
     with pytest.raises(InvalidValue, match="--resume"):
         train(recipe, run, compile=False)
@@ -124,12 +124,26 @@ def test_a_few_steps_of_training_learn_resume_and_export(tmp_path: Path) -> None
     assert all(torch.equal(t.bfloat16(), exported[n]) for n, t in again.state_dict().items())
 
 
+def test_processes_of_a_group_train_one_model(tmp_path: Path) -> None:
+    group = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    run = ["reasoning.training", "train", "reason-1m", str(tmp_path), "--steps", "1", "--eager"]
+    done = subprocess.run(
+        [sys.executable, *group, *run, "--threads", "1", "--basics", "1000"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    [row] = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
+    rows, length = Recipe.shapes[0]
+    assert row["tokens"] >= 2 * rows * length
+
+
 def test_batches_have_fixed_shapes_and_repeat_for_a_seed() -> None:
-    recipe = Recipe(shapes=((2, 256), (1, 640)))
+    recipe = Recipe(shapes=((2, 256), (1, 704)))
     first, again = batches(recipe), batches(recipe)
     for _ in range(6):
         one, other = next(first), next(again)
-        assert tuple(one[0].shape) in {(2, 256), (1, 640)}
+        assert tuple(one[0].shape) in {(2, 256), (1, 704)}
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 

@@ -65,7 +65,8 @@ static void product(const float *x, int ldx, int rows, const uint16_t *w, int in
         int r = 0;
         for (; r + 8 <= rows; r += 8) block<8>(x + r * ldx, ldx, w, in, y + r * ldy + n, ldy);
         for (; r + 4 <= rows; r += 4) block<4>(x + r * ldx, ldx, w, in, y + r * ldy + n, ldy);
-        for (; r < rows; r++) block<1>(x + r * ldx, ldx, w, in, y + r * ldy + n, ldy);
+        for (; r + 2 <= rows; r += 2) block<2>(x + r * ldx, ldx, w, in, y + r * ldy + n, ldy);
+        if (r < rows) block<1>(x + r * ldx, ldx, w, in, y + r * ldy + n, ldy);
     }
 }
 

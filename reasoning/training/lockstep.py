@@ -115,10 +115,11 @@ def lockstep(
         segment.steps = [step] * len(segment)
         return segment
 
+    opening = len(f"{markup.WORKER} 1 / {count} :".split())
     for worker in range(1, count + 1):
-        place = slot * order[worker - 1] if layout == "slots" else total
+        place = order[worker - 1] * (slot if layout == "slots" else opening)
         open_segments.append(begin(worker, prompt_length + place))
-        total += len(open_segments[-1])
+        total += opening
     weights = {id(s): w for s, w in zip(laid.segments, laid.weights, strict=True)}
     running = dict(enumerate(lines))
     while running:
@@ -138,7 +139,9 @@ def lockstep(
             if write.row is not None:
                 board.rows.add(write.row)
             if write.text == markup.DONE and layout == "flow":
-                following = begin(index + 1, prompt_length + total)
+                # Whoever looks later finds the others' unfinished lines longer than they were.
+                grown = rng.randint(0, 160) if rng.random() < 0.5 else 0
+                following = begin(index + 1, prompt_length + total + grown)
                 weights[id(following)] = laid.weights[-1]
                 open_segments[index] = following
                 total += len(following)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from safetensors.torch import load, load_file
 from torch import Tensor
 
@@ -27,7 +29,7 @@ class Recipe:
 
     model: str = "reason-5m"
     seed: int = 0
-    shapes: tuple[tuple[int, int], ...] = ((30, 256), (20, 384), (12, 640))
+    shapes: tuple[tuple[int, int], ...] = ((30, 256), (20, 384), (11, 704))
     """(rows, row length) of the batches; a demonstration goes to the shortest row that holds it.
     Few fixed shapes, because each is compiled; short ones, because attention costs its square."""
     steps: int = 5000
@@ -50,9 +52,11 @@ Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 def batches(recipe: Recipe, first: int = 0, *, basics: int | None = None) -> Iterator[Batch]:
     """Rows packed from the demonstrations: tokens, positions, path identities, masks, loss weights.
 
-    A run resumed at step ``first`` draws new demonstrations instead of replaying the old ones.
+    A run resumed at step ``first`` draws new demonstrations instead of replaying the old ones,
+    and each process of a group draws its own.
     """
-    rng = random.Random(f"{recipe.seed}/{first}" if first else recipe.seed)
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    rng = random.Random(f"{recipe.seed}/{first}/{rank}" if first or rank else recipe.seed)
     lengths = [length for _, length in recipe.shapes]
     queues: list[list[Encoded]] = [[] for _ in lengths]
     waiting = [0] * len(lengths)
@@ -107,7 +111,8 @@ def train(
 ) -> Model:
     """Run a recipe; ``folder`` gets ``log.jsonl`` and ``checkpoint.pt`` (every 100 steps).
 
-    ``init`` is an exported model to start from; ``resume`` goes on from the checkpoint.
+    ``init`` is an exported model to start from; ``resume`` goes on from the checkpoint.  Started
+    by ``torch.distributed.run``, its processes train one model, each on batches of its own.
 
     Raises:
         InvalidValue: the folder holds a checkpoint and ``resume`` is off.
@@ -116,6 +121,7 @@ def train(
         raise InvalidValue(
             f"folder: {folder} holds a run; give --resume to go on, or another folder"
         )
+    first = _join_group()
     torch.manual_seed(recipe.seed)
     folder.mkdir(parents=True, exist_ok=True)
     model = Model(SHAPES[recipe.model])
@@ -133,26 +139,18 @@ def train(
         step, spent, seen = _load(folder / "checkpoint.pt", model, optimizers)
     source = batches(recipe, step, basics=0 if init else None)
     compiled = torch.compile(model) if compile else model
-    started = time.monotonic() - spent
+    started, elapsed = time.monotonic() - spent, spent
     with (folder / "log.jsonl").open("a") as log:
-        while (progress := _progress(recipe, step, time.monotonic() - started)) < 1:
+        while (progress := _progress(recipe, step, elapsed)) < 1:
             batch = next(source)
             _set_rates(optimizers, step, progress, recipe)
             with torch.autocast("cpu", torch.bfloat16, enabled=not recipe.float32):
                 loss, right = compiled(*batch)
             loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            if not norm.isfinite():
-                raise FloatingPointError(
-                    f"the gradient is {norm.item()} at step {step}; try --eager (torch.compile "
-                    "gave that on one machine), else lower the rates"
-                )
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-            seen += batch[0].numel()
-            elapsed = time.monotonic() - started
-            if step % 20 == 0:
+            elapsed = _agree(model, time.monotonic() - started)
+            _descend(model, optimizers, step)
+            seen += batch[0].numel() * (dist.get_world_size() if dist.is_initialized() else 1)
+            if first and step % 20 == 0:
                 row = {
                     "step": step,
                     "tokens": seen,
@@ -164,10 +162,45 @@ def train(
                 log.write(json.dumps(row) + "\n")
                 log.flush()
             step += 1
-            if step % 100 == 0:
+            if first and step % 100 == 0:
                 _save(folder, model, optimizers, recipe, before, step, elapsed, seen)
-    _save(folder, model, optimizers, recipe, before, step, time.monotonic() - started, seen)
+    if first:
+        _save(folder, model, optimizers, recipe, before, step, elapsed, seen)
     return model
+
+
+def _descend(model: Model, optimizers: list[torch.optim.Optimizer], step: int) -> None:
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    if not norm.isfinite():
+        raise FloatingPointError(
+            f"the gradient is {norm.item()} at step {step}; try --eager (torch.compile "
+            "gave that on one machine), else lower the rates"
+        )
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def _join_group() -> bool:
+    """Join the group that ``torch.distributed.run`` made, if it did; whether this is its first."""
+    if "RANK" in os.environ and not dist.is_initialized():
+        dist.init_process_group("gloo")
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def _agree(model: Model, seconds: float) -> float:
+    """Give all processes the mean of their gradients; returns the mean of their times."""
+    if not dist.is_initialized():
+        return seconds
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    mean = torch.cat([torch.tensor([seconds]), *(g.flatten() for g in gradients)])
+    dist.all_reduce(mean)
+    mean /= dist.get_world_size()
+    torch.nn.utils.vector_to_parameters(mean[1:], gradients)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    return mean[0].item()
 
 
 def _progress(recipe: Recipe, step: int, seconds: float) -> float:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from reasoning import markup
 from reasoning.context import Context, Segment
-from reasoning.domains import expression, several
+from reasoning.domains import arithmetic, expression, several
 from reasoning.forms.trained import items
 from reasoning.training.demonstrations import (
     JOIN_WEIGHT,
@@ -24,7 +24,10 @@ from reasoning.training.demonstrations import (
 )
 
 IDS = {token: index for index, token in enumerate(markup.VOCABULARY)}
-LONGEST = 640
+LONGEST = 704
+LONGEST_PATH = 480
+"""Tokens of a path that a summary follows."""
+COPY_WEIGHT = 2.0
 
 
 @dataclass
@@ -38,15 +41,21 @@ class Laid:
     def __len__(self) -> int:
         return sum(map(len, self.segments))
 
-    def write(self, context: Context, *pieces: Piece, path: int = 0) -> Segment:
-        """A segment in a context of frozen ones; its first token is never predicted."""
+    def write(
+        self, context: Context, *pieces: Piece, path: int = 0, predicted: bool = False
+    ) -> Segment:
+        """A segment in a context of frozen ones.
+
+        Its first token is ``predicted`` only where the last segment is what it goes on from.
+        """
         segment = Segment(context, path=path)
         weights: list[float] = []
         for text, weight in pieces:
             tokens = [IDS[token] for token in text.split()]
             segment.tokens += tokens
             weights += [weight] * len(tokens)
-        weights[0] = 0.0
+        if not predicted:
+            weights[0] = 0.0
         segment.steps = list(range(self.clock, self.clock + len(segment)))
         self.clock += len(segment)
         self.segments.append(segment)
@@ -62,9 +71,10 @@ class Laid:
 
 
 def derivation(text: str, rng: random.Random) -> list[Piece]:
-    """A worked expression without its prompt, up to its value."""
+    """A worked expression up to its value: first copied, so that all it needs stands together."""
     *pieces, last = calc(text, rng).body[0][1]
-    return [*pieces, last._replace(text=last.text.removesuffix(f" {markup.EOS}"))]
+    end = last._replace(text=last.text.removesuffix(f" {markup.EOS}"))
+    return [Piece(f"{text} :", COPY_WEIGHT), *pieces, end]
 
 
 def _values(expressions: Sequence[str]) -> list[str]:
@@ -83,7 +93,7 @@ def each(expressions: Sequence[str], rng: random.Random) -> Laid:
     pieces: list[Piece] = []
     for index, text in enumerate(expressions, start=1):
         pieces += [Piece(f"{index} :"), *derivation(text, rng), Piece(";")]
-    laid.write(base, *pieces, values_piece(expressions))
+    laid.write(base, *pieces, values_piece(expressions), predicted=True)
     return laid
 
 
@@ -94,7 +104,7 @@ def multiverse(
     laid = Laid()
     base = laid.prompt(f"{markup.BOS} {markup.MULTI} {items(expressions)} :")
     outlines = " ; ".join(str(i) for i in range(1, len(expressions) + 1))
-    fork = base.after(laid.write(base, Piece(f"{outlines} {markup.FORK}")))
+    fork = base.after(laid.write(base, Piece(f"{outlines} {markup.FORK}"), predicted=True))
     chosen = list(enumerate(expressions, start=1))
     if branches is not None:
         chosen = sorted(rng.sample(chosen, branches))
@@ -156,23 +166,24 @@ class _InOrder(random.Random):
 
 
 def summary(numbers: Sequence[int], target: int, paths: Sequence[int], rng: random.Random) -> Laid:
-    """The summary over paths that were cut where the first of them had an answer.
+    """The summary over paths that were cut where the first of them had an answer, or all ended.
 
     Of each path only the opening and a last part are kept, at their true positions.
     """
     texts = [_tokens(think(numbers, target, path)) for path in paths]
     done = [len(text) for text in texts if markup.ANSWER in text]
-    end = min([*done, 480])
+    end = LONGEST_PATH if rng.random() < 0.3 else min([*done, LONGEST_PATH])
     laid = Laid()
     task = f"{' '.join(map(str, numbers))} => {target}"
     base = laid.prompt(f"{markup.BOS} {markup.PARA} {task} :")
     room = (LONGEST - 60 - len(laid)) // len(paths) - 10
-    ends, answer = [], f"{markup.NONE} {markup.EOS}"
+    ends: list[Context] = []
+    answer = None
     for path, text in zip(paths, texts, strict=True):
         text = text[:end]
         if text[-1] == markup.THINK_END and markup.ANSWER in text:
             solved = " ".join(text[text.index(markup.ANSWER) : -1])
-            answer = f"{solved} {markup.EOS}"
+            answer = answer or solved
             kept = max(40, rng.randint(20, max(21, room)))
         else:
             kept = rng.randint(8, max(9, room))
@@ -185,7 +196,8 @@ def summary(numbers: Sequence[int], target: int, paths: Sequence[int], rng: rand
             tail_at = Context(entries=after.entries, position=after.position + gap)
             after = tail_at.after(laid.write(tail_at, Piece(" ".join(tail), 0.2), path=path))
         ends.append(after)
-    laid.write(base.join(ends), Piece(markup.SUMMARY, 0.0), Piece(answer, JOIN_WEIGHT))
+    conclusion = Piece(f"{answer or markup.NONE} {markup.EOS}", JOIN_WEIGHT)
+    laid.write(base.join(ends), Piece(markup.SUMMARY, 0.0), conclusion)
     return laid
 
 
@@ -198,12 +210,13 @@ def _tokens(blocks: Sequence[tuple[int, list[Piece]]]) -> list[str]:
 
 def few(rng: random.Random, least: int, most: int) -> list[str]:
     """Training expressions: many short ones, or up to five as long as those that are measured."""
-    count, operations = rng.randint(least, most), rng.randint(1, 3)
-    if rng.random() < 0.5:
-        problem = several.generate(rng, count=min(count, 5), held_out=False)
-    else:
-        problem = several.generate(rng, count=count, held_out=False, operations=operations)
-    return list(problem.expressions)
+    count = rng.randint(least, most)
+    if rng.random() < 0.6:
+        return list(several.generate(rng, count=min(count, 5), held_out=False).expressions)
+    return [
+        arithmetic.generate(rng, operations=rng.randint(1, 3), held_out=False).expression
+        for _ in range(count)
+    ]
 
 
 def drawn_each(rng: random.Random) -> Laid:
