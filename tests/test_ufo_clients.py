@@ -17,7 +17,7 @@ from protocol import Hub, Needs, Order, Registry, RemoteFailure, WorkerLost
 from protocol.ufo import UfoServer
 from protocol.wire import Budget
 from tests.protocol_tools import until, working
-from tests.ufo_clients import SYSTEM_INFO, UfoDevice, device, frame, galaxy
+from tests.ufo_clients import SYSTEM_INFO, Said, UfoDevice, Unrunnable, device, frame, galaxy
 
 pytestmark = pytest.mark.anyio
 
@@ -44,6 +44,15 @@ async def closed(socket: ClientConnection) -> None:
     with anyio.fail_after(5):
         async for _ in socket:
             pass
+
+
+def orders(said: list[Said]) -> list[Said]:
+    """Frames that ask for something: not the empty commands that follow each command."""
+    return [one for one in said if one.actions != []]
+
+
+def requested(*tools: str) -> str:
+    return json.dumps({"commands": [{"tool_name": tool} for tool in tools]})
 
 
 COMMANDS = json.dumps({"commands": [{"tool_name": "shout", "parameters": {"text": "hi"}}]})
@@ -73,8 +82,10 @@ async def test_a_device_is_given_a_request_and_asks_for_it_and_is_told_the_end()
             assert json.loads(outcome.value) == ["HI"]
             await until(lambda: dev.ends)
             assert dev.tasks == [COMMANDS]
-            kinds = [said.type for said in dev.heard]
+            heard = orders(dev.heard)
+            kinds = [said.type for said in heard]
             assert kinds == ["command", "task", "heartbeat", "command", "task_end"]
+            assert len({said.session_id for said in heard[1:]}) == 1
             assert (dev.ends[0].status, dev.ends[0].result) == ("completed", ["HI"])
             with pytest.raises(RemoteFailure, match="no model steers devices"):
                 await hub.submit(order("request", {"request": "be loud"}, id="2")).outcome()
@@ -92,8 +103,7 @@ async def test_a_cancelled_task_gets_no_further_command_and_what_runs_counts_as_
     async with door() as (hub, ufo):
         token = hub.tokens.create("dev1")
         async with device(ufo.url, token, tools={"slow": slow, "shout": shout}) as dev:
-            two = json.dumps({"commands": [{"tool_name": "slow"}, {"tool_name": "shout"}]})
-            ticket = hub.submit(order("request", {"request": two}))
+            ticket = hub.submit(order("request", {"request": requested("slow", "shout")}))
             await begun.wait()
             ticket.cancel()
             with pytest.raises(TaskCancelled):
@@ -128,6 +138,108 @@ async def test_a_device_that_tells_no_tools_takes_requests_all_the_same() -> Non
             assert [offer.name for offer in hub.workers["dev1"].tools] == ["request"]
 
 
+async def test_results_that_are_empty_or_zero_come_back_as_none() -> None:
+    """Their router sends ``data if data else None``."""
+
+    async def nothing(parameters: dict[str, Any]) -> list[str]:
+        return []
+
+    async with door() as (hub, ufo):
+        token = hub.tokens.create("dev1")
+        async with device(ufo.url, token, tools={"nothing": nothing}):
+            await until(lambda: "dev1" in hub.workers)
+            assert (await hub.submit(order("nothing", {})).outcome()).value == "null"
+
+
+async def test_a_command_that_a_device_cannot_carry_out_fails_at_once() -> None:
+    """Their client answers nothing when a tool's server is down; the time limit is far away."""
+
+    async def down(parameters: dict[str, Any]) -> None:
+        raise Unrunnable
+
+    async with door(command_s=300.0) as (hub, ufo):
+        token = hub.tokens.create("dev1")
+        async with device(ufo.url, token, tools={"down": down, "shout": shout}) as dev:
+            await until(lambda: "dev1" in hub.workers)
+            with anyio.fail_after(5):
+                with pytest.raises(RemoteFailure, match="could not carry out down"):
+                    await hub.submit(order("down", {})).outcome()
+                asked = {"request": requested("down")}
+                with pytest.raises(RemoteFailure, match="could not carry out down"):
+                    await hub.submit(order("request", asked, id="2")).outcome()
+                outcome = await hub.submit(order("shout", {"text": "on"}, id="3")).outcome()
+            assert outcome.value == '"ON"'
+            await until(lambda: dev.ends)
+            assert dev.ends[0].status == "failed"
+
+
+async def test_a_tool_that_a_device_does_not_have_is_refused_with_those_that_it_has() -> None:
+    async with door(command_s=300.0) as (hub, ufo):
+        token = hub.tokens.create("dev1")
+        async with device(ufo.url, token, tools={"shout": shout}):
+            asked = {"request": requested("whisper")}
+            with (
+                anyio.fail_after(5),
+                pytest.raises(RemoteFailure, match="no tool 'whisper'; it has shout"),
+            ):
+                await hub.submit(order("request", asked)).outcome()
+
+
+async def test_a_device_with_no_agent_loaded_is_not_waited_for_twice() -> None:
+    """Its tools' server was not up; the second question shows at once that nothing will come."""
+    async with door(discover_s=1.0) as (hub, ufo):
+        token = hub.tokens.create("dev1")
+        async with device(ufo.url, token, agents={}):
+            with anyio.fail_after(1.9):
+                await until(lambda: "dev1" in hub.workers)
+
+
+async def test_a_device_that_takes_commands_side_by_side_has_all_its_time() -> None:
+    """Not so theirs; then an answer to a later frame says nothing of an earlier one."""
+
+    async def slow(parameters: dict[str, Any]) -> str:
+        await anyio.sleep(0.2)
+        return "done"
+
+    async def listed_slowly(agent: str | None, action: Any) -> dict[str, Any]:
+        await anyio.sleep(0.02)
+        return await UfoDevice.result(dev, agent, action)
+
+    async with door() as (hub, ufo):
+        token = hub.tokens.create("dev1")
+        async with connect(f"{ufo.url}?token={token}") as socket:
+            dev = UfoDevice(socket, "dev1", {"slow": slow}, eager=True)
+            dev.result = listed_slowly  # type: ignore[method-assign]
+            await dev.register()
+            async with anyio.create_task_group() as group:
+                group.start_soon(dev.listen)
+                await until(lambda: "dev1" in hub.workers)
+                assert (await hub.submit(order("slow", {})).outcome()).value == '"done"'
+                group.cancel_scope.cancel()
+
+
+async def test_a_windows_device_offers_the_tools_of_both_its_agents() -> None:
+    """Windows are chosen by the host's agent and clicked by the application's."""
+
+    async def where(parameters: dict[str, Any]) -> str:
+        return "there"
+
+    agents = {"HostAgent": {"choose": where}, "AppAgent": {"click": where, "choose": where}}
+    async with door() as (hub, ufo):
+        token = hub.tokens.create("dev1")
+        async with device(ufo.url, token, platform="windows", agents=agents) as dev:
+            await until(lambda: "dev1" in hub.workers)
+            names = [offer.name for offer in hub.workers["dev1"].tools]
+            assert names == ["request", "choose", "click"]
+            asked = {"request": requested("choose", "click")}
+            outcome = await hub.submit(order("request", asked)).outcome()
+            assert json.loads(outcome.value) == ["there", "there"]
+            called = {
+                a.tool_name: said.agent_name for said in dev.heard for a in said.actions or ()
+            }
+            assert (called["choose"], called["click"]) == ("HostAgent", "AppAgent")
+
+
 async def test_a_device_that_drops_loses_its_task_which_is_not_done_twice_if_so_asked() -> None:
     begun = anyio.Event()
 
@@ -145,15 +257,35 @@ async def test_a_device_that_drops_loses_its_task_which_is_not_done_twice_if_so_
             await ticket.outcome()
 
 
-async def test_a_device_that_comes_again_takes_over_from_its_half_open_connection() -> None:
+async def test_a_device_that_comes_again_takes_over_from_its_half_open_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("protocol.ufo.server.ALIVE_S", 0.1)
     async with door() as (hub, ufo):
         token = hub.tokens.create("dev1")
         async with connect(f"{ufo.url}?token={token}") as first:
             await UfoDevice(first, "dev1", {}).register()
+            first.transport.pause_reading()
             async with device(ufo.url, token, tools={"shout": shout}):
+                first.transport.resume_reading()
                 await closed(first)
                 outcome = await hub.submit(order("shout", {"text": "new"})).outcome()
                 assert outcome.value == '"NEW"'
+
+
+async def test_a_second_client_of_one_name_is_refused_while_the_first_is_there() -> None:
+    """Their client dials again when it is put out: two would put each other out for ever."""
+    async with door() as (hub, ufo):
+        token = hub.tokens.create("dev1")
+        async with device(ufo.url, token, tools={"shout": shout}):
+            async with connect(f"{ufo.url}?token={token}") as second:
+                answer = await UfoDevice(second, "dev1", {}).register()
+                assert (answer.status, answer.type) == ("error", "error")
+                assert "'dev1' is connected already" in (answer.error or "")
+                with pytest.raises(ConnectionClosed):
+                    await second.recv()
+            outcome = await hub.submit(order("shout", {"text": "old"})).outcome()
+            assert outcome.value == '"OLD"'
 
 
 async def test_a_galaxy_client_uses_the_hub_as_its_devices_server() -> None:
@@ -180,6 +312,37 @@ async def test_a_galaxy_client_uses_the_hub_as_its_devices_server() -> None:
             assert "no model steers devices" in (failed.error or "")
 
 
+async def test_what_a_galaxy_client_asks_anew_under_one_name_takes_the_place_of_the_old() -> None:
+    """It gives up by its own clock, tells nobody, and may try other words under the same name."""
+    begun = anyio.Event()
+    go_on = anyio.Event()
+
+    async def hang(parameters: dict[str, Any]) -> str:
+        begun.set()
+        await go_on.wait()
+        return "old"
+
+    async with door() as (hub, ufo):
+        dev_token = hub.tokens.create("dev1")
+        token = hub.tokens.create("galaxy", scopes=("submit",))
+        async with (
+            device(ufo.url, dev_token, tools={"hang": hang, "shout": shout}) as dev,
+            galaxy(ufo.url, token, "dev1") as client,
+        ):
+            await client.register()
+            await client.start(requested("hang"))
+            await begun.wait()
+            await client.start(requested("hang"))  # the same words: the same task
+            await client.start(COMMANDS)
+            await until(lambda: len(orders(dev.heard)) >= 4)
+            go_on.set()
+            end = await client.next("task_end")
+            assert (end.status, end.result) == ("completed", ["HI"])
+            await until(lambda: len(dev.ends) == 2)
+            assert [said.error for said in dev.ends] == ["cancelled", None]
+            assert dev.tasks == [requested("hang"), COMMANDS]
+
+
 async def test_a_galaxy_client_that_leaves_has_its_tasks_cancelled() -> None:
     begun = anyio.Event()
 
@@ -193,7 +356,7 @@ async def test_a_galaxy_client_that_leaves_has_its_tasks_cancelled() -> None:
         async with device(ufo.url, dev_token, tools={"hang": hang}) as dev:
             async with galaxy(ufo.url, token, "dev1") as client:
                 await client.register()
-                await client.start(json.dumps({"commands": [{"tool_name": "hang"}]}))
+                await client.start(requested("hang"))
                 await begun.wait()
             await until(lambda: dev.ends)
             assert dev.ends[0].error == "cancelled"

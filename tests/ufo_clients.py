@@ -77,42 +77,64 @@ SYSTEM_INFO = {
 Tool = Callable[[dict[str, Any]], Awaitable[Any]]
 
 
+class Unrunnable(Exception):
+    """A tool raises it where their client can't carry a command out: its server is down, say."""
+
+
 class UfoDevice:
     """A device client: registers, asks for a task that it is given, answers commands one by one.
 
     Attributes:
+        agents: The tools that it has loaded, by agent and name.
+        eager: Whether it takes frames at once, as theirs does not.
         heard: All frames of the server, in order.
         tasks: Requests that it was given.
         ends: The ``task_end`` frames.
     """
 
-    def __init__(self, socket: ClientConnection, name: str, tools: dict[str, Tool]) -> None:
+    def __init__(
+        self,
+        socket: ClientConnection,
+        name: str,
+        tools: dict[str, Tool],
+        *,
+        platform: str = "linux",
+        agents: dict[str, dict[str, Tool]] | None = None,
+        eager: bool = False,
+    ) -> None:
         self.socket = socket
         self.name = name
-        self.tools = tools
+        self.platform = platform
+        self.agents = {"LinuxAgent": tools} if agents is None else agents
+        self.eager = eager
         self.heard: list[Said] = []
         self.tasks: list[str] = []
         self.ends: list[Said] = []
 
     async def register(self) -> Said:
         now = datetime.now(UTC).isoformat()
-        metadata = {"system_info": SYSTEM_INFO, "registration_time": now, "platform": "linux"}
+        info = SYSTEM_INFO | {"platform": self.platform}
+        metadata = {"system_info": info, "registration_time": now, "platform": self.platform}
         await self.socket.send(frame("register", "ok", client_id=self.name, metadata=metadata))
         return Said.model_validate_json(await self.socket.recv())
 
     async def listen(self) -> None:
-        async for text in self.socket:
-            said = Said.model_validate_json(text)
-            self.heard.append(said)
-            match said.type:
-                case "task":
-                    assert said.user_request is not None
-                    self.tasks.append(said.user_request)
-                    await self.start_task(said.user_request, said.task_name)
-                case "command":
-                    await self.execute(said)
-                case "task_end":
-                    self.ends.append(said)
+        """Take frames; the next one is read when the last is dealt with."""
+        async with anyio.create_task_group() as group:
+            async for text in self.socket:
+                said = Said.model_validate_json(text)
+                self.heard.append(said)
+                match said.type:
+                    case "task":
+                        assert said.user_request is not None
+                        self.tasks.append(said.user_request)
+                        await self.start_task(said.user_request, said.task_name)
+                    case "command" if self.eager:
+                        group.start_soon(self.execute, said)
+                    case "command":
+                        await self.execute(said)
+                    case "task_end":
+                        self.ends.append(said)
 
     async def start_task(self, request: str, task_name: str | None) -> None:
         """Its own ``task``; its session id is null, as it was reset just before."""
@@ -129,22 +151,11 @@ class UfoDevice:
         )
 
     async def execute(self, said: Said) -> None:
-        """As its router: an unknown agent or tool is an error in its log, and no answer at all."""
-        if said.agent_name != "LinuxAgent":
+        """As its router: what it can't carry out is an error in its log, and no answer at all."""
+        try:
+            results = [await self.result(said.agent_name, action) for action in said.actions or ()]
+        except Unrunnable:
             return
-        results = []
-        for action in said.actions or ():
-            base = {"error": None, "result": None, "namespace": "linux", "call_id": action.call_id}
-            if action.tool_name == "list_tools" and action.tool_type == "action":
-                results.append({"status": "success", **base, "result": self.listed()})
-            elif action.tool_name not in self.tools:
-                return
-            else:
-                try:
-                    result = await self.tools[action.tool_name](action.parameters or {})
-                    results.append({"status": "success", **base, "result": result})
-                except ValueError as error:
-                    results.append({"status": "failure", **base, "error": str(error)})
         await self.socket.send(
             frame(
                 "command_results",
@@ -157,7 +168,28 @@ class UfoDevice:
             )
         )
 
-    def listed(self) -> list[dict[str, Any]]:
+    async def result(self, agent: str | None, action: Action) -> dict[str, Any]:
+        """What an action came to; what is false in Python, such as 0, is sent as null.
+
+        Raises:
+            Unrunnable: the agent or tool is unknown.
+        """
+        base = {"error": None, "result": None, "namespace": "linux", "call_id": action.call_id}
+        tools = self.agents.get(agent or "")
+        if tools is None or action.tool_type != "action":
+            raise Unrunnable
+        if action.tool_name == "list_tools":
+            return {"status": "success", **base, "result": self.listed(tools) or None}
+        if action.tool_name not in tools:
+            raise Unrunnable
+        try:
+            found = await tools[action.tool_name](action.parameters or {})
+        except ValueError as error:
+            return {"status": "failure", **base, "error": str(error)}
+        return {"status": "success", **base, "result": found or None}
+
+    @staticmethod
+    def listed(tools: dict[str, Tool]) -> list[dict[str, Any]]:
         return [
             {
                 "tool_key": f"action::{name}",
@@ -167,11 +199,11 @@ class UfoDevice:
                 "tool_type": "action",
                 "description": f"Does {name}.",
                 "input_schema": {"type": "object", "properties": {"text": {"type": "string"}}},
-                "output_schema": None,
-                "meta": None,
+                "output_schema": {},
+                "meta": {"_fastmcp": {"tags": []}},
                 "annotations": None,
             }
-            for name in self.tools
+            for name in tools
         ]
 
     async def heartbeat(self) -> None:
@@ -180,11 +212,15 @@ class UfoDevice:
 
 @asynccontextmanager
 async def device(
-    url: str, token: str, name: str = "dev1", tools: dict[str, Tool] | None = None
+    url: str,
+    token: str,
+    name: str = "dev1",
+    tools: dict[str, Tool] | None = None,
+    **options: Any,
 ) -> AsyncIterator[UfoDevice]:
     """A registered device that listens until the block is left."""
     async with connect(f"{url}?token={token}", ping_interval=20, max_size=100 << 20) as socket:
-        found = UfoDevice(socket, name, tools or {})
+        found = UfoDevice(socket, name, tools or {}, **options)
         answer = await found.register()
         assert (answer.type, answer.status) == ("heartbeat", "ok")
         async with anyio.create_task_group() as group:

@@ -26,7 +26,11 @@ REQUEST = "request"
 BEGIN_S = 30.0
 """How long a device may take to answer a task with its own."""
 
-AGENTS = {"windows": "HostAgent", "linux": "LinuxAgent", "mobile": "MobileAgent"}
+AGENTS: dict[str, tuple[str, ...]] = {
+    "windows": ("HostAgent", "AppAgent"),
+    "linux": ("LinuxAgent",),
+    "mobile": ("MobileAgent",),
+}
 """Whose tools are loaded on a device, by its platform: names of UFO³'s ``mcp.yaml``."""
 
 
@@ -75,7 +79,8 @@ class Device:
         self.begin: Callable[[str, Asked], None] = lambda _id, _asked: None
         self._line = line
         self._pilot = pilot
-        self._commands = Commands(id, line, AGENTS.get(self.platform), seconds=command_s)
+        self._agents: tuple[str | None, ...] = AGENTS.get(self.platform, (None,))
+        self._commands = Commands(id, line, self._agents, seconds=command_s)
         self._begun: dict[str, str] = {}
         self._scopes: dict[str, anyio.CancelScope] = {}
         self._group: TaskGroup | None = None
@@ -118,6 +123,10 @@ class Device:
     def leave(self) -> None:
         """End its connection."""
         self._line.close()
+
+    async def alive(self, seconds: float) -> bool:
+        """Whether its connection is more than half open."""
+        return await self._line.answers(seconds)
 
     def send(self, message: Down) -> None:
         """See `protocol.Carrier.send`."""
@@ -182,7 +191,7 @@ class Device:
             user_request=asked.request,
             task_name=name,
             session_id=task.id,
-            agent_name=AGENTS.get(self.platform),
+            agent_name=self._agents[0],
         )
         echo = await self._commands.ask(f"task {name}", frame, task.id, BEGIN_S)
         if echo is None:
@@ -213,9 +222,10 @@ class Device:
         if not frame.request:
             self._line.say(failed("request: there is none; say what is to be done"))
             return
-        session = frame.session_id or str(uuid.uuid4())
+        given = self._commands.answer(f"task {frame.task_name}", frame)
+        session = frame.session_id or given or str(uuid.uuid4())
         self._line.say(ok(session))
-        if not self._commands.answer(f"task {frame.task_name}", frame):
+        if given is None:
             id = f"ufo/{self.id}/{uuid.uuid4()}"
             self._begun[id] = session
             self.begin(id, Asked(request=frame.request, task_name=frame.task_name or ""))

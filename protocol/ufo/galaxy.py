@@ -32,7 +32,7 @@ class Galaxy:
         self._devices = devices
         self._connection = uuid.uuid4().hex
         self._tickets: dict[str, Ticket] = {}
-        self._counts: dict[str, int] = {}
+        self._count = 0
         self._group: TaskGroup | None = None
 
     def work(self, group: TaskGroup) -> None:
@@ -104,8 +104,7 @@ class Galaxy:
             )
         else:
             self._line.say(ok(session))
-            if session not in self._tickets:  # asked again, it is the same
-                self._submit(session, target, frame)
+            self._submit(session, target, frame)
 
     def _takes_requests(self, target: str) -> bool:
         if target in self._devices:
@@ -113,27 +112,39 @@ class Galaxy:
         return any(offer.name == REQUEST for offer in self._hub.workers[target].tools)
 
     def _submit(self, session: str, target: str, frame: ClientFrame) -> None:
-        """A session's name comes again when its task is tried again; then it is another task."""
+        """A session's name comes again when its task is tried again; then it is another task.
+
+        Their client gives up by a clock and tells nobody.  What it then asks for under the same
+        name is the same task, still under way, if it has the same words; else it takes its place.
+        """
         assert self._group is not None
         assert frame.request is not None
-        number = self._counts[session] = self._counts.get(session, 0) + 1
         asked = {"request": frame.request}
         if target in self._devices:
             asked = Asked(request=frame.request, task_name=frame.task_name or "").model_dump()
+        arguments = pydantic_core.to_json(asked).decode()
+        before = self._tickets.get(session)
+        if before is not None and before.order.arguments == arguments:
+            return
+        if before is not None:
+            before.cancel()
+        self._count += 1
         order = Order(
-            id=f"ufo/{self._name}/{self._connection}/{session}#{number}"[:400],
+            id=f"ufo/{self._connection}#{self._count}/{self._name}/{session}"[:400],
             kind="tool",
             name=REQUEST,
-            arguments=pydantic_core.to_json(asked).decode(),
+            arguments=arguments,
             needs=Needs(worker=target),
             budget=Budget(attempts=1),  # what a device has done is not done twice
             patience_s=PATIENCE_S,
         )
-        self._tickets[session] = self._hub.submit(order)
-        self._group.start_soon(self._wait, session)
+        ticket = self._tickets[session] = self._hub.submit(order)
+        self._group.start_soon(self._wait, session, ticket)
 
-    async def _wait(self, session: str) -> None:
-        end = await self._tickets[session].ended()
+    async def _wait(self, session: str, ticket: Ticket) -> None:
+        end = await ticket.ended()
+        if self._tickets.get(session) is not ticket:
+            return
         del self._tickets[session]
         if isinstance(end, Cancelled):
             self._end(session, error="cancelled")

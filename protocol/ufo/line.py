@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Protocol
 
 import anyio
@@ -22,6 +22,8 @@ class Socket(Protocol):
     async def send(self, message: str) -> None: ...
 
     async def recv(self) -> str | bytes: ...
+
+    async def ping(self) -> Awaitable[float]: ...
 
     async def close(self, code: int = 1000, reason: str = "") -> None: ...
 
@@ -47,6 +49,18 @@ class Line:
     def close(self) -> None:
         """End the connection."""
         self._scope.cancel()
+
+    async def answers(self, seconds: float) -> bool:
+        """Whether the other side answers a ping, which their clients do at any time."""
+        from websockets.exceptions import ConnectionClosed
+
+        with anyio.move_on_after(seconds):
+            try:
+                await (await self._socket.ping())
+            except ConnectionClosed:
+                return False
+            return True
+        return False
 
     async def hello(self) -> ClientFrame:
         """The first frame.

@@ -36,6 +36,9 @@ MOST_FRAME = 16 << 20
 PING_S = 20.0
 """Their clients don't beat while a command runs; a ping finds those that are gone."""
 
+ALIVE_S = 2.0
+"""How long a connected device may take to answer a ping before another takes its place."""
+
 MOST_CONNECTIONS = 1024
 REFUSED = 1008
 
@@ -182,7 +185,17 @@ class UfoServer:
             raise ConnectionRefused("forbidden", "this token may not submit; give it the scope")
 
     async def _device(self, line: Line, hello: ClientFrame, id: str) -> None:
-        """A device's connection; an older one of the same device is half open, and ends."""
+        """A device's connection; an older one of the same device ends if it is half open.
+
+        Raises:
+            BadMessage: it is not.  Each of two clients of one name would put the other out for
+                ever, as theirs dial again.
+        """
+        older = self._devices.get(id)
+        if older is not None and await older.alive(ALIVE_S):
+            raise BadMessage(
+                f"client_id: {hello.client_id!r} is connected already; give this client another"
+            )
         device = Device(id, line, hello, self._pilot, command_s=self._command_s)
         before = self._devices.get(id)
         self._devices[id] = device
