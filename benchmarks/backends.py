@@ -7,8 +7,9 @@
   always ask for, and for vLLM also without.
 - ``http``: the same through `OpenaiBackend` and through a plain streaming client of the ``openai``
   library, in turns on one and the same server.
-- ``leaked``: tokens that were generated after a run was stopped, for each strategy; over HTTP by
-  the server's own count.
+- ``leaked``: tokens that were generated after a run was stopped, for each strategy, which is early:
+  after 60, 150 and 300 tokens; and in runs to the end of a policy that stops traces as it goes.
+  Over HTTP by the server's own count.
 - ``speculative``: n-gram and the 1 M model under the 5 M model, against none: whether all tokens
   are the same at temperature 0, and tokens a second, one engine after the other.
 
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+from parity import COUNTDOWN, DOMAINS
 from speculation import speculation
 from vllm_server import generated, server
 
@@ -46,6 +48,8 @@ PROMPT = [(37 * i + 11) % 900 for i in range(32)]
 SETTINGS = VllmSettings(kv_cache_gib=1, context=1024, max_num_seqs=THREADS)
 STOP_AFTER = (60, 150, 300)
 """A run is stopped after so many tokens."""
+POLICY, SETTLED = "async:k=8", 20
+"""What stops traces of so many runs by itself."""
 
 Load = Callable[[int], Awaitable[None]]
 """Generate this many tokens on each thread."""
@@ -180,6 +184,7 @@ async def in_process(rounds: int) -> dict[str, Any]:
     async with Reasoner(model) as reasoner:
         backend = model.backend()
         leaks = [await leak(reasoner, name, None) for name in runnable(model)]
+        leaks.append(await settled(reasoner, None))
         endless(backend)
         llm = await backend._alive()
         arms = {
@@ -194,6 +199,7 @@ async def over_http(rounds: int, url: str) -> dict[str, Any]:
     model = await HttpModel.connect(OpenaiSettings(base_urls=(url,), context=1024))
     async with Reasoner(model) as reasoner:
         leaks = [await leak(reasoner, name, url) for name in runnable(model)]
+        leaks.append(await settled(reasoner, url))
     settings = OpenaiSettings(base_urls=(url,), context=1024, extra_body={"ignore_eos": True})
     model = HttpModel.of(settings, model.facts)
     backend = model.backend()
@@ -219,7 +225,8 @@ def runnable(model: Any) -> list[str]:
 
 async def leak(reasoner: Reasoner, name: str, url: str | None) -> dict[str, Any]:
     """Stop runs of one strategy, and count what was generated and nobody got."""
-    problem = problems("countdown", 1, numbers=5, seed=1)[0]
+    domain, size, _ = DOMAINS.get(name, ("countdown", 5, 900))
+    problem = problems(domain, 1, numbers=size, seed=1)[0]
     counts = {"tokens": 0, "leaked": 0, "traces": 0}
     for after in STOP_AFTER:
         before = generated(url) if url else reasoner.leaked
@@ -241,6 +248,21 @@ async def leak(reasoner: Reasoner, name: str, url: str | None) -> dict[str, Any]
         counts["traces"] += sum(one.state == "cancelled" for one in solution.threads)
         counts["leaked"] += (generated(url) - before - read) if url else reasoner.leaked - before
     return {"strategy": name, "runs": len(STOP_AFTER), **counts}
+
+
+async def settled(reasoner: Reasoner, url: str | None) -> dict[str, Any]:
+    """Run a policy that stops traces, and count what was generated and nobody got."""
+    domain, size, context = COUNTDOWN
+    counts = {"tokens": 0, "leaked": 0, "traces": 0}
+    for problem in problems(domain, SETTLED, numbers=size, seed=2):
+        before = generated(url) if url else reasoner.leaked
+        solution = await reasoner.solve(problem, policy=POLICY, max_tokens=context)
+        await anyio.sleep(0.2)
+        read = solution.usage.completion_tokens
+        counts["tokens"] += read
+        counts["traces"] += sum(one.state == "cancelled" for one in solution.threads)
+        counts["leaked"] += (generated(url) - before - read) if url else reasoner.leaked - before
+    return {"strategy": f"policy {POLICY}", "runs": SETTLED, **counts}
 
 
 def main() -> None:

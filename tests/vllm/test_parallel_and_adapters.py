@@ -1,0 +1,80 @@
+"""Settings that change what vLLM runs: LoRA adapters, and a model on several devices."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from reasoning import Model, Segment
+from reasoning.backends.base import Token
+from reasoning.backends.vllm_settings import VllmSettings
+from reasoning.bench import problems
+from reasoning.loading import VllmModel
+from reasoning.model import shipped
+from reasoning.sampling import Sampling
+
+pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
+pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("default")]
+
+RANK, ALPHA = 8, 16
+DIALECT = Model.load("reason-1m").dialect
+TINY: dict[str, Any] = {"kv_cache_gib": 0.5, "context": 256, "max_num_seqs": 4}
+
+
+async def greedy(model: Any, **sampling: Any) -> list[int]:
+    async with model.backend() as backend:
+        return [one.token for one in await written(backend, **sampling)]
+
+
+async def written(backend: Any, **sampling: Any) -> list[Token]:
+    prompt = DIALECT.prompt(problems("countdown", 1, numbers=4, seed=3)[0])
+    generation = backend.open(Segment(prompt), Sampling(**sampling), limit=len(prompt) + 48)
+    try:
+        return [token async for token in generation.tokens()]
+    finally:
+        generation.close()
+
+
+def adapt(base: Path, adapter: Path, merged: Path) -> None:
+    """A random LoRA adapter of all query and value projections, and the model with it merged."""
+    weights = load_file(base / "model.safetensors")
+    parts = {}
+    torch.manual_seed(3)
+    for name in [n for n in weights if n.endswith(("q_proj.weight", "v_proj.weight"))]:
+        rows, columns = weights[name].shape
+        down, up = torch.randn(RANK, columns) / columns**0.5, torch.randn(rows, RANK) / 8
+        key = f"base_model.model.{name.removesuffix('.weight')}"
+        parts |= {f"{key}.lora_A.weight": down, f"{key}.lora_B.weight": up}
+        weights[name] = weights[name].float() + ALPHA / RANK * up @ down
+    adapter.mkdir()
+    save_file(parts, adapter / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": RANK, "lora_alpha": ALPHA, "task_type": "CAUSAL_LM"}
+    config |= {"target_modules": ["q_proj", "v_proj"], "bias": "none"}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    shutil.copytree(base, merged)
+    save_file({n: w.float() for n, w in weights.items()}, merged / "model.safetensors")
+
+
+async def test_an_adapter_writes_what_a_model_with_it_merged_writes(tmp_path: Path) -> None:
+    base = shipped()["reason-1m"]
+    adapt(base, tmp_path / "adapter", tmp_path / "merged")
+    settings = VllmSettings(**TINY, adapters={"mine": str(tmp_path / "adapter")})
+    model = VllmModel.load("reason-1m", settings)
+    async with model.backend() as backend:
+        plain = [one.token for one in await written(backend)]
+        adapted = [one.token for one in await written(backend, adapter="mine")]
+    assert plain == await greedy(Model.load("reason-1m"))
+    assert adapted == await greedy(Model.load(tmp_path / "merged"))
+    assert adapted != plain
+
+
+@pytest.mark.parametrize("setting", ["tensor_parallel", "data_parallel"])
+async def test_a_model_on_two_devices_writes_the_same(setting: str) -> None:
+    found = await greedy(VllmModel.load("reason-1m", VllmSettings(**TINY, **{setting: 2})))
+    assert found == await greedy(Model.load("reason-1m"))
