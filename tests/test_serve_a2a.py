@@ -19,6 +19,7 @@ from a2a.types.a2a_pb2 import Message, Part, Role, SendMessageRequest, StreamRes
 from tests.serving_tools import COUNTDOWN, HARD, Server, eventually, serving
 
 VERSION = {"A2A-Version": "1.0"}
+EXTENSION = "urn:parallel-reason:a2a:reasoning:1"
 LONG = {"skill": "reason-5m/self-consistency", "n": 500, "temperature": 1.0}
 BINDINGS = ["rpc", "rest"]
 
@@ -97,7 +98,14 @@ def agent(server: Server, request: pytest.FixtureRequest) -> Caller:
 
 def message(text: str = COUNTDOWN, wish: dict[str, Any] | None = None, **more: Any) -> Any:
     sent = {"role": "ROLE_USER", "parts": [{"text": text}], "messageId": uuid.uuid4().hex, **more}
-    return {"message": sent | ({"metadata": {"x_reason": wish}} if wish else {})}
+    return {"message": sent | ({"metadata": {EXTENSION: wish}} if wish else {})}
+
+
+def keys(value: Any) -> list[str]:
+    """Every name of a field, however deep."""
+    if isinstance(value, dict):
+        return [*value, *(key for held in value.values() for key in keys(held))]
+    return [key for held in value for key in keys(held)] if isinstance(value, list) else []
 
 
 def state(event: Any) -> str:
@@ -125,9 +133,11 @@ def test_a_blocking_message_comes_back_with_the_answer(agent: Caller) -> None:
     assert task["status"]["state"] == "TASK_STATE_COMPLETED"
     (artifact,) = task["artifacts"]
     assert artifact["parts"][0]["text"].endswith("=50")
-    cost = task["metadata"]["x_reason"]
+    assert artifact["extensions"] == [EXTENSION]
+    cost = task["metadata"][EXTENSION]
     assert cost["verified"] is True
-    assert cost["work_tokens"] > cost["span_tokens"] > 0
+    assert cost["workTokens"] > cost["spanTokens"] > 0
+    assert not [key for key in keys(task) if "_" in key]  # DM-SERIAL-001
     assert re.fullmatch(r"[\d-]+T[\d:]+(\.\d+)?Z", task["status"]["timestamp"])  # DM-SERIAL-003
     assert agent.call("GetTask", {"id": task["id"]}) == task  # CORE-GET-001
 
@@ -153,7 +163,7 @@ def test_a_stream_begins_with_the_task_shows_branches_and_ends_with_the_state(
         update = event.get("statusUpdate", {})
         words = update.get("status", {}).get("message")
         if words:
-            branch = update["metadata"]["x_reason"]["branch"]
+            branch = update["metadata"][EXTENSION]["branch"]
             thoughts[branch] = thoughts.get(branch, "") + words["parts"][0]["text"]
     assert {"1", "1.1"} <= set(thoughts)
     assert "<spawn>" in thoughts["1"]
@@ -168,8 +178,26 @@ def test_the_same_message_again_is_the_same_task(agent: Caller) -> None:
     assert [state(event) for _, event in agent.stream("SendStreamingMessage", sent)] == [
         "TASK_STATE_COMPLETED"
     ]
-    other = {"message": sent["message"] | {"parts": [{"text": "Compute 1+2*3"}]}}
-    assert agent.call("SendMessage", other) == "INVALID_PARAMS"
+    other = {"message": sent["message"] | {"parts": [{"text": "Hello"}]}}  # an id is no content
+    assert agent.call("SendMessage", other)["task"]["id"] != first["id"]
+    assert agent.call("SendMessage", sent)["task"] == first
+
+
+def test_who_has_gone_on_with_a_task_may_say_the_same_again(agent: Caller) -> None:
+    sent = message("Hello")
+    first = agent.call("SendMessage", sent)["task"]
+    assert agent.call("SendMessage", sent)["task"] == first
+    more = message("Hello again", taskId=first["id"])
+    waiting = agent.call("SendMessage", more)["task"]
+    assert agent.call("SendMessage", more)["task"] == waiting  # its answer may have been lost
+    second = agent.call("SendMessage", sent)["task"]
+    assert second["id"] != first["id"]
+    assert agent.call("SendMessage", sent)["task"] == second
+    agent.call("CancelTask", {"id": second["id"]})
+    third = agent.call("SendMessage", sent)["task"]
+    assert third["id"] not in (first["id"], second["id"])
+    assert state({"task": third}) == "TASK_STATE_INPUT_REQUIRED"
+    assert agent.call("SendMessage", more)["task"] == waiting
 
 
 def test_the_same_message_while_it_is_worked_on_follows_the_same_task(
@@ -272,9 +300,17 @@ def test_a_task_that_waits_can_be_followed_and_cancelled(agent: Caller) -> None:
             {"taskId": "t", "url": "https://example.com"},
             "PUSH_NOTIFICATION_NOT_SUPPORTED",
         ),
+        (
+            "SendMessage",
+            message() | {"configuration": {"taskPushNotificationConfig": {"url": "https://e.com"}}},
+            "PUSH_NOTIFICATION_NOT_SUPPORTED",
+        ),
         ("GetExtendedAgentCard", {}, "UNSUPPORTED_OPERATION"),  # CORE-CAP-003
         ("ListTasks", {"pageSize": 0}, "INVALID_PARAMS"),
         ("ListTasks", {"pageToken": "?"}, "INVALID_PARAMS"),
+        ("ListTasks", {"pageSize": 150}, "INVALID_PARAMS"),
+        ("ListTasks", {"historyLength": -5}, "INVALID_PARAMS"),
+        ("ListTasks", {"status": "TASK_STATE_RUNNING"}, "INVALID_PARAMS"),
     ],
 )
 def test_errors_have_the_reason_that_a2a_has_for_them(
@@ -288,6 +324,36 @@ def test_a_version_that_is_not_spoken_is_refused(agent: Caller) -> None:
         refused = agent.call("SendMessage", message(), A2A_Version=version)
         assert refused == "VERSION_NOT_SUPPORTED"
     assert agent.call("SendMessage", message(), A2A_Version="1.0.1")["task"]
+
+
+def test_the_version_may_be_a_parameter_of_the_request(server: Server, agent: Caller) -> None:
+    def ask(headers: dict[str, str], **query: str) -> Any:
+        request = agent.request("GetTask", {"id": "none"}) | {"headers": headers, "params": query}
+        error = httpx.request(**request).json()["error"]
+        return reason(error["data"] if agent.binding == "rpc" else error["details"])
+
+    assert ask({}, **{"A2A-Version": "1.0"}) == "TASK_NOT_FOUND"  # A2A 1.0, 3.6.1
+    assert ask({}, **{"A2A-Version": "0.3"}) == "VERSION_NOT_SUPPORTED"
+    assert ask({}) == "VERSION_NOT_SUPPORTED"  # VER-SERVER-003: none is 0.3
+    assert ask({"A2A-Version": "99.0"}, **{"A2A-Version": "1.0"}) == "VERSION_NOT_SUPPORTED"
+
+
+def test_json_rpc_is_at_its_url_with_a_slash_too(server: Server) -> None:
+    body = {"jsonrpc": "2.0", "id": 1, "method": "ListTasks", "params": {}}
+    with httpx.Client(base_url=f"{server.url}/a2a", headers=VERSION) as client:
+        answer = client.post("/", json=body)  # what a client with a base URL asks for
+        assert answer.request.url.path == "/a2a/"
+        assert "tasks" in answer.json()["result"]
+
+
+def test_a_wish_may_be_written_by_the_extension_s_short_name(agent: Caller) -> None:
+    sent = message()
+    sent["message"]["metadata"] = {"x_reason": {"skill": "reason-5m/single"}}
+    task = agent.call("SendMessage", sent)["task"]
+    assert task["metadata"][EXTENSION]["strategy"] == "single"
+    sent = message(wish={"skill": "reason-5m/apr"})
+    sent["message"]["metadata"]["x_reason"] = {"skill": "none"}
+    assert agent.call("SendMessage", sent)["task"]["metadata"][EXTENSION]["strategy"] == "apr"
 
 
 def test_a_task_that_has_ended_can_t_be_subscribed_to(agent: Caller) -> None:
@@ -316,6 +382,23 @@ def test_a_body_that_is_too_large_is_refused_however_it_comes(server: Server) ->
         assert httpx.post(url, content=body, headers=kind).status_code == 413
         pieces = iter([body])  # without a Content-Length
         assert httpx.post(url, content=pieces, headers=kind).status_code == 413
+
+
+def test_every_error_of_the_http_binding_is_a_google_rpc_status(server: Server) -> None:
+    def error(method: str, path: str, **more: Any) -> tuple[int, str, bool]:
+        answer = httpx.request(method, f"{server.url}/a2a/v1{path}", **more)
+        told = answer.json()["error"]  # HTTP_JSON-ERR-001
+        assert told["code"] == answer.status_code
+        return told["code"], told["status"], bool(told["message"])
+
+    assert error("GET", "/none") == (404, "NOT_FOUND", True)
+    assert error("PUT", "/tasks") == (405, "UNIMPLEMENTED", True)
+    assert error("GET", "/tasks", headers={"Origin": "http://e.com"})[:2] == (
+        403,
+        "PERMISSION_DENIED",
+    )
+    large = {"content": b"x" * ((1 << 20) + 1), "headers": {"Content-Type": "application/json"}}
+    assert error("POST", "/message:send", **large)[:2] == (413, "INVALID_ARGUMENT")
 
 
 def test_tasks_are_listed_in_pages_newest_first(agent: Caller) -> None:
@@ -368,7 +451,11 @@ def test_an_owner_sees_no_other_owner_s_tasks(tmp_path_factory: pytest.TempPathF
     with serving("--a2a", "--api-key-file", str(file)) as server:
         agent = Caller(server, "rest")
         first, second = ({"Authorization": f"Bearer {key}"} for key in keys)
-        assert httpx.get(f"{server.url}/a2a/v1/tasks", headers=VERSION).status_code == 401
+        for binding in BINDINGS:  # AUTH-SERVER-002, BIND-EQUIV-004
+            asked = Caller(server, binding).request("ListTasks", {}, Authorization="Bearer none")
+            assert httpx.request(**asked).status_code == 401
+        told = httpx.get(f"{server.url}/a2a/v1/tasks", headers=VERSION)
+        assert told.json()["error"]["status"] == "UNAUTHENTICATED"
         sent = message("Hi")
         id = agent.call("SendMessage", sent, **first)["task"]["id"]  # CORE-LIST-001
         assert agent.call("GetTask", {"id": id}, **first)["id"] == id

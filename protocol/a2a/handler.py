@@ -37,9 +37,10 @@ from a2a.utils.task import apply_history_length, validate_history_length, valida
 from anyio.abc import TaskGroup
 from google.protobuf.json_format import MessageToDict
 from pydantic import Field, ValidationError
+from pydantic.alias_generators import to_camel
 
 from orchestrator.errors import ReasonError, UnknownName
-from protocol.a2a.jobs import EXTENSION, SETTLED, TERMINAL, Event, Job, Jobs, digest
+from protocol.a2a.jobs import EXTENSION, SETTLED, TERMINAL, Event, Job, Jobs
 from protocol.http.errors import Refusal, invalid, refusal
 from protocol.http.exchange import Desk, running
 from protocol.http.fields import Strict
@@ -49,11 +50,14 @@ from protocol.http.stream import merged
 
 PROGRESS_S = 0.05
 """Thoughts are collected for so long before they are sent on."""
+NO_PUSH = "there are no push notifications; subscribe to the task"
+SHORT = "x_reason"
+"""What a message may call our extension in its metadata, by hand."""
 MODES = frozenset({"text/plain", "text/*", "text", "*/*"})
 
 
 class Wish(Strict):
-    """What a message's metadata may say under ``x_reason``; what is None has a default."""
+    """What a message's metadata may say of our extension; what is None has a default."""
 
     skill: str | None = None
     """The skill that is to answer; by default the card's first."""
@@ -130,6 +134,7 @@ class Handler(RequestHandler):
         job = self._find(params.id, context)
         if job.state in TERMINAL:
             raise TaskNotCancelableError(f"task {params.id} has ended")
+        self._jobs.answered(job)
         if job.scope is None:
             job.become(TaskState.TASK_STATE_CANCELED)
         else:
@@ -143,7 +148,7 @@ class Handler(RequestHandler):
         raise UnsupportedOperationError("there is no extended card; the public one says all")
 
     async def _no_push(self, params: Any, context: ServerCallContext) -> NoReturn:
-        raise PushNotificationNotSupportedError
+        raise PushNotificationNotSupportedError(NO_PUSH)
 
     on_create_task_push_notification_config = _no_push
     on_get_task_push_notification_config = _no_push
@@ -161,14 +166,12 @@ class Handler(RequestHandler):
         message that came before, the same again."""
         validate_proto_required_fields(params)
         validate_history_length(params.configuration)
+        if params.configuration.HasField("task_push_notification_config"):
+            raise PushNotificationNotSupportedError(NO_PUSH)
         message, owner = params.message, context.user.user_name
         before = self._jobs.sent(owner, message)
         if before is not None:
-            if before.digest != digest(message):
-                raise InvalidParamsError(
-                    f"messageId {message.message_id} was used for another message; give a new one"
-                )
-            return before.job
+            return before
         _readable(params)
         wish = self._wish(params)
         job = self._waiting(message, context) if message.task_id else Job(owner, message)
@@ -194,16 +197,17 @@ class Handler(RequestHandler):
 
     def _wish(self, params: SendMessageRequest) -> Wish:
         metadata = {**MessageToDict(params.metadata), **MessageToDict(params.message.metadata)}
+        key = EXTENSION if EXTENSION in metadata else SHORT
         try:
-            wish = Wish.model_validate(metadata.get(EXTENSION, {}), strict=False)
+            wish = Wish.model_validate(metadata.get(key, {}), strict=False)
         except ValidationError as error:
-            raise InvalidParamsError(f"metadata.{EXTENSION}: {invalid(error)}") from error
+            raise InvalidParamsError(f"metadata.{key}: {invalid(error)}") from error
         if wish.skill is None:
             return wish.model_copy(update={"skill": self._desk.service.variants[0].id})
         try:
             self._desk.check(_question(wish, _text(params.message)))
         except UnknownName as error:
-            raise InvalidParamsError(f"metadata.{EXTENSION}.skill: {error}") from error
+            raise InvalidParamsError(f"metadata.{key}.skill: {error}") from error
         except ReasonError:
             pass  # the user is told, and may ask otherwise
         return wish
@@ -237,7 +241,7 @@ class Handler(RequestHandler):
         return run.answer
 
     def _finish(self, job: Job, answer: Answer) -> None:
-        found = extension(answer, 0, ())
+        found = {to_camel(name): value for name, value in extension(answer, 0, ()).items()}
         if answer.text is None:
             job.become(TaskState.TASK_STATE_FAILED, no_answer(answer), found)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import AsyncGenerator
-from typing import Any, NamedTuple
+from typing import Any
 
 import anyio
 from a2a.types.a2a_pb2 import (
@@ -21,7 +21,8 @@ from a2a.types.a2a_pb2 import (
 )
 from google.protobuf.json_format import MessageToDict
 
-EXTENSION = "x_reason"
+EXTENSION = "urn:parallel-reason:a2a:reasoning:1"
+"""The key in metadata is the extension's URI (A2A 1.0, 4.6.2), its fields are in camelCase."""
 MOST_EVENTS = 4096
 """Events that are kept of a task; who was away for longer gets the task as it is."""
 MOST_TASKS = 1000
@@ -86,7 +87,9 @@ class Job:
 
     def give(self, text: str, extension: dict[str, Any]) -> None:
         """Publish the answer, whole."""
-        artifact = Artifact(artifact_id="answer", name="answer", parts=[_text(text)])
+        artifact = Artifact(
+            artifact_id="answer", name="answer", parts=[_text(text)], extensions=[EXTENSION]
+        )
         artifact.metadata.update({EXTENSION: extension})
         self.task.artifacts.add().CopyFrom(artifact)
         event = TaskArtifactUpdateEvent(
@@ -156,21 +159,18 @@ def _number(event: Event, number: int, extension: dict[str, Any]) -> None:
     event.metadata.update({EXTENSION: {**held, **extension, "event": number}})
 
 
-class Sent(NamedTuple):
-    """What a message came to: the same message again gets the same task."""
-
-    digest: bytes
-    job: Job
-
-
 class Jobs:
-    """The tasks of an agent, by owner; of those that have ended, the oldest make room."""
+    """The tasks of an agent, by owner; of those that have ended, the oldest make room.
+
+    A message that comes again gets the task that it came to. Who cancels a task or sends it another
+    message has had the answer, so what led to it is remembered no longer: the same again is new.
+    """
 
     def __init__(self, most: int = MOST_TASKS) -> None:
         self._most = most
         self._jobs: dict[tuple[str, str], Job] = {}
-        self._sent: dict[tuple[str, str], Sent] = {}
-        self._messages: dict[Job, list[str]] = {}
+        self._sent: dict[tuple[str, bytes], Job] = {}
+        self._message: dict[Job, tuple[str, bytes]] = {}
 
     def find(self, owner: str, id: str) -> Job | None:
         return self._jobs.get((owner, id))
@@ -178,28 +178,34 @@ class Jobs:
     def of(self, owner: str) -> list[Job]:
         return [job for job in self._jobs.values() if job.owner == owner]
 
-    def sent(self, owner: str, message: Message) -> Sent | None:
-        """What a message with this id came to before."""
-        return self._sent.get((owner, message.message_id))
+    def sent(self, owner: str, message: Message) -> Job | None:
+        """What this message, by its id and content, came to before."""
+        return self._sent.get((owner, _digest(message)))
 
     def keep(self, job: Job, message: Message) -> None:
-        """Remember a task, and that this message belongs to it."""
+        """Remember a task, and that this message is the last that came to it."""
+        self.answered(job)
         self._jobs[job.owner, job.task.id] = job
-        self._sent[job.owner, message.message_id] = Sent(digest(message), job)
-        self._messages.setdefault(job, []).append(message.message_id)
+        self._message[job] = job.owner, _digest(message)
+        self._sent[self._message[job]] = job
         for old in [old for old in self._jobs.values() if old.state in SETTLED and old is not job]:
             if len(self._jobs) <= self._most:
                 return
             self._forget(old)
 
+    def answered(self, job: Job) -> None:
+        """Forget the last message that came to a task, as its sender has got the answer."""
+        message = self._message.pop(job, None)
+        if message is not None:
+            del self._sent[message]
+
     def _forget(self, job: Job) -> None:
         if job.state not in TERMINAL:
             job.become(TaskState.TASK_STATE_CANCELED, "nobody answered for too long")
         del self._jobs[job.owner, job.task.id]
-        for id in self._messages.pop(job):
-            del self._sent[job.owner, id]
+        self.answered(job)
 
 
-def digest(message: Message) -> bytes:
+def _digest(message: Message) -> bytes:
     """Equal for messages with the same content."""
     return hashlib.sha256(message.SerializeToString(deterministic=True)).digest()

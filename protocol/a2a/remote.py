@@ -31,7 +31,6 @@ from google.protobuf.json_format import MessageToDict
 
 from orchestrator.errors import BackendLost, InvalidValue, ProblemRefused, UnknownName
 from protocol.a2a.jobs import EXTENSION, TERMINAL
-from protocol.a2a.wire import EXTENSION_URI
 from protocol.http.service import Answer, BranchText, Listener, Load, Question, Variant
 
 TRIES = 5
@@ -136,7 +135,7 @@ class RemoteAgent:
     @property
     def ours(self) -> bool:
         """Whether the agent declares our extension."""
-        return any(e.uri == EXTENSION_URI for e in self.card.capabilities.extensions)
+        return any(e.uri == EXTENSION for e in self.card.capabilities.extensions)
 
     @property
     def load(self) -> Load:
@@ -244,6 +243,7 @@ def _message(question: Question) -> Message:
         message_id=uuid.uuid4().hex,
         role=Role.ROLE_USER,
         parts=[Part(text=question.text, media_type="text/plain")],
+        extensions=[EXTENSION],
     )
     message.metadata.update({EXTENSION: {k: v for k, v in wish.items() if v is not None}})
     return message
@@ -256,7 +256,7 @@ def _answer(seen: _Seen, wall_s: float) -> Answer:
     if state in WAITING | {TaskState.TASK_STATE_REJECTED}:
         raise ProblemRefused(f"the agent does not take it: {_said(status) or 'it says no more'}")
     if state in (TaskState.TASK_STATE_FAILED, TaskState.TASK_STATE_CANCELED) and (
-        "work_tokens" not in told
+        "workTokens" not in told
     ):
         raise BackendLost(f"the agent failed: {_said(status) or 'it says no more'}; ask again")
     if seen.reply is not None:
@@ -265,7 +265,7 @@ def _answer(seen: _Seen, wall_s: float) -> Answer:
         text = "\n".join(text for text in seen.texts.values() if text) or (
             _said(status) if state == TaskState.TASK_STATE_COMPLETED else ""
         )
-    prompt = int(told.get("prompt_tokens", 0))
+    prompt = int(told.get("promptTokens", 0))
     return Answer(
         text=text or None,
         status=told.get("status", "finished"),
@@ -275,8 +275,8 @@ def _answer(seen: _Seen, wall_s: float) -> Answer:
         strategy=str(told.get("strategy", "a2a")),
         branches=int(told.get("branches", 1)),
         prompt_tokens=prompt,
-        completion_tokens=int(told.get("work_tokens", 0)) - prompt,
-        span_tokens=int(told.get("span_tokens", 0)),
+        completion_tokens=int(told.get("workTokens", 0)) - prompt,
+        span_tokens=int(told.get("spanTokens", 0)),
         wall_s=wall_s,
         votes={str(k): int(v) for k, v in told.get("votes", {}).items()},
     )

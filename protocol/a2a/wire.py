@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -11,6 +12,7 @@ from a2a.server.context import ServerCallContext
 from a2a.server.request_handlers import RequestHandler
 from a2a.server.request_handlers.response_helpers import build_error_response
 from a2a.server.routes import create_agent_card_routes
+from a2a.server.routes.common import DefaultServerCallContextBuilder
 from a2a.server.routes.jsonrpc_dispatcher import JsonRpcDispatcher
 from a2a.server.routes.rest_dispatcher import RestDispatcher
 from a2a.types.a2a_pb2 import (
@@ -23,9 +25,16 @@ from a2a.types.a2a_pb2 import (
     SecurityRequirement,
     SecurityScheme,
     StringList,
+    TaskState,
 )
+from a2a.utils.constants import VERSION_HEADER
 from a2a.utils.error_handlers import build_rest_error_payload
-from a2a.utils.errors import A2AError, ContentTypeNotSupportedError, InternalError
+from a2a.utils.errors import (
+    A2AError,
+    ContentTypeNotSupportedError,
+    InternalError,
+    InvalidParamsError,
+)
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -35,7 +44,6 @@ from protocol.a2a.jobs import EXTENSION
 from protocol.http.exchange import BODY_S, too_slow
 from protocol.http.service import Variant
 
-EXTENSION_URI = "urn:parallel-reason:a2a:x_reason:1"
 RPC, REST = "/a2a", "/a2a/v1"
 CARD_AGE_S = 300
 JSON = frozenset({"application/json", "application/a2a+json"})
@@ -59,11 +67,11 @@ def card(variants: Sequence[Variant], *, url: str, version: str, keys: bool) -> 
             extended_agent_card=False,
             extensions=[
                 AgentExtension(
-                    uri=EXTENSION_URI,
+                    uri=EXTENSION,
                     description=(
-                        f"metadata.{EXTENSION}: a message's wishes (skill, n, seed, temperature, "
-                        "budget, context, timeout), an event's number and branch, a task's cost. "
-                        "A message that is sent twice is one task; Last-Event-ID replays events."
+                        "In metadata, by this URI: a message's wishes (skill, n, seed, budget, "
+                        "temperature, context, timeout), an event's number and branch, a task's "
+                        "cost. A message that comes twice is one task; Last-Event-ID replays."
                     ),
                 )
             ],
@@ -90,7 +98,7 @@ def card(variants: Sequence[Variant], *, url: str, version: str, keys: bool) -> 
 
 def routes(handler: RequestHandler, agent: AgentCard) -> list[BaseRoute]:
     """The card and both bindings."""
-    rpc, rest = _Rpc(handler), _Rest(handler)
+    rpc, rest = _Rpc(handler, _Context()), _Rest(handler, _Context())
     table: dict[tuple[str, str], Endpoint] = {
         ("/message:send", "POST"): rest.on_message_send,
         ("/message:stream", "POST"): rest.on_message_send_stream,
@@ -107,7 +115,7 @@ def routes(handler: RequestHandler, agent: AgentCard) -> list[BaseRoute]:
     }
     return [
         *create_agent_card_routes(agent, cache_control=f"public, max-age={CARD_AGE_S}"),
-        Route(RPC, rpc.handle, methods=["POST"]),
+        *(Route(path, rpc.handle, methods=["POST"]) for path in (RPC, f"{RPC}/")),
         *(
             Route(f"{REST}{path}", _json_only(endpoint), methods=[method])
             for (path, method), endpoint in table.items()
@@ -115,12 +123,26 @@ def routes(handler: RequestHandler, agent: AgentCard) -> list[BaseRoute]:
     ]
 
 
+class _Context(DefaultServerCallContextBuilder):
+    """The version may also be a parameter of the request (A2A 1.0, 3.6.1)."""
+
+    def build(self, request: Request) -> ServerCallContext:
+        context = super().build(request)
+        version = request.query_params.get(VERSION_HEADER)
+        if version is not None:
+            context.state["headers"].setdefault(VERSION_HEADER.lower(), version)
+        return context
+
+
 class _Rpc(JsonRpcDispatcher):
     async def handle(self, request: Request) -> Response:
-        problem = _wrong_type(request)
+        id, problem = None, _wrong_type(request)
+        if problem is None:
+            await _read(request)
+            id, state = await _listed(request)
+            problem = _no_state(state)
         if problem is not None:
-            return JSONResponse(build_error_response(None, problem))
-        await _read(request)
+            return JSONResponse(build_error_response(id, problem))
         return await self.handle_requests(request)
 
     def _create_response(
@@ -181,6 +203,8 @@ def _number(item: dict[str, Any]) -> str | None:
 def _json_only(endpoint: Endpoint) -> Endpoint:
     async def checked(request: Request) -> Response:
         problem = _wrong_type(request) if request.method == "POST" else None
+        if problem is None and request.url.path == f"{REST}/tasks":
+            problem = _no_state(request.query_params.get("status"))
         if problem is not None:
             payload = build_rest_error_payload(problem)
             return JSONResponse(payload, payload["error"]["code"])
@@ -196,6 +220,23 @@ async def _read(request: Request) -> None:
         await request.body()
     if limit.cancelled_caught:
         raise too_slow()
+
+
+async def _listed(request: Request) -> tuple[Any, object]:
+    """The id of a call that lists tasks, and the state of those; other calls are left alone."""
+    with suppress(ValueError, RecursionError):  # what is no JSON is told by the SDK
+        match await request.json():
+            case {"method": "ListTasks", "id": id, "params": {"status": state}}:
+                return id, state
+    return None, None
+
+
+def _no_state(name: object) -> A2AError | None:
+    """Protobuf reads the name of a state that it does not know as none at all."""
+    states = TaskState.keys()
+    if not name or not isinstance(name, str) or name in states:
+        return None
+    return InvalidParamsError(f"status: {name} is no state; choose {', '.join(states)}")
 
 
 def _wrong_type(request: Request) -> A2AError | None:

@@ -33,10 +33,15 @@ STATUSES: dict[type[ReasonError], int] = {
     BudgetExhausted: 429,
     PoolFull: 503,
 }
-WORDS = {
-    404: "there is nothing here; see /openapi.json",
-    405: "not this method; see /openapi.json",
-    413: "the body is too large; send less",
+AGENT = "/a2a/v1/"
+RPC_STATUSES = {
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    405: "UNIMPLEMENTED",
+    408: "DEADLINE_EXCEEDED",
+    429: "RESOURCE_EXHAUSTED",
+    503: "UNAVAILABLE",
 }
 _FIELD = re.compile(r"([a-z_-]+): ")
 
@@ -128,8 +133,17 @@ def shape(problem: Refusal) -> dict[str, Any]:
     }
 
 
-def response(problem: Refusal) -> Response:
-    return JSONResponse(shape(problem), problem.status, headers=dict(problem.headers))
+def response(problem: Refusal, path: str = "") -> Response:
+    """What is told to who asked for ``path``: OpenAI's shape, or that of A2A's HTTP binding."""
+    body = shape(problem) if not path.startswith(AGENT) else _rpc_status(problem)
+    return JSONResponse(body, problem.status, headers=dict(problem.headers))
+
+
+def _rpc_status(problem: Refusal) -> dict[str, Any]:
+    """A google.rpc.Status, as A2A 1.0 has it for all errors of its HTTP binding (11.6)."""
+    kind = "INTERNAL" if problem.status >= 500 else "INVALID_ARGUMENT"
+    status = RPC_STATUSES.get(problem.status, kind)
+    return {"error": {"code": problem.status, "status": status, "message": str(problem)}}
 
 
 async def on_error(request: Request, error: Exception) -> Response:
@@ -147,10 +161,10 @@ async def on_error(request: Request, error: Exception) -> Response:
             message,
             headers=error.headers,
         )
-        return response(problem)
-    return response(refusal(error))
+        return response(problem, request.url.path)
+    return response(refusal(error), request.url.path)
 
 
 async def on_failure(request: Request, error: Exception) -> Response:
     """Starlette's handler for what nobody expected; it goes on to the log by itself."""
-    return response(FAILURE)
+    return response(FAILURE, request.url.path)

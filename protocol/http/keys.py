@@ -99,7 +99,7 @@ class Doorkeeper:
         if problem is None:
             await self.app(scope, receive, send)
         else:
-            await response(problem)(scope, receive, send)
+            await response(problem, scope["path"])(scope, receive, send)
 
     def _problem(self, scope: Scope) -> Refusal | None:
         headers = Headers(scope=scope)
