@@ -384,7 +384,30 @@ async def test_a_galaxy_client_reaches_our_own_workers_that_take_requests() -> N
             assert "no tool named 'request'" in ((await other.run("do X")).error or "")
 
 
-async def test_a_galaxy_client_is_told_in_their_words_that_its_device_is_not_there() -> None:
+async def test_a_galaxy_client_that_dials_before_its_device_waits_for_it() -> None:
+    """After a hub's restart both dial again, in no order, and it gives up after five tries."""
+    async with door() as (hub, ufo):
+        dev_token = hub.tokens.create("dev1")
+        token = hub.tokens.create("galaxy", scopes=("submit",))
+        answers: list[Said] = []
+        async with galaxy(ufo.url, token, "dev1") as client, anyio.create_task_group() as group:
+
+            async def register() -> None:
+                answers.append(await client.register())
+
+            group.start_soon(register)
+            await anyio.sleep(0.1)
+            assert answers == []
+            async with device(ufo.url, dev_token, tools={"shout": shout}):
+                await until(lambda: answers)
+                assert answers[0].status == "ok"
+                assert (await client.run(COMMANDS)).result == ["HI"]
+
+
+async def test_a_galaxy_client_is_told_in_their_words_that_its_device_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("protocol.ufo.server.ARRIVAL_S", 0.05)
     async with door() as (hub, ufo):
         token = hub.tokens.create("galaxy", scopes=("submit",))
         async with galaxy(ufo.url, token, "dev9") as client:

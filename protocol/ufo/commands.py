@@ -164,12 +164,9 @@ class Commands:
             self._in_order = slot.frame is None or not slot.passed
         if slot.frame is not None:
             return _value(tool, call, slot.frame.action_results or [])
-        why = "could not" if slot.passed else "did not"
-        raise RemoteFailure(
-            "failed",
-            "",
-            f"device {self._device} {why} carry out {tool} within {seconds:g} s; see its log",
-        )
+        what = f"could not carry out {tool}" if slot.passed else f"did not answer {tool}"
+        when = "" if slot.passed else f" in {seconds:g} s"
+        raise RemoteFailure("failed", "", f"device {self._device} {what}{when}; see its log")
 
     def _send(
         self,

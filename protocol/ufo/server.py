@@ -16,7 +16,7 @@ from protocol.errors import BadMessage, ConnectionRefused, first
 from protocol.gate import RECHECK_S
 from protocol.hub import Hub
 from protocol.link import Limits, Tls
-from protocol.seats import Seat
+from protocol.seats import HubEvent, Seat, WorkerJoined
 from protocol.tickets import Order
 from protocol.tokens import Grant
 from protocol.ufo.device import REQUEST, Asked, Device
@@ -38,6 +38,10 @@ PING_S = 20.0
 
 ALIVE_S = 2.0
 """How long a connected device may take to answer a ping before another takes its place."""
+
+ARRIVAL_S = 5.0
+"""How long a Galaxy client waits to register for its device; after a restart both dial again, and
+it tries five times only, 5 s apart."""
 
 MOST_CONNECTIONS = 1024
 REFUSED = 1008
@@ -90,7 +94,9 @@ class UfoServer:
         self._discover_s, self._command_s = discover_s, command_s
         self._devices: dict[str, Device] = {}
         self._lines: dict[Line, str] = {}
+        self._arrived = anyio.Event()
         self._stack = AsyncExitStack()
+        hub.observe(self._observe)
 
     @property
     def url(self) -> str:
@@ -199,6 +205,7 @@ class UfoServer:
         device = Device(id, line, hello, self._pilot, command_s=self._command_s)
         before = self._devices.get(id)
         self._devices[id] = device
+        self._arrive()
         if before is not None:
             before.leave()
         line.say(ok())
@@ -239,10 +246,22 @@ class UfoServer:
         )
         self._hub.submit(order)
 
+    def _observe(self, event: HubEvent) -> None:
+        if isinstance(event, WorkerJoined):
+            self._arrive()
+
+    def _arrive(self) -> None:
+        self._arrived.set()
+        self._arrived = anyio.Event()
+
     async def _galaxy(self, line: Line, hello: ClientFrame, grant: Grant) -> None:
         galaxy = Galaxy(_join(grant, hello), line, self._hub, self._devices)
-        if hello.target_id and galaxy.target(hello.target_id) is None:
-            raise BadMessage(f"Target device '{hello.target_id}' is not connected")
+        if hello.target_id:
+            with anyio.move_on_after(ARRIVAL_S):
+                while galaxy.target(hello.target_id) is None:
+                    await self._arrived.wait()
+            if galaxy.target(hello.target_id) is None:
+                raise BadMessage(f"Target device '{hello.target_id}' is not connected")
         line.say(ok())
         try:
             async with anyio.create_task_group() as group:
