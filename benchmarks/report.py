@@ -14,13 +14,14 @@ from collections.abc import Callable
 
 import tables_places as places
 import tables_policies as policies
-from tables import RESULTS, ROOT, accuracy, engine, graph, scale, workers
+from tables import RESULTS, ROOT, accuracy, engine, graph, scale, sharing, workers
 
 WEIGHTS = ROOT / "reasoning" / "weights"
 DOCS = [
     ROOT / "docs" / name
     for name in (
         "task-graph.md",
+        "strategies.md",
         "judge.md",
         "serving.md",
         "policies.md",
@@ -40,6 +41,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "arithmetic": lambda: accuracy("arithmetic"),
     "engine": engine,
     "workers": workers,
+    "sharing": sharing,
     "graph": graph,
     "scale": scale,
     "judges": policies.judges,

@@ -3,7 +3,7 @@
     python benchmarks/sharing.py benchmarks/results/sharing.json     # about 15 minutes
 
 Held-out problems, temperature 0.  ``steps`` is the longest chain of generated tokens, ``degree``
-all generated tokens over it, ``duplicates`` the items of one problem that were worked on twice.
+all generated tokens over it, ``duplicates`` the lines that did what another had done.
 Each set of problems has a serial arm, and the workers have blind ones that see nothing of each
 other.  ``latency`` is what a step of the same path costs beside seven others.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +19,10 @@ from typing import Any
 
 import anyio
 
-from reasoning import Model, Solution
+from reasoning import Model, Solution, markup
 from reasoning.bench import Arm, problems, row, solve_all
 from reasoning.domains import Problem
+from reasoning.forms.trained import finished_lines
 from reasoning.reasoner import choose_strategy
 
 SETS: dict[str, tuple[str, int, int, int, tuple[str, ...]]] = {
@@ -94,14 +94,10 @@ def steps(solution: Solution) -> int:
 
 
 def duplicates(solution: Solution) -> int:
-    """Items that were claimed by more than one worker, each counted as often as it was in vain."""
-    claims = [
-        match[1]
-        for thread in solution.threads
-        for match in re.finditer(r"(?:^|:|<done>|~) (\d+ )?(?=: )", thread.text)
-        if match[1]
-    ]
-    return len(claims) - len(set(claims))
+    """Lines that workers finished of an item that another one had done or was doing."""
+    lines = finished_lines([thread.text for thread in solution.threads])
+    items = [line.partition(" : ")[0].rpartition(markup.WAIT)[2].strip() for line in lines]
+    return len(items) - len(set(items))
 
 
 def latency(model: Model, sample: Sequence[Problem]) -> dict[str, float]:

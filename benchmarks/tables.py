@@ -42,6 +42,26 @@ def accuracy(name: str) -> str:
     return table(header, rows)
 
 
+def sharing() -> str:
+    """Threads that share what they wrote, beside one thread and those that see nothing."""
+    lines = [
+        [
+            f"{one['domain']}, {one['size']}",
+            f"`{row['strategy']}`",
+            percent(row),
+            "" if row["coverage"] is None else f"{row['coverage']:.1%}",
+            f"{row['generated']:,.0f}",
+            f"{row['steps']:,.0f}",
+            f"{row['degree']:.1f}",
+            "" if row["coverage"] is None else f"{row['duplicates']:.2f}",
+        ]
+        for one in load("sharing")["sets"].values()
+        for row in one["results"]
+    ]
+    header = ["problems, size", "strategy", "accuracy (95 %)", "coverage"]
+    return table([*header, "tokens", "steps", "degree", "done twice"], lines)
+
+
 def engine() -> str:
     rows = load("engine")["results"]
     found = {(row["arm"], row["prompt"], row["threads"]): row for row in rows}

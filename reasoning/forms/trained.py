@@ -154,7 +154,7 @@ class TrainedShare(ABC):
         """Whether nothing is left to do."""
 
 
-def _lines(texts: Sequence[str]) -> list[str]:
+def finished_lines(texts: Sequence[str]) -> list[str]:
     """The finished lines of all workers, without their openings."""
     opening = re.compile(rf"{markup.WORKER} \d+ / \d+ :")
     parts = [part for text in texts for part in opening.sub("", text).split(markup.DONE)[:-1]]
@@ -173,7 +173,7 @@ class SharedList(TrainedShare):
     def values(self, texts: Sequence[str]) -> dict[int, str]:
         """The values found, by the expression's number; the first to be finished counts."""
         found: dict[int, str] = {}
-        for line in _lines(texts):
+        for line in finished_lines(texts):
             match = re.fullmatch(rf"(\d+)(?: {markup.WAIT} \d+)* : .*{markup.ANSWER} (\d+)", line)
             if match is not None:
                 number = re.findall(r"\d+", line.partition(" : ")[0])[-1]
@@ -201,7 +201,9 @@ class SharedEnumeration(TrainedShare):
         return f"{markup.LIST} {self.problem.count} : {self.problem.divisor}"
 
     def merged(self, texts: Sequence[str]) -> str | None:
-        found = [match[1] for line in _lines(texts) if (match := re.search(r"= (\d+)$", line))]
+        found = [
+            match[1] for line in finished_lines(texts) if (match := re.search(r"= (\d+)$", line))
+        ]
         return ", ".join(dict.fromkeys(found)) or None
 
     def complete(self, texts: Sequence[str]) -> bool:
@@ -221,7 +223,7 @@ class SharedGraph(TrainedShare):
         """The rows of the last phase, by node, each by the other node."""
         found: dict[int, dict[int, str]] = {}
         size = len(self.problem.weights)
-        for line in _lines(texts):
+        for line in finished_lines(texts):
             head, _, body = line.partition(" : ")
             numbers = re.findall(r"\d+", head)
             if len(numbers) >= 2 and int(numbers[-2]) == size:
