@@ -25,6 +25,10 @@ from protocol.ufo.line import Line
 
 MOST_TOOLS = 500
 
+GRACE_S = 1.0
+"""How long a first answer may be passed by the one to what was sent after it, before the client is
+taken for one that works in order and has none."""
+
 
 @dataclass(kw_only=True)
 class _Awaited:
@@ -75,7 +79,12 @@ class Commands:
         self._in_order: bool | None = None
 
     async def discover(self, seconds: float, *, but: tuple[str, ...]) -> None:
-        """Fill `tools`, of two agents' tools of one name with the first's."""
+        """Fill `tools`, of two agents' tools of one name with the first's.
+
+        Args:
+            seconds: How long the device may take to answer anything.
+            but: Names to leave out.
+        """
         for agent in self._agents:
             for tool in await self._listed(agent, seconds):
                 if tool.tool_name not in (*but, *self.tools) and len(self.tools) < MOST_TOOLS:
@@ -90,7 +99,8 @@ class Commands:
                 result = await self._command("list_tools", {}, kind, agent, "", seconds)
                 return tool_infos.validate_python(result or [])
             except (RemoteFailure, ValidationError):
-                continue
+                if self._in_order is None:
+                    break  # it answers nothing at all
         return []
 
     async def call(self, tool: str, parameters: Any, task: str) -> Any:
@@ -157,7 +167,9 @@ class Commands:
         slot = self._awaited[keys[0]]
         if self._in_order is not False:
             keys.append(self._send([], agent, task, before=slot))
-        await self._until(lambda: self._over(slot), seconds)
+        await self._until(lambda: slot.frame is not None or slot.passed, seconds)
+        if slot.passed and self._in_order is None:
+            await self._until(lambda: slot.frame is not None, GRACE_S)
         for key in keys:
             self._awaited.pop(key, None)
         if slot.frame is not None or slot.passed:
@@ -187,9 +199,6 @@ class Commands:
         self._awaited[key] = _Awaited(task=task, command=bool(actions), before=before)
         self._line.say(frame)
         return key
-
-    def _over(self, slot: _Awaited) -> bool:
-        return slot.frame is not None or (slot.passed and self._in_order is True)
 
     async def _until(self, done: Callable[[], bool], seconds: float) -> None:
         with anyio.move_on_after(seconds):

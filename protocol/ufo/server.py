@@ -68,7 +68,7 @@ class UfoServer:
         tls: Tls | None = None,
         insecure: bool = False,
         limits: Limits | None = None,
-        discover_s: float = 3.0,
+        discover_s: float = 8.0,
         command_s: float = 300.0,
     ) -> None:
         """Prepare the door.
@@ -81,7 +81,7 @@ class UfoServer:
             tls: Certificates.
             insecure: Whether other addresses than loopback may be bound without TLS.
             limits: What each connection may do.
-            discover_s: How long a device may take to tell its tools, for each kind.
+            discover_s: How long a device may take to tell its tools, for each of its agents.
             command_s: How long a command may take.
 
         Raises:
