@@ -259,6 +259,34 @@ async def test_a_device_that_drops_loses_its_task_which_is_not_done_twice_if_so_
             await ticket.outcome()
 
 
+async def test_a_frame_that_is_too_large_is_named_as_what_the_task_was_lost_by(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def picture(parameters: dict[str, Any]) -> str:
+        return "x" * 10_000
+
+    monkeypatch.setattr("protocol.ufo.server.MOST_FRAME", 4096)
+    async with door() as (hub, ufo):
+        token = hub.tokens.create("dev1")
+        async with (
+            connect(f"{ufo.url}?token={token}") as socket,
+            anyio.create_task_group() as group,
+        ):
+            dev = UfoDevice(socket, "dev1", {"picture": picture})
+
+            async def listen() -> None:
+                try:
+                    await dev.listen()
+                except* ConnectionClosed:
+                    pass
+
+            await dev.register()
+            group.start_soon(listen)
+            await until(lambda: "dev1" in hub.workers)
+            with pytest.raises(WorkerLost, match="a frame that is too large"):
+                await hub.submit(order("picture", {}, budget=Budget(attempts=1))).outcome()
+
+
 async def test_a_device_that_comes_again_takes_over_from_its_half_open_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

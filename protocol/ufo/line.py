@@ -28,10 +28,18 @@ class Socket(Protocol):
     async def close(self, code: int = 1000, reason: str = "") -> None: ...
 
 
+TOO_LARGE = 1009
+
+
 class Line:
-    """A connection on which to speak AIP."""
+    """A connection on which to speak AIP.
+
+    Attributes:
+        why: Why it ended, for whoever lost something by it.
+    """
 
     def __init__(self, socket: Socket, limits: Limits) -> None:
+        self.why = "its connection ended"
         self._socket = socket
         self._limits = limits
         self._waiting: deque[str] = deque()
@@ -75,7 +83,7 @@ class Line:
         number = Rate(per_s=self._limits.frames_per_s, burst=2 * self._limits.frames_per_s)
         size = Rate(per_s=self._limits.bytes_per_s, burst=2 * self._limits.bytes_per_s)
         while True:
-            data = await self._socket.recv()
+            data = await self._receive()
             await number.take(1)
             await size.take(len(data))
             try:
@@ -84,6 +92,16 @@ class Line:
                 self.say(failed(str(error)))
                 continue
             yield frame
+
+    async def _receive(self) -> str | bytes:
+        from websockets.exceptions import ConnectionClosed
+
+        try:
+            return await self._socket.recv()
+        except ConnectionClosed as error:
+            if error.sent is not None and error.sent.code == TOO_LARGE:
+                self.why = "it sent a frame that is too large; have its tool return less"
+            raise
 
     async def serve(self, hear: Listener) -> None:
         """Exchange frames until the connection ends."""

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
     from websockets.http11 import Request, Response
 
-MOST_FRAME = 16 << 20
-"""Bytes of a frame: devices send screenshots in them."""
+MOST_FRAME = 32 << 20
+"""Bytes of a frame: devices send screenshots in them, of several screens at once."""
 
 PING_S = 20.0
 """Their clients don't beat while a command runs; a ping finds those that are gone."""
@@ -226,7 +226,7 @@ class UfoServer:
                 group.cancel_scope.cancel()
         finally:
             if seat is not None:
-                self._hub.detach(seat, "its connection ended")
+                self._hub.detach(seat, line.why)
             if self._devices.get(id) is device:
                 del self._devices[id]
 
