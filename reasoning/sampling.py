@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from orchestrator.errors import InvalidValue
 
@@ -23,6 +24,12 @@ class Constraint:
     value: str
 
     @property
+    def response_format(self) -> dict[str, Any]:
+        """A JSON schema as chat servers take it: OpenAI's ``response_format``."""
+        named = {"name": "reply", "schema": json.loads(self.value)}
+        return {"type": "json_schema", "json_schema": named}
+
+    @property
     def options(self) -> dict[str, str | list[str]]:
         """The constraint as vLLM's structured outputs name it."""
         return {self.kind: self.value.splitlines() if self.kind == "choice" else self.value}
@@ -36,7 +43,8 @@ class Sampling:
         temperature: 0 takes the likeliest token; above, tokens are drawn from the softmax.
         seed: The same seed gives the same tokens, alone or in any batch.
         priority: A thread of lower priority value is served first, where the backend can.
-        constraint: Needs a backend with the capability ``structured-output``.
+        constraint: Needs a backend with the capability ``json-schema`` for JSON, and for other
+            forms ``structured-output``.
         adapter: A LoRA adapter by name; needs the capability ``adapters``.
         confidence: Over how many of the likeliest tokens each token's confidence is measured; 0
             measures none.

@@ -23,7 +23,7 @@ from tests.ufo_clients import device, galaxy
 class Chat(BaseHTTPRequestHandler):
     """A tiny OpenAI-compatible chat server whose model follows a few rules of its own."""
 
-    answer: Callable[[str], str]
+    respond: Callable[[dict[str, Any]], str | None]
 
     def do_GET(self) -> None:
         self._send("application/json", json.dumps({"data": [{"id": "tiny"}]}))
@@ -33,7 +33,10 @@ class Chat(BaseHTTPRequestHandler):
         if not self.path.endswith("/chat/completions"):
             self.send_error(404)
             return
-        text = self.answer(body["messages"][-1]["content"])
+        text = self.respond(body)
+        if text is None:
+            self.send_error(400)
+            return
         if not body.get("stream"):
             choice = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
             self._send("application/json", json.dumps({"choices": [choice]}))
@@ -72,8 +75,13 @@ def _reply(prompt: str) -> str:
 
 
 @contextmanager
-def chat_server(answer: Callable[[str], str] = _reply) -> Iterator[str]:
-    handler = type("Handler", (Chat,), {"answer": staticmethod(answer)})
+def chat_server(
+    answer: Callable[[str], str] = _reply,
+    respond: Callable[[dict[str, Any]], str | None] | None = None,
+) -> Iterator[str]:
+    """Its address; by default it looks at nothing but the last message."""
+    found = respond or (lambda body: answer(body["messages"][-1]["content"]))
+    handler = type("Handler", (Chat,), {"respond": staticmethod(found)})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -110,13 +118,18 @@ def test_a_plan_is_made_by_a_model_behind_a_server_and_run_by_a_worker_process(
         assert code == 0, err
         found = json.loads(out)
         assert (found["status"], found["answer"], found["refused"]) == ("answered", "10", 1)
+        assert found["unheld"] == "its backend has no json-schema"
         assert [task["value"] for task in found["tasks"]] == [7, 10]
         assert {task["device"] for task in found["tasks"]} == {"box"}
         code, out, err = shell.run("plan", "Add 3, 4 and 3", *where)
-    assert (code, out) == (0, "10")
+        assert (code, out) == (0, "10")
+        code, _, refused = shell.run("plan", "Add 3, 4 and 3", "--held", *where)
+    assert code == 2
+    assert "tiny can't be held to a schema (its backend has no json-schema)" in refused
     assert "plan 1 refused: add t1: tool: no device offers 'fly'" in err
     assert "plan 2: sum up" in err
     assert "t2 was run by box" in err
+    assert "replies were not held to a schema: its backend has no json-schema" in err
     hub.send_signal(signal.SIGTERM)
     assert hub.wait(30) == 0
 

@@ -54,9 +54,7 @@ async def test_a_run_whose_time_was_over_goes_on_and_repeats_nothing(tmp_path: P
     async with fleet() as hub:
         first, _ = await carried_on(hub, Script(PLAN, {}), path, resume=False, seconds=1)
         script = Script(
-            {
-                "edits": [{"op": "change", "id": "b", "arguments": {"seconds": 1}}]
-            },
+            {"edits": [{"op": "change", "id": "b", "arguments": {"seconds": 1}}]},
             {"edits": [add("c", "count", {"texts": [{"$task": "a"}]})]},
             {"answer": "9"},
         )

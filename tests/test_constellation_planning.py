@@ -30,6 +30,7 @@ from reasoning.planning import (
 )
 from reasoning.planning.calls import Limits
 from reasoning.planning.fleet import Fleet, Step
+from reasoning.planning.schema import AddTask
 from tests.protocol_tools import until, working
 from tests.ufo_clients import device
 
@@ -391,6 +392,17 @@ async def test_a_ufo_device_is_a_device_like_others_and_a_model_steers_it() -> N
     assert {task.id: task.value for task in outcome.tasks} == {"a": "YO", "b": "HI"}
     assert "fly {} was refused: there is no such tool" in pilot.prompts[1]
     assert 'returned "HI"' in pilot.prompts[2]
+
+
+def test_waits_may_be_a_list_and_text_may_hold_what_json_should_escape() -> None:
+    waits = [{"task": "x", "when": "completion"}, {"task": "y"}]
+    found = Plan.parse(json.dumps({"edits": [add("a", "read", after=waits)]}))
+    (edit,) = found.edits
+    assert isinstance(edit, AddTask)
+    assert {id: str(when) for id, when in edit.after.items()} == {"x": "completion", "y": "success"}
+    assert Plan.parse('{"thought": "a\tb\n"}').thought == "a\tb\n"
+    with pytest.raises(InvalidValue, match="after"):
+        Plan.parse(json.dumps({"edits": [add("a", "read", after=[{"job": "x"}])]}))
 
 
 def test_a_reply_may_think_first_and_fence_its_json() -> None:

@@ -18,6 +18,7 @@ Capability = Literal[
     "shared-threads",
     "priorities",
     "structured-output",
+    "json-schema",
     "adapters",
     "confidence",
     "holding",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from orchestrator.errors import BackendLost, InvalidValue, UnknownName
 from reasoning.backends.base import Capability
 from reasoning.backends.carriers import text, tokens, usage
 from reasoning.backends.openai_settings import Mode, OpenaiSettings
+from reasoning.sampling import Constraint
 
 PROBE_S = 30.0
 PROMPT = [11, 12, 13, 14, 15]
@@ -56,6 +58,8 @@ class Facts(BaseModel):
     """A prompt that was sent twice was found in the cache; None where it does not say."""
     priorities: bool
     structured_output: bool
+    json_schema: bool
+    """Holds an answer in chat to a JSON schema with bounds, given as ``response_format``."""
     reasoning_field: bool
     """Sends reasoning apart from the answer."""
 
@@ -75,6 +79,7 @@ class Facts(BaseModel):
             "prefix-sharing": bool(self.prefix_caching),
             "priorities": self.priorities,
             "structured-output": self.structured_output,
+            "json-schema": self.structured_output or (mode == "chat" and self.json_schema),
         }
         return frozenset(name for name, true in have.items() if true)
 
@@ -216,7 +221,8 @@ async def _chat(ask: Ask) -> dict[str, Any]:
     begun = [user, {"role": "assistant", "content": "One, two, three, four"}]
     plain = await ask(path, {"messages": [user], "max_tokens": 16})
     if plain is None:
-        return {"chat": False, "chat_continuation": False, "reasoning_field": False}
+        lacks = ("chat", "chat_continuation", "json_schema", "reasoning_field")
+        return dict.fromkeys(lacks, False)
     on = {"continue_final_message": True, "add_generation_prompt": False}
     closed, opened = (
         await ask(path, {"messages": begun}),
@@ -227,5 +233,23 @@ async def _chat(ask: Ask) -> dict[str, Any]:
     return {
         "chat": True,
         "chat_continuation": len(prompts) == 2 and prompts[0] != prompts[1],
+        "json_schema": await _holds_to_schema(ask),
         "reasoning_field": bool(text(plain["choices"][0])[0]),
     }
+
+
+async def _holds_to_schema(ask: Ask) -> bool:
+    """Whether it writes what nobody would who was not made to."""
+    number = {"type": "integer", "minimum": 8171, "maximum": 8171}
+    word = {"type": "string", "enum": ["zxqv"]}
+    words = {"type": "array", "items": word, "minItems": 1, "maxItems": 1}
+    forced = {"n": number, "w": words, "e": {"type": "string", "maxLength": 0}}
+    schema = {"type": "object", "properties": forced, "required": list(forced)}
+    form = Constraint(kind="json", value=json.dumps(schema | {"additionalProperties": False}))
+    user = {"role": "user", "content": "Say one."}
+    body = {"messages": [user], "max_tokens": 80, "response_format": form.response_format}
+    answer = await ask("/chat/completions", body)
+    with contextlib.suppress(ValueError):
+        said = json.loads(text(answer["choices"][0])[1]) if answer else None
+        return bool(said == {"n": 8171, "w": ["zxqv"], "e": ""})
+    return False

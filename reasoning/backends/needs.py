@@ -21,8 +21,10 @@ def of_context(context: Context, gang: Gang | None, live: Collection[Segment]) -
 
 def of_sampling(sampling: Sampling) -> frozenset[Capability]:
     """What it takes to draw tokens like this."""
+    form = None if sampling.constraint is None else sampling.constraint.kind
     asked: dict[Capability, bool] = {
-        "structured-output": sampling.constraint is not None,
+        "json-schema": form == "json",
+        "structured-output": form not in (None, "json"),
         "adapters": sampling.adapter is not None,
         "priorities": sampling.priority != 0,
         "confidence": sampling.confidence != 0,

@@ -30,7 +30,7 @@ from reasoning.backends.openai_settings import Mode, OpenaiSettings
 from reasoning.backends.pieces import Pieces
 from reasoning.backends.prompted import PromptedBackend, PromptedGeneration
 from reasoning.backends.replicas import Replica, Replicas
-from reasoning.sampling import StopReason
+from reasoning.sampling import Constraint, StopReason
 
 logger = logging.getLogger(__name__)
 
@@ -251,7 +251,7 @@ class OpenaiBackend(PromptedBackend):
         if sampling.priority:
             extra["priority"] = sampling.priority
         if sampling.constraint is not None:
-            extra["structured_outputs"] = sampling.constraint.options
+            extra |= self._form(sampling.constraint)
         body: Event = {"model": self._model(sampling.adapter), "stream": True, "extra_body": extra}
         if self.mode == "chat":
             return body | self._messages(prompt, extra)
@@ -265,6 +265,11 @@ class OpenaiBackend(PromptedBackend):
             "stop_token_ids": list(generation.stop),
         }
         return body | {"prompt": prompt}
+
+    def _form(self, constraint: Constraint) -> Event:
+        if constraint.kind == "json" and self.mode == "chat" and self.facts.json_schema:
+            return {"response_format": constraint.response_format}
+        return {"structured_outputs": constraint.options}
 
     def _messages(self, prompt: list[int], extra: Event) -> Event:
         messages = self.pieces.messages(prompt)

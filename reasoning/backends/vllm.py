@@ -27,7 +27,14 @@ from reasoning.engine.config import ModelConfig
 logger = logging.getLogger(__name__)
 
 PLAIN: frozenset[Capability] = frozenset(
-    {"token-prompts", "logprobs", "confidence", "prefix-sharing", "structured-output"}
+    {
+        "token-prompts",
+        "logprobs",
+        "confidence",
+        "prefix-sharing",
+        "structured-output",
+        "json-schema",
+    }
 )
 SHUTDOWN_S = 15.0
 
@@ -166,6 +173,7 @@ class VllmBackend(PromptedBackend):
     async def request(
         self, generation: PromptedGeneration, prompt: list[int]
     ) -> AsyncGenerator[Token, None]:
+        from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError
 
         collector: Any = None
@@ -193,7 +201,7 @@ class VllmBackend(PromptedBackend):
         except EngineDeadError as error:
             finished = True
             raise self._death() from error
-        except ValueError as error:  # vLLM's refusal of a parameter
+        except (ValueError, VLLMClientError) as error:  # vLLM's refusal of a parameter
             raise InvalidValue(f"vLLM refuses the request: {first_line(error)}") from error
         finally:
             self.running.pop(generation, None)

@@ -52,6 +52,12 @@ from reasoning.cli.options import backend_options
 )
 @click.option("--timeout", metavar="TIME", help="As 90s or 10m; then it ends with what there is.")
 @click.option("--temperature", type=float, default=0.0, show_default=True, help="The planner's.")
+@click.option(
+    "--held/--not-held",
+    default=None,
+    help="Whether replies must be held to the schema of plans while they are generated; by default "
+    "where the backend can.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="The planner's.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object instead of the answer."

@@ -53,6 +53,7 @@ def run(
     resume: bool,
     timeout: str | None,
     temperature: float,
+    held: bool | None,
     seed: int,
     as_json: bool,
     quiet: bool,
@@ -68,7 +69,7 @@ def run(
     else:
         submitter = Hub(port=PORT, tokens=TokenStore(tokens_path(None)))
     loaded = load(model, backend=backend, base_urls=base_urls, settings=settings)
-    mind = ChatMind(loaded, temperature=temperature, seed=seed)
+    mind = ChatMind(loaded, temperature=temperature, seed=seed, held=held)
     events = EventStream()
     if not quiet:
         events.subscribe(_tell)
@@ -85,6 +86,8 @@ def run(
         outcome = anyio.run(main)
     except ExceptionGroup as group:
         raise leaf(group) from None
+    if mind.unheld is not None and not quiet:
+        click.echo(f"reason: replies were not held to a schema: {mind.unheld}", err=True)
     _print(outcome, mind, as_json=as_json)
     return 0 if outcome.status == "answered" else 1
 
@@ -145,6 +148,7 @@ def _print(outcome: Outcome, mind: ChatMind, *, as_json: bool) -> None:
         "turns": outcome.turns,
         "refused": outcome.refused,
         "planner_tokens": mind.written,
+        "unheld": mind.unheld,
         "tasks": tasks,
     }
     click.echo(json.dumps(found, indent=2))

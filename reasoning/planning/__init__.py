@@ -11,12 +11,14 @@ from reasoning.planning.events import (
     RunResumed,
     StepPlaced,
 )
+from reasoning.planning.grammar import Bounds
 from reasoning.planning.mind import ChatMind, Mind
 from reasoning.planning.pilot import ModelPilot
 from reasoning.planning.schema import Plan
 from reasoning.planning.state import Outcome, Status, StepRecord
 
 __all__ = [
+    "Bounds",
     "ChatMind",
     "Constellation",
     "Mind",

@@ -21,10 +21,10 @@ from reasoning.planning import prompts
 from reasoning.planning.calls import Callables, Limits, function_name
 from reasoning.planning.events import PlanApplied, PlanGiven, PlannerAsked, PlanRefused
 from reasoning.planning.fleet import Fleet, Step
+from reasoning.planning.grammar import Bounds, schema_of
 from reasoning.planning.kept import NAME, tell
 from reasoning.planning.mind import Mind
 from reasoning.planning.schema import (
-    SCHEMA,
     AddTask,
     ChangeTask,
     Plan,
@@ -62,6 +62,7 @@ class Constellation:
         limits: Limits | None = None,
         most_turns: int = 30,
         at_once: int | None = None,
+        bounds: Bounds | None = None,
     ) -> None:
         """Prepare.
 
@@ -72,6 +73,7 @@ class Constellation:
             limits: What each task may take.
             most_turns: How often the planner may be asked.
             at_once: How many tasks may run at once.
+            bounds: How long a reply may be, where the mind is held to a schema.
 
         Raises:
             InvalidValue: a number is out of range.
@@ -84,6 +86,7 @@ class Constellation:
         self._limits = limits or Limits()
         self._most_turns = most_turns
         self._at_once = at_once
+        self._bounds = bounds or Bounds()
 
     async def run(
         self,
@@ -155,7 +158,7 @@ class Constellation:
         state.fleet = Fleet(await devices(self._submitter, question))
         prompt = prompts.ask(state.request, state.fleet, graph, state.steps, state.notes)
         tell(graph, PlannerAsked(turn=state.turn + 1, version=version))
-        text = await self._mind.reply(prompt, SCHEMA)
+        text = await self._mind.reply(prompt, schema_of(state.fleet, graph, self._bounds))
         try:
             plan = Plan.parse(text)
             if plan.edits:

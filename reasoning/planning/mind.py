@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Protocol, Self
 
-from orchestrator.errors import CapabilityMissing
+from orchestrator.errors import CapabilityMissing, InvalidValue
 from reasoning.context import Segment
 from reasoning.domains.recognition import FreeForm
 from reasoning.forms.prompted import PromptedForms
-from reasoning.loading import AnyModel
+from reasoning.loading import AnyModel, HttpModel
 from reasoning.sampling import Constraint, Sampling
 
 
@@ -23,19 +23,34 @@ class Mind(Protocol):
 class ChatMind:
     """A chat model of any backend, used as ``async with ChatMind(load(...)) as mind``.
 
-    Where the backend has structured output, the schema is enforced while it generates; elsewhere it
-    only stands in the prompt, and what comes is checked all the same.
+    Where the backend can, what it writes is held to the schema while it generates.  Elsewhere the
+    schema is left out, ``unheld`` says why, and what comes is checked all the same.
 
     Attributes:
         written: Tokens that it has generated.
+        unheld: Why replies are not held to the schema; None while they are.
     """
 
-    def __init__(self, model: AnyModel, *, temperature: float = 0.0, seed: int = 0) -> None:
-        """Take a loaded model.
+    def __init__(
+        self,
+        model: AnyModel,
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        held: bool | None = None,
+    ) -> None:
+        """Take a loaded model; a server that has chat is talked to in chat.
+
+        Args:
+            model: What thinks.
+            temperature: See `Sampling`.
+            seed: See `Sampling`; of the first reply, and each later one has the next.
+            held: Whether replies must be held to the schema; by default where the backend can.
 
         Raises:
-            CapabilityMissing: it is no chat model.
+            CapabilityMissing: it is no chat model, or can't be held to a schema and must be.
         """
+        model = _in_chat(model)
         forms = model.dialect.forms(FreeForm(question=""))
         if not isinstance(forms, PromptedForms):
             raise CapabilityMissing(
@@ -46,8 +61,14 @@ class ChatMind:
         self._model = model
         self._backend = model.backend()
         self._temperature = temperature
-        self._seed = seed
+        self._seed = seed - 1
+        self._must = held is True
         self.written = 0
+        self.unheld: str | None = None
+        if held is False:
+            self.unheld = "it was not asked for"
+        elif "json-schema" not in self._backend.capabilities:
+            self._let_go("its backend has no json-schema")
 
     async def __aenter__(self) -> Self:
         await self._backend.__aenter__()
@@ -56,18 +77,32 @@ class ChatMind:
     async def __aexit__(self, *error: Any) -> None:
         await self._backend.__aexit__(*error)
 
-    @property
-    def structured(self) -> bool:
-        """Whether the schema is enforced while it generates."""
-        return "structured-output" in self._backend.capabilities
-
     async def reply(self, prompt: str, schema: str) -> str:
         """See `Mind.reply`.
 
         Raises:
             BackendLost: it can't be reached any more, or fails.
+            CapabilityMissing: it refuses the schema, and must be held to it.
         """
-        constraint = Constraint(kind="json", value=schema) if self.structured else None
+        self._seed += 1
+        if self.unheld is not None:
+            return await self._write(prompt, None)
+        try:
+            return await self._write(prompt, Constraint(kind="json", value=schema))
+        except InvalidValue as error:
+            text = await self._write(prompt, None)  # if it was not the schema, this says so
+            self._let_go(str(error))
+            return text
+
+    def _let_go(self, why: str) -> None:
+        if self._must:
+            raise CapabilityMissing(
+                f"{self._model.name} can't be held to a schema ({why}); leave out --held, or take "
+                "another backend"
+            )
+        self.unheld = why
+
+    async def _write(self, prompt: str, constraint: Constraint | None) -> str:
         sampling = Sampling(temperature=self._temperature, seed=self._seed, constraint=constraint)
         dialect = self._model.dialect
         segment = Segment(self._ask(prompt))
@@ -83,3 +118,12 @@ class ChatMind:
             generation.close()
             self._backend.release([segment])
         return text
+
+
+def _in_chat(model: AnyModel) -> AnyModel:
+    """A server's model, talked to in chat where nobody chose and its tokens are not known."""
+    if not isinstance(model, HttpModel) or model.settings.mode is not None:
+        return model
+    if model.backend().mode != "text" or not model.facts.chat:
+        return model
+    return HttpModel.of(model.settings.model_copy(update={"mode": "chat"}), model.facts)

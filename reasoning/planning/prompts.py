@@ -22,8 +22,8 @@ Reply with one JSON object and nothing else:
 {"thought": "why, in a sentence", "edits": [...], "answer": null}
 
 "edits" are applied together or not at all.  Each is one of
-{"op": "add", "id": "t1", "tool": "NAME", "arguments": {...}, "after": {"t0": "success"}, \
-"device": null, "tags": []}
+{"op": "add", "id": "t1", "tool": "NAME", "arguments": {...}, \
+"after": [{"task": "t0", "when": "success"}], "device": null, "tags": []}
 {"op": "change", "id": "t1", "tool": "NAME", "arguments": {...}, "device": "NAME", "tags": []}
 {"op": "remove", "id": "t1"}
 {"op": "connect", "source": "t0", "target": "t1", "when": "success"}

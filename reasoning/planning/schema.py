@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from orchestrator.calls import why
 from orchestrator.conditions import Condition
@@ -16,6 +16,18 @@ MOST_EDITS = 100
 Word = Annotated[str, Field(min_length=1, max_length=400)]
 
 
+class _Wait(Model):
+    task: TaskId
+    when: str = "success"
+
+
+def _mapping(after: Any) -> Any:
+    """A list of waits as a mapping; whatever else is left for the check."""
+    if not isinstance(after, list):
+        return after
+    return {wait.task: wait.when for wait in map(_Wait.model_validate, after)}
+
+
 class AddTask(Model):
     """A new task.  ``{"$task": ID}`` among the arguments is another task's result."""
 
@@ -23,7 +35,10 @@ class AddTask(Model):
     id: NewId
     tool: Word
     arguments: dict[str, Any] = Field(default_factory=dict)
-    after: dict[TaskId, Condition] = Field(default_factory=dict)
+    after: Annotated[dict[TaskId, Condition], BeforeValidator(_mapping)] = Field(
+        default_factory=dict
+    )
+    """As a mapping, or as a list of ``{"task": ID, "when": CONDITION}``."""
     device: Word | None = None
     """Runs on this device only; by default on any that has the tool."""
     tags: tuple[Word, ...] = ()
@@ -75,11 +90,8 @@ def json_object(text: str) -> dict[str, Any]:
     if start < 0:
         raise InvalidValue("the reply holds no JSON object; write one, and nothing else")
     try:
-        found, _ = json.JSONDecoder().raw_decode(said, start)
+        found, _ = json.JSONDecoder(strict=False).raw_decode(said, start)  # grammars let tabs in
     except (json.JSONDecodeError, RecursionError) as error:
         raise InvalidValue(f"the reply is no JSON ({error}); write one object only") from error
     assert isinstance(found, dict)
     return found
-
-
-SCHEMA = json.dumps(Plan.model_json_schema())
