@@ -1,0 +1,259 @@
+"""A real language model, held by a real grammar, plans: a tiny random one on a real vLLM.
+
+What it writes is nonsense of the right form: every reply is valid by the schema that was asked for,
+and is carried out by a real worker, or refused by name.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import jsonschema
+import pytest
+import torch
+
+from orchestrator import Event
+from orchestrator.errors import CapabilityMissing
+from protocol import Hub, Registry
+from reasoning.backends.vllm_settings import VllmSettings
+from reasoning.loading import AnyModel, VllmModel, load
+from reasoning.planning import (
+    Bounds,
+    ChatMind,
+    Constellation,
+    Outcome,
+    PlanApplied,
+    PlanRefused,
+)
+from reasoning.planning.prompts import RULES
+from reasoning.planning.schema import Plan, json_object
+from tests.protocol_tools import working
+from tests.vllm.conftest import SIZES
+from tests.vllm.test_serving import COMMAND, STARTS_S
+
+pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
+pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("default")]
+
+log = logging.getLogger(__name__)
+CONTEXT = 8192
+COMPACT = {"backend": "xgrammar", "disable_any_whitespace": True}
+"""A random model would write white space for ever, where JSON allows it."""
+BOUNDS = Bounds(edits=3, thought=20, text=12, items=2)
+tools = Registry()
+
+
+@tools.tool
+def add(a: int, b: int) -> int:
+    """Add."""
+    return a + b
+
+
+@tools.tool
+def join(words: list[str], loud: bool = False) -> str:
+    """Join words."""
+    return " ".join(words).upper() if loud else " ".join(words)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random chat model whose tokenizer was trained on the planner's rules."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+    found = tmp_path_factory.mktemp("chat")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=640,
+        special_tokens=["<|pad|>", "<|user|>", "<|end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([RULES], trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>")
+    fast.chat_template = "{% for m in messages %}<|user|>{{ m['content'] }}{% endfor %}\n"
+    fast.save_pretrained(found)
+    torch.manual_seed(0)
+    sizes = {"vocab_size": len(fast), "max_position_embeddings": CONTEXT, "num_hidden_layers": 2}
+    sizes |= {"initializer_range": 0.02}  # nearly all tokens are alike to it
+    Qwen2ForCausalLM(Qwen2Config(**SIZES | sizes)).save_pretrained(found)
+    return found
+
+
+class Kept:
+    """A mind that keeps what it was asked for and what it wrote.
+
+    It has to edit: left to itself, nonsense is an answer more often than not.
+    """
+
+    def __init__(self, mind: ChatMind) -> None:
+        self.mind = mind
+        self.replies: list[tuple[str, str]] = []
+
+    async def reply(self, prompt: str, schema: str) -> str:
+        form = json.loads(schema)
+        form["properties"]["answer"] = {"type": "null"}
+        form["properties"]["edits"]["minItems"] = 1
+        schema = json.dumps(form)
+        text = await self.mind.reply(prompt, schema)
+        self.replies.append((schema, text))
+        return text
+
+
+async def planned(model: AnyModel, requests: int = 3, turns: int = 3) -> None:
+    """Have a model plan on two devices, as nonsensically as it likes; check all that it wrote."""
+    events: list[Event] = []
+    outcomes: list[Outcome] = []
+    mind = ChatMind(model, temperature=1.0, seed=3, held=True)
+    kept = Kept(mind)
+    async with (
+        Hub() as hub,
+        working(hub, "kitchen", registry=tools, tags=frozenset({"warm"})),
+        working(hub, "cellar", registry=tools, slots=4),
+    ):
+
+        async def plan(number: int) -> None:
+            constellation = Constellation(hub, kept, most_turns=turns, bounds=BOUNDS)
+            constellation.events.subscribe(events.append)
+            outcomes.append(await constellation.run(f"Request {number}", seconds=300))
+
+        async with anyio.create_task_group() as group:
+            for number in range(requests):
+                group.start_soon(plan, number)
+    assert mind.unheld is None
+    assert len({text for _, text in kept.replies}) == len(kept.replies)
+    check(kept, events, outcomes)
+
+
+def check(kept: Kept, events: list[Event], outcomes: list[Outcome]) -> None:
+    """Valid by its schema, and carried out or refused by name: all of it."""
+    for schema, text in kept.replies:
+        assert len(text) < 2500
+        jsonschema.validate(json_object(text), json.loads(schema))
+        Plan.parse(text)
+    refused = [event for event in events if isinstance(event, PlanRefused)]
+    applied = [event for event in events if isinstance(event, PlanApplied)]
+    for event in refused:
+        assert event.reasons
+        assert not any("no device offers" in why or "is not here" in why for why in event.reasons)
+    tasks = [task for outcome in outcomes for task in outcome.tasks]
+    assert applied
+    assert {task.device for task in tasks if task.state == "succeeded"} <= {"kitchen", "cellar"}
+    for task in tasks:
+        if task.state == "succeeded" and task.name.startswith("add"):
+            assert isinstance(task.value, int)
+    assert any(task.state == "succeeded" for task in tasks)
+    edits = [edit.op for event in applied for edit in event.plan.edits]
+    log.info(
+        "%d replies, %d applied (%d edits), %d refused, tasks: %s; refused: %s",
+        *(len(kept.replies), len(applied), len(edits), len(refused)),
+        *(sorted(task.state for task in tasks), [event.reasons for event in refused[:8]]),
+    )
+
+
+@pytest.fixture(scope="module")
+async def here(folder: Path) -> AsyncIterator[VllmModel]:
+    """The model on the vllm backend, started once."""
+    settings = VllmSettings(
+        kv_cache_gib=1,
+        context=CONTEXT,
+        dtype="float32",
+        max_num_seqs=8,
+        engine={"structured_outputs_config": COMPACT, "max_num_batched_tokens": CONTEXT},
+    )
+    model = VllmModel.load(folder, settings)
+    async with model.backend():
+        yield model
+    with warnings.catch_warnings():  # vLLM leaves it to the garbage collector to close its sockets
+        warnings.simplefilter("ignore")
+        del model
+        gc.collect()
+
+
+async def test_the_vllm_backend_holds_a_random_model_to_plans_that_run_or_are_refused(
+    here: VllmModel,
+) -> None:
+    await planned(here)
+
+
+async def test_a_schema_that_vllm_refuses_is_let_go_by_name_or_is_an_error(
+    here: VllmModel,
+) -> None:
+    unusable = json.dumps({"type": "object", "properties": {"a": {"$ref": "#/$defs/none"}}})
+    mind = ChatMind(here, temperature=1.0)
+    await mind.reply("Hello", unusable)
+    assert mind.unheld is not None
+    assert "vLLM refuses the request" in mind.unheld
+    with pytest.raises(CapabilityMissing, match="can't be held to a schema"):
+        await ChatMind(here, temperature=1.0, held=True).reply("Hello", unusable)
+
+
+# ---- over HTTP -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def serving(folder: Path, log: Path) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        *(sys.executable, "-c", COMMAND, "serve", str(folder)),
+        *("--host", "127.0.0.1", "--port", str(port), "--served-model-name", "tiny"),
+        *("--dtype", "float32", "--enforce-eager", "--block-size", "32"),
+        *("--max-model-len", str(CONTEXT), "--max-num-seqs", "8"),
+        *("--structured-outputs-config", json.dumps(COMPACT)),
+    ]
+    environment = {k: v for k, v in os.environ.items() if k != "VLLM_ENABLE_V1_MULTIPROCESSING"}
+    with log.open("w") as out:
+        server = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
+    try:
+        for _ in range(STARTS_S):
+            assert server.poll() is None, log.read_text()[-4000:]
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
+                break
+            except OSError:
+                time.sleep(1)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        server.terminate()
+        try:
+            server.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+@pytest.fixture(scope="module")
+def url(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(folder, tmp_path_factory.mktemp("serve") / "log") as url:
+        yield url
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["chat", "tokens"])
+async def test_a_vllm_server_holds_it_by_response_format_in_chat_and_by_its_own_field_elsewhere(
+    url: str, folder: Path, mode: str
+) -> None:
+    settings = [f"mode={mode}", *([f"tokenizer={folder}"] if mode == "tokens" else [])]
+    model: Any = await anyio.to_thread.run_sync(
+        lambda: load(None, base_urls=[url], settings=settings)
+    )
+    assert model.facts.json_schema
+    assert "json-schema" in model.capabilities
+    async with model.backend():
+        await planned(model)
