@@ -139,6 +139,13 @@ class Watch:
         self.problems: list[str] = []
         self.ran: dict[str, int] = {}
 
+    def begun(self, read: int) -> None:
+        """Wait until the child has asked its planner, or has ended."""
+        for _ in range(2000):
+            if self.logged.stat().st_size > read:
+                return
+            time.sleep(0.01)
+
     def look(self, before: list[str], plan: dict[str, Any], read: int) -> None:
         lines = [json.loads(line) for line in self.logged.read_text()[read:].splitlines()]
         again = {name for kind, name in lines if kind == "ran"} & set(before)
@@ -182,7 +189,9 @@ def main(folder: Path, wanted: int) -> None:
                     code = 0
                 finally:
                     os._exit(code)
-            time.sleep(rng.uniform(0.1, 0.9))
+            if kills % 3:  # else it may still be starting
+                watch.begun(read)
+            time.sleep(rng.uniform(0, 0.6))
             if kills < wanted:
                 os.kill(pid, signal.SIGKILL)
             _, status = os.waitpid(pid, 0)
