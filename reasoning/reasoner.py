@@ -14,6 +14,7 @@ import anyio
 from orchestrator import EventStream, Listener
 from orchestrator.errors import CapabilityMissing, InvalidValue
 from pruning import Judge, Policy, Tally
+from reasoning.backends.base import Settling
 from reasoning.domains import Countdown, Covered, Problem, Several, recognise
 from reasoning.loading import AnyModel
 from reasoning.model import Model
@@ -202,6 +203,8 @@ class Reasoner:
             run.close()
             if self._side is not None:
                 self._side.release(list(run.segments))
+        if isinstance(self._backend, Settling):
+            await self._backend.settle()
         status: Status = "finished"
         if tally is None:
             status = "timed-out" if limit.cancelled_caught else "interrupted"
@@ -275,7 +278,7 @@ def summarise(
             prompt_tokens=run.graph.work - completion,
             completion_tokens=completion,
             span_tokens=run.graph.span,
-            leaked_tokens=run.steering.leaked if run.steering else 0,
+            leaked_tokens=sum(t.trace.leaked for t in threads if isinstance(t, TraceThread)),
             **_sent(threads),
         ),
         wall_s=wall,

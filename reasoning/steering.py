@@ -272,7 +272,6 @@ class Driver:
             grid=self.grid,
             clock=course.clock,
             tokens=course.tokens,
-            leaked=sum(trace.leaked for trace in self.traces),
             probes=course.probes,
             probe_tokens=sum(trace.probe_tokens for trace in self.traces),
             judged=course.judged,

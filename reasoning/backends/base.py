@@ -116,6 +116,15 @@ class Backend(Protocol):
 
 
 @runtime_checkable
+class Settling(Protocol):
+    """A `Backend` that can tell when it has counted what closed threads still generated."""
+
+    async def settle(self) -> None:
+        """Wait until ``leaked`` holds all that was generated for threads closed by now."""
+        ...
+
+
+@runtime_checkable
 class Scoring(Protocol):
     """A `Backend` with the capability ``scoring``."""
 

@@ -176,6 +176,17 @@ class EmbeddedBackend:
         if self._thread.is_alive():
             self.submit(None, lambda engine: engine.views.release(segments))
 
+    async def settle(self) -> None:
+        settled = anyio.Event()
+
+        def command(engine: Engine) -> None:  # what it delivered before is on its way already
+            self._loop.call_soon_threadsafe(settled.set)
+
+        self.submit(None, command)
+        while self._thread.is_alive() and not settled.is_set():
+            with anyio.move_on_after(1.0):
+                await settled.wait()
+
     def submit(
         self, generation: EmbeddedGeneration | None, command: Callable[[Engine], None]
     ) -> None:

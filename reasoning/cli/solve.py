@@ -18,7 +18,7 @@ from protocol.report import DecisionReport, SteeringReport, TraceReport
 from pruning import Accept, Decision, Escalate, Resample
 from reasoning.cli.tree import ThreadTree
 from reasoning.domains import recognise
-from reasoning.solution import Solution, Steering
+from reasoning.solution import Solution, Steering, Usage
 
 if TYPE_CHECKING:
     from reasoning.loading import AnyModel
@@ -122,18 +122,19 @@ def report(solution: Solution) -> Report:
             )
             for thread in solution.threads
         ),
-        steering=None if solution.steering is None else steering(solution.steering),
+        steering=None if solution.steering is None else steering(solution.steering, usage),
         errors=solution.errors,
         parallelism=round(solution.parallelism, 4),
         emulated=solution.emulated,
     )
 
 
-def steering(steered: Steering) -> SteeringReport:
+def steering(steered: Steering, usage: Usage) -> SteeringReport:
     """What a policy did, as a message."""
-    shared = SteeringReport.model_fields.keys() - {"reason", "decisions"}
+    shared = SteeringReport.model_fields.keys() - {"leaked", "reason", "decisions"}
     return SteeringReport(
         **{name: getattr(steered, name) for name in shared},
+        leaked=usage.leaked_tokens,
         reason=steered.finish.reason,
         decisions=tuple(
             DecisionReport(told=told, do=type(decision).__name__.lower(), **_fields(decision))

@@ -164,7 +164,6 @@ class _Pair:
             grid=self.atts.chunk,
             clock=self._clock,
             tokens=sum(thread.written for thread in self.run.threads.values()),
-            leaked=0,
             probes=0,
             probe_tokens=0,
             judged=0,
