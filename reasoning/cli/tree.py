@@ -142,9 +142,12 @@ class ThreadTree:
         return line
 
 
+ENDS = (markup.EOS, markup.PATH_END, markup.THINK_END)
+
+
 def _tail(row: _Row) -> str:
     """The conclusion of a thread that has one, or what it wrote last."""
-    text = " ".join(row.tail.replace(markup.EOS, "").split())
+    text = " ".join(word for word in row.tail.split() if word not in ENDS)
     _, marker, answer = text.rpartition(markup.ANSWER)
     if marker:
         return f"→ {answer.strip()}"
