@@ -137,7 +137,7 @@ async def compare(
 
 
 async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
-    settings = parse(VllmSettings, ["context=2048", *options.engine])
+    settings = parse(VllmSettings, ["context=2048", "kv_cache_gib=2", *options.engine])
     here, there = Model.load(options.model), VllmModel.load(options.model, settings)
     rows = []
     async with Reasoner(here) as mine, Reasoner(there) as theirs:
