@@ -37,7 +37,7 @@ SAMPLES = {"self-consistency": 4, "apr": 24}
 DOMAINS = {
     "multiverse": ("several", 5, 2048),
     "hogwild": ("several", 5, 2048),
-    "group-think": ("enumeration", 24, 2048),
+    "group-think": ("shortest-paths", 4, 2048),
 }
 """Domain, size and context of those that are not for Countdown."""
 COUNTDOWN = ("countdown", 4, 512)

@@ -46,7 +46,7 @@ SETS: dict[str, tuple[str, int, int, int, tuple[str, ...]]] = {
         ),
     ),
     "enumeration": (
-        *("enumeration", 24, 100, 2048),
+        *("enumeration", 40, 40, 2048),
         (
             *("group-think:n=1", "group-think:n=2", "group-think:n=4", "group-think:n=4,lag=1"),
             *("group-think:n=4,blind", "hogwild:n=1", "hogwild:n=4"),

@@ -100,8 +100,16 @@ class Arm:
 
 
 def problems(domain: str, count: int, *, numbers: int, seed: int) -> list[Problem]:
-    """Distinct held-out problems; a seed always gives the same, the first ones first."""
+    """Distinct held-out problems; a seed always gives the same, the first ones first.
+
+    ``numbers`` is the size of each; of enumerations, which are few, the largest.
+
+    Raises:
+        InvalidValue: there are not so many.
+    """
     rng = random.Random(f"{domain} {numbers} {seed}")
+    if domain == "enumeration":
+        return _enumerations(rng, count, numbers)
     drawn: dict[Problem, None] = {}
     while len(drawn) < count:
         problem: Problem
@@ -110,14 +118,23 @@ def problems(domain: str, count: int, *, numbers: int, seed: int) -> list[Proble
                 problem = countdown.generate(rng, count=numbers, held_out=True)
             case "several":
                 problem = several.generate(rng, count=numbers, held_out=True)
-            case "enumeration":
-                problem = enumeration.generate(rng, count=numbers, held_out=True)
             case "shortest-paths":
                 problem = shortest_paths.generate(rng, size=numbers, held_out=True)
             case _:
                 problem = arithmetic.generate(rng, held_out=True)
         drawn[problem] = None
     return list(drawn)
+
+
+def _enumerations(rng: random.Random, count: int, most: int) -> list[Problem]:
+    sizes = range(min(enumeration.USUAL.start, most), most + 1)
+    every = [one for size in sizes for one in enumeration.of(size, held_out=True)]
+    if count > len(every):
+        raise InvalidValue(
+            f"n: only {len(every)} enumerations of {sizes.start} to {most} items are held out; "
+            "give at most that many, or a larger --numbers"
+        )
+    return list(rng.sample(every, count))
 
 
 def run(

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import InvalidValue, ProblemRefused, ReasonError
+from reasoning.bench import problems
 from reasoning.domains import (
     Arithmetic,
     Covered,
@@ -190,6 +191,14 @@ def test_the_question_of_a_problem_is_recognised_as_that_problem(
 ) -> None:
     problem = generate(random.Random(seed))  # type: ignore[operator]
     assert recognise(problem.question) == problem
+
+
+def test_asking_for_more_enumerations_than_there_are_is_refused_and_does_not_hang() -> None:
+    assert len(set(problems("enumeration", 41, numbers=40, seed=0))) == 41
+    with pytest.raises(InvalidValue, match="n: only 41 enumerations of 8 to 40 items"):
+        problems("enumeration", 42, numbers=40, seed=0)
+    with pytest.raises(InvalidValue, match="count: 26 items"):
+        enumeration.generate(random.Random(0), count=26, held_out=True)
 
 
 @pytest.mark.parametrize(

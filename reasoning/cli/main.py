@@ -154,7 +154,7 @@ def bench() -> None:
     """Measure strategies on held-out problems."""
 
 
-def _bench_options(*strategies: str) -> Callable[[Any], Any]:
+def _bench_options(*strategies: str, count: int = 50) -> Callable[[Any], Any]:
     """The options that every domain's bench has."""
     options: list[Any] = [
         click.option(
@@ -162,7 +162,7 @@ def _bench_options(*strategies: str) -> Callable[[Any], Any]:
             "--problems",
             "count",
             type=int,
-            default=50,
+            default=count,
             show_default=True,
             help="How many held-out problems.",
         ),
@@ -267,11 +267,11 @@ def several(**options: Any) -> int:
 @click.option(
     "--numbers",
     type=click.IntRange(2, 100),
-    default=24,
+    default=40,
     show_default=True,
-    help="Items in each problem.",
+    help="Items in a problem, at most.",
 )
-@_bench_options("group-think:n=1", "group-think")
+@_bench_options("group-think:n=1", "group-think", count=40)
 def enumeration(**options: Any) -> int:
     """So many different items: accuracy, coverage, work and span."""
     from reasoning.bench import run

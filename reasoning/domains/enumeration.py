@@ -10,11 +10,14 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
+from orchestrator.errors import InvalidValue
 from reasoning.domains.base import Verdict, is_held_out
 
 LARGEST = 999
 COUNTS = range(2, 101)
 DIVISORS = range(2, 100)
+USUAL = range(8, 41)
+"""How many items are asked for where nothing is said."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +69,26 @@ def _numbers(answer: str) -> list[int]:
     return [int(digits) if digits.isdigit() and len(digits) < 10 else 0 for digits in found]
 
 
+def of(count: int, *, held_out: bool | None = None) -> list[Enumeration]:
+    """All problems of ``count`` items."""
+    divisors = range(2, LARGEST // max(count, 11) + 1)
+    every = [Enumeration(count=count, divisor=divisor) for divisor in divisors]
+    return [one for one in every if held_out is None or one.held_out is held_out]
+
+
 def generate(
     rng: random.Random, *, count: int | None = None, held_out: bool | None = None
 ) -> Enumeration:
-    """Draw a problem of ``count`` items (8 to 40 by default)."""
+    """Draw a problem of ``count`` items (8 to 40 by default).
+
+    Raises:
+        InvalidValue: there is none of so many items on the side that is asked for.
+    """
     while True:
-        wanted = rng.randint(8, 40) if count is None else count
-        problem = Enumeration(count=wanted, divisor=rng.randint(2, LARGEST // max(wanted, 11)))
-        if held_out is None or problem.held_out is held_out:
-            return problem
+        wanted = rng.choice(USUAL) if count is None else count
+        if found := of(wanted, held_out=held_out):
+            return rng.choice(found)
+        if count is not None:
+            raise InvalidValue(
+                f"count: {count} items give no problem on that side; give another count"
+            )
