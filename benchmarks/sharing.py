@@ -96,7 +96,8 @@ def steps(solution: Solution) -> int:
 def duplicates(solution: Solution) -> int:
     """Lines that workers finished of an item that another one had done or was doing."""
     lines = finished_lines([thread.text for thread in solution.threads])
-    items = [line.partition(" : ")[0].rpartition(markup.WAIT)[2].strip() for line in lines]
+    heads = [line.partition(" : ")[0].strip(f" {markup.WAIT}") for line in lines]
+    items = [head.rpartition(markup.WAIT)[2].strip() for head in heads]
     return len(items) - len(set(items))
 
 
