@@ -31,7 +31,7 @@ steering = solution.steering
 assert steering is not None
 stopped = sum(thread.state == "cancelled" for thread in solution.threads)
 print(f"{solution.answer}: {stopped} of {len(solution.threads)} samples were aborted")
-print(f"{steering.tokens} tokens, of which {steering.leaked} were written after an abort")
+print(f"{steering.tokens} tokens, of which {solution.usage.leaked_tokens} were written after an abort")
 
 with tempfile.TemporaryDirectory() as folder:
     path = Path(folder) / "run.json"
