@@ -31,7 +31,8 @@ steering = solution.steering
 assert steering is not None
 stopped = sum(thread.state == "cancelled" for thread in solution.threads)
 print(f"{solution.answer}: {stopped} of {len(solution.threads)} samples were aborted")
-print(f"{steering.tokens} tokens, of which {solution.usage.leaked_tokens} were written after an abort")
+leaked = solution.usage.leaked_tokens
+print(f"{steering.tokens} tokens, and {leaked} more after an abort")
 
 with tempfile.TemporaryDirectory() as folder:
     path = Path(folder) / "run.json"

@@ -88,6 +88,7 @@ class Share:
     prompt: Context = field(default_factory=lambda: Context.given(ids("Prompt")))
     check: str = ""
     finisher: str = ""
+    room: int | None = None
 
     def opening(self, worker: int, workers: int) -> str:
         return f"{worker}:"

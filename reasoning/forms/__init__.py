@@ -100,6 +100,11 @@ class ShareForm(Protocol):
         """What opens the final answer, for a thread that reads all workers; empty for none."""
         ...
 
+    @property
+    def room(self) -> int | None:
+        """Positions that all workers' slots fill together at most; None for what there is."""
+        ...
+
     def opening(self, worker: int, workers: int) -> str:
         """What opens each step of worker 1, 2, ... of so many."""
         ...

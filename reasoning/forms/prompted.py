@@ -173,6 +173,7 @@ class PromptedShare:
     finisher: str
     boxed: Callable[[str], str | None]
     check: str = CHECK
+    room: int | None = None
 
     def opening(self, worker: int, workers: int) -> str:
         return f"Worker {worker}: "

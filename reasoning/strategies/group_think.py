@@ -26,7 +26,8 @@ class GroupThink(Working):
 
     def gather(self, cohort: Cohort) -> None:
         prompt, most = cohort.form.prompt, cohort.run.max_tokens
-        slot = (most - cohort.reserve - prompt.position) // cohort.count
+        room = most - cohort.reserve - prompt.position
+        slot = min(room, cohort.form.room or room) // cohort.count
         places = [
             Context(entries=prompt.entries, position=prompt.position + slot * index)
             for index in range(cohort.count)
