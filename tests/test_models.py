@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,8 @@ import torch
 
 from orchestrator.errors import InvalidValue
 from reasoning import Model, Reasoner
-from reasoning.domains import arithmetic, countdown
+from reasoning.bench import problems
+from reasoning.domains import Problem, countdown
 from reasoning.engine.core import Engine
 from reasoning.model import shipped as shipped_models
 from reasoning.training.export import export, tokenizer
@@ -65,32 +65,33 @@ def test_transformers_loads_a_shipped_folder_unchanged_and_writes_the_same(name:
 
 
 @pytest.mark.parametrize(
-    ("strategy", "floor", "domain"),
-    [("apr", 0.7, "countdown"), ("single", 0.6, "arithmetic")],
+    ("strategy", "domain", "size", "floor"),
+    [
+        ("apr", "countdown", 4, 0.7),
+        ("parathinker", "countdown", 4, 0.65),
+        ("single", "arithmetic", 4, 0.8),
+        ("multiverse", "several", 5, 0.5),
+        ("hogwild", "several", 5, 0.4),
+        ("group-think", "enumeration", 40, 0.6),
+        ("group-think", "shortest-paths", 4, 0.75),
+    ],
 )
 def test_the_shipped_model_solves_most_held_out_problems(
-    shipped: Model, strategy: str, floor: float, domain: str
+    shipped: Model, strategy: str, domain: str, size: int, floor: float
 ) -> None:
-    rng = random.Random(11)
+    right: list[bool] = []
 
-    async def share() -> float:
-        right: list[bool] = []
-
-        async def one(reasoner: Reasoner) -> None:
-            problem = (
-                countdown.generate(rng, held_out=True)
-                if domain == "countdown"
-                else arithmetic.generate(rng, held_out=True)
-            )
-            solution = await reasoner.solve(problem, strategy=strategy, max_tokens=512)
+    async def solve() -> None:
+        async def one(problem: Problem) -> None:
+            solution = await reasoner.solve(problem, strategy=strategy)
             right.append(solution.verified is True)
 
         async with Reasoner(shipped) as reasoner, anyio.create_task_group() as group:
-            for _ in range(40):
-                group.start_soon(one, reasoner)
-        return sum(right) / len(right)
+            for problem in problems(domain, 30, numbers=size, seed=11):
+                group.start_soon(one, problem)
 
-    assert anyio.run(share) >= floor
+    anyio.run(solve)
+    assert sum(right) / len(right) >= floor
 
 
 def test_the_tokenizer_keeps_numbers_whole_and_ignores_spaces() -> None:
