@@ -137,11 +137,11 @@ async def compare(
 
 
 async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
-    settings = parse(VllmSettings, ["context=2048", "kv_cache_gib=2", *options.engine])
+    settings = parse(VllmSettings, ["context=4096", "kv_cache_gib=2", *options.engine])
     here, there = Model.load(options.model), VllmModel.load(options.model, settings)
     rows = []
     async with Reasoner(here) as mine, Reasoner(there) as theirs:
-        for name in STRATEGIES:
+        for name in options.strategy or STRATEGIES:
             found = [emulations(name, model) for model in (here, there)]
             if found[0] is None or found[0] != found[1]:
                 print(f"{name}: left out, {found[0]} here and {found[1]} there", file=sys.stderr)
@@ -149,7 +149,7 @@ async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
             domain, size, context = DOMAINS.get(name, COUNTDOWN)
             sample = problems(domain, options.problems, numbers=size, seed=options.seed)
             rows.append({"domain": domain, **await compare(mine, theirs, name, sample, context)})
-            print(json.dumps(rows[-1]))
+            print(json.dumps(rows[-1]), flush=True)
     return rows
 
 
@@ -158,6 +158,7 @@ def main() -> None:
     parser.add_argument("--model", default="reason-5m")
     parser.add_argument("--problems", type=int, default=50)
     parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--strategy", action="append", choices=STRATEGIES, help="only these")
     parser.add_argument("--engine", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--json", type=Path, help="write the results here")
     options = parser.parse_args()

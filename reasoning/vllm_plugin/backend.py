@@ -166,6 +166,11 @@ class SharedVllmBackend(VllmBackend):
             self._tasks.start_soon(self._send, fill.prompt, fill.note)
         client, last = self.client, None
         try:
+            if generation.room < 1:
+                raise BackendLost(
+                    f"a thread sees {len(asked.prompt):,} tokens at once and vLLM's context is "
+                    f"{self.context:,}; raise it with --engine context=N, or use fewer threads"
+                )
             async with aclosing(super().request(generation, asked.prompt)) as stream:
                 async for token in stream:
                     last = generation.full_after(token)
