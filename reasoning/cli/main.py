@@ -61,6 +61,10 @@ class _OneLineErrors(click.Group):
         except (click.Abort, KeyboardInterrupt):
             click.echo("reason: interrupted", err=True)
             code = INTERRUPTED
+            if sys.stdout is sys.__stdout__:
+                # Python makes of an interrupt that came while a module was made, though it was
+                # caught, a death by the signal at its own exit.
+                os._exit(code)
         except BrokenPipeError:
             # What is left in the buffer can't be written; don't let the exit try again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
