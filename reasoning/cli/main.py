@@ -15,9 +15,9 @@ import click
 from orchestrator.errors import InvalidValue, ReasonError, leaf
 from reasoning.cli import hub, plan, server, stored
 from reasoning.cli.doctor import doctor
+from reasoning.cli.interrupts import INTERRUPTED, leave_when_interrupted
 from reasoning.cli.options import backend_options
 
-INTERRUPTED = 130
 MOST_INPUT = 1_000_000  # bytes of standard input; a longer one is refused by its length
 
 
@@ -56,15 +56,13 @@ class _OneLineErrors(click.Group):
             if getattr(sys, name) is None:
                 setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
         arguments = kwargs.get("args") or (args[0] if args else None) or sys.argv[1:]
+        if sys.stdout is sys.__stdout__:  # a process of its own
+            leave_when_interrupted()
         try:
             code = super().main(*args, **{**kwargs, "standalone_mode": False}) or 0
         except (click.Abort, KeyboardInterrupt):
             click.echo("reason: interrupted", err=True)
             code = INTERRUPTED
-            if sys.stdout is sys.__stdout__:
-                # Python makes of an interrupt that came while a module was made, though it was
-                # caught, a death by the signal at its own exit.
-                os._exit(code)
         except BrokenPipeError:
             # What is left in the buffer can't be written; don't let the exit try again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

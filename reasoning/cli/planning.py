@@ -20,6 +20,7 @@ from protocol import Client, Hub, TokenStore
 from protocol.directory import devices as connected
 from protocol.ufo import Pilot, UfoServer
 from reasoning.cli.hub import PORT, read_token, seconds, tokens_path
+from reasoning.cli.interrupts import raise_when_interrupted
 from reasoning.loading import AnyModel, load
 from reasoning.planning import (
     ChatMind,
@@ -83,6 +84,7 @@ def run(
             return await constellation.run(request, seconds=limit, journal=journal, resume=resume)
 
     try:
+        raise_when_interrupted()
         outcome = anyio.run(main)
     except ExceptionGroup as group:
         raise leaf(group) from None

@@ -12,6 +12,7 @@ import anyio
 import click
 
 from orchestrator.errors import ExtraMissing, InvalidValue
+from reasoning.cli.interrupts import INTERRUPTED, raise_when_interrupted
 
 try:
     from protocol.http.app import Policy, build
@@ -23,7 +24,6 @@ except ImportError as error:
     ) from error
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-INTERRUPTED = 130
 
 
 def run(
@@ -83,6 +83,7 @@ def run(
                 await server.serve(sockets=[listener])
             return INTERRUPTED if server.signal == signal.SIGINT else 0
 
+        raise_when_interrupted()
         return anyio.run(main)
 
 

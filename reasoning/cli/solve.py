@@ -16,6 +16,7 @@ from anyio.abc import TaskStatus
 from protocol import Report, ThreadReport, UsageReport
 from protocol.report import DecisionReport, SteeringReport, TraceReport
 from pruning import Accept, Decision, Escalate, Resample
+from reasoning.cli.interrupts import INTERRUPTED, raise_when_interrupted
 from reasoning.cli.tree import ThreadTree
 from reasoning.domains import recognise
 from reasoning.solution import Solution, Steering, Usage
@@ -57,6 +58,7 @@ def run(problem: str, *, as_json: bool, quiet: bool, **options: Any) -> int:
                 group.cancel_scope.cancel()
         return solution
 
+    raise_when_interrupted()
     solution = anyio.run(main)
     if as_json:
         click.echo(report(solution).model_dump_json(by_alias=True, indent=2))
@@ -67,7 +69,7 @@ def run(problem: str, *, as_json: bool, quiet: bool, **options: Any) -> int:
         tree.print()
         _conclude(solution, options.get("timeout"))
     if solution.status == "interrupted":
-        return 130
+        return INTERRUPTED
     return 0 if solution.answer is not None and solution.verified is not False else 1
 
 
@@ -85,7 +87,7 @@ async def _cancel_on_interrupt(
         task_status.started()
         async for _ in signals:
             if scope.cancel_called:  # asked twice: don't wait for anything
-                os._exit(130)
+                os._exit(INTERRUPTED)
             scope.cancel()
 
 

@@ -30,8 +30,7 @@ from protocol import (
 )
 from protocol.directory import Directory
 from reasoning.cli.hub import read_token, seconds, tokens_path
-
-INTERRUPTED = 130
+from reasoning.cli.interrupts import INTERRUPTED, raise_when_interrupted
 
 
 def certificates(cert: str | None, key: str | None, ca: str | None) -> Tls | None:
@@ -94,6 +93,7 @@ def run_hub(
                     return INTERRUPTED if number == signal.SIGINT else 0
         return 0
 
+    raise_when_interrupted()
     return anyio.run(main)
 
 
@@ -162,6 +162,7 @@ def run_worker(
             hosts = [await host(stack) for host in loaded]
             return await _work(make(hosts=hosts), quiet)
 
+    raise_when_interrupted()
     return anyio.run(main)
 
 
