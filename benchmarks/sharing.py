@@ -119,11 +119,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path)
     parser.add_argument("--model", help="by default the shipped one")
-    parser.add_argument("--set", dest="sets", choices=SETS, action="append")
+    parser.add_argument(
+        "--set", dest="sets", choices=SETS, action="append", help="only this; the others stay"
+    )
     parser.add_argument("--problems", type=int, help="instead of each set's own number")
     options = parser.parse_args()
     model = Model.load(options.model)
     report: dict[str, Any] = {"schema": "reason.sharing/1", "model": model.name, "sets": {}}
+    if options.sets and options.output.exists():
+        report |= json.loads(options.output.read_text())
     for name in options.sets or SETS:
         domain, size, count, context, arms = SETS[name]
         sample = problems(domain, options.problems or count, numbers=size, seed=0)

@@ -128,7 +128,7 @@ class TrainedShare(ABC):
     problem: Problem
     check: str = ""
     finisher: str = ""
-    room: int | None = 2000  # demonstrations have slots of at most 3,000 positions together
+    room: int | None = 2048  # as measured; demonstrations have slots of at most 3,000 together
 
     @cached_property
     def prompt(self) -> Context:
