@@ -1,6 +1,6 @@
 """Threads that share what they wrote, on the shipped model: what sharing is worth.
 
-    python benchmarks/sharing.py benchmarks/results/sharing.json     # about 15 minutes
+    python benchmarks/sharing.py benchmarks/results/sharing.json     # about half an hour
 
 Held-out problems, temperature 0.  ``steps`` is the longest chain of generated tokens, ``degree``
 all generated tokens over it, ``duplicates`` the lines that did what another had done.
