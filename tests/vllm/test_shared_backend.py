@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
+from reasoning import markup
 from reasoning.backends.base import Token
 from reasoning.backends.embedded import EmbeddedBackend
 from reasoning.backends.vllm_settings import VllmSettings
@@ -20,6 +22,8 @@ from reasoning.sampling import Sampling
 
 pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("default"), pytest.mark.slow]
+
+END = markup.VOCABULARY.index(markup.EOS)
 
 
 def prompt(length: int) -> list[int]:
@@ -57,6 +61,32 @@ async def multiverse(backend: Any) -> list[list[Token]]:
     return [written[index] for index in range(3)] + [last]
 
 
+class Steps:
+    """Has those who stopped in one and the same step go on in their order."""
+
+    def __init__(self, live: Collection[int]) -> None:
+        self._live = live
+        self._heard = [0] * len(live)
+        self._stopped: set[int] = set()
+
+    async def read(self, index: int, generation: Any) -> list[Token]:
+        got = []
+        async for token in generation.tokens():
+            got.append(token)
+            self._heard[index] += 1
+            if token.reason is not None:
+                self._stopped.add(index)
+        while self._ahead(index):
+            await anyio.lowlevel.checkpoint()
+        self._stopped.discard(index)
+        return got
+
+    def _ahead(self, index: int) -> bool:
+        """Whether a token of the step is to come, or one before it has yet to go on."""
+        late = any(self._heard[one] < self._heard[index] for one in self._live)
+        return late or min(self._stopped) < index
+
+
 async def hogwild(backend: Any) -> list[list[Token]]:
     """Workers whose steps move into the history, one that is given words, and who leave."""
     head, gang = Segment(Context(), prompt(45)), Gang(size=3)
@@ -68,13 +98,15 @@ async def hogwild(backend: Any) -> list[list[Token]]:
             others = [one for one in live.values() if one is not own]
             own.look(Context.flow([*history, *others]))
 
+    steps = Steps(live)
+
     async def work(index: int) -> None:
-        stop = range(350)
+        stop = {*range(350), END}  # whoever ends keeps the others standing until it has left
         thread = backend.open(live[index], Sampling(), stop=stop, limit=260, gang=gang)
         got: list[Token] = []
         for turn in range(6):
-            got += await read(thread)
-            if got[-1].token not in stop or turn == 5:
+            got += await steps.read(index, thread)
+            if got[-1].token == END or turn == 5:
                 break
             if index == 1:
                 thread.extend([5])
