@@ -136,17 +136,23 @@ class Run:
             if task.state == "failed":
                 _ = task.value
 
-    async def caught_up(self) -> None:
-        """Wait until its threads have read what was written, while their gang stands still.
+    async def caught_up(self, thread: Thread) -> None:
+        """Wait until the others of its gang have read their tokens of the step that stopped it.
 
-        What is decided then does not depend on how far the event loop was behind.
+        The gang stands still meanwhile, so what is decided then does not depend on how far the
+        event loop was behind.
         """
-        while any(thread.behind for thread in self.threads.values()):
+
+        def is_late(other: Thread) -> bool:
+            return other.written < thread.written and not other.task.ended
+
+        gang = [other for other in self.threads.values() if other.gang is thread.gang]
+        while thread.gang is not None and any(map(is_late, gang)):
             await anyio.lowlevel.checkpoint()
 
-    async def stop(self, tasks: Sequence[Task[Any]]) -> None:
-        """Stop threads whose gang stands still once they have caught up; wait for their end."""
-        await self.caught_up()
+    async def stop(self, tasks: Sequence[Task[Any]], *, after: Thread) -> None:
+        """Stop a thread's gang, which stands still, after the same step; wait for the tasks' end."""
+        await self.caught_up(after)
         for task in tasks:
             task.cancel()
         # No edge of the graph, for they may be waiting for whoever stops them.

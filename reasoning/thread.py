@@ -80,7 +80,6 @@ class Thread:
         self.segment = Segment(self.context, tokens, path=self.path) if own is None else own
         tokens = list(self.segment.tokens)  # before the backend adds to them
         run.segments.add(self.segment)
-        self._read = 0
         self._generation = self._open()
         self.chain = run.chain(self.task)
         self.decoder = run.dialect.decoder()
@@ -97,11 +96,6 @@ class Thread:
             limit=self.limit,
             gang=self.gang,
         )
-
-    @property
-    def behind(self) -> bool:
-        """Whether more was written to its segment than it has read."""
-        return len(self.segment) > self._read
 
     @property
     def limit(self) -> int:
@@ -143,7 +137,6 @@ class Thread:
         reason: StopReason = "length"
         async for token in self._generation.tokens():
             self.written += 1
-            self._read += 1
             self.chain += 1
             self.logprob += token.logprob
             self.task.charge(1)
@@ -170,7 +163,6 @@ class Thread:
 
     def _give(self, tokens: Sequence[int]) -> None:
         self.given += len(tokens)
-        self._read += len(tokens)
         self.task.charge(len(tokens))
         for token in tokens:
             self.text += self.decoder.feed(token)
@@ -190,7 +182,7 @@ class Thread:
         if segment.position >= self.limit:
             self.cut = True
             return False
-        self.context, self.segment, self._read = context, segment, 0
+        self.context, self.segment = context, segment
         self.run.segments.add(segment)
         self._generation.resume(segment)
         self.chain = max(self.chain, self.run.chain(self.task))

@@ -39,7 +39,7 @@ class GroupThink(Working):
 
         async def think(thread: Thread, worker: int) -> None:
             cohort.threads[worker] = thread
-            while await cohort.may_go_on(thread, (await thread.write()).reason):
+            while await cohort.may_go_on(worker, (await thread.write()).reason):
                 if not thread.append(""):
                     return
 

@@ -38,7 +38,7 @@ class Hogwild(Working):
 
         async def work(thread: Thread, worker: int) -> None:
             cohort.threads[worker] = thread
-            while await cohort.may_go_on(thread, (await thread.write()).reason):
+            while await cohort.may_go_on(worker, (await thread.write()).reason):
                 if self.layout == "contiguous":
                     if not thread.append(""):
                         break

@@ -54,7 +54,8 @@ class ParaThinker(Strategy):
                     solved.append(index)
                 if len(solved) == self.need:
                     # While this thread is open its gang stands still.
-                    await run.stop([task for task in paths if task is not thread.task])
+                    others = [task for task in paths if task is not thread.task]
+                    await run.stop(others, after=thread)
             finally:
                 ends[index] = thread.end
 

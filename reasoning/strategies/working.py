@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
+import anyio.lowlevel
+
 from orchestrator import Task
 from pruning import Tally
 from reasoning.backends.base import Capability
 from reasoning.context import Context, Gang, Segment
 from reasoning.forms import ShareForm
 from reasoning.run import Run, Thread
+from reasoning.sampling import StopReason
 from reasoning.strategies.base import Strategy
 
 
@@ -28,6 +31,8 @@ class Cohort:
         self.tasks: list[Task[None]] = []
         self.over = False
         """Whether somebody found that nothing is left to do, and stops the others."""
+        self._stopped: set[int] = set()
+        """Those who wait for their turn to go on."""
         self.written: list[Segment] = []
         """Everybody's segments, in the order in which they were begun."""
 
@@ -53,22 +58,32 @@ class Cohort:
         """Tokens written by all."""
         return sum(thread.written for thread in self.threads.values())
 
-    async def may_go_on(self, thread: Thread, last: str | None) -> bool:
-        """Whether a thread that stopped has more to do.
+    async def may_go_on(self, worker: int, last: StopReason) -> bool:
+        """Whether a worker whose thread stopped has more to do.
 
         Where nothing is left to do, the others are stopped while this one, and so their gang,
         stands still.
         """
-        if last != "stop":
-            return False
-        await self.run.caught_up()
-        if self.over:
+        thread = self.threads[worker]
+        if last != "lost":
+            await self._turn(worker)
+        if last != "stop" or self.over:
             return False
         if not self.form.complete(self.texts):
             return thread.segment.tokens[-1] not in self.run.dialect.ends
         self.over = True
-        await self.run.stop([task for task in self.tasks if task is not thread.task])
+        await self.run.stop([task for task in self.tasks if task is not thread.task], after=thread)
         return False
+
+    async def _turn(self, worker: int) -> None:
+        """Have those who stopped in one and the same step go on, or leave, in their order."""
+        self._stopped.add(worker)
+        try:
+            await self.run.caught_up(self.threads[worker])
+            while min(self._stopped) < worker:
+                await anyio.lowlevel.checkpoint()
+        finally:
+            self._stopped.remove(worker)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +134,7 @@ class Working(Strategy):
         async def work(thread: Thread, worker: int) -> None:
             cohort.threads[worker] = thread
             history = [] if self.blind else shared
-            while await cohort.may_go_on(thread, (await thread.write()).reason):
+            while await cohort.may_go_on(worker, (await thread.write()).reason):
                 history += thread.segment.tokens
                 context = prompt.then(history)
                 own = cohort.begin(worker, context)

@@ -177,7 +177,8 @@ class SharedVllmBackend(VllmBackend):
                     yield last
         finally:
             client.ended(segment)
-            if last is not None and last.reason and last.token not in generation.stop:
+            over = last is not None and last.reason and last.token not in generation.stop
+            if over and not (cohort and cohort.gang.lockstep):
                 self._depart(generation)
 
     def _parameters(self, generation: PromptedGeneration, prompt: int) -> Any:
