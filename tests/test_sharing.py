@@ -16,6 +16,7 @@ from orchestrator import Event
 from orchestrator.errors import CapabilityMissing, InvalidValue
 from protocol import Report
 from reasoning import Reasoner, Solution, loading
+from reasoning.backends.embedded import Delivery, EmbeddedBackend
 from reasoning.cli import main
 from reasoning.engine.core import Engine
 from reasoning.reasoner import choose_strategy
@@ -265,8 +266,10 @@ ARMS: dict[str, dict[str, Any]] = {
 arms = pytest.mark.parametrize("strategy", ARMS)
 
 
-async def solved(engine: Engine, strategy: str, **options: Any) -> Solution:
-    async with Reasoner(LetterModel(engine=engine, dialect=anything())) as reasoner:
+async def solved(
+    engine: Engine, strategy: str, kind: type[LetterModel] = LetterModel, **options: Any
+) -> Solution:
+    async with Reasoner(kind(engine=engine, dialect=anything())) as reasoner:
         return await reasoner.solve(
             QUESTION, **{"strategy": strategy, "temperature": 1.0, **ARMS[strategy], **options}
         )
@@ -326,6 +329,43 @@ async def test_an_event_loop_that_is_behind_changes_nothing(engine: Engine, stra
         plain = await solved(engine, strategy, seed=seed)
         late = await solved(engine, strategy, seed=seed, listener=dawdle)
         assert told(late) == told(plain)
+
+
+class Jumbled(EmbeddedBackend):
+    """Tokens of one step arrive in any order, some of them late."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self.rng = random.Random(2)
+        self.late: list[Delivery] = []
+
+    def _deliver(self, out: list[Delivery]) -> None:
+        self.late += out
+        first: dict[Any, Delivery] = {}
+        for delivery in self.late:
+            first.setdefault(delivery[0], delivery)
+        now = [delivery for delivery in first.values() if self.rng.random() < 0.5]
+        self.rng.shuffle(now)
+        self.late = [delivery for delivery in self.late if delivery not in now]
+        super()._deliver(now)
+        if self.late:
+            self._loop.call_soon(self._deliver, [])
+
+
+class JumbledModel(LetterModel):
+    def backend(self) -> Any:
+        assert self.engine is not None
+        return Jumbled(self.engine)
+
+
+@arms
+async def test_the_order_in_which_tokens_arrive_changes_nothing(
+    engine: Engine, strategy: str
+) -> None:
+    for seed in range(4):
+        plain = await solved(engine, strategy, seed=seed)
+        jumbled = await solved(engine, strategy, seed=seed, kind=JumbledModel)
+        assert told(jumbled) == told(plain)
 
 
 @arms
