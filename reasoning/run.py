@@ -151,7 +151,7 @@ class Run:
             await anyio.lowlevel.checkpoint()
 
     async def stop(self, tasks: Sequence[Task[Any]], *, after: Thread) -> None:
-        """Stop a thread's gang, which stands still, after the same step; wait for the tasks' end."""
+        """Stop others of a thread's gang, which stands still, after one step, and wait for them."""
         await self.caught_up(after)
         for task in tasks:
             task.cancel()
