@@ -52,6 +52,24 @@ def test_a_join_copies_what_its_branches_wrote_and_computes_their_last_tokens_fi
     assert [sight.upto for sight in asked.note.view.sights] == [3, 2, 1, 1, 1]
 
 
+def test_a_path_and_what_follows_it_are_no_ordinary_text() -> None:
+    base = Context.given([1, 2, 3])
+    path = Segment(base, [10], path=2)
+    after = Segment(base.after(path), [9])
+    assert not is_plain(path)
+    assert not is_plain(after)
+    client = Client("join")
+    *_, asked = client.ask(path)
+    assert (asked.note.path, asked.note.copied, asked.note.home) == (2, 3, 3)
+    path.tokens += [20, 21]
+    client.ended(path)
+    fill, asked = client.ask(after)
+    assert (fill.fill, fill.note.path) == (True, 2)
+    assert (asked.note.path, asked.note.copied) == (0, 6)
+    with pytest.raises(InvalidValue, match="path"):
+        read_note({KEY: '{"path":1}'})
+
+
 def test_a_flowing_context_is_looked_at_and_refused_by_an_engine_that_only_joins() -> None:
     head = Segment(Context(), [1, 2, 3])
     own, other = (Segment(Context.flow([head]), [token]) for token in (4, 5))

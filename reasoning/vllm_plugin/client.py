@@ -192,6 +192,7 @@ class Client:
             holds=(Hold(name=piece.name, first=len(context) + piece.first),),
             view=view,
             copied=len(context) + piece.first,
+            path=segment.path,
         )
         return Asked(segment=segment, prompt=context.tokens + segment.tokens, note=note, fill=fill)
 
@@ -208,6 +209,7 @@ class Client:
             home=segment.home + piece.first,
             holds=(Hold(name=piece.name),),
             view=piece.view,
+            path=segment.path,
             member=member,
         )
         return Asked(segment=segment, prompt=segment.tokens[piece.first :], note=note, fill=fill)
@@ -292,9 +294,12 @@ def context_at(segment: Segment, index: int) -> Context:
 
 
 def is_plain(segment: Segment) -> bool:
-    """Whether a segment ends an ordinary causal text: its tokens see all of it, at its place."""
+    """Whether a segment ends an ordinary causal text: its tokens see all of it, at its place.
+
+    What has the identity of a path is computed otherwise than the same text without it.
+    """
     position, before = 0, segment.context
-    if len(segment.views) > 1 or before.flowing:
+    if len(segment.views) > 1 or before.flowing or segment.path:
         return False
     for index, entry in enumerate(before.entries):
         inner = entry.segment
@@ -302,7 +307,7 @@ def is_plain(segment: Segment) -> bool:
             return False
         if len(inner.views) > 1 or inner.context.entries != before.entries[:index]:
             return False
-        if inner.context.flowing or entry.lag:
+        if inner.context.flowing or entry.lag or inner.path:
             return False
         position += len(inner)
     return segment.home == position

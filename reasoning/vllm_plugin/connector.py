@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from orchestrator.errors import InvalidValue
 from reasoning.vllm_plugin import support
 from reasoning.vllm_plugin.cache import Cache
 from reasoning.vllm_plugin.looks import plan_looks
+from reasoning.vllm_plugin.paths import read_identities, refuse_path
 from reasoning.vllm_plugin.plan import Copy, Plan
 from reasoning.vllm_plugin.segments import LEASE_S, PATIENCE_S, Active, Segments
 from reasoning.vllm_plugin.wire import read_note
@@ -47,6 +49,7 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
         self._block_size = kv_cache_config.kv_cache_groups[0].kv_cache_spec.block_size
         self._most_positions = vllm_config.model_config.max_model_len
         self._looking = support.looks_allowed(vllm_config)
+        self._identities = read_identities(vllm_config)
         self.segments: Segments | None = None
         self._copies: list[Copy] = []
         self._failed: list[str] = []
@@ -87,6 +90,9 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
         longest = request.num_prompt_tokens + request.max_tokens + note.offset
         if longest > self._most_positions + 1:
             one.failure = f"home: positions reach {longest} of {self._most_positions}; shorten it"
+        if note.path:
+            why = refuse_path(self._vllm_config, self._identities, note.path)
+            one.failure = one.failure or why
         if note.view is not None:
             self._separate(one)
 
@@ -158,6 +164,7 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
             offsets={one.id: one.note.offset for one in active if one.note.offset},
             copies=self._copies,
             failed=self._failed,
+            paths=self._paths(active),
         )
         if any(one.note.looking for one in active):
             plan_looks(plan, segments, active, scheduled)
@@ -166,6 +173,11 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
         self._copies, self._failed, self._stuck = [], [], set()
         segments.expire()
         return plan
+
+    def _paths(self, active: Sequence[Active]) -> dict[str, int]:
+        if self._identities is None:
+            return {}
+        return {one.id: one.note.path for one in active if one.note.path}
 
     def _wait(self) -> None:
         segments = self._known()

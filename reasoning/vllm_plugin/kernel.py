@@ -12,7 +12,8 @@ from torch import Tensor
 from reasoning.engine.building import build
 
 if TYPE_CHECKING:
-    from reasoning.vllm_plugin.looking import Looking, Turner
+    from reasoning.vllm_plugin.looking import Looking
+    from reasoning.vllm_plugin.rotation import Turner
 
 SOURCE = Path(__file__).with_name("kernel.cpp")
 

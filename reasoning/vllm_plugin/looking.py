@@ -19,6 +19,7 @@ from orchestrator.errors import InvalidValue
 from reasoning.vllm_plugin.cache import Cache
 from reasoning.vllm_plugin.kernel import load_kernel
 from reasoning.vllm_plugin.plan import Plan
+from reasoning.vllm_plugin.rotation import Turner
 
 Ints = npt.NDArray[np.int32]
 
@@ -56,64 +57,6 @@ class Looking:
                 starts.append(len(parts))
         arrays = (np.array(one, dtype=np.int32) for one in (rows, starts, parts, blocks))
         return cls(*arrays)
-
-
-class Turner:
-    """Turns queries by whole positions: the model's own rotations, without its scale.
-
-    Attributes:
-        table: ``[turns, 2, rotated / 2]``, cosines and sines.
-        neox: Whether a pair's halves stand half the rotated width apart, not side by side.
-    """
-
-    def __init__(self, table: Tensor, neox: bool) -> None:
-        self.table, self.neox = table.contiguous(), neox
-
-    @classmethod
-    def of(cls, model: torch.nn.Module) -> Turner:
-        """The turner of a model's rotary embedding.
-
-        Raises:
-            InvalidValue: it has none, several, or one that is not a plain rotation.
-        """
-        from vllm.model_executor.layers.rotary_embedding import base
-
-        found = {id(m): m for m in model.modules() if isinstance(m, base.RotaryEmbeddingBase)}
-        kinds = {type(m).__name__ for m in found.values()}
-        plain = {
-            *("RotaryEmbedding", "Llama3RotaryEmbedding", "LinearScalingRotaryEmbedding"),
-            *("NTKScalingRotaryEmbedding", "YaRNScalingRotaryEmbedding"),
-        }
-        if len(found) != 1 or not kinds <= plain:
-            raise InvalidValue(
-                f"vllm plugin: live segments need one plain rotary embedding; the model has "
-                f"{len(found)}: {', '.join(sorted(kinds)) or 'none'}"
-            )
-        (rotary,) = found.values()
-        cosine, sine = rotary.cos_sin_cache.double().chunk(2, -1)
-        turns = torch.complex(cosine, sine)
-        turns = turns / turns.abs()
-        turns = torch.cat([turns, turns[-1:] * turns[1:]])  # a view may be as long again
-        return cls(torch.stack([turns.real, turns.imag], 1).float(), rotary.is_neox_style)
-
-    def __call__(self, query: Tensor, turn: int) -> Tensor:
-        """Queries ``[heads, dim]``, turned."""
-        if not turn:
-            return query
-        cosine, sine = self.table[abs(turn)]
-        sine = sine if turn > 0 else -sine
-        turned, half = query.clone(), len(cosine)
-        if self.neox:
-            low, high = query[:, :half], query[:, half : 2 * half]
-            turned[:, :half], turned[:, half : 2 * half] = (
-                low * cosine - high * sine,
-                high * cosine + low * sine,
-            )
-        else:
-            low, high = query[:, 0 : 2 * half : 2], query[:, 1 : 2 * half : 2]
-            turned[:, 0 : 2 * half : 2] = low * cosine - high * sine
-            turned[:, 1 : 2 * half : 2] = high * cosine + low * sine
-        return turned
 
 
 def look(

@@ -54,6 +54,7 @@ class Plan(KVConnectorMetadata):
         failed: Requests that can't be served.
         looks: By request, of those whose tokens see other requests' segments.
         tables: The blocks that ``looks`` refer to.
+        paths: The identities, from 1 on, of requests whose tokens are marked as a path's.
     """
 
     offsets: dict[str, int] = field(default_factory=dict)
@@ -61,3 +62,4 @@ class Plan(KVConnectorMetadata):
     failed: list[str] = field(default_factory=list)
     looks: dict[str, Look] = field(default_factory=dict)
     tables: dict[str, list[int]] = field(default_factory=dict)
+    paths: dict[str, int] = field(default_factory=dict)

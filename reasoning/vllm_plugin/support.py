@@ -27,6 +27,7 @@ _REQUEST = "vllm.v1.request:Request"
 METHODS: dict[str, tuple[str, ...]] = {
     f"{_RUNNER}._prepare_inputs": ("scheduler_output", "num_scheduled_tokens"),
     f"{_RUNNER}._build_attention_metadata": ("num_tokens", "num_reqs", "max_query_len"),
+    f"{_RUNNER}.load_model": ("load_dummy_weights",),
     f"{_MANAGER}.get_blocks": ("request_id",),
     f"{_MANAGER}.get_block_ids": ("request_id",),
     f"{_POOL}.touch": ("blocks",),
@@ -36,7 +37,6 @@ METHODS: dict[str, tuple[str, ...]] = {
 """Private methods that joins need, with the parameters that they must begin with."""
 
 LIVE_METHODS: dict[str, tuple[str, ...]] = {
-    f"{_RUNNER}.load_model": ("load_dummy_weights",),
     f"{_MANAGER}.allocate_slots": ("request", "num_new_tokens"),
     f"{_SCHEDULER}.schedule": ("throttle_prefills",),
     f"{_SCHEDULER}.add_request": ("request",),

@@ -114,6 +114,8 @@ class Note(_Value):
         home: Position of the request's first own token.
         copied: How many leading tokens of the prompt are those of ``view``'s sights, whose keys
             and values are copied instead of computed (a join); 0 where they are only looked at.
+        path: The identity that a model with path vectors gives to all that the request computes; 0
+            is none (ParaThinker).  A model without them ignores it.
         looks: New views of other requests, by the name of the segment that each one writes.
         release: Segments that nobody needs any more.
         leave: Gangs and members that will not go on.
@@ -124,6 +126,7 @@ class Note(_Value):
     holds: tuple[Hold, ...] = ()
     view: View | None = None
     copied: int = Field(default=0, ge=0)
+    path: int = Field(default=0, ge=0)
     member: Member | None = None
     looks: dict[Name, View] = {}
     release: tuple[Name, ...] = ()
@@ -137,6 +140,8 @@ class Note(_Value):
             raise ValueError("copied: only a known number of tokens can be copied; give each upto")
         if self.copied and self.member is not None:
             raise ValueError("copied: a member of a gang looks at what it sees; leave copied out")
+        if self.path and self.view is None:
+            raise ValueError("path: a path sees what it starts from; give a view")
         if self.view is not None and self.home is None:
             raise ValueError("home: a request with a view needs the position of its first token")
         return self

@@ -7,6 +7,7 @@ from typing import Any
 from vllm.platforms import current_platform
 
 from reasoning.vllm_plugin.looking import Looking, let_layers_look
+from reasoning.vllm_plugin.paths import Marker, let_layers_mark
 from reasoning.vllm_plugin.plan import Plan
 from reasoning.vllm_plugin.support import looks_allowed
 
@@ -20,6 +21,7 @@ class SegmentRunner:
     """What is added to vLLM's model runner (the first generation, on CPU and GPU)."""
 
     _plan: Plan | None = None
+    _marker: Marker | None = None
 
     def _prepare_inputs(self: Any, scheduler_output: Any, *args: Any, **options: Any) -> Any:
         """Prepare as vLLM does; slots and lengths follow from counts, so only then move rows."""
@@ -36,14 +38,17 @@ class SegmentRunner:
     def _build_attention_metadata(self: Any, *args: Any, **options: Any) -> Any:
         built = super()._build_attention_metadata(*args, **options)  # type: ignore[misc]
         plan, self._plan = self._plan, None  # a dummy run has none
-        if plan is not None and plan.looks:
-            looking = Looking.of(plan, self.input_batch.req_id_to_index, self.query_start_loc.np)
+        if plan is not None and (plan.looks or plan.paths):
+            batch = self.input_batch.req_id_to_index, self.query_start_loc.np
+            looking = Looking.of(plan, *batch) if plan.looks else None
+            marks = self._marker(plan, *batch, self.positions) if plan.paths else None
             for metadata in {id(one): one for one in built[0].values()}.values():
-                metadata.looking = looking
+                metadata.looking, metadata.marks = looking, marks
         return built
 
     def load_model(self: Any, *args: Any, **options: Any) -> None:
         super().load_model(*args, **options)  # type: ignore[misc]
+        self._marker = let_layers_mark(self.vllm_config, self.model)
         if looks_allowed(self.vllm_config):
             let_layers_look(self.vllm_config, self.model)
 

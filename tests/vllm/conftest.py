@@ -56,6 +56,17 @@ SIZES: dict[str, Any] = {
 }
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", {}),
+    "yarn": (
+        "Llama",
+        {
+            "rope_parameters": {
+                "rope_type": "yarn",
+                "rope_theta": 10_000.0,
+                "factor": 4.0,
+                "original_max_position_embeddings": 1024,
+            }
+        },
+    ),
     "qwen3-gqa": ("Qwen3", {"num_key_value_heads": 1, "head_dim": 32}),
     "qwen2-gqa": ("Qwen2", {"num_attention_heads": 4, "num_key_value_heads": 2}),
 }
@@ -236,7 +247,8 @@ class Author:
         for segment in segments:
             starts[segment] = at
             at += len(segment.steps)
-        expected = reference(flatten(segments)).log_softmax(-1)
+        paths = [segment.path for segment in segments for _ in segment.steps]
+        expected = reference(flatten(segments), paths).log_softmax(-1)
         rows, tokens, logprobs = [], [], []
         for (segment, index), logprob in self.logprobs.items():
             if segment in starts and index:
@@ -253,7 +265,7 @@ class Author:
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Folders of tiny random models, and of the shipped one, by name."""
+    """Folders of tiny random models, ``NAME+paths`` with identities, and of the shipped one."""
     built: dict[str, Path] = {}
 
     def build(name: str) -> Path:
@@ -261,6 +273,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
             from reasoning.model import shipped
 
             return shipped()["reason-5m"]
+        base, _, marked = name.partition("+")
+        if marked and name not in built:
+            built[name] = Reference(build(base)).identify(build(base), 7)
         if name not in built:
             import transformers
 
@@ -280,7 +295,10 @@ def reference(model: Callable[[str], Path]) -> Callable[[str], Reference]:
 
     def build(name: str) -> Reference:
         if name not in found:
-            found[name] = Reference(model(name))
+            base, _, marked = name.partition("+")
+            found[name] = Reference(model(base))
+            if marked:
+                found[name].identify(model(base), 7)
         return found[name]
 
     return build

@@ -1,0 +1,144 @@
+"""ParaThinker's path identities in vLLM: vectors that mark the keys and values of a path's tokens.
+
+The embedded engine adds them to keys before they are rotated.  A rotation is linear, so here each
+is rotated to its token's position and added to a key that is rotated already, on its way to the
+cache; every attention reads it from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from orchestrator.errors import InvalidValue
+from reasoning.engine.llama import PATHS_FILE
+from reasoning.vllm_plugin.plan import Plan
+from reasoning.vllm_plugin.rotation import rotary_of, rotated
+
+
+def read_identities(config: Any) -> Tensor | None:
+    """The identities ``[layers, paths, dim]`` beside a model's weights; None where it has none.
+
+    Raises:
+        InvalidValue: the file is broken or another model's.
+    """
+    model = config.model_config
+    file = Path(model.model) / PATHS_FILE
+    if not file.is_file():
+        return None
+    try:
+        found = load(file.read_bytes())["path_identity"]
+    except (SafetensorError, KeyError) as error:
+        raise InvalidValue(f"{file} is broken ({error}); download the model again") from error
+    layers, dim = model.get_total_num_hidden_layers(), model.get_head_size()
+    if found.dim() != 3 or (found.shape[0], found.shape[2]) != (layers, dim):
+        raise InvalidValue(f"{file}: {list(found.shape)} do not fit the model; download it again")
+    return found
+
+
+def refuse_path(config: Any, identities: Tensor | None, path: int) -> str | None:
+    """Why an engine can't mark a path's tokens; None where it can, or has nothing to mark with."""
+    if identities is None:
+        return None
+    if path > identities.shape[1]:
+        return f"path: {path}, and the model has identities for {identities.shape[1]}; use fewer"
+    if config.compilation_config.cudagraph_mode.has_full_cudagraphs():
+        return 'path: not inside full CUDA graphs; start vLLM with "cudagraph_mode": "PIECEWISE"'
+    return None
+
+
+class Marks(NamedTuple):
+    """What is marked in one step.
+
+    Attributes:
+        rows, paths: ``[R]``, fed tokens by index in the batch, and each one's identity, from 0 on.
+        cosine, sine: ``[R, rotated / 2]``, of their positions; with the scale that the model's
+            rotation has, since keys have it too.
+        neox: As in `rotated`.
+    """
+
+    rows: Tensor
+    paths: Tensor
+    cosine: Tensor
+    sine: Tensor
+    neox: bool
+
+    def add(self, vectors: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Copies of keys and values ``[tokens, kv_heads, dim]``, marked by ``[paths, dim]``."""
+        found = vectors[self.paths]
+        turned = rotated(found, self.cosine, self.sine, self.neox)
+        key, value = key.clone(), value.clone()  # compiled graphs don't expect them to change
+        key[self.rows] += turned[:, None]
+        value[self.rows] += found[:, None]
+        return key, value
+
+
+class Marker:
+    """Finds a step's marks, for a model with identities."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._rotary = rotary_of(model)
+
+    def __call__(
+        self, plan: Plan, index: Mapping[str, int], batch: Sequence[int], positions: Tensor
+    ) -> Marks:
+        """The marks of a plan's paths, given each request's row and where its tokens begin."""
+        rows = [np.arange(batch[row := index[id]], batch[row + 1]) for id in plan.paths]
+        counts = [len(one) for one in rows]
+        paths = np.repeat([path - 1 for path in plan.paths.values()], counts)
+        where = torch.from_numpy(np.concatenate(rows)).to(positions.device)
+        table: Tensor = self._rotary.cos_sin_cache
+        cosine, sine = table[positions[where]].chunk(2, -1)
+        found = torch.from_numpy(paths).to(positions.device)
+        return Marks(where, found, cosine, sine, self._rotary.is_neox_style)
+
+
+class MarkingUpdate:
+    """Stands for how a layer writes to its cache: tokens of paths are marked on the way."""
+
+    def __init__(self, impl: Any, vectors: Tensor) -> None:
+        self._stock = impl.do_kv_cache_update
+        self._vectors = vectors
+
+    def __call__(self, layer: Any, key: Tensor, value: Tensor, *args: Any, **options: Any) -> None:
+        marks = _present(layer.layer_name)
+        if marks is not None:
+            key, value = marks.add(self._vectors, key, value)
+        self._stock(layer, key, value, *args, **options)
+
+
+def _present(layer: str) -> Marks | None:
+    from vllm.forward_context import get_forward_context, is_forward_context_available
+
+    if not is_forward_context_available():
+        return None
+    metadata = get_forward_context().attn_metadata
+    return getattr(metadata.get(layer), "marks", None) if isinstance(metadata, dict) else None
+
+
+def let_layers_mark(config: Any, model: torch.nn.Module) -> Marker | None:
+    """Let the layers of a loaded model mark paths; None where it has no identities.
+
+    Raises:
+        InvalidValue: it has some, and more than one rotation.
+    """
+    from vllm.config import get_layers_from_vllm_config
+    from vllm.model_executor.layers.attention import Attention
+    from vllm.model_executor.models.utils import extract_layer_index
+
+    identities = read_identities(config)
+    if identities is None:
+        return None
+    marker = Marker(model)
+    for name, layer in get_layers_from_vllm_config(config, Attention).items():
+        weight = next(model.parameters())
+        vectors = identities[extract_layer_index(name)].to(weight.device, config.model_config.dtype)
+        layer.impl.do_kv_cache_update = MarkingUpdate(layer.impl, vectors)
+    return marker

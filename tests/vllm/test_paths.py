@@ -1,0 +1,153 @@
+"""ParaThinker's path identities in a stock vLLM: marked keys and values, joined and looked at."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from reasoning.context import Context, Segment
+from reasoning.vllm_plugin import Mode
+
+pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
+pytestmark = pytest.mark.filterwarnings("default")
+
+MODEL = "qwen3-gqa+paths"
+LENGTHS = 70, 41, 96
+
+
+def prompt(length: int, seed: int = 0) -> list[int]:
+    rng = random.Random(seed)
+    return [rng.randrange(3, 256) for _ in range(length)]
+
+
+def thought(author: Any, seed: int, live: bool, numbers: tuple[int, ...] = (1, 3, 2)) -> list[Any]:
+    """Paths with these identities from one prompt, and a summary that sees all of them."""
+    base = Context.given(prompt(45, seed))
+    paths = [Segment(base, [10 + number, 7], path=number) for number in numbers]
+    if live:
+        ids = author.gang(paths, LENGTHS[: len(paths)])
+    else:
+        ids = [author.start(path, count) for path, count in zip(paths, LENGTHS, strict=False)]
+    author.driver.run(*ids)
+    for path, id in zip(paths, ids, strict=True):
+        author.end(path, id)
+    summary = Segment(base.join([base.after(path) for path in paths]), [9])
+    author.write([summary], 40)
+    segments = [base.entries[0].segment, *paths, summary]
+    author.steps(segments)
+    return segments
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [("llama+paths", "join"), ("yarn+paths", "live"), (MODEL, "live")]
+)
+def test_paths_and_their_summary_equal_a_flat_forward_pass(
+    start: Callable[..., Any], reference: Callable[[str], Any], name: str, mode: Mode
+) -> None:
+    author = start(name, mode)
+    count, worst = author.compare(reference(name), thought(author, 1, mode == "live"))
+    assert count == sum(LENGTHS) + 40
+    assert worst < 1e-4
+
+
+def test_one_path_and_its_summary_are_no_ordinary_text(
+    start: Callable[..., Any], reference: Callable[[str], Any]
+) -> None:
+    author = start(MODEL, "live")
+    count, worst = author.compare(reference(MODEL), thought(author, 2, False, (3,)))
+    assert count == LENGTHS[0] + 40
+    assert worst < 1e-4
+
+
+@pytest.mark.parametrize("dropped", ["keys", "values", "turns"])
+def test_control_without_a_part_of_the_identity_the_paths_are_others(
+    start: Callable[..., Any],
+    reference: Callable[[str], Any],
+    monkeypatch: pytest.MonkeyPatch,
+    dropped: str,
+) -> None:
+    from reasoning.vllm_plugin import paths
+
+    if dropped == "turns":
+        monkeypatch.setattr(paths, "rotated", lambda x, *_: x)
+    else:
+        add, kept = paths.Marks.add, ("values", "keys").index(dropped)
+
+        def drop(self: Any, vectors: Any, *given: Any) -> tuple[Any, Any]:
+            marked = list(add(self, vectors, *given))
+            marked[1 - kept] = given[1 - kept]
+            return marked[0], marked[1]
+
+        monkeypatch.setattr(paths.Marks, "add", drop)
+    author = start(MODEL, "live")
+    count, _ = author.compare(reference(MODEL), thought(author, 3, True))
+    assert count < 0
+
+
+@pytest.mark.parametrize("apart", [True, False], ids=["apart", "control: not apart"])
+def test_an_ordinary_request_with_a_paths_text_is_not_given_its_keys(
+    start: Callable[..., Any],
+    reference: Callable[[str], Any],
+    monkeypatch: pytest.MonkeyPatch,
+    apart: bool,
+) -> None:
+    from reasoning.vllm_plugin.connector import SegmentConnector
+
+    if not apart:
+        monkeypatch.setattr(SegmentConnector, "_separate", lambda self, one: None)
+    author = start(MODEL, "join")
+    head, path, *_ = thought(author, 4 + apart, False, (1,))
+    same = Segment(Context(), head.tokens + path.tokens)
+    written = author.driver.add(same.tokens, 10)
+    author.driver.run(written)
+    author.end(same, written)
+    author.steps([same])
+    count, worst = author.compare(reference(MODEL), [same])
+    assert (count == 10 and worst < 1e-4) == apart
+
+
+def test_a_path_that_is_preempted_is_marked_again(
+    start: Callable[..., Any], reference: Callable[[str], Any]
+) -> None:
+    author = start(MODEL, "join")
+    base = Context.given(prompt(45, 6))
+    path = Segment(base, [11, 7], path=2)
+    id = author.start(path, 60)
+    while len(author.driver.written[id].tokens) < 20:
+        author.driver.step()
+    scheduler = author.driver.scheduler
+    (request,) = scheduler.running
+    scheduler.running.remove(request)
+    scheduler._preempt_request(request, 0.0)
+    author.driver.run(id)
+    author.end(path, id)
+    segments = [base.entries[0].segment, path]
+    author.steps(segments)
+    count, worst = author.compare(reference(MODEL), segments)
+    assert request.num_preemptions == 1
+    assert count == 60
+    assert worst < 1e-4
+
+
+def test_a_path_without_an_identity_fails_by_name(
+    start: Callable[..., Any],
+) -> None:
+    author = start(MODEL, "join")
+    own = Segment(Context.given(prompt(20, 8)), [11], path=4)
+    id = author.start(own, 5)
+    (one,) = (o for o in author.driver.scheduler.connector.segments.active.values() if o.note.path)
+    assert one.failure == "path: 4, and the model has identities for 3; use fewer"
+    assert [one.finish for one in author.driver.run(id)] == ["error"]
+    author.client.ended(own)
+
+
+def test_a_model_without_identities_ignores_paths(
+    start: Callable[..., Any], reference: Callable[[str], Any]
+) -> None:
+    author = start("qwen3-gqa", "live")
+    count, worst = author.compare(reference("qwen3-gqa"), thought(author, 9, True))
+    assert count == sum(LENGTHS) + 40
+    assert worst < 1e-4
