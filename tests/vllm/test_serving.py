@@ -1,4 +1,4 @@
-"""The plugin behind ``vllm serve`` with two API servers, and with torch.compile on."""
+"""The plugin behind ``vllm serve`` with two API servers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -46,8 +47,40 @@ def workers(count: int, length: int) -> list[Segment]:
     return [head, *live]
 
 
+class Server(NamedTuple):
+    port: int
+    process: subprocess.Popen[bytes]
+    opened: ExitStack
+
+    def connect(self) -> HTTPConnection:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=240)
+        return self.opened.enter_context(closing(connection))
+
+    def answering(self, connection: HTTPConnection) -> int:
+        """The process of the API server at the other end of a connection."""
+        import psutil
+
+        own = connection.sock.getsockname()
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            if any(one.raddr == own for one in process.net_connections("tcp")):
+                return int(process.pid)
+        raise AssertionError("nobody has the other end")
+
+    def connections(self) -> dict[int, HTTPConnection]:
+        """A connection to each of the two API servers, by its process."""
+        found: dict[int, HTTPConnection] = {}
+        for _ in range(100):
+            connection = self.connect()
+            connection.request("GET", "/version")
+            connection.getresponse().read()
+            found.setdefault(self.answering(connection), connection)
+            if len(found) == 2:
+                return found
+        raise AssertionError(f"only {set(found)} answer")
+
+
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of the shipped model with the plugin's live half."""
     from reasoning.model import shipped
 
@@ -66,48 +99,51 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     log = tmp_path_factory.mktemp("serve") / "log"
     environment = {k: v for k, v in os.environ.items() if k != "VLLM_ENABLE_V1_MULTIPROCESSING"}
     with log.open("w") as out:
-        server = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
     try:
-        base = f"http://127.0.0.1:{port}"
         for _ in range(STARTS_S):
-            assert server.poll() is None, log.read_text()[-4000:]
+            assert process.poll() is None, log.read_text()[-4000:]
             try:
-                urllib.request.urlopen(f"{base}/health", timeout=2)
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
                 break
             except OSError:
                 time.sleep(1)
-        yield base
+        with ExitStack() as opened:
+            yield Server(port, process, opened)
     finally:
-        server.terminate()
+        process.terminate()
         try:
-            server.wait(timeout=60)
+            process.wait(timeout=60)
         except subprocess.TimeoutExpired:
-            server.kill()
+            process.kill()
 
 
-def complete(url: str, asked: Asked, count: int) -> dict[str, Any]:
-    body = {
+def body(prompt: Sequence[int], count: int, xargs: dict[str, str]) -> bytes:
+    asked = {
         "model": "m",
-        "prompt": asked.prompt,
-        "max_tokens": 1 if asked.fill else count,
+        "prompt": prompt,
+        "max_tokens": count,
         "temperature": 0,
         "ignore_eos": True,
         "logprobs": 0,
         "return_token_ids": True,
-        "vllm_xargs": asked.note.arguments(),
+        "vllm_xargs": xargs,
     }
-    request = urllib.request.Request(
-        f"{url}/v1/completions",
-        json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=240) as answer:
-        choice: dict[str, Any] = json.load(answer)["choices"][0]
+    return json.dumps(asked).encode()
+
+
+def complete(connection: HTTPConnection, asked: Asked, count: int) -> dict[str, Any]:
+    content = body(asked.prompt, 1 if asked.fill else count, asked.note.arguments())
+    headers = {"Content-Type": "application/json"}
+    connection.request("POST", "/v1/completions", content, headers)
+    answer = connection.getresponse()
+    assert answer.status == 200, answer.read()
+    choice: dict[str, Any] = json.load(answer)["choices"][0]
     return choice
 
 
-def test_a_gang_runs_over_http_behind_two_api_servers(
-    url: str, reference: Callable[[str], Any], author_of: Callable[[], Any]
+def test_members_that_come_through_two_api_servers_are_one_gang(
+    server: Server, reference: Callable[[str], Any], author_of: Callable[[], Any]
 ) -> None:
     author = author_of()
     client = Client("live")
@@ -116,15 +152,21 @@ def test_a_gang_runs_over_http_behind_two_api_servers(
     given = [len(one) for one in live]
     for own in live:
         client.reserve(own)
+    each = server.connections()
+    connections = [*each.values(), server.connect()]
+    text = Segment(Context(), head.tokens[::-1])
     with ThreadPoolExecutor() as pool:
-        running = []
+        (asked,) = client.ask(text)
+        running = [pool.submit(complete, server.connect(), asked, STEPS)]
         for index, own in enumerate(live):
-            for asked in client.ask(own, Member(gang="http", size=3, member=index, pauses=False)):
-                found = pool.submit(complete, url, asked, STEPS)
-                if not asked.fill:
-                    running.append(found)
-        answers = [one.result() for one in running]
-    for own, answer in zip(live, answers, strict=True):
+            place = Member(gang="http", size=3, member=index, pauses=False)
+            *fills, asked = client.ask(own, place)
+            for fill in fills:
+                pool.submit(complete, server.connect(), fill, 1)
+            running.append(pool.submit(complete, connections[index], asked, STEPS))
+        ordinary, *answers = [one.result() for one in running]
+    assert [server.answering(one) for one in connections[:2]] == list(each)
+    for own, answer in zip([text, *live], [ordinary, *answers], strict=True):
         assert len(answer["token_ids"]) == STEPS
         logprobs = answer["logprobs"]["token_logprobs"]
         for token, logprob in zip(answer["token_ids"], logprobs, strict=True):
@@ -132,39 +174,22 @@ def test_a_gang_runs_over_http_behind_two_api_servers(
             own.tokens.append(token)
     author.steps([head])
     author.in_step(live, given)
-    count, worst = author.compare(reference("shipped"), segments)
-    assert count == 3 * STEPS
-    assert worst < 1e-4
+    author.steps([text])
+    for found, wanted in (segments, 3), ([text], 1):
+        count, worst = author.compare(reference("shipped"), found)
+        assert count == wanted * STEPS
+        assert worst < 1e-4
 
 
-def test_a_malformed_note_is_an_error_of_its_request_and_the_server_goes_on(url: str) -> None:
+def test_a_malformed_note_is_an_error_of_its_request_and_the_server_goes_on(
+    server: Server,
+) -> None:
     from reasoning.vllm_plugin.wire import Note
 
+    connection = server.connect()
+    headers = {"Content-Type": "application/json"}
+    connection.request("POST", "/v1/completions", body([5, 6], 2, {"reason": "{"}), headers)
+    refused = connection.getresponse()
+    assert refused.status >= 400, refused.read()
     good = Asked(segment=Segment(Context()), prompt=[5, 6], note=Note())
-    body = {"model": "m", "prompt": [5, 6], "max_tokens": 2, "vllm_xargs": {"reason": "{"}}
-    request = urllib.request.Request(
-        f"{url}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(request, timeout=120)
-    assert refused.value.code >= 400
-    assert len(complete(url, good, 2)["token_ids"]) == 2
-
-
-def test_a_gang_runs_with_torch_compile_on(
-    start: Callable[..., Any], reference: Callable[[str], Any]
-) -> None:
-    author = start("qwen2-gqa", "live", enforce_eager=False, max_model_len=1024, max_num_seqs=16)
-    segments = workers(2, 45)
-    for segment in segments:
-        segment.tokens = [token % 256 for token in segment.tokens]
-    head, *live = segments
-    ids = author.gang(live, [STEPS] * 2)
-    for own, id in zip(live, ids, strict=True):
-        author.driver.run(id)
-        author.end(own, id)
-    author.steps([head])
-    author.in_step(live, [2, 2])
-    count, worst = author.compare(reference("qwen2-gqa"), segments)
-    assert count == 2 * STEPS
-    assert worst < 1e-4
+    assert len(complete(server.connect(), good, 2)["token_ids"]) == 2
