@@ -18,6 +18,7 @@ from torch import Tensor
 from orchestrator.errors import InvalidValue
 from reasoning.vllm_plugin.cache import Cache
 from reasoning.vllm_plugin.kernel import load_kernel
+from reasoning.vllm_plugin.layers import Replaced
 from reasoning.vllm_plugin.plan import Plan
 from reasoning.vllm_plugin.rotation import Turner
 
@@ -88,8 +89,8 @@ def look(
         output[row] = torch.einsum("hn,nhd->hd", mass, value).to(output.dtype)
 
 
-def let_layers_look(config: Any, model: torch.nn.Module) -> None:
-    """Let the attention layers of a loaded model follow a step's looks.
+def let_layers_look(config: Any, model: torch.nn.Module) -> Replaced:
+    """What lets the attention layers of a loaded model follow a step's looks.
 
     Raises:
         InvalidValue: a layer does more than plain attention.
@@ -97,13 +98,14 @@ def let_layers_look(config: Any, model: torch.nn.Module) -> None:
     from vllm.config import get_layers_from_vllm_config
     from vllm.model_executor.layers.attention import Attention
 
-    turner = Turner.of(model)
+    turner, replaced = Turner.of(model), Replaced("forward")
     for name, layer in get_layers_from_vllm_config(config, Attention).items():
         impl = layer.impl
         special = (impl.alibi_slopes, impl.sinks, impl.logits_soft_cap or None)
         if any(one is not None for one in special) or impl.sliding_window not in (-1, None):
             raise InvalidValue(f"vllm plugin: {name} has ALiBi, sinks, a soft cap or a window")
-        impl.forward = LookingForward(impl, turner)
+        replaced.add(impl, LookingForward(impl, turner))
+    return replaced
 
 
 class LookingForward:

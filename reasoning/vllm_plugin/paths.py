@@ -19,6 +19,7 @@ from torch import Tensor
 
 from orchestrator.errors import InvalidValue
 from reasoning.engine.llama import PATHS_FILE
+from reasoning.vllm_plugin.layers import Replaced
 from reasoning.vllm_plugin.plan import Plan
 from reasoning.vllm_plugin.rotation import rotary_of, rotated
 
@@ -81,10 +82,15 @@ class Marks(NamedTuple):
 
 
 class Marker:
-    """Finds a step's marks, for a model with identities."""
+    """Finds a step's marks, for a model with identities.
+
+    Attributes:
+        update: What marks them, where layers write to their cache.
+    """
 
     def __init__(self, model: torch.nn.Module) -> None:
         self._rotary = rotary_of(model)
+        self.update = Replaced("do_kv_cache_update")
 
     def __call__(
         self, plan: Plan, index: Mapping[str, int], batch: Sequence[int], positions: Tensor
@@ -124,7 +130,7 @@ def _present(layer: str) -> Marks | None:
 
 
 def let_layers_mark(config: Any, model: torch.nn.Module) -> Marker | None:
-    """Let the layers of a loaded model mark paths; None where it has no identities.
+    """What lets the layers of a loaded model mark paths; None where it has no identities.
 
     Raises:
         InvalidValue: it has some, and more than one rotation.
@@ -140,5 +146,5 @@ def let_layers_mark(config: Any, model: torch.nn.Module) -> Marker | None:
     for name, layer in get_layers_from_vllm_config(config, Attention).items():
         weight = next(model.parameters())
         vectors = identities[extract_layer_index(name)].to(weight.device, config.model_config.dtype)
-        layer.impl.do_kv_cache_update = MarkingUpdate(layer.impl, vectors)
+        marker.update.add(layer.impl, MarkingUpdate(layer.impl, vectors))
     return marker

@@ -47,7 +47,6 @@ class GangScheduler(Scheduler):
         self._closed = False
         self._taken = _Taken()
         self._allocate = self.kv_cache_manager.allocate_slots
-        self.kv_cache_manager.allocate_slots = self._allocate_all
 
     def _member(self, request: Request) -> Active | None:
         one = self._known.active.get(request.request_id)
@@ -88,7 +87,11 @@ class GangScheduler(Scheduler):
         for gang in self._gangs:
             self._clear(gang)
         self.running.sort(key=lambda request: self._member(request) is None)
-        output = super().schedule(throttle_prefills)
+        self.kv_cache_manager.allocate_slots = self._allocate_all
+        try:
+            output = super().schedule(throttle_prefills)
+        finally:
+            del self.kv_cache_manager.allocate_slots
         for gang in self._gangs:
             self._check(gang, output)
         return output

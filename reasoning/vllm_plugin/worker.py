@@ -6,6 +6,7 @@ from typing import Any
 
 from vllm.platforms import current_platform
 
+from reasoning.vllm_plugin.layers import Replaced
 from reasoning.vllm_plugin.looking import Looking, let_layers_look
 from reasoning.vllm_plugin.paths import Marker, let_layers_mark
 from reasoning.vllm_plugin.plan import Plan
@@ -22,6 +23,7 @@ class SegmentRunner:
 
     _plan: Plan | None = None
     _marker: Marker | None = None
+    _looking: Replaced | None = None
 
     def _prepare_inputs(self: Any, scheduler_output: Any, *args: Any, **options: Any) -> Any:
         """Prepare as vLLM does; slots and lengths follow from counts, so only then move rows."""
@@ -38,10 +40,15 @@ class SegmentRunner:
     def _build_attention_metadata(self: Any, *args: Any, **options: Any) -> Any:
         built = super()._build_attention_metadata(*args, **options)  # type: ignore[misc]
         plan, self._plan = self._plan, None  # a dummy run has none
-        if plan is not None and (plan.looks or plan.paths):
+        looks, paths = (bool(plan.looks), bool(plan.paths)) if plan else (False, False)
+        if self._looking is not None:
+            self._looking.turn(looks)
+        if self._marker is not None:
+            self._marker.update.turn(paths)
+        if looks or paths:
             batch = self.input_batch.req_id_to_index, self.query_start_loc.np
-            looking = Looking.of(plan, *batch) if plan.looks else None
-            marks = self._marker(plan, *batch, self.positions) if plan.paths else None
+            looking = Looking.of(plan, *batch) if looks else None
+            marks = self._marker(plan, *batch, self.positions) if paths else None
             for metadata in {id(one): one for one in built[0].values()}.values():
                 metadata.looking, metadata.marks = looking, marks
         return built
@@ -50,7 +57,7 @@ class SegmentRunner:
         super().load_model(*args, **options)  # type: ignore[misc]
         self._marker = let_layers_mark(self.vllm_config, self.model)
         if looks_allowed(self.vllm_config):
-            let_layers_look(self.vllm_config, self.model)
+            self._looking = let_layers_look(self.vllm_config, self.model)
 
 
 class SegmentWorker(Stock):

@@ -131,7 +131,6 @@ def test_members_are_not_preempted_where_others_are(
 
     monkeypatch.setattr(scheduler, "_preempt_request", count)
     if not reserved:
-        monkeypatch.setattr(scheduler.kv_cache_manager, "allocate_slots", scheduler._allocate)
         monkeypatch.setattr(
             type(scheduler), "_request_blocks_can_be_freed", lambda self, request: True
         )

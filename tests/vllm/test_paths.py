@@ -62,6 +62,30 @@ def test_one_path_and_its_summary_are_no_ordinary_text(
     assert worst < 1e-4
 
 
+def test_steps_without_notes_run_vllms_own_methods(start: Callable[..., Any]) -> None:
+    author = start(MODEL, "live")
+    layers = author.driver.engine.vllm_config.compilation_config.static_forward_context.values()
+
+    def replaced() -> set[str]:
+        found = [vars(author.driver.scheduler.kv_cache_manager), *(vars(o.impl) for o in layers)]
+        names = ("allocate_slots", "forward", "do_kv_cache_update")
+        return {name for name in names for one in found if name in one}
+
+    text = author.driver.add(prompt(20), 200)
+    author.driver.step()
+    assert not replaced()
+    base = Context.given(prompt(20))
+    (id,) = author.gang([path := Segment(base, [10], path=1)], [20])
+    while not author.driver.written[id].tokens:
+        author.driver.step()
+    assert replaced() == {"forward", "do_kv_cache_update"}
+    author.driver.run(id)
+    author.end(path, id)
+    author.driver.step()
+    assert not replaced()
+    author.driver.run(text)
+
+
 @pytest.mark.parametrize("dropped", ["keys", "values", "turns"])
 def test_control_without_a_part_of_the_identity_the_paths_are_others(
     start: Callable[..., Any],
