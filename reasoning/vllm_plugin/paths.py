@@ -55,41 +55,55 @@ def refuse_path(config: Any, identities: Tensor | None, path: int) -> str | None
     return None
 
 
+class Vectors(NamedTuple):
+    """One layer's identities ``[paths, dim]``, as they are and turned by a right angle."""
+
+    plain: Tensor
+    turned: Tensor
+
+    @classmethod
+    def of(cls, identities: Tensor, rotary: Any) -> Vectors:
+        half = torch.ones(rotary.rotary_dim // 2).to(identities)
+        turned = rotated(identities, 0 * half, half, rotary.is_neox_style)
+        turned[:, rotary.rotary_dim :] = 0
+        return cls(identities, turned)
+
+
 class Marks(NamedTuple):
     """What is marked in one step.
 
     Attributes:
         rows, paths: ``[R]``, fed tokens by index in the batch, and each one's identity, from 0 on.
-        cosine, sine: ``[R, rotated / 2]``, of their positions; with the scale that the model's
-            rotation has, since keys have it too.
-        neox: As in `rotated`.
+        cosine, sine: ``[R, dim]``, of their positions; with the scale that the model's rotation
+            has, since keys have it too.
     """
 
     rows: Tensor
     paths: Tensor
     cosine: Tensor
     sine: Tensor
-    neox: bool
 
-    def add(self, vectors: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Copies of keys and values ``[tokens, kv_heads, dim]``, marked by ``[paths, dim]``."""
-        found = vectors[self.paths]
-        turned = rotated(found, self.cosine, self.sine, self.neox)
-        key, value = key.clone(), value.clone()  # compiled graphs don't expect them to change
-        key[self.rows] += turned[:, None]
-        value[self.rows] += found[:, None]
-        return key, value
+    def add(self, vectors: Vectors, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Copies of keys and values ``[tokens, kv_heads, dim]`` that are marked."""
+        plain = vectors.plain[self.paths]
+        turned = torch.addcmul(plain * self.cosine, vectors.turned[self.paths], self.sine)
+        return self._added(key, turned), self._added(value, plain)
+
+    def _added(self, to: Tensor, marks: Tensor) -> Tensor:
+        # Not in place: compiled graphs don't expect that.
+        return to.index_add(0, self.rows, marks.to(to.dtype)[:, None].expand(-1, to.shape[1], -1))
 
 
 class Marker:
     """Finds a step's marks, for a model with identities.
 
     Attributes:
+        rotary: The model's rotation.
         update: What marks them, where layers write to their cache.
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
-        self._rotary = rotary_of(model)
+        self.rotary = rotary_of(model)
         self.update = Replaced("do_kv_cache_update")
 
     def __call__(
@@ -100,16 +114,24 @@ class Marker:
         counts = [len(one) for one in rows]
         paths = np.repeat([path - 1 for path in plan.paths.values()], counts)
         where = torch.from_numpy(np.concatenate(rows)).to(positions.device)
-        table: Tensor = self._rotary.cos_sin_cache
-        cosine, sine = table[positions[where]].chunk(2, -1)
         found = torch.from_numpy(paths).to(positions.device)
-        return Marks(where, found, cosine, sine, self._rotary.is_neox_style)
+        return Marks(where, found, *self._angles(positions[where]))
+
+    def _angles(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines ``[R, dim]``; what a model leaves unturned has 1 and 0."""
+        rotary = self.rotary
+        cosine, sine = rotary.cos_sin_cache[positions].chunk(2, -1)
+        rest = cosine.new_zeros(len(positions), rotary.head_size - rotary.rotary_dim)
+        if rotary.is_neox_style:
+            return torch.cat([cosine, cosine, rest + 1], 1), torch.cat([sine, sine, rest], 1)
+        cosine, sine = cosine.repeat_interleave(2, 1), sine.repeat_interleave(2, 1)
+        return torch.cat([cosine, rest + 1], 1), torch.cat([sine, rest], 1)
 
 
 class MarkingUpdate:
     """Stands for how a layer writes to its cache: tokens of paths are marked on the way."""
 
-    def __init__(self, impl: Any, vectors: Tensor) -> None:
+    def __init__(self, impl: Any, vectors: Vectors) -> None:
         self._stock = impl.do_kv_cache_update
         self._vectors = vectors
 
@@ -142,9 +164,9 @@ def let_layers_mark(config: Any, model: torch.nn.Module) -> Marker | None:
     identities = read_identities(config)
     if identities is None:
         return None
-    marker = Marker(model)
+    marker, weight = Marker(model), next(model.parameters())
     for name, layer in get_layers_from_vllm_config(config, Attention).items():
-        weight = next(model.parameters())
-        vectors = identities[extract_layer_index(name)].to(weight.device, config.model_config.dtype)
+        own = identities[extract_layer_index(name)].to(weight.device, config.model_config.dtype)
+        vectors = Vectors.of(own, marker.rotary)
         marker.update.add(layer.impl, MarkingUpdate(layer.impl, vectors))
     return marker

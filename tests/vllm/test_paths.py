@@ -93,19 +93,20 @@ def test_control_without_a_part_of_the_identity_the_paths_are_others(
     monkeypatch: pytest.MonkeyPatch,
     dropped: str,
 ) -> None:
-    from reasoning.vllm_plugin import paths
+    from reasoning.vllm_plugin.paths import Marks
 
-    if dropped == "turns":
-        monkeypatch.setattr(paths, "rotated", lambda x, *_: x)
-    else:
-        add, kept = paths.Marks.add, ("values", "keys").index(dropped)
+    add = Marks.add
 
-        def drop(self: Any, vectors: Any, *given: Any) -> tuple[Any, Any]:
-            marked = list(add(self, vectors, *given))
-            marked[1 - kept] = given[1 - kept]
-            return marked[0], marked[1]
+    def drop(self: Marks, vectors: Any, key: Any, value: Any) -> tuple[Any, Any]:
+        if dropped == "turns":
+            self = self._replace(cosine=self.cosine * 0 + 1, sine=self.sine * 0)
+        marked = add(self, vectors, key, value)
+        return (
+            key if dropped == "keys" else marked[0],
+            value if dropped == "values" else marked[1],
+        )
 
-        monkeypatch.setattr(paths.Marks, "add", drop)
+    monkeypatch.setattr(Marks, "add", drop)
     author = start(MODEL, "live")
     count, _ = author.compare(reference(MODEL), thought(author, 3, True))
     assert count < 0
