@@ -225,7 +225,7 @@ def runnable(model: Any) -> list[str]:
 
 async def leak(reasoner: Reasoner, name: str, url: str | None) -> dict[str, Any]:
     """Stop runs of one strategy, and count what was generated and nobody got."""
-    domain, size, _ = DOMAINS.get(name, ("countdown", 5, 900))
+    domain, size, _ = {"parathinker": COUNTDOWN, **DOMAINS}.get(name, ("countdown", 5, 900))
     problem = problems(domain, 1, numbers=size, seed=1)[0]
     counts = {"tokens": 0, "leaked": 0, "traces": 0}
     for after in STOP_AFTER:
