@@ -1,7 +1,10 @@
-"""Measure judges on two sources of traces: ``python benchmarks/judge.py OWN DATA``.
+"""Measure judges on three sources of traces.
 
-OWN are traces of ours: ``reason sample arithmetic --n 240 --seed 11 -o OWN``.  DATA has the file
-``llama8b-qwq32b-math500.jsonl.gz``.  Writes ``results/judge.json``, arm by arm:
+    python benchmarks/judge.py ARITHMETIC COUNTDOWN DATA [PLAN …]
+
+The first two are traces of ours: ``reason sample arithmetic --n 240 --seed 11 -o ARITHMETIC``, and
+the same with ``countdown``.  DATA has the file ``llama8b-qwq32b-math500.jsonl.gz``.  Writes
+``results/judge.json``, arm by arm, or only those plans whose numbers are given:
 
 - AUROC within questions and pooled, beside the difficulty oracle and TF-IDF, on unseen questions;
 - what Learn-then-Test allows on one half of those, and what DeepPrune then comes to on the other
@@ -67,20 +70,34 @@ class Plan:
         return f"{recipe.form}, {recipe.encoder}{frozen}, {recipe.cut.by}"
 
 
-OWN, MATH = "own arithmetic", "MATH-500 chains"
-SHORT, LONG = Cut(tokens=40), Cut(tokens=500)
+OWN = {"own arithmetic": "arithmetic", "own Countdown": "countdown"}
+"""Sources that are ours, and their domains."""
+ARITHMETIC, COUNTDOWN, MATH = *OWN, "MATH-500 chains"
+SHORT, MIDDLE, LONG = Cut(tokens=40), Cut(tokens=80), Cut(tokens=500)
 PLANS = (
     Plan(
-        source=OWN,
+        source=ARITHMETIC,
         each=16,
         recipe=Recipe(
             form="bi", encoder="scratch", cut=SHORT, max_length=120, epochs=4, most=40, lr=1e-3
         ),
     ),
     Plan(
-        source=OWN,
+        source=ARITHMETIC,
         each=16,
         recipe=Recipe(form="bi", cut=SHORT, max_length=60, frozen=True, epochs=20),
+    ),
+    Plan(
+        source=COUNTDOWN,
+        each=16,
+        recipe=Recipe(
+            form="bi", encoder="scratch", cut=MIDDLE, max_length=160, epochs=4, most=40, lr=1e-3
+        ),
+    ),
+    Plan(
+        source=COUNTDOWN,
+        each=16,
+        recipe=Recipe(form="bi", cut=MIDDLE, max_length=120, frozen=True, epochs=20),
     ),
     Plan(
         source=MATH,
@@ -107,7 +124,7 @@ def read(path: Path) -> list[Question]:
         return list(read_questions(file))
 
 
-def measure(plan: Plan, questions: Sequence[Question], engine: float | None) -> dict[str, Any]:
+def measure(plan: Plan, questions: Sequence[Question]) -> dict[str, Any]:
     """Train, evaluate, calibrate and replay one judge."""
     begun = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
@@ -134,11 +151,11 @@ def measure(plan: Plan, questions: Sequence[Question], engine: float | None) -> 
             "judge_tokens": found.cost.tokens,
             "gate": [gate(judge, fresh, plan, goal) for goal in GOALS],
         }
-        if engine is not None:
-            seconds = judging(judge, fresh)
+        if plan.source in OWN:
+            run, seconds = solving(OWN[plan.source]), judging(judge, fresh)
             row["judge_s"] = round(seconds, 5)
-            row["run_s"] = round(engine, 5)
-            row["share_of_run"] = round(seconds / engine, 4)
+            row["run_s"] = round(run, 5)
+            row["share_of_run"] = round(seconds / run, 4)
     return row
 
 
@@ -151,10 +168,10 @@ def judging(judge: LearnedJudge, questions: Sequence[Question]) -> float:
     return (time.process_time() - begun) / len(questions)
 
 
-def solving(count: int = 20) -> float:
+def solving(domain: str, count: int = 20) -> float:
     """CPU seconds of self-consistency with 16 traces on the embedded engine, mean over problems."""
     model = Model.load(threads=1)
-    sample = problems("arithmetic", count, numbers=4, seed=12)
+    sample = problems(domain, count, numbers=4, seed=12)
     arm = Arm(name="self-consistency", n=16)
     begun = time.process_time()
     anyio.run(solve_all, model, arm, sample, 1.0, 0, 512, 1, lambda: None)
@@ -226,16 +243,15 @@ def gained(gain: Gain) -> dict[str, Any]:
     return {"gain": round(gain.mean, 4), "gain_ci95": [round(value, 4) for value in gain.ci95]}
 
 
-def main(own: Path, data: Path, only: Sequence[int]) -> None:
+def main(arithmetic: Path, countdown: Path, data: Path, only: Sequence[int]) -> None:
     torch.set_num_threads(1)
-    sources = {OWN: read(own), MATH: read(data / CHAINS)}
+    sources = {ARITHMETIC: arithmetic, COUNTDOWN: countdown, MATH: data / CHAINS}
     done = json.loads(RESULTS.read_text())["results"] if only and RESULTS.exists() else []
     rows = {(row["source"], row["judge"]): row for row in done}
-    engine = solving()
     for index, plan in enumerate(PLANS):
         if only and index not in only:
             continue
-        row = measure(plan, sources[plan.source], engine if plan.source == OWN else None)
+        row = measure(plan, read(sources[plan.source]))
         rows[row["source"], row["judge"]] = row
         results = {
             "schema": "reason.benchmarks.judge/1",
@@ -249,6 +265,7 @@ def main(own: Path, data: Path, only: Sequence[int]) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3:
-        sys.exit("give traces of ours and the folder of the data: benchmarks/judge.py OWN DATA")
-    main(Path(sys.argv[1]), Path(sys.argv[2]), [int(index) for index in sys.argv[3:]])
+    if len(sys.argv) < 4:
+        sys.exit("give two files of traces of ours, and the folder of the data")
+    own, other, chains = (Path(name) for name in sys.argv[1:4])
+    main(own, other, chains, [int(index) for index in sys.argv[4:]])
