@@ -159,7 +159,8 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
     def build_connector_meta(self, scheduler_output: Any) -> KVConnectorMetadata:
         segments = self._known()
         scheduled = scheduler_output.num_scheduled_tokens
-        active = [one for id in scheduled if (one := segments.active.get(id)) is not None]
+        known = segments.active
+        active = [one for id in scheduled if (one := known.get(id)) is not None] if known else []
         plan = Plan(
             offsets={one.id: one.note.offset for one in active if one.note.offset},
             copies=self._copies,
