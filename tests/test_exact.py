@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from orchestrator.errors import PoolFull
+from orchestrator.errors import InvalidValue, PoolFull
 from reasoning.backends.embedded import EmbeddedBackend
 from reasoning.context import Context, Gang, Segment
 from reasoning.engine import core
@@ -289,6 +289,10 @@ def test_path_identities_equal_a_flat_forward_pass_with_them(
     assert errors(engine, reference, segments).max() < 2e-4
     segments[2].path = 3
     assert errors(engine, reference, segments).max() > 1e-2
+    beyond = Segment(Context.given([5]), [6], path=4)
+    for segment in (beyond, Segment(Context().after(beyond), [7])):
+        with pytest.raises(InvalidValue, match="path: 4, and the model has identities for 3"):
+            engine.open(segment, Sampling())
 
 
 BUILT: dict[str, Strategy] = {

@@ -53,6 +53,7 @@ class CompiledDecoder:
         self.config = config = native.config
         self.dtype = torch.float32
         self.device = "cpu"
+        self.paths = native.paths
         self._call = library.step
         self._kept: list[Tensor] = []
         self._intermediate = native.layers[0].down.shape[1]
@@ -70,7 +71,7 @@ class CompiledDecoder:
             norm=self._keep(native.norm),
             rotations=self._keep(torch.view_as_real(native.rotations)),
             identities=None if native.identities is None else self._keep(native.identities),
-            paths=0 if native.identities is None else native.identities.shape[1],
+            paths=native.paths or 0,
             head=self._keep(pack(native.head)),
             layers=(_Layer * config.layers)(*map(self._layer, native.layers)),
         )

@@ -20,7 +20,7 @@ from reasoning.engine.config import ModelConfig
 from reasoning.engine.pool import Pool, store_tokens
 from reasoning.engine.sampling import confide, sample
 from reasoning.engine.step import Step
-from reasoning.engine.threads import Failure, Reader, Row, Thread, Token
+from reasoning.engine.threads import Failure, Reader, Row, Thread, Token, check_paths
 from reasoning.engine.views import Views
 from reasoning.sampling import Sampling, StopReason
 
@@ -31,11 +31,16 @@ FILLED_A_STEP = 512
 
 
 class Decoder(Protocol):
-    """A model: feeds a step, keeping its keys and values, and gives the logits of its outputs."""
+    """A model: feeds a step, keeping its keys and values, and gives the logits of its outputs.
+
+    Attributes:
+        paths: How many path identities it has; None where it ignores paths.
+    """
 
     config: ModelConfig
     dtype: torch.dtype
     device: str
+    paths: int | None
 
     def __call__(self, step: Step, pool: Pool) -> Tensor: ...
 
@@ -152,8 +157,10 @@ class Engine:
         together: when one stops, all pause until it goes on or is closed.
 
         Raises:
-            InvalidValue: there is nothing to go on from, or it does not fit.
+            InvalidValue: there is nothing to go on from, it does not fit, or the model has no
+                identity for a path.
         """
+        check_paths(segment, self.decoder.paths)
         thread = Thread(
             id=self._next_id,
             segment=segment,
@@ -201,6 +208,7 @@ class Engine:
         Raises:
             InvalidValue: the thread has ended, or the segment has no given token or no room.
         """
+        check_paths(segment, self.decoder.paths)
         self._threads[id].resume(segment)
         self._run(self._threads[id])
 

@@ -28,6 +28,8 @@ INTERLEAVED = frozenset(
 class TransformersDecoder:
     """A causal language model of transformers as a `Decoder`."""
 
+    paths: int | None = None
+
     def __init__(self, config: ModelConfig, model: Any, dtype: torch.dtype) -> None:
         self.config = config
         self.dtype = dtype

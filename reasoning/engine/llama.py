@@ -61,6 +61,7 @@ class NativeDecoder:
         self.rotations = torch.polar(torch.ones_like(angles), angles)
         self.identities: Tensor | None = None
         """``[layers, paths, 2, dim]``: what marks each path's keys (interleaved) and values."""
+        self.paths: int | None = None
 
     @classmethod
     def load(
@@ -75,6 +76,8 @@ class NativeDecoder:
         try:
             decoder = cls(config, weights, dtype, device)
             decoder.identities = _identities(folder, config, dtype, device)
+            if decoder.identities is not None:
+                decoder.paths = decoder.identities.shape[1]
         except (KeyError, ValueError) as error:
             raise ModelUnusable(
                 f"the weights in {folder} do not fit its config.json ({error}); download it again"

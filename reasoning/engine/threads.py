@@ -31,6 +31,18 @@ class Failure(NamedTuple):
     error: ReasonError
 
 
+def check_paths(segment: Segment, most: int | None) -> None:
+    """Refuse a segment that has, or sees, a path beyond a model's ``most`` identities.
+
+    Raises:
+        InvalidValue: naming the path.
+    """
+    for one in (segment, *(entry.segment for entry in segment.context.entries)):
+        if most is not None and not 0 <= one.path <= most:
+            why = f"path: {one.path}, and the model has identities for {most}"
+            raise InvalidValue(f"{why}; use fewer paths")
+
+
 class Thread:
     """One thread: it writes to a segment of its own, in a context that may change.
 
