@@ -196,7 +196,7 @@ class VllmBackend(PromptedBackend):
                 if first and out.num_cached_tokens is not None:
                     first = False
                     generation.found_cached(out.num_cached_tokens)
-                for token in delivered(out.outputs[0]):
+                for token in delivered(out.outputs[0], generation.sampling.confidence):
                     yield token
         except EngineDeadError as error:
             finished = True
@@ -258,11 +258,18 @@ class VllmBackend(PromptedBackend):
         return True
 
 
-def delivered(output: Any) -> list[Token]:
-    """The tokens of one of vLLM's ``CompletionOutput`` deltas."""
+def delivered(output: Any, likeliest: int) -> list[Token]:
+    """The tokens of one of vLLM's ``CompletionOutput`` deltas, each with ``likeliest`` others."""
     flat = output.logprobs
+
+    def confident(start: int, end: int) -> float | None:
+        # A token that was drawn and is among the likeliest is listed twice, or once where vLLM has
+        # merged deltas that nobody had read yet; its rank is the same.
+        ranked = dict(zip(flat.ranks[start:end], flat.logprobs[start:end], strict=True))
+        return confidence([one for rank, one in ranked.items() if rank <= likeliest])
+
     tokens = [
-        Token(token, flat.logprobs[start], None, confidence(flat.logprobs[start + 1 : end]))
+        Token(token, flat.logprobs[start], None, confident(start, end))
         for token, start, end in zip(
             output.token_ids, flat.start_indices, flat.end_indices, strict=True
         )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import signal
 import warnings
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -15,6 +17,7 @@ import pytest
 from orchestrator.errors import BackendLost, CapabilityMissing, InvalidValue
 from reasoning import Context, Model, Reasoner, Segment, Solution
 from reasoning.backends.base import Token
+from reasoning.backends.vllm import delivered
 from reasoning.backends.vllm_settings import VllmSettings
 from reasoning.bench import problems
 from reasoning.loading import VllmModel
@@ -82,6 +85,26 @@ async def test_log_probabilities_and_confidence_are_those_of_the_embedded_engine
     for one, other in zip(mine, theirs, strict=True):
         assert other.logprob == pytest.approx(one.logprob, abs=1e-4)
         assert other.confidence == pytest.approx(one.confidence, abs=1e-3)
+
+
+@pytest.mark.parametrize(("drawn", "rank"), [(7, 1), (3, 2), (9, 5)])
+def test_confidence_is_the_same_where_a_reader_is_late_and_deltas_are_merged(
+    drawn: int, rank: int
+) -> None:
+    from vllm.logprobs import FlatLogprobs
+
+    likely = {7: -0.5, 3: -1.5, 4: -2.5}
+    logprobs = [likely.get(drawn, -6.0), *likely.values()]
+    alone, merged = FlatLogprobs(), FlatLogprobs()
+    alone.append_fast([drawn, *likely], logprobs, itertools.chain((rank,), range(1, 4)), [None] * 4)
+    merged.extend(alone)  # what vLLM's `RequestOutput.add` does
+    for flat in (alone, merged):
+        output = SimpleNamespace(token_ids=[drawn], logprobs=flat, finish_reason=None)
+        assert delivered(output, 3) == [Token(drawn, logprobs[0], None, 1.5)]
+    only = FlatLogprobs()
+    only.append_fast([drawn], logprobs[:1], itertools.chain((rank,)), [None])
+    output = SimpleNamespace(token_ids=[drawn], logprobs=only, finish_reason=None)
+    assert delivered(output, 0) == [Token(drawn, logprobs[0], None, None)]
 
 
 async def test_the_same_seed_gives_the_same_tokens_alone_or_in_a_batch(there: Reasoner) -> None:
