@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reasoning.backends import carriers
+from reasoning.backends.base import Token
 from reasoning.backends.pieces import TURN, PieceDialect, Pieces
 from reasoning.domains import FreeForm
 
@@ -92,3 +93,16 @@ def test_pieces_become_a_chat_with_the_partial_answer_last() -> None:
         "Go on.",
         "of",
     )
+
+
+@pytest.mark.parametrize(("drawn", "expected"), [({}, 1.0), ({" z": -7.0}, 1.0)])
+def test_confidence_is_over_the_likeliest_tokens_alone(
+    drawn: dict[str, float], expected: float
+) -> None:
+    top = {**drawn, " a": -0.5, " b": -1.5}
+    logprobs = {"token_logprobs": [-0.5], "top_logprobs": [top]}
+    choice = {"token_ids": [7], "logprobs": logprobs}
+    (token,) = carriers.tokens(choice, 2)
+    assert token == Token(7, -0.5, None, expected)
+    (token,) = carriers.tokens(choice, 0)
+    assert token.confidence is None

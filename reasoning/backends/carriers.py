@@ -71,8 +71,11 @@ def finish(choice: dict[str, Any]) -> str | None:
     return choice.get("finish_reason")
 
 
-def tokens(choice: dict[str, Any]) -> list[Token]:
-    """The token ids of a completion's chunk, with their log-probabilities as far as given."""
+def tokens(choice: dict[str, Any], likeliest: int) -> list[Token]:
+    """The token ids of a completion's chunk, with their log-probabilities as far as given.
+
+    Servers list ``likeliest`` tokens, and the one that was drawn where it is not among them.
+    """
     ids = choice.get("token_ids") or []
     logprobs = choice.get("logprobs") or {}
     chosen = logprobs.get("token_logprobs") or []
@@ -81,16 +84,13 @@ def tokens(choice: dict[str, Any]) -> list[Token]:
     for index, token in enumerate(ids):
         logprob = chosen[index] if index < len(chosen) else None
         top = tops[index] if index < len(tops) else None
-        out.append(Token(token, _number(logprob), None, _confidence(top)))
+        best = sorted((top or {}).values(), reverse=True)[:likeliest]
+        out.append(Token(token, _number(logprob), None, confidence(best)))
     return out
 
 
 def _number(logprob: float | None) -> float:
     return math.nan if logprob is None else logprob
-
-
-def _confidence(top: dict[str, float] | None) -> float | None:
-    return confidence(list(top.values())) if top and len(top) > 1 else None
 
 
 def text(choice: dict[str, Any]) -> tuple[str, str]:

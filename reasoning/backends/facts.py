@@ -203,7 +203,7 @@ async def _completions(ask: Ask) -> dict[str, Any]:
     return {
         "completions": plain is not None or ids is not None,
         "token_prompts": counted is not None and counted.prompt == len(PROMPT),
-        "token_ids": bool(ids and tokens(choice)),
+        "token_ids": bool(ids and tokens(choice, 0)),
         "logprobs": bool(logprobs.get("token_logprobs")),
         "top_logprobs": bool(logprobs.get("top_logprobs")),
         "stop_tokens": await ask(path, {"prompt": WORDS, "stop_token_ids": [1]}) is not None,

@@ -118,7 +118,7 @@ class OpenaiBackend(PromptedBackend):
             async for event in events:
                 self._note(generation, event)
                 for choice in event.get("choices") or ():
-                    found = carriers.tokens(choice)
+                    found = carriers.tokens(choice, generation.sampling.confidence)
                     reason = self._reason(replica, choice)
                     if reason is not None and found:
                         last = found.pop()._replace(reason=reason)
