@@ -74,42 +74,20 @@ OWN = {"own arithmetic": "arithmetic", "own Countdown": "countdown"}
 """Sources that are ours, and their domains."""
 ARITHMETIC, COUNTDOWN, MATH = *OWN, "MATH-500 chains"
 SHORT, MIDDLE, LONG = Cut(tokens=40), Cut(tokens=80), Cut(tokens=500)
+SCRATCH = Recipe(
+    form="bi", encoder="scratch", cut=SHORT, max_length=120, epochs=4, most=40, lr=1e-3
+)
+FROZEN = Recipe(form="bi", cut=SHORT, max_length=60, frozen=True, epochs=20)
 PLANS = (
-    Plan(
-        source=ARITHMETIC,
-        each=16,
-        recipe=Recipe(
-            form="bi", encoder="scratch", cut=SHORT, max_length=120, epochs=4, most=40, lr=1e-3
-        ),
-    ),
-    Plan(
-        source=ARITHMETIC,
-        each=16,
-        recipe=Recipe(form="bi", cut=SHORT, max_length=60, frozen=True, epochs=20),
-    ),
-    Plan(
-        source=COUNTDOWN,
-        each=16,
-        recipe=Recipe(
-            form="bi", encoder="scratch", cut=MIDDLE, max_length=160, epochs=4, most=40, lr=1e-3
-        ),
-    ),
-    Plan(
-        source=COUNTDOWN,
-        each=16,
-        recipe=Recipe(form="bi", cut=MIDDLE, max_length=120, frozen=True, epochs=20),
-    ),
+    Plan(source=ARITHMETIC, each=16, recipe=SCRATCH),
+    Plan(source=ARITHMETIC, each=16, recipe=FROZEN),
+    Plan(source=COUNTDOWN, each=16, recipe=replace(SCRATCH, cut=MIDDLE, max_length=160)),
+    Plan(source=COUNTDOWN, each=16, recipe=replace(FROZEN, cut=MIDDLE, max_length=120)),
+    Plan(source=MATH, each=16, recipe=replace(FROZEN, cut=LONG, max_length=120)),
     Plan(
         source=MATH,
         each=16,
-        recipe=Recipe(form="bi", cut=LONG, max_length=120, frozen=True, epochs=20),
-    ),
-    Plan(
-        source=MATH,
-        each=16,
-        recipe=Recipe(
-            form="bi", cut=replace(LONG, by="steps"), max_length=120, frozen=True, epochs=20
-        ),
+        recipe=replace(FROZEN, cut=replace(LONG, by="steps"), max_length=120),
     ),
     Plan(
         source=MATH,

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from reasoning.engine.llama import PATHS_FILE
+from reasoning.engine.identities import PATHS_FILE
 from reasoning.layout import Flat
 
 

@@ -95,14 +95,12 @@ def test_pieces_become_a_chat_with_the_partial_answer_last() -> None:
     )
 
 
-@pytest.mark.parametrize(("drawn", "expected"), [({}, 1.0), ({" z": -7.0}, 1.0)])
-def test_confidence_is_over_the_likeliest_tokens_alone(
-    drawn: dict[str, float], expected: float
-) -> None:
+@pytest.mark.parametrize("drawn", [{}, {" z": -7.0}], ids=["listed once", "listed beside"])
+def test_confidence_is_over_the_likeliest_tokens_alone(drawn: dict[str, float]) -> None:
     top = {**drawn, " a": -0.5, " b": -1.5}
     logprobs = {"token_logprobs": [-0.5], "top_logprobs": [top]}
     choice = {"token_ids": [7], "logprobs": logprobs}
     (token,) = carriers.tokens(choice, 2)
-    assert token == Token(7, -0.5, None, expected)
+    assert token == Token(7, -0.5, None, 1.0)
     (token,) = carriers.tokens(choice, 0)
     assert token.confidence is None

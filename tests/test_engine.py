@@ -23,6 +23,7 @@ from reasoning.domains import countdown
 from reasoning.engine.compiled import CompiledDecoder
 from reasoning.engine.config import read_config
 from reasoning.engine.core import Engine
+from reasoning.engine.identities import PATHS_FILE
 from reasoning.engine.llama import NativeDecoder
 from reasoning.model import Model
 from reasoning.sampling import Sampling
@@ -472,7 +473,17 @@ def test_any_temperature_above_zero_samples(endless: Engine, temperature: float)
     assert temperature > 1e-3 or tokens == greedy
 
 
-@pytest.mark.parametrize("damage", ["cut", "missing tensor", "no weights", "config not json"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "cut",
+        "missing tensor",
+        "no weights",
+        "config not json",
+        "identities cut",
+        "others' identities",
+    ],
+)
 def test_a_broken_folder_is_refused_with_what_to_do(
     random_model: Any, tmp_path: Path, damage: str
 ) -> None:
@@ -490,5 +501,10 @@ def test_a_broken_folder_is_refused_with_what_to_do(
         save_file(tensors, broken)
     elif damage == "config not json":
         (tmp_path / "config.json").write_text("{")
+    elif "identities" in damage:
+        broken.write_bytes(weights.read_bytes())
+        save_file({"path_identity": torch.zeros(99, 8, 4)}, tmp_path / PATHS_FILE)
+        if damage == "identities cut":
+            (tmp_path / PATHS_FILE).write_bytes((tmp_path / PATHS_FILE).read_bytes()[:50])
     with pytest.raises(ModelUnusable, match="download"):
         Engine.load(tmp_path)

@@ -259,7 +259,10 @@ class VllmBackend(PromptedBackend):
 
 
 def delivered(output: Any, likeliest: int) -> list[Token]:
-    """The tokens of one of vLLM's ``CompletionOutput`` deltas, each with ``likeliest`` others."""
+    """The tokens of one of vLLM's ``CompletionOutput`` deltas.
+
+    Their confidence is over the ``likeliest`` tokens that were asked for.
+    """
     flat = output.logprobs
 
     def confident(start: int, end: int) -> float | None:

@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load
 from torch import Tensor
 from torch.nn import functional
 
 from orchestrator.errors import ModelUnusable
 from reasoning.engine.attention import Attend
 from reasoning.engine.config import ModelConfig
+from reasoning.engine.identities import read_identities
 from reasoning.engine.pool import Pool
 from reasoning.engine.step import Step
 
@@ -179,19 +179,13 @@ class NativeDecoder:
         )
 
 
-PATHS_FILE = "path_identity.safetensors.bin"
-"""Apart from the weights, because nothing but our engine can use it."""
-
-
 def _identities(
     folder: Path, config: ModelConfig, dtype: torch.dtype, device: str
 ) -> Tensor | None:
-    path = folder / PATHS_FILE
-    if not path.is_file():
+    found = read_identities(folder, config.layers, config.head_dim)
+    if found is None:
         return None
-    found = load(path.read_bytes())["path_identity"].to(device, dtype)
-    if found.shape[0] != config.layers or found.shape[2] != config.head_dim:
-        raise ValueError(f"path_identity is {list(found.shape)}")
+    found = found.to(device, dtype)
     layers, paths, dim = found.shape
     keys = interleave(found.reshape(-1), dim).view(layers, paths, dim)
     return torch.stack([keys, found], 2)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from orchestrator.errors import InvalidValue, ReasonError
 from reasoning.context import Gang, Segment
+from reasoning.engine.identities import refuse_path
 from reasoning.engine.sampling import Sampler
 from reasoning.sampling import Sampling, StopReason
 
@@ -38,9 +39,8 @@ def check_paths(segment: Segment, most: int | None) -> None:
         InvalidValue: naming the path.
     """
     for one in (segment, *(entry.segment for entry in segment.context.entries)):
-        if most is not None and not 0 <= one.path <= most:
-            why = f"path: {one.path}, and the model has identities for {most}"
-            raise InvalidValue(f"{why}; use fewer paths")
+        if why := refuse_path(one.path, most):
+            raise InvalidValue(why)
 
 
 class Thread:

@@ -11,7 +11,7 @@ from safetensors.torch import save, save_file
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from reasoning import markup
-from reasoning.engine.llama import PATHS_FILE
+from reasoning.engine.identities import PATHS_FILE
 from reasoning.training.model import SHAPES, Shape
 
 

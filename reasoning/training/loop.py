@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from safetensors.torch import load, load_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from orchestrator.errors import InvalidValue
 from reasoning import markup
-from reasoning.engine.llama import PATHS_FILE
+from reasoning.engine.identities import read_identities
 from reasoning.training.encoding import Encoded, Encoder, stream
 from reasoning.training.model import SHAPES, Model
 
@@ -124,13 +124,14 @@ def train(
     first = _join_group()
     torch.manual_seed(recipe.seed)
     folder.mkdir(parents=True, exist_ok=True)
-    model = Model(SHAPES[recipe.model])
+    shape = SHAPES[recipe.model]
+    model = Model(shape)
     optimizers = _optimizers(model, recipe)
     before: dict[str, Any] | None = None
     if init is not None:
         weights = load_file(init / "model.safetensors")
-        if (init / PATHS_FILE).exists():
-            identity = load((init / PATHS_FILE).read_bytes())["path_identity"]
+        identity = read_identities(init, shape.layers, shape.head_dim)
+        if identity is not None:
             weights["model.path_identity"] = identity
         model.start_from(weights)
         before = json.loads((init / "recipe.json").read_text())

@@ -26,7 +26,7 @@ from orchestrator.errors import InvalidValue
 from reasoning.vllm_plugin import support
 from reasoning.vllm_plugin.cache import Cache
 from reasoning.vllm_plugin.looks import plan_looks
-from reasoning.vllm_plugin.paths import read_identities, refuse_path
+from reasoning.vllm_plugin.paths import identities_of, refuse_marks
 from reasoning.vllm_plugin.plan import Copy, Plan
 from reasoning.vllm_plugin.segments import LEASE_S, PATIENCE_S, Active, Segments
 from reasoning.vllm_plugin.wire import read_note
@@ -49,7 +49,7 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
         self._block_size = kv_cache_config.kv_cache_groups[0].kv_cache_spec.block_size
         self._most_positions = vllm_config.model_config.max_model_len
         self._looking = support.looks_allowed(vllm_config)
-        self._identities = read_identities(vllm_config)
+        self._identities = identities_of(vllm_config)
         self.segments: Segments | None = None
         self._copies: list[Copy] = []
         self._failed: list[str] = []
@@ -91,7 +91,7 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
         if longest > self._most_positions + 1:
             one.failure = f"home: positions reach {longest} of {self._most_positions}; shorten it"
         if note.path:
-            why = refuse_path(self._vllm_config, self._identities, note.path)
+            why = refuse_marks(self._vllm_config, self._identities, note.path)
             one.failure = one.failure or why
         if note.view is not None:
             self._separate(one)

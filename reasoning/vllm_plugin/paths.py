@@ -13,46 +13,32 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor
 
-from orchestrator.errors import InvalidValue
-from reasoning.engine.llama import PATHS_FILE
+from reasoning.engine.identities import read_identities, refuse_path
 from reasoning.vllm_plugin.layers import Replaced
 from reasoning.vllm_plugin.plan import Plan
 from reasoning.vllm_plugin.rotation import rotary_of, rotated
 
 
-def read_identities(config: Any) -> Tensor | None:
-    """The identities ``[layers, paths, dim]`` beside a model's weights; None where it has none.
+def identities_of(config: Any) -> Tensor | None:
+    """The identities ``[layers, paths, dim]`` of an engine's model; None where it has none.
 
     Raises:
-        InvalidValue: the file is broken or another model's.
+        ModelUnusable: as `read_identities`.
     """
     model = config.model_config
-    file = Path(model.model) / PATHS_FILE
-    if not file.is_file():
-        return None
-    try:
-        found = load(file.read_bytes())["path_identity"]
-    except (SafetensorError, KeyError) as error:
-        raise InvalidValue(f"{file} is broken ({error}); download the model again") from error
     layers, dim = model.get_total_num_hidden_layers(), model.get_head_size()
-    if found.dim() != 3 or (found.shape[0], found.shape[2]) != (layers, dim):
-        raise InvalidValue(f"{file}: {list(found.shape)} do not fit the model; download it again")
-    return found
+    return read_identities(Path(model.model), layers, dim)
 
 
-def refuse_path(config: Any, identities: Tensor | None, path: int) -> str | None:
+def refuse_marks(config: Any, identities: Tensor | None, path: int) -> str | None:
     """Why an engine can't mark a path's tokens; None where it can, or has nothing to mark with."""
     if identities is None:
         return None
-    if path > identities.shape[1]:
-        return f"path: {path}, and the model has identities for {identities.shape[1]}; use fewer"
     if config.compilation_config.cudagraph_mode.has_full_cudagraphs():
         return 'path: not inside full CUDA graphs; start vLLM with "cudagraph_mode": "PIECEWISE"'
-    return None
+    return refuse_path(path, identities.shape[1])
 
 
 class Vectors(NamedTuple):
@@ -161,7 +147,7 @@ def let_layers_mark(config: Any, model: torch.nn.Module) -> Marker | None:
     from vllm.model_executor.layers.attention import Attention
     from vllm.model_executor.models.utils import extract_layer_index
 
-    identities = read_identities(config)
+    identities = identities_of(config)
     if identities is None:
         return None
     marker, weight = Marker(model), next(model.parameters())
