@@ -18,8 +18,8 @@ from pathlib import Path
 import anyio
 
 from reasoning import Model, Solution
-from reasoning.bench import Arm, Results, Row, problems, progress_line, row, solve_all
-from reasoning.reasoner import choose_strategy
+from reasoning.bench.bench import Arm, Results, Row, problems, progress_line, row, solve_all
+from reasoning.run.solver import choose_strategy
 
 CONTEXTS = (256, 512, 1024, 2048, 4096)
 

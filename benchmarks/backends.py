@@ -35,13 +35,13 @@ from speculation import speculation
 from vllm_server import generated, server
 
 from reasoning import Context, Reasoner, Segment
-from reasoning.backends.openai_settings import OpenaiSettings
-from reasoning.backends.vllm_settings import VllmSettings
-from reasoning.bench import problems
-from reasoning.loading import HttpModel, VllmModel
-from reasoning.run import TextGenerated
-from reasoning.sampling import Sampling
+from reasoning.backends.openai.settings import OpenaiSettings
+from reasoning.backends.vllm.settings import VllmSettings
+from reasoning.bench.bench import problems
+from reasoning.models.loading import HttpModel, VllmModel
+from reasoning.run.run import TextGenerated
 from reasoning.strategies import STRATEGIES
+from reasoning.values.sampling import Sampling
 
 THREADS, TOKENS, WARM_UP = 64, 128, 8
 PROMPT = [(37 * i + 11) % 900 for i in range(32)]

@@ -47,7 +47,7 @@ def ours() -> Generate:
     import anyio
 
     from reasoning import Context, Model, Segment
-    from reasoning.sampling import Sampling
+    from reasoning.values.sampling import Sampling
 
     model = Model.load("reason-5m")
     model.engine.config = replace(model.engine.config, eos=frozenset())
@@ -76,8 +76,8 @@ def ours() -> Generate:
 def together() -> dict[int, float]:
     """Tokens a second of all workers that see each other's text in Hogwild!'s layout."""
     from reasoning import Context, Model, Segment
-    from reasoning.context import Gang
-    from reasoning.sampling import Sampling
+    from reasoning.values.context import Gang
+    from reasoning.values.sampling import Sampling
 
     engine = Model.load("reason-5m").engine
     engine.config = replace(engine.config, eos=frozenset())
@@ -107,7 +107,7 @@ def vllm() -> Generate:
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     from vllm import LLM, SamplingParams
 
-    from reasoning.model import find
+    from reasoning.models.catalog import find
 
     engine = LLM(
         str(find("reason-5m")), enforce_eager=True, max_model_len=2048, max_num_seqs=64, seed=0
@@ -126,7 +126,7 @@ def transformers() -> Generate:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from reasoning.model import find
+    from reasoning.models.catalog import find
 
     model: Any = AutoModelForCausalLM.from_pretrained(str(find("reason-5m"))).eval()
 
@@ -153,7 +153,7 @@ def uncompiled() -> Generate:
 def gathered() -> Generate:
     from gather import GatherAttend
 
-    from reasoning.engine import llama
+    from reasoning.engine.decoders import llama
 
     llama.Attend = GatherAttend  # type: ignore[misc]
     return uncompiled()

@@ -21,9 +21,9 @@ import websockets.asyncio.client
 import websockets.asyncio.server  # noqa: F401 (before processes are forked)
 from fault_proxy import Faults, Proxy
 
-import protocol.worker  # noqa: F401
+import protocol.worker.worker  # noqa: F401
 from orchestrator import Task, TaskGraph
-from orchestrator.resuming import open_journal  # noqa: F401
+from orchestrator.journal.resume import open_journal  # noqa: F401
 from protocol import Devices, Hub, Registry, TokenStore, Worker
 
 TASKS, WIDTH, WORKERS = 50, 10, 3

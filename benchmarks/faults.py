@@ -43,8 +43,8 @@ from fault_stage import (
     worker_process,
 )
 
-import protocol.worker  # noqa: F401
-from orchestrator.resuming import open_journal  # noqa: F401
+import protocol.worker.worker  # noqa: F401
+from orchestrator.journal.resume import open_journal  # noqa: F401
 from protocol import TokenStore
 
 

@@ -16,7 +16,7 @@ from reasoning.engine.step import Step
 
 
 class GatherAttend:
-    """Stands in for `reasoning.engine.attention.Attend` where no query is turned."""
+    """Stands in for `reasoning.engine.decoders.attention.Attend` where no query is turned."""
 
     def __init__(self, step: Step, pool: Pool, turn: Callable[[Tensor, Tensor], Tensor]) -> None:
         self._slots = torch.tensor(step.slots)

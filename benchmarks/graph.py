@@ -26,7 +26,7 @@ from typing import Any
 from peers import DEPTH, FAN, WIDTH, Run, installed, pairs
 
 from orchestrator import Patch, Task, TaskGraph
-from orchestrator.patches import Add, Change
+from orchestrator.editing.patches import Add, Change
 
 
 async def nothing(*_: Any) -> None:

@@ -42,12 +42,12 @@ from pruning import (
     read_questions,
 )
 from pruning.judge.pairs import split, unseen
-from reasoning.bench import Arm, problems, solve_all
+from reasoning.bench.bench import Arm, problems, solve_all
 from reasoning.judging.calibration import Calibration, Goal, apply, calibrate
 from reasoning.judging.evaluation import evaluate
 from reasoning.judging.judge import LearnedJudge
 from reasoning.judging.training import Recipe, save, train
-from reasoning.model import Model
+from reasoning.models.catalog import Model
 
 RESULTS = Path(__file__).parent / "results" / "judge.json"
 CHAINS = "llama8b-qwq32b-math500.jsonl.gz"

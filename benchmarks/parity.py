@@ -24,12 +24,12 @@ import anyio
 
 from reasoning import Context, Model, Reasoner, Segment, Solution
 from reasoning.backends.settings import parse
-from reasoning.backends.vllm_settings import VllmSettings
-from reasoning.bench import problems
-from reasoning.domains import Problem
-from reasoning.loading import AnyModel, VllmModel
-from reasoning.sampling import Sampling
+from reasoning.backends.vllm.settings import VllmSettings
+from reasoning.bench.bench import problems
+from reasoning.models.loading import AnyModel, VllmModel
+from reasoning.problems import Problem
 from reasoning.strategies import STRATEGIES
+from reasoning.values.sampling import Sampling
 
 TIE = 1e-3
 """A margin of log-probabilities below which rounding decides."""

@@ -39,13 +39,13 @@ from pruning import (
     bootstrap,
     parse_policy,
 )
-from pruning.ballots import Ballots
+from pruning.policies.ballots import Ballots
 from pruning.policy import Need
 from reasoning import Model, Reasoner, Solution
-from reasoning.bench import problems
-from reasoning.cli.replay import read
+from reasoning.bench.bench import problems
+from reasoning.cli.replaying import read
 from reasoning.cli.solve import report
-from reasoning.domains import Problem
+from reasoning.problems import Problem
 
 RESULTS = Path(__file__).parent / "results" / "policies.json"
 QUESTIONS, TRACES, PARALLEL, SHUFFLES = 300, 8, 8, 8

@@ -211,8 +211,8 @@ def round_trips() -> dict[str, Any]:
 
 def problems() -> dict[str, Any]:
     from reasoning import Model
-    from reasoning.bench import problems as drawn
-    from reasoning.reasoner import Reasoner
+    from reasoning.bench.bench import problems as drawn
+    from reasoning.run.solver import Reasoner
 
     questions = [problem.question for problem in drawn("countdown", PROBLEMS, numbers=4, seed=3)]
 

@@ -19,11 +19,12 @@ from typing import Any
 
 import anyio
 
-from reasoning import Model, Solution, markup
-from reasoning.bench import Arm, problems, row, solve_all
-from reasoning.domains import Problem
-from reasoning.forms.trained import finished_lines
-from reasoning.reasoner import choose_strategy
+from reasoning import Model, Solution
+from reasoning.bench.bench import Arm, problems, row, solve_all
+from reasoning.language import markup
+from reasoning.language.forms.trained import finished_lines
+from reasoning.problems import Problem
+from reasoning.run.solver import choose_strategy
 
 SETS: dict[str, tuple[str, int, int, int, tuple[str, ...]]] = {
     "several": (

@@ -17,9 +17,9 @@ from typing import Any
 import anyio
 
 from reasoning import Reasoner
-from reasoning.backends.vllm_settings import VllmSettings
-from reasoning.bench import problems
-from reasoning.loading import VllmModel
+from reasoning.backends.vllm.settings import VllmSettings
+from reasoning.bench.bench import problems
+from reasoning.models.loading import VllmModel
 
 SETTINGS = VllmSettings(kv_cache_gib=1, context=1024, max_num_seqs=64)
 

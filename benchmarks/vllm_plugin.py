@@ -45,7 +45,7 @@ class Arm:
         from vllm import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        from reasoning.model import shipped
+        from reasoning.models.catalog import shipped
         from reasoning.vllm_plugin import engine_arguments
         from reasoning.vllm_plugin.client import Client
 
@@ -105,7 +105,7 @@ class Arm:
         return TURNS * threads * TOKENS / taken
 
     def members(self, head: Any, size: int, paths: bool) -> list[Any]:
-        from reasoning.context import Context, Segment
+        from reasoning.values.context import Context, Segment
 
         if paths:
             base = Context().after(head)
@@ -116,7 +116,7 @@ class Arm:
         return live
 
     def gang(self, gangs: int, size: int, length: int, paths: bool = False) -> float:
-        from reasoning.context import Context, Segment
+        from reasoning.values.context import Context, Segment
         from reasoning.vllm_plugin.wire import Member
 
         kept: list[Segment] = []
@@ -157,7 +157,7 @@ class Arm:
             self.finish()
 
     def join(self, cached: bool) -> float:
-        from reasoning.context import Context, Segment
+        from reasoning.values.context import Context, Segment
 
         base = Context.given(self.text(PREFIX))
         branches = [Segment(base, self.text(1)) for _ in range(BRANCHES)]

@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from reasoning.model import find
+from reasoning.models.catalog import find
 
 
 def generated(url: str) -> int:

@@ -48,7 +48,7 @@ from protocol import (
     Ticket,
     Worker,
 )
-from protocol.seats import HubEvent
+from protocol.hub.connected_workers import HubEvent
 
 CHUNKS, IDLE = 400, 1_000
 GAP_S = 0.005

@@ -226,7 +226,7 @@ if __name__ == "__main__":
     if given.work:
         work(*given.work)
     elif given.base_url or given.model:
-        from reasoning.loading import load
+        from reasoning.models.loading import load
 
         anyio.run(planned, load(given.model, base_urls=[given.base_url] if given.base_url else []))
     else:

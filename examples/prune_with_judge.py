@@ -16,8 +16,8 @@ from pathlib import Path
 
 from pruning import Cut, DeepPrune, Evaluator, Question
 from pruning.judge.pairs import split, unseen
-from reasoning.cli.replay import read
-from reasoning.collecting import run as sample
+from reasoning.bench.sample import run as sample
+from reasoning.cli.replaying import read
 from reasoning.judging.calibration import Goal, calibrate
 from reasoning.judging.evaluation import evaluate
 from reasoning.judging.training import Recipe, save, train

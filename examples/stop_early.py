@@ -11,9 +11,9 @@ from pathlib import Path
 from orchestrator import Event
 from pruning import Replay, parse_policy
 from reasoning import solve_sync
-from reasoning.cli.replay import read
+from reasoning.cli.replaying import read
 from reasoning.cli.solve import report
-from reasoning.steering import PolicyDecided
+from reasoning.run.driver import PolicyDecided
 
 POLICY = "async:k=12,threshold=0.9"
 

@@ -11,7 +11,7 @@ import anyio
 
 from pruning import Accept, Escalate
 from reasoning import Model, Reasoner
-from reasoning.bench import problems
+from reasoning.bench.bench import problems
 
 
 async def main() -> None:

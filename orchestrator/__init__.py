@@ -9,9 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orchestrator.attempts import Retry, Timeout
-    from orchestrator.budget import Budget, Reservation, current_budget
-    from orchestrator.conditions import Condition
+    from orchestrator.budgets import Budget, Reservation, current_budget
+    from orchestrator.editing.patches import Patch
     from orchestrator.errors import ReasonError, TaskCancelled
     from orchestrator.events import (
         AttemptFailed,
@@ -26,32 +25,33 @@ if TYPE_CHECKING:
         TaskReady,
         TaskStarted,
     )
-    from orchestrator.executors import Executor, Processes
+    from orchestrator.executors.processes import Executor, Processes
     from orchestrator.graph import TaskGraph
-    from orchestrator.joins import Joined, join
-    from orchestrator.patches import Patch
-    from orchestrator.record import RunRecord, TaskState
+    from orchestrator.scheduler.conditions import Condition
+    from orchestrator.scheduler.joins import Joined, join
+    from orchestrator.scheduler.retries import Retry, Timeout
     from orchestrator.structure import TaskOptions
     from orchestrator.task import Task, current_task
+    from orchestrator.views.record import RunRecord, TaskState
 
 _HOMES = {
     "AttemptFailed": "orchestrator.events",
-    "Budget": "orchestrator.budget",
-    "Condition": "orchestrator.conditions",
+    "Budget": "orchestrator.budgets",
+    "Condition": "orchestrator.scheduler.conditions",
     "Event": "orchestrator.events",
     "EventQueue": "orchestrator.events",
     "EventStream": "orchestrator.events",
-    "Executor": "orchestrator.executors",
+    "Executor": "orchestrator.executors.processes",
     "GraphPatched": "orchestrator.events",
-    "Joined": "orchestrator.joins",
+    "Joined": "orchestrator.scheduler.joins",
     "Listener": "orchestrator.events",
-    "Patch": "orchestrator.patches",
-    "Processes": "orchestrator.executors",
+    "Patch": "orchestrator.editing.patches",
+    "Processes": "orchestrator.executors.processes",
     "ReasonError": "orchestrator.errors",
-    "Reservation": "orchestrator.budget",
-    "Retry": "orchestrator.attempts",
+    "Reservation": "orchestrator.budgets",
+    "Retry": "orchestrator.scheduler.retries",
     "RunEnded": "orchestrator.events",
-    "RunRecord": "orchestrator.record",
+    "RunRecord": "orchestrator.views.record",
     "Task": "orchestrator.task",
     "TaskAdded": "orchestrator.events",
     "TaskCancelled": "orchestrator.errors",
@@ -60,11 +60,11 @@ _HOMES = {
     "TaskOptions": "orchestrator.structure",
     "TaskReady": "orchestrator.events",
     "TaskStarted": "orchestrator.events",
-    "TaskState": "orchestrator.record",
-    "Timeout": "orchestrator.attempts",
-    "current_budget": "orchestrator.budget",
+    "TaskState": "orchestrator.views.record",
+    "Timeout": "orchestrator.scheduler.retries",
+    "current_budget": "orchestrator.budgets",
     "current_task": "orchestrator.task",
-    "join": "orchestrator.joins",
+    "join": "orchestrator.scheduler.joins",
 }
 
 __all__ = [

@@ -10,13 +10,13 @@ import anyio.from_thread
 
 from orchestrator.errors import InvalidValue
 from orchestrator.events import EventStream, TaskAdded
+from orchestrator.graph_views import Views
 from orchestrator.structure import TaskOptions
 from orchestrator.task import Task, current_task
-from orchestrator.views import Views
 
 if TYPE_CHECKING:
-    from orchestrator.patches import Patch
-    from orchestrator.resuming import Restored
+    from orchestrator.editing.patches import Patch
+    from orchestrator.journal.resume import Restored
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -173,7 +173,7 @@ class Building(Views):
         Raises:
             PatchRefused: with the conflicts, one for each operation that can't be applied.
         """
-        from orchestrator.patches import apply
+        from orchestrator.editing.patches import apply
 
         return apply(self, patch)
 

@@ -28,7 +28,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from orchestrator.patches import Conflict
+    from orchestrator.editing.patches import Conflict
 
 
 class ReasonError(Exception):

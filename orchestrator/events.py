@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 
-from orchestrator.record import TaskState
+from orchestrator.views.record import TaskState
 
 if TYPE_CHECKING:
-    from orchestrator.patches import Patch
+    from orchestrator.editing.patches import Patch
 
 
 @dataclass(frozen=True, kw_only=True)

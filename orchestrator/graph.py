@@ -20,14 +20,14 @@ from anyio.abc import TaskGroup
 from orchestrator.building import Building
 from orchestrator.errors import InvalidValue
 from orchestrator.events import EventStream, RunEnded
-from orchestrator.ready import ReadyQueue
-from orchestrator.record import TaskState
-from orchestrator.scheduler import Scheduler
+from orchestrator.scheduler.ready_queue import ReadyQueue
+from orchestrator.scheduler.scheduler import Scheduler
 from orchestrator.task import Task
+from orchestrator.views.record import TaskState
 
 if TYPE_CHECKING:
-    from orchestrator.journal import Journal
-    from orchestrator.resuming import Restored
+    from orchestrator.journal.resume import Restored
+    from orchestrator.journal.store import Journal
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -152,7 +152,7 @@ class TaskGraph(Building):
         self._began = True
         self._thread = threading.get_ident()
         if self._file is not None:
-            from orchestrator.resuming import open_journal
+            from orchestrator.journal.resume import open_journal
 
             self._journal, self._restored = await open_journal(
                 self, self._file, resume=self._resume, again=self._again

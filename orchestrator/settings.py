@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.attempts import Retry, Timeout
+from orchestrator.scheduler.retries import Retry, Timeout
 
 if TYPE_CHECKING:
-    from orchestrator.executors import Executor
+    from orchestrator.executors.processes import Executor
 
 SPECIAL = frozenset({"executor", "priority", "reserve", "resources", "retry", "timeout"})
 

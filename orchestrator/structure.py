@@ -6,17 +6,17 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
-from orchestrator.attempts import Retry, Timeout
-from orchestrator.budget import current_budget
-from orchestrator.conditions import SUCCESS, Condition
+from orchestrator.budgets import current_budget
+from orchestrator.editing.cycles import order_edge
 from orchestrator.errors import InvalidValue
-from orchestrator.order import order_edge
-from orchestrator.ready import ReadyQueue
+from orchestrator.scheduler.conditions import SUCCESS, Condition
+from orchestrator.scheduler.ready_queue import ReadyQueue
+from orchestrator.scheduler.retries import Retry, Timeout
 from orchestrator.settings import SPECIAL, Settings
 from orchestrator.task import Edge, Task
 
 if TYPE_CHECKING:
-    from orchestrator.executors import Executor
+    from orchestrator.executors.processes import Executor
     from orchestrator.graph import TaskGraph
 
 After = Task[Any] | Iterable[Task[Any]] | Mapping[Task[Any], str | Condition]

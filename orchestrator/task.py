@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 import anyio
 
-from orchestrator.budget import Budget, Reservation, current_budget
-from orchestrator.conditions import SUCCESS, Condition
+from orchestrator.budgets import Budget, Reservation, current_budget
 from orchestrator.errors import TaskCancelled
-from orchestrator.record import FINAL, TaskState
+from orchestrator.scheduler.conditions import SUCCESS, Condition
 from orchestrator.settings import Settings
+from orchestrator.views.record import FINAL, TaskState
 
 if TYPE_CHECKING:
     from orchestrator.graph import TaskGraph

@@ -21,12 +21,7 @@ if TYPE_CHECKING:
         RemoteFailure,
         WorkerLost,
     )
-    from protocol.hub import Hub
-    from protocol.link import Limits, Tls
-    from protocol.registry import Registry
-    from protocol.report import SCHEMA, Report, ThreadReport, UsageReport
-    from protocol.running import progress
-    from protocol.seats import (
+    from protocol.hub.connected_workers import (
         Carrier,
         HubEvent,
         Seat,
@@ -37,58 +32,63 @@ if TYPE_CHECKING:
         WorkerJoined,
         WorkerLeft,
     )
-    from protocol.threads import Generated, ThreadHost, ThreadRun
-    from protocol.tickets import Order, Outcome, Submitter, Ticket
-    from protocol.tokens import Grant, TokenRecord, TokenStore
-    from protocol.wire import Budget, ModelOffer, Needs, Offer, Profile, ThreadStart
-    from protocol.worker import Worker
+    from protocol.hub.hub import Hub
+    from protocol.hub.task_handles import Order, Outcome, Submitter, Ticket
+    from protocol.hub.tokens import Grant, TokenRecord, TokenStore
+    from protocol.wire.connection import Limits, Tls
+    from protocol.wire.messages import Budget, ModelOffer, Needs, Offer, Profile, ThreadStart
+    from protocol.wire.report import SCHEMA, Report, ThreadReport, UsageReport
+    from protocol.worker.registry import Registry
+    from protocol.worker.task_runner import progress
+    from protocol.worker.threads import Generated, ThreadHost, ThreadRun
+    from protocol.worker.worker import Worker
 
 _HOMES = {
-    "SCHEMA": "report",
+    "SCHEMA": "wire.report",
     "BadMessage": "errors",
-    "Budget": "wire",
-    "Carrier": "seats",
+    "Budget": "wire.messages",
+    "Carrier": "hub.connected_workers",
     "Client": "client",
     "Congested": "errors",
     "ConnectionRefused": "errors",
     "Devices": "devices",
-    "Generated": "threads",
-    "Grant": "tokens",
-    "Hub": "hub",
-    "HubEvent": "seats",
+    "Generated": "worker.threads",
+    "Grant": "hub.tokens",
+    "Hub": "hub.hub",
+    "HubEvent": "hub.connected_workers",
     "HubUnreachable": "errors",
-    "Limits": "link",
-    "ModelOffer": "wire",
-    "Needs": "wire",
+    "Limits": "wire.connection",
+    "ModelOffer": "wire.messages",
+    "Needs": "wire.messages",
     "NoWorker": "errors",
-    "Offer": "wire",
-    "Order": "tickets",
-    "Outcome": "tickets",
-    "Profile": "wire",
+    "Offer": "wire.messages",
+    "Order": "hub.task_handles",
+    "Outcome": "hub.task_handles",
+    "Profile": "wire.messages",
     "ProtocolError": "errors",
-    "Registry": "registry",
+    "Registry": "worker.registry",
     "RemoteFailure": "errors",
-    "Report": "report",
-    "Seat": "seats",
-    "Submitter": "tickets",
-    "TaskAssigned": "seats",
-    "TaskOver": "seats",
-    "ThreadHost": "threads",
-    "ThreadReport": "report",
-    "ThreadRun": "threads",
-    "ThreadStart": "wire",
-    "Ticket": "tickets",
-    "Tls": "link",
-    "TokenRecord": "tokens",
-    "TokenStore": "tokens",
-    "UsageReport": "report",
-    "Voided": "seats",
-    "Worker": "worker",
-    "WorkerAway": "seats",
-    "WorkerJoined": "seats",
-    "WorkerLeft": "seats",
+    "Report": "wire.report",
+    "Seat": "hub.connected_workers",
+    "Submitter": "hub.task_handles",
+    "TaskAssigned": "hub.connected_workers",
+    "TaskOver": "hub.connected_workers",
+    "ThreadHost": "worker.threads",
+    "ThreadReport": "wire.report",
+    "ThreadRun": "worker.threads",
+    "ThreadStart": "wire.messages",
+    "Ticket": "hub.task_handles",
+    "Tls": "wire.connection",
+    "TokenRecord": "hub.tokens",
+    "TokenStore": "hub.tokens",
+    "UsageReport": "wire.report",
+    "Voided": "hub.connected_workers",
+    "Worker": "worker.worker",
+    "WorkerAway": "hub.connected_workers",
+    "WorkerJoined": "hub.connected_workers",
+    "WorkerLeft": "hub.connected_workers",
     "WorkerLost": "errors",
-    "progress": "running",
+    "progress": "worker.task_runner",
 }
 
 __all__ = [

@@ -8,14 +8,24 @@ from typing import Any, Self
 
 import anyio
 
-from protocol.dialling import Dialler
 from protocol.errors import first
-from protocol.framing import Hello, to_client
-from protocol.link import Tls
-from protocol.payloads import Payloads, pack, parts
-from protocol.placement import Demand
-from protocol.tickets import Listener, Order, Ticket
-from protocol.wire import Cancel, Cancelled, Chunk, Input, Part, Payload, Progress, Result, Task
+from protocol.hub.placement import Demand
+from protocol.hub.task_handles import Listener, Order, Ticket
+from protocol.wire.connection import Tls
+from protocol.wire.framing import Hello, to_client
+from protocol.wire.messages import (
+    Cancel,
+    Cancelled,
+    Chunk,
+    Input,
+    Part,
+    Payload,
+    Progress,
+    Result,
+    Task,
+)
+from protocol.wire.payloads import Payloads, pack, parts
+from protocol.worker.reconnecting import Dialler
 
 
 class Client(Dialler):

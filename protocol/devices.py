@@ -10,9 +10,9 @@ import anyio
 from orchestrator import Task
 from orchestrator.calls import signature
 from orchestrator.errors import InvalidValue
-from protocol.registry import bind, function_name
-from protocol.tickets import Order, Submitter, Ticket
-from protocol.wire import Budget, Cancelled, Chunk, Needs, Progress, Result
+from protocol.hub.task_handles import Order, Submitter, Ticket
+from protocol.wire.messages import Budget, Cancelled, Chunk, Needs, Progress, Result
+from protocol.worker.registry import bind, function_name
 
 
 class Devices:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from orchestrator.errors import ReasonError
-from protocol.wire import Code
+from protocol.wire.messages import Code
 
 
 class ProtocolError(ReasonError):

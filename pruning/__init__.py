@@ -1,7 +1,7 @@
 """Whom to believe and when to stop: pure policies, without engines, graphs or I/O."""
 
-from pruning.compose import Capped, Riding
-from pruning.conformal import (
+from pruning.conformal.controllers import ConformalController
+from pruning.conformal.p_values import (
     AdaptiveLevel,
     Bank,
     QuantileTracker,
@@ -9,15 +9,6 @@ from pruning.conformal import (
     p_value,
     spread,
 )
-from pruning.consensus import (
-    AdaptiveConsistency,
-    AsyncConsensus,
-    EarlyStopping,
-    HardCap,
-    SelfConsistency,
-    certainty,
-)
-from pruning.controller import ConformalController
 from pruning.decisions import (
     Accept,
     AskJudge,
@@ -32,14 +23,27 @@ from pruning.decisions import (
     Resume,
     Stop,
 )
-from pruning.deepconf import DeepConf, DeepConfOffline
-from pruning.deepprune import DeepPrune
-from pruning.evaluation import Compared, Evaluator, Gain, Outcome, Summary, bootstrap, gain
+from pruning.evaluation.replay import Replay, Replayed
+from pruning.evaluation.statistics import (
+    Compared,
+    Evaluator,
+    Gain,
+    Outcome,
+    Summary,
+    bootstrap,
+    gain,
+)
+from pruning.evaluation.traces import (
+    Question,
+    Scored,
+    Trace,
+    TracesError,
+    parse_question,
+    read_questions,
+)
 from pruning.judge.pairs import Pair, agree, pairs
 from pruning.judge.prefixes import Cut
 from pruning.judge.ruling import Hearing, Judge, Ruling, hearing
-from pruning.names import POLICIES
-from pruning.names import parse as parse_policy
 from pruning.observations import (
     Began,
     Ended,
@@ -50,21 +54,25 @@ from pruning.observations import (
     Reached,
     StepScored,
 )
-from pruning.parallel_probe import ParallelProbe
-from pruning.policy import Decided, Policy, PolicyError, Session
-from pruning.probing import AnswerConvergence, ProbedConsensus
-from pruning.replay import Replay, Replayed
-from pruning.saturation import BetaBinomial, Saturation, fit
-from pruning.traces import (
-    Question,
-    Scored,
-    Trace,
-    TracesError,
-    parse_question,
-    read_questions,
+from pruning.policies.compose import Capped, Riding
+from pruning.policies.consensus import (
+    AdaptiveConsistency,
+    AsyncConsensus,
+    EarlyStopping,
+    HardCap,
+    SelfConsistency,
+    certainty,
 )
-from pruning.verified import BestOfN
-from pruning.voting import Tally, majority, weigh
+from pruning.policies.deepconf import DeepConf, DeepConfOffline
+from pruning.policies.deepprune import DeepPrune
+from pruning.policies.names import POLICIES
+from pruning.policies.names import parse as parse_policy
+from pruning.policies.parallel_probe import ParallelProbe
+from pruning.policies.probing import AnswerConvergence, ProbedConsensus
+from pruning.policies.saturation import BetaBinomial, Saturation, fit
+from pruning.policies.verified import BestOfN
+from pruning.policies.votes import Tally, majority, weigh
+from pruning.policy import Decided, Policy, PolicyError, Session
 
 __all__ = [
     "POLICIES",

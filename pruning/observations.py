@@ -1,8 +1,9 @@
 """What a policy is told: one typed value for each thing that happens in a run.
 
-A driver (the engine online, `pruning.replay` over stored traces) tells a policy these values one
-at a time, in the order of time and, at one time, of trace.  Traces are numbered from 0 in the
-order of launch.  Answers are canonical keys: equal strings are equal answers, None is no answer.
+A driver (the engine online, `pruning.evaluation.replay` over stored traces) tells a policy these
+values one at a time, in the order of time and, at one time, of trace. Traces are numbered from 0
+in the order of launch. Answers are canonical keys: equal strings are equal answers, None is no
+answer.
 """
 
 from __future__ import annotations

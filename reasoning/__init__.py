@@ -10,29 +10,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orchestrator.errors import ReasonError
-    from reasoning.context import Context, Placed, Segment
-    from reasoning.domains import Problem, recognise
-    from reasoning.model import Model
-    from reasoning.reasoner import Reasoner, solve, solve_sync
-    from reasoning.run import Run, Thread
-    from reasoning.solution import Solution
+    from reasoning.models.catalog import Model
+    from reasoning.problems import Problem, recognise
+    from reasoning.run.run import Run, Thread
+    from reasoning.run.solution import Solution
+    from reasoning.run.solver import Reasoner, solve, solve_sync
     from reasoning.strategies import Strategy
+    from reasoning.values.context import Context, Placed, Segment
 
 _HOMES = {
-    "Context": "reasoning.context",
-    "Model": "reasoning.model",
-    "Placed": "reasoning.context",
-    "Problem": "reasoning.domains",
+    "Context": "reasoning.values.context",
+    "Model": "reasoning.models.catalog",
+    "Placed": "reasoning.values.context",
+    "Problem": "reasoning.problems",
     "ReasonError": "orchestrator.errors",
-    "Reasoner": "reasoning.reasoner",
-    "Run": "reasoning.run",
-    "Segment": "reasoning.context",
-    "Solution": "reasoning.solution",
+    "Reasoner": "reasoning.run.solver",
+    "Run": "reasoning.run.run",
+    "Segment": "reasoning.values.context",
+    "Solution": "reasoning.run.solution",
     "Strategy": "reasoning.strategies",
-    "Thread": "reasoning.run",
-    "recognise": "reasoning.domains",
-    "solve": "reasoning.reasoner",
-    "solve_sync": "reasoning.reasoner",
+    "Thread": "reasoning.run.run",
+    "recognise": "reasoning.problems",
+    "solve": "reasoning.run.solver",
+    "solve_sync": "reasoning.run.solver",
 }
 
 __all__ = [

@@ -22,12 +22,12 @@ from protocol.http.service import (
     Question,
     Variant,
 )
-from reasoning.domains import Problem, recognise
-from reasoning.loading import AnyModel
-from reasoning.model import find
-from reasoning.reasoner import Options, Reasoner, check_options, choose_strategy
-from reasoning.run import TextGenerated
-from reasoning.solution import Solution
+from reasoning.models.catalog import find
+from reasoning.models.loading import AnyModel
+from reasoning.problems import Problem, recognise
+from reasoning.run.run import TextGenerated
+from reasoning.run.solution import Solution
+from reasoning.run.solver import Options, Reasoner, check_options, choose_strategy
 from reasoning.strategies import STRATEGIES, Strategy
 
 _N = re.compile(r"(.+):n=(\d{1,4})")

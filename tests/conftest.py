@@ -9,10 +9,10 @@ import pytest
 import torch
 from hypothesis import settings
 
-from reasoning.model import Model
+from reasoning.models.catalog import Model
 
 if TYPE_CHECKING:
-    from tests.serving_tools import Server
+    from tests.support.serving_tools import Server
 
 settings.register_profile("fixed", derandomize=True, database=None, deadline=None, max_examples=100)
 settings.load_profile("fixed")
@@ -32,7 +32,7 @@ def shipped() -> Model:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """``reason serve --a2a`` in a process of its own, for whoever only asks."""
-    from tests.serving_tools import serving
+    from tests.support.serving_tools import serving
 
     with serving("--a2a") as server:
         yield server

@@ -42,11 +42,11 @@ from pydantic.alias_generators import to_camel
 from orchestrator.errors import ReasonError, UnknownName
 from protocol.a2a.jobs import EXTENSION, SETTLED, TERMINAL, Event, Job, Jobs
 from protocol.http.errors import Refusal, invalid, refusal
-from protocol.http.exchange import Desk, running
-from protocol.http.fields import Strict
-from protocol.http.openai import extension, no_answer
+from protocol.http.openai.chat import extension, no_answer
+from protocol.http.openai.exchange import Desk, running
+from protocol.http.openai.fields import Strict
+from protocol.http.openai.stream import merged
 from protocol.http.service import Answer, Question
-from protocol.http.stream import merged
 
 PROGRESS_S = 0.05
 """Thoughts are collected for so long before they are sent on."""

@@ -41,7 +41,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from protocol.a2a.jobs import EXTENSION
-from protocol.http.exchange import BODY_S, too_slow
+from protocol.http.openai.exchange import BODY_S, too_slow
 from protocol.http.service import Variant
 
 RPC, REST = "/a2a", "/a2a/v1"

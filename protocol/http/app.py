@@ -20,12 +20,12 @@ from starlette.routing import BaseRoute, Route
 from orchestrator.errors import ReasonError
 from protocol.http.admission import Gate
 from protocol.http.errors import Refusal, on_error, on_failure
-from protocol.http.exchange import Desk
 from protocol.http.keys import MOST_BODY, Doorkeeper, Keys
 from protocol.http.metrics import CONTENT_TYPE, Metrics
-from protocol.http.openai import chat, model_object
+from protocol.http.openai.chat import chat, model_object
+from protocol.http.openai.exchange import Desk
+from protocol.http.openai.responses import responses
 from protocol.http.openapi import document
-from protocol.http.responses import responses
 from protocol.http.service import Service
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})

@@ -8,8 +8,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from protocol.http.keys import OPEN
-from protocol.http.openai import ChatRequest
-from protocol.http.responses import ResponseRequest
+from protocol.http.openai.chat import ChatRequest
+from protocol.http.openai.responses import ResponseRequest
 
 QUESTION = "Use 3, 10, 21 and 23 to make 50"
 

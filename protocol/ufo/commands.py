@@ -12,6 +12,7 @@ import anyio
 from pydantic import ValidationError
 
 from protocol.errors import RemoteFailure
+from protocol.ufo.connection import Line
 from protocol.ufo.frames import (
     ClientFrame,
     Command,
@@ -21,7 +22,6 @@ from protocol.ufo.frames import (
     ToolType,
     tool_infos,
 )
-from protocol.ufo.line import Line
 
 MOST_TOOLS = 500
 

@@ -15,10 +15,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from protocol.errors import RemoteFailure
 from protocol.ufo.commands import Commands, schema
+from protocol.ufo.connection import Line
 from protocol.ufo.frames import MOST_REQUEST, ClientFrame, ServerFrame, ended, failed, ok
-from protocol.ufo.line import Line
 from protocol.ufo.pilot import Pilot
-from protocol.wire import Cancel, Cancelled, Down, Failure, Offer, Payload, Profile, Result, Task
+from protocol.wire.messages import (
+    Cancel,
+    Cancelled,
+    Down,
+    Failure,
+    Offer,
+    Payload,
+    Profile,
+    Result,
+    Task,
+)
 
 REQUEST = "request"
 """The tool that takes a request in words; every device has it."""

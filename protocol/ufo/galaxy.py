@@ -7,12 +7,12 @@ import uuid
 import pydantic_core
 from anyio.abc import TaskGroup
 
-from protocol.hub import Hub
-from protocol.tickets import Order, Ticket
+from protocol.hub.hub import Hub
+from protocol.hub.task_handles import Order, Ticket
+from protocol.ufo.connection import Line
 from protocol.ufo.device import REQUEST, Asked, Device
 from protocol.ufo.frames import ClientFrame, ServerFrame, Status, ended, failed, ok
-from protocol.ufo.line import Line
-from protocol.wire import Budget, Cancelled, Needs
+from protocol.wire.messages import Budget, Cancelled, Needs
 
 PATIENCE_S = 10.0
 """How long a request waits for a device that has just left, or not quite arrived."""

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from protocol.errors import RemoteFailure
-from protocol.wire import Offer
+from protocol.wire.messages import Offer
 
 
 class Hands(Protocol):

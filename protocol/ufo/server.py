@@ -11,20 +11,20 @@ from urllib.parse import parse_qs, urlsplit
 import anyio
 import anyio.to_thread
 
-from protocol.door import HELLO_S, Door
 from protocol.errors import BadMessage, ConnectionRefused, first
-from protocol.gate import RECHECK_S
-from protocol.hub import Hub
-from protocol.link import Limits, Tls
-from protocol.seats import HubEvent, Seat, WorkerJoined
-from protocol.tickets import Order
-from protocol.tokens import Grant
+from protocol.hub.connected_workers import HubEvent, Seat, WorkerJoined
+from protocol.hub.handshake import RECHECK_S
+from protocol.hub.hub import Hub
+from protocol.hub.listener import HELLO_S, Door
+from protocol.hub.task_handles import Order
+from protocol.hub.tokens import Grant
+from protocol.ufo.connection import Line
 from protocol.ufo.device import REQUEST, Asked, Device
 from protocol.ufo.frames import ClientFrame, failed, ok
 from protocol.ufo.galaxy import PATIENCE_S, Galaxy
-from protocol.ufo.line import Line
 from protocol.ufo.pilot import Listed, Pilot
-from protocol.wire import Budget, Cancelled, Needs, Result
+from protocol.wire.connection import Limits, Tls
+from protocol.wire.messages import Budget, Cancelled, Needs, Result
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from pruning.decisions import AskJudge, Decisions
-from pruning.deepprune import DeepPrune
+from pruning.evaluation.traces import Question, Trace
 from pruning.judge.pairs import agree
 from pruning.judge.ruling import Judge
 from pruning.observations import Began, Ended, Judged, Reached
-from pruning.traces import Question, Trace
+from pruning.policies.deepprune import DeepPrune
 
 TAUS = (0.98, *(round(0.95 - 0.05 * step, 2) for step in range(19)))
 """The thresholds that are tried, the strictest first: a fixed order, chosen before any data."""

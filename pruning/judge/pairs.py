@@ -9,7 +9,7 @@ from itertools import combinations
 from random import Random
 from typing import TypeVar
 
-from pruning.traces import Question, Trace
+from pruning.evaluation.traces import Question, Trace
 
 T = TypeVar("T")
 

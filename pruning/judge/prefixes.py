@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from pruning.evaluation.traces import Trace
 from pruning.policy import require
-from pruning.traces import Trace
 
 LEADING = frozenset(
     """

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from pruning.traces import Trace
+from pruning.evaluation.traces import Trace
 
 Judge: TypeAlias = Callable[[Trace, Trace, int], float]
 """From two traces and the tokens written by now to the probability that their answers agree."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
-from reasoning.context import Gang, Segment
-from reasoning.sampling import Sampling, StopReason
+from reasoning.values.context import Gang, Segment
+from reasoning.values.sampling import Sampling, StopReason
 
 Capability = Literal[
     "token-prompts",

@@ -18,10 +18,10 @@ import anyio.to_thread
 
 from orchestrator.errors import InvalidValue
 from reasoning.backends.base import Capability, Token
-from reasoning.context import Gang, Segment
 from reasoning.engine import threads
 from reasoning.engine.core import Engine
-from reasoning.sampling import Sampling
+from reasoning.values.context import Gang, Segment
+from reasoning.values.sampling import Sampling
 
 Delivery = tuple["EmbeddedGeneration", Token | Exception]
 Command = Callable[[Engine], None]

@@ -21,10 +21,10 @@ from weakref import WeakSet
 import anyio
 
 from orchestrator.errors import BackendLost, CapabilityMissing, InvalidValue, ReasonError
-from reasoning.backends import needs
+from reasoning.backends import requirements as needs
 from reasoning.backends.base import Capability, Token
-from reasoning.context import Context, Gang, Segment
-from reasoning.sampling import Sampling
+from reasoning.values.context import Context, Gang, Segment
+from reasoning.values.sampling import Sampling
 
 logger = logging.getLogger(__name__)
 

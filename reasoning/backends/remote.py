@@ -20,15 +20,15 @@ import anyio
 
 from orchestrator.errors import BackendLost, CapabilityMissing, InvalidValue, ReasonError
 from protocol import Budget, Client, Hub, Needs, Order, ThreadStart, Ticket
-from protocol.tickets import Listener, error_of
-from protocol.wire import Cancelled, Chunk, Progress, Result
-from reasoning.backends import needs
+from protocol.hub.task_handles import Listener, error_of
+from protocol.wire.messages import Cancelled, Chunk, Progress, Result
+from reasoning.backends import requirements as needs
 from reasoning.backends.base import Capability, Token
-from reasoning.context import Segment
-from reasoning.sampling import Sampling
+from reasoning.values.context import Segment
+from reasoning.values.sampling import Sampling
 
 if TYPE_CHECKING:
-    from reasoning.context import Gang
+    from reasoning.values.context import Gang
 
 
 class RemoteGeneration:

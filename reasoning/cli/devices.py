@@ -7,7 +7,7 @@ import os
 from orchestrator.errors import InvalidValue
 from protocol import Client, Hub, TokenStore
 from reasoning.cli.hub import PORT, read_token, tokens_path
-from reasoning.devices import RemoteModel
+from reasoning.models.devices import RemoteModel
 
 PATIENCE_S = 60.0
 """How long a run waits for a worker that has the model."""

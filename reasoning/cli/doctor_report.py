@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 from rich.table import Table
 
-from reasoning.backends.facts import Facts
-from reasoning.backends.openai_settings import OpenaiSettings
+from reasoning.backends.openai.server_probe import Facts
+from reasoning.backends.openai.settings import OpenaiSettings
 from reasoning.backends.settings import parse
-from reasoning.loading import HttpModel
+from reasoning.models.loading import HttpModel
 from reasoning.strategies import STRATEGIES
 
 

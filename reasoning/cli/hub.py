@@ -151,7 +151,7 @@ def hub(**options: Any) -> int:
     reason token create laptop > laptop.token
     reason hub
     """
-    from reasoning.cli.working import run_hub
+    from reasoning.cli.workers import run_hub
 
     return run_hub(**options)
 
@@ -206,7 +206,7 @@ def worker(url: str, **options: Any) -> int:
     \b
     reason worker --hub ws://127.0.0.1:8765 --token-file laptop.token
     """
-    from reasoning.cli.working import run_worker
+    from reasoning.cli.workers import run_worker
 
     return run_worker(url, **options)
 
@@ -234,7 +234,7 @@ _tokens = click.option("--tokens", metavar="FILE", help="Where they are kept.")
 @_tokens
 def create(name: str, scopes: tuple[str, ...], expires: str | None, tokens: str | None) -> int:
     """Make a token for the worker or client NAME and print it; it is not shown again."""
-    from protocol.tokens import TokenStore
+    from protocol.hub.tokens import TokenStore
 
     store = TokenStore(tokens_path(tokens))
     click.echo(store.create(name, scopes=scopes, expires_s=seconds(expires, "expires")))
@@ -247,7 +247,7 @@ def create(name: str, scopes: tuple[str, ...], expires: str | None, tokens: str 
 @_tokens
 def rotate(name: str, grace: str | None, tokens: str | None) -> int:
     """Make a new token in place of NAME's and print it."""
-    from protocol.tokens import TokenStore
+    from protocol.hub.tokens import TokenStore
 
     store = TokenStore(tokens_path(tokens))
     click.echo(store.rotate(name, grace_s=seconds(grace, "grace") or 0.0))
@@ -259,7 +259,7 @@ def rotate(name: str, grace: str | None, tokens: str | None) -> int:
 @_tokens
 def revoke(name: str, tokens: str | None) -> int:
     """Make NAME's token invalid, and end its connections within seconds."""
-    from protocol.tokens import TokenStore
+    from protocol.hub.tokens import TokenStore
 
     TokenStore(tokens_path(tokens)).revoke(name)
     return 0
@@ -270,7 +270,7 @@ def revoke(name: str, tokens: str | None) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def list_(tokens: str | None, as_json: bool) -> int:
     """Show all tokens, but not what they are."""
-    from reasoning.cli.working import show_tokens
+    from reasoning.cli.workers import show_tokens
 
     return show_tokens(tokens_path(tokens), as_json=as_json)
 

@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 import click
 
 from orchestrator.errors import InvalidValue, ReasonError, leaf
-from reasoning.cli import hub, plan, server, stored
+from reasoning.cli import hub, plan, server
+from reasoning.cli import traces as stored
 from reasoning.cli.doctor import doctor
 from reasoning.cli.interrupts import INTERRUPTED, leave_when_interrupted
 from reasoning.cli.options import backend_options
@@ -235,7 +236,7 @@ def _bench_options(*strategies: str, count: int = 50) -> Callable[[Any], Any]:
 @_bench_options("single", "apr")
 def countdown(**options: Any) -> int:
     """Countdown: accuracy, work, span and wall time of each strategy at each context."""
-    from reasoning.bench import run
+    from reasoning.bench.bench import run
 
     return run("countdown", **options)
 
@@ -244,7 +245,7 @@ def countdown(**options: Any) -> int:
 @_bench_options("single", "self-consistency")
 def arithmetic(**options: Any) -> int:
     """Multi-step arithmetic: accuracy, work, span and wall time of each strategy."""
-    from reasoning.bench import run
+    from reasoning.bench.bench import run
 
     return run("arithmetic", **options)
 
@@ -260,7 +261,7 @@ def arithmetic(**options: Any) -> int:
 @_bench_options("single", "multiverse", "hogwild")
 def several(**options: Any) -> int:
     """Several expressions in one prompt: accuracy, coverage, work and span."""
-    from reasoning.bench import run
+    from reasoning.bench.bench import run
 
     return run("several", **options)
 
@@ -276,7 +277,7 @@ def several(**options: Any) -> int:
 @_bench_options("group-think:n=1", "group-think", count=40)
 def enumeration(**options: Any) -> int:
     """So many different items: accuracy, coverage, work and span."""
-    from reasoning.bench import run
+    from reasoning.bench.bench import run
 
     return run("enumeration", **options)
 
@@ -292,7 +293,7 @@ def enumeration(**options: Any) -> int:
 @_bench_options("group-think:n=1", "group-think")
 def shortest(**options: Any) -> int:
     """Floyd-Warshall on small graphs: accuracy, coverage, work and span."""
-    from reasoning.bench import run
+    from reasoning.bench.bench import run
 
     return run("shortest-paths", **options)
 

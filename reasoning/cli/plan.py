@@ -73,6 +73,6 @@ def plan(request: str | None, **options: Any) -> int:
     reason plan "Compare the logs of all machines" --base-url http://localhost:8000/v1
     reason plan --journal run.db --resume --base-url http://localhost:8000/v1
     """
-    from reasoning.cli.planning import run
+    from reasoning.cli.planner import run
 
     return run(request, **options)

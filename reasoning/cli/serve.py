@@ -65,7 +65,7 @@ def run(
             version=metadata.version("parallel-reason"),
             agent_url=(public_url or url).rstrip("/") if a2a else None,
         )
-        from reasoning.loading import load
+        from reasoning.models.loading import load
         from reasoning.serving import ReasoningService
 
         names: Sequence[str | None] = models or (None,)

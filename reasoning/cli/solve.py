@@ -14,23 +14,23 @@ import click
 from anyio.abc import TaskStatus
 
 from protocol import Report, ThreadReport, UsageReport
-from protocol.report import DecisionReport, SteeringReport, TraceReport
+from protocol.wire.report import DecisionReport, SteeringReport, TraceReport
 from pruning import Accept, Decision, Escalate, Resample
 from reasoning.cli.interrupts import INTERRUPTED, raise_when_interrupted
 from reasoning.cli.tree import ThreadTree
-from reasoning.domains import recognise
-from reasoning.solution import Solution, Steering, Usage
+from reasoning.problems import recognise
+from reasoning.run.solution import Solution, Steering, Usage
 
 if TYPE_CHECKING:
-    from reasoning.loading import AnyModel
-    from reasoning.reasoner import Options
+    from reasoning.models.loading import AnyModel
+    from reasoning.run.solver import Options
 
 
 def run(problem: str, *, as_json: bool, quiet: bool, **options: Any) -> int:
     """Solve, print, and return the exit code."""
     recognised = recognise(problem)  # what is wrong is told before torch is imported
-    from reasoning.loading import load
-    from reasoning.reasoner import Reasoner, check_options
+    from reasoning.models.loading import load
+    from reasoning.run.solver import Reasoner, check_options
 
     name, backend = options.pop("model"), options.pop("backend")
     base_urls, settings = options.pop("base_urls"), options.pop("settings")
@@ -75,7 +75,7 @@ def run(problem: str, *, as_json: bool, quiet: bool, **options: Any) -> int:
 
 def load_draft(name: str) -> AnyModel:
     """A draft by name or folder on the embedded engine, or by a server's address."""
-    from reasoning.loading import load
+    from reasoning.models.loading import load
 
     return load(base_urls=[name]) if "://" in name else load(name)
 

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from orchestrator import Event, TaskAdded, TaskEnded, TaskStarted, TaskState
 from pruning import Finish
-from reasoning import markup
-from reasoning.run import TextGenerated
-from reasoning.steering import PolicyDecided
+from reasoning.language import markup
+from reasoning.run.driver import PolicyDecided
+from reasoning.run.run import TextGenerated
 
 MARKS: dict[TaskState, tuple[str, str]] = {
     "waiting": ("·", "dim"),

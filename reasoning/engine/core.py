@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from orchestrator.errors import InvalidValue
-from reasoning.context import Gang, Segment
 from reasoning.engine.config import ModelConfig
 from reasoning.engine.pool import Pool, store_tokens
 from reasoning.engine.sampling import confide, sample
 from reasoning.engine.step import Step
 from reasoning.engine.threads import Failure, Reader, Row, Thread, Token, check_paths
 from reasoning.engine.views import Views
-from reasoning.sampling import Sampling, StopReason
+from reasoning.values.context import Gang, Segment
+from reasoning.values.sampling import Sampling, StopReason
 
 ROWS_A_LANE = 16
 """A lane is worth its start from about so many rows on."""
@@ -81,7 +81,7 @@ class Engine:
         store_gib: float = 4.0,
         device: str = "cpu",
     ) -> Engine:
-        """Load a model folder (`reasoning.engine.loading`).
+        """Load a model folder (`reasoning.engine.decoders.loading`).
 
         There are as many ``lanes`` as there are cores for by default, for native models on a CPU.
 
@@ -89,7 +89,7 @@ class Engine:
             InvalidValue: there is no such device.
             ModelUnusable: the folder is missing, broken or of an unsupported kind.
         """
-        from reasoning.engine.loading import free_lanes, load_decoder
+        from reasoning.engine.decoders.loading import free_lanes, load_decoder
 
         decoder = load_decoder(folder, dtype, device)
         return cls(decoder, lanes=lanes or free_lanes(decoder), store_gib=store_gib)

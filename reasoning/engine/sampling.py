@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from reasoning.sampling import Sampling
+from reasoning.values.sampling import Sampling
 
 
 class Sampler:

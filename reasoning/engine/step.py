@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from reasoning.context import Segment
+from reasoning.values.context import Segment
 
 
 class Sight(NamedTuple):

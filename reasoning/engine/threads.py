@@ -9,10 +9,10 @@ from typing import NamedTuple
 from torch import Tensor
 
 from orchestrator.errors import InvalidValue, ReasonError
-from reasoning.context import Gang, Segment
 from reasoning.engine.identities import refuse_path
 from reasoning.engine.sampling import Sampler
-from reasoning.sampling import Sampling, StopReason
+from reasoning.values.context import Gang, Segment
+from reasoning.values.sampling import Sampling, StopReason
 
 
 class Token(NamedTuple):

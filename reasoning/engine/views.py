@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from orchestrator.errors import PoolFull
-from reasoning.context import Context, Placed, Segment
 from reasoning.engine.pool import Pool
 from reasoning.engine.step import Seen, Step
 from reasoning.engine.threads import Failure, Reader, Row, Thread
+from reasoning.values.context import Context, Placed, Segment
 
 
 @dataclass(eq=False)

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from orchestrator.errors import InvalidValue
 from pruning import Cut, DeepPrune, PolicyError, parse_policy
-from reasoning.cli.replay import read
+from reasoning.cli.replaying import read
 from reasoning.judging import calibration as calibrations
 from reasoning.judging import training
 from reasoning.judging.calibration import Calibration, Goal

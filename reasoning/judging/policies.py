@@ -1,6 +1,6 @@
 """Policies with a judge, by name: ``deepprune:judge=FOLDER,calibration=FILE``.
 
-`pruning.names` reads no files; what it can't take is taken out here first.
+`pruning.policies.names` reads no files; what it can't take is taken out here first.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import InvalidValue
 from pruning import DeepPrune, Policy, Riding, parse_policy
-from pruning.names import WITH
+from pruning.policies.names import WITH
 
 if TYPE_CHECKING:
     from reasoning.judging.judge import LearnedJudge

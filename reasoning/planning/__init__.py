@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reasoning.planning.chat_client import ChatMind, Mind
 from reasoning.planning.constellation import Constellation
 from reasoning.planning.events import (
     PlanApplied,
@@ -12,7 +13,6 @@ from reasoning.planning.events import (
     StepPlaced,
 )
 from reasoning.planning.grammar import Bounds
-from reasoning.planning.mind import ChatMind, Mind
 from reasoning.planning.pilot import ModelPilot
 from reasoning.planning.schema import Plan
 from reasoning.planning.state import Outcome, Status, StepRecord

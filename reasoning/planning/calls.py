@@ -12,14 +12,14 @@ import pydantic_core
 from pydantic import ValidationError
 
 from orchestrator import current_task
-from orchestrator.operations import Model
+from orchestrator.editing.operations import Model
 from protocol import Budget, Needs, Order
 from protocol.devices import stop
-from protocol.tickets import Submitter
-from protocol.wire import Progress
+from protocol.hub.task_handles import Submitter
+from protocol.wire.messages import Progress
 from reasoning.planning.events import StepPlaced
 from reasoning.planning.fleet import Kind, Step
-from reasoning.planning.kept import tell
+from reasoning.planning.journal_notes import tell
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,18 +12,18 @@ import anyio
 import anyio.lowlevel
 
 from orchestrator import EventStream, TaskGraph
+from orchestrator.editing.operations import Connect, Disconnect
+from orchestrator.editing.patches import Patch
 from orchestrator.errors import InvalidValue, PatchRefused
-from orchestrator.operations import Connect, Disconnect
-from orchestrator.patches import Patch
-from protocol.directory import devices
-from protocol.tickets import Submitter
+from protocol.hub.directory import devices
+from protocol.hub.task_handles import Submitter
 from reasoning.planning import prompts
 from reasoning.planning.calls import Callables, Limits, function_name
+from reasoning.planning.chat_client import Mind
 from reasoning.planning.events import PlanApplied, PlanGiven, PlannerAsked, PlanRefused
 from reasoning.planning.fleet import Fleet, Step
 from reasoning.planning.grammar import Bounds, schema_of
-from reasoning.planning.kept import NAME, tell
-from reasoning.planning.mind import Mind
+from reasoning.planning.journal_notes import NAME, tell
 from reasoning.planning.schema import (
     AddTask,
     ChangeTask,

@@ -11,7 +11,7 @@ from orchestrator.calls import why
 from orchestrator.errors import InvalidValue, ReasonError
 from protocol import RemoteFailure
 from protocol.ufo import Hands
-from reasoning.planning.mind import Mind
+from reasoning.planning.chat_client import Mind
 from reasoning.planning.prompts import cut
 from reasoning.planning.schema import json_object
 

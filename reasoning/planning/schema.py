@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 
 from orchestrator.calls import why
-from orchestrator.conditions import Condition
+from orchestrator.editing.operations import Connect, Disconnect, Model, NewId, Remove, TaskId
 from orchestrator.errors import InvalidValue
-from orchestrator.operations import Connect, Disconnect, Model, NewId, Remove, TaskId
+from orchestrator.scheduler.conditions import Condition
 
 MOST_EDITS = 100
 Word = Annotated[str, Field(min_length=1, max_length=400)]

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import anyio
 
 from orchestrator import Event, GraphPatched, TaskEnded, TaskGraph
-from orchestrator.patches import Add, Change, Patch, Remove
-from orchestrator.record import TaskState
-from reasoning.planning import kept
+from orchestrator.editing.patches import Add, Change, Patch, Remove
+from orchestrator.views.record import TaskState
+from reasoning.planning import journal_notes as kept
 from reasoning.planning.calls import step_of
 from reasoning.planning.events import (
     PlanGiven,

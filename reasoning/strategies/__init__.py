@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from reasoning.strategies import naming
+from reasoning.strategies import names as naming
 from reasoning.strategies.apr import Apr
 from reasoning.strategies.atts import Atts
 from reasoning.strategies.base import Strategy

@@ -9,11 +9,11 @@ from typing import ClassVar, NamedTuple
 from orchestrator import Task
 from orchestrator.errors import ProblemRefused
 from pruning import Tally
-from reasoning import markup
 from reasoning.backends.base import Capability
-from reasoning.dialects import MarkupDialect, countdown_message, raw_answer
-from reasoning.domains import Countdown
-from reasoning.run import Run, Thread
+from reasoning.language import markup
+from reasoning.language.dialects import MarkupDialect, countdown_message, raw_answer
+from reasoning.problems import Countdown
+from reasoning.run.run import Run, Thread
 from reasoning.strategies.base import Strategy
 
 MOST_DEEP = 4

@@ -19,12 +19,12 @@ from pruning import (
     Tally,
     level_for_budget,
 )
-from pruning.controller import Method
-from reasoning.drafting import Chain, Chunk, Voice, voices
-from reasoning.run import Run, Thread
-from reasoning.side import Side
-from reasoning.solution import Steering
-from reasoning.steering import PolicyDecided
+from pruning.conformal.controllers import Method
+from reasoning.models.draft import Side
+from reasoning.run.driver import PolicyDecided
+from reasoning.run.run import Run, Thread
+from reasoning.run.solution import Steering
+from reasoning.run.two_models import Chain, Chunk, Voice, voices
 from reasoning.strategies.base import Strategy
 
 SHARE = 0.4

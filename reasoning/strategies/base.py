@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from pruning import Tally
 from reasoning.backends.base import Capability
-from reasoning.run import Run
+from reasoning.run.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from reasoning.context import Context
-from reasoning.run import Thread
-from reasoning.strategies.working import Cohort, Working
+from reasoning.run.run import Thread
+from reasoning.strategies.shared_text import Cohort, Working
+from reasoning.values.context import Context
 
 
 @dataclass(frozen=True, kw_only=True)

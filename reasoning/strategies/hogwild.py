@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
 
-from reasoning.context import Context, Segment
-from reasoning.run import Thread
-from reasoning.strategies.working import Cohort, Working
+from reasoning.run.run import Thread
+from reasoning.strategies.shared_text import Cohort, Working
+from reasoning.values.context import Context, Segment
 
 Layout = Literal["combined", "contiguous", "interleaved"]
 

@@ -9,10 +9,10 @@ from typing import ClassVar
 from orchestrator import Task
 from pruning import Tally
 from reasoning.backends.base import Capability
-from reasoning.context import Context, Gang
-from reasoning.forms import PathForm
-from reasoning.run import Run, Thread
+from reasoning.language.forms import PathForm
+from reasoning.run.run import Run, Thread
 from reasoning.strategies.base import Strategy
+from reasoning.values.context import Context, Gang
 
 
 @dataclass(frozen=True, kw_only=True)

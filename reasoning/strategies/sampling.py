@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pruning import AsyncConsensus, Tally
-from reasoning.run import Run, Thread
-from reasoning.steering import Driver
+from reasoning.run.driver import Driver
+from reasoning.run.run import Run, Thread
 from reasoning.strategies.base import Strategy
 
 

@@ -16,9 +16,9 @@ import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from reasoning import markup
-from reasoning.domains import arithmetic, countdown, expression
-from reasoning.domains.expression import Step
+from reasoning.language import markup
+from reasoning.problems import arithmetic, countdown, expression
+from reasoning.problems.expression import Step
 
 JOIN_WEIGHT = 3.0
 HIT_WEIGHT = 2.0

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from reasoning import markup
-from reasoning.layout import flatten
+from reasoning.language import markup
 from reasoning.training.demonstrations import Demonstration, Piece
 from reasoning.training.mixture import BASICS, MIXTURE
 from reasoning.training.shared import Laid
+from reasoning.values.layout import flatten
 
 
 class Encoded(NamedTuple):

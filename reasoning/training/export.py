@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save, save_file
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from reasoning import markup
 from reasoning.engine.identities import PATHS_FILE
+from reasoning.language import markup
 from reasoning.training.model import SHAPES, Shape
 
 
@@ -68,7 +68,7 @@ A Llama decoder of {parameters:.1f} million parameters ({layers} layers, hidden 
 heads, context {context:,}) that does Countdown and multi-step arithmetic on 0 to 999, in one
 thread, by spawning and joining threads, or in threads that see what others wrote. It knows
 nothing else and speaks no natural language: the package `parallel-reason` writes its prompts,
-in the markup of `reasoning/markup.py`.
+in the markup of `reasoning/language/markup.py`.
 
 **Data.** Made by exact solvers, never stored: serial Countdown search with backtracking, APR
 parents and children (arXiv 2504.15466), paths and summaries (ParaThinker, arXiv 2509.04475);

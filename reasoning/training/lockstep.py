@@ -10,13 +10,13 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from reasoning import markup
-from reasoning.context import Context, Placed, Segment
-from reasoning.domains import enumeration, shortest_paths
-from reasoning.domains.shortest_paths import ShortestPaths
-from reasoning.forms.trained import items
+from reasoning.language import markup
+from reasoning.language.forms.trained import items
+from reasoning.problems import enumeration, shortest_paths
+from reasoning.problems.shortest_paths import ShortestPaths
 from reasoning.training.demonstrations import Piece
 from reasoning.training.shared import IDS, Laid, derivation, few, fitting, values_piece
+from reasoning.values.context import Context, Placed, Segment
 
 
 class Board:

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from orchestrator.errors import InvalidValue
-from reasoning import markup
 from reasoning.engine.identities import read_identities
+from reasoning.language import markup
 from reasoning.training.encoding import Encoded, Encoder, stream
 from reasoning.training.model import SHAPES, Model
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reasoning import markup
+from reasoning.language import markup
 
 
 @dataclass(frozen=True, kw_only=True)

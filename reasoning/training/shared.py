@@ -10,10 +10,9 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from reasoning import markup
-from reasoning.context import Context, Segment
-from reasoning.domains import arithmetic, expression, several
-from reasoning.forms.trained import items
+from reasoning.language import markup
+from reasoning.language.forms.trained import items
+from reasoning.problems import arithmetic, expression, several
 from reasoning.training.demonstrations import (
     JOIN_WEIGHT,
     Demonstration,
@@ -22,6 +21,7 @@ from reasoning.training.demonstrations import (
     draw_problem,
     serial,
 )
+from reasoning.values.context import Context, Segment
 
 IDS = {token: index for index, token in enumerate(markup.VOCABULARY)}
 LONGEST = 704

@@ -14,11 +14,11 @@ import anyio
 from orchestrator.errors import BackendLost, InvalidValue
 from reasoning.backends.base import Token
 from reasoning.backends.prompted import PromptedGeneration
-from reasoning.backends.vllm import VllmBackend
-from reasoning.backends.vllm_settings import VllmSettings
-from reasoning.context import Gang, Segment
+from reasoning.backends.vllm.backend import VllmBackend
+from reasoning.backends.vllm.settings import VllmSettings
 from reasoning.engine.config import ModelConfig
-from reasoning.sampling import Sampling
+from reasoning.values.context import Gang, Segment
+from reasoning.values.sampling import Sampling
 from reasoning.vllm_plugin import Mode, engine_arguments
 from reasoning.vllm_plugin.client import Asked, Client, is_plain
 from reasoning.vllm_plugin.wire import Member, Note

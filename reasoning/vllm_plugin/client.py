@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary, finalize
 
 from orchestrator.errors import CapabilityMissing, InvalidValue
-from reasoning.context import Context, Placed, Segment
+from reasoning.values.context import Context, Placed, Segment
 from reasoning.vllm_plugin import Mode
 from reasoning.vllm_plugin.wire import Hold, Member, Note, Sight, View
 

@@ -24,11 +24,11 @@ from vllm.v1.request import Request
 
 from orchestrator.errors import InvalidValue
 from reasoning.vllm_plugin import support
-from reasoning.vllm_plugin.cache import Cache
-from reasoning.vllm_plugin.looks import plan_looks
-from reasoning.vllm_plugin.paths import identities_of, refuse_marks
-from reasoning.vllm_plugin.plan import Copy, Plan
-from reasoning.vllm_plugin.segments import LEASE_S, PATIENCE_S, Active, Segments
+from reasoning.vllm_plugin.attention.cache import Cache
+from reasoning.vllm_plugin.attention.paths import identities_of, refuse_marks
+from reasoning.vllm_plugin.attention.plans import plan_looks
+from reasoning.vllm_plugin.scheduling.plan import Copy, Plan
+from reasoning.vllm_plugin.scheduling.segments import LEASE_S, PATIENCE_S, Active, Segments
 from reasoning.vllm_plugin.wire import read_note
 
 logger = logging.getLogger("vllm.reason")

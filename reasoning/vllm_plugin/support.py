@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from orchestrator.errors import InvalidValue
-from reasoning.vllm_plugin.cache import Cache
+from reasoning.vllm_plugin.attention.cache import Cache
 
 VERSIONS = ("0.32.",)
 """Releases of vLLM whose private methods were read and tested."""

@@ -6,10 +6,10 @@ from typing import Any
 
 from vllm.platforms import current_platform
 
-from reasoning.vllm_plugin.layers import Replaced
-from reasoning.vllm_plugin.looking import Looking, let_layers_look
-from reasoning.vllm_plugin.paths import Marker, let_layers_mark
-from reasoning.vllm_plugin.plan import Plan
+from reasoning.vllm_plugin.attention.layers import Replaced
+from reasoning.vllm_plugin.attention.paths import Marker, let_layers_mark
+from reasoning.vllm_plugin.attention.visible_ranges import Looking, let_layers_look
+from reasoning.vllm_plugin.scheduling.plan import Plan
 from reasoning.vllm_plugin.support import looks_allowed
 
 if current_platform.is_cpu():

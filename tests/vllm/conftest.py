@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 import torch
 
-from reasoning.context import Segment
-from reasoning.layout import flatten
+from reasoning.values.context import Segment
+from reasoning.values.layout import flatten
 from reasoning.vllm_plugin import Mode, engine_arguments
 from reasoning.vllm_plugin.client import Client
 from reasoning.vllm_plugin.wire import Member, Note
-from tests.flat_reference import Reference
+from tests.support.flat_reference import Reference
 
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
@@ -270,7 +270,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     def build(name: str) -> Path:
         if name == "shipped":
-            from reasoning.model import shipped
+            from reasoning.models.catalog import shipped
 
             return shipped()["reason-5m"]
         base, _, marked = name.partition("+")

@@ -17,12 +17,12 @@ import pytest
 from orchestrator.errors import BackendLost, CapabilityMissing, InvalidValue
 from reasoning import Context, Model, Reasoner, Segment, Solution
 from reasoning.backends.base import Token
-from reasoning.backends.vllm import delivered
-from reasoning.backends.vllm_settings import VllmSettings
-from reasoning.bench import problems
-from reasoning.loading import VllmModel
-from reasoning.run import TextGenerated
-from reasoning.sampling import Constraint, Sampling
+from reasoning.backends.vllm.backend import delivered
+from reasoning.backends.vllm.settings import VllmSettings
+from reasoning.bench.bench import problems
+from reasoning.models.loading import VllmModel
+from reasoning.run.run import TextGenerated
+from reasoning.values.sampling import Constraint, Sampling
 
 pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("default")]

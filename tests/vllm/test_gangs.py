@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reasoning.context import Context, Placed, Segment
+from reasoning.values.context import Context, Placed, Segment
 
 pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
 pytestmark = pytest.mark.filterwarnings("default")
@@ -91,7 +91,7 @@ def exact_others(author: Any, flat: Any) -> None:
 def test_what_a_member_wrote_is_kept_when_it_finishes_early(
     author: Any, flat: Any, monkeypatch: pytest.MonkeyPatch, kept: bool
 ) -> None:
-    from reasoning.vllm_plugin.segments import Extent, Segments
+    from reasoning.vllm_plugin.scheduling.segments import Extent, Segments
 
     if not kept:
         keep = Segments._keep

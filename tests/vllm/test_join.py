@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reasoning.context import Context, Segment
+from reasoning.values.context import Context, Segment
 
 pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
 pytestmark = pytest.mark.filterwarnings("default")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reasoning.context import Context, Placed, Segment
+from reasoning.values.context import Context, Placed, Segment
 from reasoning.vllm_plugin.wire import View
 
 pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")

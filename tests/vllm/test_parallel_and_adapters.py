@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 
 from reasoning import Model, Segment
 from reasoning.backends.base import Token
-from reasoning.backends.vllm_settings import VllmSettings
-from reasoning.bench import problems
-from reasoning.loading import VllmModel
-from reasoning.model import shipped
-from reasoning.sampling import Sampling
+from reasoning.backends.vllm.settings import VllmSettings
+from reasoning.bench.bench import problems
+from reasoning.models.catalog import shipped
+from reasoning.models.loading import VllmModel
+from reasoning.values.sampling import Sampling
 
 pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("default")]

@@ -11,13 +11,13 @@ import pytest
 
 from reasoning.backends.base import Token
 from reasoning.backends.embedded import EmbeddedBackend
-from reasoning.backends.vllm_settings import VllmSettings
-from reasoning.bench import problems
-from reasoning.context import Context, Gang, Segment
+from reasoning.backends.vllm.settings import VllmSettings
+from reasoning.bench.bench import problems
 from reasoning.engine.config import read_config
 from reasoning.engine.core import Engine
-from reasoning.model import Model
-from reasoning.sampling import Sampling
+from reasoning.models.catalog import Model
+from reasoning.values.context import Context, Gang, Segment
+from reasoning.values.sampling import Sampling
 from reasoning.vllm_plugin import Mode
 
 pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")

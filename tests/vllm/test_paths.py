@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reasoning.context import Context, Segment
+from reasoning.values.context import Context, Segment
 from reasoning.vllm_plugin import Mode
 
 pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
@@ -93,7 +93,7 @@ def test_control_without_a_part_of_the_identity_the_paths_are_others(
     monkeypatch: pytest.MonkeyPatch,
     dropped: str,
 ) -> None:
-    from reasoning.vllm_plugin.paths import Marks
+    from reasoning.vllm_plugin.attention.paths import Marks
 
     add = Marks.add
 

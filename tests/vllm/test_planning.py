@@ -29,8 +29,8 @@ import torch
 from orchestrator import Event
 from orchestrator.errors import CapabilityMissing
 from protocol import Hub, Registry
-from reasoning.backends.vllm_settings import VllmSettings
-from reasoning.loading import AnyModel, VllmModel, load
+from reasoning.backends.vllm.settings import VllmSettings
+from reasoning.models.loading import AnyModel, VllmModel, load
 from reasoning.planning import (
     Bounds,
     ChatMind,
@@ -41,7 +41,7 @@ from reasoning.planning import (
 )
 from reasoning.planning.prompts import RULES
 from reasoning.planning.schema import Plan, json_object
-from tests.protocol_tools import working
+from tests.support.protocol_tools import working
 from tests.vllm.conftest import SIZES
 from tests.vllm.test_serving import COMMAND, STARTS_S
 

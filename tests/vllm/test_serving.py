@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from reasoning.context import Context, Segment
+from reasoning.values.context import Context, Segment
 from reasoning.vllm_plugin import engine_arguments
 from reasoning.vllm_plugin.client import Asked, Client
 from reasoning.vllm_plugin.wire import Member
@@ -82,7 +82,7 @@ class Server(NamedTuple):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of the shipped model with the plugin's live half."""
-    from reasoning.model import shipped
+    from reasoning.models.catalog import shipped
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

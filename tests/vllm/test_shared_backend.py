@@ -11,14 +11,14 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from reasoning import markup
 from reasoning.backends.base import Token
 from reasoning.backends.embedded import EmbeddedBackend
-from reasoning.backends.vllm_settings import VllmSettings
-from reasoning.context import Context, Gang, Segment
+from reasoning.backends.vllm.settings import VllmSettings
 from reasoning.engine.config import read_config
 from reasoning.engine.core import Engine
-from reasoning.sampling import Sampling
+from reasoning.language import markup
+from reasoning.values.context import Context, Gang, Segment
+from reasoning.values.sampling import Sampling
 
 pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("default"), pytest.mark.slow]

@@ -1,0 +1,1 @@
+"""An append-only record of a run, and going on from it."""

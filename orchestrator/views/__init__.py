@@ -1,0 +1,1 @@
+"""A run as data, diagrams, a timeline page and OpenTelemetry spans."""

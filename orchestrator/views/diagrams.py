@@ -1,0 +1,172 @@
+"""A run as a graph of networkx, Mermaid, Graphviz, or JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from orchestrator.calls import why
+from orchestrator.errors import InvalidValue
+from orchestrator.views.record import EdgeKind, RunRecord, TaskRecord, TaskState
+
+if TYPE_CHECKING:
+    import networkx
+
+SCHEMA = "orchestrator.run/1"
+
+COLOURS: dict[TaskState, str] = {
+    "waiting": "#e5e7eb",
+    "ready": "#fef3c7",
+    "running": "#bfdbfe",
+    "succeeded": "#bbf7d0",
+    "failed": "#fecaca",
+    "skipped": "#f3f4f6",
+    "cancelled": "#fed7aa",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One task, or several alike."""
+
+    key: str
+    label: str
+    state: TaskState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """What is drawn of a run: nodes, and edges as (source, target, kind, label)."""
+
+    nodes: tuple[Node, ...]
+    edges: tuple[tuple[str, str, EdgeKind, str], ...]
+
+
+def to_networkx(run: RunRecord) -> networkx.DiGraph[str]:
+    """The graph as executed; an edge that is both data and spawn is a data edge."""
+    import networkx
+
+    graph: networkx.DiGraph[str] = networkx.DiGraph()
+    for task in run.tasks:
+        graph.add_node(task.id, name=task.name, state=task.state, work=task.work)
+    for edge in sorted(run.edges, key=lambda edge: edge.kind != "spawn"):
+        graph.add_edge(edge.source, edge.target, kind=edge.kind, when=edge.when)
+    return graph
+
+
+def draw(run: RunRecord, most: int = 100) -> Drawing:
+    """At most ``most`` nodes: siblings with the same name and state, then whole levels, as one.
+
+    What still does not fit is left out, and counted in a node of its own.
+    """
+    keys = {task.id: task.id for task in run.tasks}
+    if len(run.tasks) > most:
+        keys = _grouped(run, lambda task: f"{task.parent or ''}/{_family(task)}/{task.state}")
+    if len(set(keys.values())) > most:
+        keys = _grouped(run, lambda task: f"{_family(task)}/{task.state}")
+    sizes = Counter(keys.values())
+    first: dict[str, TaskRecord] = {}
+    for task in run.tasks:
+        first.setdefault(keys[task.id], task)
+    shown = list(sizes) if len(sizes) <= most else list(sizes)[: most - 1]
+    nodes = [
+        Node(key=key, label=_label(first[key], sizes[key]), state=first[key].state) for key in shown
+    ]
+    if len(shown) < len(sizes):
+        left = sum(sizes[key] for key in sizes if key not in set(shown))
+        nodes.append(Node(key="...", label=f"... and {left} more tasks", state="skipped"))
+    known = set(shown)
+    edges: dict[tuple[str, str, EdgeKind, str], None] = {}
+    for edge in run.edges:
+        source, target = keys[edge.source], keys[edge.target]
+        if source != target and source in known and target in known:
+            edges[source, target, edge.kind, "" if edge.when == "success" else edge.when] = None
+    return Drawing(nodes=tuple(nodes), edges=tuple(edges))
+
+
+def to_mermaid(run: RunRecord, *, most: int = 100) -> str:
+    """A Mermaid flowchart."""
+    drawing = draw(run, most)
+    ids = {node.key: f"n{index}" for index, node in enumerate(drawing.nodes)}
+    lines = ["flowchart LR"]
+    lines += [f'  {ids[n.key]}["{_entities(n.label)}"]:::{n.state}' for n in drawing.nodes]
+    for source, target, kind, label in drawing.edges:
+        arrow = {"data": "-->", "control": "-.->", "spawn": "--o"}[kind]
+        text = f'|"{_entities(label)}"|' if label else ""
+        lines.append(f"  {ids[source]} {arrow}{text} {ids[target]}")
+    lines += [
+        f"  classDef {state} fill:{fill},color:#111,stroke:#888" for state, fill in COLOURS.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def to_dot(run: RunRecord, *, most: int = 100) -> str:
+    """A Graphviz digraph."""
+    drawing = draw(run, most)
+    lines = [
+        f"digraph {_quoted(run.name)} {{",
+        "  rankdir=LR; node [shape=box, style=filled, fontname=sans];",
+    ]
+    lines += [
+        f"  {_quoted(n.key)} [label={_quoted(n.label)}, fillcolor={_quoted(COLOURS[n.state])}];"
+        for n in drawing.nodes
+    ]
+    for source, target, kind, label in drawing.edges:
+        style = {"data": "solid", "control": "dashed", "spawn": "dotted"}[kind]
+        text = f", label={_quoted(label)}" if label else ""
+        lines.append(f"  {_quoted(source)} -> {_quoted(target)} [style={style}{text}];")
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+_adapter = TypeAdapter(RunRecord)
+
+
+def to_json(run: RunRecord) -> str:
+    """The record as JSON, which `from_json` reads."""
+    values: dict[str, Any] = _adapter.dump_python(run, mode="json")
+    totals = {"schema": SCHEMA, "parallelism": run.parallelism}
+    return TypeAdapter(dict[str, Any]).dump_json(totals | values).decode()
+
+
+def from_json(text: str | bytes) -> RunRecord:
+    """The record that `to_json` wrote.
+
+    Raises:
+        InvalidValue: the text is not one; the message names the field.
+    """
+    try:
+        values = TypeAdapter(dict[str, Any]).validate_json(text)
+        if values.pop("schema", None) != SCHEMA:
+            raise InvalidValue(f"schema is not {SCHEMA}; give the JSON of a run's record")
+        values.pop("parallelism", None)
+        return _adapter.validate_python(values)
+    except ValidationError as error:
+        raise InvalidValue(f"the record can't be read: {why(error)}; mend that field") from error
+
+
+def _grouped(run: RunRecord, key: Any) -> dict[str, str]:
+    return {task.id: key(task) for task in run.tasks}
+
+
+def _family(task: TaskRecord) -> str:
+    """The name without the number that tells siblings apart."""
+    return task.name.rstrip("0123456789 ") or task.name
+
+
+def _label(task: TaskRecord, size: int) -> str:
+    return f"{task.id} {task.name}" if size == 1 else f"{_family(task)} x{size}"
+
+
+def _entities(text: str) -> str:
+    """Text inside quotes in Mermaid: everything that could mean something as an entity."""
+    return "".join(
+        char if char.isalnum() or char in " .,:=_-+*/" else f"#{ord(char)};" for char in text[:200]
+    )
+
+
+def _quoted(text: str) -> str:
+    escaped = text[:200].replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'

@@ -1,0 +1,90 @@
+"""Where a server of WebSockets listens, and what it refuses before a word is said."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import InvalidValue
+from protocol.wire.connection import Tls, is_loopback, logger, need_websockets
+
+if TYPE_CHECKING:
+    from websockets.asyncio.server import ServerConnection
+    from websockets.http11 import Request, Response
+
+HELLO_S = 5.0
+"""Seconds for the handshake, and for the first message after it."""
+
+
+class Door:
+    """An address on which connections are taken: no page of a browser, no silent socket, and
+    plain text on loopback only.
+
+    Attributes:
+        port: The bound one, once it is open; until then the one that was asked for.
+    """
+
+    def __init__(self, host: str, port: int, *, tls: Tls | None, insecure: bool) -> None:
+        """
+        Raises:
+            ExtraMissing: the package for WebSockets is not installed.
+            InvalidValue: the address may not be bound without TLS.
+        """
+        need_websockets()
+        if tls is None and not insecure and not is_loopback(host):
+            raise InvalidValue(
+                f"host: {host} can be reached by others, and without TLS all is plain text; give "
+                "--cert and --key, or --insecure in a network that you trust"
+            )
+        self.host, self.port = host, port
+        self._tls = tls
+
+    @property
+    def url(self) -> str:
+        """What is dialled, without a path."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'ws' if self._tls is None else 'wss'}://{host}:{self.port}"
+
+    @asynccontextmanager
+    async def open(
+        self,
+        connection: Callable[[ServerConnection], Awaitable[None]],
+        request: Callable[[ServerConnection, Request], Response | None],
+        *,
+        name: str,
+        most: int,
+        ping_s: float | None = None,
+    ) -> AsyncIterator[None]:
+        """Take connections of frames up to ``most`` bytes; ``name`` is the port's in errors.
+
+        Raises:
+            InvalidValue: the address can't be bound.
+        """
+        from websockets.asyncio.server import serve
+
+        try:
+            server = await serve(
+                connection,
+                self.host,
+                self.port,
+                ssl=None if self._tls is None else self._tls.server(),
+                origins=[None],
+                compression=None,
+                process_request=request,
+                server_header=None,
+                open_timeout=HELLO_S,
+                ping_interval=ping_s,
+                close_timeout=2,
+                max_size=most,
+                max_queue=16,
+                logger=logger,
+            )
+        except OSError as error:
+            raise InvalidValue(
+                f"{name}: {self.host}:{self.port} can't be bound ({error.strerror or error}); "
+                "give another port"
+            ) from error
+        self.port = next(iter(server.sockets)).getsockname()[1]
+        async with server:
+            yield

@@ -1,0 +1,257 @@
+"""What the hub keeps of one who dialled in, from connection to connection."""
+
+from __future__ import annotations
+
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import anyio
+from pydantic import TypeAdapter
+
+from protocol.errors import BadMessage, Congested, ProtocolError
+from protocol.hub.connected_workers import Seat
+from protocol.hub.dispatcher import Board
+from protocol.hub.task_handles import Order, Ticket
+from protocol.wire.channel import Channel
+from protocol.wire.connection import Limits, Socket, frames, refuse, write
+from protocol.wire.framing import Beat, DownFrame, Refused, UpFrame, from_client, from_worker
+from protocol.wire.messages import (
+    Cancel,
+    Cancelled,
+    Chunk,
+    Code,
+    Down,
+    Drain,
+    Failure,
+    Input,
+    Message,
+    Part,
+    Payload,
+    Progress,
+    Result,
+    Task,
+)
+from protocol.wire.payloads import Payloads, pack, parts
+
+
+class Session(ABC):
+    """One who dialled in; it outlives its connections.
+
+    Attributes:
+        id: Who it is.
+        secret: What it resumes by.
+        heard: When something last came from it, by the hub's clock.
+        gone: Why it is gone, once nothing was heard for too long.
+        connected: Whether it has a connection.
+    """
+
+    role: ClassVar[str]
+    adapter: ClassVar[TypeAdapter[Any]]
+
+    def __init__(self, id: str, clock: Callable[[], float]) -> None:
+        self.id = id
+        self.key = secrets.token_hex(8)
+        self.secret = secrets.token_urlsafe(32)
+        self.clock = clock
+        self.heard = clock()
+        self.gone = "its lease ended"
+        self.channel = Channel()
+        self.payloads = Payloads()
+        self._socket: Socket | None = None
+        self._scope: anyio.CancelScope | None = None
+        self._goodbye: Refused | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether it has a connection."""
+        return self._socket is not None
+
+    async def serve(self, socket: Socket, limits: Limits) -> None:
+        """Exchange messages over a connection until it breaks or another takes over."""
+        self.drop()
+        with anyio.CancelScope() as scope:
+            self._socket, self._scope, self._goodbye = socket, scope, None
+            self.hear()
+            self.present(True)
+            try:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(write, socket, self.channel)
+                    async for message in frames(socket, self.adapter, limits, self.hear):
+                        self.take(message)
+            finally:
+                if self._scope is scope:
+                    self._socket = self._scope = None
+                    self.present(False)
+        if scope.cancel_called:
+            goodbye = self._goodbye or Refused(
+                code="replaced", message="this session goes on over a newer connection", retry=True
+            )
+            await refuse(socket, goodbye)
+
+    def drop(self, goodbye: Refused | None = None) -> None:
+        """End its connection, if it has one."""
+        if self._scope is not None:
+            self._goodbye = goodbye
+            self._scope.cancel()
+            self._socket = self._scope = None
+
+    def hear(self) -> None:
+        """Something came from it."""
+        self.heard = self.clock()
+
+    def take(self, message: object) -> None:
+        """Take what came."""
+        if isinstance(message, Refused):
+            self.heard, self.gone = float("-inf"), "it left"  # nothing to wait for
+        elif isinstance(message, Beat):
+            self.channel.heard(message)
+        elif isinstance(message, (UpFrame, DownFrame)):
+            for one in self.channel.accept(message.ack, message.seq, message.body):
+                if isinstance(one, Part):
+                    self.payloads.add(one)
+                else:
+                    self.handle(one)
+
+    @abstractmethod
+    def handle(self, message: Message) -> None:
+        """Take one message."""
+
+    @abstractmethod
+    def present(self, present: bool) -> None:
+        """It has a connection now, or no longer."""
+
+    @abstractmethod
+    def end(self, why: str) -> None:
+        """It is gone for good."""
+
+    def put(self, message: Message) -> None:
+        """Send a message; who does not take so many loses its connection and its session."""
+        try:
+            self.channel.put(message)
+        except Congested as error:
+            self.drop(Refused(code="congested", message=str(error)))
+            self.heard, self.gone = float("-inf"), "it takes too little of what it is sent"
+
+
+class WorkerSession(Session):
+    """A worker that dialled in: brings the board's messages to it, and its messages to the board.
+
+    Attributes:
+        seat: Its place at the board.
+    """
+
+    role = "worker"
+    adapter = from_worker
+    inline = False
+    seat: Seat
+
+    def __init__(self, id: str, board: Board) -> None:
+        super().__init__(id, board.clock)
+        self._board = board
+
+    def send(self, message: Down) -> None:
+        """See `Carrier.send`."""
+        if isinstance(message, Task) and isinstance(message.arguments, Payload):
+            self.channel.put_lazily([message])  # behind its parts
+        else:
+            self.put(message)
+
+    def provide(self, payload: Payload, data: bytes) -> None:
+        """See `Carrier.provide`."""
+        self.channel.put_lazily(parts(payload, data))
+
+    def handle(self, message: Message) -> None:
+        """Take one message."""
+        if isinstance(message, Result):
+            message = self._whole(message)
+        assert isinstance(message, (Progress, Chunk, Result, Cancelled, Drain))
+        self._board.receive(self.seat, message)
+
+    def present(self, present: bool) -> None:
+        """See `Session.present`."""
+        self._board.away(self.seat, not present)
+
+    def end(self, why: str) -> None:
+        """Its tasks go elsewhere."""
+        self._board.detach(self.seat, why)
+
+    def _whole(self, result: Result) -> Result:
+        """The result with its value as text."""
+        if not isinstance(result.value, Payload):
+            return result
+        try:
+            value = self.payloads.text(result.value)
+        except BadMessage as error:
+            failure = Failure(code="bad-payload", message=str(error))
+            return result.model_copy(update={"value": None, "failure": failure})
+        self.payloads.drop(result.value)
+        return result.model_copy(update={"value": value})
+
+
+class ClientSession(Session):
+    """A client that dialled in: its tasks are the board's, under its name."""
+
+    role = "client"
+    adapter = from_client
+
+    def __init__(self, id: str, board: Board) -> None:
+        super().__init__(id, board.clock)
+        self._board = board
+        self._tickets: dict[str, Ticket] = {}
+
+    def present(self, present: bool) -> None:
+        """Its tasks go on without it."""
+
+    def handle(self, message: Message) -> None:
+        """Take one message."""
+        if isinstance(message, Task):
+            self._submit(message)
+        elif isinstance(message, (Cancel, Input)):
+            ticket = self._tickets.get(message.id)
+            if ticket is None:
+                return  # it has ended, and the client will hear of it
+            if isinstance(message, Cancel):
+                ticket.cancel()
+            else:
+                ticket.extend(message.tokens)
+
+    def end(self, why: str) -> None:
+        """Nobody waits for its tasks any more."""
+        for ticket in list(self._tickets.values()):
+            ticket.cancel()
+
+    def _submit(self, task: Task) -> None:
+        try:
+            order = Order(
+                id=f"{self.id}/{task.id}",
+                kind=task.kind,
+                name=task.name,
+                arguments=self.payloads.text(task.arguments),
+                deadline_s=task.deadline_s,
+                budget=task.budget,
+                needs=task.needs,
+            )
+            ticket = self._board.submit(order)
+        except Exception as error:
+            code: Code = error.wire_code if isinstance(error, ProtocolError) else "bad-arguments"
+            self.put(Result(id=task.id, failure=Failure(code=code, message=str(error))))
+            return
+        self._tickets[task.id] = ticket
+        for tokens in task.inputs[len(ticket.inputs) :]:
+            ticket.extend(tokens)
+        ticket.listen(lambda said: self._tell(task.id, said))
+
+    def _tell(self, id: str, message: Progress | Chunk | Result | Cancelled) -> None:
+        if isinstance(message, (Result, Cancelled)):
+            self._tickets.pop(id, None)
+        message = message.model_copy(update={"id": id, "fence": 0})
+        if isinstance(message, Result) and isinstance(message.value, str):
+            value, data = pack(message.value)
+            if isinstance(value, Payload):
+                self.channel.put_lazily(
+                    (*parts(value, data), message.model_copy(update={"value": value}))
+                )
+                return
+        self.put(message)

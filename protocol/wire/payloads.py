@@ -1,0 +1,112 @@
+"""Long JSON texts, in parts and checked by SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from protocol.errors import BadMessage
+from protocol.wire.messages import INLINE, PART, Part, Payload
+
+MOST_BYTES = 256 << 20
+"""Of one payload, and of all that are under way in one session."""
+
+
+def pack(text: str) -> tuple[str | Payload, bytes]:
+    """The text itself if it is short; otherwise what stands for it, and its bytes."""
+    if len(text) <= INLINE // 4:
+        return text, b""
+    data = text.encode()
+    if len(data) <= INLINE:
+        return text, b""
+    return Payload(sha256=hashlib.sha256(data).hexdigest(), size=len(data)), data
+
+
+def parts(payload: Payload, data: bytes) -> Iterator[Part]:
+    """The pieces of a payload, in order."""
+    view = memoryview(data)
+    for offset in range(0, len(data), PART):
+        yield Part(
+            sha256=payload.sha256,
+            offset=offset,
+            size=payload.size,
+            data=bytes(view[offset : offset + PART]),
+        )
+
+
+class Payloads:
+    """What arrived in parts: under way, and the latest that are complete.
+
+    Attributes:
+        most_bytes: Of what is under way, and of what is kept; the oldest go first.
+    """
+
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+        self.most_bytes = most_bytes
+        self._under_way: dict[str, bytearray] = {}
+        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._size = 0
+
+    def __contains__(self, sha256: str) -> bool:
+        return sha256 in self._kept
+
+    def add(self, part: Part) -> None:
+        """Take a piece.
+
+        Raises:
+            BadMessage: it is out of order, too much, or not what its digest says.
+        """
+        if part.offset == 0:
+            self._under_way[part.sha256] = bytearray()
+        got = self._under_way.get(part.sha256)
+        if got is None or part.offset != len(got):
+            raise BadMessage(
+                f"a part at {part.offset} of payload {part.sha256[:8]} came out of order; send "
+                "parts in their order, from 0"
+            )
+        got += part.data
+        size = sum(map(len, self._under_way.values()))
+        if len(got) > part.size or size > self.most_bytes:
+            raise BadMessage(
+                f"payload {part.sha256[:8]} is longer than it says or than {self.most_bytes} "
+                "bytes; send less"
+            )
+        if len(got) == part.size:
+            del self._under_way[part.sha256]
+            if hashlib.sha256(got).hexdigest() != part.sha256:
+                raise BadMessage(
+                    f"payload {part.sha256[:8]} has another digest than its name; send it again"
+                )
+            self._keep(part.sha256, bytes(got))
+
+    def text(self, value: str | Payload) -> str:
+        """The text that a message carries or refers to.
+
+        Raises:
+            BadMessage: its parts did not come, or were dropped.
+        """
+        if isinstance(value, str):
+            return value
+        data = self._kept.get(value.sha256)
+        if data is None:
+            raise BadMessage(f"payload {value.sha256[:8]} is not here; send its parts first")
+        self._kept.move_to_end(value.sha256)
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            raise BadMessage(f"payload {value.sha256[:8]} is not UTF-8; send JSON") from error
+
+    def drop(self, value: str | Payload | None) -> None:
+        """Let go of a payload that is not needed again."""
+        if isinstance(value, Payload) and value.sha256 in self._kept:
+            self._size -= len(self._kept.pop(value.sha256))
+
+    def _keep(self, sha256: str, data: bytes) -> None:
+        if sha256 in self._kept:
+            return
+        self._kept[sha256] = data
+        self._size += len(data)
+        while self._size > self.most_bytes and len(self._kept) > 1:
+            _, oldest = self._kept.popitem(last=False)
+            self._size -= len(oldest)

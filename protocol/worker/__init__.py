@@ -1,0 +1,1 @@
+"""A worker: its connection to a hub and the tasks that it runs."""

@@ -1,0 +1,341 @@
+"""A worker's tasks: run, cancelled, and their ends kept until the hub has them."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from orchestrator.calls import is_async
+from orchestrator.errors import leaf
+from protocol.errors import BadMessage, RemoteFailure
+from protocol.wire.messages import (
+    Cancel,
+    Cancelled,
+    Chunk,
+    Code,
+    Failure,
+    Held,
+    Input,
+    Message,
+    Part,
+    Payload,
+    Progress,
+    Result,
+    Task,
+    ThreadStart,
+    Usage,
+)
+from protocol.wire.payloads import Payloads, pack, parts
+from protocol.worker.registry import Callee, Registry
+from protocol.worker.threads import ThreadHost
+
+KEPT = 1024
+KEPT_BYTES = 64 << 20
+"""Ends that are kept for a hub that has forgotten them, because it was restarted."""
+
+_ENDED = "null"
+"""The value of a thread."""
+
+Send = Callable[[Message], None]
+
+_current: ContextVar[Callable[[str], None] | None] = ContextVar("protocol_task", default=None)
+
+
+def progress(text: str) -> None:
+    """Say how far the task is that calls this; elsewhere it does nothing."""
+    tell = _current.get()
+    if tell is not None:
+        tell(text)
+
+
+class Running:
+    """One task under way.
+
+    Attributes:
+        fence: Of its newest assignment.
+        why: The code of what stops it, if it is being stopped; None for a cancellation.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.fence = task.fence
+        self.scope = anyio.CancelScope()
+        self.why: Code | None = None
+        self.leaked = False
+        self.began = time.monotonic()
+        self.tokens = 0
+        self.inputs = [*task.inputs]
+        self.arrived = anyio.Event()
+
+    def stop(self, why: Code | None) -> None:
+        """Stop it where it is."""
+        self.why = why
+        self.scope.cancel()
+
+    def give(self, tokens: tuple[int, ...]) -> None:
+        """Hand a thread what it reads next."""
+        self.inputs.append(tokens)
+        self.arrived.set()
+        self.arrived = anyio.Event()
+
+
+class Desk:
+    """Runs what a hub asks for.
+
+    Attributes:
+        draining: Whether it takes no more tasks.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        hosts: Mapping[str, ThreadHost],
+        threads: int,
+        send: Send,
+        send_lazily: Callable[[Any], None],
+        room: Callable[[], Any],
+    ) -> None:
+        self._registry = registry
+        self._hosts = hosts
+        self._send = send
+        self._send_lazily = send_lazily
+        self._room = room
+        self._limiter = anyio.CapacityLimiter(threads)
+        self._payloads = Payloads()
+        self._running: dict[str, Running] = {}
+        self._ended: OrderedDict[str, Result | Cancelled] = OrderedDict()
+        self._ended_bytes = 0
+        self._stopped: OrderedDict[str, int] = OrderedDict()
+        self.draining = False
+        self.idle = anyio.Event()
+
+    @property
+    def holding(self) -> tuple[Held, ...]:
+        """What it has, for a hello."""
+        running = [
+            Held(id=id, fence=one.fence)
+            for id, one in self._running.items()
+            if one.task.kind != "thread"  # its tokens are with the hub that was
+        ]
+        ended = [
+            Held(id=id, fence=end.fence, ended=True)
+            for id, end in self._ended.items()
+            if isinstance(end, Result) and end.value != _ENDED
+        ]
+        return (*running, *ended)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything runs."""
+        return bool(self._running)
+
+    def handle(self, message: Task | Cancel | Input | Part, group: TaskGroup) -> None:
+        """Take what the hub says; tasks run in ``group``."""
+        match message:
+            case Part():
+                self._payloads.add(message)
+            case Task():
+                self._take(message, group)
+            case Input():
+                one = self._running.get(message.id)
+                if one is not None and one.fence == message.fence:
+                    one.give(message.tokens)
+            case Cancel():
+                self._cancel(message)
+
+    def stop_all(self, *, threads_only: bool = False) -> None:
+        """Stop what runs: the hub has given it to others by now, or knows nothing of it."""
+        for one in self._running.values():
+            if one.task.kind == "thread" or not threads_only:
+                one.stop(None)
+
+    # ---- one message ---------------------------------------------------------------------------
+
+    def _take(self, task: Task, group: TaskGroup) -> None:
+        one, end = self._running.get(task.id), self._ended.get(task.id)
+        if one is not None and task.kind != "thread" and not one.scope.cancel_called:
+            one.fence = task.fence  # it goes on, in the name of the newer assignment
+        elif isinstance(end, Result) and task.kind != "thread":
+            self._end(task.id, end.model_copy(update={"fence": task.fence}))
+        elif self._stopped.get(task.id, -1) >= task.fence:
+            self._send(Cancelled(id=task.id, fence=task.fence))
+        elif self.draining:
+            failure = Failure(code="draining", message="this worker is leaving")
+            self._send(Result(id=task.id, fence=task.fence, failure=failure))
+        else:
+            if one is not None:
+                one.stop(None)
+            new = Running(task)
+            self._running[task.id] = new
+            group.start_soon(self._run, new)
+
+    def _cancel(self, cancel: Cancel) -> None:
+        one = self._running.get(cancel.id)
+        if one is not None and one.fence == cancel.fence:
+            one.stop(cancel.reason)
+            return
+        end = self._ended.get(cancel.id)
+        if end is not None and end.fence == cancel.fence:
+            self._forget(cancel.id)  # the hub has the end, or does not want it
+            return
+        self._stopped[cancel.id] = cancel.fence  # the task itself may come later
+        while len(self._stopped) > KEPT:
+            self._stopped.popitem(last=False)
+
+    # ---- one task ------------------------------------------------------------------------------
+
+    async def _run(self, one: Running) -> None:
+        id = one.task.id
+        end: Result | Cancelled | None = None
+        try:
+            with one.scope:
+                end = await self._attempt(one)
+        finally:
+            if self._running.get(id) is one:
+                del self._running[id]
+        if end is None:
+            end = Cancelled(id=id, fence=one.fence, leaked=one.leaked)
+            if one.why == "deadline":
+                failure = Failure(code="deadline", message="the task took too long")
+                end = Result(id=id, fence=one.fence, failure=failure)
+        seconds = time.monotonic() - one.began
+        if isinstance(end, Result):
+            usage = Usage(seconds=seconds, tokens=one.tokens)
+            end = end.model_copy(update={"fence": one.fence, "usage": usage})
+        self._end(id, end)
+        if not self._running:
+            self.idle.set()
+            self.idle = anyio.Event()
+
+    async def _attempt(self, one: Running) -> Result | None:
+        task = one.task
+        value, failure = None, None
+        try:
+            with anyio.move_on_after(task.deadline_s) as limit:
+                value = await self._value(one)
+            if limit.cancelled_caught:
+                one.why = "deadline"
+                return None
+        except RemoteFailure as error:
+            message = str(error).removeprefix(f"{error.kind}: ")
+            failure = Failure(code=error.reason, kind=error.kind, message=message)
+        except BadMessage as error:
+            failure = Failure(code="bad-payload", message=str(error))
+        except Exception as error:
+            cause = leaf(error)
+            failure = Failure(code="failed", kind=type(cause).__name__, message=str(cause)[:10_000])
+        return Result(id=task.id, fence=one.fence, value=value, failure=failure)
+
+    async def _value(self, one: Running) -> str:
+        task = one.task
+        text = self._payloads.text(task.arguments)
+        if task.kind == "thread":
+            return await self._thread(one, text)
+        found = self._registry.functions if task.kind == "function" else self._registry.tools
+        callee = found.get(task.name)
+        if callee is None:
+            raise RemoteFailure("unknown-name", "", f"no {task.kind} {task.name!r} on this worker")
+        return await self._call(one, callee, text)
+
+    async def _call(self, one: Running, callee: Callee, text: str) -> str:
+        arguments = callee.arguments(text)
+        tell = partial(self._progress, one)
+        if is_async(callee.function):
+            _current.set(tell)
+            return callee.result(await callee.function(**arguments))
+        _current.set(lambda text: anyio.from_thread.run_sync(tell, text))
+        return callee.result(await self._in_thread(one, partial(callee.function, **arguments)))
+
+    def _progress(self, one: Running, text: str) -> None:
+        self._send(Progress(id=one.task.id, fence=one.fence, text=text[:10_000]))
+
+    async def _in_thread(self, one: Running, function: Callable[[], Any]) -> Any:
+        returned = False
+
+        def run() -> Any:
+            nonlocal returned
+            try:
+                return function()
+            finally:
+                returned = True
+
+        try:
+            return await anyio.to_thread.run_sync(
+                run, abandon_on_cancel=True, limiter=self._limiter
+            )
+        except anyio.get_cancelled_exc_class():
+            one.leaked = not returned
+            raise
+
+    async def _thread(self, one: Running, text: str) -> str:
+        """Generate until the thread is ended by an empty input; its tokens are its chunks."""
+        host = self._hosts.get(one.task.name)
+        if host is None:
+            raise RemoteFailure("unknown-name", "", f"no model {one.task.name!r} on this worker")
+        try:
+            start = ThreadStart.model_validate_json(text)
+        except ValueError as error:
+            raise RemoteFailure("bad-arguments", "", "not the start of a thread") from error
+        run = host.open(start)
+        taken, most = 0, one.task.budget.tokens
+        try:
+            while True:
+                async for token, logprob, reason in run.tokens():
+                    await self._room()
+                    self._send(
+                        Chunk(
+                            id=one.task.id,
+                            fence=one.fence,
+                            at=one.tokens,
+                            tokens=(token,),
+                            logprobs=(logprob,),
+                            reason=reason,
+                        )
+                    )
+                    one.tokens += 1
+                    if most is not None and one.tokens >= most and reason is None:
+                        raise RemoteFailure("budget", "", f"the thread's {most} tokens are spent")
+                while len(one.inputs) <= taken:
+                    await one.arrived.wait()
+                if not one.inputs[taken]:
+                    return _ENDED
+                run.extend(one.inputs[taken])
+                taken += 1
+        finally:
+            run.close()
+
+    # ---- ends ----------------------------------------------------------------------------------
+
+    def _end(self, id: str, end: Result | Cancelled) -> None:
+        """Send how a task ended, and keep it."""
+        self._forget(id)
+        if not (isinstance(end, Result) and end.failure and end.failure.code == "bad-payload"):
+            self._ended[id] = end
+            self._ended_bytes += _size(end)
+        while len(self._ended) > KEPT or self._ended_bytes > KEPT_BYTES:
+            self._forget(next(iter(self._ended)))
+        if isinstance(end, Result) and isinstance(end.value, str):
+            value, data = pack(end.value)
+            if isinstance(value, Payload):
+                short = end.model_copy(update={"value": value})
+                self._send_lazily((*parts(value, data), short))
+                return
+        self._send(end)
+
+    def _forget(self, id: str) -> None:
+        end = self._ended.pop(id, None)
+        if end is not None:
+            self._ended_bytes -= _size(end)
+
+
+def _size(end: Result | Cancelled) -> int:
+    return len(end.value) if isinstance(end, Result) and isinstance(end.value, str) else 100

@@ -1,0 +1,1 @@
+"""Conformal p-values and controllers that hold a rate."""

@@ -1,0 +1,1 @@
+"""Stored traces, a policy replayed over them, and statistics of the outcomes."""

@@ -1,0 +1,1 @@
+"""The rules: votes, consensus, probing, DeepConf, DeepPrune, saturation, verified, composed."""

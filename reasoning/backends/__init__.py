@@ -1,0 +1,1 @@
+"""What generates tokens: the embedded engine, vLLM, OpenAI-compatible servers, other devices."""

@@ -1,0 +1,1 @@
+"""Problems of ours in bulk: solved and compared, or sampled into traces."""

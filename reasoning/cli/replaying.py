@@ -1,0 +1,233 @@
+"""``reason replay``: policies over stored traces, with self-consistency beside each."""
+
+from __future__ import annotations
+
+import gzip
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import Progress
+
+from orchestrator.errors import InvalidValue
+from protocol import Report, ThreadReport
+from protocol.wire.report import TraceReport
+from pruning import (
+    Compared,
+    Evaluator,
+    PolicyError,
+    Question,
+    Trace,
+    TracesError,
+    read_questions,
+)
+from pruning.judge.pairs import unseen
+from reasoning.cli.replay_report import Results, draw, pyplot, row, table
+from reasoning.judging.policies import Chosen, choose
+from reasoning.problems import recognise
+
+MOST_BYTES = 1 << 30  # of one file, unpacked; a longer one is refused by its length
+GZIP = b"\x1f\x8b"
+
+
+def run(
+    paths: Sequence[str],
+    *,
+    policies: Sequence[str],
+    shuffles: int,
+    seed: int,
+    probe_tokens: int,
+    judge_price: float,
+    only_unseen: bool,
+    as_json: bool,
+    plot: str | None,
+) -> int:
+    """Replay, print, and return the exit code."""
+    if plot is not None:
+        pyplot()  # before the work
+    try:
+        chosen = [choose(text) for text in policies]
+        questions = _fresh(read(paths), chosen, only_unseen)
+        evaluator = Evaluator(
+            questions=questions,
+            shuffles=shuffles,
+            seed=seed,
+            probe_tokens=probe_tokens,
+            judge_price=judge_price,
+        )
+        compared = _compare(evaluator, chosen)
+    except PolicyError as error:
+        raise InvalidValue(str(error)) from error
+    results = Results(
+        traces=[Path(path).name for path in paths],
+        shuffles=shuffles,
+        seed=seed,
+        probe_tokens=probe_tokens,
+        judge_price=judge_price,
+        results=[row(text, one) for text, one in zip(policies, compared, strict=True)],
+    )
+    if plot is not None:
+        draw(results, plot)
+    if as_json:
+        click.echo(results.model_dump_json(by_alias=True, indent=2))
+    else:
+        Console(width=None if sys.stdout.isatty() else 110).print(table(results))
+    return 0
+
+
+def _compare(evaluator: Evaluator, chosen: Sequence[Chosen]) -> list[Compared]:
+    console = Console(stderr=True)
+    compared = []
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        bar = progress.add_task("replay", total=3 * len(chosen) * len(evaluator.questions))
+        evaluator.on_question = lambda: progress.advance(bar)
+        for one in chosen:
+            evaluator.judge = one.judge
+            compared.append(evaluator.compare(one.policy))
+    return compared
+
+
+def _fresh(
+    questions: list[Question], chosen: Sequence[Chosen], only_unseen: bool
+) -> list[Question]:
+    """The questions, without those that a judge or calibration has seen, or with a note of them."""
+    fresh = unseen(questions, frozenset().union(*(one.seen for one in chosen)))
+    if len(fresh) == len(questions):
+        return questions
+    if only_unseen:
+        return fresh
+    click.echo(
+        f"reason: a judge or its calibration has seen {len(questions) - len(fresh)} of "
+        f"{len(questions)} questions; --unseen leaves them out",
+        err=True,
+    )
+    return questions
+
+
+# Reading.
+
+
+def read(paths: Sequence[str]) -> list[Question]:
+    """The questions of all files, in order.
+
+    Raises:
+        InvalidValue: a file that can't be read or holds no usable traces, or a question twice.
+    """
+    questions: dict[str, Question] = {}
+    for path in paths:
+        try:
+            for question in _questions(path):
+                if question.id in questions:
+                    raise TracesError(f"question {question.id!r} is there twice; give it once")
+                questions[question.id] = question
+        except TracesError as error:
+            raise InvalidValue(f"{path}: {error}") from error
+        except (OSError, EOFError, zlib.error) as error:
+            why = error.strerror if isinstance(error, OSError) and error.strerror else "damaged"
+            raise InvalidValue(f"{path}: {why}; give a file of traces") from error
+        except UnicodeDecodeError as error:
+            raise InvalidValue(f"{path}: not UTF-8; give JSON lines, plain or gzipped") from error
+    if not questions:
+        raise InvalidValue(f"{', '.join(paths)}: no question; give JSON lines with traces")
+    return list(questions.values())
+
+
+def _questions(path: str) -> Iterator[Question]:
+    with open(path, "rb") as raw:
+        packed = raw.read(2) == GZIP
+    with gzip.open(path) if packed else open(path, "rb") as file:
+        text = file.read(MOST_BYTES + 1)
+    if len(text) > MOST_BYTES:
+        raise TracesError(f"longer than {MOST_BYTES} bytes; split it")
+    decoded = text.decode()
+    if '"reason.solve/' in decoded[:200]:
+        yield from _runs(decoded, Path(path).stem)
+    else:
+        yield from read_questions(decoded.splitlines())
+
+
+def _runs(text: str, name: str) -> Iterator[Question]:
+    """Runs of `reason solve --json`: one object over lines, or one on each line."""
+    try:
+        yield from (_question(Report.model_validate_json(text), name) for _ in "1")
+        return
+    except ValidationError:
+        lines = [line for line in text.splitlines() if line.strip()]
+    for number, line in enumerate(lines, 1):
+        try:
+            report = Report.model_validate_json(line)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"])) or "run"
+            raise TracesError(
+                f"run {number}: {field}: {first['msg']}; give what reason solve --json prints"
+            ) from error
+        yield _question(report, f"{name}-{number}")
+
+
+def _question(report: Report, id: str) -> Question:
+    """A run as a question: its top-level threads are the traces, its verifier says who is right."""
+    problem = recognise(report.problem)
+    tops = [thread for thread in report.threads if thread.parent is None and thread.tokens > 0]
+    if not tops:
+        raise TracesError(f"{id}: no thread with tokens; give a run of self-consistency")
+    right: set[str] = set()
+
+    def trace(thread: ThreadReport) -> Trace:
+        key = None if thread.answer is None else problem.canonical(thread.answer)
+        verdict = problem.verify(thread.answer or "")
+        if thread.answer is not None and verdict is None:
+            raise TracesError(f"{id}: its problem has no verifier; store it with its gold answer")
+        if key is not None and verdict is not None and verdict.ok:
+            right.add(key)
+        steered = thread.trace
+        for probed in {key for _, key in steered.probes if key} if steered else ():
+            answered = problem.verify(probed)
+            right.update({probed} if answered is not None and answered.ok else ())
+        return Trace(
+            # An end that a policy made is not the trace's own: that would come later.
+            tokens=thread.tokens + open_ended(thread),
+            answer=key,
+            probes=_probes(steered, grid) if steered else (),
+            confidences=steered.confidences if steered else (),
+            score=None if verdict is None else float(verdict.ok),
+            text=thread.text,
+        )
+
+    grid = _grid(report)
+    traces = tuple(map(trace, tops))
+    return Question(
+        id=id,
+        right=frozenset(right),
+        traces=traces,
+        probe_every=grid,
+        words=report.problem,
+        ordered=any(map(open_ended, tops)),
+    )
+
+
+def open_ended(thread: ThreadReport) -> bool:
+    """Whether a thread was stopped before its own end."""
+    return thread.state == "cancelled" or (
+        thread.trace is not None and thread.trace.how != "finished"
+    )
+
+
+def _grid(report: Report) -> int:
+    """Where the traces of a run could be asked; 0 if its policy had them observed nowhere."""
+    steering = report.steering
+    if steering is None:
+        return 0
+    asked = any(d.probe_every or d.limit for d in steering.decisions if d.do == "launch")
+    told = any(t.trace and (t.trace.probes or t.trace.confidences) for t in report.threads)
+    return steering.grid if asked or told else 0
+
+
+def _probes(trace: TraceReport, grid: int) -> tuple[str | None, ...]:
+    """The answers at every multiple of the grid, up to the last that was asked."""
+    asked = dict(trace.probes)
+    return tuple(asked.get(tokens) for tokens in range(grid, max(asked, default=0) + 1, grid or 1))

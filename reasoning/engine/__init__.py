@@ -1,0 +1,1 @@
+"""The embedded engine: many threads over shared keys and values, decoded together."""

@@ -1,0 +1,132 @@
+"""How threads that share what they wrote are spoken to: what opens them, ends them, joins them.
+
+A strategy says who sees whom; a form has the words.  The shipped model was taught its form
+(`.trained`); any chat model is asked in plain language (`.prompted`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from reasoning.values.context import Context
+
+
+class Outline(NamedTuple):
+    """One part of a fork: what it is to do, and the text that opens its branch."""
+
+    goal: str
+    opening: str
+
+
+class ForkForm(Protocol):
+    """Multiverse: a thread outlines parts, branches do them, it concludes from all of them."""
+
+    @property
+    def prompt(self) -> Context: ...
+
+    @property
+    def stop(self) -> frozenset[int]:
+        """Tokens at which a thread stops and may go on: it forks there, or its branch ends."""
+        ...
+
+    @property
+    def conclusion(self) -> str:
+        """What opens the conclusion."""
+        ...
+
+    @property
+    def alone(self) -> str:
+        """What a thread is given whose fork was refused, so that it goes on by itself."""
+        ...
+
+    @property
+    def once(self) -> bool:
+        """Whether a thread forks at most once, so that its conclusion is never read as a fork."""
+        ...
+
+    def asks(self, text: str, depth: int) -> bool:
+        """Whether what a thread wrote asks for a fork; ``depth`` counts the forks around it."""
+        ...
+
+    def outlines(self, text: str) -> list[Outline]:
+        """The parts that a fork asks for.
+
+        Raises:
+            ValueError: it is malformed, and why.
+        """
+        ...
+
+
+class PathForm(Protocol):
+    """ParaThinker: paths from one prompt, and a summary over all of them."""
+
+    @property
+    def prompt(self) -> Context: ...
+
+    @property
+    def stop(self) -> frozenset[int]: ...
+
+    @property
+    def summary(self) -> str: ...
+
+    def opening(self, path: int) -> str:
+        """What opens path 1, 2, ..."""
+        ...
+
+    def solved(self, text: str) -> bool:
+        """Whether a path that has ended has an answer."""
+        ...
+
+
+class ShareForm(Protocol):
+    """Hogwild! and Group Think: workers on one task that see each other's tokens."""
+
+    @property
+    def prompt(self) -> Context: ...
+
+    @property
+    def steps(self) -> frozenset[int]:
+        """Tokens that end a step of work."""
+        ...
+
+    @property
+    def check(self) -> str:
+        """What a worker is asked from time to time, so that it notices work done twice."""
+        ...
+
+    @property
+    def finisher(self) -> str:
+        """What opens the final answer, for a thread that reads all workers; empty for none."""
+        ...
+
+    @property
+    def room(self) -> int | None:
+        """Positions that all workers' slots fill together at most; None for what there is."""
+        ...
+
+    def opening(self, worker: int, workers: int) -> str:
+        """What opens each step of worker 1, 2, ... of so many."""
+        ...
+
+    def merged(self, texts: Sequence[str]) -> str | None:
+        """The answer that the workers' texts give together; None where they give none."""
+        ...
+
+    def complete(self, texts: Sequence[str]) -> bool:
+        """Whether nothing is left to do."""
+        ...
+
+
+class Forms(Protocol):
+    """A dialect's forms for a problem.
+
+    Each raises:
+        ProblemRefused: the model can't do problems of this kind so.
+    """
+
+    def fork(self) -> ForkForm: ...
+
+    def paths(self) -> PathForm: ...
+
+    def share(self, workers: int) -> ShareForm: ...

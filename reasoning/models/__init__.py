@@ -1,0 +1,1 @@
+"""Models: shipped ones, folders, servers and devices, each with its backend and dialect."""

@@ -1,0 +1,129 @@
+"""What thinks for a planner or a pilot: any chat model, on any backend."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, Self
+
+from orchestrator.errors import CapabilityMissing, InvalidValue
+from reasoning.language.forms.prompted import PromptedForms
+from reasoning.models.loading import AnyModel, HttpModel
+from reasoning.problems.recognition import FreeForm
+from reasoning.values.context import Segment
+from reasoning.values.sampling import Constraint, Sampling
+
+
+class Mind(Protocol):
+    """Answers a prompt with JSON; each time anew, it remembers nothing."""
+
+    async def reply(self, prompt: str, schema: str) -> str:
+        """What it writes; ``schema`` is the JSON schema of what it should write, as text."""
+        ...
+
+
+class ChatMind:
+    """A chat model of any backend, used as ``async with ChatMind(load(...)) as mind``.
+
+    Where the backend can, what it writes is held to the schema while it generates.  Elsewhere the
+    schema is left out, ``unheld`` says why, and what comes is checked all the same.
+
+    Attributes:
+        written: Tokens that it has generated.
+        unheld: Why replies are not held to the schema; None while they are.
+    """
+
+    def __init__(
+        self,
+        model: AnyModel,
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        held: bool | None = None,
+    ) -> None:
+        """Take a loaded model; a server that has chat is talked to in chat.
+
+        Args:
+            model: What thinks.
+            temperature: See `Sampling`.
+            seed: See `Sampling`; of the first reply, and each later one has the next.
+            held: Whether replies must be held to the schema; by default where the backend can.
+
+        Raises:
+            CapabilityMissing: it is no chat model, or can't be held to a schema and must be.
+        """
+        model = _in_chat(model)
+        forms = model.dialect.forms(FreeForm(question=""))
+        if not isinstance(forms, PromptedForms):
+            raise CapabilityMissing(
+                f"{model.name} knows its own markup only and can't plan; name a chat model with "
+                "--model, on a server with --base-url"
+            )
+        self._ask = forms.ask
+        self._model = model
+        self._backend = model.backend()
+        self._temperature = temperature
+        self._seed = seed - 1
+        self._must = held is True
+        self.written = 0
+        self.unheld: str | None = None
+        if held is False:
+            self.unheld = "it was not asked for"
+        elif "json-schema" not in self._backend.capabilities:
+            self._let_go("its backend has no json-schema")
+
+    async def __aenter__(self) -> Self:
+        await self._backend.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._backend.__aexit__(*error)
+
+    async def reply(self, prompt: str, schema: str) -> str:
+        """See `Mind.reply`.
+
+        Raises:
+            BackendLost: it can't be reached any more, or fails.
+            CapabilityMissing: it refuses the schema, and must be held to it.
+        """
+        self._seed += 1
+        if self.unheld is not None:
+            return await self._write(prompt, None)
+        try:
+            return await self._write(prompt, Constraint(kind="json", value=schema))
+        except InvalidValue as error:
+            text = await self._write(prompt, None)  # if it was not the schema, this says so
+            self._let_go(str(error))
+            return text
+
+    def _let_go(self, why: str) -> None:
+        if self._must:
+            raise CapabilityMissing(
+                f"{self._model.name} can't be held to a schema ({why}); leave out --held, or take "
+                "another backend"
+            )
+        self.unheld = why
+
+    async def _write(self, prompt: str, constraint: Constraint | None) -> str:
+        sampling = Sampling(temperature=self._temperature, seed=self._seed, constraint=constraint)
+        dialect = self._model.dialect
+        segment = Segment(self._ask(prompt))
+        decoder, text = dialect.decoder(), ""
+        generation = self._backend.open(
+            segment, sampling, stop=dialect.stop, limit=self._model.context
+        )
+        try:
+            async for token in generation.tokens():
+                self.written += 1
+                text += decoder.feed(token.token)
+        finally:
+            generation.close()
+            self._backend.release([segment])
+        return text
+
+
+def _in_chat(model: AnyModel) -> AnyModel:
+    """A server's model, talked to in chat where nobody chose and its tokens are not known."""
+    if not isinstance(model, HttpModel) or model.settings.mode is not None:
+        return model
+    if model.backend().mode != "text" or not model.facts.chat:
+        return model
+    return HttpModel.of(model.settings.model_copy(update={"mode": "chat"}), model.facts)

@@ -1,0 +1,93 @@
+"""Arithmetic: multi-step integer expressions with one answer.
+
+Leaves are 1..99 and every intermediate is an integer in 0..999, so that each number is one token
+of the shipped model's vocabulary.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import ClassVar
+
+from reasoning.problems.base import Verdict, is_held_out
+from reasoning.problems.expression import Node, Operator, apply, evaluate, parse, render, value
+
+LARGEST = 999
+OPERATIONS = range(3, 8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arithmetic:
+    """An arithmetic problem: the value of one expression."""
+
+    domain: ClassVar[str] = "arithmetic"
+    expression: str
+
+    @property
+    def question(self) -> str:
+        return f"Compute {self.expression.replace(' ', '')}."
+
+    @cached_property
+    def tree(self) -> Node | int:
+        return parse(self.expression)
+
+    @property
+    def held_out(self) -> bool:
+        """Whether this expression is kept from training."""
+        return is_held_out(render(self.tree))
+
+    def verify(self, answer: str) -> Verdict:
+        """Check that the answer is the expression's value."""
+        given = self.canonical(answer)
+        if given is None:
+            return Verdict(ok=False, reason="the answer is not a number")
+        if given != str(value(self.tree)):
+            return Verdict(ok=False, reason=f"the value is not {given}")
+        return Verdict(ok=True, reason="the value is right")
+
+    def canonical(self, answer: str) -> str | None:
+        """The number as an integer or reduced fraction, or None."""
+        match = _NUMBER.fullmatch(answer.translate(_IGNORED))
+        if match is None or (match[2] and not int(match[2])):
+            return None
+        return str(Fraction(match[1]) / int(match[2] or 1))
+
+
+_NUMBER = re.compile(r"\s*([-+]?\d{1,30}(?:\.\d{1,30})?)(?:\s*/\s*(\d{1,30}))?\s*\.?\s*")
+_IGNORED = str.maketrans({",": None, "$": None, "−": "-"})
+
+
+def generate(
+    rng: random.Random, *, operations: int | None = None, held_out: bool | None = None
+) -> Arithmetic:
+    """Draw an expression of ``operations`` operations (3 to 7 by default)."""
+    while True:
+        count = rng.choice(OPERATIONS) if operations is None else operations
+        tree = _draw(rng, count)
+        if tree is None:
+            continue
+        problem = Arithmetic(expression=render(tree))
+        if held_out is None or problem.held_out is held_out:
+            return problem
+
+
+def _draw(rng: random.Random, count: int) -> Node | int | None:
+    if count == 0:
+        return rng.randint(1, 99)
+    split = rng.randrange(count)
+    left, right = _draw(rng, split), _draw(rng, count - 1 - split)
+    if left is None or right is None:
+        return None
+    a, b = evaluate(left), evaluate(right)
+    allowed: list[Operator] = [
+        operator
+        for operator in ("+", "-", "*", "/")
+        if (result := apply(a, operator, b)) is not None and result <= LARGEST
+    ]
+    if not allowed:
+        return None
+    return Node(left=left, operator=rng.choice(allowed), right=right)

@@ -1,0 +1,182 @@
+"""Countdown: combine the given numbers, each exactly once, to reach a target.
+
+The distribution is that of Stream of Search (arXiv 2404.03683) and APR (arXiv 2504.15466): four
+numbers drawn from 1..99, a target in 10..100, solvable with all numbers used, and every
+intermediate a non-negative integer.  A problem with five numbers is the harder set.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar, cast
+
+from reasoning.problems.base import Verdict, is_held_out
+from reasoning.problems.expression import (
+    Node,
+    Operator,
+    Step,
+    apply,
+    canonical,
+    combine,
+    evaluate,
+    parse,
+    plain,
+    steps,
+)
+
+NUMBER_RANGE = range(1, 100)
+TARGET_RANGE = range(10, 101)
+COUNTS = range(3, 6)
+"""How many numbers a problem may have; four is the papers' set, five the harder one."""
+
+
+def operations(a: int, b: int) -> Iterator[Step]:
+    """Every permitted operation on two numbers, larger one first, in the order ``+ - * /``."""
+    left, right = max(a, b), min(a, b)
+    for operator in ("+", "-", "*", "/"):
+        result = apply(left, operator, right)
+        if result is not None:
+            yield Step(left, operator, right, result)
+
+
+def expand(numbers: Sequence[int]) -> Iterator[tuple[Step, tuple[int, ...]]]:
+    """Each first operation on ``numbers`` with the numbers that remain, the result last.
+
+    Pairs come in list order; a remainder equal to an earlier one (as a multiset) is left out.
+    """
+    seen: set[tuple[int, ...]] = set()
+    for i, j in itertools.combinations(range(len(numbers)), 2):
+        rest = tuple(n for k, n in enumerate(numbers) if k != i and k != j)
+        for step in operations(numbers[i], numbers[j]):
+            state = (*rest, step.result)
+            multiset = tuple(sorted(state))
+            if multiset not in seen:
+                seen.add(multiset)
+                yield step, state
+
+
+@lru_cache(maxsize=1 << 16)
+def _solve(numbers: tuple[int, ...], target: int) -> tuple[Step, ...] | None:
+    if len(numbers) == 1:
+        return () if numbers[0] == target else None
+    for step, state in expand(numbers):
+        rest = _solve(tuple(sorted(state)), target)
+        if rest is not None:
+            return (step, *rest)
+    return None
+
+
+def solve(numbers: Sequence[int], target: int) -> tuple[Step, ...] | None:
+    """An exact solution found by exhaustive search, or None where there is none."""
+    return _solve(tuple(sorted(numbers)), target)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Countdown:
+    """A Countdown problem: reach ``target`` with each of ``numbers`` used exactly once."""
+
+    domain: ClassVar[str] = "countdown"
+    numbers: tuple[int, ...]
+    target: int
+
+    @property
+    def question(self) -> str:
+        *head, last = map(str, self.numbers)
+        return (
+            f"Use {', '.join(head)} and {last}, each exactly once, with + - * / "
+            f"to make {self.target}. Every intermediate result must be a non-negative integer."
+        )
+
+    @property
+    def held_out(self) -> bool:
+        """Whether this problem, identified by (sorted numbers, target), is kept from training."""
+        return is_held_out(f"{sorted(self.numbers)}{self.target}")
+
+    def verify(self, answer: str) -> Verdict:
+        """Check an answer given as steps (``10*3=30, 30+20=50``) or as one expression.
+
+        Strict: every number given is used exactly once and no other, every operation is right,
+        every intermediate is a non-negative integer, and the last result is the target.
+        """
+        found = parse_answer(answer)
+        if found is None:
+            return Verdict(
+                ok=False, reason="the answer is neither a list of steps nor an expression"
+            )
+        pool = list(self.numbers)
+        for step in found:
+            for operand in (step.left, step.right):
+                if operand not in pool:
+                    return Verdict(ok=False, reason=f"{step}: {operand} is not available")
+                pool.remove(operand)
+            if apply(step.left, step.operator, step.right) != step.result:
+                return Verdict(ok=False, reason=f"{step} is wrong or not a non-negative integer")
+            pool.append(step.result)
+        if len(pool) != 1:
+            return Verdict(ok=False, reason=f"not all numbers are used: {pool} remain")
+        if pool[0] != self.target:
+            return Verdict(ok=False, reason=f"the result is {pool[0]}, not {self.target}")
+        return Verdict(ok=True, reason="every step holds and each number is used once")
+
+    def canonical(self, answer: str) -> str | None:
+        """A key shared by equivalent answers: operands commuted, steps in another order."""
+        tree = _expression(answer)
+        if isinstance(tree, Node):
+            return canonical(tree)
+        built: dict[int, list[str]] = {}
+        text = None
+        for step in parse_answer(answer) or ():
+            left, right = (
+                built[n].pop() if built.get(n) else str(n) for n in (step.left, step.right)
+            )
+            text = combine(left, step.operator, right)
+            built.setdefault(step.result, []).append(text)
+        return text
+
+
+_STEP = re.compile(r"\s*(\d{1,30})\s*([-+*/])\s*(\d{1,30})\s*=\s*(\d{1,30})\s*")
+
+
+def parse_answer(answer: str) -> list[Step] | None:
+    """The steps of an answer, or None where it is malformed."""
+    found = []
+    for part in re.split(r"[,;\n]", plain(answer).strip().rstrip(".,;")):
+        match = _STEP.fullmatch(part)
+        if match is None:
+            tree = _expression(answer)
+            return None if tree is None else list(steps(tree))
+        left, operator, right, result = match.groups()
+        found.append(Step(int(left), cast("Operator", operator), int(right), int(result)))
+    return found
+
+
+def _expression(answer: str) -> Node | int | None:
+    """The tree of ``(a+b)*c`` or ``(a+b)*c = 12``, where the claim holds; None for all else."""
+    text, equals, claim = answer.strip().rstrip(".").partition("=")
+    try:
+        tree = parse(text)
+        if equals and int(claim) != evaluate(tree):
+            return None
+        evaluate(tree)
+    except ValueError:
+        return None
+    # One step is read as a step, so that "2+3=5" has one meaning only.
+    return None if equals and _STEP.fullmatch(plain(answer)) else tree
+
+
+def generate(rng: random.Random, *, count: int = 4, held_out: bool | None = None) -> Countdown:
+    """Draw a solvable problem; ``held_out`` restricts it to one side of the train/test split."""
+    while True:
+        problem = Countdown(
+            numbers=tuple(rng.choice(NUMBER_RANGE) for _ in range(count)),
+            target=rng.choice(TARGET_RANGE),
+        )
+        if held_out is not None and problem.held_out is not held_out:
+            continue
+        if solve(problem.numbers, problem.target) is not None:
+            return problem

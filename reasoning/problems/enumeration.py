@@ -1,0 +1,94 @@
+"""Enumeration: so many different items of one kind, the kind being the multiples of a number.
+
+The task of Group Think (arXiv 2505.11107): what counts is how many different items there are.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+from orchestrator.errors import InvalidValue
+from reasoning.problems.base import Verdict, is_held_out
+
+LARGEST = 999
+COUNTS = range(2, 101)
+DIVISORS = range(2, 100)
+USUAL = range(8, 41)
+"""How many items are asked for where nothing is said."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Enumeration:
+    """``count`` different positive multiples of ``divisor``, in any order, none above 999."""
+
+    domain: ClassVar[str] = "enumeration"
+    count: int
+    divisor: int
+
+    @property
+    def question(self) -> str:
+        return f"List {self.count} different multiples of {self.divisor} up to {LARGEST}."
+
+    @property
+    def held_out(self) -> bool:
+        """Whether this problem is kept from training."""
+        return is_held_out(f"{self.count} multiples of {self.divisor}")
+
+    def verify(self, answer: str) -> Verdict:
+        """Check that there are enough different multiples and nothing else."""
+        given = _numbers(answer)
+        wrong = [number for number in given if not self._fits(number)]
+        if wrong:
+            return Verdict(ok=False, reason=f"{wrong[0]} is not one of these multiples")
+        found = len(set(given))
+        if found < self.count:
+            return Verdict(ok=False, reason=f"{found} of {self.count} different multiples")
+        return Verdict(ok=True, reason=f"{found} different multiples")
+
+    def coverage(self, answer: str) -> float:
+        """Different right items, of those asked for; at most 1."""
+        return min(1.0, len({n for n in _numbers(answer) if self._fits(n)}) / self.count)
+
+    def canonical(self, answer: str) -> str | None:
+        return ", ".join(map(str, sorted(set(_numbers(answer))))) or None
+
+    def solution(self) -> tuple[int, ...]:
+        """The smallest such multiples."""
+        return tuple(self.divisor * factor for factor in range(1, self.count + 1))
+
+    def _fits(self, number: int) -> bool:
+        return 0 < number <= LARGEST and number % self.divisor == 0
+
+
+def _numbers(answer: str) -> list[int]:
+    """The numbers of an answer; 0, which is never right, for one that is no such integer."""
+    found = re.findall(r"[-−]?\d+(?:\.\d+)?", answer)
+    return [int(digits) if digits.isdigit() and len(digits) < 10 else 0 for digits in found]
+
+
+def of(count: int, *, held_out: bool | None = None) -> list[Enumeration]:
+    """All problems of ``count`` items."""
+    divisors = range(2, LARGEST // max(count, 11) + 1)
+    every = [Enumeration(count=count, divisor=divisor) for divisor in divisors]
+    return [one for one in every if held_out is None or one.held_out is held_out]
+
+
+def generate(
+    rng: random.Random, *, count: int | None = None, held_out: bool | None = None
+) -> Enumeration:
+    """Draw a problem of ``count`` items (8 to 40 by default).
+
+    Raises:
+        InvalidValue: there is none of so many items on the side that is asked for.
+    """
+    while True:
+        wanted = rng.choice(USUAL) if count is None else count
+        if found := of(wanted, held_out=held_out):
+            return rng.choice(found)
+        if count is not None:
+            raise InvalidValue(
+                f"count: {count} items give no problem on that side; give another count"
+            )

@@ -1,0 +1,85 @@
+"""Several independent arithmetic problems in one prompt, answered in order."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+from reasoning.problems import arithmetic
+from reasoning.problems.arithmetic import Arithmetic
+from reasoning.problems.base import Verdict
+
+COUNTS = range(2, 13)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Several:
+    """The values of several expressions; the answer lists them, ``?`` where one is open."""
+
+    domain: ClassVar[str] = "several"
+    expressions: tuple[str, ...]
+
+    @property
+    def question(self) -> str:
+        listed = "; ".join(
+            f"{i}) {e.replace(' ', '')}" for i, e in enumerate(self.expressions, start=1)
+        )
+        return f"Compute each: {listed}."
+
+    @cached_property
+    def parts(self) -> tuple[Arithmetic, ...]:
+        return tuple(Arithmetic(expression=expression) for expression in self.expressions)
+
+    @property
+    def held_out(self) -> bool:
+        """Whether all of its expressions are kept from training."""
+        return all(part.held_out for part in self.parts)
+
+    def verify(self, answer: str) -> Verdict:
+        """Check that every value is right."""
+        right = self._right(answer)
+        if all(right):
+            return Verdict(ok=True, reason=f"all {len(right)} values are right")
+        wrong = ", ".join(str(i) for i, ok in enumerate(right, start=1) if not ok)
+        return Verdict(ok=False, reason=f"wrong or missing: {wrong}")
+
+    def coverage(self, answer: str) -> float:
+        """The share of the values that are right."""
+        right = self._right(answer)
+        return sum(right) / len(right)
+
+    def canonical(self, answer: str) -> str | None:
+        given = [
+            part.canonical(text) for part, text in zip(self.parts, _items(answer), strict=False)
+        ]
+        return ", ".join(value or "?" for value in given) if any(given) else None
+
+    def _right(self, answer: str) -> list[bool]:
+        given = _items(answer)
+        if len(given) > len(self.parts):
+            return [False] * len(self.parts)
+        given += ["?"] * (len(self.parts) - len(given))
+        return [part.verify(text).ok for part, text in zip(self.parts, given, strict=False)]
+
+
+def _items(answer: str) -> list[str]:
+    return [item.strip() for item in answer.split(",")]
+
+
+def generate(
+    rng: random.Random,
+    *,
+    count: int = 5,
+    operations: int | None = None,
+    held_out: bool | None = None,
+) -> Several:
+    """Draw ``count`` expressions of ``operations`` operations each (4 to 7 by default)."""
+    chosen = [rng.randint(4, 7) if operations is None else operations for _ in range(count)]
+    return Several(
+        expressions=tuple(
+            arithmetic.generate(rng, operations=each, held_out=held_out).expression
+            for each in chosen
+        )
+    )

@@ -1,0 +1,1 @@
+"""A run: threads of reasoning, the policy that steers them, and the solution."""

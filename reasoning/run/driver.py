@@ -1,0 +1,295 @@
+"""A policy over traces that a model writes now: the driver of a `pruning.policy_run` on a backend.
+
+What a policy is told, and in which order, follows from the traces alone and never from timing: a
+trace's tokens are its clock, and something is told once no running trace can still come before it.
+On a backend that can hold threads nothing runs ahead of the clock: traces are held where something
+is due and their gang pauses at an end, so that a stop wastes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from orchestrator import Event
+from orchestrator.errors import CapabilityMissing, InvalidValue
+from pruning import (
+    Decided,
+    Hearing,
+    Judge,
+    Policy,
+    PolicyError,
+    Session,
+    Tally,
+    Trace,
+    hearing,
+    parse_policy,
+)
+from pruning.policy_run import Ask, Close, Compare, Course, Due, Go, Hold, Open, Request
+from reasoning.backends.base import Capability
+from reasoning.run.run import Run
+from reasoning.run.solution import Steering
+from reasoning.run.trace import Steered, probe
+from reasoning.values.context import Context, Gang
+
+GRID = 8
+"""Tokens between observations of a running trace; probes are rounded up to a multiple."""
+CONFIDENCE = 20
+"""Over so many of the likeliest tokens; DeepConf's k, and what servers give at most."""
+NEEDED: dict[str, frozenset[Capability]] = {
+    "probes": frozenset({"prefix-sharing"}),
+    "confidence": frozenset({"confidence"}),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyDecided(Event):
+    """The run's policy decided something; ``task`` is the trace's, empty where it is of the run.
+
+    Attributes:
+        clock: The tick of the run, in tokens.
+        decided: What, why, and after how many observations.
+    """
+
+    policy: str
+    clock: int
+    decided: Decided
+
+
+def the_policy(policy: str | Policy[Any]) -> Policy[Any]:
+    """A policy, also by its name and parameters.
+
+    Raises:
+        InvalidValue: there is no such policy or parameter.
+    """
+    try:
+        return parse_policy(policy) if isinstance(policy, str) else policy
+    except PolicyError as error:
+        raise InvalidValue(f"policy: {error}") from error
+
+
+@dataclass(kw_only=True)
+class Driver:
+    """Steers the traces of one run; call `steer` once, inside the run's graph.
+
+    Attributes:
+        judge: Asked by policies that need one.
+        traces: Every trace launched, by its number.
+    """
+
+    run: Run
+    policy: Policy[Any]
+    grid: int = GRID
+    judge: Judge | None = None
+    traces: list[Steered] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._check()
+        self._session = Session(policy=self.policy, seed=self.run.seed)
+        self._course = Course(session=self._session, grid=self._probing and self.grid)
+        self._prompt = self.run.dialect.prompt(self.run.problem)
+        self._confidence = CONFIDENCE if "confidence" in self.policy.needs else 0
+        self._hearing: Hearing | None = hearing(self.judge) if self.judge else None
+        self._gang = Gang(size=0) if "holding" in self.run.backend.capabilities else None
+        self._news = anyio.Event()
+        self._impatient = False
+        self._told = 0
+        self._judge_tokens = 0
+
+    def _check(self) -> None:
+        """Refuse a policy that needs what there is not."""
+        capabilities = self.run.backend.capabilities
+        self._probing = bool(NEEDED["probes"] <= capabilities)
+        for need in sorted(self.policy.needs):
+            missing = NEEDED.get(need, frozenset()) - capabilities
+            lacks = {
+                "judge": self.judge is None,
+                "verifier": self.run.problem.verify("") is None,
+                "target": True,
+            }.get(need, bool(missing))
+            if lacks:
+                raise CapabilityMissing(
+                    f"policy {self.policy.name!r} needs {', '.join(sorted(missing)) or need}, "
+                    "which this run lacks; choose another, such as async"
+                )
+
+    async def steer(self) -> Steering:
+        """Launch, watch, stop and finish as the policy decides.
+
+        Raises:
+            InvalidValue: the policy asks for what can't be, or never finishes.
+        """
+        steps, reply = self._course.run(), None
+        try:
+            while True:
+                request = steps.send(reply)
+                self._report()
+                reply = await self._reply(request)
+        except StopIteration:
+            self._report()
+            self._release()
+            return self._conclude()
+        except PolicyError as error:
+            raise InvalidValue(str(error)) from error
+        finally:
+            self._prompt = Context()  # who keeps the driver keeps nothing stored
+
+    def _report(self) -> None:
+        """Tell of the decisions since the last time."""
+        log = self._session.log
+        for decided in log[self._told :]:
+            number = getattr(decided.decision, "trace", None)
+            task = "" if number is None else self.traces[number].task_id
+            self.run.graph.events.emit(
+                PolicyDecided(
+                    task=task, policy=self.policy.label, clock=self._course.clock, decided=decided
+                )
+            )
+        self._told = len(log)
+
+    async def _reply(self, request: Request) -> Any:
+        if request is None:
+            return await self._next()
+        trace = None if isinstance(request, Open) else self.traces[request.trace]
+        if isinstance(request, Open):
+            self._open(request)
+        elif isinstance(request, Ask):
+            return await self._ask(request)
+        elif isinstance(request, Compare):
+            return await self._compare(request)
+        elif isinstance(request, Close):
+            assert trace is not None
+            trace.counted = request.tokens
+            if not trace.over:
+                trace.how = None if self._session.finish else "stopped"
+                trace.abort()
+        elif isinstance(request, Hold | Go):
+            assert trace is not None
+            trace.paused = isinstance(request, Hold)
+            if trace.paused:
+                trace.allow(trace.written)
+        return None
+
+    def _open(self, opened: Open) -> None:
+        trace = Steered(
+            driver=self,
+            number=opened.trace,
+            launch=opened.launch,
+            every=self.grid if self._confidence else opened.launch.probe_every,
+            confidence=self._confidence,
+            gang=self._gang,
+        )
+        self.traces.append(trace)
+        trace.start(self._prompt)
+
+    # The clock.
+
+    def news(self, *, due: bool) -> None:
+        """A trace wrote a token, after which something may be ``due`` of it."""
+        if due or self._impatient:
+            self._news.set()
+
+    async def _next(self) -> Due | None:
+        """What is due next, once nothing can come before it."""
+        while True:
+            trace = self._certain()
+            if trace is not None:
+                self._impatient = False
+                return trace.due.popleft()
+            if not self._course.live:
+                return None
+            self._release()
+            self._news = anyio.Event()
+            await self._news.wait()
+
+    def _running(self) -> Iterator[tuple[int, Steered]]:
+        """Every trace that does not stand still, and when it started."""
+        for number, live in self._course.live.items():
+            if live.paused_at is None:
+                yield live.start, self.traces[number]
+
+    def _certain(self) -> Steered | None:
+        """The trace of which something is due before all others, if that is certain."""
+        found: tuple[int, int] | None = None
+        soonest: tuple[int, int] | None = None
+        for start, trace in self._running():
+            if trace.due:
+                key = (start + trace.due[0].tokens, trace.number)
+                found = key if found is None or key < found else found
+            else:
+                key = (start + trace.written + 1, trace.number)
+                soonest = key if soonest is None or key < soonest else soonest
+        self._impatient = found is not None
+        if found is None or (soonest is not None and soonest < found):
+            return None
+        return self.traces[found[1]]
+
+    def _release(self) -> None:
+        """Let traces write on, up to where something is due next of any of them."""
+        running = list(self._running())
+        ahead = [start + trace.next_due for start, trace in running if trace.next_due]
+        horizon = min(ahead, default=None)
+        for start, trace in running:
+            trace.allow(None if horizon is None else horizon - start)
+        for trace in self.traces:
+            if trace.over:
+                trace.let_go()
+
+    # What a policy asks.
+
+    async def _ask(self, ask: Ask) -> str | None:
+        """The answer that a trace would give, asked of a fork of its context."""
+        trace = self.traces[ask.trace]
+        answer = await probe(trace, ask.tokens) if ask.tokens else None
+        return trace.say(ask.tokens, answer)
+
+    async def _compare(self, compare: Compare) -> list[float]:
+        assert self._hearing is not None
+        one, *others = (
+            Trace(tokens=compare.tokens, answer=None, text=self.traces[number].text)
+            for number in (compare.trace, *compare.others)
+        )
+        rulings = await anyio.to_thread.run_sync(self._hearing.ask, one, others, compare.tokens)
+        self._judge_tokens += sum(ruling.tokens for ruling in rulings)
+        return [ruling.same for ruling in rulings]
+
+    # The end.
+
+    def _conclude(self) -> Steering:
+        finish = self._session.finish
+        assert finish is not None
+        for trace in self.traces:
+            if trace.thread is not None:
+                trace.thread.answer = trace.answer
+        course = self._course
+        return Steering(
+            policy=self.policy.label,
+            seed=self.run.seed,
+            grid=self.grid,
+            clock=course.clock,
+            tokens=course.tokens,
+            probes=course.probes,
+            probe_tokens=sum(trace.probe_tokens for trace in self.traces),
+            judged=course.judged,
+            judge_tokens=self._judge_tokens,
+            finish=finish,
+            log=tuple(self._session.log),
+        )
+
+    def tally(self) -> Tally:
+        """The votes of traces that ended by themselves, and of what was probed of the others."""
+        cast = [trace.vote for trace in self.traces if trace.votes]
+        counts = {vote: cast.count(vote) for vote in cast if vote is not None}
+        finish = self._session.finish
+        winner = finish.answer if finish else None
+        if winner is not None:
+            counts.setdefault(winner, 0)
+        return Tally(
+            winner=winner,
+            votes=dict(sorted(counts.items(), key=lambda item: -item[1])),
+            abstained=cast.count(None),
+        )

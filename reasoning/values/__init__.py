@@ -1,0 +1,1 @@
+"""The values that everything shares: contexts of segments, and sampling."""

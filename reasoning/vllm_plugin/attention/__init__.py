@@ -1,0 +1,1 @@
+"""Attention of a step to other requests' segments, inside vLLM's workers."""

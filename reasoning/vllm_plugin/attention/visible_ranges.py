@@ -1,0 +1,142 @@
+"""Attention of a step's tokens to other requests' segments: its tables, and layers that use them.
+
+Stored keys keep the positions at which they were written.  A query is turned by how much further
+off a segment stands for it, a row of the model's own rotation; partial results are merged by
+log-sum-exp, which is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from orchestrator.errors import InvalidValue
+from reasoning.vllm_plugin.attention.cache import Cache
+from reasoning.vllm_plugin.attention.kernel import load_kernel
+from reasoning.vllm_plugin.attention.layers import Replaced
+from reasoning.vllm_plugin.attention.rotation import Turner
+from reasoning.vllm_plugin.scheduling.plan import Plan
+
+Ints = npt.NDArray[np.int32]
+
+
+class Looking:
+    """One step's looks as arrays.
+
+    Attributes:
+        rows: ``[R]``, the fed tokens that look, by index in the batch.
+        starts: ``[R + 1]``, where the parts of each begin.
+        parts: ``[P, 4]``: offset of a table in ``tables``, first token, count, turn.
+        tables: Block ids.
+    """
+
+    def __init__(self, rows: Ints, starts: Ints, parts: Ints, tables: Ints) -> None:
+        self.rows, self.starts, self.parts, self.tables = rows, starts, parts, tables
+
+    @classmethod
+    def of(cls, plan: Plan, index: Mapping[str, int], batch: Sequence[int]) -> Looking:
+        """The arrays of a plan, given each request's row and where its tokens begin."""
+        offsets: dict[str, int] = {}
+        blocks: list[int] = []
+        for key, table in plan.tables.items():
+            offsets[key] = len(blocks)
+            blocks += table
+        rows: list[int] = []
+        starts, parts = [0], []
+        for id, look in plan.looks.items():
+            shared = [(offsets[part.table], *part[1:]) for part in look.parts]
+            row = index[id]
+            for count, token in enumerate(range(batch[row], batch[row + 1]), look.used + 1):
+                rows.append(token)
+                parts += shared
+                parts.append((offsets[look.table], 0, count, 0))
+                starts.append(len(parts))
+        arrays = (np.array(one, dtype=np.int32) for one in (rows, starts, parts, blocks))
+        return cls(*arrays)
+
+
+def look(
+    looking: Looking, cache: Cache, turner: Turner, query: Tensor, output: Tensor, scale: float
+) -> None:
+    """Attention in torch, one row after the other; the kernel's reference and fallback.
+
+    ``query`` and ``output`` are ``[tokens, heads, dim]``.
+    """
+    tables = looking.tables.tolist()
+    for index, row in enumerate(looking.rows.tolist()):
+        keys, values, queries = [], [], []
+        for part in looking.parts[looking.starts[index] : looking.starts[index + 1]].tolist():
+            offset, first, count, turn = part
+            key, value = cache.read(tables[offset:], first, count)
+            keys.append(key)
+            values.append(value)
+            queries.append(turner(query[row].float(), turn))
+        shared = query.shape[1] // keys[0].shape[1]
+        scores = torch.cat(
+            [
+                torch.einsum("hd,nhd->hn", one, key.float().repeat_interleave(shared, 1))
+                for one, key in zip(queries, keys, strict=True)
+            ],
+            -1,
+        )
+        mass = (scores * scale).softmax(-1)
+        value = torch.cat(values).float().repeat_interleave(shared, 1)
+        output[row] = torch.einsum("hn,nhd->hd", mass, value).to(output.dtype)
+
+
+def let_layers_look(config: Any, model: torch.nn.Module) -> Replaced:
+    """What lets the attention layers of a loaded model follow a step's looks.
+
+    Raises:
+        InvalidValue: a layer does more than plain attention.
+    """
+    from vllm.config import get_layers_from_vllm_config
+    from vllm.model_executor.layers.attention import Attention
+
+    turner, replaced = Turner.of(model), Replaced("forward")
+    for name, layer in get_layers_from_vllm_config(config, Attention).items():
+        impl = layer.impl
+        special = (impl.alibi_slopes, impl.sinks, impl.logits_soft_cap or None)
+        if any(one is not None for one in special) or impl.sliding_window not in (-1, None):
+            raise InvalidValue(f"vllm plugin: {name} has ALiBi, sinks, a soft cap or a window")
+        replaced.add(impl, LookingForward(impl, turner))
+    return replaced
+
+
+class LookingForward:
+    """Stands for a layer's attention: rows that look are computed again, by the kernel."""
+
+    def __init__(self, impl: Any, turner: Turner) -> None:
+        self._stock = impl.forward
+        self._turner = turner
+        self._scale = float(impl.scale)
+        self._kernel = load_kernel(impl.head_size)
+
+    def __call__(
+        self,
+        layer: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        kv_cache: Tensor,
+        attn_metadata: Any,
+        output: Tensor,
+        *args: Any,
+        **options: Any,
+    ) -> Tensor:
+        looking = getattr(attn_metadata, "looking", None)
+        if looking is None or len(looking.rows) < attn_metadata.num_actual_tokens:
+            self._stock(layer, query, key, value, kv_cache, attn_metadata, output, *args, **options)
+        if looking is not None:
+            shaped = output.view(query.shape)
+            if self._kernel is not None:
+                self._kernel(looking, kv_cache, self._turner, query, shaped, self._scale)
+            else:
+                cache = Cache.of_cpu(kv_cache)
+                look(looking, cache, self._turner, query, shaped, self._scale)
+        return output

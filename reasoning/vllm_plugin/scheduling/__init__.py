@@ -1,0 +1,1 @@
+"""Named segments and gangs of requests, inside vLLM's scheduler."""

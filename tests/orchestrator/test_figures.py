@@ -1,0 +1,67 @@
+"""What the task graph promises of its speed, against the committed measurement."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+RESULTS: dict[str, Any] = json.loads((ROOT / "benchmarks/results/graph.json").read_text())
+RATIOS = {
+    (row["engine"].partition(" ")[0], row["shape"]): row["ratio"] for row in RESULTS["overhead"]
+}
+JOURNALED = {
+    row["shape"]: row["ratio"] for row in RESULTS["overhead"] if "journal" in row["engine"]
+}
+OURS = {shape: RATIOS["orchestrator", shape] for shape in JOURNALED}
+
+
+def test_a_task_costs_at_most_five_times_a_plain_one_and_twenty_with_the_journal() -> None:
+    assert OURS.keys() == JOURNALED.keys() == {"layered", "fan"}
+    assert max(OURS.values()) <= 5
+    assert max(JOURNALED.values()) <= 20
+
+
+def test_every_peer_was_measured_in_the_same_run() -> None:
+    engines = {engine for engine, _ in RATIOS}
+    assert {"langgraph", "pydantic-graph", "dask", "ray", "prefect"} <= engines
+
+
+def test_the_cost_of_a_task_is_flat_up_to_100_000() -> None:
+    scale = {row["tasks"]: row for row in RESULTS["scale"]}
+    costs = [row["us_per_task"] for row in scale.values()]
+    assert scale.keys() == {1_000, 10_000, 100_000}
+    assert max(costs) <= 1.5 * min(costs)
+    largest = scale[100_000]
+    assert largest["seconds"] < 10
+    assert largest["peak_mib"] < 1024
+    assert largest["patch_ms"] < 1
+
+
+def test_a_ready_task_starts_within_10_ms_while_an_editor_thinks() -> None:
+    late = {row["others"]: row["late_ms"] for row in RESULTS["editing"]}
+    assert late.keys() == {10, 20}
+    assert max(late.values()) < 10
+
+
+def test_the_figures_of_the_comparison_are_those_of_the_results() -> None:
+    page = (ROOT / "docs/why.md").read_text()
+    rows = re.findall(r"^\| ([^|]+) \| ([\d.,]+)× \| ([\d.,]+)× \|$", page, re.M)
+    shown = {name: (layered, fan) for name, layered, fan in rows}
+    names = {"LangGraph": "langgraph", "Dask (delayed, threads)": "dask", "Ray": "ray"}
+    expected = {
+        "this": OURS,
+        "this, journaled": JOURNALED,
+        **{
+            label: {shape: RATIOS[name, shape] for shape in OURS}
+            for label, name in (names | {"Prefect": "prefect"}).items()
+        },
+    }
+    assert shown == {
+        label: (f"{found['layered']:,.1f}", f"{found['fan']:,.1f}")
+        for label, found in expected.items()
+    }
+    late = [f"{row['late_ms']:.1f}" for row in RESULTS["editing"]]
+    assert f"{late[0]} and {late[1]} ms\n(measured)" in page

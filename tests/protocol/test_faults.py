@@ -1,0 +1,29 @@
+"""Networks that fail and processes that are killed: nothing is lost, nothing is committed twice."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+HARNESS = Path(__file__).parents[2] / "benchmarks" / "faults.py"
+SCHEDULES = 30
+
+
+def test_no_result_is_lost_or_committed_twice_whatever_fails(tmp_path: Path) -> None:
+    """A seed that fails is played again by ``python benchmarks/faults.py --seed N --verbose``."""
+    totals = tmp_path / "totals.json"
+    done = subprocess.run(
+        [sys.executable, HARNESS, "--schedules", str(SCHEDULES), "--json", totals],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(totals.read_text())
+    assert (found["lost"], found["double_committed"], found["failed_seeds"]) == (0, 0, [])
+    assert found["schedules"] == SCHEDULES
+    assert found["executions"] < 1.2 * found["tasks"]  # what workers have done is taken over
+    kinds = {"cut", "mute", "drop", "double", "swap", "delay"}
+    assert kinds | {"kill hub", "kill worker", "stop worker"} <= found["faults"].keys()

@@ -1,0 +1,307 @@
+"""Each rule against its definition, on traces small enough to check by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pruning import (
+    AdaptiveConsistency,
+    AnswerConvergence,
+    AsyncConsensus,
+    BestOfN,
+    BetaBinomial,
+    DeepConf,
+    DeepConfOffline,
+    DeepPrune,
+    EarlyStopping,
+    HardCap,
+    ParallelProbe,
+    Policy,
+    PolicyError,
+    ProbedConsensus,
+    Replay,
+    Replayed,
+    Saturation,
+    SelfConsistency,
+    Stop,
+    Trace,
+    certainty,
+    fit,
+    weigh,
+)
+from pruning.policies.deepconf import Confidence, percentile
+
+
+def run(policy: Policy[Any], *stored: Trace, every: int = 10, **extra: Any) -> Replayed:
+    return Replay(policy=policy, stored=stored, probe_every=every, **extra).run()
+
+
+def t(tokens: int, answer: str | None, probes: str = "", **extra: Any) -> Trace:
+    """A trace; each letter of ``probes`` is a probe's answer, a dot for none."""
+    asked = tuple(None if probe == "." else probe for probe in probes)
+    return Trace(tokens=tokens, answer=answer, probes=asked, **extra)
+
+
+# Consensus.
+
+
+@given(st.integers(0, 30), st.integers(0, 30))
+def test_certainty_is_the_upper_half_of_the_beta_distribution(first: int, second: int) -> None:
+    points = [(i + 0.5) / 4000 for i in range(4000)]
+    density = [p**first * (1 - p) ** second for p in points]
+    assert certainty(first, second) == pytest.approx(sum(density[2000:]) / sum(density), abs=1e-4)
+    assert certainty(first, second) + certainty(second, first) == pytest.approx(1)
+    assert certainty(first + 1, second) > certainty(first, second)
+
+
+def test_certainty_of_known_counts() -> None:
+    assert certainty(0, 0) == 0.5
+    assert certainty(3, 0) == 15 / 16  # 1 - 2^-4
+    assert certainty(4, 0) == 31 / 32
+
+
+def test_adaptive_consistency_samples_one_by_one_until_four_agree() -> None:
+    done = run(AdaptiveConsistency(), *[t(10, "a")] * 9)
+    assert (done.traces, done.tokens, done.span) == (4, 40, 40)
+    assert "certainty 0.969" in done.reason
+
+
+def test_async_consensus_aborts_the_rest() -> None:
+    done = run(AsyncConsensus(k=6), *(t(10 * i, "a") for i in range(1, 7)))
+    assert (done.answer, done.span) == ("a", 40)
+    assert done.tokens == 10 + 20 + 30 + 40 + 40 + 40
+
+
+def test_async_consensus_replaces_what_ended_up_to_n() -> None:
+    stored = [t(10, "a"), t(10, "b"), t(10, "a"), t(10, "b"), t(10, "a")]
+    done = run(AsyncConsensus(k=2, n=5), *stored)
+    assert (done.traces, done.span, done.answer) == (5, 30, "a")
+
+
+def test_what_was_cut_votes_only_where_nobody_finished() -> None:
+    long = t(100, "b", "bbbb")
+    assert run(AsyncConsensus(k=4, cap=40), long, long, long, t(30, "a")).answer == "a"
+    assert run(AsyncConsensus(k=3, cap=40), long, long, long).answer == "b"
+    assert run(HardCap(n=4, tokens=40), long, long, long, t(30, "a")).answer == "b"
+
+
+def test_esc_stops_at_a_unanimous_window() -> None:
+    stored = [t(10, a) for a in "abaaabb"]
+    done = run(EarlyStopping(w=2, n=6), *stored)
+    assert (done.answer, done.traces, done.span) == ("a", 4, 20)
+
+
+def test_esc_votes_where_no_window_is_unanimous_and_an_abstention_is_none() -> None:
+    stored = [t(10, a) for a in ("a", None, "b", "a", None, None)]
+    done = run(EarlyStopping(w=2, n=6), *stored)
+    assert (done.answer, done.traces) == ("a", 6)
+
+
+# Probes.
+
+
+def test_running_traces_confirm_what_one_finished() -> None:
+    policy = ProbedConsensus(k=3, cap=0, streak=2, probe_every=10, threshold=0.9)
+    done = run(policy, t(35, "a", "baa"), t(90, "a", "baaaaaaaa"), t(90, "x", "xaaaaaaaa"))
+    assert (done.answer, done.span, done.tokens) == ("a", 35, 105)
+    assert done.reason == "3 with probes to 0: certainty 0.938 ≥ 0.9"
+
+
+def test_probes_alone_never_end_a_run() -> None:
+    policy = ProbedConsensus(k=4, cap=0, streak=2, probe_every=10)
+    done = run(policy, *[t(90, "right", "w" * 9)] * 4)
+    assert (done.answer, done.span) == ("right", 90)
+
+
+def test_a_first_guess_confirms_nothing() -> None:
+    policy = ProbedConsensus(k=3, cap=0, streak=2, probe_every=10, threshold=0.9)
+    done = run(policy, t(35, "a", "aaa"), *[t(90, "b", "aaaaaabbb")] * 2)
+    assert (done.answer, done.span) == ("b", 90)
+
+
+def test_a_streak_that_broke_confirms_nothing() -> None:
+    policy = ProbedConsensus(k=3, cap=0, streak=2, probe_every=10, threshold=0.9)
+    done = run(policy, t(35, "a", "aaa"), t(90, "b", "xaabbbbbb"), t(95, "b", "xabbbbbbb"))
+    assert (done.answer, done.span) == ("b", 95)  # not "a" at 35, which one finished
+
+
+def test_traces_cut_at_the_cap_count_for_a_part_of_a_vote() -> None:
+    policy = ProbedConsensus(k=5, cap=50, streak=2, probe_every=10, threshold=0.999)
+    cut = t(90, "b", "bbbbbbbbb")
+    assert run(policy, t(20, "a", "aa"), *[cut] * 4).answer == "a"  # 1 : 4/4, the finished first
+    assert run(policy, t(20, None, "aa"), *[cut] * 4).answer == "b"
+
+
+def test_without_probes_only_ends_are_asked() -> None:
+    done = run(ProbedConsensus(k=3, threshold=0.9), *[t(30, "a")] * 3, every=0)
+    assert (done.answer, done.probes) == ("a", 0)
+
+
+def test_convergence_needs_equal_answers_that_are_not_empty() -> None:
+    policy = AnswerConvergence(n=1, streak=3, probe_every=10)
+    done = run(policy, t(100, "z", "...abaaabb"))
+    assert (done.answer, done.tokens) == ("a", 80)
+    assert run(policy, t(100, "z", "ababababab")).answer == "z"
+
+
+def test_parallel_probe_drops_whoever_deviates_too_long() -> None:
+    policy = ParallelProbe(n=4, probe_every=10, warmup=1, patience=2, stable=9)
+    done = run(policy, *[t(100, "a", "a" * 10)] * 3, t(100, "b", "b" * 10))
+    stops = [decided.decision for decided in done.log if isinstance(decided.decision, Stop)]
+    assert [(stop.trace, stop.reason) for stop in stops] == [
+        (3, "against the majority for 2 rounds")
+    ]
+    assert (done.tokens, done.span) == (3 * 90 + 30, 90)  # stable for 9 rounds
+
+
+def test_parallel_probe_counts_disagreement_after_the_warmup_only() -> None:
+    policy = ParallelProbe(n=3, probe_every=10, warmup=5, patience=2, stable=99)
+    done = run(policy, *[t(65, "a", "a" * 6)] * 2, t(65, "b", "b" * 6))
+    assert not any(isinstance(decided.decision, Stop) for decided in done.log)
+
+
+def test_what_needs_probes_says_so() -> None:
+    with pytest.raises(PolicyError, match="needs probes, which these traces lack"):
+        run(ParallelProbe(), t(10, "a"), every=0)
+
+
+# Confidence.
+
+
+def sure(tokens: int, answer: str, *confidences: float) -> Trace:
+    return Trace(tokens=tokens, answer=answer, confidences=confidences)
+
+
+def test_a_group_is_the_mean_of_a_window_of_tokens() -> None:
+    confidence = Confidence(window=20)
+    assert confidence.add(10, 1.0) is None
+    assert confidence.add(20, 3.0) == 2.0
+    assert confidence.add(30, 5.0) == 4.0
+    assert confidence.lowest == 2.0
+    assert [confidence.measure(m) for m in ("mean", "tail", "lowest", "bottom")] == [3, 4, 2, 2]
+
+
+def test_percentile_interpolates() -> None:
+    assert percentile([4.0, 1.0, 3.0, 2.0], 50) == 2.5
+    assert percentile([1.0, 2.0], 90) == pytest.approx(1.9)
+    assert percentile([7.0], 10) == 7.0
+
+
+def test_offline_only_the_confident_vote() -> None:
+    stored = [sure(20, "a", 1.0, 1.0)] * 3 + [sure(20, "b", 9.0, 9.0)]
+    assert run(DeepConfOffline(n=4, keep=25, window=10), *stored).answer == "b"
+    assert run(DeepConfOffline(n=4, keep=100, window=10), *stored).answer == "b"  # 9 to 3
+    assert run(SelfConsistency(n=4), *stored).answer == "a"
+
+
+def test_online_a_trace_stops_when_its_confidence_falls_below_the_warmups() -> None:
+    warm = [sure(30, "a", 5.0, 5.0, 5.0), sure(30, "b", 6.0, 6.0, 6.0)]
+    low = sure(30, "b", 5.0, 5.0, 5.0)
+    policy = DeepConf(n=4, warmup=2, keep=10, window=10, consensus=1.0)
+    done = run(policy, *warm, low, sure(30, "b", 6.0, 6.0, 6.0))
+    stops = [decided.decision for decided in done.log if isinstance(decided.decision, Stop)]
+    assert stops == []  # the one vote above the threshold of 5.9 is a consensus at once
+    assert (done.answer, done.tokens) == ("b", 60)
+    warm[1] = sure(30, "b", 6.0, 6.0, 6.0)
+    warm[0] = sure(30, "a", 6.0, 6.0, 6.0)
+    done = run(policy, *warm, low, sure(30, "b", 6.0, 6.0, 6.0))
+    stops = [decided.decision for decided in done.log if isinstance(decided.decision, Stop)]
+    assert [(s.trace, s.reason) for s in stops] == [(2, "group confidence 5.00 < 6.00")]
+    assert (done.answer, done.tokens) == ("b", 60 + 10 + 30)
+
+
+# Others.
+
+
+def test_the_verifier_chooses_and_a_full_score_ends_at_once() -> None:
+    stored = [t(10, "a", score=0.1), t(50, "b", score=0.7), t(20, "c", score=0.4)]
+    assert run(BestOfN(n=3), *stored).answer == "b"
+    done = run(BestOfN(n=3, enough=0.4), *stored)
+    assert (done.answer, done.tokens) == ("c", 10 + 20 + 20)
+
+
+def test_weighted_votes_add_up_by_answer() -> None:
+    assert weigh([("a", 1.0), ("b", 1.5), (None, 9.0), ("a", 1.0)]) == {"a": 2.0, "b": 1.5}
+    with pytest.raises(ValueError, match="below 0"):
+        weigh([("a", -1.0)])
+
+
+def same(trace: Trace, other: Trace, tokens: int) -> float:
+    return float(trace.answer == other.answer)
+
+
+def test_deepprune_finishes_the_largest_cluster_and_no_other() -> None:
+    stored = [t(100, answer) for answer in "abaaba"]
+    done = run(DeepPrune(n=6, prefix=20, k2=3), *stored, judge=same)
+    assert (done.answer, done.tokens, done.span) == ("a", 3 * 20 + 3 * 100, 100)
+
+
+def test_deepprune_finishes_k3_where_no_two_prefixes_agree() -> None:
+    done = run(DeepPrune(n=4, prefix=20, k3=2), *(t(100, a) for a in "abcd"), judge=same)
+    assert done.tokens == 2 * 20 + 2 * 100
+    assert done.judged == 0 + 1 + 2 + 3
+
+
+def test_deepprune_asks_at_most_k1_members_and_opens_at_most_k_clusters() -> None:
+    done = run(DeepPrune(n=9, prefix=20, k=1, k1=2), *[t(100, "a")] * 9, judge=same)
+    assert done.judged == 0 + 1 + 2 * 7
+    done = run(DeepPrune(n=4, prefix=20, k=1), *(t(100, a) for a in "abbb"), judge=same)
+    assert done.answer == "a"  # what matches no cluster is dropped once k are open
+
+
+def test_deepprune_lets_short_traces_vote() -> None:
+    stored = [t(10, "z"), *(t(100, "a"), t(100, "a"))]
+    assert run(DeepPrune(n=3, prefix=20), *stored, judge=same).answer == "a"
+    assert run(DeepPrune(n=1, prefix=20), t(10, "z"), judge=same).answer == "z"
+
+
+# Saturation.
+
+
+def test_coverage_is_one_less_the_chance_that_all_fail() -> None:
+    uniform = BetaBinomial(alpha=1.0, beta=1.0)
+    assert [uniform.coverage(n) for n in range(4)] == pytest.approx([0, 1 / 2, 2 / 3, 3 / 4])
+
+
+@given(st.floats(0.05, 50), st.floats(0.05, 50), st.integers(0, 200))
+def test_a_gain_is_a_step_of_coverage_and_falls(alpha: float, beta: float, n: int) -> None:
+    belief = BetaBinomial(alpha=alpha, beta=beta)
+    assert belief.gain(n) == pytest.approx(belief.coverage(n + 1) - belief.coverage(n), abs=1e-9)
+    assert belief.gain(n + 1) <= belief.gain(n)
+
+
+def test_saturation_is_the_first_gain_below_epsilon() -> None:
+    belief = BetaBinomial(alpha=0.5, beta=1.5)
+    star = belief.saturation(0.01)
+    assert belief.gain(star) < 0.01 <= belief.gain(star - 1)
+
+
+def test_the_fit_finds_the_rates_that_made_the_counts() -> None:
+    from random import Random
+
+    rng = Random(0)
+    counts = []
+    for _ in range(400):
+        rate = rng.betavariate(0.8, 2.0)
+        counts.append((sum(rng.random() < rate for _ in range(64)), 64))
+    fitted = fit(counts)
+    assert fitted.alpha == pytest.approx(0.8, rel=0.2)
+    assert fitted.beta == pytest.approx(2.0, rel=0.2)
+
+
+def test_one_rate_for_unlike_questions_saturates_too_early() -> None:
+    counts = [(40, 64)] * 5 + [(1, 64)] * 5
+    rate = sum(s for s, _ in counts) / sum(n for _, n in counts)
+    one = next(n for n in range(99) if rate * (1 - rate) ** n < 0.01)
+    assert fit(counts).saturation(0.01) > one
+
+
+def test_no_more_threads_once_new_answers_are_unlikely() -> None:
+    agreed = run(Saturation(k=2, n=40, epsilon=0.1), *[t(10, "a")] * 40)
+    mixed = run(Saturation(k=2, n=40, epsilon=0.1), *(t(10, str(i)) for i in range(40)))
+    assert agreed.traces < 15
+    assert mixed.traces == 40

@@ -1,0 +1,177 @@
+"""Threads as runs of requests: what is sent, what goes on after a loss, who is asked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Callable
+
+import anyio
+import pytest
+
+from orchestrator.errors import BackendLost, InvalidValue
+from reasoning.backends.base import Token
+from reasoning.backends.openai.replicas import LEAN, Replica, Replicas
+from reasoning.backends.prompted import PromptedBackend, PromptedGeneration
+from reasoning.values.context import Context, Segment
+from reasoning.values.sampling import Sampling
+
+pytestmark = pytest.mark.anyio
+
+STOP, EOS = 7, 2
+Answer = list[Token | Exception]
+
+
+class Scripted(PromptedBackend):
+    """Answers requests from a list: tokens, and errors in between."""
+
+    capabilities = frozenset({"token-prompts"})
+
+    def __init__(self, *answers: Answer, forgiving: int = 3) -> None:
+        super().__init__(context=500, eos=(EOS,), block=32)
+        self.answers = list(answers)
+        self.forgiving = forgiving
+        self.sent: list[list[int]] = []
+        self.seeds: list[int] = []
+        self.cached: Callable[[int], int] = lambda _: 0
+        self.aborted = 0
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
+
+    async def request(
+        self, generation: PromptedGeneration, prompt: list[int]
+    ) -> AsyncGenerator[Token, None]:
+        self.sent.append(prompt)
+        self.seeds.append(generation.sampling.seed)
+        self.running[generation] = self._abort
+        generation.found_cached(self.cached(len(prompt)))
+        for one in self.answers.pop(0):
+            await anyio.lowlevel.checkpoint()
+            if isinstance(one, Exception):
+                raise one
+            yield one
+        self.running.pop(generation, None)
+
+    async def _abort(self) -> None:
+        self.aborted += 1
+
+    async def recover(
+        self, generation: PromptedGeneration, error: BackendLost, failures: int
+    ) -> bool:
+        return failures <= self.forgiving
+
+
+def opened(backend: Scripted, prompt: list[int], **more: int) -> PromptedGeneration:
+    segment = Segment(Context.given(prompt))
+    return backend.open(segment, Sampling(temperature=1.0, seed=5), stop=(STOP,), **more)
+
+
+async def read(generation: PromptedGeneration) -> list[int]:
+    return [token.token async for token in generation.tokens()]
+
+
+async def test_a_stopped_thread_goes_on_with_all_that_it_saw_and_another_seed() -> None:
+    backend = Scripted([Token(10, 0.0), Token(STOP, 0.0)], [Token(11, 0.0), Token(EOS, 0.0)])
+    async with backend:
+        generation = opened(backend, [1, 3])
+        assert await read(generation) == [10, STOP]
+        generation.extend([20, 21])
+        assert await read(generation) == [11, EOS]
+        assert backend.sent == [[1, 3], [1, 3, 10, STOP, 20, 21]]
+        assert backend.seeds[0] == 5 != backend.seeds[1]
+        with pytest.raises(InvalidValue, match="not stopped"):
+            generation.extend([4])
+        assert generation.prompted == 8
+        generation.close()
+    assert backend.open_threads == 0
+
+
+async def test_a_lost_request_is_sent_again_with_what_was_written() -> None:
+    lost = BackendLost("gone; wait")
+    backend = Scripted([lost], [Token(10, 0.0), lost], [Token(11, 0.0), Token(EOS, 0.0)])
+    async with backend:
+        generation = opened(backend, [1])
+        assert await read(generation) == [10, 11, EOS]
+    assert backend.sent == [[1], [1], [1, 10]]
+    assert backend.seeds[0] == backend.seeds[1] != backend.seeds[2]
+
+
+async def test_an_answer_that_ends_without_a_reason_is_lost() -> None:
+    async with Scripted([Token(10, 0.0)], forgiving=0) as backend:
+        with pytest.raises(BackendLost, match="without a reason"):
+            await read(opened(backend, [1]))
+
+
+async def test_what_was_written_before_a_loss_stands() -> None:
+    async with Scripted([Token(10, 0.0), BackendLost("gone; wait")], forgiving=0) as backend:
+        generation = opened(backend, [1])
+        with pytest.raises(BackendLost, match="gone"):
+            await read(generation)
+        assert generation.segment.tokens == [10]
+
+
+async def test_a_fork_that_is_prefilled_again_is_counted_and_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    end: Answer = [Token(EOS, 0.0)]
+    async with Scripted(end, end, end, end) as backend:
+        context = Context.given(list(range(100)))
+        for cached in (0, 96, 32, 0):
+            backend.cached = lambda _, cached=cached: cached  # type: ignore[misc]
+            generation = backend.open(Segment(context.then([4])), Sampling())
+            with caplog.at_level(logging.WARNING):
+                await read(generation)
+            assert generation.cached == cached
+    assert backend.refilled == (96 - 32) + 96
+    assert len(caplog.records) == 1
+    assert "prefix cache" in caplog.text
+
+
+async def test_a_closed_thread_is_aborted_once_though_nobody_waits() -> None:
+    async with Scripted([Token(10, 0.0)] * 50) as backend:
+        generation = opened(backend, [1])
+        stream = generation.tokens()
+        await anext(stream)
+        generation.close()
+        generation.close()
+        await anyio.wait_all_tasks_blocked()
+        assert backend.aborted == 1
+        await stream.aclose()
+
+
+async def test_an_error_inside_the_block_comes_out_as_it_is() -> None:
+    with pytest.raises(KeyError):
+        async with Scripted():
+            raise KeyError
+
+
+def test_the_least_busy_replica_is_asked_and_one_that_knows_the_prefix_preferred() -> None:
+    replicas = Replicas([Replica(name, None) for name in "abc"])
+    first, second, third = replicas.members
+    prefix, other = Segment(Context(), [1]), Segment(Context(), [2])
+    assert replicas.choose(prefix) is first
+    first.busy = LEAN
+    assert replicas.choose(prefix) is first
+    assert replicas.choose(other) is second
+    first.busy = LEAN + 1
+    assert replicas.choose(prefix) is second
+    second.rest()
+    assert replicas.choose(prefix) is third
+    third.rest()
+    assert replicas.choose(None) is first
+    first.rest()
+    assert replicas.choose(None) in replicas.members  # all rest: somebody must be asked
+
+
+def test_a_retry_waits_only_where_nobody_else_can_be_asked() -> None:
+    replicas = Replicas([Replica("a", None), Replica("b", None)])
+    assert replicas.pause(1, 0.5, None) == 0
+    for one in replicas.members:
+        one.rest()
+    waits = [replicas.pause(failures, 0.5, None) for failures in (1, 2, 3, 20)]
+    assert 0.3 < waits[0] < waits[1] < waits[2] < waits[3] < 40
+    assert replicas.pause(1, 0.5, 2.0) == 2.0
+    assert replicas.pause(1, 0.5, 1000.0) == 30

@@ -1,0 +1,185 @@
+"""Threads of reasoning on workers: the same tokens as here, whatever happens to the workers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+from orchestrator.errors import BackendLost, CapabilityMissing
+from protocol import Client, Hub, ModelOffer, Worker
+from reasoning.backends.remote import RemoteBackend
+from reasoning.backends.thread_host import BackendHost
+from reasoning.models.catalog import Model
+from reasoning.models.devices import RemoteModel, offer_of
+from reasoning.run.solver import Reasoner
+from reasoning.values.context import Context, Segment
+from reasoning.values.sampling import Sampling
+from tests.support.protocol_tools import until, working
+
+pytestmark = pytest.mark.anyio
+
+PROBLEM = "Use 3, 10, 21 and 23 to make 50"
+
+
+@asynccontextmanager
+async def devices(hub: Hub, model: Model, *names: str) -> AsyncIterator[dict[str, Worker]]:
+    """Workers with the shipped model, on one engine."""
+    offer = offer_of(None, backend="embedded", slots=32)
+    found: dict[str, Worker] = {}
+    async with model.backend() as backend, anyio.create_task_group() as group:
+        for name in names:
+            host = BackendHost(backend, offer)
+            worker = Worker(hub.url, hub.tokens.create(name), hosts=[host], slowest_s=0.2)
+            found[name] = worker
+            group.start_soon(worker.run)
+        await until(lambda: set(names) <= hub.workers.keys())
+        yield found
+        group.cancel_scope.cancel()
+
+
+def essence(solution: Any) -> list[Any]:
+    threads = sorted((t.id, t.text, t.answer, t.tokens) for t in solution.threads)
+    return [solution.answer, solution.usage.work_tokens, solution.usage.span_tokens, threads]
+
+
+@pytest.mark.parametrize(("strategy", "n"), [("apr", 6), ("self-consistency", 6)])
+async def test_devices_give_the_same_run_as_this_machine(
+    shipped: Model, strategy: str, n: int
+) -> None:
+    async with Reasoner(shipped) as here:
+        local = await here.solve(PROBLEM, strategy=strategy, n=n, seed=3)
+    hub = Hub()
+    remote = RemoteModel.load(None, hub)
+    async with Reasoner(remote) as reasoner, devices(hub, shipped, "a", "b"):
+        spread = await reasoner.solve(PROBLEM, strategy=strategy, n=n, seed=3)
+    assert essence(spread) == essence(local)
+
+
+async def test_threads_spread_over_workers(shipped: Model) -> None:
+    hub = Hub()
+    ran: list[Any] = []
+    hub.observe(ran.append)
+    async with Reasoner(RemoteModel.load(None, hub)) as reasoner, devices(hub, shipped, "a", "b"):
+        await reasoner.solve(PROBLEM, strategy="self-consistency", n=8)
+    placed = [event.worker for event in ran if type(event).__name__ == "TaskAssigned"]
+    assert (placed.count("a"), placed.count("b")) == (4, 4)
+
+
+async def test_a_thread_goes_on_elsewhere_when_its_worker_is_lost(shipped: Model) -> None:
+    prompt = Context.given(shipped.dialect.prompt(_problem()).tokens)
+    sampling = Sampling(temperature=1.0, seed=5)
+    async with shipped.backend() as backend:
+        segment = Segment(prompt)
+        generation = backend.open(segment, sampling, stop=shipped.dialect.stop, limit=200)
+        expected = [token async for token in generation.tokens()]
+        generation.close()
+    hub = Hub()
+    offer = offer_of(None, backend="embedded", slots=32)
+    remote = RemoteBackend(hub, offer.name, context=512, fingerprint=offer.fingerprint)
+    async with remote, devices(hub, shipped, "a", "b"):
+        thread = remote.open(Segment(prompt), sampling, stop=shipped.dialect.stop, limit=200)
+        got = []
+        async for token in thread.tokens():
+            got.append(token)
+            if len(got) == 5:
+                (lost,) = [seat for seat in hub.board.seats.values() if seat.assigned]
+                hub.detach(lost, "pulled out")
+        thread.close()
+    assert [token[:3] for token in got] == [token[:3] for token in expected]
+    assert remote.repeated > 0
+
+
+def _problem() -> Any:
+    from reasoning.problems import recognise
+
+    return recognise(PROBLEM)
+
+
+async def test_a_client_of_a_hub_elsewhere_solves_as_well(shipped: Model) -> None:
+    async with Hub() as hub, devices(hub, shipped, "a"):
+        client = Client(hub.url, hub.tokens.create("c", scopes=["submit"]))
+        async with Reasoner(RemoteModel.load(None, client)) as reasoner:
+            solution = await reasoner.solve(PROBLEM, strategy="apr", n=6)
+        assert solution.answer is not None
+        await until(lambda: not hub.board.seats["a"].assigned)
+
+
+async def test_closing_a_thread_stops_it_on_its_worker(shipped: Model) -> None:
+    hub = Hub()
+    offer = offer_of(None, backend="embedded", slots=32)
+    remote = RemoteBackend(hub, offer.name, context=512)
+    async with remote, devices(hub, shipped, "a") as workers:
+        thread = remote.open(Segment(shipped.dialect.prompt(_problem())), Sampling(temperature=1.0))
+        async for _ in thread.tokens():
+            break
+        assert remote.open_threads == 1
+        thread.close()
+        await until(lambda: not workers["a"]._desk.busy)
+        assert remote.open_threads == 0
+
+
+async def test_what_is_not_sequential_is_refused_by_capability(shipped: Model) -> None:
+    remote = RemoteBackend(Hub(), "m", context=512)
+    live = Segment(Context.given([1, 2]))
+    remote.open(live, Sampling())
+    fork = Context.given([1, 2])
+    ends = [fork.after(Segment(fork, [3])), fork.after(Segment(fork, [4]))]
+    for segment, missing in (
+        (Segment(Context.given([1]).seeing(live)), "live-contexts"),
+        (Segment(Context.flow([live])), "live-contexts"),
+        (Segment(fork.join(ends)), "kv-join"),
+    ):
+        with pytest.raises(CapabilityMissing, match=missing):
+            await anext(remote.open(segment, Sampling()).tokens())
+
+
+async def test_other_weights_under_the_same_name_are_not_asked(shipped: Model) -> None:
+    hub = Hub()
+    remote = RemoteBackend(hub, "reason-5m", context=512, fingerprint="other", patience_s=0.1)
+    async with remote, devices(hub, shipped, "a"):
+        thread = remote.open(Segment(Context.given([1])), Sampling())
+        with pytest.raises(BackendLost, match="no connected worker can run thread reason-5m"):
+            await anext(thread.tokens())
+
+
+async def test_a_worker_that_generates_other_tokens_is_found_out(shipped: Model) -> None:
+    hub = Hub()
+    remote = RemoteBackend(hub, "m", context=512)
+    async with remote:
+        offers = [ModelOffer(name="m", backend="liar", context=512)] * 2
+        async with (
+            working(hub, "a", hosts=[_Liar(offers[0], 1)]),
+            working(hub, "b", hosts=[_Liar(offers[1], 2)]),
+        ):
+            thread = remote.open(Segment(Context.given([1])), Sampling())
+            stream = thread.tokens()
+            await anext(stream)
+            (lost,) = [seat for seat in hub.board.seats.values() if seat.assigned]
+            hub.detach(lost, "pulled out")
+            with pytest.raises(BackendLost, match="same version of the model"):
+                await anext(stream)
+
+
+class _Liar:
+    def __init__(self, offer: ModelOffer, first: int) -> None:
+        self.offer = offer
+        self.first = first
+
+    def open(self, start: Any) -> Any:
+        return self
+
+    async def tokens(self) -> AsyncIterator[Any]:
+        from protocol import Generated
+
+        yield Generated(self.first, 0.0, None)
+        await anyio.sleep(60)
+
+    def extend(self, tokens: Any) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        pass

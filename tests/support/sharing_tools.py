@@ -1,0 +1,281 @@
+"""A language of single letters, for strategies on tiny random models and on scripted backends."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import anyio
+import torch
+
+from reasoning.backends.base import Capability, Token
+from reasoning.backends.embedded import EmbeddedBackend
+from reasoning.engine.core import Engine
+from reasoning.language.dialects import Dialect
+from reasoning.language.forms import Outline
+from reasoning.problems import FreeForm, Problem
+from reasoning.run.run import Run
+from reasoning.values.context import Context, Gang, Segment
+from reasoning.values.sampling import Sampling, StopReason
+
+VOCABULARY = 128
+END = 0
+SOME = frozenset(range(1, VOCABULARY, 7))
+"""Tokens that a random model often meets."""
+QUESTION = FreeForm(question="Why?")
+
+
+def ids(text: str) -> list[int]:
+    return [ord(letter) for letter in text]
+
+
+def text(tokens: Sequence[int]) -> str:
+    return "".join(map(chr, tokens))
+
+
+@dataclass(kw_only=True)
+class Fork:
+    """``ab^`` asks for branches a and b; a branch ends with ``.``."""
+
+    parts: int = 0
+    """Where any stop token asks for so many branches, on a model that writes anything."""
+    deep: int = 1
+    prompt: Context = field(default_factory=lambda: Context.given(ids("Prompt")))
+    conclusion: str = "C"
+    alone: str = ""
+    once: bool = False
+
+    @property
+    def stop(self) -> frozenset[int]:
+        return SOME if self.parts else frozenset(ids("^."))
+
+    def asks(self, text: str, depth: int) -> bool:
+        fits = depth < self.deep and not text.endswith(chr(END))
+        return fits if self.parts else text.endswith("^")
+
+    def outlines(self, text: str) -> list[Outline]:
+        goals = "abcdefgh"[: self.parts] or text.removesuffix("^")
+        if len(goals) < 2:
+            raise ValueError("it has fewer than two parts")
+        return [Outline(goal, f"{goal}:") for goal in goals]
+
+
+@dataclass(kw_only=True)
+class Paths:
+    """Path 2 opens with ``2:``; one that wrote an answer, such as ``=7``, has solved it."""
+
+    stop: frozenset[int] = frozenset(ids("."))
+    prompt: Context = field(default_factory=lambda: Context.given(ids("Prompt")))
+    summary: str = "S"
+    any: bool = False
+
+    def opening(self, path: int) -> str:
+        return f"{path}:"
+
+    def solved(self, text: str) -> bool:
+        return self.any or "=" in text
+
+
+@dataclass(kw_only=True)
+class Share:
+    """Worker 2 opens each step with ``2:``; all is done after so many letters."""
+
+    steps: frozenset[int] = frozenset(ids("."))
+    most: int = 150
+    prompt: Context = field(default_factory=lambda: Context.given(ids("Prompt")))
+    check: str = ""
+    finisher: str = ""
+    room: int | None = None
+
+    def opening(self, worker: int, workers: int) -> str:
+        return f"{worker}:"
+
+    def merged(self, texts: Sequence[str]) -> str | None:
+        return None if self.finisher else "+".join(texts)
+
+    def complete(self, texts: Sequence[str]) -> bool:
+        return sum(map(len, texts)) >= self.most
+
+
+@dataclass(kw_only=True)
+class Letters:
+    """The dialect, and the forms that are to be spoken."""
+
+    fork_form: Fork = field(default_factory=Fork)
+    path_form: Paths = field(default_factory=Paths)
+    share_form: Share = field(default_factory=Share)
+    capabilities: frozenset[Capability] = frozenset({"shared-threads"})
+    stop: frozenset[int] = frozenset()
+    ends: frozenset[int] = frozenset({END})
+    probe: str = ""
+
+    def encode(self, text: str) -> list[int]:
+        return ids(text)
+
+    def decoder(self) -> Letters:
+        return self
+
+    def feed(self, token: int) -> str:
+        return chr(token)
+
+    def prompt(self, problem: Problem) -> Context:
+        return Context.given(ids("Prompt"))
+
+    def answer(self, problem: Problem, text: str) -> str | None:
+        found: list[str] = re.findall(r"=(\w)", text)
+        return found[-1] if found else None
+
+    def forms(self, problem: Problem) -> Letters:
+        return self
+
+    def fork(self) -> Fork:
+        return self.fork_form
+
+    def paths(self) -> Paths:
+        return self.path_form
+
+    def share(self, workers: int) -> Share:
+        return self.share_form
+
+
+def random_folder(folder: Path, **extra: Any) -> Path:
+    """A random Llama that knows the letters; the shape is that of the engine's other tests."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        **{
+            "vocab_size": VOCABULARY,
+            "hidden_size": 64,
+            "intermediate_size": 96,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 512,
+            "bos_token_id": None,
+            "eos_token_id": END,
+            "pad_token_id": END,
+            "initializer_range": 0.3,
+        }
+        | extra
+    )
+    model = LlamaForCausalLM(config)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.bfloat16().float()
+    model.save_pretrained(folder)
+    return folder
+
+
+@dataclass(kw_only=True)
+class LetterModel:
+    """A model of letters, embedded or scripted."""
+
+    dialect: Dialect
+    engine: Engine | None = None
+    script: Script | None = None
+    name: str = "letters"
+    context: int = 256
+    shipped: bool = False
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        return self.dialect.capabilities | self.backend().capabilities
+
+    def backend(self) -> Any:
+        if self.script is not None:
+            return self.script
+        assert self.engine is not None
+        return EmbeddedBackend(self.engine)
+
+
+class Turn(NamedTuple):
+    """What a thread saw when it was let write: others' text, its own so far, and where it stood."""
+
+    seen: str
+    own: str
+    home: int
+
+
+Say = Callable[[str, str], str]
+
+
+class Script:
+    """A backend whose threads write what a function says of what each sees and has by itself.
+
+    ``$`` at the end of a text is the end of the context.
+    """
+
+    def __init__(
+        self,
+        say: Say,
+        *capabilities: Capability,
+        encode: Callable[[str], list[int]] = ids,
+        decode: Callable[[Sequence[int]], str] = text,
+    ) -> None:
+        self.say = say
+        self.encode = encode
+        self.decode = decode
+        self.capabilities: frozenset[Capability] = frozenset(capabilities)
+        self.turns: list[Turn] = []
+        self.leaked = 0
+        self.open_threads = 0
+
+    async def __aenter__(self) -> Script:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    def open(
+        self,
+        segment: Segment,
+        sampling: Sampling,
+        *,
+        stop: Collection[int] = (),
+        limit: int | None = None,
+        gang: Gang | None = None,
+    ) -> Spoken:
+        self.open_threads += 1
+        return Spoken(self, segment)
+
+    def release(self, segments: Sequence[Segment]) -> None:
+        pass
+
+
+class Spoken:
+    def __init__(self, backend: Script, segment: Segment) -> None:
+        self.backend = backend
+        self.segment = segment
+
+    async def tokens(self) -> AsyncIterator[Token]:
+        own, decode = self.segment, self.backend.decode
+        turn = Turn(decode(own.context.tokens), decode(own.tokens), own.home)
+        self.backend.turns.append(turn)
+        said = self.backend.say(turn.seen, turn.own)
+        reason: StopReason = "length" if said.endswith("$") else "stop"
+        written = self.backend.encode(said.removesuffix("$"))
+        for index, token in enumerate(written):
+            await anyio.lowlevel.checkpoint()
+            own.tokens.append(token)
+            yield Token(token, -0.5, reason if index == len(written) - 1 else None)
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        self.segment.tokens += tokens
+
+    def resume(self, segment: Segment) -> None:
+        self.segment = segment
+
+    def close(self) -> None:
+        self.backend.open_threads -= 1
+
+
+def scripted_run(script: Script, dialect: Letters | None = None, *, max_tokens: int = 512) -> Run:
+    return Run(
+        problem=QUESTION,
+        backend=script,
+        dialect=dialect or Letters(),
+        max_tokens=max_tokens,
+    )
