@@ -3,28 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from reasoning.values.capabilities import Capability
 from reasoning.values.context import Gang, Segment
 from reasoning.values.sampling import Sampling, StopReason
-
-Capability = Literal[
-    "token-prompts",
-    "logprobs",
-    "prefix-sharing",
-    "kv-join",
-    "live-contexts",
-    "spawn-join",
-    "shared-threads",
-    "priorities",
-    "structured-output",
-    "json-schema",
-    "adapters",
-    "confidence",
-    "holding",
-    "scoring",
-]
-"""What a backend and its model can do; a strategy declares what it needs."""
 
 
 class Token(NamedTuple):

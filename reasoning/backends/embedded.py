@@ -17,9 +17,10 @@ import anyio
 import anyio.to_thread
 
 from orchestrator.errors import InvalidValue
-from reasoning.backends.base import Capability, Token
+from reasoning.backends.base import Token
 from reasoning.engine import threads
 from reasoning.engine.core import Engine
+from reasoning.values.capabilities import Capability
 from reasoning.values.context import Gang, Segment
 from reasoning.values.sampling import Sampling
 

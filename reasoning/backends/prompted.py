@@ -22,7 +22,8 @@ import anyio
 
 from orchestrator.errors import BackendLost, CapabilityMissing, InvalidValue, ReasonError
 from reasoning.backends import requirements as needs
-from reasoning.backends.base import Capability, Token
+from reasoning.backends.base import Token
+from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context, Gang, Segment
 from reasoning.values.sampling import Sampling
 

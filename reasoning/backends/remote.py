@@ -23,7 +23,8 @@ from protocol import Budget, Client, Hub, Needs, Order, ThreadStart, Ticket
 from protocol.hub.task_handles import Listener, error_of
 from protocol.wire.messages import Cancelled, Chunk, Progress, Result
 from reasoning.backends import requirements as needs
-from reasoning.backends.base import Capability, Token
+from reasoning.backends.base import Token
+from reasoning.values.capabilities import Capability
 from reasoning.values.context import Segment
 from reasoning.values.sampling import Sampling
 

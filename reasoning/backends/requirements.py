@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from reasoning.backends.base import Capability
+from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context, Gang, Segment
 from reasoning.values.sampling import Sampling
 

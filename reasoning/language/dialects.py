@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from orchestrator.errors import ExtraMissing, ModelUnusable, ProblemRefused
-from reasoning.backends.base import Capability
 from reasoning.engine.config import ModelConfig
 from reasoning.language import markup
 from reasoning.language.forms import Forms
@@ -16,6 +15,7 @@ from reasoning.language.forms.prompted import PromptedForms
 from reasoning.language.forms.trained import TrainedForms, items
 from reasoning.problems import Arithmetic, Countdown, Enumeration, Problem, Several, ShortestPaths
 from reasoning.problems.expression import evaluate, largest, parse, render
+from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context
 
 if TYPE_CHECKING:

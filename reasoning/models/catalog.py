@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from orchestrator.errors import ExtraMissing, ModelUnusable
-from reasoning.backends.base import Capability
 from reasoning.backends.settings import EmbeddedSettings
 from reasoning.engine.config import ModelConfig, read_config
 from reasoning.language.dialects import ChatDialect, MarkupDialect, load_dialect
+from reasoning.values.capabilities import Capability
 
 if TYPE_CHECKING:
     from reasoning.backends.embedded import EmbeddedBackend

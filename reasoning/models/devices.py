@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from protocol import ModelOffer, Registry
-from reasoning.backends.base import Capability
 from reasoning.engine.config import ModelConfig, read_config
 from reasoning.language.dialects import Dialect, load_dialect
 from reasoning.models.catalog import find
 from reasoning.problems import recognise
+from reasoning.values.capabilities import Capability
 
 if TYPE_CHECKING:
     from protocol import Client, Hub

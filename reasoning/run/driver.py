@@ -30,10 +30,10 @@ from pruning import (
     parse_policy,
 )
 from pruning.policy_run import Ask, Close, Compare, Course, Due, Go, Hold, Open, Request
-from reasoning.backends.base import Capability
 from reasoning.run.run import Run
 from reasoning.run.solution import Steering
 from reasoning.run.trace import Steered, probe
+from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context, Gang
 
 GRID = 8

@@ -9,12 +9,12 @@ from typing import ClassVar, NamedTuple
 from orchestrator import Task
 from orchestrator.errors import ProblemRefused
 from pruning import Tally
-from reasoning.backends.base import Capability
 from reasoning.language import markup
 from reasoning.language.dialects import MarkupDialect, countdown_message, raw_answer
 from reasoning.problems import Countdown
 from reasoning.run.run import Run, Thread
 from reasoning.strategies.base import Strategy
+from reasoning.values.capabilities import Capability
 
 MOST_DEEP = 4
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pruning import Tally
-from reasoning.backends.base import Capability
 from reasoning.run.run import Run
+from reasoning.values.capabilities import Capability
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,10 @@ from typing import ClassVar
 
 from orchestrator import Event
 from pruning import Tally
-from reasoning.backends.base import Capability
 from reasoning.language.forms import ForkForm, Outline
 from reasoning.run.run import Run, Thread
 from reasoning.strategies.base import Strategy
+from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context
 
 MOST_DEEP = 3

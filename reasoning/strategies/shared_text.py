@@ -11,10 +11,10 @@ import anyio.lowlevel
 
 from orchestrator import Task
 from pruning import Tally
-from reasoning.backends.base import Capability
 from reasoning.language.forms import ShareForm
 from reasoning.run.run import Run, Thread
 from reasoning.strategies.base import Strategy
+from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context, Gang, Segment
 from reasoning.values.sampling import StopReason
 

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 import anyio
 import torch
 
-from reasoning.backends.base import Capability, Token
+from reasoning.backends.base import Token
 from reasoning.backends.embedded import EmbeddedBackend
 from reasoning.engine.core import Engine
 from reasoning.language.dialects import Dialect
 from reasoning.language.forms import Outline
 from reasoning.problems import FreeForm, Problem
 from reasoning.run.run import Run
+from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context, Gang, Segment
 from reasoning.values.sampling import Sampling, StopReason
 

@@ -12,9 +12,9 @@ import anyio
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.errors import BackendLost, InvalidValue, UnknownName
-from reasoning.backends.base import Capability
 from reasoning.backends.openai.reasoning_fields import text, tokens, usage
 from reasoning.backends.openai.settings import Mode, OpenaiSettings
+from reasoning.values.capabilities import Capability
 from reasoning.values.sampling import Constraint
 
 PROBE_S = 30.0

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Literal, NamedTuple
 
-from reasoning.backends.base import Capability
 from reasoning.language.dialects import boxed, last_number
 from reasoning.language.forms.prompted import PromptedForms
 from reasoning.problems import Problem
+from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context
 
 PIECE = 4

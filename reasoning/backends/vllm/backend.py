@@ -19,10 +19,11 @@ import anyio
 import anyio.to_thread
 
 from orchestrator.errors import BackendLost, ExtraMissing, InvalidValue, ModelUnusable, UnknownName
-from reasoning.backends.base import Capability, Token
+from reasoning.backends.base import Token
 from reasoning.backends.prompted import PromptedBackend, PromptedGeneration, confidence
 from reasoning.backends.vllm.settings import VllmSettings
 from reasoning.engine.config import ModelConfig
+from reasoning.values.capabilities import Capability
 
 logger = logging.getLogger(__name__)
 

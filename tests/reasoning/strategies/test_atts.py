@@ -15,7 +15,7 @@ from orchestrator import Event
 from orchestrator.errors import InvalidValue
 from pruning import Accept, Escalate, Resample, StepScored
 from reasoning import Model, Reasoner
-from reasoning.backends.base import Capability, Generation, Token
+from reasoning.backends.base import Generation, Token
 from reasoning.bench.bench import problems
 from reasoning.cli import main
 from reasoning.language import markup
@@ -24,6 +24,7 @@ from reasoning.problems import Countdown
 from reasoning.run.driver import PolicyDecided
 from reasoning.run.run import Run
 from reasoning.strategies import Atts
+from reasoning.values.capabilities import Capability
 from reasoning.values.context import Gang, Segment
 from reasoning.values.sampling import Sampling
 

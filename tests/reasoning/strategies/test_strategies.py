@@ -12,13 +12,14 @@ import pytest
 from orchestrator import Event, TaskAdded, TaskEnded
 from orchestrator.errors import CapabilityMissing, InvalidValue, ProblemRefused, UnknownName
 from reasoning import Model, Reasoner, Solution
-from reasoning.backends.base import Capability, Generation, Token
+from reasoning.backends.base import Generation, Token
 from reasoning.language import markup
 from reasoning.problems import Countdown, FreeForm, arithmetic, countdown
 from reasoning.run.run import Run, TextGenerated, Thread
 from reasoning.run.solver import choose_strategy, summarise
 from reasoning.strategies import STRATEGIES, Apr, SelfConsistency
 from reasoning.strategies.apr import Spawn, spawns
+from reasoning.values.capabilities import Capability
 from reasoning.values.context import Gang, Segment
 from reasoning.values.sampling import Sampling
 

@@ -1,0 +1,23 @@
+"""The names of what a backend and its model can do."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Capability = Literal[
+    "token-prompts",
+    "logprobs",
+    "prefix-sharing",
+    "kv-join",
+    "live-contexts",
+    "spawn-join",
+    "shared-threads",
+    "priorities",
+    "structured-output",
+    "json-schema",
+    "adapters",
+    "confidence",
+    "holding",
+    "scoring",
+]
+"""What a backend and its model can do; a strategy declares what it needs."""
