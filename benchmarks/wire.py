@@ -39,13 +39,13 @@ from wire_peers import (
 
 from orchestrator.errors import InvalidValue
 from protocol import (
-    Generated,
+    GeneratedToken,
     Hub,
     ModelOffer,
-    Order,
     Registry,
+    TaskHandle,
+    TaskRequest,
     ThreadStart,
-    Ticket,
     Worker,
 )
 from protocol.hub.connected_workers import HubEvent
@@ -80,10 +80,10 @@ class Metronome:
     def open(self, start: ThreadStart) -> Metronome:
         return self
 
-    async def tokens(self) -> AsyncIterator[Generated]:
+    async def tokens(self) -> AsyncIterator[GeneratedToken]:
         for number in range(CHUNKS):
             await asyncio.sleep(GAP_S)
-            yield Generated(microseconds(), 0.0, "length" if number == CHUNKS - 1 else None)
+            yield GeneratedToken(microseconds(), 0.0, "length" if number == CHUNKS - 1 else None)
 
     def extend(self, tokens: Sequence[int]) -> None:
         raise InvalidValue("a metronome only stops at its end; it can't be extended")
@@ -138,16 +138,16 @@ async def hub_with(processes: int, *, each: int = 1) -> AsyncIterator[Hub]:
                 process.wait()
 
 
-def order(number: int, prefix: str) -> Order:
+def request(number: int, prefix: str) -> TaskRequest:
     arguments = json.dumps({"number": number})
-    return Order(id=f"{prefix}{number}", kind="function", name="echo", arguments=arguments)
+    return TaskRequest(id=f"{prefix}{number}", kind="function", name="echo", arguments=arguments)
 
 
 async def ours(prefix: str) -> Measured:
     async with hub_with(1) as hub:
 
         async def call(number: int) -> None:
-            await hub.submit(order(number, prefix)).outcome()
+            await hub.submit(request(number, prefix)).outcome()
 
         await round_trips(lambda n: call(-1 - n), 100)
         times = await round_trips(call, CALLS)
@@ -164,17 +164,17 @@ async def chunks() -> list[float]:
                 now = microseconds()
                 late.extend((now - token) % (1 << 31) / 1e6 for token in said.tokens)
 
-        tickets: list[Ticket] = []
+        handles: list[TaskHandle] = []
         for number in range(8):
             start = ThreadStart(prompt=(number,)).model_dump_json()
             name = Metronome.offer.name
-            ticket = hub.submit(
-                Order(id=f"t{number}", kind="thread", name=name, arguments=start), hear
+            handle = hub.submit(
+                TaskRequest(id=f"t{number}", kind="thread", name=name, arguments=start), hear
             )
-            ticket.extend(())
-            tickets.append(ticket)
-        for ticket in tickets:
-            await ticket.outcome()
+            handle.extend(())
+            handles.append(handle)
+        for handle in handles:
+            await handle.outcome()
     assert len(late) == 8 * CHUNKS
     return late
 

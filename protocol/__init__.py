@@ -1,6 +1,6 @@
 """What crosses a process border: a hub, its workers, and versioned messages checked on both sides.
 
-The names below are imported when they are first used, so that a report costs no server.
+The names below are imported when they are first used, so that ``import protocol`` is cheap.
 """
 
 from __future__ import annotations
@@ -9,138 +9,86 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from protocol.client import Client
-    from protocol.devices import Devices
-    from protocol.errors import (
-        BadMessage,
-        Congested,
-        ConnectionRefused,
-        HubUnreachable,
-        NoWorker,
-        ProtocolError,
-        RemoteFailure,
-        WorkerLost,
-    )
-    from protocol.hub.connected_workers import (
-        Carrier,
-        HubEvent,
-        Seat,
-        TaskAssigned,
-        TaskOver,
-        Voided,
-        WorkerAway,
-        WorkerJoined,
-        WorkerLeft,
-    )
-    from protocol.hub.hub import Hub
-    from protocol.hub.task_handles import Order, Outcome, Submitter, Ticket
-    from protocol.hub.tokens import Grant, TokenRecord, TokenStore
-    from protocol.wire.connection import Limits, Tls
-    from protocol.wire.messages import Budget, ModelOffer, Needs, Offer, Profile, ThreadStart
-    from protocol.wire.report import SCHEMA, Report, ThreadReport, UsageReport
-    from protocol.worker.registry import Registry
-    from protocol.worker.task_runner import progress
-    from protocol.worker.threads import Generated, ThreadHost, ThreadRun
-    from protocol.worker.worker import Worker
+    from protocol.client import Client as Client
+    from protocol.devices import Devices as Devices
+    from protocol.errors import BadMessage as BadMessage
+    from protocol.errors import Congested as Congested
+    from protocol.errors import ConnectionRefused as ConnectionRefused
+    from protocol.errors import HubUnreachable as HubUnreachable
+    from protocol.errors import NoWorker as NoWorker
+    from protocol.errors import ProtocolError as ProtocolError
+    from protocol.errors import RemoteFailure as RemoteFailure
+    from protocol.errors import WorkerLost as WorkerLost
+    from protocol.hub.connected_workers import ConnectedWorker as ConnectedWorker
+    from protocol.hub.connected_workers import HubEvent as HubEvent
+    from protocol.hub.connected_workers import MessageIgnored as MessageIgnored
+    from protocol.hub.connected_workers import RemoteTaskEnded as RemoteTaskEnded
+    from protocol.hub.connected_workers import TaskAssigned as TaskAssigned
+    from protocol.hub.connected_workers import WorkerAway as WorkerAway
+    from protocol.hub.connected_workers import WorkerJoined as WorkerJoined
+    from protocol.hub.connected_workers import WorkerLeft as WorkerLeft
+    from protocol.hub.connected_workers import WorkerTransport as WorkerTransport
+    from protocol.hub.hub import Hub as Hub
+    from protocol.hub.task_handles import Submitter as Submitter
+    from protocol.hub.task_handles import TaskHandle as TaskHandle
+    from protocol.hub.task_handles import TaskOutcome as TaskOutcome
+    from protocol.hub.task_handles import TaskRequest as TaskRequest
+    from protocol.hub.tokens import Grant as Grant
+    from protocol.hub.tokens import TokenRecord as TokenRecord
+    from protocol.hub.tokens import TokenStore as TokenStore
+    from protocol.wire.connection import ConnectionLimits as ConnectionLimits
+    from protocol.wire.connection import Tls as Tls
+    from protocol.wire.messages import ModelOffer as ModelOffer
+    from protocol.wire.messages import Offer as Offer
+    from protocol.wire.messages import Profile as Profile
+    from protocol.wire.messages import TaskBudget as TaskBudget
+    from protocol.wire.messages import TaskNeeds as TaskNeeds
+    from protocol.wire.messages import ThreadStart as ThreadStart
+    from protocol.wire.report import SCHEMA as SCHEMA
+    from protocol.wire.report import Report as Report
+    from protocol.wire.report import ThreadReport as ThreadReport
+    from protocol.wire.report import UsageReport as UsageReport
+    from protocol.worker.registry import Registry as Registry
+    from protocol.worker.task_runner import progress as progress
+    from protocol.worker.threads import GeneratedToken as GeneratedToken
+    from protocol.worker.threads import ThreadHost as ThreadHost
+    from protocol.worker.threads import ThreadRun as ThreadRun
+    from protocol.worker.worker import Worker as Worker
 
 _HOMES = {
-    "SCHEMA": "wire.report",
-    "BadMessage": "errors",
-    "Budget": "wire.messages",
-    "Carrier": "hub.connected_workers",
-    "Client": "client",
-    "Congested": "errors",
-    "ConnectionRefused": "errors",
-    "Devices": "devices",
-    "Generated": "worker.threads",
-    "Grant": "hub.tokens",
-    "Hub": "hub.hub",
-    "HubEvent": "hub.connected_workers",
-    "HubUnreachable": "errors",
-    "Limits": "wire.connection",
-    "ModelOffer": "wire.messages",
-    "Needs": "wire.messages",
-    "NoWorker": "errors",
-    "Offer": "wire.messages",
-    "Order": "hub.task_handles",
-    "Outcome": "hub.task_handles",
-    "Profile": "wire.messages",
-    "ProtocolError": "errors",
-    "Registry": "worker.registry",
-    "RemoteFailure": "errors",
-    "Report": "wire.report",
-    "Seat": "hub.connected_workers",
-    "Submitter": "hub.task_handles",
-    "TaskAssigned": "hub.connected_workers",
-    "TaskOver": "hub.connected_workers",
-    "ThreadHost": "worker.threads",
-    "ThreadReport": "wire.report",
-    "ThreadRun": "worker.threads",
-    "ThreadStart": "wire.messages",
-    "Ticket": "hub.task_handles",
-    "Tls": "wire.connection",
-    "TokenRecord": "hub.tokens",
-    "TokenStore": "hub.tokens",
-    "UsageReport": "wire.report",
-    "Voided": "hub.connected_workers",
-    "Worker": "worker.worker",
-    "WorkerAway": "hub.connected_workers",
-    "WorkerJoined": "hub.connected_workers",
-    "WorkerLeft": "hub.connected_workers",
-    "WorkerLost": "errors",
-    "progress": "worker.task_runner",
+    name: module
+    for module, names in {
+        "client": "Client",
+        "devices": "Devices",
+        "errors": (
+            "BadMessage Congested ConnectionRefused HubUnreachable NoWorker ProtocolError "
+            "RemoteFailure WorkerLost"
+        ),
+        "hub.connected_workers": (
+            "ConnectedWorker HubEvent MessageIgnored RemoteTaskEnded TaskAssigned "
+            "WorkerAway WorkerJoined WorkerLeft WorkerTransport"
+        ),
+        "hub.hub": "Hub",
+        "hub.task_handles": "Submitter TaskHandle TaskOutcome TaskRequest",
+        "hub.tokens": "Grant TokenRecord TokenStore",
+        "wire.connection": "ConnectionLimits Tls",
+        "wire.messages": "ModelOffer Offer Profile TaskBudget TaskNeeds ThreadStart",
+        "wire.report": "SCHEMA Report ThreadReport UsageReport",
+        "worker.registry": "Registry",
+        "worker.task_runner": "progress",
+        "worker.threads": "GeneratedToken ThreadHost ThreadRun",
+        "worker.worker": "Worker",
+    }.items()
+    for name in names.split()
 }
-
-__all__ = [
-    "SCHEMA",
-    "BadMessage",
-    "Budget",
-    "Carrier",
-    "Client",
-    "Congested",
-    "ConnectionRefused",
-    "Devices",
-    "Generated",
-    "Grant",
-    "Hub",
-    "HubEvent",
-    "HubUnreachable",
-    "Limits",
-    "ModelOffer",
-    "Needs",
-    "NoWorker",
-    "Offer",
-    "Order",
-    "Outcome",
-    "Profile",
-    "ProtocolError",
-    "Registry",
-    "RemoteFailure",
-    "Report",
-    "Seat",
-    "Submitter",
-    "TaskAssigned",
-    "TaskOver",
-    "ThreadHost",
-    "ThreadReport",
-    "ThreadRun",
-    "ThreadStart",
-    "Ticket",
-    "Tls",
-    "TokenRecord",
-    "TokenStore",
-    "UsageReport",
-    "Voided",
-    "Worker",
-    "WorkerAway",
-    "WorkerJoined",
-    "WorkerLeft",
-    "WorkerLost",
-    "progress",
-]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'protocol' has no attribute {name!r}")
     return getattr(import_module(f"protocol.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)

@@ -10,30 +10,30 @@ import anyio
 
 from protocol.errors import first
 from protocol.hub.placement import Demand
-from protocol.hub.task_handles import Listener, Order, Ticket
+from protocol.hub.task_handles import TaskHandle, TaskListener, TaskRequest
 from protocol.wire.connection import Tls
 from protocol.wire.framing import Hello, to_client
 from protocol.wire.messages import (
     Cancel,
     Cancelled,
-    Chunk,
     Input,
-    Part,
     Payload,
+    PayloadPart,
     Progress,
     Result,
-    Task,
+    TaskMessage,
+    TokenChunk,
 )
 from protocol.wire.payloads import Payloads, pack, parts
-from protocol.worker.reconnecting import Dialler
+from protocol.worker.reconnecting import ReconnectingConnection
 
 
-class Client(Dialler):
+class Client(ReconnectingConnection):
     """Submits tasks to a hub that runs elsewhere::
 
     async with Client("ws://127.0.0.1:8765", token) as client:
-        ticket = client.submit(Order(id="1", kind="tool", name="add", arguments='{"a": 1, "b": 2}'))
-        outcome = await ticket.outcome()
+        handle = client.submit(TaskRequest(id="1", kind="tool", name="add", arguments="{}"))
+        outcome = await handle.outcome()
 
     What it submitted is submitted again when the hub was restarted; workers that have it already
     go on.
@@ -67,7 +67,7 @@ class Client(Dialler):
         )
         self._instance = instance
         self._payloads = Payloads()
-        self._tickets: dict[str, Ticket] = {}
+        self._handles: dict[str, TaskHandle] = {}
 
     async def __aenter__(self) -> Self:
         self._group = await anyio.create_task_group().__aenter__()
@@ -93,79 +93,79 @@ class Client(Dialler):
             if ours:
                 raise first(ours[0]) from None
 
-    def submit(self, order: Order, listener: Listener | None = None) -> Ticket:
+    def submit(self, request: TaskRequest, listener: TaskListener | None = None) -> TaskHandle:
         """See `Submitter.submit`."""
-        ticket = self._tickets.get(order.id)
-        fresh = ticket is None
-        if ticket is None:
-            ticket = Ticket(order, Demand.of(order.kind, order.name, order.needs), self)
-            self._tickets[order.id] = ticket
+        handle = self._handles.get(request.id)
+        fresh = handle is None
+        if handle is None:
+            handle = TaskHandle(request, Demand.of(request.kind, request.name, request.needs), self)
+            self._handles[request.id] = handle
         if listener is not None:
-            ticket.listen(listener)
+            handle.listen(listener)
         if fresh and self.connected.is_set():
-            self._send(ticket)
-        return ticket
+            self._send(handle)
+        return handle
 
-    def extend(self, ticket: Ticket, tokens: tuple[int, ...]) -> None:
-        """See `Ticket.extend`."""
-        ticket.inputs.append(tokens)
-        self.channel.put(Input(id=ticket.id, tokens=tokens))
+    def extend(self, handle: TaskHandle, tokens: tuple[int, ...]) -> None:
+        """See `TaskHandle.extend`."""
+        handle.inputs.append(tokens)
+        self.channel.put(Input(id=handle.id, tokens=tokens))
 
-    def cancel(self, ticket: Ticket) -> None:
-        """See `Ticket.cancel`."""
-        if ticket.result is None and not ticket.cancelling:
-            ticket.cancelling = True
-            self.channel.put(Cancel(id=ticket.id))
+    def cancel(self, handle: TaskHandle) -> None:
+        """See `TaskHandle.cancel`."""
+        if handle.result is None and not handle.cancelling:
+            handle.cancelling = True
+            self.channel.put(Cancel(id=handle.id))
 
     def hello(self) -> Hello:
-        """See `Dialler.hello`."""
+        """See `ReconnectingConnection.hello`."""
         return Hello(role="client", instance=self._instance)
 
     def joined(self, resumed: bool) -> None:
-        """See `Dialler.joined`."""
+        """See `ReconnectingConnection.joined`."""
         if not resumed:
-            for ticket in list(self._tickets.values()):
-                if ticket.cancelling:
-                    self._over(ticket, Cancelled(id=ticket.id, leaked=True))
+            for handle in list(self._handles.values()):
+                if handle.cancelling:
+                    self._over(handle, Cancelled(id=handle.id, leaked=True))
                 else:
-                    self._send(ticket)
+                    self._send(handle)
 
     def handle(self, message: Any) -> None:
-        """See `Dialler.handle`."""
-        if isinstance(message, Part):
+        """See `ReconnectingConnection.handle`."""
+        if isinstance(message, PayloadPart):
             self._payloads.add(message)
             return
-        ticket = None if not hasattr(message, "id") else self._tickets.get(message.id)
-        if ticket is None:
+        handle = None if not hasattr(message, "id") else self._handles.get(message.id)
+        if handle is None:
             return
-        if isinstance(message, (Progress, Chunk)):
-            ticket.tell(message)
-        elif isinstance(message, Cancelled) and not ticket.cancelling:
-            self._send(ticket)  # the hub took this side for dead
+        if isinstance(message, (Progress, TokenChunk)):
+            handle.tell(message)
+        elif isinstance(message, Cancelled) and not handle.cancelling:
+            self._send(handle)  # the hub took this side for dead
         elif isinstance(message, (Result, Cancelled)):
             if isinstance(message, Result) and isinstance(message.value, Payload):
                 value = self._payloads.text(message.value)
                 self._payloads.drop(message.value)
                 message = message.model_copy(update={"value": value})
-            self._over(ticket, message)
+            self._over(handle, message)
 
-    def _over(self, ticket: Ticket, end: Result | Cancelled) -> None:
-        del self._tickets[ticket.id]
-        ticket.end(end)
+    def _over(self, handle: TaskHandle, end: Result | Cancelled) -> None:
+        del self._handles[handle.id]
+        handle.end(end)
 
-    def _send(self, ticket: Ticket) -> None:
-        order = ticket.order
-        ticket.attempts = 1
-        arguments, data = pack(order.arguments)
-        task = Task(
-            id=order.id,
-            kind=order.kind,
-            name=order.name,
+    def _send(self, handle: TaskHandle) -> None:
+        request = handle.request
+        handle.attempts = 1
+        arguments, data = pack(request.arguments)
+        task = TaskMessage(
+            id=request.id,
+            kind=request.kind,
+            name=request.name,
             arguments=arguments,
-            deadline_s=order.deadline_s,
-            budget=order.budget,
-            needs=order.needs,
-            inputs=tuple(ticket.inputs),
+            deadline_s=request.deadline_s,
+            budget=request.budget,
+            needs=request.needs,
+            inputs=tuple(handle.inputs),
         )
         if isinstance(arguments, Payload):
             self.channel.put_lazily((*parts(arguments, data), task))

@@ -10,15 +10,15 @@ import anyio
 from orchestrator import Task
 from orchestrator.calls import signature
 from orchestrator.errors import InvalidValue
-from protocol.hub.task_handles import Order, Submitter, Ticket
-from protocol.wire.messages import Budget, Cancelled, Chunk, Needs, Progress, Result
+from protocol.hub.task_handles import Submitter, TaskHandle, TaskRequest
+from protocol.wire.messages import Cancelled, Progress, Result, TaskBudget, TaskNeeds, TokenChunk
 from protocol.worker.registry import bind, function_name
 
 
 class Devices:
     """Calls registered functions on workers; an `Executor`::
 
-        devices = Devices(hub, needs=Needs(tags=frozenset({"gpu"})))
+        devices = Devices(hub, needs=TaskNeeds(tags=frozenset({"gpu"})))
         graph.add(render, scene, executor=devices)
 
     A task is known to workers by its run, its place in the graph and its attempt.  So a run that is
@@ -33,7 +33,7 @@ class Devices:
         self,
         submitter: Submitter,
         *,
-        needs: Needs | None = None,
+        needs: TaskNeeds | None = None,
         name: str | None = None,
         deadline_s: float | None = None,
         patience_s: float = 60.0,
@@ -53,12 +53,12 @@ class Devices:
         """
         if attempts < 1:
             raise InvalidValue(f"attempts: {attempts} is none; give 1 or more")
-        self.needs = needs or Needs()
+        self.needs = needs or TaskNeeds()
         self._submitter = submitter
         self._name = name
         self._deadline_s = deadline_s
         self._patience_s = patience_s
-        self._budget = Budget(attempts=attempts)
+        self._budget = TaskBudget(attempts=attempts)
         self._limiter = anyio.CapacityLimiter(at_once)
 
     async def call(
@@ -75,7 +75,7 @@ class Devices:
             NoWorker: no able worker came in time.
             WorkerLost: too many of its workers were lost.
         """
-        order = Order(
+        request = TaskRequest(
             id=f"{task.graph.run_id}/{task.id}/{task.attempt}",
             kind="function",
             name=self._name or function_name(function),
@@ -86,29 +86,29 @@ class Devices:
             patience_s=self._patience_s,
         )
         async with self._limiter:
-            ticket = self._submitter.submit(order, lambda said: _hear(task, said))
+            handle = self._submitter.submit(request, lambda said: _hear(task, said))
             try:
-                outcome = await ticket.outcome()
+                outcome = await handle.outcome()
             except anyio.get_cancelled_exc_class():
-                task.leaked = await stop(ticket)
+                task.leaked = await stop(handle)
                 raise
         try:
             return signature(function).restore(outcome.value)
         except ValueError as error:
             raise InvalidValue(
-                f"what worker {outcome.worker} returned for {order.name} does not fit its "
+                f"what worker {outcome.worker} returned for {request.name} does not fit its "
                 "annotation; install the same version there"
             ) from error
 
 
-async def stop(ticket: Ticket) -> bool:
+async def stop(handle: TaskHandle) -> bool:
     """Cancel a task and wait until it is over; whether something of it still runs."""
-    ticket.cancel()
+    handle.cancel()
     with anyio.CancelScope(shield=True):
-        end = await ticket.ended()
+        end = await handle.ended()
     return isinstance(end, Cancelled) and end.leaked
 
 
-def _hear(task: Task[Any], said: Progress | Chunk | Result | Cancelled) -> None:
+def _hear(task: Task[Any], said: Progress | TokenChunk | Result | Cancelled) -> None:
     if isinstance(said, Progress):
         task.progress(said.text or None)

@@ -11,19 +11,25 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Callable
 
-from protocol.hub.connected_workers import HubEvent, Observer, Seat, TaskAssigned, TaskOver
+from protocol.hub.connected_workers import (
+    ConnectedWorker,
+    HubEvent,
+    HubObserver,
+    RemoteTaskEnded,
+    TaskAssigned,
+)
 from protocol.hub.placement import Demand
-from protocol.hub.task_handles import Ticket
-from protocol.hub.waiting_tasks import Queue
-from protocol.wire.messages import Cancelled, Code, Failure, Held, Result, Task
+from protocol.hub.task_handles import TaskHandle
+from protocol.hub.waiting_tasks import WaitingTasks
+from protocol.wire.messages import Cancelled, Code, HeldTask, Result, TaskFailure, TaskMessage
 
 MOST_QUEUES = 64
 REMEMBERED = 4096
 REMEMBERED_BYTES = 64 << 20
 
 
-class Table:
-    """The half of `Board` that places tasks and ends them.
+class Assignments:
+    """The half of `Dispatcher` that places tasks and ends them.
 
     Attributes:
         seats: The workers, by id.
@@ -31,30 +37,30 @@ class Table:
     """
 
     def __init__(self, *, epoch: int, clock: Callable[[], float]) -> None:
-        self.seats: dict[str, Seat] = {}
+        self.seats: dict[str, ConnectedWorker] = {}
         self.clock = clock
-        self.observers: list[Observer] = []
+        self.observers: list[HubObserver] = []
         self._fences = itertools.count((epoch << 32) + 1)
-        self._tickets: dict[str, Ticket] = {}
-        self._ended: OrderedDict[str, Ticket] = OrderedDict()
+        self._handles: dict[str, TaskHandle] = {}
+        self._ended: OrderedDict[str, TaskHandle] = OrderedDict()
         self._ended_bytes = 0
-        self._queues: dict[Demand, Queue] = {}
-        self._held: dict[str, tuple[Seat, Held]] = {}  # what workers have and nobody asked for
+        self._queues: dict[Demand, WaitingTasks] = {}
+        self._held: dict[str, tuple[ConnectedWorker, HeldTask]] = {}
         self._waiting = 0
 
-    def _enqueue(self, ticket: Ticket, *, first: bool = False) -> None:
-        ticket.state = "queued"
-        ticket.queued_at = self.clock()
+    def _enqueue(self, handle: TaskHandle, *, first: bool = False) -> None:
+        handle.state = "queued"
+        handle.queued_at = self.clock()
         self._waiting += 1
-        queue = self._queues.get(ticket.demand)
+        queue = self._queues.get(handle.demand)
         if queue is None:
             self._prune()
-            queue = Queue(ticket.demand, self.seats.values(), self.clock())
-            self._queues[ticket.demand] = queue
+            queue = WaitingTasks(handle.demand, self.seats.values(), self.clock())
+            self._queues[handle.demand] = queue
         if first:
-            queue.waiting.appendleft(ticket)
+            queue.waiting.appendleft(handle)
         else:
-            queue.waiting.append(ticket)
+            queue.waiting.append(handle)
 
     def _prune(self) -> None:
         """Forget demands of which nothing waits, when they are many."""
@@ -65,116 +71,116 @@ class Table:
             for seat in queue.seats:
                 seat.queues.remove(queue)
 
-    def _dispatch(self, ticket: Ticket) -> None:
-        """Place what waits in this ticket's queue, as far as there is room."""
-        holder = self._held.get(ticket.id)
+    def _dispatch(self, handle: TaskHandle) -> None:
+        """Place what waits in this handle's queue, as far as there is room."""
+        holder = self._held.get(handle.id)
         if holder is not None and holder[0].open:  # it has it already, or even its result
-            self._assign(ticket, holder[0])
+            self._assign(handle, holder[0])
         else:
-            self._place(self._queues[ticket.demand])
+            self._place(self._queues[handle.demand])
 
-    def _place(self, queue: Queue) -> None:
+    def _place(self, queue: WaitingTasks) -> None:
         while queue.waiting:
-            ticket = queue.waiting[0]
-            if ticket.state != "queued":  # cancelled, or adopted out of its turn
+            handle = queue.waiting[0]
+            if handle.state != "queued":  # cancelled, or adopted out of its turn
                 queue.waiting.popleft()
                 continue
-            seat = queue.best(ticket)
+            seat = queue.best(handle)
             if seat is None:
                 return
             queue.waiting.popleft()
-            self._assign(ticket, seat)
+            self._assign(handle, seat)
 
-    def _feed(self, seat: Seat) -> None:
+    def _feed(self, seat: ConnectedWorker) -> None:
         """Give a worker that has room what has waited longest for the likes of it."""
         for queue in list(seat.queues):
             if not seat.open:
                 return
             self._place(queue)
 
-    def _assign(self, ticket: Ticket, seat: Seat) -> None:
-        adopted = self._held.pop(ticket.id, None) is not None
+    def _assign(self, handle: TaskHandle, seat: ConnectedWorker) -> None:
+        adopted = self._held.pop(handle.id, None) is not None
         self._waiting -= 1
-        ticket.state = "assigned"
-        ticket.seat = seat
-        ticket.attempts += 1
-        ticket.fence = next(self._fences)
-        seat.assigned[ticket.id] = ticket
-        seat.load.take(ticket.demand)
-        order, payload = ticket.order, ticket.payload
+        handle.state = "assigned"
+        handle.seat = seat
+        handle.attempts += 1
+        handle.fence = next(self._fences)
+        seat.assigned[handle.id] = handle
+        seat.load.take(handle.demand)
+        request, payload = handle.request, handle.payload
         if payload is not None and not seat.carrier.inline and payload.sha256 not in seat.data:
             seat.data.add(payload.sha256)
-            seat.carrier.provide(payload, ticket.data)
+            seat.carrier.provide(payload, handle.data)
         inline = payload is None or seat.carrier.inline
         seat.carrier.send(
-            Task(
-                id=order.id,
-                fence=ticket.fence,
-                attempt=ticket.attempts,
-                kind=order.kind,
-                name=order.name,
-                arguments=order.arguments if inline or payload is None else payload,
-                deadline_s=None if order.deadline_s is None else self._left(ticket),
-                budget=order.budget,
-                inputs=tuple(ticket.inputs),
+            TaskMessage(
+                id=request.id,
+                fence=handle.fence,
+                attempt=handle.attempts,
+                kind=request.kind,
+                name=request.name,
+                arguments=request.arguments if inline or payload is None else payload,
+                deadline_s=None if request.deadline_s is None else self._left(handle),
+                budget=request.budget,
+                inputs=tuple(handle.inputs),
             )
         )
         self._emit(
-            TaskAssigned(worker=seat.id, task=order.id, attempt=ticket.attempts, adopted=adopted)
+            TaskAssigned(worker=seat.id, task=request.id, attempt=handle.attempts, adopted=adopted)
         )
 
-    def _left(self, ticket: Ticket) -> float:
-        return max(0.0, ticket.deadline - self.clock())
+    def _left(self, handle: TaskHandle) -> float:
+        return max(0.0, handle.deadline - self.clock())
 
-    def _take_back(self, ticket: Ticket) -> None:
+    def _take_back(self, handle: TaskHandle) -> None:
         """The task's worker has it no longer."""
-        seat = ticket.seat
+        seat = handle.seat
         if seat is not None:
-            del seat.assigned[ticket.id]
-            seat.load.give_back(ticket.demand)
-            ticket.seat = None
+            del seat.assigned[handle.id]
+            seat.load.give_back(handle.demand)
+            handle.seat = None
 
-    def _again(self, ticket: Ticket, why: str) -> None:
+    def _again(self, handle: TaskHandle, why: str) -> None:
         """Give a task to another worker, if it may have one more."""
-        if ticket.cancelling:
-            self._end(ticket, Cancelled(id=ticket.id, leaked=True), "")
-        elif ticket.attempts >= ticket.order.budget.attempts:
+        if handle.cancelling:
+            self._end(handle, Cancelled(id=handle.id, leaked=True), "")
+        elif handle.attempts >= handle.request.budget.attempts:
             self._fail(
-                ticket,
+                handle,
                 "worker-lost",
-                f"task {ticket.id} was given to {ticket.attempts} workers, and {why}; look at the "
+                f"task {handle.id} was given to {handle.attempts} workers, and {why}; look at the "
                 "workers, or allow more attempts",
             )
         else:
-            self._enqueue(ticket, first=True)
-            self._dispatch(ticket)
+            self._enqueue(handle, first=True)
+            self._dispatch(handle)
 
-    def _fail(self, ticket: Ticket, code: Code, message: str) -> None:
-        self._end(ticket, Result(id=ticket.id, failure=Failure(code=code, message=message)), "")
+    def _fail(self, handle: TaskHandle, code: Code, message: str) -> None:
+        self._end(handle, Result(id=handle.id, failure=TaskFailure(code=code, message=message)), "")
 
-    def _end(self, ticket: Ticket, result: Result | Cancelled, worker: str) -> None:
-        if ticket.state == "queued":
+    def _end(self, handle: TaskHandle, result: Result | Cancelled, worker: str) -> None:
+        if handle.state == "queued":
             self._waiting -= 1
-        del self._tickets[ticket.id]
-        self._remember(ticket, result)
+        del self._handles[handle.id]
+        self._remember(handle, result)
         how = "cancelled"
         if isinstance(result, Result):
             how = "succeeded" if result.failure is None else result.failure.code
-        ticket.end(result)
-        self._emit(TaskOver(worker=worker, task=ticket.id, how=how))
+        handle.end(result)
+        self._emit(RemoteTaskEnded(worker=worker, task=handle.id, how=how))
 
-    def _remember(self, ticket: Ticket, result: Result | Cancelled) -> None:
+    def _remember(self, handle: TaskHandle, result: Result | Cancelled) -> None:
         """Keep the latest ends, for submitters that ask again."""
-        ticket.data = b""
+        handle.data = b""
         if isinstance(result, Cancelled) or (
             result.failure is not None and result.failure.code in _PASSING
         ):
             return  # asked again, it may go better
-        self._ended[ticket.id] = ticket
-        self._ended_bytes += _size(result) + len(ticket.order.arguments)
+        self._ended[handle.id] = handle
+        self._ended_bytes += _size(result) + len(handle.request.arguments)
         while self._ended_bytes > REMEMBERED_BYTES or len(self._ended) > REMEMBERED:
             _, oldest = self._ended.popitem(last=False)
-            self._ended_bytes -= _size(oldest.result or result) + len(oldest.order.arguments)
+            self._ended_bytes -= _size(oldest.result or result) + len(oldest.request.arguments)
 
     def _emit(self, event: HubEvent) -> None:
         for observer in self.observers:

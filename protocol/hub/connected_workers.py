@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from protocol.hub.placement import Load
+from protocol.hub.placement import WorkerLoad
 from protocol.wire.messages import Down, Kind, Payload, Profile
 
 if TYPE_CHECKING:
-    from protocol.hub.task_handles import Ticket
-    from protocol.hub.waiting_tasks import Queue
+    from protocol.hub.task_handles import TaskHandle
+    from protocol.hub.waiting_tasks import WaitingTasks
 
 
-class Carrier(Protocol):
+class WorkerTransport(Protocol):
     """Brings messages to one worker, in order; it must not block, nor call back at once."""
 
     inline: bool
@@ -29,7 +29,7 @@ class Carrier(Protocol):
         ...
 
 
-class Seat:
+class ConnectedWorker:
     """One worker at the hub.
 
     Attributes:
@@ -59,7 +59,7 @@ class Seat:
         id: str,
         profile: Profile,
         scopes: frozenset[Kind],
-        carrier: Carrier,
+        carrier: WorkerTransport,
     ) -> None:
         self.id = id
         self.profile = profile
@@ -67,10 +67,10 @@ class Seat:
         self.carrier = carrier
         self.away = False
         self.draining = False
-        self.load = Load(profile)
-        self.assigned: dict[str, Ticket] = {}
+        self.load = WorkerLoad(profile)
+        self.assigned: dict[str, TaskHandle] = {}
         self.data: set[str] = set()
-        self.queues: list[Queue] = []
+        self.queues: list[WaitingTasks] = []
 
     @property
     def open(self) -> bool:
@@ -117,7 +117,7 @@ class TaskAssigned(HubEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskOver(HubEvent):
+class RemoteTaskEnded(HubEvent):
     """A task has ended; ``how`` is ``succeeded``, ``cancelled``, or a code."""
 
     task: str
@@ -125,10 +125,10 @@ class TaskOver(HubEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Voided(HubEvent):
+class MessageIgnored(HubEvent):
     """Something came for a task that the worker no longer has: it was ignored."""
 
     task: str
 
 
-Observer = Callable[[HubEvent], None]
+HubObserver = Callable[[HubEvent], None]

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from pydantic import TypeAdapter
 
-from protocol.hub.connected_workers import Seat
+from protocol.hub.connected_workers import ConnectedWorker
 from protocol.hub.hub import Hub
-from protocol.hub.task_handles import Order, Submitter
-from protocol.wire.messages import Down, Name, Needs, Offer, Payload, Profile, Result, Task
+from protocol.hub.task_handles import Submitter, TaskRequest
+from protocol.wire.messages import (
+    Down,
+    Name,
+    Offer,
+    Payload,
+    Profile,
+    Result,
+    TaskMessage,
+    TaskNeeds,
+)
 
 TOOL = "hub.devices"
 WORKER = "hub"
@@ -22,7 +31,7 @@ class Directory:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._seat: Seat | None = None
+        self._seat: ConnectedWorker | None = None
 
     def open(self) -> None:
         """Be a worker of the hub from now on."""
@@ -31,14 +40,14 @@ class Directory:
         self._seat = self._hub.attach(WORKER, profile, self, scopes=frozenset({"tool"}))
 
     def send(self, message: Down) -> None:
-        """See `protocol.Carrier.send`; it answers in the next round, not at once."""
-        if isinstance(message, Task):
+        """See `protocol.WorkerTransport.send`; it answers in the next round, not at once."""
+        if isinstance(message, TaskMessage):
             self._hub.board.after(0, lambda: self._answer(message))
 
     def provide(self, payload: Payload, data: bytes) -> None:
-        """See `protocol.Carrier.provide`; never called."""
+        """See `protocol.WorkerTransport.provide`; never called."""
 
-    def _answer(self, task: Task) -> None:
+    def _answer(self, task: TaskMessage) -> None:
         assert self._seat is not None
         value = _profiles.dump_json(others(self._hub)).decode()
         self._hub.board.receive(self._seat, Result(id=task.id, fence=task.fence, value=value))
@@ -57,6 +66,8 @@ async def devices(submitter: Submitter, id: str) -> dict[str, Profile]:
     """
     if isinstance(submitter, Hub):
         return others(submitter)
-    order = Order(id=id, kind="tool", name=TOOL, needs=Needs(worker=WORKER), patience_s=5)
-    outcome = await submitter.submit(order).outcome()
+    request = TaskRequest(
+        id=id, kind="tool", name=TOOL, needs=TaskNeeds(worker=WORKER), patience_s=5
+    )
+    outcome = await submitter.submit(request).outcome()
     return _profiles.validate_json(outcome.value)

@@ -8,40 +8,42 @@ from collections.abc import Callable, Sequence
 
 from orchestrator.errors import InvalidValue
 from protocol.errors import Congested
-from protocol.hub.assignments import Table
+from protocol.hub.assignments import Assignments
 from protocol.hub.connected_workers import (
-    Carrier,
-    Seat,
-    Voided,
+    ConnectedWorker,
+    MessageIgnored,
     WorkerAway,
     WorkerJoined,
     WorkerLeft,
+    WorkerTransport,
 )
 from protocol.hub.placement import Demand
-from protocol.hub.task_handles import Listener, Order, Ticket
-from protocol.hub.waiting_tasks import Queue
+from protocol.hub.task_handles import TaskHandle, TaskListener, TaskRequest
+from protocol.hub.waiting_tasks import WaitingTasks
 from protocol.wire.messages import (
     Cancel,
     Cancelled,
-    Chunk,
     Drain,
-    Held,
+    HeldTask,
     Input,
     Kind,
     Payload,
     Profile,
     Progress,
     Result,
+    TokenChunk,
 )
 from protocol.wire.payloads import pack
 
 CANCEL_S = 5.0
 """How long a worker may take to answer a cancellation before the task counts as leaked."""
 
+WorkerMessage = Progress | TokenChunk | Result | Cancelled | Drain
+
 KINDS: frozenset[Kind] = frozenset({"function", "tool", "thread"})
 
 
-class Board(Table):
+class Dispatcher(Assignments):
     """Tasks and workers; see `Hub` for the public side.
 
     Attributes:
@@ -55,7 +57,7 @@ class Board(Table):
         super().__init__(epoch=epoch, clock=clock)
         self.most_waiting = most_waiting
         self.lease_s = lease_s
-        self._order = itertools.count()
+        self._request = itertools.count()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
 
     # ---- workers -------------------------------------------------------------------------------
@@ -64,16 +66,16 @@ class Board(Table):
         self,
         id: str,
         profile: Profile,
-        carrier: Carrier,
+        carrier: WorkerTransport,
         *,
         scopes: frozenset[Kind] = KINDS,
-        holding: Sequence[Held] = (),
-    ) -> Seat:
+        holding: Sequence[HeldTask] = (),
+    ) -> ConnectedWorker:
         """Take a worker in; one of the same id leaves."""
         if id in self.seats:
             self._keep_back(self.seats[id], {held.id for held in holding})
             self.detach(self.seats[id], "replaced by another of the same name")
-        seat = Seat(id, profile, scopes, carrier)
+        seat = ConnectedWorker(id, profile, scopes, carrier)
         self.seats[id] = seat
         for held in holding:
             self._found(seat, held)
@@ -85,7 +87,7 @@ class Board(Table):
         self._feed(seat)
         return seat
 
-    def detach(self, seat: Seat, why: str) -> None:
+    def detach(self, seat: ConnectedWorker, why: str) -> None:
         """Let a worker go; what it had goes elsewhere."""
         if self.seats.get(seat.id) is not seat:
             return
@@ -95,12 +97,12 @@ class Board(Table):
         for queue in seat.queues:
             queue.leave(seat, self.clock())
         self._emit(WorkerLeft(worker=seat.id, why=why))
-        for ticket in list(seat.assigned.values()):
-            self._take_back(ticket)
-            ticket.lost.append(seat.id)
-            self._again(ticket, f"its worker {seat.id} was lost ({why})")
+        for handle in list(seat.assigned.values()):
+            self._take_back(handle)
+            handle.lost.append(seat.id)
+            self._again(handle, f"its worker {seat.id} was lost ({why})")
 
-    def away(self, seat: Seat, away: bool) -> None:
+    def away(self, seat: ConnectedWorker, away: bool) -> None:
         """A worker's connection broke, or is there again."""
         if seat.away != away and self.seats.get(seat.id) is seat:
             seat.away = away
@@ -110,76 +112,76 @@ class Board(Table):
                 self._emit(WorkerJoined(worker=seat.id, profile=seat.profile))
                 self._feed(seat)
 
-    def receive(self, seat: Seat, message: Progress | Chunk | Result | Cancelled | Drain) -> None:
+    def receive(self, seat: ConnectedWorker, message: WorkerMessage) -> None:
         """Take what a worker says; ``value`` of a result must be text."""
         if isinstance(message, Drain):
             seat.draining = True
             return
-        ticket = seat.assigned.get(message.id)
-        if ticket is None or message.fence != ticket.fence:
-            self._emit(Voided(worker=seat.id, task=message.id))
+        handle = seat.assigned.get(message.id)
+        if handle is None or message.fence != handle.fence:
+            self._emit(MessageIgnored(worker=seat.id, task=message.id))
             return
-        if isinstance(message, (Progress, Chunk)):
-            ticket.tell(message)
+        if isinstance(message, (Progress, TokenChunk)):
+            handle.tell(message)
             return
-        self._take_back(ticket)
+        self._take_back(handle)
         if isinstance(message, Cancelled):
-            if ticket.cancelling:
-                self._end(ticket, message, seat.id)
+            if handle.cancelling:
+                self._end(handle, message, seat.id)
             else:
-                self._again(ticket, f"worker {seat.id} gave it up")
+                self._again(handle, f"worker {seat.id} gave it up")
         elif message.failure is not None and message.failure.code == "draining":
             seat.draining = True
-            ticket.attempts -= 1
-            self._again(ticket, f"worker {seat.id} is leaving")
+            handle.attempts -= 1
+            self._again(handle, f"worker {seat.id} is leaving")
         elif message.failure is not None and message.failure.code == "bad-payload":
             seat.data.clear()
-            self._again(ticket, message.failure.message)
+            self._again(handle, message.failure.message)
         else:
-            self._end(ticket, message.model_copy(update={"worker": seat.id}), seat.id)
+            self._end(handle, message.model_copy(update={"worker": seat.id}), seat.id)
         self._feed(seat)
 
     # ---- tasks ---------------------------------------------------------------------------------
 
-    def submit(self, order: Order, listener: Listener | None = None) -> Ticket:
+    def submit(self, request: TaskRequest, listener: TaskListener | None = None) -> TaskHandle:
         """See `Submitter.submit`."""
-        ticket = self._tickets.get(order.id) or self._ended.get(order.id)
-        if ticket is None:
-            ticket = self._new(order)
-        elif (ticket.order.name, ticket.order.arguments) != (order.name, order.arguments):
+        handle = self._handles.get(request.id) or self._ended.get(request.id)
+        if handle is None:
+            handle = self._new(request)
+        elif (handle.request.name, handle.request.arguments) != (request.name, request.arguments):
             raise InvalidValue(
-                f"task {order.id} was submitted before with another name or arguments; an id "
+                f"task {request.id} was submitted before with another name or arguments; an id "
                 "names one task, give this one its own"
             )
         if listener is not None:
-            ticket.listen(listener)
-        if ticket.state == "queued":
-            self._dispatch(ticket)
-        return ticket
+            handle.listen(listener)
+        if handle.state == "queued":
+            self._dispatch(handle)
+        return handle
 
-    def extend(self, ticket: Ticket, tokens: tuple[int, ...]) -> None:
-        """See `Ticket.extend`."""
-        if ticket.result is None:
-            ticket.inputs.append(tokens)
-            if ticket.seat is not None:
-                ticket.seat.carrier.send(Input(id=ticket.id, fence=ticket.fence, tokens=tokens))
+    def extend(self, handle: TaskHandle, tokens: tuple[int, ...]) -> None:
+        """See `TaskHandle.extend`."""
+        if handle.result is None:
+            handle.inputs.append(tokens)
+            if handle.seat is not None:
+                handle.seat.carrier.send(Input(id=handle.id, fence=handle.fence, tokens=tokens))
 
-    def cancel(self, ticket: Ticket) -> None:
-        """See `Ticket.cancel`."""
-        if ticket.result is not None or ticket.cancelling:
+    def cancel(self, handle: TaskHandle) -> None:
+        """See `TaskHandle.cancel`."""
+        if handle.result is not None or handle.cancelling:
             return
-        ticket.cancelling = True
-        if ticket.seat is None:
-            self._end(ticket, Cancelled(id=ticket.id), "")
+        handle.cancelling = True
+        if handle.seat is None:
+            self._end(handle, Cancelled(id=handle.id), "")
             return
-        ticket.seat.carrier.send(Cancel(id=ticket.id, fence=ticket.fence))
-        self.after(CANCEL_S, lambda: self._give_up(ticket))
+        handle.seat.carrier.send(Cancel(id=handle.id, fence=handle.fence))
+        self.after(CANCEL_S, lambda: self._give_up(handle))
 
     # ---- time ----------------------------------------------------------------------------------
 
     def after(self, seconds: float, call: Callable[[], None]) -> None:
         """Call something at the first `tick` after so many seconds."""
-        heapq.heappush(self._timers, (self.clock() + seconds, next(self._order), call))
+        heapq.heappush(self._timers, (self.clock() + seconds, next(self._request), call))
 
     def tick(self) -> None:
         """Do what is due."""
@@ -190,66 +192,66 @@ class Board(Table):
             if queue.unable_since is not None and queue.waiting:
                 self._lose_patience(queue, queue.unable_since)
 
-    def _lose_patience(self, queue: Queue, since: float) -> None:
+    def _lose_patience(self, queue: WaitingTasks, since: float) -> None:
         now = self.clock()
-        for ticket in [t for t in queue.waiting if t.state == "queued"]:
-            if now - max(since, ticket.queued_at) >= ticket.order.patience_s:
+        for handle in [t for t in queue.waiting if t.state == "queued"]:
+            if now - max(since, handle.queued_at) >= handle.request.patience_s:
                 self._fail(
-                    ticket,
+                    handle,
                     "no-worker",
                     f"no connected worker can run {queue.demand}; start one with reason worker",
                 )
 
-    def _give_up(self, ticket: Ticket) -> None:
-        if ticket.result is None:
-            self._take_back(ticket)
-            self._end(ticket, Cancelled(id=ticket.id, leaked=True), "")
+    def _give_up(self, handle: TaskHandle) -> None:
+        if handle.result is None:
+            self._take_back(handle)
+            self._end(handle, Cancelled(id=handle.id, leaked=True), "")
 
-    def _expire(self, ticket: Ticket) -> None:
-        if ticket.result is None:
-            if ticket.seat is not None:
-                ticket.seat.carrier.send(
-                    Cancel(id=ticket.id, fence=ticket.fence, reason="deadline")
+    def _expire(self, handle: TaskHandle) -> None:
+        if handle.result is None:
+            if handle.seat is not None:
+                handle.seat.carrier.send(
+                    Cancel(id=handle.id, fence=handle.fence, reason="deadline")
                 )
-            self._take_back(ticket)
-            limit = ticket.order.deadline_s
-            self._fail(ticket, "deadline", f"task {ticket.id} took longer than {limit:g} s")
+            self._take_back(handle)
+            limit = handle.request.deadline_s
+            self._fail(handle, "deadline", f"task {handle.id} took longer than {limit:g} s")
 
     # ---- inside --------------------------------------------------------------------------------
 
-    def _new(self, order: Order) -> Ticket:
+    def _new(self, request: TaskRequest) -> TaskHandle:
         if self._waiting >= self.most_waiting:
             raise Congested(f"{self._waiting} tasks wait already; wait for some to end")
-        ticket = Ticket(order, Demand.of(order.kind, order.name, order.needs), self)
-        packed, ticket.data = pack(order.arguments)
-        ticket.payload = packed if isinstance(packed, Payload) else None
-        self._tickets[order.id] = ticket
-        self._enqueue(ticket)
-        if order.deadline_s is not None:
-            ticket.deadline = self.clock() + order.deadline_s
-            self.after(order.deadline_s, lambda: self._expire(ticket))
-        return ticket
+        handle = TaskHandle(request, Demand.of(request.kind, request.name, request.needs), self)
+        packed, handle.data = pack(request.arguments)
+        handle.payload = packed if isinstance(packed, Payload) else None
+        self._handles[request.id] = handle
+        self._enqueue(handle)
+        if request.deadline_s is not None:
+            handle.deadline = self.clock() + request.deadline_s
+            self.after(request.deadline_s, lambda: self._expire(handle))
+        return handle
 
-    def _keep_back(self, seat: Seat, ids: set[str]) -> None:
+    def _keep_back(self, seat: ConnectedWorker, ids: set[str]) -> None:
         """Take these tasks from a worker, but let them wait for the one that brings them."""
-        for ticket in list(seat.assigned.values()):
-            if ticket.id in ids:
-                self._take_back(ticket)
-                ticket.state = "queued"
+        for handle in list(seat.assigned.values()):
+            if handle.id in ids:
+                self._take_back(handle)
+                handle.state = "queued"
                 self._waiting += 1
 
-    def _found(self, seat: Seat, held: Held) -> None:
+    def _found(self, seat: ConnectedWorker, held: HeldTask) -> None:
         """A worker says that it has a task."""
-        ticket = self._tickets.get(held.id)
-        if ticket is not None and ticket.state == "queued":
+        handle = self._handles.get(held.id)
+        if handle is not None and handle.state == "queued":
             self._held[held.id] = seat, held
-            self._assign(ticket, seat)
-        elif ticket is None and held.id not in self._ended:
+            self._assign(handle, seat)
+        elif handle is None and held.id not in self._ended:
             self._held[held.id] = seat, held  # perhaps somebody will ask for it
         else:
             seat.carrier.send(Cancel(id=held.id, fence=held.fence))
 
-    def _forget_held(self, seat: Seat) -> None:
+    def _forget_held(self, seat: ConnectedWorker) -> None:
         """Nobody has asked for what a worker brought along."""
         for holder, held in list(self._held.values()):
             if holder is seat:

@@ -12,11 +12,11 @@ import anyio
 import anyio.to_thread
 
 from protocol.errors import BadMessage, ConnectionRefused, first
-from protocol.hub.dispatcher import KINDS, Board
+from protocol.hub.dispatcher import KINDS, Dispatcher
 from protocol.hub.listener import HELLO_S
-from protocol.hub.sessions import ClientSession, Session, WorkerSession
+from protocol.hub.sessions import ClientSession, PeerSession, WorkerSession
 from protocol.hub.tokens import WORKING, Grant, TokenStore
-from protocol.wire.connection import Limits, receive, refuse, say
+from protocol.wire.connection import ConnectionLimits, receive, refuse, say
 from protocol.wire.framing import Hello, Refused, Welcome, greeting
 from protocol.wire.messages import VERSION, Code
 
@@ -29,7 +29,7 @@ RECHECK_S = 2.0
 """How often connected workers' tokens are looked at again."""
 
 
-class Gate:
+class Handshake:
     """Checks whoever dials, and keeps the sessions.
 
     Attributes:
@@ -38,12 +38,12 @@ class Gate:
 
     def __init__(
         self,
-        board: Board,
+        board: Dispatcher,
         tokens: TokenStore,
         *,
         epoch: int,
         lease_s: float,
-        limits: Limits,
+        limits: ConnectionLimits,
         most: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -55,8 +55,8 @@ class Gate:
         self._most = most
         self._open = 0
         self._clock = clock
-        self._sessions: dict[str, Session] = {}
-        self._by_id: dict[tuple[str, str], Session] = {}
+        self._sessions: dict[str, PeerSession] = {}
+        self._by_id: dict[tuple[str, str], PeerSession] = {}
 
     def close(self) -> None:
         """Tell everybody that the hub is closing."""
@@ -82,7 +82,7 @@ class Gate:
                 if session.id.partition("/")[0] not in valid:
                     self._end(session, "its token is no longer valid", "bad-token")
 
-    def _end(self, session: Session, why: str, code: Code = "worker-lost") -> None:
+    def _end(self, session: PeerSession, why: str, code: Code = "worker-lost") -> None:
         self._sessions.pop(session.key, None)
         if self._by_id.get((session.role, session.id)) is session:
             del self._by_id[session.role, session.id]
@@ -167,7 +167,7 @@ class Gate:
             raise ConnectionRefused("forbidden", f"this token is not for a {hello.role}")
         return grant
 
-    def _session(self, hello: Hello, grant: Grant) -> tuple[Session, bool]:
+    def _session(self, hello: Hello, grant: Grant) -> tuple[PeerSession, bool]:
         """The session that it resumes, or a new one."""
         id = f"{grant.name}/{hello.instance}" if hello.instance else grant.name
         key, _, secret = (hello.session or "").partition(".")
@@ -180,7 +180,7 @@ class Gate:
         ):
             return old, True
         before = self._by_id.get((hello.role, id))
-        session: Session
+        session: PeerSession
         if hello.role == "worker":
             session = self._worker(id, hello, grant)
         else:

@@ -12,17 +12,17 @@ import anyio
 import anyio.to_thread
 
 from orchestrator.errors import InvalidValue
-from protocol.hub.connected_workers import Carrier, Observer, Seat
-from protocol.hub.dispatcher import KINDS, Board
-from protocol.hub.handshake import Gate
-from protocol.hub.listener import Door
-from protocol.hub.task_handles import Listener, Order, Ticket
+from protocol.hub.connected_workers import ConnectedWorker, HubObserver, WorkerTransport
+from protocol.hub.dispatcher import KINDS, Dispatcher, WorkerMessage
+from protocol.hub.handshake import Handshake
+from protocol.hub.listener import WebSocketListener
+from protocol.hub.task_handles import TaskHandle, TaskListener, TaskRequest
 from protocol.hub.tokens import TokenStore
 from protocol.wire.connection import (
-    Limits,
+    ConnectionLimits,
     Tls,
 )
-from protocol.wire.messages import MAX_FRAME, Drain, Held, Kind, Profile
+from protocol.wire.messages import MAX_FRAME, Drain, HeldTask, Kind, Profile
 
 
 class Hub:
@@ -31,8 +31,8 @@ class Hub:
     async with Hub() as hub:
         token = hub.tokens.create("laptop")
         ...  # on the laptop: reason worker --hub URL
-        ticket = hub.submit(Order(id="1", kind="function", name="m:double", arguments='{"n": 2}'))
-        outcome = await ticket.outcome()
+        handle = hub.submit(TaskRequest(id="1", kind="tool", name="add", arguments="{}"))
+        outcome = await handle.outcome()
 
     It binds loopback unless told otherwise, and other addresses only with TLS.
 
@@ -52,7 +52,7 @@ class Hub:
         insecure: bool = False,
         lease_s: float = 15.0,
         epoch: int | None = None,
-        limits: Limits | None = None,
+        limits: ConnectionLimits | None = None,
         most_connections: int = 4096,
         most_waiting: int = 100_000,
         clock: Callable[[], float] = time.monotonic,
@@ -75,36 +75,36 @@ class Hub:
         Raises:
             InvalidValue: a value can't be used.
         """
-        self._door = Door(host, port, tls=tls, insecure=insecure)
+        self._door = WebSocketListener(host, port, tls=tls, insecure=insecure)
         if not lease_s > 0:
             raise InvalidValue(f"lease: {lease_s:g} is not a time; give seconds above 0")
         self.tokens = tokens or TokenStore()
         self.epoch = self.tokens.next_epoch() if epoch is None else epoch
         self.lease_s = lease_s
         self._stack = AsyncExitStack()
-        self.board = Board(
+        self.board = Dispatcher(
             epoch=self.epoch, lease_s=lease_s, most_waiting=most_waiting, clock=clock
         )
-        self._gate = Gate(
+        self._gate = Handshake(
             self.board,
             self.tokens,
             epoch=self.epoch,
             lease_s=lease_s,
-            limits=limits or Limits(),
+            limits=limits or ConnectionLimits(),
             most=most_connections,
             clock=clock,
         )
 
     # ---- tasks ---------------------------------------------------------------------------------
 
-    def submit(self, order: Order, listener: Listener | None = None) -> Ticket:
-        """Have some worker run a task; an id that is known gives the ticket that there is.
+    def submit(self, request: TaskRequest, listener: TaskListener | None = None) -> TaskHandle:
+        """Have some worker run a task; an id that is known gives the handle that there is.
 
         Raises:
             Congested: too many tasks wait already.
             InvalidValue: the id was that of another task.
         """
-        return self.board.submit(order, listener)
+        return self.board.submit(request, listener)
 
     # ---- workers -------------------------------------------------------------------------------
 
@@ -117,19 +117,23 @@ class Hub:
         self,
         id: str,
         profile: Profile,
-        carrier: Carrier,
+        carrier: WorkerTransport,
         *,
         scopes: frozenset[Kind] = KINDS,
-        holding: Sequence[Held] = (),
-    ) -> Seat:
+        holding: Sequence[HeldTask] = (),
+    ) -> ConnectedWorker:
         """Take in a worker that comes by another transport; one of the same id leaves."""
         return self.board.attach(id, profile, carrier, scopes=scopes, holding=holding)
 
-    def detach(self, seat: Seat, why: str) -> None:
+    def detach(self, seat: ConnectedWorker, why: str) -> None:
         """Let a worker go; its tasks go elsewhere."""
         self.board.detach(seat, why)
 
-    def observe(self, observer: Observer) -> None:
+    def receive(self, seat: ConnectedWorker, message: WorkerMessage) -> None:
+        """Take what an attached worker says; the value of a `Result` must be text."""
+        self.board.receive(seat, message)
+
+    def observe(self, observer: HubObserver) -> None:
         """Call ``observer`` with each `HubEvent`."""
         self.board.observers.append(observer)
 

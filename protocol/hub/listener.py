@@ -17,7 +17,7 @@ HELLO_S = 5.0
 """Seconds for the handshake, and for the first message after it."""
 
 
-class Door:
+class WebSocketListener:
     """An address on which connections are taken: no page of a browser, no silent socket, and
     plain text on loopback only.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from protocol.wire.messages import Kind, ModelOffer, Needs, Profile
+from protocol.wire.messages import Kind, ModelOffer, Profile, TaskNeeds
 
 FAR_BYTES = 8 << 20
 """Data of this size to be sent weighs as much as a worker that is full."""
@@ -23,7 +23,7 @@ class Demand:
     fingerprint: str
 
     @classmethod
-    def of(cls, kind: Kind, name: str, needs: Needs) -> Demand:
+    def of(cls, kind: Kind, name: str, needs: TaskNeeds) -> Demand:
         """What a task demands."""
         return cls(
             kind=kind,
@@ -75,7 +75,7 @@ def model(demand: Demand, profile: Profile) -> ModelOffer | None:
     return None
 
 
-class Load:
+class WorkerLoad:
     """What a worker is doing, against what it can."""
 
     __slots__ = ("_limits", "_used")

@@ -11,32 +11,32 @@ import anyio
 from pydantic import TypeAdapter
 
 from protocol.errors import BadMessage, Congested, ProtocolError
-from protocol.hub.connected_workers import Seat
-from protocol.hub.dispatcher import Board
-from protocol.hub.task_handles import Order, Ticket
+from protocol.hub.connected_workers import ConnectedWorker
+from protocol.hub.dispatcher import Dispatcher
+from protocol.hub.task_handles import TaskHandle, TaskRequest
 from protocol.wire.channel import Channel
-from protocol.wire.connection import Limits, Socket, frames, refuse, write
+from protocol.wire.connection import ConnectionLimits, WebSocket, frames, refuse, write
 from protocol.wire.framing import Beat, DownFrame, Refused, UpFrame, from_client, from_worker
 from protocol.wire.messages import (
     Cancel,
     Cancelled,
-    Chunk,
     Code,
     Down,
     Drain,
-    Failure,
     Input,
     Message,
-    Part,
     Payload,
+    PayloadPart,
     Progress,
     Result,
-    Task,
+    TaskFailure,
+    TaskMessage,
+    TokenChunk,
 )
 from protocol.wire.payloads import Payloads, pack, parts
 
 
-class Session(ABC):
+class PeerSession(ABC):
     """One who dialled in; it outlives its connections.
 
     Attributes:
@@ -59,7 +59,7 @@ class Session(ABC):
         self.gone = "its lease ended"
         self.channel = Channel()
         self.payloads = Payloads()
-        self._socket: Socket | None = None
+        self._socket: WebSocket | None = None
         self._scope: anyio.CancelScope | None = None
         self._goodbye: Refused | None = None
 
@@ -68,7 +68,7 @@ class Session(ABC):
         """Whether it has a connection."""
         return self._socket is not None
 
-    async def serve(self, socket: Socket, limits: Limits) -> None:
+    async def serve(self, socket: WebSocket, limits: ConnectionLimits) -> None:
         """Exchange messages over a connection until it breaks or another takes over."""
         self.drop()
         with anyio.CancelScope() as scope:
@@ -109,7 +109,7 @@ class Session(ABC):
             self.channel.heard(message)
         elif isinstance(message, (UpFrame, DownFrame)):
             for one in self.channel.accept(message.ack, message.seq, message.body):
-                if isinstance(one, Part):
+                if isinstance(one, PayloadPart):
                     self.payloads.add(one)
                 else:
                     self.handle(one)
@@ -135,7 +135,7 @@ class Session(ABC):
             self.heard, self.gone = float("-inf"), "it takes too little of what it is sent"
 
 
-class WorkerSession(Session):
+class WorkerSession(PeerSession):
     """A worker that dialled in: brings the board's messages to it, and its messages to the board.
 
     Attributes:
@@ -145,32 +145,32 @@ class WorkerSession(Session):
     role = "worker"
     adapter = from_worker
     inline = False
-    seat: Seat
+    seat: ConnectedWorker
 
-    def __init__(self, id: str, board: Board) -> None:
+    def __init__(self, id: str, board: Dispatcher) -> None:
         super().__init__(id, board.clock)
         self._board = board
 
     def send(self, message: Down) -> None:
-        """See `Carrier.send`."""
-        if isinstance(message, Task) and isinstance(message.arguments, Payload):
+        """See `WorkerTransport.send`."""
+        if isinstance(message, TaskMessage) and isinstance(message.arguments, Payload):
             self.channel.put_lazily([message])  # behind its parts
         else:
             self.put(message)
 
     def provide(self, payload: Payload, data: bytes) -> None:
-        """See `Carrier.provide`."""
+        """See `WorkerTransport.provide`."""
         self.channel.put_lazily(parts(payload, data))
 
     def handle(self, message: Message) -> None:
         """Take one message."""
         if isinstance(message, Result):
             message = self._whole(message)
-        assert isinstance(message, (Progress, Chunk, Result, Cancelled, Drain))
+        assert isinstance(message, (Progress, TokenChunk, Result, Cancelled, Drain))
         self._board.receive(self.seat, message)
 
     def present(self, present: bool) -> None:
-        """See `Session.present`."""
+        """See `PeerSession.present`."""
         self._board.away(self.seat, not present)
 
     def end(self, why: str) -> None:
@@ -184,47 +184,47 @@ class WorkerSession(Session):
         try:
             value = self.payloads.text(result.value)
         except BadMessage as error:
-            failure = Failure(code="bad-payload", message=str(error))
+            failure = TaskFailure(code="bad-payload", message=str(error))
             return result.model_copy(update={"value": None, "failure": failure})
         self.payloads.drop(result.value)
         return result.model_copy(update={"value": value})
 
 
-class ClientSession(Session):
+class ClientSession(PeerSession):
     """A client that dialled in: its tasks are the board's, under its name."""
 
     role = "client"
     adapter = from_client
 
-    def __init__(self, id: str, board: Board) -> None:
+    def __init__(self, id: str, board: Dispatcher) -> None:
         super().__init__(id, board.clock)
         self._board = board
-        self._tickets: dict[str, Ticket] = {}
+        self._handles: dict[str, TaskHandle] = {}
 
     def present(self, present: bool) -> None:
         """Its tasks go on without it."""
 
     def handle(self, message: Message) -> None:
         """Take one message."""
-        if isinstance(message, Task):
+        if isinstance(message, TaskMessage):
             self._submit(message)
         elif isinstance(message, (Cancel, Input)):
-            ticket = self._tickets.get(message.id)
-            if ticket is None:
+            handle = self._handles.get(message.id)
+            if handle is None:
                 return  # it has ended, and the client will hear of it
             if isinstance(message, Cancel):
-                ticket.cancel()
+                handle.cancel()
             else:
-                ticket.extend(message.tokens)
+                handle.extend(message.tokens)
 
     def end(self, why: str) -> None:
         """Nobody waits for its tasks any more."""
-        for ticket in list(self._tickets.values()):
-            ticket.cancel()
+        for handle in list(self._handles.values()):
+            handle.cancel()
 
-    def _submit(self, task: Task) -> None:
+    def _submit(self, task: TaskMessage) -> None:
         try:
-            order = Order(
+            request = TaskRequest(
                 id=f"{self.id}/{task.id}",
                 kind=task.kind,
                 name=task.name,
@@ -233,19 +233,19 @@ class ClientSession(Session):
                 budget=task.budget,
                 needs=task.needs,
             )
-            ticket = self._board.submit(order)
+            handle = self._board.submit(request)
         except Exception as error:
             code: Code = error.wire_code if isinstance(error, ProtocolError) else "bad-arguments"
-            self.put(Result(id=task.id, failure=Failure(code=code, message=str(error))))
+            self.put(Result(id=task.id, failure=TaskFailure(code=code, message=str(error))))
             return
-        self._tickets[task.id] = ticket
-        for tokens in task.inputs[len(ticket.inputs) :]:
-            ticket.extend(tokens)
-        ticket.listen(lambda said: self._tell(task.id, said))
+        self._handles[task.id] = handle
+        for tokens in task.inputs[len(handle.inputs) :]:
+            handle.extend(tokens)
+        handle.listen(lambda said: self._tell(task.id, said))
 
-    def _tell(self, id: str, message: Progress | Chunk | Result | Cancelled) -> None:
+    def _tell(self, id: str, message: Progress | TokenChunk | Result | Cancelled) -> None:
         if isinstance(message, (Result, Cancelled)):
-            self._tickets.pop(id, None)
+            self._handles.pop(id, None)
         message = message.model_copy(update={"id": id, "fence": 0})
         if isinstance(message, Result) and isinstance(message.value, str):
             value, data = pack(message.value)

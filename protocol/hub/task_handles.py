@@ -11,28 +11,28 @@ import anyio
 from orchestrator.errors import TaskCancelled
 from protocol.errors import NoWorker, ProtocolError, RemoteFailure, WorkerLost
 from protocol.wire.messages import (
-    Budget,
     Cancelled,
-    Chunk,
-    Failure,
     Kind,
-    Needs,
     Payload,
     Progress,
     Result,
-    Usage,
+    TaskBudget,
+    TaskFailure,
+    TaskNeeds,
+    TaskUsage,
+    TokenChunk,
 )
 
 if TYPE_CHECKING:
-    from protocol.hub.connected_workers import Seat
+    from protocol.hub.connected_workers import ConnectedWorker
     from protocol.hub.placement import Demand
 
 State = Literal["queued", "assigned", "ended"]
-Listener = Callable[[Progress | Chunk | Result | Cancelled], None]
+TaskListener = Callable[[Progress | TokenChunk | Result | Cancelled], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class TaskRequest:
     """A task to be run by some worker.
 
     Attributes:
@@ -47,13 +47,13 @@ class Order:
     name: str
     arguments: str = "{}"
     deadline_s: float | None = None
-    budget: Budget = field(default_factory=Budget)
-    needs: Needs = field(default_factory=Needs)
+    budget: TaskBudget = field(default_factory=TaskBudget)
+    needs: TaskNeeds = field(default_factory=TaskNeeds)
     patience_s: float = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class TaskOutcome:
     """What a task came to.
 
     Attributes:
@@ -65,14 +65,14 @@ class Outcome:
     value: str
     worker: str
     attempts: int
-    usage: Usage
+    usage: TaskUsage
 
 
-class Ticket:
+class TaskHandle:
     """Follows one task: hear what it says, wait for its end, cancel it.
 
     Attributes:
-        order: What was asked for.
+        request: What was asked for.
         state: ``queued``, ``assigned`` to a worker, or ``ended``.
         result: How it ended, once it has: a `Result`, or `Cancelled`.
         attempts: Workers that it was given to.
@@ -90,23 +90,23 @@ class Ticket:
         "fence",
         "inputs",
         "lost",
-        "order",
         "payload",
         "queued_at",
+        "request",
         "result",
         "seat",
         "state",
     )
 
-    def __init__(self, order: Order, demand: Demand, steer: Steering) -> None:
-        self.order = order
+    def __init__(self, request: TaskRequest, demand: Demand, steer: TaskControl) -> None:
+        self.request = request
         self.demand = demand
         self.state: State = "queued"
         self.result: Result | Cancelled | None = None
         self.attempts = 0
         self.lost: list[str] = []
         self.fence = 0
-        self.seat: Seat | None = None
+        self.seat: ConnectedWorker | None = None
         self.deadline = float("inf")
         self.inputs: list[tuple[int, ...]] = []
         self.queued_at = 0.0
@@ -115,19 +115,19 @@ class Ticket:
         self.data = b""
         self._steer = steer
         self._done: anyio.Event | None = None
-        self._listeners: list[Listener] = []
+        self._listeners: list[TaskListener] = []
 
     @property
     def id(self) -> str:
-        """The order's id."""
-        return self.order.id
+        """The request's id."""
+        return self.request.id
 
     @property
     def worker(self) -> str | None:
         """The id of the worker that has it now."""
         return None if self.seat is None else self.seat.id
 
-    def listen(self, listener: Listener) -> None:
+    def listen(self, listener: TaskListener) -> None:
         """Call ``listener`` with all that comes from now on; the end comes last.
 
         After a worker was lost, the chunks of a thread come again from the first on.
@@ -153,7 +153,7 @@ class Ticket:
             await self._done.wait()
         return self.result
 
-    async def outcome(self) -> Outcome:
+    async def outcome(self) -> TaskOutcome:
         """Wait for its value.
 
         Raises:
@@ -168,13 +168,13 @@ class Ticket:
         if found.failure is not None:
             raise error_of(found.failure)
         assert isinstance(found.value, str)
-        return Outcome(
+        return TaskOutcome(
             value=found.value, worker=found.worker, attempts=self.attempts, usage=found.usage
         )
 
     # ---- for those who run it ------------------------------------------------------------------
 
-    def tell(self, message: Progress | Chunk) -> None:
+    def tell(self, message: Progress | TokenChunk) -> None:
         """Hand on what a worker says."""
         for listener in self._listeners:
             listener(message)
@@ -191,21 +191,21 @@ class Ticket:
             self._done.set()
 
 
-class Steering(Protocol):
-    """Where a ticket's wishes go."""
+class TaskControl(Protocol):
+    """Where a handle's wishes go."""
 
-    def extend(self, ticket: Ticket, tokens: tuple[int, ...]) -> None:
-        """See `Ticket.extend`."""
+    def extend(self, handle: TaskHandle, tokens: tuple[int, ...]) -> None:
+        """See `TaskHandle.extend`."""
 
-    def cancel(self, ticket: Ticket) -> None:
-        """See `Ticket.cancel`."""
+    def cancel(self, handle: TaskHandle) -> None:
+        """See `TaskHandle.cancel`."""
 
 
 class Submitter(Protocol):
-    """Who takes orders: a `Hub` in this process, or a `Client` of one elsewhere."""
+    """Who takes requests: a `Hub` in this process, or a `Client` of one elsewhere."""
 
-    def submit(self, order: Order, listener: Listener | None = None) -> Ticket:
-        """Take an order; an id that is known gives the ticket that there is.
+    def submit(self, request: TaskRequest, listener: TaskListener | None = None) -> TaskHandle:
+        """Take a request; an id that is known gives the handle that there is.
 
         Raises:
             Congested: too many wait already.
@@ -213,7 +213,7 @@ class Submitter(Protocol):
         ...
 
 
-def error_of(failure: Failure) -> ProtocolError:
+def error_of(failure: TaskFailure) -> ProtocolError:
     """A failure as an error to be raised."""
     match failure.code:
         case "no-worker":

@@ -6,57 +6,57 @@ import random
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from protocol.hub.connected_workers import Seat
+from protocol.hub.connected_workers import ConnectedWorker
 from protocol.hub.placement import Demand, able
-from protocol.hub.task_handles import Ticket
+from protocol.hub.task_handles import TaskHandle
 
 SAMPLE = 16
 """Of many able workers, so many are looked at: the best of a few is nearly the best of all."""
 
 
-class Queue:
+class WaitingTasks:
     """Tasks of one demand, in order of arrival, and the workers that are able to run them."""
 
     __slots__ = ("_rng", "demand", "seats", "unable_since", "waiting")
 
-    def __init__(self, demand: Demand, seats: Iterable[Seat], now: float) -> None:
+    def __init__(self, demand: Demand, seats: Iterable[ConnectedWorker], now: float) -> None:
         self.demand = demand
-        self.waiting: deque[Ticket] = deque()
-        self.seats: list[Seat] = []
+        self.waiting: deque[TaskHandle] = deque()
+        self.seats: list[ConnectedWorker] = []
         self.unable_since: float | None = now
         self._rng = random.Random(0)
         for seat in seats:
             self.join(seat)
 
-    def join(self, seat: Seat) -> None:
+    def join(self, seat: ConnectedWorker) -> None:
         """Let a worker take part, if it is able."""
         if able(self.demand, seat.id, seat.profile, seat.scopes):
             self.seats.append(seat)
             seat.queues.append(self)
             self.unable_since = None
 
-    def leave(self, seat: Seat, now: float) -> None:
+    def leave(self, seat: ConnectedWorker, now: float) -> None:
         """Forget a worker."""
         self.seats.remove(seat)
         if not self.seats:
             self.unable_since = now
 
-    def best(self, ticket: Ticket) -> Seat | None:
+    def best(self, handle: TaskHandle) -> ConnectedWorker | None:
         """The worker that should run the task now, if one can."""
-        demand, payload = self.demand, ticket.payload
+        demand, payload = self.demand, handle.payload
         best, least = None, float("inf")
-        for seat in self._candidates(ticket):
+        for seat in self._candidates(handle):
             if seat.draining or seat.away or not seat.load.fits(demand):
                 continue
             missing = 0
             if payload is not None and payload.sha256 not in seat.data:
                 missing = payload.size
-            cost = seat.load.cost(demand, missing) + (seat.id in ticket.lost)
+            cost = seat.load.cost(demand, missing) + (seat.id in handle.lost)
             if cost < least:
                 best, least = seat, cost
         return best
 
-    def _candidates(self, ticket: Ticket) -> Iterator[Seat]:
+    def _candidates(self, handle: TaskHandle) -> Iterator[ConnectedWorker]:
         """Workers to look at; those that have the data or the task itself are among them."""
         count = len(self.seats)
         if count <= 2 * SAMPLE:
@@ -71,6 +71,6 @@ class Queue:
                 yield seat
                 if found == SAMPLE:
                     break
-        if ticket.payload is not None:
-            digest = ticket.payload.sha256
+        if handle.payload is not None:
+            digest = handle.payload.sha256
             yield from (seat for seat in self.seats if digest in seat.data)

@@ -10,7 +10,7 @@ import anyio
 
 from protocol.errors import BadMessage
 from protocol.ufo.frames import ClientFrame, ServerFrame, failed, from_client
-from protocol.wire.connection import STALL_S, Limits, Rate, parse
+from protocol.wire.connection import STALL_S, ConnectionLimits, RateLimiter, parse
 
 MOST_WAITING = 1000
 """Frames that may wait to be sent; a client that reads more slowly is let go."""
@@ -38,7 +38,7 @@ class Line:
         why: Why it ended, for whoever lost something by it.
     """
 
-    def __init__(self, socket: Socket, limits: Limits) -> None:
+    def __init__(self, socket: Socket, limits: ConnectionLimits) -> None:
         self.why = "its connection ended"
         self._socket = socket
         self._limits = limits
@@ -80,8 +80,8 @@ class Line:
 
     async def frames(self) -> AsyncIterator[ClientFrame]:
         """What comes; what is no frame of AIP is answered by an error."""
-        number = Rate(per_s=self._limits.frames_per_s, burst=2 * self._limits.frames_per_s)
-        size = Rate(per_s=self._limits.bytes_per_s, burst=2 * self._limits.bytes_per_s)
+        number = RateLimiter(per_s=self._limits.frames_per_s, burst=2 * self._limits.frames_per_s)
+        size = RateLimiter(per_s=self._limits.bytes_per_s, burst=2 * self._limits.bytes_per_s)
         while True:
             data = await self._receive()
             await number.take(1)

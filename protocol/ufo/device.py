@@ -22,12 +22,12 @@ from protocol.wire.messages import (
     Cancel,
     Cancelled,
     Down,
-    Failure,
     Offer,
     Payload,
     Profile,
     Result,
-    Task,
+    TaskFailure,
+    TaskMessage,
 )
 
 REQUEST = "request"
@@ -62,7 +62,7 @@ REQUEST_OFFER = Offer(
 
 
 class Device:
-    """A registered device: a `protocol.Carrier` for the hub, `Hands` for a pilot.
+    """A registered device: a `protocol.WorkerTransport` for the hub, `Hands` for a pilot.
 
     AIP has no frame that stops a command.  A cancelled task gets no further command and a
     ``task_end``; a command that the device was at counts as leaked, its late result is ignored.
@@ -139,17 +139,17 @@ class Device:
         return await self._line.answers(seconds)
 
     def send(self, message: Down) -> None:
-        """See `protocol.Carrier.send`."""
-        if isinstance(message, Task):
+        """See `protocol.WorkerTransport.send`."""
+        if isinstance(message, TaskMessage):
             assert self._group is not None
             self._group.start_soon(self._run, message)
         elif isinstance(message, Cancel) and message.id in self._scopes:
             self._scopes[message.id].cancel()
 
     def provide(self, payload: Payload, data: bytes) -> None:
-        """See `protocol.Carrier.provide`; never called."""
+        """See `protocol.WorkerTransport.provide`; never called."""
 
-    async def _run(self, task: Task) -> None:
+    async def _run(self, task: TaskMessage) -> None:
         session = self._begun.pop(task.id, "")
         with anyio.CancelScope() as scope:
             self._scopes[task.id] = scope
@@ -164,7 +164,7 @@ class Device:
         else:
             self.receive(result)
 
-    async def _perform(self, task: Task, session: str) -> Result:
+    async def _perform(self, task: TaskMessage, session: str) -> Result:
         try:
             arguments = pydantic_core.from_json(task.arguments)  # type: ignore[arg-type]
             if task.name == REQUEST:
@@ -176,12 +176,12 @@ class Device:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             place = ".".join(map(str, first["loc"]))
-            failure = Failure(code="bad-arguments", message=f"{place}: {first['msg']}")
+            failure = TaskFailure(code="bad-arguments", message=f"{place}: {first['msg']}")
         except RemoteFailure as error:
-            failure = Failure(code=error.reason, kind=error.kind, message=str(error))
+            failure = TaskFailure(code=error.reason, kind=error.kind, message=str(error))
         return Result(id=task.id, fence=task.fence, failure=failure)
 
-    async def _steer(self, task: Task, asked: Asked, session: str) -> Any:
+    async def _steer(self, task: TaskMessage, asked: Asked, session: str) -> Any:
         """A request: the device is given the task, asks for it in turn, and is sent commands."""
         name = asked.task_name or task.id
         if not session:
@@ -194,7 +194,7 @@ class Device:
         self._over(session, result=value)
         return value
 
-    async def _begin(self, task: Task, asked: Asked, name: str) -> str:
+    async def _begin(self, task: TaskMessage, asked: Asked, name: str) -> str:
         frame = ServerFrame(
             type="task",
             status="continue",

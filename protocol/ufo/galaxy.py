@@ -8,11 +8,11 @@ import pydantic_core
 from anyio.abc import TaskGroup
 
 from protocol.hub.hub import Hub
-from protocol.hub.task_handles import Order, Ticket
+from protocol.hub.task_handles import TaskHandle, TaskRequest
 from protocol.ufo.connection import Line
 from protocol.ufo.device import REQUEST, Asked, Device
 from protocol.ufo.frames import ClientFrame, ServerFrame, Status, ended, failed, ok
-from protocol.wire.messages import Budget, Cancelled, Needs
+from protocol.wire.messages import Cancelled, TaskBudget, TaskNeeds
 
 PATIENCE_S = 10.0
 """How long a request waits for a device that has just left, or not quite arrived."""
@@ -31,7 +31,7 @@ class Galaxy:
         self._hub = hub
         self._devices = devices
         self._connection = uuid.uuid4().hex
-        self._tickets: dict[str, Ticket] = {}
+        self._tickets: dict[str, TaskHandle] = {}
         self._count = 0
         self._group: TaskGroup | None = None
 
@@ -124,24 +124,24 @@ class Galaxy:
             asked = Asked(request=frame.request, task_name=frame.task_name or "").model_dump()
         arguments = pydantic_core.to_json(asked).decode()
         before = self._tickets.get(session)
-        if before is not None and before.order.arguments == arguments:
+        if before is not None and before.request.arguments == arguments:
             return
         if before is not None:
             before.cancel()
         self._count += 1
-        order = Order(
+        order = TaskRequest(
             id=f"ufo/{self._connection}#{self._count}/{self._name}/{session}"[:400],
             kind="tool",
             name=REQUEST,
             arguments=arguments,
-            needs=Needs(worker=target),
-            budget=Budget(attempts=1),  # what a device has done is not done twice
+            needs=TaskNeeds(worker=target),
+            budget=TaskBudget(attempts=1),  # what a device has done is not done twice
             patience_s=PATIENCE_S,
         )
         ticket = self._tickets[session] = self._hub.submit(order)
         self._group.start_soon(self._wait, session, ticket)
 
-    async def _wait(self, session: str, ticket: Ticket) -> None:
+    async def _wait(self, session: str, ticket: TaskHandle) -> None:
         end = await ticket.ended()
         if self._tickets.get(session) is not ticket:
             return

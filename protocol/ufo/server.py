@@ -12,19 +12,19 @@ import anyio
 import anyio.to_thread
 
 from protocol.errors import BadMessage, ConnectionRefused, first
-from protocol.hub.connected_workers import HubEvent, Seat, WorkerJoined
+from protocol.hub.connected_workers import ConnectedWorker, HubEvent, WorkerJoined
 from protocol.hub.handshake import RECHECK_S
 from protocol.hub.hub import Hub
-from protocol.hub.listener import HELLO_S, Door
-from protocol.hub.task_handles import Order
+from protocol.hub.listener import HELLO_S, WebSocketListener
+from protocol.hub.task_handles import TaskRequest
 from protocol.hub.tokens import Grant
 from protocol.ufo.connection import Line
 from protocol.ufo.device import REQUEST, Asked, Device
 from protocol.ufo.frames import ClientFrame, failed, ok
 from protocol.ufo.galaxy import PATIENCE_S, Galaxy
 from protocol.ufo.pilot import Listed, Pilot
-from protocol.wire.connection import Limits, Tls
-from protocol.wire.messages import Budget, Cancelled, Needs, Result
+from protocol.wire.connection import ConnectionLimits, Tls
+from protocol.wire.messages import Cancelled, Result, TaskBudget, TaskNeeds
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
@@ -67,7 +67,7 @@ class UfoServer:
         pilot: Pilot | None = None,
         tls: Tls | None = None,
         insecure: bool = False,
-        limits: Limits | None = None,
+        limits: ConnectionLimits | None = None,
         discover_s: float = 8.0,
         command_s: float = 300.0,
     ) -> None:
@@ -87,10 +87,10 @@ class UfoServer:
         Raises:
             InvalidValue: the address may not be bound.
         """
-        self._door = Door(host, port, tls=tls, insecure=insecure)
+        self._door = WebSocketListener(host, port, tls=tls, insecure=insecure)
         self._hub = hub
         self._pilot = pilot or Listed()
-        self._limits = limits or Limits()
+        self._limits = limits or ConnectionLimits()
         self._discover_s, self._command_s = discover_s, command_s
         self._devices: dict[str, Device] = {}
         self._lines: dict[Line, str] = {}
@@ -209,7 +209,7 @@ class UfoServer:
         if before is not None:
             before.leave()
         line.say(ok())
-        seat: Seat | None = None
+        seat: ConnectedWorker | None = None
 
         async def arrive() -> None:
             nonlocal seat
@@ -230,18 +230,18 @@ class UfoServer:
             if self._devices.get(id) is device:
                 del self._devices[id]
 
-    def _received(self, seat: Seat, said: Result | Cancelled) -> None:
-        self._hub.board.receive(seat, said)
+    def _received(self, seat: ConnectedWorker, said: Result | Cancelled) -> None:
+        self._hub.receive(seat, said)
 
     def _begin(self, device: Device, task: str, asked: Asked) -> None:
         """A task that the device's own user typed there."""
-        order = Order(
+        order = TaskRequest(
             id=task,
             kind="tool",
             name=REQUEST,
             arguments=asked.model_dump_json(),
-            needs=Needs(worker=device.id),
-            budget=Budget(attempts=1),
+            needs=TaskNeeds(worker=device.id),
+            budget=TaskBudget(attempts=1),
             patience_s=PATIENCE_S,
         )
         self._hub.submit(order)

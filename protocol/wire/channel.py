@@ -15,7 +15,7 @@ import anyio
 
 from protocol.errors import BadMessage, Congested
 from protocol.wire.framing import Beat
-from protocol.wire.messages import Message, Part
+from protocol.wire.messages import Message, PayloadPart
 
 M = TypeVar("M")
 
@@ -181,7 +181,7 @@ class Channel:
             self._asked = False
             self.received += len(new)
             self._owed += len(new)
-            self._owed_bytes += sum(len(one.data) for one in new if isinstance(one, Part))
+            self._owed_bytes += sum(len(one.data) for one in new if isinstance(one, PayloadPart))
             much = 8 * self._owed > self.most_messages or 4 * self._owed_bytes > WINDOW
             if much and self._next > self._acked + len(self._kept):
                 self.say()

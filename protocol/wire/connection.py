@@ -32,7 +32,7 @@ logger.propagate = False
 logger.addHandler(logging.NullHandler())
 
 
-class Socket(Protocol):
+class WebSocket(Protocol):
     """What is needed of a WebSocket connection."""
 
     async def send(self, message: bytes, *, text: bool | None = None) -> None: ...
@@ -43,7 +43,7 @@ class Socket(Protocol):
 
 
 @dataclass(kw_only=True)
-class Rate:
+class RateLimiter:
     """A bucket of permits that fills at ``per_s``; it holds ``burst``."""
 
     per_s: float
@@ -63,7 +63,7 @@ class Rate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class ConnectionLimits:
     """What one connection may do; who does more is slowed down, not cut.
 
     Attributes:
@@ -89,17 +89,17 @@ def parse(adapter: TypeAdapter[M], data: bytes) -> M:
         raise BadMessage(f"{place or 'frame'}: {first['msg']}; see docs/protocol.md") from error
 
 
-async def receive(socket: Socket, adapter: TypeAdapter[M]) -> M:
+async def receive(socket: WebSocket, adapter: TypeAdapter[M]) -> M:
     """The next message, parsed."""
     return parse(adapter, await socket.recv(decode=False))
 
 
-async def say(socket: Socket, message: BaseModel) -> None:
+async def say(socket: WebSocket, message: BaseModel) -> None:
     """Send a message that is not numbered."""
     await socket.send(message.model_dump_json(exclude_none=True).encode(), text=True)
 
 
-async def refuse(socket: Socket, refused: Refused) -> None:
+async def refuse(socket: WebSocket, refused: Refused) -> None:
     """Say why, and close; whether it arrives or not."""
     with anyio.move_on_after(1, shield=True):
         try:
@@ -109,7 +109,7 @@ async def refuse(socket: Socket, refused: Refused) -> None:
             return
 
 
-async def write(socket: Socket, channel: Channel) -> None:
+async def write(socket: WebSocket, channel: Channel) -> None:
     """Send what the channel has, until the connection breaks."""
     while True:
         frame = channel.take()
@@ -122,11 +122,11 @@ async def write(socket: Socket, channel: Channel) -> None:
 
 
 async def frames(
-    socket: Socket, adapter: TypeAdapter[M], limits: Limits, heard: Callable[[], None]
+    socket: WebSocket, adapter: TypeAdapter[M], limits: ConnectionLimits, heard: Callable[[], None]
 ) -> AsyncIterator[M]:
     """What comes, at most at the given rates."""
-    number = Rate(per_s=limits.frames_per_s, burst=2 * limits.frames_per_s)
-    size = Rate(per_s=limits.bytes_per_s, burst=2 * limits.bytes_per_s)
+    number = RateLimiter(per_s=limits.frames_per_s, burst=2 * limits.frames_per_s)
+    size = RateLimiter(per_s=limits.bytes_per_s, burst=2 * limits.bytes_per_s)
     while True:
         data = await socket.recv(decode=False)
         heard()

@@ -11,7 +11,7 @@ from protocol.wire.messages import (
     Code,
     Count,
     Down,
-    Held,
+    HeldTask,
     Id,
     Profile,
     Seconds,
@@ -39,7 +39,7 @@ class Hello(WireModel):
     """The last number received in that session."""
     epoch: Count = 0
     """The newest epoch of a hub that it has seen; an older hub must refuse itself."""
-    holding: tuple[Held, ...] = ()
+    holding: tuple[HeldTask, ...] = ()
 
 
 class Welcome(WireModel):

@@ -105,7 +105,7 @@ class Profile(WireModel):
     models: tuple[ModelOffer, ...] = ()
 
 
-class Needs(WireModel):
+class TaskNeeds(WireModel):
     """What a task asks of its worker."""
 
     worker: str | None = None
@@ -117,7 +117,7 @@ class Needs(WireModel):
     """Of a thread's model; empty takes any model of the name."""
 
 
-class Budget(WireModel):
+class TaskBudget(WireModel):
     """What a task may spend."""
 
     tokens: Count | None = None
@@ -132,7 +132,7 @@ class Payload(WireModel):
     size: Count
 
 
-class Held(WireModel):
+class HeldTask(WireModel):
     """A task that a worker still has when it says hello."""
 
     id: Id
@@ -143,7 +143,7 @@ class Held(WireModel):
 # ---- numbered messages ---------------------------------------------------------------------------
 
 
-class Part(WireModel):
+class PayloadPart(WireModel):
     """A piece of a payload; pieces come in order, before the message that refers to them."""
 
     type: Literal["part"] = "part"
@@ -154,7 +154,7 @@ class Part(WireModel):
     data: bytes
 
 
-class Task(WireModel):
+class TaskMessage(WireModel):
     """Run this.  A worker that has the same id already takes over the new fence, and goes on."""
 
     type: Literal["task"] = "task"
@@ -168,8 +168,8 @@ class Task(WireModel):
     arguments: str | Payload
     """JSON text of an object, by the parameters' names; of a `ThreadStart` for a thread."""
     deadline_s: Seconds | None = None
-    budget: Budget = Field(default_factory=Budget)
-    needs: Needs = Field(default_factory=Needs)
+    budget: TaskBudget = Field(default_factory=TaskBudget)
+    needs: TaskNeeds = Field(default_factory=TaskNeeds)
     inputs: tuple[tuple[TokenId, ...], ...] = ()
     """For a thread that begins anew elsewhere: what it was given so far by `Input`."""
 
@@ -211,7 +211,7 @@ class Progress(WireModel):
     text: Annotated[str, Field(max_length=10_000)] = ""
 
 
-class Chunk(WireModel):
+class TokenChunk(WireModel):
     """Tokens that a thread generated; ``at`` of them came before."""
 
     type: Literal["chunk"] = "chunk"
@@ -224,7 +224,7 @@ class Chunk(WireModel):
     """Why the thread has stopped after them, if it has; it then waits for `Input`."""
 
 
-class Failure(WireModel):
+class TaskFailure(WireModel):
     """Why a task has no value."""
 
     code: Code
@@ -232,7 +232,7 @@ class Failure(WireModel):
     message: str = ""
 
 
-class Usage(WireModel):
+class TaskUsage(WireModel):
     """What a task has spent on its worker."""
 
     seconds: Seconds = 0.0
@@ -246,8 +246,8 @@ class Result(WireModel):
     id: Id
     fence: Count = 0
     value: str | Payload | None = None
-    failure: Failure | None = None
-    usage: Usage = Field(default_factory=Usage)
+    failure: TaskFailure | None = None
+    usage: TaskUsage = Field(default_factory=TaskUsage)
     worker: str = ""
     """Filled in by the hub for its client."""
 
@@ -267,10 +267,14 @@ class Drain(WireModel):
     type: Literal["drain"] = "drain"
 
 
-Down = Annotated[Part | Task | Input | Cancel | Drain, Field(discriminator="type")]
+Down = Annotated[PayloadPart | TaskMessage | Input | Cancel | Drain, Field(discriminator="type")]
 """From hub to worker, and from client to hub."""
 
-Up = Annotated[Part | Progress | Chunk | Result | Cancelled | Drain, Field(discriminator="type")]
+Up = Annotated[
+    PayloadPart | Progress | TokenChunk | Result | Cancelled | Drain, Field(discriminator="type")
+]
 """From worker to hub, and from hub to client."""
 
-Message = Part | Task | Input | Cancel | Drain | Progress | Chunk | Result | Cancelled
+Message = (
+    PayloadPart | TaskMessage | Input | Cancel | Drain | Progress | TokenChunk | Result | Cancelled
+)

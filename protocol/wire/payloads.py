@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 from protocol.errors import BadMessage
-from protocol.wire.messages import INLINE, PART, Part, Payload
+from protocol.wire.messages import INLINE, PART, Payload, PayloadPart
 
 MOST_BYTES = 256 << 20
 """Of one payload, and of all that are under way in one session."""
@@ -23,11 +23,11 @@ def pack(text: str) -> tuple[str | Payload, bytes]:
     return Payload(sha256=hashlib.sha256(data).hexdigest(), size=len(data)), data
 
 
-def parts(payload: Payload, data: bytes) -> Iterator[Part]:
+def parts(payload: Payload, data: bytes) -> Iterator[PayloadPart]:
     """The pieces of a payload, in order."""
     view = memoryview(data)
     for offset in range(0, len(data), PART):
-        yield Part(
+        yield PayloadPart(
             sha256=payload.sha256,
             offset=offset,
             size=payload.size,
@@ -51,7 +51,7 @@ class Payloads:
     def __contains__(self, sha256: str) -> bool:
         return sha256 in self._kept
 
-    def add(self, part: Part) -> None:
+    def add(self, part: PayloadPart) -> None:
         """Take a piece.
 
         Raises:

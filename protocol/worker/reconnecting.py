@@ -15,9 +15,9 @@ from orchestrator.errors import InvalidValue
 from protocol.errors import BadMessage, ConnectionRefused, HubUnreachable, first
 from protocol.wire.channel import Channel
 from protocol.wire.connection import (
-    Limits,
-    Socket,
+    ConnectionLimits,
     Tls,
+    WebSocket,
     check_url,
     frames,
     need_websockets,
@@ -39,7 +39,7 @@ SILENT_BEATS = 3
 """So many beats without an answer, and the connection counts as dead."""
 
 
-class Dialler(ABC):
+class ReconnectingConnection(ABC):
     """One side of a session whose other side is a hub; see `Worker` and `Client`.
 
     Attributes:
@@ -146,7 +146,7 @@ class Dialler(ABC):
             self._linked = True
             await self._exchange(socket)
 
-    async def _greet(self, socket: Socket) -> None:
+    async def _greet(self, socket: WebSocket) -> None:
         hello = self.hello().model_copy(
             update={"session": self._session, "ack": self.channel.received, "epoch": self._epoch}
         )
@@ -169,12 +169,12 @@ class Dialler(ABC):
         self.joined(welcome.resumed)
         self.connected.set()
 
-    async def _exchange(self, socket: Socket) -> None:
+    async def _exchange(self, socket: WebSocket) -> None:
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(write, socket, self.channel)
                 group.start_soon(self._beat)
-                async for message in frames(socket, self._adapter, Limits(), self._hear):
+                async for message in frames(socket, self._adapter, ConnectionLimits(), self._hear):
                     self._take(message)
         except anyio.get_cancelled_exc_class():
             await refuse(socket, Refused(code="draining", message="it leaves"))

@@ -20,19 +20,19 @@ from protocol.errors import BadMessage, RemoteFailure
 from protocol.wire.messages import (
     Cancel,
     Cancelled,
-    Chunk,
     Code,
-    Failure,
-    Held,
+    HeldTask,
     Input,
     Message,
-    Part,
     Payload,
+    PayloadPart,
     Progress,
     Result,
-    Task,
+    TaskFailure,
+    TaskMessage,
+    TaskUsage,
     ThreadStart,
-    Usage,
+    TokenChunk,
 )
 from protocol.wire.payloads import Payloads, pack, parts
 from protocol.worker.registry import Callee, Registry
@@ -57,7 +57,7 @@ def progress(text: str) -> None:
         tell(text)
 
 
-class Running:
+class RunningTask:
     """One task under way.
 
     Attributes:
@@ -65,7 +65,7 @@ class Running:
         why: The code of what stops it, if it is being stopped; None for a cancellation.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: TaskMessage) -> None:
         self.task = task
         self.fence = task.fence
         self.scope = anyio.CancelScope()
@@ -88,7 +88,7 @@ class Running:
         self.arrived = anyio.Event()
 
 
-class Desk:
+class TaskRunner:
     """Runs what a hub asks for.
 
     Attributes:
@@ -111,7 +111,7 @@ class Desk:
         self._room = room
         self._limiter = anyio.CapacityLimiter(threads)
         self._payloads = Payloads()
-        self._running: dict[str, Running] = {}
+        self._running: dict[str, RunningTask] = {}
         self._ended: OrderedDict[str, Result | Cancelled] = OrderedDict()
         self._ended_bytes = 0
         self._stopped: OrderedDict[str, int] = OrderedDict()
@@ -119,15 +119,15 @@ class Desk:
         self.idle = anyio.Event()
 
     @property
-    def holding(self) -> tuple[Held, ...]:
+    def holding(self) -> tuple[HeldTask, ...]:
         """What it has, for a hello."""
         running = [
-            Held(id=id, fence=one.fence)
+            HeldTask(id=id, fence=one.fence)
             for id, one in self._running.items()
             if one.task.kind != "thread"  # its tokens are with the hub that was
         ]
         ended = [
-            Held(id=id, fence=end.fence, ended=True)
+            HeldTask(id=id, fence=end.fence, ended=True)
             for id, end in self._ended.items()
             if isinstance(end, Result) and end.value != _ENDED
         ]
@@ -138,12 +138,12 @@ class Desk:
         """Whether anything runs."""
         return bool(self._running)
 
-    def handle(self, message: Task | Cancel | Input | Part, group: TaskGroup) -> None:
+    def handle(self, message: TaskMessage | Cancel | Input | PayloadPart, group: TaskGroup) -> None:
         """Take what the hub says; tasks run in ``group``."""
         match message:
-            case Part():
+            case PayloadPart():
                 self._payloads.add(message)
-            case Task():
+            case TaskMessage():
                 self._take(message, group)
             case Input():
                 one = self._running.get(message.id)
@@ -160,7 +160,7 @@ class Desk:
 
     # ---- one message ---------------------------------------------------------------------------
 
-    def _take(self, task: Task, group: TaskGroup) -> None:
+    def _take(self, task: TaskMessage, group: TaskGroup) -> None:
         one, end = self._running.get(task.id), self._ended.get(task.id)
         if one is not None and task.kind != "thread" and not one.scope.cancel_called:
             one.fence = task.fence  # it goes on, in the name of the newer assignment
@@ -169,12 +169,12 @@ class Desk:
         elif self._stopped.get(task.id, -1) >= task.fence:
             self._send(Cancelled(id=task.id, fence=task.fence))
         elif self.draining:
-            failure = Failure(code="draining", message="this worker is leaving")
+            failure = TaskFailure(code="draining", message="this worker is leaving")
             self._send(Result(id=task.id, fence=task.fence, failure=failure))
         else:
             if one is not None:
                 one.stop(None)
-            new = Running(task)
+            new = RunningTask(task)
             self._running[task.id] = new
             group.start_soon(self._run, new)
 
@@ -193,7 +193,7 @@ class Desk:
 
     # ---- one task ------------------------------------------------------------------------------
 
-    async def _run(self, one: Running) -> None:
+    async def _run(self, one: RunningTask) -> None:
         id = one.task.id
         end: Result | Cancelled | None = None
         try:
@@ -205,18 +205,18 @@ class Desk:
         if end is None:
             end = Cancelled(id=id, fence=one.fence, leaked=one.leaked)
             if one.why == "deadline":
-                failure = Failure(code="deadline", message="the task took too long")
+                failure = TaskFailure(code="deadline", message="the task took too long")
                 end = Result(id=id, fence=one.fence, failure=failure)
         seconds = time.monotonic() - one.began
         if isinstance(end, Result):
-            usage = Usage(seconds=seconds, tokens=one.tokens)
+            usage = TaskUsage(seconds=seconds, tokens=one.tokens)
             end = end.model_copy(update={"fence": one.fence, "usage": usage})
         self._end(id, end)
         if not self._running:
             self.idle.set()
             self.idle = anyio.Event()
 
-    async def _attempt(self, one: Running) -> Result | None:
+    async def _attempt(self, one: RunningTask) -> Result | None:
         task = one.task
         value, failure = None, None
         try:
@@ -227,15 +227,17 @@ class Desk:
                 return None
         except RemoteFailure as error:
             message = str(error).removeprefix(f"{error.kind}: ")
-            failure = Failure(code=error.reason, kind=error.kind, message=message)
+            failure = TaskFailure(code=error.reason, kind=error.kind, message=message)
         except BadMessage as error:
-            failure = Failure(code="bad-payload", message=str(error))
+            failure = TaskFailure(code="bad-payload", message=str(error))
         except Exception as error:
             cause = leaf(error)
-            failure = Failure(code="failed", kind=type(cause).__name__, message=str(cause)[:10_000])
+            failure = TaskFailure(
+                code="failed", kind=type(cause).__name__, message=str(cause)[:10_000]
+            )
         return Result(id=task.id, fence=one.fence, value=value, failure=failure)
 
-    async def _value(self, one: Running) -> str:
+    async def _value(self, one: RunningTask) -> str:
         task = one.task
         text = self._payloads.text(task.arguments)
         if task.kind == "thread":
@@ -246,7 +248,7 @@ class Desk:
             raise RemoteFailure("unknown-name", "", f"no {task.kind} {task.name!r} on this worker")
         return await self._call(one, callee, text)
 
-    async def _call(self, one: Running, callee: Callee, text: str) -> str:
+    async def _call(self, one: RunningTask, callee: Callee, text: str) -> str:
         arguments = callee.arguments(text)
         tell = partial(self._progress, one)
         if is_async(callee.function):
@@ -255,10 +257,10 @@ class Desk:
         _current.set(lambda text: anyio.from_thread.run_sync(tell, text))
         return callee.result(await self._in_thread(one, partial(callee.function, **arguments)))
 
-    def _progress(self, one: Running, text: str) -> None:
+    def _progress(self, one: RunningTask, text: str) -> None:
         self._send(Progress(id=one.task.id, fence=one.fence, text=text[:10_000]))
 
-    async def _in_thread(self, one: Running, function: Callable[[], Any]) -> Any:
+    async def _in_thread(self, one: RunningTask, function: Callable[[], Any]) -> Any:
         returned = False
 
         def run() -> Any:
@@ -276,7 +278,7 @@ class Desk:
             one.leaked = not returned
             raise
 
-    async def _thread(self, one: Running, text: str) -> str:
+    async def _thread(self, one: RunningTask, text: str) -> str:
         """Generate until the thread is ended by an empty input; its tokens are its chunks."""
         host = self._hosts.get(one.task.name)
         if host is None:
@@ -292,7 +294,7 @@ class Desk:
                 async for token, logprob, reason in run.tokens():
                     await self._room()
                     self._send(
-                        Chunk(
+                        TokenChunk(
                             id=one.task.id,
                             fence=one.fence,
                             at=one.tokens,

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Protocol
 from protocol.wire.messages import ModelOffer, ThreadStart
 
 
-class Generated(NamedTuple):
+class GeneratedToken(NamedTuple):
     """One token; ``reason`` is set on the last one before the thread stops."""
 
     token: int
@@ -19,7 +19,7 @@ class Generated(NamedTuple):
 class ThreadRun(Protocol):
     """A thread that generates."""
 
-    def tokens(self) -> AsyncIterator[Generated]:
+    def tokens(self) -> AsyncIterator[GeneratedToken]:
         """Yield tokens until it stops."""
         ...
 

@@ -16,16 +16,16 @@ from protocol.errors import Congested, ConnectionRefused, HubUnreachable, first
 from protocol.wire.connection import Tls
 from protocol.wire.framing import Hello, to_worker
 from protocol.wire.messages import Drain, Message, Profile, Progress
-from protocol.worker.reconnecting import Dialler
+from protocol.worker.reconnecting import ReconnectingConnection
 from protocol.worker.registry import Registry
-from protocol.worker.task_runner import Desk
+from protocol.worker.task_runner import TaskRunner
 from protocol.worker.threads import ThreadHost
 
 FAREWELL_S = 5.0
 """How long a worker that has drained waits for a hub that it can't reach."""
 
 
-class Worker(Dialler):
+class Worker(ReconnectingConnection):
     """Runs registered functions, tools, and threads of reasoning for a hub::
 
     worker = Worker("ws://127.0.0.1:8765", token, registry, slots=4)
@@ -95,7 +95,7 @@ class Worker(Dialler):
             models=tuple(host.offer for host in self._hosts.values()),
         )
         self._group: TaskGroup | None = None
-        self._desk = Desk(
+        self._desk = TaskRunner(
             self._registry,
             self._hosts,
             self.profile.slots,
@@ -134,7 +134,7 @@ class Worker(Dialler):
         self._say(Drain())
 
     def hello(self) -> Hello:
-        """See `Dialler.hello`."""
+        """See `ReconnectingConnection.hello`."""
         return Hello(
             role="worker",
             instance=self._instance,
@@ -143,12 +143,12 @@ class Worker(Dialler):
         )
 
     def joined(self, resumed: bool) -> None:
-        """See `Dialler.joined`."""
+        """See `ReconnectingConnection.joined`."""
         if not resumed:
             self._desk.stop_all(threads_only=True)
 
     def handle(self, message: Any) -> None:
-        """See `Dialler.handle`."""
+        """See `ReconnectingConnection.handle`."""
         assert self._group is not None
         if isinstance(message, Drain):
             self._desk.draining = True

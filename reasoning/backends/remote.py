@@ -19,9 +19,9 @@ from weakref import WeakSet
 import anyio
 
 from orchestrator.errors import BackendLost, CapabilityMissing, InvalidValue, ReasonError
-from protocol import Budget, Client, Hub, Needs, Order, ThreadStart, Ticket
-from protocol.hub.task_handles import Listener, error_of
-from protocol.wire.messages import Cancelled, Chunk, Progress, Result
+from protocol import Client, Hub, TaskBudget, TaskHandle, TaskNeeds, TaskRequest, ThreadStart
+from protocol.hub.task_handles import TaskListener, error_of
+from protocol.wire.messages import Cancelled, Progress, Result, TokenChunk
 from reasoning.backends import requirements as needs
 from reasoning.backends.base import Token
 from reasoning.values.capabilities import Capability
@@ -51,7 +51,7 @@ class RemoteGeneration:
         self._stop = stop
         self._limit = limit
         self._segment = segment
-        self._ticket: Ticket | None = None
+        self._handle: TaskHandle | None = None
         self._inbox: deque[Token | Exception] = deque()
         self._arrived = anyio.Event()
         self._heard: list[int] = []  # all that was generated, to check what comes again
@@ -62,7 +62,7 @@ class RemoteGeneration:
     async def tokens(self) -> AsyncIterator[Token]:
         if self._refused is not None:
             raise self._refused
-        if self._ticket is None:
+        if self._handle is None:
             self._start()
         while True:
             while not self._inbox:
@@ -80,7 +80,7 @@ class RemoteGeneration:
                 return
 
     def extend(self, tokens: Sequence[int]) -> None:
-        if not self._stopped or self._ticket is None:
+        if not self._stopped or self._handle is None:
             raise InvalidValue("the thread has not stopped at a stop token; it can't be extended")
         segment = self._segment
         if len(segment.context) + len(segment) + len(tokens) >= self._limit:
@@ -88,7 +88,7 @@ class RemoteGeneration:
         self._stopped = False
         segment.tokens += tokens
         self._backend.live.add(segment)
-        self._ticket.extend(tuple(tokens))
+        self._handle.extend(tuple(tokens))
 
     def resume(self, segment: Segment) -> None:
         raise _missing("kv-join")
@@ -100,8 +100,8 @@ class RemoteGeneration:
         self._backend.open_threads -= 1
         self._backend.live.discard(self._segment)
         self._backend.leaked += sum(isinstance(item, Token) for item in self._inbox)
-        if self._ticket is not None and not self._over:
-            self._backend.ends(self._ticket)
+        if self._handle is not None and not self._over:
+            self._backend.ends(self._handle)
 
     def _start(self) -> None:
         start = ThreadStart(
@@ -111,10 +111,10 @@ class RemoteGeneration:
             stop=tuple(sorted(self._stop)),
             limit=self._limit,
         )
-        self._ticket = self._backend.begin(start, self._hear)
+        self._handle = self._backend.begin(start, self._hear)
 
-    def _hear(self, said: Progress | Chunk | Result | Cancelled) -> None:
-        if isinstance(said, Chunk):
+    def _hear(self, said: Progress | TokenChunk | Result | Cancelled) -> None:
+        if isinstance(said, TokenChunk):
             found = [Token(*pair) for pair in zip(said.tokens, said.logprobs, strict=True)]
             if found:
                 found[-1] = found[-1]._replace(reason=said.reason)
@@ -181,7 +181,7 @@ class RemoteBackend:
         self._patience_s = patience_s
         self._run = secrets.token_hex(8)
         self._count = 0
-        self._ending: set[Ticket] = set()
+        self._ending: set[TaskHandle] = set()
 
     async def __aenter__(self) -> Self:
         await self._submitter.__aenter__()
@@ -194,8 +194,8 @@ class RemoteBackend:
         trace: TracebackType | None,
     ) -> None:
         with anyio.move_on_after(5, shield=True):  # so that workers hear that threads are over
-            for ticket in list(self._ending):
-                await ticket.ended()
+            for handle in list(self._ending):
+                await handle.ended()
         await self._submitter.__aexit__(kind, error, trace)
 
     def open(
@@ -224,29 +224,29 @@ class RemoteBackend:
     def release(self, segments: Sequence[Segment]) -> None:
         """Workers free what their threads no longer see."""
 
-    def begin(self, start: ThreadStart, hear: Listener) -> Ticket:
+    def begin(self, start: ThreadStart, hear: TaskListener) -> TaskHandle:
         """Submit a thread."""
         self._count += 1
-        order = Order(
+        request = TaskRequest(
             id=f"thread-{self._run}/{self._count}",
             kind="thread",
             name=self.model,
             arguments=start.model_dump_json(),
-            budget=Budget(attempts=10),
-            needs=Needs(fingerprint=self.fingerprint),
+            budget=TaskBudget(attempts=10),
+            needs=TaskNeeds(fingerprint=self.fingerprint),
             patience_s=self._patience_s,
         )
-        return self._submitter.submit(order, hear)
+        return self._submitter.submit(request, hear)
 
-    def ends(self, ticket: Ticket) -> None:
+    def ends(self, handle: TaskHandle) -> None:
         """Cancel a thread that nobody reads any more."""
-        self._ending.add(ticket)
-        ticket.listen(lambda said: self._ended(ticket, said))
-        ticket.cancel()
+        self._ending.add(handle)
+        handle.listen(lambda said: self._ended(handle, said))
+        handle.cancel()
 
-    def _ended(self, ticket: Ticket, said: object) -> None:
+    def _ended(self, handle: TaskHandle, said: object) -> None:
         if isinstance(said, (Result, Cancelled)):
-            self._ending.discard(ticket)
+            self._ending.discard(handle)
 
 
 def _missing(capability: Capability) -> CapabilityMissing:

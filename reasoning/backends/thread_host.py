@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from orchestrator.errors import BackendLost
-from protocol import Generated, ModelOffer, ThreadStart
+from protocol import GeneratedToken, ModelOffer, ThreadStart
 from reasoning.backends.base import Backend, Generation
 from reasoning.values.context import Context, Segment
 from reasoning.values.sampling import Sampling
@@ -25,11 +25,11 @@ class HostedThread:
     def __init__(self, generation: Generation) -> None:
         self._generation = generation
 
-    async def tokens(self) -> AsyncIterator[Generated]:
+    async def tokens(self) -> AsyncIterator[GeneratedToken]:
         async for token, logprob, reason, *_ in self._generation.tokens():
             if reason == "lost":
                 raise BackendLost("the worker's backend lost the thread; see its log")
-            yield Generated(token, logprob, reason)
+            yield GeneratedToken(token, logprob, reason)
 
     def extend(self, tokens: Sequence[int]) -> None:
         self._generation.extend(tokens)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from orchestrator import current_task
 from orchestrator.editing.operations import Model
-from protocol import Budget, Needs, Order
+from protocol import TaskBudget, TaskNeeds, TaskRequest
 from protocol.devices import stop
 from protocol.hub.task_handles import Submitter
 from protocol.wire.messages import Progress
@@ -113,17 +113,17 @@ class Call:
         tell(task.graph, placed)
         return pydantic_core.from_json(outcome.value)
 
-    def _order(self, run: str, arguments: Mapping[str, Any]) -> Order:
+    def _order(self, run: str, arguments: Mapping[str, Any]) -> TaskRequest:
         called, limits = self._called, self._limits
         text = pydantic_core.to_json(arguments).decode()
         content = zlib.crc32(f"{called.model_dump_json()}{text}".encode())
-        return Order(
+        return TaskRequest(
             id=f"{run}/{content:08x}",
             kind=called.kind,
             name=called.tool,
             arguments=text,
-            needs=Needs(worker=called.device, tags=frozenset(called.tags)),
-            budget=Budget(attempts=limits.attempts),
+            needs=TaskNeeds(worker=called.device, tags=frozenset(called.tags)),
+            budget=TaskBudget(attempts=limits.attempts),
             deadline_s=limits.deadline_s,
             patience_s=limits.patience_s,
         )

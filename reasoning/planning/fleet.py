@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pydantic_core
 
 from orchestrator.errors import InvalidValue
-from protocol import Needs, Offer, Profile
+from protocol import Offer, Profile, TaskNeeds
 
 Kind = Literal["tool", "function"]
 
@@ -24,8 +24,8 @@ class Step:
     tags: tuple[str, ...] = ()
 
     @property
-    def needs(self) -> Needs:
-        return Needs(worker=self.device, tags=frozenset(self.tags))
+    def needs(self) -> TaskNeeds:
+        return TaskNeeds(worker=self.device, tags=frozenset(self.tags))
 
     @property
     def name(self) -> str:

@@ -13,25 +13,25 @@ from orchestrator.errors import InvalidValue
 from protocol import (
     Devices,
     Hub,
-    Needs,
     NoWorker,
-    Order,
     RemoteFailure,
+    TaskNeeds,
+    TaskRequest,
 )
 from tests.support.protocol_tools import Point, block, double, move, pause, until, working
 
 pytestmark = pytest.mark.anyio
 
 
-def order(id: str, name: str = "double", kind: Any = "function", **given: Any) -> Order:
+def request(id: str, name: str = "double", kind: Any = "function", **given: Any) -> TaskRequest:
     options = {key: given.pop(key) for key in ("needs", "patience_s", "deadline_s") if key in given}
     full = f"tests.support.protocol_tools:{name}" if kind == "function" else name
-    return Order(id=id, kind=kind, name=full, arguments=json.dumps(given), **options)
+    return TaskRequest(id=id, kind=kind, name=full, arguments=json.dumps(given), **options)
 
 
 async def test_a_worker_runs_a_function_by_its_name() -> None:
     async with Hub() as hub, working(hub):
-        outcome = await hub.submit(order("1", number=21)).outcome()
+        outcome = await hub.submit(request("1", number=21)).outcome()
         assert (outcome.value, outcome.worker, outcome.attempts) == ("42", "w", 1)
 
 
@@ -47,23 +47,23 @@ async def test_a_graph_runs_its_tasks_on_workers() -> None:
 
 async def test_a_tool_is_called_with_arguments_that_a_model_wrote() -> None:
     async with Hub() as hub, working(hub):
-        assert (await hub.submit(order("1", "add", "tool", a=1, b=2)).outcome()).value == "3"
+        assert (await hub.submit(request("1", "add", "tool", a=1, b=2)).outcome()).value == "3"
         with pytest.raises(RemoteFailure, match="add: b: ") as caught:
-            await hub.submit(order("2", "add", "tool", a=1, b="import os")).outcome()
+            await hub.submit(request("2", "add", "tool", a=1, b="import os")).outcome()
         assert caught.value.reason == "bad-arguments"
 
 
 async def test_what_a_function_raises_arrives_by_its_kind_and_words() -> None:
     async with Hub() as hub, working(hub):
         with pytest.raises(RemoteFailure, match="KeyError: 'gone'") as caught:
-            await hub.submit(order("1", "fail", message="gone")).outcome()
+            await hub.submit(request("1", "fail", message="gone")).outcome()
         assert (caught.value.reason, caught.value.kind) == ("failed", "KeyError")
 
 
 async def test_progress_arrives_in_order_and_before_the_end() -> None:
     said: list[Any] = []
     async with Hub() as hub, working(hub):
-        await hub.submit(order("1", "report", steps=5), said.append).outcome()
+        await hub.submit(request("1", "report", steps=5), said.append).outcome()
     assert [message.type for message in said] == ["progress"] * 5 + ["result"]
     assert [message.text for message in said[:5]] == [f"step {n}" for n in range(5)]
 
@@ -71,16 +71,16 @@ async def test_progress_arrives_in_order_and_before_the_end() -> None:
 async def test_a_long_text_goes_in_parts_both_ways() -> None:
     text = "ä" * 1_500_000
     async with Hub() as hub, working(hub):
-        outcome = await hub.submit(order("1", "length", text=text)).outcome()
+        outcome = await hub.submit(request("1", "length", text=text)).outcome()
         assert json.loads(outcome.value) == text + text
 
 
 async def test_a_cancelled_task_is_stopped_where_it_runs() -> None:
     async with Hub() as hub, working(hub) as worker:
-        ticket = hub.submit(order("1", "pause", seconds=60))
+        handle = hub.submit(request("1", "pause", seconds=60))
         await until(lambda: worker._desk.busy)
-        ticket.cancel()
-        end = await ticket.ended()
+        handle.cancel()
+        end = await handle.ended()
         assert (end.type, getattr(end, "leaked", None)) == ("cancelled", False)
         await until(lambda: not worker._desk.busy)
 
@@ -101,34 +101,34 @@ async def test_a_cancelled_run_cancels_its_remote_tasks_and_says_what_leaked() -
 async def test_a_task_that_takes_too_long_fails_by_its_deadline() -> None:
     async with Hub() as hub, working(hub) as worker:
         with pytest.raises(RemoteFailure) as caught:
-            await hub.submit(order("1", "pause", seconds=60, deadline_s=0.2)).outcome()
+            await hub.submit(request("1", "pause", seconds=60, deadline_s=0.2)).outcome()
         assert caught.value.reason == "deadline"
         await until(lambda: not worker._desk.busy)
 
 
 async def test_a_task_that_nobody_can_run_fails_when_patience_ends() -> None:
     async with Hub() as hub, working(hub):
-        needs = Needs(tags=frozenset({"gpu"}))
-        ticket = hub.submit(order("1", number=1, needs=needs, patience_s=0.1))
+        needs = TaskNeeds(tags=frozenset({"gpu"}))
+        handle = hub.submit(request("1", number=1, needs=needs, patience_s=0.1))
         with pytest.raises(NoWorker, match="tag gpu; start one with reason worker"):
-            await ticket.outcome()
+            await handle.outcome()
 
 
 async def test_the_same_id_is_the_same_task() -> None:
     async with Hub() as hub, working(hub):
-        first, second = hub.submit(order("1", number=1)), hub.submit(order("1", number=1))
+        first, second = hub.submit(request("1", number=1)), hub.submit(request("1", number=1))
         assert first is second
         await first.outcome()
-        assert hub.submit(order("1", number=1)) is first
+        assert hub.submit(request("1", number=1)) is first
         with pytest.raises(InvalidValue, match="an id names one task"):
-            hub.submit(order("1", number=2))
+            hub.submit(request("1", number=2))
 
 
 async def test_a_worker_that_drains_finishes_what_it_has_and_leaves() -> None:
     async with Hub() as hub, working(hub, "a") as a, working(hub, "b"):
-        needs = Needs(worker="a")
-        ticket = hub.submit(order("1", "pause", seconds=0.2, needs=needs))
+        needs = TaskNeeds(worker="a")
+        handle = hub.submit(request("1", "pause", seconds=0.2, needs=needs))
         await until(lambda: a._desk.busy)
         await hub.drain("a")
-        assert (await ticket.outcome()).worker == "a"
-        assert (await hub.submit(order("2", number=1)).outcome()).worker == "b"
+        assert (await handle.outcome()).worker == "a"
+        assert (await hub.submit(request("2", number=1)).outcome()).worker == "b"

@@ -19,27 +19,27 @@ from protocol import (
     Devices,
     Hub,
     HubEvent,
-    Needs,
-    Order,
+    MessageIgnored,
     Registry,
     TaskAssigned,
+    TaskNeeds,
+    TaskRequest,
     TokenStore,
-    Voided,
     Worker,
     WorkerLost,
 )
 from protocol.wire.framing import Hello
-from protocol.wire.messages import Budget
+from protocol.wire.messages import TaskBudget
 from tests.protocol.test_security import HELLO, dialled, hear, say
 from tests.support.protocol_tools import double, pause, registry, until, working
 
 pytestmark = pytest.mark.anyio
 
 
-def order(id: str, name: str = "double", **given: Any) -> Order:
+def request(id: str, name: str = "double", **given: Any) -> TaskRequest:
     options = {key: given.pop(key) for key in ("needs", "budget") if key in given}
     name = "tests.support.protocol_tools:" + name
-    return Order(id=id, kind="function", name=name, arguments=json.dumps(given), **options)
+    return TaskRequest(id=id, kind="function", name=name, arguments=json.dumps(given), **options)
 
 
 @asynccontextmanager
@@ -66,9 +66,9 @@ class Counted:
 
         self.registry.function(slow, name="slow")
 
-    def order(self, number: int, seconds: float) -> Order:
+    def request(self, number: int, seconds: float) -> TaskRequest:
         arguments = json.dumps({"number": number, "seconds": seconds})
-        return Order(id=str(number), kind="function", name="slow", arguments=arguments)
+        return TaskRequest(id=str(number), kind="function", name="slow", arguments=arguments)
 
 
 # ---- connections that break ----------------------------------------------------------------------
@@ -86,10 +86,10 @@ async def test_a_worker_whose_connection_was_cut_resumes_and_repeats_nothing() -
     counted, seen = Counted(), list[HubEvent]()
     async with Hub() as hub, working(hub, registry=counted.registry, slots=8):
         hub.observe(seen.append)
-        tickets = [hub.submit(counted.order(n, 0.3)) for n in range(5)]
+        handles = [hub.submit(counted.request(n, 0.3)) for n in range(5)]
         await until(lambda: len(counted.ran) == 5)
         await cut(hub)
-        assert [(await ticket.outcome()).value for ticket in tickets] == list("01234")
+        assert [(await handle.outcome()).value for handle in handles] == list("01234")
     assert sorted(counted.ran) == list(range(5))
     assert sum(isinstance(event, TaskAssigned) for event in seen) == 5
 
@@ -121,7 +121,7 @@ async def test_of_two_workers_with_one_name_the_newer_stays_and_the_older_stops(
             with anyio.fail_after(5), pytest.raises(ConnectionRefused) as caught:
                 await first.run()
             assert caught.value.reason == "replaced"
-            assert (await hub.submit(order("1", number=1)).outcome()).value == "2"
+            assert (await hub.submit(request("1", number=1)).outcome()).value == "2"
             group.cancel_scope.cancel()
 
 
@@ -134,10 +134,10 @@ async def test_a_task_goes_elsewhere_when_the_lease_ends_and_the_late_result_is_
             await say(socket, **HELLO | {"profile": profile})
             session = (await hear(socket))["session"]
             counted = Counted()
-            ticket = hub.submit(counted.order(7, 0.0))
+            handle = hub.submit(counted.request(7, 0.0))
             task = (await hear(socket))["body"][0]
             async with working(hub, "good", registry=counted.registry):
-                outcome = await ticket.outcome()
+                outcome = await handle.outcome()
                 assert (outcome.value, outcome.worker, outcome.attempts) == ("7", "good", 2)
                 async with dialled(hub, hub.tokens.rotate("mute")) as late:
                     held = {"id": task["id"], "fence": task["fence"]}
@@ -147,8 +147,8 @@ async def test_a_task_goes_elsewhere_when_the_lease_ends_and_the_late_result_is_
                     assert (stop["type"], stop["id"]) == ("cancel", "7")
                     result = {"type": "result", "value": "8"} | held
                     await say(late, type="frame", ack=1, seq=1, body=[result])
-                    await until(lambda: any(isinstance(event, Voided) for event in seen))
-        assert (await ticket.outcome()).value == "7"
+                    await until(lambda: any(isinstance(event, MessageIgnored) for event in seen))
+        assert (await handle.outcome()).value == "7"
 
 
 async def test_a_worker_stops_by_its_own_clock_when_its_lease_ends() -> None:
@@ -158,7 +158,7 @@ async def test_a_worker_stops_by_its_own_clock_when_its_lease_ends() -> None:
         Hub(tokens=store, lease_s=0.6) as hub,
         worker_at(hub.url, token, counted.registry) as worker,
     ):
-        hub.submit(counted.order(1, 60))
+        hub.submit(counted.request(1, 60))
         await until(lambda: worker._desk.busy)
         hub._gate._greet = _silence  # type: ignore[assignment,method-assign]
         await cut(hub)
@@ -173,13 +173,13 @@ async def _silence(socket: Any) -> None:
 
 async def test_workers_lost_too_often_fail_the_task() -> None:
     async with Hub() as hub, working(hub, "a"), working(hub, "b"):
-        budget = Budget(attempts=2)
-        ticket = hub.submit(order("1", "pause", seconds=60, budget=budget))
+        budget = TaskBudget(attempts=2)
+        handle = hub.submit(request("1", "pause", seconds=60, budget=budget))
         for _ in range(2):
-            await until(lambda: ticket.worker is not None)
-            hub.detach(hub.board.seats[ticket.worker or ""], "pulled out")
+            await until(lambda: handle.worker is not None)
+            hub.detach(hub.board.seats[handle.worker or ""], "pulled out")
         with pytest.raises(WorkerLost, match="given to 2 workers"):
-            await ticket.outcome()
+            await handle.outcome()
 
 
 async def test_a_slow_reader_loses_its_session_and_nobody_else_waits() -> None:
@@ -197,12 +197,14 @@ async def test_a_slow_reader_loses_its_session_and_nobody_else_waits() -> None:
         await until(lambda: "slow" in hub.workers)
         session = hub._gate._by_id["worker", "slow"]
         session.channel.most_messages = 100
-        tickets = [hub.submit(Order(id=f"f{n}", kind="function", name="f")) for n in range(200)]
+        handles = [
+            hub.submit(TaskRequest(id=f"f{n}", kind="function", name="f")) for n in range(200)
+        ]
         began = time.monotonic()
-        assert (await hub.submit(order("1", number=1)).outcome()).worker == "good"
+        assert (await hub.submit(request("1", number=1)).outcome()).worker == "good"
         assert time.monotonic() - began < 2
         await until(lambda: "slow" not in hub.workers)
-        assert {ticket.state for ticket in tickets} == {"queued"}
+        assert {handle.state for handle in handles} == {"queued"}
 
 
 # ---- hubs that go and come back ------------------------------------------------------------------
@@ -245,7 +247,7 @@ async def test_a_hub_takes_over_what_a_worker_brought_along(lives: Lives) -> Non
     token, first = lives.tokens.create("w"), await lives.begin()
     async with worker_at(first.url, token, counted.registry) as worker:
         await until(lambda: "w" in first.workers)
-        work = [counted.order(1, 0.0), counted.order(2, 1.0)]  # one ends before, one after
+        work = [counted.request(1, 0.0), counted.request(2, 1.0)]  # one ends before, one after
         for one in work:
             first.submit(one)
         await until(lambda: len(counted.ran) == 2 and len(worker._desk._running) == 1)
@@ -263,7 +265,7 @@ async def test_what_a_worker_brought_along_and_nobody_asks_for_is_stopped(lives:
     token, first = lives.tokens.create("w"), await lives.begin()
     async with worker_at(first.url, token, counted.registry) as worker:
         await until(lambda: "w" in first.workers)
-        first.submit(counted.order(1, 60))
+        first.submit(counted.request(1, 60))
         await until(lambda: worker._desk.busy)
         await lives.end()
         await lives.begin(lease_s=0.5)
@@ -275,11 +277,11 @@ async def test_a_client_submits_again_what_a_restarted_hub_does_not_know(lives: 
     token, mine = lives.tokens.create("w"), lives.tokens.create("c", scopes=["submit"])
     first = await lives.begin()
     async with worker_at(first.url, token, counted.registry), Client(first.url, mine) as client:
-        ticket = client.submit(counted.order(1, 1.0))
+        handle = client.submit(counted.request(1, 1.0))
         await until(lambda: counted.ran == [1])
         await lives.end()
         await lives.begin()
-        assert (await ticket.outcome()).value == "1"
+        assert (await handle.outcome()).value == "1"
     assert counted.ran == [1]
 
 
@@ -305,10 +307,10 @@ async def test_a_wall_clock_that_jumps_changes_nothing(
     counted = Counted()
     real = time.time
     async with Hub(lease_s=0.5) as hub, working(hub, registry=counted.registry):
-        ticket = hub.submit(counted.order(1, 1.2))
+        handle = hub.submit(counted.request(1, 1.2))
         await until(lambda: counted.ran == [1])
         monkeypatch.setattr(time, "time", lambda: real() + jump)
-        outcome = await ticket.outcome()
+        outcome = await handle.outcome()
     assert (outcome.value, outcome.attempts) == ("1", 1)
 
 
@@ -323,13 +325,13 @@ async def test_placement_is_by_capability_load_pin_and_data() -> None:
     ):
 
         async def where(id: str, name: str = "double", **given: Any) -> str:
-            return (await hub.submit(order(id, name, **given)).outcome()).worker
+            return (await hub.submit(request(id, name, **given)).outcome()).worker
 
-        assert await where("1", number=1, needs=Needs(tags=frozenset({"gpu"}))) == "big"
-        assert await where("2", number=1, needs=Needs(worker="small")) == "small"
-        one = Needs(resources={"gpu": 1})
-        first = hub.submit(order("3", "pause", seconds=0.3, needs=one))
-        second = hub.submit(order("4", "pause", seconds=0.0, needs=one))
+        assert await where("1", number=1, needs=TaskNeeds(tags=frozenset({"gpu"}))) == "big"
+        assert await where("2", number=1, needs=TaskNeeds(worker="small")) == "small"
+        one = TaskNeeds(resources={"gpu": 1})
+        first = hub.submit(request("3", "pause", seconds=0.3, needs=one))
+        second = hub.submit(request("4", "pause", seconds=0.0, needs=one))
         assert (first.worker, second.worker) == ("big", None)  # there is one gpu
         assert await where("5", number=1) == "small"  # the less loaded
         assert (await second.outcome()).worker == "big"

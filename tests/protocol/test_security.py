@@ -22,13 +22,13 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from orchestrator.errors import InvalidValue, UnknownName
 from protocol import (
     Client,
+    ConnectionLimits,
     ConnectionRefused,
     Hub,
-    Limits,
-    Order,
+    MessageIgnored,
     RemoteFailure,
+    TaskRequest,
     TokenStore,
-    Voided,
     Worker,
 )
 from protocol.hub import handshake as gate
@@ -68,9 +68,9 @@ async def ended(socket: ClientConnection) -> None:
 HELLO = {"type": "hello", "role": "worker", "profile": {"slots": 1}}
 
 
-def order(id: str, **given: Any) -> Order:
+def request(id: str, **given: Any) -> TaskRequest:
     name = "tests.support.protocol_tools:" + given.pop("name", "double")
-    return Order(id=id, kind="function", name=name, arguments=json.dumps(given))
+    return TaskRequest(id=id, kind="function", name=name, arguments=json.dumps(given))
 
 
 # ---- tokens --------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ async def test_a_token_is_in_no_log_and_no_repr(caplog: pytest.LogCaptureFixture
     with caplog.at_level(logging.DEBUG):
         async with Hub() as hub, working(hub, "w") as worker:
             token = worker._token
-            await hub.submit(order("1", number=1)).outcome()
+            await hub.submit(request("1", number=1)).outcome()
             with pytest.raises(ConnectionRefused) as caught:
                 await Worker(hub.url, token + "x", registry).run()
     texts = [caplog.text, str(caught.value), repr(Hello(role="worker", token=token))]
@@ -146,9 +146,9 @@ async def test_scopes_bound_what_a_token_is_for() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(Worker(hub.url, tools_only, registry).run)
             await until(lambda: "t" in hub.workers)
-            ticket = hub.submit(order("1", number=1))
+            handle = hub.submit(request("1", number=1))
             await anyio.sleep(0.1)
-            assert ticket.state == "queued"
+            assert handle.state == "queued"
             group.cancel_scope.cancel()
 
 
@@ -220,7 +220,7 @@ async def test_an_oversized_frame_ends_the_connection_and_harms_nobody_else() ->
                 await socket.recv()
             assert caught.value.rcvd is not None
             assert caught.value.rcvd.code == 1009
-        assert (await hub.submit(order("1", number=1)).outcome()).value == "2"
+        assert (await hub.submit(request("1", number=1)).outcome()).value == "2"
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ async def test_a_replayed_frame_changes_nothing() -> None:
         profile = {"functions": [{"name": "f", "parameters": "{}", "result": "{}"}]}
         await say(socket, **HELLO | {"profile": profile})
         await hear(socket)
-        tickets = [hub.submit(Order(id=str(n), kind="function", name="f")) for n in (1, 2)]
+        handles = [hub.submit(TaskRequest(id=str(n), kind="function", name="f")) for n in (1, 2)]
         task = (await hear(socket))["body"][0]
         result = {"type": "result", "id": task["id"], "fence": task["fence"], "value": '"one"'}
         frame = {"type": "frame", "ack": 1, "seq": 1, "body": [result]}
@@ -264,7 +264,7 @@ async def test_a_replayed_frame_changes_nothing() -> None:
         await say(socket, **frame | {"seq": 2, "body": [forged]})
         right = forged | {"fence": second["fence"], "value": '"two"'}
         await say(socket, **frame | {"seq": 3, "body": [right]})
-        assert [(await ticket.outcome()).value for ticket in tickets] == ['"one"', '"two"']
+        assert [(await handle.outcome()).value for handle in handles] == ['"one"', '"two"']
 
 
 async def test_a_stolen_session_is_no_use_without_the_token() -> None:
@@ -282,18 +282,18 @@ async def test_a_worker_can_only_touch_its_own_tasks() -> None:
     seen: list[Any] = []
     async with Hub() as hub, working(hub, "good"):
         hub.observe(seen.append)
-        ticket = hub.submit(order("1", name="pause", seconds=0.3))
-        await until(lambda: ticket.worker == "good")
+        handle = hub.submit(request("1", name="pause", seconds=0.3))
+        await until(lambda: handle.worker == "good")
         async with dialled(hub, hub.tokens.create("bad")) as socket:
             await say(socket, **HELLO)
             await hear(socket)
-            for fence in (0, ticket.fence):
+            for fence in (0, handle.fence):
                 for message in ("result", "cancelled"):
                     body = [{"type": message, "id": "1", "fence": fence}]
-                    seq = len([e for e in seen if isinstance(e, Voided)]) + 1
+                    seq = len([e for e in seen if isinstance(e, MessageIgnored)]) + 1
                     await say(socket, type="frame", ack=0, seq=seq, body=body)
-                    await until(lambda n=seq: sum(isinstance(e, Voided) for e in seen) == n)
-        outcome = await ticket.outcome()
+                    await until(lambda n=seq: sum(isinstance(e, MessageIgnored) for e in seen) == n)
+        outcome = await handle.outcome()
         assert (outcome.value, outcome.worker) == ('"done"', "good")
 
 
@@ -301,17 +301,17 @@ async def test_a_client_can_only_touch_its_own_tasks() -> None:
     async with Hub() as hub, working(hub):
         token = {n: hub.tokens.create(n, scopes=["submit"]) for n in ("a", "b")}
         async with Client(hub.url, token["a"]) as a, Client(hub.url, token["b"]) as b:
-            mine = a.submit(order("1", name="pause", seconds=0.3, then="mine"))
-            await until(lambda: len(hub.board._tickets) == 1)
-            theirs = b.submit(order("1", name="pause", seconds=60))  # the same id, another task
-            await until(lambda: len(hub.board._tickets) == 2)
+            mine = a.submit(request("1", name="pause", seconds=0.3, then="mine"))
+            await until(lambda: len(hub.board._handles) == 1)
+            theirs = b.submit(request("1", name="pause", seconds=60))  # the same id, another task
+            await until(lambda: len(hub.board._handles) == 2)
             theirs.cancel()
             assert (await theirs.ended()).type == "cancelled"
             assert (await mine.outcome()).value == '"mine"'
 
 
 async def test_a_flood_is_slowed_down_and_others_are_served() -> None:
-    async with Hub(limits=Limits(frames_per_s=50)) as hub, working(hub, "good"):
+    async with Hub(limits=ConnectionLimits(frames_per_s=50)) as hub, working(hub, "good"):
         async with dialled(hub, hub.tokens.create("w")) as socket:
             await say(socket, **HELLO)
             await hear(socket)
@@ -335,7 +335,7 @@ async def test_a_flood_is_slowed_down_and_others_are_served() -> None:
                 began = anyio.current_time()
                 with anyio.fail_after(5):
                     for number in range(10):
-                        await hub.submit(order(str(number), number=1)).outcome()
+                        await hub.submit(request(str(number), number=1)).outcome()
                 await anyio.sleep(1)
                 lasted = anyio.current_time() - began
                 socket.transport.abort()  # what it has flooded with need not be sent
@@ -354,9 +354,9 @@ async def test_arguments_that_do_not_fit_the_schema_never_reach_the_function() -
         for arguments in ({"number": "1"}, {"number": 1, "more": 2}, {}, [1], None):
             text = json.dumps(arguments)
             name = "tests.support.protocol_tools:double"
-            ticket = hub.submit(Order(id=text, kind="function", name=name, arguments=text))
+            handle = hub.submit(TaskRequest(id=text, kind="function", name=name, arguments=text))
             with pytest.raises(RemoteFailure) as caught:
-                await ticket.outcome()
+                await handle.outcome()
             assert caught.value.reason == "bad-arguments"
 
 
@@ -366,7 +366,7 @@ async def test_only_registered_names_can_be_called() -> None:
         offers = (*profile.functions, profile.functions[0].model_copy(update={"name": "os:system"}))
         hub.board.seats["w"].profile = profile.model_copy(update={"functions": offers})
         with pytest.raises(RemoteFailure) as caught:
-            await hub.submit(Order(id="1", kind="function", name="os:system")).outcome()
+            await hub.submit(TaskRequest(id="1", kind="function", name="os:system")).outcome()
         assert caught.value.reason == "unknown-name"
 
 
@@ -435,7 +435,7 @@ def tls(folder: Path, name: str | None = None, ca: str | None = "ca") -> Tls:
 
 async def served(hub: Hub, by: Tls) -> str:
     async with working(hub, tls=by, patience_s=0.5):
-        return (await hub.submit(order("1", number=2)).outcome()).value
+        return (await hub.submit(request("1", number=2)).outcome()).value
 
 
 async def test_tasks_run_over_tls(certificates: Path) -> None:

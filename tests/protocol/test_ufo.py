@@ -13,9 +13,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from orchestrator.errors import InvalidValue, TaskCancelled
-from protocol import Hub, Needs, Order, Registry, RemoteFailure, WorkerLost
+from protocol import Hub, Registry, RemoteFailure, TaskNeeds, TaskRequest, WorkerLost
 from protocol.ufo import UfoServer
-from protocol.wire.messages import Budget
+from protocol.wire.messages import TaskBudget
 from tests.support.protocol_tools import until, working
 from tests.support.ufo_clients import (
     SYSTEM_INFO,
@@ -43,8 +43,8 @@ async def shout(parameters: dict[str, Any]) -> str:
     return str(parameters["text"]).upper()
 
 
-def order(name: str, arguments: dict[str, Any], id: str = "1", **options: Any) -> Order:
-    return Order(id=id, kind="tool", name=name, arguments=json.dumps(arguments), **options)
+def order(name: str, arguments: dict[str, Any], id: str = "1", **options: Any) -> TaskRequest:
+    return TaskRequest(id=id, kind="tool", name=name, arguments=json.dumps(arguments), **options)
 
 
 async def closed(socket: ClientConnection) -> None:
@@ -260,8 +260,8 @@ async def test_a_device_that_drops_loses_its_task_which_is_not_done_twice_if_so_
     async with door() as (hub, ufo):
         token = hub.tokens.create("dev1")
         async with device(ufo.url, token, tools={"hang": hang}):
-            once = Budget(attempts=1)
-            ticket = hub.submit(order("hang", {}, budget=once, needs=Needs(worker="dev1")))
+            once = TaskBudget(attempts=1)
+            ticket = hub.submit(order("hang", {}, budget=once, needs=TaskNeeds(worker="dev1")))
             await begun.wait()
         with pytest.raises(WorkerLost):
             await ticket.outcome()
@@ -292,7 +292,7 @@ async def test_a_frame_that_is_too_large_is_named_as_what_the_task_was_lost_by(
             group.start_soon(listen)
             await until(lambda: "dev1" in hub.workers)
             with pytest.raises(WorkerLost, match="a frame that is too large"):
-                await hub.submit(order("picture", {}, budget=Budget(attempts=1))).outcome()
+                await hub.submit(order("picture", {}, budget=TaskBudget(attempts=1))).outcome()
 
 
 async def test_a_device_that_comes_again_takes_over_from_its_half_open_connection(

@@ -15,7 +15,7 @@ from protocol import BadMessage, Congested
 from protocol.wire import specification
 from protocol.wire.channel import Channel
 from protocol.wire.framing import Beat, UpFrame, from_worker
-from protocol.wire.messages import INLINE, Chunk, Code, Message, Part, Payload, Progress
+from protocol.wire.messages import INLINE, Code, Message, Payload, PayloadPart, Progress, TokenChunk
 from protocol.wire.payloads import Payloads, pack, parts
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -153,14 +153,14 @@ def test_a_payload_that_was_tampered_with_is_refused() -> None:
         add_all(Payloads(most_bytes=INLINE), pieces)
 
 
-def add_all(payloads: Payloads, pieces: list[Part]) -> None:
+def add_all(payloads: Payloads, pieces: list[PayloadPart]) -> None:
     for part in pieces:
         payloads.add(part)
 
 
 def test_a_small_message_is_small() -> None:
     channel = Channel()
-    channel.put(Chunk(id="t", fence=1, at=0, tokens=(5,), logprobs=(-0.1,)))
+    channel.put(TokenChunk(id="t", fence=1, at=0, tokens=(5,), logprobs=(-0.1,)))
     frame = channel.take()
     assert frame is not None
     assert len(frame) < 130

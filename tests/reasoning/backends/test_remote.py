@@ -173,9 +173,9 @@ class _Liar:
         return self
 
     async def tokens(self) -> AsyncIterator[Any]:
-        from protocol import Generated
+        from protocol import GeneratedToken
 
-        yield Generated(self.first, 0.0, None)
+        yield GeneratedToken(self.first, 0.0, None)
         await anyio.sleep(60)
 
     def extend(self, tokens: Any) -> None:
