@@ -1,17 +1,12 @@
-"""Every error of `reason`, in one tree.
+"""The root of every error of `reason`, and the errors of a task graph.
 
 ::
 
     ReasonError
-    ├── UnknownName         a strategy, model or option that does not exist
-    ├── InvalidValue        a field whose value can't be used
-    ├── ProblemRefused      a problem that is impossible or that the model can't do
-    ├── ModelUnusable       a model folder that is missing, broken or unsupported
-    ├── CapabilityMissing   a strategy that needs what the backend lacks
-    ├── ExtraMissing        an optional dependency that is not installed
-    ├── BackendLost         an engine or a server that died, stalled or answered with nonsense
-    ├── PoolFull            an engine without room for another thread's keys and values
-    ├── TimeLimitReached    a run stopped by its time limit
+    ├── UnknownName         (LookupError)   a strategy, model or option that does not exist
+    ├── InvalidValue        (ValueError)    a field whose value can't be used
+    ├── ExtraMissing        (ImportError)   an optional dependency that is not installed
+    ├── TimeLimitReached    (TimeoutError)  a run or a task stopped by its time limit
     ├── JournalUnusable     a journal that is damaged, foreign or can't be written
     │   └── JournalFenced   a journal that a later process has taken over
     ├── BudgetExhausted     a budget that has too little left for what was asked
@@ -20,7 +15,8 @@
     ├── TaskCancelled       the result of a cancelled task was asked for
     └── TaskStalled         a task that could never end, since it waited for its own waiter
 
-Each message says what is wrong and ends with what to do.
+The builtin in brackets catches the error too.  Each message says what is wrong and ends with what
+to do.
 """
 
 from __future__ import annotations
@@ -36,9 +32,11 @@ class ReasonError(Exception):
 
     Attributes:
         exit_code: What the command line exits with: 2 for usage, 1 for the rest.
+        http_status: What a server answers a request with that ends in this error.
     """
 
     exit_code = 1
+    http_status = 500
 
     @property
     def code(self) -> str:
@@ -46,46 +44,26 @@ class ReasonError(Exception):
         return type(self).__name__
 
 
-class UnknownName(ReasonError):
+class UnknownName(ReasonError, LookupError):
     """Raised when a strategy, model or option does not exist."""
 
     exit_code = 2
+    http_status = 404
 
 
-class InvalidValue(ReasonError):
+class InvalidValue(ReasonError, ValueError):
     """Raised when the value of a named field can't be used."""
 
     exit_code = 2
+    http_status = 400
 
 
-class ProblemRefused(ReasonError):
-    """Raised when a problem has no solution or lies outside what the model can do."""
-
-
-class ModelUnusable(ReasonError):
-    """Raised when a model folder is missing, broken or of an unsupported kind."""
-
-
-class CapabilityMissing(ReasonError):
-    """Raised when a strategy needs a capability that the backend lacks."""
-
-    exit_code = 2
-
-
-class ExtraMissing(ReasonError):
+class ExtraMissing(ReasonError, ImportError):
     """Raised when an optional dependency is not installed."""
 
 
-class BackendLost(ReasonError):
-    """Raised when an engine or a server dies, can't be reached, stalls or answers with nonsense."""
-
-
-class PoolFull(ReasonError):
-    """Raised when an engine has no room for the keys and values of a thread."""
-
-
-class TimeLimitReached(ReasonError):
-    """Raised when a run is stopped by its time limit."""
+class TimeLimitReached(ReasonError, TimeoutError):
+    """Raised when a run or a task is stopped by its time limit."""
 
 
 class TaskCancelled(ReasonError):
@@ -107,6 +85,8 @@ class JournalFenced(JournalUnusable):
 class BudgetExhausted(ReasonError):
     """Raised when a budget has too little left, or its time is over."""
 
+    http_status = 429
+
 
 class PatchRefused(ReasonError):
     """Raised when a patch can't be applied as a whole.
@@ -115,7 +95,7 @@ class PatchRefused(ReasonError):
         conflicts: Why, for each operation concerned.
     """
 
-    def __init__(self, message: str, conflicts: tuple[Conflict, ...]) -> None:
+    def __init__(self, message: str, conflicts: tuple[Conflict, ...] = ()) -> None:
         super().__init__(message)
         self.conflicts = conflicts
 

@@ -18,7 +18,7 @@ class ProtocolError(ReasonError):
     wire_code: ClassVar[Code] = "internal"
 
 
-class HubUnreachable(ProtocolError):
+class HubUnreachable(ProtocolError, ConnectionError):
     """Raised when a hub can't be reached or goes away for good."""
 
 
@@ -72,6 +72,16 @@ class RemoteFailure(ProtocolError):
         super().__init__(f"{kind}: {message}" if kind else message)
         self.reason = reason
         self.kind = kind
+
+
+class AgentLost(ProtocolError, ConnectionError):
+    """Raised when an A2A agent can't be reached, or fails at a question."""
+
+
+class AgentRefused(ProtocolError):
+    """Raised when an A2A agent does not take a question, or asks back."""
+
+    http_status = 422
 
 
 def first(error: BaseException) -> Any:

@@ -29,8 +29,9 @@ from a2a.types.a2a_pb2 import (
 from a2a.utils.errors import A2AError, TaskNotFoundError, UnsupportedOperationError
 from google.protobuf.json_format import MessageToDict
 
-from orchestrator.errors import BackendLost, InvalidValue, ProblemRefused, UnknownName
+from orchestrator.errors import InvalidValue, UnknownName
 from protocol.a2a.jobs import EXTENSION, TERMINAL
+from protocol.errors import AgentLost, AgentRefused
 from protocol.http.service import Answer, BranchText, Listener, Load, Question, Variant
 
 TRIES = 5
@@ -119,7 +120,7 @@ class RemoteAgent:
             self._client = ClientFactory(config).create(self.card)
         except Exception as error:  # the SDK raises what its parsers and transports do
             await self._http.aclose()
-            raise BackendLost(
+            raise AgentLost(
                 f"{self.url} has no A2A card that can be used ({error}); check the address"
             ) from error
         self.variants = tuple(
@@ -150,8 +151,8 @@ class RemoteAgent:
         """Ask the agent; cancelling this cancels its task.
 
         Raises:
-            ProblemRefused: it rejects the question, or asks back.
-            BackendLost: it can't be reached any more, or fails.
+            AgentRefused: it rejects the question, or asks back.
+            AgentLost: it can't be reached any more, or fails.
         """
         request = SendMessageRequest(message=_message(question))
         seen = _Seen(listen=listen)
@@ -185,7 +186,7 @@ class RemoteAgent:
             wait, tries = (FIRST_WAIT_S, 0) if progressed else (min(2 * wait, 3.0), tries + 1)
             lost = not (self.ours or seen.task.id)  # to send again could do it twice
             if tries >= TRIES or (problem is not None and lost):
-                raise BackendLost(
+                raise AgentLost(
                     f"{self.url} was lost in the middle of a task ({problem}); ask again"
                 ) from problem
             await anyio.sleep(wait)
@@ -215,7 +216,7 @@ class RemoteAgent:
 
     def _refused(self, error: A2AError) -> NoReturn:
         if isinstance(error, TaskNotFoundError):
-            raise BackendLost(f"{self.url} has forgotten the task; ask again") from error
+            raise AgentLost(f"{self.url} has forgotten the task; ask again") from error
         raise InvalidValue(f"{self.url} refuses the request ({error}); change it") from error
 
     async def _cancel(self, seen: _Seen) -> None:
@@ -254,11 +255,11 @@ def _answer(seen: _Seen, wall_s: float) -> Answer:
     state, status = seen.task.status.state, seen.task.status
     told = _extension(seen.task.metadata)
     if state in WAITING | {TaskState.TASK_STATE_REJECTED}:
-        raise ProblemRefused(f"the agent does not take it: {_said(status) or 'it says no more'}")
+        raise AgentRefused(f"the agent does not take it: {_said(status) or 'it says no more'}")
     if state in (TaskState.TASK_STATE_FAILED, TaskState.TASK_STATE_CANCELED) and (
         "workTokens" not in told
     ):
-        raise BackendLost(f"the agent failed: {_said(status) or 'it says no more'}; ask again")
+        raise AgentLost(f"the agent failed: {_said(status) or 'it says no more'}; ask again")
     if seen.reply is not None:
         text = "".join(part.text for part in seen.reply.parts)
     else:

@@ -12,27 +12,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from orchestrator.errors import (
-    BudgetExhausted,
-    CapabilityMissing,
-    InvalidValue,
-    PoolFull,
-    ProblemRefused,
-    ReasonError,
-    UnknownName,
-    leaf,
-)
+from orchestrator.errors import ReasonError, leaf
 
 log = logging.getLogger(__name__)
 
-STATUSES: dict[type[ReasonError], int] = {
-    UnknownName: 404,
-    InvalidValue: 400,
-    CapabilityMissing: 400,
-    ProblemRefused: 422,
-    BudgetExhausted: 429,
-    PoolFull: 503,
-}
 AGENT = "/a2a/v1/"
 RPC_STATUSES = {
     401: "UNAUTHENTICATED",
@@ -86,7 +69,7 @@ def refusal(error: Exception) -> Refusal:
     if isinstance(cause, ReasonError):
         field = _FIELD.match(str(cause))
         return Refusal(
-            next((code for kind, code in STATUSES.items() if isinstance(cause, kind)), 500),
+            cause.http_status,
             re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cause.code).lower(),
             str(cause),
             param=field[1].replace("-", "_") if field else None,

@@ -20,9 +20,10 @@ from weakref import WeakSet
 
 import anyio
 
-from orchestrator.errors import BackendLost, CapabilityMissing, InvalidValue, ReasonError
+from orchestrator.errors import InvalidValue, ReasonError
 from reasoning.backends import requirements as needs
 from reasoning.backends.base import Token
+from reasoning.errors import BackendLost, CapabilityMissing
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context, Gang, Segment
 from reasoning.values.sampling import Sampling

@@ -18,12 +18,13 @@ from weakref import WeakSet
 
 import anyio
 
-from orchestrator.errors import BackendLost, CapabilityMissing, InvalidValue, ReasonError
+from orchestrator.errors import InvalidValue, ReasonError
 from protocol import Client, Hub, TaskBudget, TaskHandle, TaskNeeds, TaskRequest, ThreadStart
 from protocol.hub.task_handles import TaskListener, error_of
 from protocol.wire.messages import Cancelled, Progress, Result, TokenChunk
 from reasoning.backends import requirements as needs
 from reasoning.backends.base import Token
+from reasoning.errors import BackendLost, CapabilityMissing
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Segment
 from reasoning.values.sampling import Sampling

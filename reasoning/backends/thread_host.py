@@ -7,9 +7,9 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from orchestrator.errors import BackendLost
 from protocol import GeneratedToken, ModelOffer, ThreadStart
 from reasoning.backends.base import Backend, Generation
+from reasoning.errors import BackendLost
 from reasoning.values.context import Context, Segment
 from reasoning.values.sampling import Sampling
 

@@ -16,7 +16,7 @@ import anyio
 import click
 from anyio.abc import TaskGroup
 
-from orchestrator.errors import CapabilityMissing, InvalidValue, leaf
+from orchestrator.errors import InvalidValue, leaf
 from protocol import (
     Hub,
     HubEvent,
@@ -31,6 +31,7 @@ from protocol import (
 from protocol.hub.directory import Directory
 from reasoning.cli.hub import read_token, seconds, tokens_path
 from reasoning.cli.interrupts import INTERRUPTED, raise_when_interrupted
+from reasoning.errors import CapabilityMissing
 
 
 def certificates(cert: str | None, key: str | None, ca: str | None) -> Tls | None:

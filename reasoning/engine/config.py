@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
 
-from orchestrator.errors import ModelUnusable
+from reasoning.errors import ModelUnusable
 
 NATIVE = ("llama", "qwen2", "qwen3")
 """The ``model_type`` values that the native module runs."""

@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from orchestrator.errors import ModelUnusable
+from reasoning.errors import ModelUnusable
 
 PATHS_FILE = "path_identity.safetensors.bin"
 """Apart from the weights, because no other loader of models knows what it is."""

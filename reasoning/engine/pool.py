@@ -6,8 +6,8 @@ from collections import defaultdict
 
 import torch
 
-from orchestrator.errors import PoolFull
 from reasoning.engine.config import ModelConfig
+from reasoning.errors import PoolFull
 
 PAGE = 64
 """Tokens of the smallest extent."""

@@ -12,10 +12,10 @@ from weakref import WeakKeyDictionary, finalize
 import torch
 from torch import Tensor
 
-from orchestrator.errors import PoolFull
 from reasoning.engine.pool import Pool
 from reasoning.engine.step import Seen, Step
 from reasoning.engine.threads import Failure, Reader, Row, Thread
+from reasoning.errors import PoolFull
 from reasoning.values.context import Context, Placed, Segment
 
 

@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from orchestrator.errors import ModelUnusable
 from pruning import Cut
+from reasoning.errors import ModelUnusable
 
 CARD = "judge.json"
 FormName = Literal["cross", "bi"]

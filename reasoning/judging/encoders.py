@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import ExtraMissing, ModelUnusable
+from orchestrator.errors import ExtraMissing
+from reasoning.errors import ModelUnusable
 
 MINILM = "minilm"
 SCRATCH = "scratch"

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from orchestrator.errors import ExtraMissing, ModelUnusable
+from orchestrator.errors import ExtraMissing
+from reasoning.errors import ModelUnusable
 from reasoning.judging.card import FormName
 from reasoning.judging.encoders import EXTRA, silence
 

@@ -7,8 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from orchestrator.errors import ExtraMissing, ModelUnusable, ProblemRefused
+from orchestrator.errors import ExtraMissing
 from reasoning.engine.config import ModelConfig
+from reasoning.errors import ModelUnusable, ProblemRefused
 from reasoning.language import markup
 from reasoning.language.forms import Forms
 from reasoning.language.forms.prompted import PromptedForms

@@ -8,9 +8,10 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from orchestrator.errors import ExtraMissing, ModelUnusable
+from orchestrator.errors import ExtraMissing
 from reasoning.backends.settings import EmbeddedSettings
 from reasoning.engine.config import ModelConfig, read_config
+from reasoning.errors import ModelUnusable
 from reasoning.language.dialects import ChatDialect, MarkupDialect, load_dialect
 from reasoning.values.capabilities import Capability
 

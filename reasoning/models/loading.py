@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import anyio
 
-from orchestrator.errors import CapabilityMissing, InvalidValue
+from orchestrator.errors import InvalidValue
 from reasoning.backends.base import Enterable
 from reasoning.backends.settings import EmbeddedSettings, parse
 from reasoning.engine.config import ModelConfig, read_config
+from reasoning.errors import CapabilityMissing
 from reasoning.language.dialects import Dialect, MarkupDialect, load_dialect
 from reasoning.models.catalog import Model, find, shipped
 from reasoning.values.capabilities import Capability

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol, Self
 
-from orchestrator.errors import CapabilityMissing, InvalidValue
+from orchestrator.errors import InvalidValue
+from reasoning.errors import CapabilityMissing
 from reasoning.language.forms.prompted import PromptedForms
 from reasoning.models.loading import AnyModel, HttpModel
 from reasoning.problems.recognition import FreeForm

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from orchestrator.errors import InvalidValue, ProblemRefused
+from orchestrator.errors import InvalidValue
+from reasoning.errors import ProblemRefused
 from reasoning.problems.arithmetic import Arithmetic
 from reasoning.problems.base import Problem, Verdict
 from reasoning.problems.countdown import COUNTS, NUMBER_RANGE, TARGET_RANGE, Countdown, solve

@@ -16,7 +16,7 @@ import anyio
 import anyio.to_thread
 
 from orchestrator import Event
-from orchestrator.errors import CapabilityMissing, InvalidValue
+from orchestrator.errors import InvalidValue
 from pruning import (
     Decided,
     Hearing,
@@ -30,6 +30,7 @@ from pruning import (
     parse_policy,
 )
 from pruning.policy_run import Ask, Close, Compare, Course, Due, Go, Hold, Open, Request
+from reasoning.errors import CapabilityMissing
 from reasoning.run.run import Run
 from reasoning.run.solution import Steering
 from reasoning.run.trace import Steered, probe

@@ -12,9 +12,10 @@ from typing import Any, Self, TypedDict, Unpack
 import anyio
 
 from orchestrator import EventStream, Listener
-from orchestrator.errors import CapabilityMissing, InvalidValue
+from orchestrator.errors import InvalidValue
 from pruning import Judge, Policy, Tally
 from reasoning.backends.base import Settling
+from reasoning.errors import CapabilityMissing
 from reasoning.models.catalog import Model
 from reasoning.models.draft import Side
 from reasoning.models.loading import AnyModel

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator import Event, Task
-from orchestrator.errors import BackendLost
 from reasoning.backends.base import Generation, Prompting, Token
+from reasoning.errors import BackendLost
 from reasoning.values.context import Context, Gang, Segment
 from reasoning.values.sampling import Sampling, StopReason
 

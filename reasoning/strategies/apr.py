@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from orchestrator import Task
-from orchestrator.errors import ProblemRefused
 from pruning import Tally
+from reasoning.errors import ProblemRefused
 from reasoning.language import markup
 from reasoning.language.dialects import MarkupDialect, countdown_message, raw_answer
 from reasoning.problems import Countdown

@@ -11,12 +11,13 @@ from typing import Any
 
 import anyio
 
-from orchestrator.errors import BackendLost, InvalidValue
+from orchestrator.errors import InvalidValue
 from reasoning.backends.base import Token
 from reasoning.backends.prompted import PromptedGeneration
 from reasoning.backends.vllm.backend import VllmBackend
 from reasoning.backends.vllm.settings import VllmSettings
 from reasoning.engine.config import ModelConfig
+from reasoning.errors import BackendLost
 from reasoning.values.context import Gang, Segment
 from reasoning.values.sampling import Sampling
 from reasoning.vllm_plugin import Mode, engine_arguments

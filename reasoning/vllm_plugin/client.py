@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary, finalize
 
-from orchestrator.errors import CapabilityMissing, InvalidValue
+from orchestrator.errors import InvalidValue
+from reasoning.errors import CapabilityMissing
 from reasoning.values.context import Context, Placed, Segment
 from reasoning.vllm_plugin import Mode
 from reasoning.vllm_plugin.wire import Hold, Member, Note, Sight, View

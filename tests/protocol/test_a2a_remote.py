@@ -26,8 +26,9 @@ from a2a.types.a2a_pb2 import (
 )
 from starlette.applications import Starlette
 
-from orchestrator.errors import BackendLost, ProblemRefused, UnknownName
+from orchestrator.errors import UnknownName
 from protocol.a2a.remote import RemoteAgent
+from protocol.errors import AgentLost, AgentRefused
 from protocol.http.service import Answer, BranchEvent, BranchText, Question
 from tests.support.serving_tools import COUNTDOWN, HARD, Server, eventually
 
@@ -115,7 +116,7 @@ async def test_a_network_that_stays_broken_is_told(server: Server) -> None:
     async with RemoteAgent(server.url) as agent:
         await agent._http.aclose()
         agent._http = httpx.AsyncClient()
-        with pytest.raises(BackendLost, match="ask again"):
+        with pytest.raises(AgentLost, match="ask again"):
             await agent.answer(ask(), Listener())
 
 
@@ -135,7 +136,7 @@ async def test_cancelling_here_stops_every_branch_there(server: Server) -> None:
 
 async def test_what_the_agent_does_not_take_is_refused(server: Server) -> None:
     async with RemoteAgent(server.url) as agent:
-        with pytest.raises(ProblemRefused, match="can't make 99"):
+        with pytest.raises(AgentRefused, match="can't make 99"):
             await agent.answer(ask("Use 1, 1, 1 and 1 to make 99"), Listener())
         with pytest.raises(UnknownName, match="reason-5m/apr"):
             agent.check(ask(variant="gpt-7"))
@@ -143,7 +144,7 @@ async def test_what_the_agent_does_not_take_is_refused(server: Server) -> None:
 
 async def test_where_no_agent_is_none_is_found(server: Server) -> None:
     for url in (f"{server.url}/v1", "http://127.0.0.1:9"):
-        with pytest.raises(BackendLost, match="check the address"):
+        with pytest.raises(AgentLost, match="check the address"):
             await RemoteAgent(url).__aenter__()
 
 
@@ -203,5 +204,5 @@ async def test_an_agent_of_another_kind_can_be_asked(text: str, answer: str) -> 
 
 async def test_the_failure_of_another_agent_is_told_in_its_words() -> None:
     async with RemoteAgent("http://echo", transport=foreign()) as agent:
-        with pytest.raises(BackendLost, match="no idea"):
+        with pytest.raises(AgentLost, match="no idea"):
             await run(agent, ask("fail", "echo"))

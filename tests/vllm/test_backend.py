@@ -14,12 +14,13 @@ from typing import Any
 import anyio
 import pytest
 
-from orchestrator.errors import BackendLost, CapabilityMissing, InvalidValue
+from orchestrator.errors import InvalidValue
 from reasoning import Context, Model, Reasoner, Segment, Solution
 from reasoning.backends.base import Token
 from reasoning.backends.vllm.backend import delivered
 from reasoning.backends.vllm.settings import VllmSettings
 from reasoning.bench.bench import problems
+from reasoning.errors import BackendLost, CapabilityMissing
 from reasoning.models.loading import VllmModel
 from reasoning.run.run import TextGenerated
 from reasoning.values.sampling import Constraint, Sampling

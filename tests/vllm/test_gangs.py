@@ -338,7 +338,7 @@ def test_a_malformed_note_fails_its_request_alone(author: Any, text: str) -> Non
 
 
 def test_a_lagging_sight_is_refused_by_a_join_only_client(author: Any) -> None:
-    from orchestrator.errors import CapabilityMissing
+    from reasoning.errors import CapabilityMissing
     from reasoning.vllm_plugin.client import Client
 
     base = Context.given(prompt(8))

@@ -27,9 +27,9 @@ import pytest
 import torch
 
 from orchestrator import Event
-from orchestrator.errors import CapabilityMissing
 from protocol import Hub, Registry
 from reasoning.backends.vllm.settings import VllmSettings
+from reasoning.errors import CapabilityMissing
 from reasoning.models.loading import AnyModel, VllmModel, load
 from reasoning.planning import (
     Bounds,

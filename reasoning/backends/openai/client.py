@@ -16,13 +16,7 @@ from typing import Any
 
 import anyio
 
-from orchestrator.errors import (
-    BackendLost,
-    CapabilityMissing,
-    ExtraMissing,
-    InvalidValue,
-    UnknownName,
-)
+from orchestrator.errors import ExtraMissing, InvalidValue, UnknownName
 from reasoning.backends.base import Token
 from reasoning.backends.openai import reasoning_fields as carriers
 from reasoning.backends.openai.replicas import Replica, Replicas
@@ -30,6 +24,7 @@ from reasoning.backends.openai.server_probe import Facts
 from reasoning.backends.openai.settings import Mode, OpenaiSettings
 from reasoning.backends.openai.text_tokens import Pieces
 from reasoning.backends.prompted import PromptedBackend, PromptedGeneration
+from reasoning.errors import BackendLost, CapabilityMissing
 from reasoning.values.sampling import Constraint, StopReason
 
 logger = logging.getLogger(__name__)

@@ -11,9 +11,10 @@ from typing import Any, Literal
 import anyio
 from pydantic import BaseModel, ConfigDict
 
-from orchestrator.errors import BackendLost, InvalidValue, UnknownName
+from orchestrator.errors import InvalidValue, UnknownName
 from reasoning.backends.openai.reasoning_fields import text, tokens, usage
 from reasoning.backends.openai.settings import Mode, OpenaiSettings
+from reasoning.errors import BackendLost
 from reasoning.values.capabilities import Capability
 from reasoning.values.sampling import Constraint
 

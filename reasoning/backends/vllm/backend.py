@@ -18,11 +18,12 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from orchestrator.errors import BackendLost, ExtraMissing, InvalidValue, ModelUnusable, UnknownName
+from orchestrator.errors import ExtraMissing, InvalidValue, UnknownName
 from reasoning.backends.base import Token
 from reasoning.backends.prompted import PromptedBackend, PromptedGeneration, confidence
 from reasoning.backends.vllm.settings import VllmSettings
 from reasoning.engine.config import ModelConfig
+from reasoning.errors import BackendLost, ModelUnusable
 from reasoning.values.capabilities import Capability
 
 logger = logging.getLogger(__name__)

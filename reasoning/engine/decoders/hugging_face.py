@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from orchestrator.errors import ExtraMissing, ModelUnusable
+from orchestrator.errors import ExtraMissing
 from reasoning.engine.config import ModelConfig
 from reasoning.engine.decoders.attention import Attend
 from reasoning.engine.pool import Pool
 from reasoning.engine.step import Step
+from reasoning.errors import ModelUnusable
 
 ATTENTION = "reason"
 INTERLEAVED = frozenset(

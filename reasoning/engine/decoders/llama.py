@@ -15,12 +15,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn import functional
 
-from orchestrator.errors import ModelUnusable
 from reasoning.engine.config import ModelConfig
 from reasoning.engine.decoders.attention import Attend
 from reasoning.engine.identities import read_identities
 from reasoning.engine.pool import Pool
 from reasoning.engine.step import Step
+from reasoning.errors import ModelUnusable
 
 
 class Layer(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from orchestrator.errors import ProblemRefused
+from reasoning.errors import ProblemRefused
 from reasoning.language import markup
 from reasoning.language.forms import Outline
 from reasoning.problems import Countdown, Enumeration, Problem, Several, ShortestPaths

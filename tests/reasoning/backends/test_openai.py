@@ -9,17 +9,12 @@ from typing import Any
 import anyio
 import pytest
 
-from orchestrator.errors import (
-    BackendLost,
-    CapabilityMissing,
-    InvalidValue,
-    ReasonError,
-    UnknownName,
-)
+from orchestrator.errors import InvalidValue, ReasonError, UnknownName
 from reasoning import Context, Model, Reasoner, Segment, Solution
 from reasoning.backends.openai.server_probe import Facts
 from reasoning.backends.openai.settings import OpenaiSettings
 from reasoning.cli.doctor_report import diagnose
+from reasoning.errors import BackendLost, CapabilityMissing
 from reasoning.models.loading import HttpModel
 from reasoning.problems import Countdown
 from reasoning.values.sampling import Constraint, Sampling

@@ -8,10 +8,11 @@ from collections.abc import AsyncGenerator, Callable
 import anyio
 import pytest
 
-from orchestrator.errors import BackendLost, InvalidValue
+from orchestrator.errors import InvalidValue
 from reasoning.backends.base import Token
 from reasoning.backends.openai.replicas import LEAN, Replica, Replicas
 from reasoning.backends.prompted import PromptedBackend, PromptedGeneration
+from reasoning.errors import BackendLost
 from reasoning.values.context import Context, Segment
 from reasoning.values.sampling import Sampling
 

@@ -9,10 +9,10 @@ from typing import Any
 import anyio
 import pytest
 
-from orchestrator.errors import BackendLost, CapabilityMissing
 from protocol import Client, Hub, ModelOffer, Worker
 from reasoning.backends.remote import RemoteBackend
 from reasoning.backends.thread_host import BackendHost
+from reasoning.errors import BackendLost, CapabilityMissing
 from reasoning.models.catalog import Model
 from reasoning.models.devices import RemoteModel, offer_of
 from reasoning.run.solver import Reasoner

@@ -14,12 +14,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from orchestrator.errors import InvalidValue, PoolFull
+from orchestrator.errors import InvalidValue
 from reasoning.backends.embedded import EmbeddedBackend
 from reasoning.engine import core
 from reasoning.engine.core import Engine
 from reasoning.engine.decoders.compiled import CompiledDecoder
 from reasoning.engine.threads import Failure, Row
+from reasoning.errors import PoolFull
 from reasoning.run.run import Run
 from reasoning.strategies import GroupThink, Hogwild, Multiverse, ParaThinker, Strategy
 from reasoning.values.context import Context, Gang, Segment

@@ -17,10 +17,11 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from orchestrator.errors import ExtraMissing, InvalidValue, ModelUnusable
+from orchestrator.errors import ExtraMissing, InvalidValue
 from pruning import Cut, DeepPrune, Question, Replay, Trace, hearing
 from pruning.judge.pairs import mark
 from reasoning.cli import main
+from reasoning.errors import ModelUnusable
 from reasoning.judging import training
 from reasoning.judging.encoders import find_encoder, write_scratch
 from reasoning.judging.evaluation import auroc, evaluate

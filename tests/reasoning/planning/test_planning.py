@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator import Event, TaskStarted
-from orchestrator.errors import CapabilityMissing, InvalidValue
+from orchestrator.errors import InvalidValue
 from protocol import Client, Hub, Profile, Registry
 from protocol.hub.directory import Directory
 from reasoning import Model
+from reasoning.errors import CapabilityMissing
 from reasoning.planning import (
     ChatMind,
     Constellation,

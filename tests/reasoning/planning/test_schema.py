@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from orchestrator import TaskGraph
-from orchestrator.errors import CapabilityMissing, InvalidValue
+from orchestrator.errors import InvalidValue
 from protocol import Offer, Profile, Registry
+from reasoning.errors import CapabilityMissing
 from reasoning.models.loading import HttpModel, load
 from reasoning.planning import Bounds, ChatMind, Constellation, Plan
 from reasoning.planning.fleet import Fleet, Step

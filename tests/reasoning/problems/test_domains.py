@@ -14,7 +14,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orchestrator.errors import InvalidValue, ProblemRefused, ReasonError
+from orchestrator.errors import InvalidValue, ReasonError
+from reasoning.errors import ProblemRefused
 from reasoning.problems import Arithmetic, Countdown, FreeForm, arithmetic, countdown, recognise
 from reasoning.problems.expression import (
     Node,

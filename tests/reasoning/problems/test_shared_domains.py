@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.errors import InvalidValue, ProblemRefused, ReasonError
+from orchestrator.errors import InvalidValue, ReasonError
 from reasoning.bench.bench import problems
+from reasoning.errors import ProblemRefused
 from reasoning.problems import (
     Arithmetic,
     Covered,

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from orchestrator import Event
-from orchestrator.errors import CapabilityMissing, InvalidValue
+from orchestrator.errors import InvalidValue
 from pruning import (
     POLICIES,
     Began,
@@ -36,6 +36,7 @@ from reasoning import Model, Reasoner, Solution
 from reasoning.cli import main
 from reasoning.cli.replaying import read
 from reasoning.cli.solve import report
+from reasoning.errors import CapabilityMissing
 from reasoning.problems import Countdown, FreeForm
 from reasoning.run.driver import GRID, PolicyDecided
 

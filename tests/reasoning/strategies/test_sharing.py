@@ -13,12 +13,13 @@ import pytest
 from click.testing import CliRunner
 
 from orchestrator import Event
-from orchestrator.errors import CapabilityMissing, InvalidValue
+from orchestrator.errors import InvalidValue
 from protocol import Report
 from reasoning import Reasoner, Solution
 from reasoning.backends.embedded import Delivery, EmbeddedBackend
 from reasoning.cli import main
 from reasoning.engine.core import Engine
+from reasoning.errors import CapabilityMissing
 from reasoning.models import loading
 from reasoning.run.run import TextGenerated
 from reasoning.run.solver import choose_strategy

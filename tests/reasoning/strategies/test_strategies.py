@@ -10,9 +10,10 @@ import networkx
 import pytest
 
 from orchestrator import Event, TaskAdded, TaskEnded
-from orchestrator.errors import CapabilityMissing, InvalidValue, ProblemRefused, UnknownName
+from orchestrator.errors import InvalidValue, UnknownName
 from reasoning import Model, Reasoner, Solution
 from reasoning.backends.base import Generation, Token
+from reasoning.errors import CapabilityMissing, ProblemRefused
 from reasoning.language import markup
 from reasoning.problems import Countdown, FreeForm, arithmetic, countdown
 from reasoning.run.run import Run, TextGenerated, Thread

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.errors import CapabilityMissing, InvalidValue
+from orchestrator.errors import InvalidValue
+from reasoning.errors import CapabilityMissing
 from reasoning.values.context import Context, Segment
 from reasoning.vllm_plugin.client import Client, is_plain
 from reasoning.vllm_plugin.wire import KEY, Member, Note, Sight, View, read_note
