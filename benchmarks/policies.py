@@ -27,13 +27,13 @@ from pruning import (
     Began,
     Decisions,
     Evaluator,
+    FixedSamples,
     Gain,
     Launch,
     Observation,
     Policy,
     Question,
     Replay,
-    SelfConsistency,
     Summary,
     Trace,
     bootstrap,
@@ -74,7 +74,7 @@ POLICIES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Everything(SelfConsistency):
+class Everything(FixedSamples):
     """All traces to their end, and everything observed of them."""
 
     name: ClassVar[str] = "everything"
@@ -82,7 +82,7 @@ class Everything(SelfConsistency):
     n: int = TRACES
 
     def begin(self, rng: Random) -> Ballots:
-        return Ballots(most=self.n, launched=self.n, running=self.n)
+        return Ballots(max_traces=self.n, launched=self.n, running=self.n)
 
     def observe(self, state: Ballots, observation: Observation) -> Decisions:
         if isinstance(observation, Began):

@@ -34,11 +34,11 @@ from pruning import (
     Evaluator,
     Generated,
     Observation,
-    Outcome,
     Policy,
     Probed,
     ProbedConsensus,
     Question,
+    QuestionOutcome,
     StepScored,
     Summary,
     Trace,
@@ -128,7 +128,7 @@ def oracle(evaluator: Evaluator) -> dict[str, Any]:
     return {"policy": f"{name} (oracle judge)", **figures(knowing.evaluate(parse_policy(name)))}
 
 
-def mean(outcomes: Sequence[Outcome], name: str) -> float:
+def mean(outcomes: Sequence[QuestionOutcome], name: str) -> float:
     return float(sum(getattr(outcome, name) for outcome in outcomes) / len(outcomes))
 
 
@@ -156,7 +156,7 @@ def cross_validate(evaluator: Evaluator) -> dict[str, Any]:
     summaries = [evaluator.evaluate(policy) for policy in GRID]
     order = list(range(len(evaluator.questions)))
     Random(0).shuffle(order)
-    held: list[tuple[Outcome, Outcome]] = []
+    held: list[tuple[QuestionOutcome, QuestionOutcome]] = []
     chosen: list[str] = []
     for fold in range(FOLDS):
         out = order[fold::FOLDS]
@@ -234,7 +234,7 @@ def timed(policy: Policy[Any], observations: Sequence[Observation]) -> float:
     best = [math.inf] * len(chunks)
     for _ in range(10):
         state = policy.begin(Random(0))
-        policy.observe(state, Began(most=64, probe_every=500))
+        policy.observe(state, Began(max_traces=64, probe_every=500))
         for index, chunk in enumerate(chunks):
             started = time.perf_counter()
             for observation in chunk:

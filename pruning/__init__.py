@@ -25,17 +25,17 @@ from pruning.decisions import (
 )
 from pruning.evaluation.replay import Replay, Replayed
 from pruning.evaluation.statistics import (
-    Compared,
+    Comparison,
     Evaluator,
     Gain,
-    Outcome,
+    QuestionOutcome,
     Summary,
     bootstrap,
     gain,
 )
 from pruning.evaluation.traces import (
     Question,
-    Scored,
+    ScoredStep,
     Trace,
     TracesError,
     parse_question,
@@ -43,7 +43,7 @@ from pruning.evaluation.traces import (
 )
 from pruning.judge.pairs import Pair, agree, pairs
 from pruning.judge.prefixes import Cut
-from pruning.judge.ruling import Hearing, Judge, Ruling, hearing
+from pruning.judge.session import Judge, Judgement, JudgeSession, open_judge
 from pruning.observations import (
     Began,
     Ended,
@@ -54,25 +54,26 @@ from pruning.observations import (
     Reached,
     StepScored,
 )
-from pruning.policies.compose import Capped, Riding
+from pruning.policies import POLICIES
+from pruning.policies.ballots import Ballots, VotingPolicy
+from pruning.policies.compose import Capped, Combined
 from pruning.policies.consensus import (
     AdaptiveConsistency,
     AsyncConsensus,
     EarlyStopping,
+    FixedSamples,
     HardCap,
-    SelfConsistency,
     certainty,
 )
 from pruning.policies.deepconf import DeepConf, DeepConfOffline
 from pruning.policies.deepprune import DeepPrune
-from pruning.policies.names import POLICIES
 from pruning.policies.names import parse as parse_policy
 from pruning.policies.parallel_probe import ParallelProbe
 from pruning.policies.probing import AnswerConvergence, ProbedConsensus
 from pruning.policies.saturation import BetaBinomial, Saturation, fit
 from pruning.policies.verified import BestOfN
 from pruning.policies.votes import Tally, majority, weigh
-from pruning.policy import Decided, Policy, PolicyError, Session
+from pruning.policy import LoggedDecision, Policy, PolicyError, PolicySession
 
 __all__ = [
     "POLICIES",
@@ -82,15 +83,16 @@ __all__ = [
     "AnswerConvergence",
     "AskJudge",
     "AsyncConsensus",
+    "Ballots",
     "Bank",
     "Began",
     "BestOfN",
     "BetaBinomial",
     "Capped",
-    "Compared",
+    "Combined",
+    "Comparison",
     "ConformalController",
     "Cut",
-    "Decided",
     "Decision",
     "Decisions",
     "DeepConf",
@@ -101,50 +103,51 @@ __all__ = [
     "Escalate",
     "Evaluator",
     "Finish",
+    "FixedSamples",
     "Gain",
     "Generated",
     "HardCap",
-    "Hearing",
     "Judge",
+    "JudgeSession",
     "Judged",
+    "Judgement",
     "Launch",
+    "LoggedDecision",
     "Observation",
-    "Outcome",
     "Pair",
     "ParallelProbe",
     "Pause",
     "Policy",
     "PolicyError",
+    "PolicySession",
     "Probe",
     "Probed",
     "ProbedConsensus",
     "QuantileTracker",
     "Question",
+    "QuestionOutcome",
     "Reached",
     "Replay",
     "Replayed",
     "Resample",
     "Resume",
-    "Riding",
-    "Ruling",
     "Saturation",
-    "Scored",
-    "SelfConsistency",
-    "Session",
+    "ScoredStep",
     "StepScored",
     "Stop",
     "Summary",
     "Tally",
     "Trace",
     "TracesError",
+    "VotingPolicy",
     "agree",
     "bootstrap",
     "certainty",
     "fit",
     "gain",
-    "hearing",
     "level_for_budget",
     "majority",
+    "open_judge",
     "p_value",
     "pairs",
     "parse_policy",

@@ -1,9 +1,9 @@
-"""What a policy answers: one typed value for each thing that it can ask of a driver.
+"""What a policy decides: one typed value for each thing that it can ask of a driver.
 
-Every decision carries its reason in words, which the terminal, the trace file and the report
-show.  A driver carries decisions out in the order given and counts what they cost.  Those on single
-steps, of which there is one for each, are named tuples that keep the numbers of their reason: both
-make them several times as fast.
+Every decision has a reason in words, which the terminal, the trace file and the report show.  A
+driver carries decisions out in the given order and counts what they cost.  Decisions on single
+steps are frequent, so they are named tuples that hold the numbers of their reason and put it into
+words only when it is read; this makes them several times as fast.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Launch:
     Attributes:
         probe_every: Probe each of them at every multiple of this many tokens; 0 for never.
         limit: End each of them at this many tokens (``how="length"``); None for the model's own.
-        mark: Tell once when each of them has written this many tokens; 0 for never.
+        mark: Observe `Reached` when each of them has written this many tokens; 0 for never.
     """
 
     count: int
@@ -39,7 +39,7 @@ class Stop:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pause:
-    """Let a trace write nothing more for now; what it wrote is kept."""
+    """Let a trace write nothing more for now; its tokens are kept."""
 
     trace: int
     reason: str
@@ -55,7 +55,7 @@ class Resume:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finish:
-    """End the run with this answer (None: none was found) and abort what still runs."""
+    """End the run with this answer (None where there is none) and abort what still runs."""
 
     answer: str | None
     reason: str
@@ -70,7 +70,7 @@ class Probe:
 
 
 Measure = Literal["p", "score"]
-"""Of how strange a step is: its p-value, or its score itself."""
+"""How the strangeness of a step is measured: by its p-value, or by its score itself."""
 
 
 class Accept(NamedTuple):
@@ -124,9 +124,9 @@ def _strangeness(turn: int, measure: Measure, value: float, bar: float) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AskJudge:
-    """Ask whether ``trace`` will give the same answer as each of ``others``, from their prefixes.
+    """Ask the judge whether ``trace`` will give the same answer as each of ``others``.
 
-    A `Judged` follows for each pair.
+    It reads their prefixes.  A `Judged` follows for each pair.
     """
 
     trace: int

@@ -1,9 +1,9 @@
-"""What a policy is told: one typed value for each thing that happens in a run.
+"""What a policy sees of a run: one typed value for each thing that happens.
 
-A driver (the engine online, `pruning.evaluation.replay` over stored traces) tells a policy these
-values one at a time, in the order of time and, at one time, of trace. Traces are numbered from 0
-in the order of launch. Answers are canonical keys: equal strings are equal answers, None is no
-answer.
+A driver (the engine online, `pruning.evaluation.replay` over stored traces) passes these values to
+a policy one at a time, in the order of ticks and, at one tick, of trace numbers.  Traces are
+numbered from 0 in the order of launch.  Answers are canonical keys: equal strings are equal
+answers, and None is no answer.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 How = Literal["finished", "length", "stopped"]
-"""A trace ended by itself, at its limit of tokens, or because the policy stopped it."""
+"""How a trace ended: by itself, at its limit of tokens, or because the policy stopped it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,11 +20,11 @@ class Began:
     """The run begins, with nothing running.
 
     Attributes:
-        most: How many traces the driver can launch in all; None without a limit.
-        probe_every: Probes are answered at multiples of this many tokens; 0 where they can't be.
+        max_traces: How many traces the driver can launch in all; None for no limit.
+        probe_every: Traces can be probed at multiples of this many tokens; 0 where they can't.
     """
 
-    most: int | None = None
+    max_traces: int | None = None
     probe_every: int = 0
 
 
@@ -33,9 +33,9 @@ class Generated:
     """A trace wrote tokens.
 
     Attributes:
-        tokens: All that it has written up to now.
-        confidence: The mean over the tokens written since the last such observation of
-            C = -(1/k) Σ log P(j), j the k most probable tokens (DeepConf, arXiv 2508.15260).
+        tokens: How many it has written so far.
+        confidence: The mean of C = -(1/k) Σ log P(j), over the k most probable tokens j (DeepConf,
+            arXiv 2508.15260), over the tokens written since the last such observation.
     """
 
     trace: int
@@ -45,7 +45,7 @@ class Generated:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reached:
-    """A trace has written as many tokens as its launch's ``mark``; told once."""
+    """A trace has written as many tokens as its launch's ``mark``; seen once for each trace."""
 
     trace: int
     tokens: int
@@ -62,10 +62,10 @@ class Probed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepScored:
-    """A trace ended a step, and the target gave it a score; higher is stranger (perplexity).
+    """A trace ended a step, and the target model scored it; higher is stranger (perplexity).
 
     Attributes:
-        turn: The step's place in its trace, from 0.
+        turn: The step's index in its trace, from 0.
     """
 
     trace: int
@@ -75,11 +75,11 @@ class StepScored:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ended:
-    """A trace ended; the driver tells this of each trace once, also of those it was told to stop.
+    """A trace ended; seen once for each trace, also for those that the policy stopped.
 
     Attributes:
-        answer: None where it gave none; a trace cut at its limit is asked there, as by a probe.
-        score: A verifier's, higher is better; None without one.
+        answer: None where it gave none; a trace that was cut at its limit is probed there.
+        score: The verifier's, higher is better; None without a verifier.
     """
 
     trace: int

@@ -1,11 +1,11 @@
 """One run of a policy, apart from where its traces come from.
 
-A `Course` keeps the clock, tells the policy what is due, and says what its decisions ask for.  It
-is a generator without I/O: `pruning.evaluation.replay` answers from stored traces, and
-`reasoning.run.driver` from traces that a model writes.  So both tell and decide alike.
+A `PolicyRun` keeps the clock, tells the policy what happens, and turns decisions into requests.
+It is a generator without I/O.  `pruning.evaluation.replay` answers the requests from stored
+traces, and `reasoning.run.driver` from traces that a model writes, so both decide alike.
 
-The clock counts tokens.  All running traces advance in lock step, a token a tick; what is due at
-one tick is told in the order of trace.  A paused trace stands still.
+The clock counts tokens.  All running traces advance in lock step, a token a tick.  What happens at
+one tick is told in the order of trace numbers.  A paused trace stands still.
 """
 
 from __future__ import annotations
@@ -25,22 +25,23 @@ from pruning.observations import (
     Probed,
     Reached,
 )
-from pruning.policy import PolicyError, Session
+from pruning.policy import PolicyError, PolicySession
 
-STRETCH, MARK, END = range(3)
-"""What is due of a trace at one tick, in this order."""
+INTERVAL, MARK, END = range(3)
+"""The kinds of `TraceEvent`, in the order in which they happen at one tick."""
 
 
-class Due(NamedTuple):
-    """What a trace comes to when it has written ``tokens``.
+class TraceEvent(NamedTuple):
+    """What happens to a trace when it has written ``tokens``.
 
     Attributes:
-        what: `STRETCH`, `MARK` or `END`; the fields after ``confidence`` are of an end.
-        confidence: Of a stretch, where it is measured.
+        kind: `INTERVAL` (a multiple of the observation interval), `MARK` or `END`.
+        confidence: Mean over the interval, where it is measured.
+        how, answer, score: Of an end.
     """
 
     trace: int
-    what: int
+    kind: int
     tokens: int
     confidence: float | None = None
     how: How = "finished"
@@ -48,36 +49,36 @@ class Due(NamedTuple):
     score: float | None = None
 
 
-class Open(NamedTuple):
+class StartTrace(NamedTuple):
     """Start this trace."""
 
     trace: int
     launch: Launch
 
 
-class Close(NamedTuple):
-    """Abort this trace, of which ``tokens`` count; more are leaked."""
+class CloseTrace(NamedTuple):
+    """Release this trace, of which ``tokens`` count; what it wrote beyond them is leaked."""
 
     trace: int
     tokens: int
 
 
-class Hold(NamedTuple):
+class PauseTrace(NamedTuple):
     """Let this trace stand still."""
 
     trace: int
 
 
-class Go(NamedTuple):
+class ResumeTrace(NamedTuple):
     """Let this trace write on."""
 
     trace: int
 
 
-class Ask(NamedTuple):
+class ProbeTrace(NamedTuple):
     """Reply with the answer that this trace would give after ``tokens``.
 
-    ``latest`` takes the last one known by then, where none is known of that place.
+    With ``latest``, reply with the last answer known by then where none is known at ``tokens``.
     """
 
     trace: int
@@ -85,7 +86,7 @@ class Ask(NamedTuple):
     latest: bool = False
 
 
-class Compare(NamedTuple):
+class JudgePairs(NamedTuple):
     """Reply with the judge's probability, for each of ``others``, that it agrees with ``trace``."""
 
     trace: int
@@ -93,14 +94,20 @@ class Compare(NamedTuple):
     tokens: int
 
 
-Request: TypeAlias = Open | Close | Hold | Go | Ask | Compare | None
-"""None asks for what is `Due` next; the reply is None where nothing can be."""
-Steps: TypeAlias = Generator[Request, Any, None]
+Request: TypeAlias = (
+    StartTrace | CloseTrace | PauseTrace | ResumeTrace | ProbeTrace | JudgePairs | None
+)
+"""None asks for the next `TraceEvent`; the reply is None where nothing can happen any more."""
+Requests: TypeAlias = Generator[Request, Any, None]
 
 
 @dataclass(kw_only=True, slots=True)
-class Live:
-    """A trace that has not ended, and the tick at which it started (later, if it was paused)."""
+class RunningTrace:
+    """A trace that has not ended.
+
+    Attributes:
+        start: The tick at which it started; a pause moves it by its length.
+    """
 
     launch: Launch
     start: int
@@ -108,100 +115,104 @@ class Live:
 
 
 @dataclass(kw_only=True)
-class Course:
-    """The run of a session; `run` once.
+class PolicyRun:
+    """Drives one session; call `run` once.
 
     Attributes:
-        most: How many traces can be launched in all; None without a limit.
-        grid: At which multiples of tokens traces can be probed; 0 where they can't.
+        max_traces: How many traces can be launched in all; None for no limit.
+        probe_every: Traces can be probed at multiples of this many tokens; 0 where they can't.
         tokens: Written by traces that have ended.
-        probes, judged: How many answers and judgements the policy was told.
+        probes, judged: How many probes and judgements the policy was told.
+        running: The traces that have not ended, by number.
     """
 
-    session: Session
-    most: int | None = None
-    grid: int = 0
+    session: PolicySession
+    max_traces: int | None = None
+    probe_every: int = 0
     clock: int = 0
     tokens: int = 0
     launched: int = 0
     probes: int = 0
     judged: int = 0
-    live: dict[int, Live] = field(default_factory=dict)
+    running: dict[int, RunningTrace] = field(default_factory=dict)
 
-    def run(self) -> Steps:
-        """Yield what is to be done, and take replies, until the policy finishes.
+    def run(self) -> Requests:
+        """Yield requests and take replies until the policy finishes.
 
         Raises:
-            PolicyError: the policy asks for what can't be, or never finishes.
+            PolicyError: the policy asks for what can't be done, or never finishes.
         """
-        yield from self._tell(Began(most=self.most, probe_every=self.grid))
+        yield from self._tell(Began(max_traces=self.max_traces, probe_every=self.probe_every))
         while self.session.finish is None:
-            due: Due | None = yield None
-            if due is None:
+            event: TraceEvent | None = yield None
+            if event is None:
                 name = self.session.policy.name
                 raise PolicyError(f"policy {name!r} never finished; mend its rule")
-            self.clock = self.live[due.trace].start + due.tokens
-            if due.what == STRETCH:
-                yield from self._stretch(due)
-            elif due.what == MARK:
-                yield from self._tell(Reached(trace=due.trace, tokens=due.tokens))
+            self.clock = self.running[event.trace].start + event.tokens
+            if event.kind == INTERVAL:
+                yield from self._interval(event)
+            elif event.kind == MARK:
+                yield from self._tell(Reached(trace=event.trace, tokens=event.tokens))
             else:
-                yield from self._end(due)
-        for trace in tuple(self.live):
-            yield Close(trace, self._abort(trace))
+                yield from self._end(event)
+        for trace in tuple(self.running):
+            yield CloseTrace(trace, self._remove(trace))
 
     def written(self, trace: int) -> int:
-        """How many tokens of a live trace there are at this tick."""
-        live = self.live[trace]
-        return (self.clock if live.paused_at is None else live.paused_at) - live.start
+        """How many tokens a running trace has written at this tick."""
+        running = self.running[trace]
+        return (self.clock if running.paused_at is None else running.paused_at) - running.start
 
     # What the clock reaches.
 
-    def _stretch(self, due: Due) -> Steps:
-        trace, tokens = due.trace, due.tokens
-        every = self.live[trace].launch.probe_every
-        if due.confidence is not None:
-            yield from self._tell(Generated(trace=trace, tokens=tokens, confidence=due.confidence))
-        if every and tokens % every == 0 and trace in self.live and self.session.finish is None:
+    def _interval(self, event: TraceEvent) -> Requests:
+        trace, tokens = event.trace, event.tokens
+        every = self.running[trace].launch.probe_every
+        if event.confidence is not None:
+            observation = Generated(trace=trace, tokens=tokens, confidence=event.confidence)
+            yield from self._tell(observation)
+        if every and tokens % every == 0 and trace in self.running and self.session.finish is None:
             yield from self._probe(trace, tokens)
 
-    def _probe(self, trace: int, tokens: int) -> Steps:
+    def _probe(self, trace: int, tokens: int) -> Requests:
         self.probes += 1
-        answer = yield Ask(trace, tokens)
+        answer = yield ProbeTrace(trace, tokens)
         yield from self._tell(Probed(trace=trace, tokens=tokens, answer=answer))
 
-    def _end(self, due: Due) -> Steps:
-        tokens = self._abort(due.trace)
-        answer = due.answer
-        if due.how == "length" and self.grid:
+    def _end(self, event: TraceEvent) -> Requests:
+        tokens = self._remove(event.trace)
+        answer = event.answer
+        if event.how == "length" and self.probe_every:
             self.probes += 1
-            answer = yield Ask(due.trace, tokens // self.grid * self.grid, latest=True)
-        yield Close(due.trace, tokens)
+            last = tokens // self.probe_every * self.probe_every
+            answer = yield ProbeTrace(event.trace, last, latest=True)
+        yield CloseTrace(event.trace, tokens)
         yield from self._tell(
-            Ended(trace=due.trace, tokens=tokens, answer=answer, how=due.how, score=due.score)
+            Ended(trace=event.trace, tokens=tokens, answer=answer, how=event.how, score=event.score)
         )
 
-    def _abort(self, trace: int) -> int:
+    def _remove(self, trace: int) -> int:
+        """Take a trace off the clock and count its tokens."""
         tokens = self.written(trace)
-        del self.live[trace]
+        del self.running[trace]
         self.tokens += tokens
         return tokens
 
     # What the policy decides.
 
-    def _tell(self, observation: Observation) -> Steps:
+    def _tell(self, observation: Observation) -> Requests:
         for decision in self.session.tell(observation):
             yield from self._carry_out(decision)
             if self.session.finish is not None:
                 return
 
-    def _carry_out(self, decision: Decision) -> Steps:
+    def _carry_out(self, decision: Decision) -> Requests:
         if isinstance(decision, Launch):
             yield from self._launch(decision)
         elif isinstance(decision, AskJudge):
-            yield from self._ask(decision)
+            yield from self._ask_judge(decision)
         elif isinstance(decision, Stop | Pause | Resume | Probe):
-            if decision.trace in self.live:  # else it ended meanwhile
+            if decision.trace in self.running:  # else it ended meanwhile
                 yield from self._steer(decision)
         elif not isinstance(decision, Finish):
             raise PolicyError(
@@ -209,39 +220,39 @@ class Course:
                 "traces can't; use it over scored steps, as --strategy atts does"
             )
 
-    def _steer(self, decision: Stop | Pause | Resume | Probe) -> Steps:
+    def _steer(self, decision: Stop | Pause | Resume | Probe) -> Requests:
         trace = decision.trace
-        live = self.live[trace]
+        running, written = self.running[trace], self.written(trace)
         if isinstance(decision, Stop):
-            yield from self._end(Due(trace, END, self.written(trace), how="stopped"))
+            yield from self._end(TraceEvent(trace, END, written, how="stopped"))
         elif isinstance(decision, Probe):
-            grid = self.grid or 1
-            yield from self._probe(trace, self.written(trace) // grid * grid)
+            every = self.probe_every or 1
+            yield from self._probe(trace, written // every * every)
         elif isinstance(decision, Pause):
-            if live.paused_at is None:
-                live.paused_at = self.clock
-                yield Hold(trace)
-        elif live.paused_at is not None:
-            live.start, live.paused_at = self.clock - self.written(trace), None
-            yield Go(trace)
+            if running.paused_at is None:
+                running.paused_at = self.clock
+                yield PauseTrace(trace)
+        elif running.paused_at is not None:
+            running.start, running.paused_at = self.clock - written, None
+            yield ResumeTrace(trace)
 
-    def _launch(self, launch: Launch) -> Steps:
+    def _launch(self, launch: Launch) -> Requests:
         every = launch.probe_every
-        if every and (not self.grid or every % self.grid):
+        if every and (not self.probe_every or every % self.probe_every):
             raise PolicyError(
-                f"probe_every: {every} is no multiple of {self.grid}, where these traces "
+                f"probe_every: {every} is no multiple of {self.probe_every}, where these traces "
                 "were probed; give one"
             )
-        left = launch.count if self.most is None else self.most - self.launched
+        left = launch.count if self.max_traces is None else self.max_traces - self.launched
         for _ in range(min(launch.count, left)):
-            self.live[self.launched] = Live(launch=launch, start=self.clock)
+            self.running[self.launched] = RunningTrace(launch=launch, start=self.clock)
             self.launched += 1
-            yield Open(self.launched - 1, launch)
+            yield StartTrace(self.launched - 1, launch)
 
-    def _ask(self, ask: AskJudge) -> Steps:
-        sames = yield Compare(ask.trace, ask.others, self.written(ask.trace))
+    def _ask_judge(self, ask: AskJudge) -> Requests:
+        sames = yield JudgePairs(ask.trace, ask.others, self.written(ask.trace))
         for other, same in zip(ask.others, sames, strict=True):
-            if ask.trace not in self.live or self.session.finish is not None:
+            if ask.trace not in self.running or self.session.finish is not None:
                 return
             self.judged += 1
             yield from self._tell(Judged(trace=ask.trace, other=other, same=same))

@@ -7,62 +7,63 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import ClassVar, Literal, NamedTuple
 
-from pruning.conformal.p_values import AdaptiveLevel, Bank, Bin, QuantileTracker
-from pruning.decisions import NOTHING, Accept, Decisions, Escalate, Resample
-from pruning.observations import Began, Ended, Observation, StepScored
-from pruning.policies.ballots import Ballots
-from pruning.policy import Need, Policy, require
+from pruning.conformal.p_values import AdaptiveLevel, Bank, QuantileTracker, ScoreBin
+from pruning.decisions import Accept, Decisions, Escalate, Resample
+from pruning.observations import Observation, StepScored
+from pruning.policies.ballots import Ballots, VotingPolicy
+from pruning.policy import Need, check_range, require
 
 Method = Literal["bank", "aci", "quantile"]
 _new = tuple.__new__
 METHODS: tuple[Method, ...] = ("bank", "aci", "quantile")
 
 
-class Lane(NamedTuple):
-    """One turn: its scores, and what decides: a level that moves, a fixed one, or a quantile.
+class TurnState(NamedTuple):
+    """One turn: its scores, and what decides: an adaptive level, a fixed one, or a quantile.
 
     Attributes:
-        level: Counts also where it does not decide.
+        level: The adaptive level; it counts also where another decides.
     """
 
-    bin: Bin
+    bin: ScoreBin
     level: AdaptiveLevel
     fixed: float | None
     tracker: QuantileTracker | None
 
 
 @dataclass(kw_only=True, slots=True)
-class Control(Ballots):
-    """Ballots, the bank of scores, and of each turn its bin and what holds its rate."""
+class ControllerState(Ballots):
+    """Ballots, the bank of scores, and by turn what holds its rate."""
 
     bank: Bank
-    lanes: dict[int, Lane] = field(default_factory=dict)
+    turns: dict[int, TurnState] = field(default_factory=dict)
     resampled: dict[tuple[int, int], int] = field(default_factory=dict)
 
-    def next(self) -> Control:
-        """The state of the next run of a stream: other chains, the same scores and levels."""
-        return Control(most=self.most, bank=self.bank, lanes=self.lanes)
+    def next(self) -> ControllerState:
+        """The state of the next run of a stream: new chains, the same scores and levels."""
+        return ControllerState(max_traces=self.max_traces, bank=self.bank, turns=self.turns)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConformalController(Policy[Control]):
-    """Accept a draft's step, or let the target continue it, at a rate of ``alpha`` calls.
+class ConformalController(VotingPolicy[ControllerState]):
+    """Accept a draft's step, or let the target continue it for a share ``alpha`` of the steps.
 
-    ATTS (arXiv 2509.15148) with its p-value corrected (+1), a bank that grows as steps come, and
-    bins by turn.  No chain waits for another: a step is judged against what is known when it
-    comes.  `bank` compares p with ``alpha``: exact for exchangeable scores.  `aci` moves the level
-    of each turn so that the rate holds for any sequence; `quantile` does so without a bank.
+    ATTS (arXiv 2509.15148) with its p-value corrected (+1), a bank that grows with every step, and
+    a bin for each turn.  No chain waits for another: a step is compared with the scores known when
+    it comes.  `bank` compares p with ``alpha``, which is exact for exchangeable scores.  `aci`
+    moves the level of each turn so that the rate holds for any sequence, and `quantile` does so
+    without a bank.
 
-    The bank is the run's unless ``seeded`` holds scores, (turn, score) pairs, from before; a
-    driver that solves a stream of problems keeps one state for all of them.
+    A run starts with an empty bank, or with the (turn, score) pairs of ``seeded``.  A driver that
+    solves a stream of problems keeps one state for all of them.
 
     Attributes:
-        gamma: The step of `aci` and `quantile` (there in units of ``top``).
-        top: The largest score that `quantile` tracks; larger ones count as this.
-        least, most: Scores of a turn before its p-values are its own, and after which it forgets
-            the older half.
-        rejects: How often a strange step is drafted anew before the target is asked; each draft
-            counts as one flagged.
+        gamma: The step of `aci` and of `quantile` (there in units of ``top``).
+        top: The largest score that `quantile` tracks; a larger one counts as this.
+        least: Below so many scores, a turn's p-values are over the scores of all turns.
+        most: Above so many scores, a turn forgets the older half.
+        rejects: How often a strange step is drafted again before the target is asked; each such
+            draft counts as flagged.
     """
 
     name: ClassVar[str] = "conformal"
@@ -78,25 +79,25 @@ class ConformalController(Policy[Control]):
     seeded: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
-        require(0 < self.alpha < 1, f"alpha: {self.alpha} is out of range; give 0 to 1")
-        require(self.n >= 1, f"n: {self.n} is out of range; give 1 or more chains")
+        check_range(self, "alpha", 0, 1, excluded="both")
+        check_range(self, "n", 1)
         require(self.method in METHODS, f"method: choose {', '.join(METHODS)}")
-        require(self.gamma > 0, f"gamma: {self.gamma} is not above 0; give a step such as 0.15")
-        require(self.rejects >= 0, f"rejects: {self.rejects} is below 0; give 0 or more")
+        check_range(self, "gamma top", 0, excluded="least")
+        check_range(self, "rejects", 0)
 
-    def begin(self, rng: Random) -> Control:
+    def begin(self, rng: Random) -> ControllerState:
         bank = Bank(least=self.least, most=self.most)
         for turn, score in self.seeded:
             bank.add(turn, score)
-        return Control(most=self.n, bank=bank)
+        return ControllerState(max_traces=self.n, bank=bank)
 
-    def observe(self, state: Control, observation: Observation) -> Decisions:
-        if type(observation) is StepScored:  # by far the most frequent, so without more calls
+    def observe(self, state: ControllerState, observation: Observation) -> Decisions:
+        if type(observation) is StepScored:  # by far the most frequent, so without further calls
             turn, score = observation.turn, observation.score
             try:
-                bin, level, fixed, tracker = state.lanes[turn]
+                bin, level, fixed, tracker = state.turns[turn]
             except KeyError:
-                bin, level, fixed, tracker = self._lane(state, turn)
+                bin, level, fixed, tracker = self._turn(state, turn)
             if tracker is not None:
                 return self._track(state, observation, tracker)
             scores = bin.scores
@@ -115,39 +116,38 @@ class ConformalController(Policy[Control]):
                 return (_new(Accept, (observation.trace, turn, p, bar, "p", "accept")),)
             level.flagged += 1
             level.level -= level.fall
-            if self.rejects and self._again(state, observation):
+            if self.rejects and self._redraft(state, observation):
                 return (Resample(observation.trace, turn, p, bar),)
             return (_new(Escalate, (observation.trace, turn, p, bar, "p", "escalate")),)
-        if isinstance(observation, Ended):
-            state.end(observation)
-            return NOTHING if state.running else state.elect()
-        if isinstance(observation, Began):
-            state.heed(observation)
-            return state.launch(self.n, f"{self.n} chains, {self.alpha:.0%} escalated")
-        return NOTHING
+        return super().observe(state, observation)
 
-    def _lane(self, state: Control, turn: int) -> Lane:
+    def start(self, state: ControllerState) -> Decisions:
+        return state.launch(self.n, f"{self.n} chains, {self.alpha:.0%} escalated")
+
+    def _turn(self, state: ControllerState, turn: int) -> TurnState:
         tracker = None
         if self.method == "quantile":
             eta = self.gamma * self.top
             tracker = QuantileTracker(target=self.alpha, top=self.top, eta=eta)
         level = AdaptiveLevel(target=self.alpha, gamma=self.gamma)
         fixed = self.alpha if self.method == "bank" else None
-        lane = state.lanes[turn] = Lane(state.bank.bin(turn), level, fixed, tracker)
-        return lane
+        made = state.turns[turn] = TurnState(state.bank.bin(turn), level, fixed, tracker)
+        return made
 
-    def _track(self, state: Control, step: StepScored, tracker: QuantileTracker) -> Decisions:
+    def _track(
+        self, state: ControllerState, step: StepScored, tracker: QuantileTracker
+    ) -> Decisions:
         score, bar = min(step.score, self.top), tracker.quantile
         flagged = tracker.flags(score)
         tracker.update(flagged)
         if not flagged:
             return (Accept(step.trace, step.turn, score, bar, "score"),)
-        if self._again(state, step):
+        if self._redraft(state, step):
             return (Resample(step.trace, step.turn, score, bar, "score"),)
         return (Escalate(step.trace, step.turn, score, bar, "score"),)
 
-    def _again(self, state: Control, step: StepScored) -> bool:
-        """Whether a strange step is drafted once more."""
+    def _redraft(self, state: ControllerState, step: StepScored) -> bool:
+        """Whether a strange step is to be drafted again; counts the attempt."""
         again = state.resampled.get((step.trace, step.turn), 0)
         state.resampled[step.trace, step.turn] = again + 1
         return again < self.rejects

@@ -1,6 +1,6 @@
 """Conformal p-values and rate control, for scores of which higher is stranger.
 
-What is promised, and over what randomness, is in ``docs/guarantees.md``.
+``docs/guarantees.md`` says what each promises, and over what randomness.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ def p_value(calibration: Sequence[float], score: float) -> float:
 def spread(alpha: float, n: int) -> float:
     """The standard deviation of the rejection rate at ``alpha`` over sets of ``n`` units.
 
-    Given one calibration set the rate of p ≤ alpha is Beta(l, n + 1 - l), l = ⌊alpha (n + 1)⌋.
-    The unit is what is exchangeable: the question, not its traces.
+    Given one calibration set, the rate of p ≤ alpha is Beta(l, n + 1 - l), l = ⌊alpha (n + 1)⌋.
+    A unit is what is exchangeable: a question, not one of its traces.
     """
     low = floor(alpha * (n + 1))
     return sqrt(low * (n + 1 - low) / ((n + 1) ** 2 * (n + 2)))
 
 
-class Bin:
-    """The scores of one bin of a `Bank`: sorted, and in the order in which they came."""
+class ScoreBin:
+    """The scores of one bin of a `Bank`: ``scores`` sorted, ``ages`` in the order of arrival."""
 
     __slots__ = ("ages", "bank", "least", "most", "scores")
 
@@ -47,12 +47,12 @@ class Bin:
         self.ages: list[float] = []
 
     def p_value(self, score: float) -> float:
-        """Against the scores known now, this one not among them."""
+        """The p-value of a score against the scores known so far."""
         own = self.scores
         return p_value(own, score) if len(own) >= self.least else self.bank.pooled(score)
 
     def take(self, score: float) -> float:
-        """The score's p-value; from now on it calibrates those that come after it."""
+        """The p-value of a score, which is then added to the bin."""
         scores = self.scores
         count = len(scores)
         if count < self.least or score != score:
@@ -71,38 +71,38 @@ class Bin:
 
 @dataclass(kw_only=True)
 class Bank:
-    """Calibration scores that grow as they come, in Mondrian bins such as the turn.
+    """A growing set of calibration scores in Mondrian bins, such as turns.
 
-    A bin's p-values are over its own scores (Mondrian conformal prediction), so each bin has the
-    guarantee by itself.  A bin with fewer than ``least`` borrows all bins' scores: a marginal
-    p-value is better than none, but has no guarantee for the bin.  A bin of more than ``most``
-    forgets the older half.
+    A bin's p-values are over its own scores (Mondrian conformal prediction), so the guarantee
+    holds in each bin.  A bin with fewer than ``least`` scores uses those of all bins; that
+    marginal p-value has no guarantee for the bin.  A bin with more than ``most`` scores forgets
+    the older half.
     """
 
     least: int = 20
     most: int = 1000
-    bins: dict[Hashable, Bin] = field(default_factory=dict)
+    bins: dict[Hashable, ScoreBin] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require(1 <= self.least <= self.most, "least, most: give 1 ≤ least ≤ most scores a bin")
 
-    def bin(self, key: Hashable) -> Bin:
-        """The bin of this key, made where there is none."""
+    def bin(self, key: Hashable) -> ScoreBin:
+        """The bin of this key; makes it where there is none."""
         found = self.bins.get(key)
         if found is None:
-            found = self.bins[key] = Bin(self)
+            found = self.bins[key] = ScoreBin(self)
         return found
 
     def p_value(self, key: Hashable, score: float) -> float:
-        """Against the scores known now, this one not among them."""
+        """The p-value of a score against the scores known so far."""
         return self.bins[key].p_value(score) if key in self.bins else self.pooled(score)
 
     def add(self, key: Hashable, score: float) -> None:
-        """Let the score calibrate those that come after it."""
+        """Add a score to its bin."""
         self.bin(key).take(score)
 
     def pooled(self, score: float) -> float:
-        """Its p-value against the scores of all bins."""
+        """The p-value of a score against the scores of all bins."""
         require(score == score, "score: not a number; give one")
         total = sum(len(one.scores) for one in self.bins.values())
         below = sum(bisect_left(one.scores, score) for one in self.bins.values())
@@ -111,10 +111,10 @@ class Bank:
 
 @dataclass(kw_only=True)
 class _Rate:
-    """What is flagged of a stream, and how much of it there was.
+    """How many items of a stream came, and how many were flagged.
 
     Attributes:
-        target: The share to be flagged.
+        target: The share to flag.
     """
 
     target: float
@@ -126,21 +126,21 @@ class _Rate:
 
     @property
     def rate(self) -> float:
-        """The share of flagged ones; the target before any."""
+        """The share of flagged items; ``target`` before the first."""
         return self.flagged / self.updates if self.updates else self.target
 
-    def _within(self, reach: float, step: float) -> float:
-        """The bound of a tracker that moves by ``step`` and can't leave a range of ``reach``."""
+    def _bound(self, reach: float, step: float) -> float:
+        """The bound of a tracker that moves by ``step`` and stays in a range of ``reach``."""
         return min(1.0, (reach + step) / (step * self.updates)) if self.updates else 1.0
 
 
 @dataclass(kw_only=True)
 class AdaptiveLevel(_Rate):
-    """ACI: the level that holds a rate for any sequence (Gibbs and Candès, arXiv 2106.00170).
+    """ACI: a level that holds a rate for any sequence (Gibbs and Candès, arXiv 2106.00170).
 
-    a ← a + γ (target - flagged).  Whatever comes, after T updates the share of flagged ones is
-    within `bound` of the target, as long as flagging is by p ≤ a with p in (0, 1]: a level above
-    1 flags always and one below 0 never.
+    a ← a + γ (target - flagged).  After T updates the share of flagged items is within `bound` of
+    the target for any sequence, if an item is flagged when p ≤ a, with p in (0, 1].  A level above
+    1 flags everything, and one below 0 nothing.
     """
 
     gamma: float = 0.02
@@ -158,7 +158,7 @@ class AdaptiveLevel(_Rate):
         return p <= self.level
 
     def update(self, flagged: bool) -> None:
-        """Learn whether the last one was flagged."""
+        """Move after an item that was flagged or not."""
         self.updates += 1
         if flagged:
             self.flagged += 1
@@ -169,15 +169,15 @@ class AdaptiveLevel(_Rate):
     @property
     def bound(self) -> float:
         """|rate - target| ≤ (max(a₁, 1 - a₁) + γ) / (γ T), for any sequence."""
-        return self._within(max(self._first, 1 - self._first), self.gamma)
+        return self._bound(max(self._first, 1 - self._first), self.gamma)
 
 
 @dataclass(kw_only=True)
 class QuantileTracker(_Rate):
     """Track the score above which a share ``target`` lies (conformal PID, arXiv 2307.16895).
 
-    q ← q + η (flagged - target), flagging scores above q: needs no calibration scores at all.
-    For scores in [0, ``top``] and a start there, the share of flagged ones stays within `bound`.
+    q ← q + η (flagged - target), where scores above q are flagged.  It needs no calibration
+    scores.  For scores in [0, ``top``] and a start there, the rate stays within `bound`.
     """
 
     top: float
@@ -194,7 +194,7 @@ class QuantileTracker(_Rate):
         return score > self.quantile
 
     def update(self, flagged: bool) -> None:
-        """Learn whether the last one was flagged."""
+        """Move after an item that was flagged or not."""
         self.updates += 1
         self.flagged += flagged
         self.quantile += self.eta * (flagged - self.target)
@@ -202,11 +202,11 @@ class QuantileTracker(_Rate):
     @property
     def bound(self) -> float:
         """|rate - target| ≤ (top + η) / (η T), for any sequence of scores in [0, top]."""
-        return self._within(self.top, self.eta)
+        return self._bound(self.top, self.eta)
 
 
 def level_for_budget(calls: float, steps: float) -> float:
-    """The level at which ``steps`` expected scored steps cost ``calls`` calls of the target.
+    """The level at which ``steps`` scored steps are expected to call the target ``calls`` times.
 
     A share alpha of exchangeable steps has p ≤ alpha, so alpha = calls / steps, at most 1.
     """

@@ -1,7 +1,7 @@
-"""A policy over stored traces, as if they ran.
+"""Replay: run a policy over stored traces as if they were being written.
 
-What a policy does not see, it can't use: a probe or an end is told when the clock of its
-`pruning.policy_run` reaches it.  An aborted trace costs the ticks that it ran.
+The policy sees a probe or an end only when the clock of the `PolicyRun` reaches it, so it can't
+use what is still to come.  An aborted trace costs the ticks that it ran.
 """
 
 from __future__ import annotations
@@ -12,36 +12,36 @@ from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
 from pruning.evaluation.traces import Trace
-from pruning.judge.ruling import Judge, hearing
-from pruning.policy import Decided, Policy, PolicyError, Session
+from pruning.judge.session import Judge, open_judge
+from pruning.policy import LoggedDecision, Policy, PolicyError, PolicySession
 from pruning.policy_run import (
     END,
+    INTERVAL,
     MARK,
-    STRETCH,
-    Ask,
-    Compare,
-    Course,
-    Due,
-    Go,
-    Hold,
-    Open,
+    JudgePairs,
+    PauseTrace,
+    PolicyRun,
+    ProbeTrace,
     Request,
+    ResumeTrace,
+    StartTrace,
+    TraceEvent,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Replayed:
-    """What a policy came to on one question.
+    """The outcome of a policy on one question.
 
     Attributes:
-        tokens: Written by all traces, aborted ones too, and what probes and the judge are charged.
-        span: The clock at the end: the critical path.
+        tokens: Written by all traces, aborted ones included, plus the price of probes and judge.
+        span: The clock at the end, in tokens: the critical path.
         traces: How many were launched.
         probes: How many probes were answered.
         judged: How many pairs the judge was asked about.
         log: Every decision, with the number of observations before it.
         judge_tokens: Read by the judge's model.
-        judge_seconds: That the judge took, as measured; equal runs differ in it.
+        judge_seconds: Measured time of the judge; it may differ between equal runs.
     """
 
     answer: str | None
@@ -51,41 +51,47 @@ class Replayed:
     traces: int
     probes: int
     judged: int
-    log: tuple[Decided, ...]
+    log: tuple[LoggedDecision, ...]
     judge_tokens: int = 0
     judge_seconds: float = field(default=0.0, compare=False)
 
 
-class _Timed(NamedTuple):
-    """When something is due, in the order in which it is told."""
+class _Scheduled(NamedTuple):
+    """A `TraceEvent` on the clock; the order of these tuples is the order in which they happen."""
 
     at: int
     trace: int
-    what: int
+    kind: int
     tokens: int
     epoch: int
 
 
 @dataclass(kw_only=True, slots=True)
-class _Live:
-    """A trace that runs; ``epoch`` tells what was due before its last pause."""
+class _ReplayedTrace:
+    """A trace that was started.
+
+    Attributes:
+        length: Tokens that it writes at most.
+        interval: Tokens between its observations; 0 for none.
+        epoch: Counts pauses; events scheduled in an earlier epoch are void.
+    """
 
     stored: Trace
     length: int
-    tick: int
+    interval: int
     mark: int
     epoch: int = 0
 
 
 @dataclass(kw_only=True)
 class Replay:
-    """One run over stored traces; `run` once.
+    """One run of a policy over stored traces; call `run` once.
 
     Attributes:
         stored: The traces, launched in this order.
-        probe_every: At which multiples of tokens they were probed; 0 where they were not.
-        probe_tokens: What one probe costs; the span is not charged, as a probe runs beside.
-        judge_price: What a token costs that the judge reads, in tokens of the reasoning model.
+        probe_every: They were probed at multiples of this many tokens; 0 where they were not.
+        probe_tokens: The price of a probe; the span is not charged, as probes run in parallel.
+        judge_price: The price of a token that the judge reads, in tokens of the reasoning model.
     """
 
     policy: Policy[Any]
@@ -99,11 +105,11 @@ class Replay:
     judge_seconds: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
-        self.session = Session(policy=self.policy, seed=self.seed)
-        self._confident = "confidence" in self.policy.needs
-        self._hearing = None if self.judge is None else hearing(self.judge)
-        self._live: dict[int, _Live] = {}
-        self._due: list[_Timed] = []
+        self.session = PolicySession(policy=self.policy, seed=self.seed)
+        self._needs_confidence = "confidence" in self.policy.needs
+        self._judge_session = None if self.judge is None else open_judge(self.judge)
+        self._started: dict[int, _ReplayedTrace] = {}
+        self._events: list[_Scheduled] = []
 
     def run(self) -> Replayed:
         """Advance the clock until the policy finishes.
@@ -112,14 +118,16 @@ class Replay:
             PolicyError: the policy needs what is not stored, or never finishes.
         """
         self._check()
-        self.course = Course(session=self.session, most=len(self.stored), grid=self.probe_every)
-        steps = self.course.run()
+        self.policy_run = PolicyRun(
+            session=self.session, max_traces=len(self.stored), probe_every=self.probe_every
+        )
+        requests = self.policy_run.run()
         reply: Any = None
         while True:
             try:
-                reply = self._reply(steps.send(reply))
+                reply = self._reply(requests.send(reply))
             except StopIteration:
-                return self._conclude(self.course)
+                return self._conclude(self.policy_run)
 
     def _check(self) -> None:
         stored = {
@@ -139,97 +147,103 @@ class Replay:
     def _reply(self, request: Request) -> Any:
         if request is None:
             return self._next()
-        if isinstance(request, Ask):
+        if isinstance(request, ProbeTrace):
             return self._probe(request)
-        if isinstance(request, Open):
+        if isinstance(request, StartTrace):
             self._open(request)
-        elif isinstance(request, Compare):
+        elif isinstance(request, JudgePairs):
             return self._compare(request)
-        elif isinstance(request, Hold):
-            self._live[request.trace].epoch += 1
-        elif isinstance(request, Go):
-            self._schedule(request.trace, self.course.written(request.trace))
+        elif isinstance(request, PauseTrace):
+            self._started[request.trace].epoch += 1
+        elif isinstance(request, ResumeTrace):
+            self._schedule(request.trace, self.policy_run.written(request.trace))
         return None
 
-    def _next(self) -> Due | None:
-        while self._due:
-            timed = heappop(self._due)
-            live = self._live[timed.trace]
-            if timed.trace not in self.course.live or live.epoch != timed.epoch:
+    def _next(self) -> TraceEvent | None:
+        while self._events:
+            event = heappop(self._events)
+            trace = self._started[event.trace]
+            if event.trace not in self.policy_run.running or trace.epoch != event.epoch:
                 continue  # it was stopped or paused since
-            if timed.what == STRETCH:
-                return self._stretch(timed, live)
-            if timed.what == MARK or live.length < live.stored.tokens:
-                return Due(timed.trace, timed.what, timed.tokens, how="length")
-            stored = live.stored
-            return Due(timed.trace, END, timed.tokens, answer=stored.answer, score=stored.score)
+            if event.kind == INTERVAL:
+                return self._interval(event, trace)
+            if event.kind == MARK or trace.length < trace.stored.tokens:
+                return TraceEvent(event.trace, event.kind, event.tokens, how="length")
+            stored = trace.stored
+            return TraceEvent(
+                event.trace, END, event.tokens, answer=stored.answer, score=stored.score
+            )
         return None
 
-    def _stretch(self, timed: _Timed, live: _Live) -> Due:
-        following = timed.tokens + live.tick
-        if following <= live.length:
-            at = timed.at + live.tick
-            heappush(self._due, _Timed(at, timed.trace, STRETCH, following, live.epoch))
+    def _interval(self, event: _Scheduled, trace: _ReplayedTrace) -> TraceEvent:
+        following = event.tokens + trace.interval
+        if following <= trace.length:
+            at = event.at + trace.interval
+            heappush(self._events, _Scheduled(at, event.trace, INTERVAL, following, trace.epoch))
         confidence = None
-        if self._confident:
-            stretch = timed.tokens // self.probe_every - 1
-            if stretch < len(live.stored.confidences):
-                confidence = live.stored.confidences[stretch]
-        return Due(timed.trace, STRETCH, timed.tokens, confidence)
+        if self._needs_confidence:
+            index = event.tokens // self.probe_every - 1
+            if index < len(trace.stored.confidences):
+                confidence = trace.stored.confidences[index]
+        return TraceEvent(event.trace, INTERVAL, event.tokens, confidence)
 
-    def _probe(self, ask: Ask) -> str | None:
-        """The probe stored for so many tokens; none was stored where it failed."""
+    def _probe(self, ask: ProbeTrace) -> str | None:
+        """The probe stored for this many tokens; None where none was stored."""
         if not self.probe_every:
             return None
         count = ask.tokens // self.probe_every
-        stored = self._live[ask.trace].stored.probes
+        stored = self._started[ask.trace].stored.probes
         if ask.latest:
             return stored[:count][-1] if stored[:count] else None
         return stored[count - 1] if 0 < count <= len(stored) else None
 
-    def _compare(self, compare: Compare) -> list[float]:
-        if self._hearing is None:
+    def _compare(self, compare: JudgePairs) -> list[float]:
+        if self._judge_session is None:
             raise PolicyError(f"policy {self.policy.name!r} needs a judge; give one to the replay")
         others = [self.stored[other] for other in compare.others]
-        rulings = self._hearing.ask(self.stored[compare.trace], others, compare.tokens)
-        self.judge_tokens += sum(ruling.tokens for ruling in rulings)
-        self.judge_seconds += sum(ruling.seconds for ruling in rulings)
-        return [ruling.same for ruling in rulings]
+        judgements = self._judge_session.ask(self.stored[compare.trace], others, compare.tokens)
+        self.judge_tokens += sum(judgement.tokens for judgement in judgements)
+        self.judge_seconds += sum(judgement.seconds for judgement in judgements)
+        return [judgement.same for judgement in judgements]
 
-    def _open(self, opened: Open) -> None:
+    def _open(self, opened: StartTrace) -> None:
         stored, launch = self.stored[opened.trace], opened.launch
-        self._live[opened.trace] = _Live(
+        self._started[opened.trace] = _ReplayedTrace(
             stored=stored,
             length=min(stored.tokens, launch.limit or stored.tokens),
-            tick=self.probe_every if self._confident else launch.probe_every,
+            interval=self.probe_every if self._needs_confidence else launch.probe_every,
             mark=launch.mark,
         )
         self._schedule(opened.trace, 0)
 
-    def _schedule(self, trace: int, written: int) -> None:
-        """Put on the clock what is due after ``written`` tokens."""
-        live, start = self._live[trace], self.course.live[trace].start
-        due = [(END, live.length)]
-        if written < live.mark:
-            due.append((MARK, live.mark))
-        if live.tick:
-            due.append((STRETCH, (written // live.tick + 1) * live.tick))
-        for what, tokens in due:
-            if tokens <= live.length:
-                heappush(self._due, _Timed(start + tokens, trace, what, tokens, live.epoch))
+    def _schedule(self, number: int, written: int) -> None:
+        """Put on the clock what happens to a trace after ``written`` tokens."""
+        trace, start = self._started[number], self.policy_run.running[number].start
+        events = [(END, trace.length)]
+        if written < trace.mark:
+            events.append((MARK, trace.mark))
+        if trace.interval:
+            events.append((INTERVAL, (written // trace.interval + 1) * trace.interval))
+        for kind, tokens in events:
+            if tokens <= trace.length:
+                heappush(
+                    self._events, _Scheduled(start + tokens, number, kind, tokens, trace.epoch)
+                )
 
-    def _conclude(self, course: Course) -> Replayed:
+    def _conclude(self, policy_run: PolicyRun) -> Replayed:
         finish = self.session.finish
         assert finish is not None
-        charged = course.probes * self.probe_tokens + round(self.judge_tokens * self.judge_price)
+        charged = policy_run.probes * self.probe_tokens + round(
+            self.judge_tokens * self.judge_price
+        )
         return Replayed(
             answer=finish.answer,
             reason=finish.reason,
-            tokens=course.tokens + charged,
-            span=course.clock,
-            traces=course.launched,
-            probes=course.probes,
-            judged=course.judged,
+            tokens=policy_run.tokens + charged,
+            span=policy_run.clock,
+            traces=policy_run.launched,
+            probes=policy_run.probes,
+            judged=policy_run.judged,
             log=tuple(self.session.log),
             judge_tokens=self.judge_tokens,
             judge_seconds=self.judge_seconds,

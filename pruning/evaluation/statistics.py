@@ -1,7 +1,7 @@
-"""What a policy comes to over many questions: means, intervals, and self-consistency beside it.
+"""Policies over many questions: means, intervals, and a comparison with self-consistency.
 
-The unit is the question: intervals are bootstrapped over questions, and what shuffles of one
-question's traces give is averaged first.
+The unit is the question.  Outcomes over orders of one question's traces are averaged first, and
+intervals are bootstrapped over questions.
 """
 
 from __future__ import annotations
@@ -13,18 +13,23 @@ from typing import Any
 
 from pruning.evaluation.replay import Replay, Replayed
 from pruning.evaluation.traces import Question, Trace
-from pruning.judge.ruling import Judge
-from pruning.policies.consensus import SelfConsistency
+from pruning.judge.session import Judge
+from pruning.policies.consensus import FixedSamples
 from pruning.policy import Policy, PolicyError
 
 RESAMPLES = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """One policy on one question, means over shuffles of its traces."""
+class _Means:
+    """What is measured of every run, as a mean.
 
-    question: str
+    Attributes:
+        accuracy: The share of right answers.
+        tokens, span: Work and critical path, in tokens.
+        traces, probes: How many were launched and answered.
+    """
+
     accuracy: float
     tokens: float
     span: float
@@ -35,32 +40,35 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summary:
-    """One policy over all questions: means, and the 95 % interval of accuracy."""
+class QuestionOutcome(_Means):
+    """One policy on one question, as means over orders of its traces."""
+
+    question: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary(_Means):
+    """One policy over all questions: means, and the 95 % interval of the accuracy."""
 
     policy: str
     n: int
-    accuracy: float
     ci95: tuple[float, float]
-    tokens: float
-    span: float
-    traces: float
-    probes: float
-    outcomes: tuple[Outcome, ...]
-    judge_tokens: float = 0.0
-    judge_seconds: float = 0.0
+    outcomes: tuple[QuestionOutcome, ...]
+
+
+COSTS = ("tokens", "span", "traces", "probes", "judge_tokens", "judge_seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gain:
-    """Accuracy of one policy less another's on the same questions, with a 95 % interval."""
+    """The accuracy of one policy less that of another, by question, with a 95 % interval."""
 
     mean: float
     ci95: tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
+class Comparison:
     """A policy beside self-consistency with as many traces, and with as many tokens."""
 
     summary: Summary
@@ -69,7 +77,7 @@ class Compared:
 
     @property
     def gains(self) -> tuple[Gain, Gain]:
-        """Over each of the two."""
+        """The gain over each of the two."""
         return gain(self.summary, self.n_matched), gain(self.summary, self.token_matched)
 
 
@@ -82,12 +90,12 @@ def bootstrap(values: Sequence[float], *, seed: int = 0) -> tuple[float, float]:
 
 
 def gain(summary: Summary, other: Summary) -> Gain:
-    """The paired difference, question by question."""
+    """The accuracy of ``summary`` less that of ``other``, paired by question."""
     deltas = [
         ours.accuracy - theirs.accuracy
         for ours, theirs in zip(summary.outcomes, other.outcomes, strict=True)
     ]
-    return Gain(mean=sum(deltas) / len(deltas), ci95=bootstrap(deltas))
+    return Gain(mean=mean(deltas), ci95=bootstrap(deltas))
 
 
 @dataclass(kw_only=True)
@@ -96,8 +104,9 @@ class Evaluator:
 
     Attributes:
         shuffles: How many orders of each question's traces; the same ones for every policy.
-        probe_tokens: What a probe costs.
-        judge_price: What a token costs that the judge reads.
+        probe_tokens: The price of a probe, in tokens.
+        judge_price: The price of a token that the judge reads.
+        on_question: Called whenever a policy is done with a question.
     """
 
     questions: Sequence[Question]
@@ -116,7 +125,7 @@ class Evaluator:
         self._baselines: dict[int, Summary] = {}
 
     def order(self, question: Question, shuffle: int) -> list[Trace]:
-        """The traces in one of their orders, which depends on nothing but seed and question."""
+        """The traces in one of their orders, which depends on the seed and the question alone."""
         traces = list(question.traces)
         if question.ordered:
             return traces
@@ -124,7 +133,7 @@ class Evaluator:
         return traces
 
     def replay(self, policy: Policy[Any], question: Question, shuffle: int = 0) -> Replayed:
-        """One run."""
+        """One run of a policy over one order of a question's traces."""
         return Replay(
             policy=policy,
             stored=self.order(question, shuffle),
@@ -136,7 +145,7 @@ class Evaluator:
         ).run()
 
     def evaluate(self, policy: Policy[Any]) -> Summary:
-        """One policy over all questions."""
+        """The means of one policy over all questions."""
         outcomes = []
         for question in self.questions:
             runs = [self.replay(policy, question, shuffle) for shuffle in range(self.shuffles)]
@@ -144,57 +153,51 @@ class Evaluator:
             self.on_question()
         return summarise(policy.label, outcomes)
 
-    def compare(self, policy: Policy[Any]) -> Compared:
-        """One policy, and self-consistency with as many traces and with as many tokens."""
+    def compare(self, policy: Policy[Any]) -> Comparison:
+        """A policy, and self-consistency with as many traces and with as many tokens."""
         summary = self.evaluate(policy)
-        return Compared(
+        return Comparison(
             summary=summary,
             n_matched=self.baseline(round(summary.traces)),
             token_matched=self.baseline(self._affordable(summary.tokens)),
         )
 
     def baseline(self, n: int) -> Summary:
-        """Self-consistency of ``n`` traces; computed once."""
+        """Self-consistency with ``n`` traces; computed once for each ``n``."""
         n = max(1, n)
         if n not in self._baselines:
-            self._baselines[n] = self.evaluate(SelfConsistency(n=n))
+            self._baselines[n] = self.evaluate(FixedSamples(n=n))
         return self._baselines[n]
 
     def _affordable(self, tokens: float) -> int:
-        """How many whole traces come nearest to ``tokens``, each question's at its mean length."""
-        means = [sum(t.tokens for t in q.traces) / len(q.traces) for q in self.questions]
+        """How many whole traces come nearest to ``tokens``, at each question's mean length."""
+        means = [mean([t.tokens for t in q.traces]) for q in self.questions]
         most = max(len(question.traces) for question in self.questions)
         return min(max(1, round(tokens * len(means) / sum(means))), most)
 
 
-def _outcome(question: Question, runs: Sequence[Replayed]) -> Outcome:
-    count = len(runs)
-    return Outcome(
-        question=question.id,
-        accuracy=sum(run.answer in question.right for run in runs) / count,
-        tokens=sum(run.tokens for run in runs) / count,
-        span=sum(run.span for run in runs) / count,
-        traces=sum(run.traces for run in runs) / count,
-        probes=sum(run.probes for run in runs) / count,
-        judge_tokens=sum(run.judge_tokens for run in runs) / count,
-        judge_seconds=sum(run.judge_seconds for run in runs) / count,
-    )
+def _outcome(question: Question, runs: Sequence[Replayed]) -> QuestionOutcome:
+    right = [run.answer in question.right for run in runs]
+    return QuestionOutcome(question=question.id, accuracy=mean(right), **_mean_costs(runs))
 
 
-def summarise(label: str, outcomes: Sequence[Outcome]) -> Summary:
-    """Means over questions."""
-    count = len(outcomes)
+def summarise(label: str, outcomes: Sequence[QuestionOutcome]) -> Summary:
+    """The means of outcomes over questions."""
     accuracies = [outcome.accuracy for outcome in outcomes]
     return Summary(
         policy=label,
-        n=count,
-        accuracy=sum(accuracies) / count,
+        n=len(outcomes),
+        accuracy=mean(accuracies),
         ci95=bootstrap(accuracies),
-        tokens=sum(outcome.tokens for outcome in outcomes) / count,
-        span=sum(outcome.span for outcome in outcomes) / count,
-        traces=sum(outcome.traces for outcome in outcomes) / count,
-        probes=sum(outcome.probes for outcome in outcomes) / count,
         outcomes=tuple(outcomes),
-        judge_tokens=sum(outcome.judge_tokens for outcome in outcomes) / count,
-        judge_seconds=sum(outcome.judge_seconds for outcome in outcomes) / count,
+        **_mean_costs(outcomes),
     )
+
+
+def mean(values: Sequence[float]) -> float:
+    """The arithmetic mean of at least one value."""
+    return sum(values) / len(values)
+
+
+def _mean_costs(runs: Sequence[Replayed] | Sequence[QuestionOutcome]) -> dict[str, float]:
+    return {name: mean([getattr(run, name) for run in runs]) for name in COSTS}

@@ -1,4 +1,4 @@
-"""Stored traces: what a replay runs over, and the three file formats that hold them."""
+"""Stored traces and the JSON lines that hold them: sampled traces, or chains of two models."""
 
 from __future__ import annotations
 
@@ -9,25 +9,23 @@ from math import isfinite
 from typing import Any
 
 NO_ANSWER = frozenset({"", "ERR", "invalid", "None"})
-"""What the stored formats write where a trace gave no answer."""
+"""Stored answers that mean that a trace gave none."""
 CHARACTERS_A_TOKEN = 3.2
-"""Of mathematical English, for chains that were stored without token counts."""
-
-
+"""Of mathematical English, for chains that are stored without token counts."""
 MOST_TOKENS = 10**9
 
 
 class TracesError(ValueError):
-    """Raised for a file that holds no usable traces; says where and what to do."""
+    """A file holds no usable traces; the message says where and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Scored:
-    """A chunk that the draft wrote, its score under the target, and whether the target took over.
+class ScoredStep:
+    """A step of a draft model, its score by the target model, and how far the target continued.
 
     Attributes:
         score: Perplexity; higher is stranger.
-        tokens: Of the draft's chunk.
+        tokens: Of the draft's step.
         target_tokens: Of the target's continuation; 0 where it was not asked.
     """
 
@@ -42,11 +40,11 @@ class Trace:
 
     Attributes:
         probes: The answer that it would have given at each multiple of its question's
-            ``probe_every``, as far as it was asked.
-        confidences: Mean confidence of each stretch of ``probe_every`` tokens, where stored.
-        score: A verifier's, where stored.
-        steps: Scored chunks, where stored.
-        text: What it wrote, where stored; a judge reads its beginning.
+            ``probe_every``, as far as it was probed.
+        confidences: Mean confidence of each ``probe_every`` tokens, where stored.
+        score: The verifier's, where stored.
+        steps: Scored steps of a draft model, where stored.
+        text: Its text, where stored; a judge reads the beginning.
     """
 
     tokens: int
@@ -54,17 +52,18 @@ class Trace:
     probes: tuple[str | None, ...] = ()
     confidences: tuple[float, ...] = ()
     score: float | None = None
-    steps: tuple[Scored, ...] = ()
+    steps: tuple[ScoredStep, ...] = ()
     text: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
-    """A question, its right answers, its stored traces, and its words where stored.
+    """A question, its right answers, and its stored traces.
 
     Attributes:
-        ordered: Whether some were stopped before their own end, so that the traces are known only
-            as far as they ran in this order; they are not shuffled.
+        words: The text of the question, where stored.
+        ordered: Whether traces were stopped before their own end; they are then known only as far
+            as they ran in this order, and are not shuffled.
     """
 
     id: str
@@ -75,8 +74,8 @@ class Question:
     ordered: bool = False
 
 
-def key(answer: str | None) -> str | None:
-    """An answer as stored, spaces aside; None where it is a mark for no answer."""
+def answer_key(answer: str | None) -> str | None:
+    """A stored answer without spaces around it; None where it means no answer."""
     text = (answer or "").strip()
     return None if text in NO_ANSWER else text
 
@@ -102,7 +101,11 @@ def read_questions(lines: Iterable[str]) -> Iterator[Question]:
 
 
 def parse_question(item: Any) -> Question:
-    """One question, by the fields that it has."""
+    """One question from a JSON object with ``traces`` or ``chains``.
+
+    Raises:
+        TracesError: with the field that is wrong.
+    """
     if not isinstance(item, dict) or not ("traces" in item or "chains" in item):
         raise TracesError("no field traces or chains; see docs/policies.md for the formats")
     chains = "traces" not in item
@@ -122,7 +125,7 @@ def parse_question(item: Any) -> Question:
 
 
 def _gold(item: Any) -> list[str]:
-    """The right answer, or all that are right."""
+    """All right answers."""
     gold = _field(item, "gold", (str, list))
     return [gold] if isinstance(gold, str) else _list(item, "gold", str)
 
@@ -133,8 +136,8 @@ def _trace(item: Any) -> Trace:
         raise TracesError(f"tokens: out of range; give 1 to {MOST_TOKENS}, the trace's length")
     return Trace(
         tokens=tokens,
-        answer=key(_field(item, "answer", (str, type(None)))),
-        probes=tuple(key(probe) for probe in _list(item, "probes", (str, type(None)))),
+        answer=answer_key(_field(item, "answer", (str, type(None)))),
+        probes=tuple(answer_key(probe) for probe in _list(item, "probes", (str, type(None)))),
         confidences=tuple(map(float, _list(item, "confidences", (int, float)))),
         score=_field(item, "score", (int, float, type(None)), None),
         text=_field(item, "text", (str, type(None)), None) or "",
@@ -143,24 +146,24 @@ def _trace(item: Any) -> Trace:
 
 def _chain(item: Any) -> Trace:
     parts = _field(item, "steps", list)
-    steps = tuple(_scored(parts))
+    steps = tuple(_scored_steps(parts))
     tokens = sum(step.tokens + step.target_tokens for step in steps)
     return Trace(
         tokens=max(1, tokens),
-        answer=key(_field(item, "final_answer", (str, type(None)))),
+        answer=answer_key(_field(item, "final_answer", (str, type(None)))),
         steps=steps,
         text="".join(_field(part, "text", str, "") for part in parts),
     )
 
 
-def _scored(parts: list[Any]) -> Iterator[Scored]:
-    """The chunks of a chain; each is stored as its draft, its score and the target's part."""
+def _scored_steps(parts: list[Any]) -> Iterator[ScoredStep]:
+    """The scored steps of a chain, each stored as a draft, a score and a target part."""
     turns: dict[int, dict[str, Any]] = {}
     for part in parts:
         turns.setdefault(_field(part, "turn", int), {})[_field(part, "by", str)] = part
     for _, turn in sorted(turns.items()):
         if "score" in turn:
-            yield Scored(
+            yield ScoredStep(
                 score=float(_field(turn["score"], "ppl", (int, float))),
                 tokens=_tokens(turn.get("draft")),
                 target_tokens=_tokens(turn.get("target")),

@@ -1,9 +1,9 @@
-"""What a judge's mistakes cost: the rate of wrong merges that a calibration bounds.
+"""The rate of wrong merges, which a calibration bounds.
 
-A merge is a prefix that joins a cluster; it is wrong where its trace's answer is not that of the
-trace that opened the cluster, or one of them has none.  A question's loss is the share of its
-merges that are wrong, 0 without merges, mean over orders of its traces: one number in [0, 1] for
-each question, which is the unit that is drawn.
+A merge is a prefix that joins a cluster.  It is wrong if its trace and the trace that opened the
+cluster have different answers, or one has none.  The loss of a question is the share of its merges
+that are wrong, 0 without merges, as a mean over orders of its traces: one number in [0, 1] for
+each question, because questions are what is drawn at random.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from random import Random
 from pruning.decisions import AskJudge, Decisions
 from pruning.evaluation.traces import Question, Trace
 from pruning.judge.pairs import agree
-from pruning.judge.ruling import Judge
+from pruning.judge.session import Judge
 from pruning.observations import Began, Ended, Judged, Reached
 from pruning.policies.deepprune import DeepPrune
 
 TAUS = (0.98, *(round(0.95 - 0.05 * step, 2) for step in range(19)))
-"""The thresholds that are tried, the strictest first: a fixed order, chosen before any data."""
+"""The thresholds to test, from the strictest on, in an order that was fixed before any data."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Merges:
-    """What clustering one question came to, means over orders of its traces.
+    """The merges of one question, as means over orders of its traces.
 
     Attributes:
         loss: The share of merges that are wrong.
-        count: Merges.
+        count: How many merges there were.
     """
 
     loss: float
@@ -39,13 +39,13 @@ class Merges:
 def merges(
     policy: DeepPrune, question: Question, judge: Judge, *, orders: int = 4, seed: int = 0
 ) -> Merges:
-    """Cluster the question's prefixes as the policy itself does, and count."""
+    """Cluster the question's prefixes as the policy does, and count wrong merges."""
     losses, counts = [], []
     for order in range(orders):
         traces = list(question.traces)
         Random(f"{seed}/{order}/{question.id}").shuffle(traces)
-        found = clusters(policy, traces, judge, seed=seed + order)
-        joined = [(c[0], other) for c in found for other in c[1:]]
+        made = clusters(policy, traces, judge, seed=seed + order)
+        joined = [(c[0], other) for c in made for other in c[1:]]
         wrong = sum(not agree(traces[one], traces[other]) for one, other in joined)
         losses.append(wrong / len(joined) if joined else 0.0)
         counts.append(len(joined))
@@ -55,9 +55,9 @@ def merges(
 def clusters(
     policy: DeepPrune, traces: Sequence[Trace], judge: Judge, *, seed: int = 0
 ) -> list[list[int]]:
-    """The policy's clusters of the traces that reach their prefix, in the order of launch."""
+    """The policy's clusters, where traces reach their prefixes in the order of launch."""
     state = policy.begin(Random(seed))
-    policy.observe(state, Began(most=len(traces)))
+    policy.observe(state, Began(max_traces=len(traces)))
     for number, trace in enumerate(traces[: state.launched]):
         if trace.tokens < policy.prefix:
             ended = Ended(trace=number, tokens=trace.tokens, answer=trace.answer)
@@ -78,10 +78,10 @@ def _asked(decisions: Decisions) -> AskJudge | None:
 
 
 def open_gate(policy: DeepPrune, tau: float) -> DeepPrune:
-    """The policy with the threshold that a calibration allows."""
+    """The policy with the threshold that a calibration found valid."""
     return replace(policy, tau=tau, shut="")
 
 
 def shut_gate(policy: DeepPrune, why: str) -> DeepPrune:
-    """The policy that judges and prunes nothing, and says why."""
+    """The policy without judging and pruning; its first decision says why."""
     return replace(policy, shut=why)

@@ -1,4 +1,4 @@
-"""Pairs of a question's traces, what is true of them, and splits that keep questions whole."""
+"""Pairs of traces of a question, whether they agree, and splits that keep questions whole."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Pair:
 
 
 def agree(one: Trace, other: Trace) -> bool:
-    """Whether both gave an answer, and the same; two that gave none do not agree."""
+    """Whether both gave an answer and it is the same; two without an answer do not agree."""
     return one.answer is not None and one.answer == other.answer
 
 
 def pairs(question: Question, most: int | None = None, *, seed: int = 0) -> list[Pair]:
-    """The pairs of a question's traces, or ``most`` of them at random."""
+    """All pairs of a question's traces, or ``most`` of them drawn at random."""
     drawn = list(combinations(question.traces, 2))
     if most is not None and len(drawn) > most:
         drawn = Random(f"{seed}/{question.id}").sample(drawn, most)
@@ -43,8 +43,8 @@ def pairs(question: Question, most: int | None = None, *, seed: int = 0) -> list
 def balanced(question: Question, most: int, *, seed: int = 0) -> list[Pair]:
     """Up to ``most`` pairs of a question, as many that agree as that do not.
 
-    The minority is oversampled within the question, so that how often its traces agree (its
-    difficulty) tells nothing about a pair.  A question of one class has no such pairs.
+    The rarer class is oversampled within the question, so that the question's difficulty (how often
+    its traces agree) predicts nothing.  A question with pairs of one class only gives none.
     """
     every = pairs(question)
     classes = [[p for p in every if p.same], [p for p in every if not p.same]]
@@ -52,18 +52,18 @@ def balanced(question: Question, most: int, *, seed: int = 0) -> list[Pair]:
         return []
     rng = Random(f"{seed}/{question.id}")
     half = min(most // 2, max(map(len, classes)))
-    return [pair for kind in classes for pair in _draw(kind, half, rng)]
+    return [pair for some in classes for pair in _draw(some, half, rng)]
 
 
 def oversampled(drawn: Sequence[Pair], factor: int = 2) -> list[Pair]:
-    """All pairs, those of the rarer class ``factor`` times, as the paper has it."""
+    """All pairs, those of the rarer class ``factor`` times, as in the paper."""
     same = sum(pair.same for pair in drawn)
     rarer = same * 2 < len(drawn)
     return [p for p in drawn for _ in range(factor if p.same is rarer else 1)]
 
 
 def _draw(items: Sequence[T], count: int, rng: Random) -> Iterator[T]:
-    """``count`` of the items; each as often as the others, give or take one."""
+    """Draw ``count`` items, each as often as the others up to one time."""
     left = count
     while left > 0:
         yield from rng.sample(items, min(left, len(items)))
@@ -74,13 +74,13 @@ def _draw(items: Sequence[T], count: int, rng: Random) -> Iterator[T]:
 
 
 def mark(question: Question) -> str:
-    """What a question is recognised by, whatever the file that it is stored in."""
-    said = question.words or question.id
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
+    """A hash by which a question is recognised in any file."""
+    text = question.words or question.id
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def unseen(questions: Iterable[Question], seen: Iterable[str]) -> list[Question]:
-    """Those whose mark is none of ``seen``."""
+    """The questions whose mark is not among ``seen``."""
     known = frozenset(seen)
     return [question for question in questions if mark(question) not in known]
 
@@ -88,7 +88,7 @@ def unseen(questions: Iterable[Question], seen: Iterable[str]) -> list[Question]
 def split(
     questions: Sequence[Question], share: float, *, seed: int = 0
 ) -> tuple[list[Question], list[Question]]:
-    """The questions in two parts, of which the second has about ``share`` of them."""
+    """The questions in random order in two parts; the second has about ``share`` of them."""
     order = list(questions)
     Random(seed).shuffle(order)
     count = round(share * len(order))

@@ -1,4 +1,4 @@
-"""What a judge reads of a trace: its first tokens, or the reasoning steps among them."""
+"""The part of a trace that a judge reads: its first tokens, or the reasoning steps in them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pruning.evaluation.traces import Trace
-from pruning.policy import require
+from pruning.policy import check_range, require
 
 LEADING = frozenset(
     """
@@ -16,20 +16,20 @@ LEADING = frozenset(
     perhaps similarly consequently
     """.split()  # noqa: SIM905
 )
-"""Words that open a step: the paper names "wait", "thus" and "since", but not its whole list."""
+"""Words that open a step; the paper names "wait", "thus" and "since" and not the whole list."""
 _BORDER = re.compile(r"(?<=[.!?;])\s+|\n+")
 _WORD = re.compile(r"[a-z]+")
 
 
 def sentences(text: str) -> list[str]:
-    """Sentences, clauses that end in a semicolon, and lines; without what is blank."""
+    """Sentences, clauses that end in a semicolon, and lines, without blank ones."""
     return [part.strip() for part in _BORDER.split(text) if part.strip()]
 
 
 def steps(text: str, count: int) -> str:
-    """The first ``count`` sentences that a discourse word opens (arXiv 2510.08483), joined.
+    """The first ``count`` sentences that begin with a discourse word (arXiv 2510.08483), by lines.
 
-    Where no sentence begins with one, as in a trace of bare sums, each sentence is a step.
+    Where no sentence does, as in a trace of bare sums, each sentence is a step.
     """
     found = sentences(text)
     led = [one for one in found if (w := _WORD.match(one.lower())) and w[0] in LEADING]
@@ -40,13 +40,13 @@ def steps(text: str, count: int) -> str:
 class Cut:
     """How much of a trace a judge reads.
 
-    Stored text has no borders of tokens, so ``tokens`` of a trace's length are as large a share
-    of its characters.
+    Stored text has no token borders, so the first ``tokens`` of a trace are taken to be the same
+    share of its characters.
 
     Attributes:
-        by: "tokens" for the beginning itself, "steps" for the reasoning steps within it.
-        tokens: The beginning, in tokens of the reasoning model; the paper's 500.
-        steps: At most so many steps; the paper's 25.
+        by: "tokens" for the whole beginning, "steps" for the reasoning steps in it.
+        tokens: Length of the beginning, in tokens of the reasoning model; 500 in the paper.
+        steps: At most this many steps; 25 in the paper.
     """
 
     by: Literal["tokens", "steps"] = "tokens"
@@ -55,11 +55,10 @@ class Cut:
 
     def __post_init__(self) -> None:
         require(self.by in ("tokens", "steps"), f"by: {self.by!r}; give tokens or steps")
-        require(self.tokens >= 1, f"tokens: {self.tokens} is below 1; give 1 or more")
-        require(self.steps >= 1, f"steps: {self.steps} is below 1; give 1 or more")
+        check_range(self, "tokens steps", 1)
 
     def of(self, trace: Trace, written: int | None = None) -> str:
-        """What is read of a trace that has ``written`` tokens (by default all) by now."""
+        """The text that is read of a trace with ``written`` tokens so far (by default all)."""
         seen = min(self.tokens, trace.tokens if written is None else written, trace.tokens)
         text = trace.text[: len(trace.text) * seen // trace.tokens]
         return steps(text, self.steps) if self.by == "steps" else text

@@ -1,44 +1,48 @@
-"""The state that voting policies share: who runs, who ended, with which answer."""
+"""What voting policies share: the state (who runs, who answered what) and the dispatch."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from pruning.decisions import NOTHING, Decisions, Finish, Launch
-from pruning.observations import Began, Ended
+from pruning.observations import Began, Ended, Observation
 from pruning.policies.votes import Tally, majority
+from pruning.policy import Policy
 
 
 @dataclass(kw_only=True, slots=True)
 class Ballots:
-    """Launched, running and ended traces, and the votes of the ended ones.
+    """How many traces were launched and run, and the votes of the ended ones.
 
     Attributes:
-        most: How many traces may be launched in all.
+        max_traces: How many traces may be launched in all.
+        probe_every: The driver can probe at multiples of this many tokens; 0 where it can't.
         answers: By trace, of those that ended by themselves.
-        cut: By trace, of those that ended at their limit; asked only where nobody finished.
-        votes: How often each answer was given by one that ended by itself.
-        grid: At which multiples of tokens the driver can probe; 0 where it can't.
+        cut: By trace, of those that ended at their limit; they vote only where nobody finished.
+        votes: How often each answer was given by a trace that ended by itself.
     """
 
-    most: int
+    max_traces: int
     launched: int = 0
     running: int = 0
     answers: dict[int, str | None] = field(default_factory=dict)
     cut: dict[int, str | None] = field(default_factory=dict)
     votes: Counter[str] = field(default_factory=Counter)
-    grid: int = 0
+    probe_every: int = 0
 
-    def heed(self, began: Began) -> None:
+    def begin(self, began: Began) -> None:
         """Take over what the driver can do."""
-        self.most = self.most if began.most is None else min(self.most, began.most)
-        self.grid = began.probe_every
+        if began.max_traces is not None:
+            self.max_traces = min(self.max_traces, began.max_traces)
+        self.probe_every = began.probe_every
 
-    def every(self, wanted: int) -> int:
-        """The probing interval nearest above ``wanted`` on the driver's grid; 0 without one."""
-        return -(-wanted // self.grid) * self.grid if self.grid else 0
+    def probe_interval(self, wanted: int) -> int:
+        """The least interval, of ``wanted`` tokens or more, that the driver can probe at; or 0."""
+        return -(-wanted // self.probe_every) * self.probe_every if self.probe_every else 0
 
     def launch(
         self,
@@ -49,8 +53,8 @@ class Ballots:
         limit: int | None = None,
         mark: int = 0,
     ) -> Decisions:
-        """Launch ``count`` more, or as many as are left."""
-        count = min(count, self.most - self.launched)
+        """Launch ``count`` more traces, or as many as are left; `NOTHING` where none is."""
+        count = min(count, self.max_traces - self.launched)
         if count <= 0:
             return NOTHING
         self.launched += count
@@ -70,16 +74,16 @@ class Ballots:
                 self.votes[ended.answer] += 1
 
     def tally(self, others: Mapping[int, str | None] | None = None) -> Tally:
-        """The vote in the order of launch, so that who ends first at one time decides nothing.
+        """Count the votes in the order of launch, so that the order of ends decides nothing.
 
         Args:
-            others: Answers of traces that have none yet.
+            others: Answers of traces that have none of their own yet.
         """
         ballots = {**(others or {}), **self.answers}
         return majority(ballots[trace] for trace in sorted(ballots))
 
     def elect(self, others: Mapping[int, str | None] | None = None) -> Decisions:
-        """Finish with the majority of those that ended, or else of those cut at their limit."""
+        """Finish with the majority of the traces that ended, or else of those that were cut."""
         tally = self.tally(others)
         if tally.winner is None:
             tally = self.tally(self.cut)
@@ -87,3 +91,31 @@ class Ballots:
             return (Finish(answer=None, reason=f"none of {self.launched} gave an answer"),)
         votes, cast = tally.votes[tally.winner], sum(tally.votes.values()) + tally.abstained
         return (Finish(answer=tally.winner, reason=f"majority: {votes} of {cast} votes"),)
+
+
+B = TypeVar("B", bound=Ballots)
+
+
+class VotingPolicy(Policy[B]):
+    """A policy that launches traces at the beginning and decides whenever one has ended.
+
+    A subclass that also uses other observations handles them in `observe` and leaves the rest to
+    this one.
+    """
+
+    def observe(self, state: B, observation: Observation) -> Decisions:
+        if isinstance(observation, Ended):
+            state.end(observation)
+            return self.on_end(state, observation)
+        if isinstance(observation, Began):
+            state.begin(observation)
+            return self.start(state)
+        return NOTHING
+
+    @abstractmethod
+    def start(self, state: B) -> Decisions:
+        """Launch the first traces."""
+
+    def on_end(self, state: B, ended: Ended) -> Decisions:
+        """Decide after a trace has ended; by default, take the majority once all have."""
+        return NOTHING if state.running else state.elect()

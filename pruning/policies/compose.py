@@ -8,19 +8,19 @@ from typing import Any, ClassVar
 
 from pruning.decisions import Decision, Decisions, Finish, Launch
 from pruning.observations import Began, Observation
-from pruning.policy import Need, Policy, require
+from pruning.policy import Need, Policy, check_range
 
 
 @dataclass(frozen=True, kw_only=True)
 class Capped(Policy[Any]):
-    """Any policy, with every trace ended at ``tokens``."""
+    """Another policy, with every trace cut at ``tokens``."""
 
     name: ClassVar[str] = "capped"
     inner: Policy[Any]
     tokens: int
 
     def __post_init__(self) -> None:
-        require(self.tokens >= 1, f"tokens: {self.tokens} is out of range; give 1 or more")
+        check_range(self, "tokens", 1)
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
@@ -44,23 +44,23 @@ class Capped(Policy[Any]):
 
 
 @dataclass(kw_only=True, slots=True)
-class Together:
-    """The states of policies that see the same run."""
+class CombinedState:
+    """The states of the leader and its riders, in this order."""
 
     states: list[Any] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Riding(Policy[Together]):
-    """One policy leads, others ride along: a judge inside a consensus rule.
+class Combined(Policy[CombinedState]):
+    """A leader and riders that decide together on one run, as a judge inside a consensus policy.
 
-    All are told everything, riders at the beginning that the run can launch as many traces as the
-    leader does.  The leader launches; a rider may stop, pause, probe, ask or finish, and its
-    launches only say what it wants to be told of each trace (probes, a mark, a limit).  The first
-    `Finish`, the leader's before the riders', is the run's.
+    All see every observation; riders are told at the beginning that as many traces can be launched
+    as the leader launches.  Only the leader launches.  A rider may stop, pause, probe, judge or
+    finish, and its `Launch` only says what it needs of each trace (probes, a mark, a limit).  The
+    first `Finish` ends the run, the leader's before a rider's.
     """
 
-    name: ClassVar[str] = "riding"
+    name: ClassVar[str] = "combined"
     leader: Policy[Any]
     riders: tuple[Policy[Any], ...]
 
@@ -72,18 +72,18 @@ class Riding(Policy[Together]):
     def label(self) -> str:
         return " with ".join(policy.label for policy in (self.leader, *self.riders))
 
-    def begin(self, rng: Random) -> Together:
-        return Together(states=[p.begin(rng) for p in (self.leader, *self.riders)])
+    def begin(self, rng: Random) -> CombinedState:
+        return CombinedState(states=[p.begin(rng) for p in (self.leader, *self.riders)])
 
-    def observe(self, state: Together, observation: Observation) -> Decisions:
-        led, *ridden = state.states
-        decisions = list(self.leader.observe(led, observation))
+    def observe(self, state: CombinedState, observation: Observation) -> Decisions:
+        leader_state, *rider_states = state.states
+        decisions = list(self.leader.observe(leader_state, observation))
         wanted: list[Launch] = []
         if isinstance(observation, Began):
             count = sum(one.count for one in decisions if isinstance(one, Launch))
-            observation = replace(observation, most=count)
-        for rider, ridden_state in zip(self.riders, ridden, strict=True):
-            for decision in rider.observe(ridden_state, observation):
+            observation = replace(observation, max_traces=count)
+        for rider, rider_state in zip(self.riders, rider_states, strict=True):
+            for decision in rider.observe(rider_state, observation):
                 if isinstance(decision, Launch):
                     wanted.append(decision)
                 else:
@@ -93,7 +93,7 @@ class Riding(Policy[Together]):
 
 
 def _join(launch: Launch, wanted: list[Launch]) -> Launch:
-    """The leader's launch, telling also what the riders want."""
+    """The leader's launch, with the probes, mark and limit that the riders need."""
     everyone = [launch, *wanted]
     probes = [one.probe_every for one in everyone if one.probe_every]
     limits = [one.limit for one in everyone if one.limit is not None]

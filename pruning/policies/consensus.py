@@ -1,4 +1,4 @@
-"""Self-consistency and the rules that sample until a majority is settled."""
+"""Majorities of fixed samples, and policies that sample until a majority is settled."""
 
 from __future__ import annotations
 
@@ -9,39 +9,33 @@ from random import Random
 from typing import ClassVar
 
 from pruning.decisions import NOTHING, Decisions, Finish
-from pruning.observations import Began, Ended, Observation
-from pruning.policies.ballots import Ballots
-from pruning.policy import Policy, require
+from pruning.observations import Ended
+from pruning.policies.ballots import Ballots, VotingPolicy
+from pruning.policy import check_range
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelfConsistency(Policy[Ballots]):
+class FixedSamples(VotingPolicy[Ballots]):
     """Sample ``n`` traces at once and take the majority (Wang et al., arXiv 2203.11171)."""
 
     name: ClassVar[str] = "sc"
     n: int = 64
 
     def __post_init__(self) -> None:
-        require(self.n >= 1, f"n: {self.n} is out of range; give 1 or more traces")
+        check_range(self, "n", 1)
 
     def begin(self, rng: Random) -> Ballots:
-        return Ballots(most=self.n)
+        return Ballots(max_traces=self.n)
 
-    def observe(self, state: Ballots, observation: Observation) -> Decisions:
-        if isinstance(observation, Ended):
-            state.end(observation)
-            return state.elect() if state.running == 0 else NOTHING
-        if isinstance(observation, Began):
-            state.heed(observation)
-            return state.launch(self.n, "self-consistency")
-        return NOTHING
+    def start(self, state: Ballots) -> Decisions:
+        return state.launch(self.n, "self-consistency")
 
 
 @dataclass(frozen=True, kw_only=True)
-class HardCap(Policy[Ballots]):
+class HardCap(VotingPolicy[Ballots]):
     """Sample ``n`` traces, cut each at ``tokens``, and let the cut ones vote as the others do.
 
-    The baseline that a rule which stops deep traces has to beat; no source claims it.
+    The baseline for policies that stop long traces; it has no source.
     """
 
     name: ClassVar[str] = "cap"
@@ -49,29 +43,25 @@ class HardCap(Policy[Ballots]):
     tokens: int = 20_500
 
     def __post_init__(self) -> None:
-        require(self.n >= 1, f"n: {self.n} is out of range; give 1 or more traces")
-        require(self.tokens >= 1, f"tokens: {self.tokens} is out of range; give 1 or more")
+        check_range(self, "n tokens", 1)
 
     def begin(self, rng: Random) -> Ballots:
-        return Ballots(most=self.n)
+        return Ballots(max_traces=self.n)
 
-    def observe(self, state: Ballots, observation: Observation) -> Decisions:
-        if isinstance(observation, Ended):
-            state.end(observation)
-            return state.elect(state.cut) if state.running == 0 else NOTHING
-        if isinstance(observation, Began):
-            state.heed(observation)
-            return state.launch(self.n, f"cut at {self.tokens} tokens", limit=self.tokens)
-        return NOTHING
+    def start(self, state: Ballots) -> Decisions:
+        return state.launch(self.n, f"cut at {self.tokens} tokens", limit=self.tokens)
+
+    def on_end(self, state: Ballots, ended: Ended) -> Decisions:
+        return state.elect(state.cut) if state.running == 0 else NOTHING
 
 
 @lru_cache(maxsize=1 << 16)
 def certainty(first: int, second: int) -> float:
-    """P(p > 1/2) for p ~ Beta(first + 1, second + 1): that the first answer beats the second.
+    """The posterior probability P(p > 1/2), p ~ Beta(first + 1, second + 1), that the first leads.
 
-    The test of Adaptive-Consistency (arXiv 2305.11860) on the two largest counts.  Exact for
-    counts: I_{1/2}(a, b) is a tail of the binomial distribution with a + b - 1 trials.  It is a
-    posterior of one look; testing after each completion gives no bound on the error.
+    This is the test of Adaptive-Consistency (arXiv 2305.11860) on the two largest counts.  It is
+    exact for counts: I_{1/2}(a, b) is a tail of the binomial distribution with a + b - 1 trials.
+    It is valid for one look at the votes; a test after each completion bounds no error.
     """
     trials = first + second + 1
     return float(sum(comb(trials, j) for j in range(first + 1)) / 2**trials)
@@ -89,7 +79,7 @@ def margin(votes: dict[str, int]) -> tuple[str | None, int, int]:
 
 
 def settle(votes: dict[str, int], threshold: float, counted: str = "votes") -> Finish | None:
-    """Finish with the answer that leads by this certainty, if one does."""
+    """Finish with the leading answer, if its certainty is ``threshold`` or more."""
     leader, first, second = margin(votes)
     sure = certainty(first, second)
     if leader is None or sure < threshold:
@@ -99,18 +89,18 @@ def settle(votes: dict[str, int], threshold: float, counted: str = "votes") -> F
 
 
 @dataclass(frozen=True, kw_only=True)
-class AsyncConsensus(Policy[Ballots]):
-    """Keep ``k`` traces in flight, test at each completion, and abort the rest once settled.
+class AsyncConsensus(VotingPolicy[Ballots]):
+    """Keep ``k`` traces in flight, test at each completion, and stop all once settled.
 
-    The test is Adaptive-Consistency's, without its waiting: the early completions of traces that
-    started together are used as they come, so both tokens and span fall.
+    The test is that of Adaptive-Consistency.  Traces start together and their completions are
+    used as they come, so it takes less time than one trace after another.
 
     Attributes:
-        k: Traces in flight; each that ends is replaced until ``n`` were launched.
-        n: The most traces; by default ``k``, so that none is replaced.
+        k: Traces in flight; one that ends is replaced until ``n`` were launched.
+        n: The most traces; 0 for ``k``, so that none is replaced.
         threshold: The certainty that settles the vote.
-        cap: The most tokens of a trace; 0 for no cap.  What was cut votes only where nobody
-            finished: traces that finish early are right more often.
+        cap: The most tokens of a trace; 0 for no cap.  A trace that was cut votes only where
+            nobody finished, because traces that finish early are right more often.
     """
 
     name: ClassVar[str] = "async"
@@ -120,40 +110,30 @@ class AsyncConsensus(Policy[Ballots]):
     cap: int = 0
 
     def __post_init__(self) -> None:
-        require(self.k >= 1, f"k: {self.k} is out of range; give 1 or more traces in flight")
-        require(self.n >= 0, f"n: {self.n} is out of range; give 0 (for k) or more traces")
-        require(self.cap >= 0, f"cap: {self.cap} is out of range; give 0 (none) or more tokens")
-        require(
-            0.5 < self.threshold <= 1,
-            f"threshold: {self.threshold} is out of range; give above 0.5, up to 1",
-        )
+        check_range(self, "k", 1)
+        check_range(self, "n cap", 0)
+        check_range(self, "threshold", 0.5, 1, excluded="least")
 
     def begin(self, rng: Random) -> Ballots:
-        return Ballots(most=self.n or self.k)
+        return Ballots(max_traces=self.n or self.k)
 
-    def observe(self, state: Ballots, observation: Observation) -> Decisions:
-        if isinstance(observation, Ended):
-            state.end(observation)
-            if settled := settle(state.votes, self.threshold):
-                return (settled,)
-            return self._launch(state, 1, "one ended") or self._last(state)
-        if isinstance(observation, Began):
-            state.heed(observation)
-            return self._launch(state, self.k, f"{self.k} in flight")
-        return NOTHING
+    def start(self, state: Ballots) -> Decisions:
+        return self._launch(state, self.k, f"{self.k} in flight")
+
+    def on_end(self, state: Ballots, ended: Ended) -> Decisions:
+        if settled := settle(state.votes, self.threshold):
+            return (settled,)
+        return self._launch(state, 1, "one ended") or super().on_end(state, ended)
 
     def _launch(self, state: Ballots, count: int, reason: str) -> Decisions:
         return state.launch(count, reason, limit=self.cap or None)
-
-    def _last(self, state: Ballots) -> Decisions:
-        return state.elect() if state.running == 0 else NOTHING
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveConsistency(AsyncConsensus):
     """Sample one trace after another until the vote is settled (arXiv 2305.11860).
 
-    The published parameters: at most 40 traces, certainty .95; here 64 by default, as in `sc`.
+    The paper's certainty of 0.95; at most 64 traces as in `sc`, where the paper has 40.
     """
 
     name: ClassVar[str] = "adaptive"
@@ -162,11 +142,11 @@ class AdaptiveConsistency(AsyncConsensus):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EarlyStopping(Policy[Ballots]):
+class EarlyStopping(VotingPolicy[Ballots]):
     """Sample windows of ``w`` traces until one is unanimous (ESC, arXiv 2401.10480).
 
-    A unanimous window's answer is final; after ``n`` traces the majority of all is.  A window
-    with an abstention is not unanimous.
+    The answer of a unanimous window is final; without one, the majority of ``n`` traces is.  A
+    window in which a trace gave no answer is not unanimous.
     """
 
     name: ClassVar[str] = "esc"
@@ -174,20 +154,16 @@ class EarlyStopping(Policy[Ballots]):
     n: int = 64
 
     def __post_init__(self) -> None:
-        require(self.w >= 1, f"w: {self.w} is out of range; give 1 or more traces a window")
-        require(self.n >= 1, f"n: {self.n} is out of range; give 1 or more traces")
+        check_range(self, "w n", 1)
 
     def begin(self, rng: Random) -> Ballots:
-        return Ballots(most=self.n)
+        return Ballots(max_traces=self.n)
 
-    def observe(self, state: Ballots, observation: Observation) -> Decisions:
-        if isinstance(observation, Ended):
-            state.end(observation)
-            return self._close(state) if state.running == 0 else NOTHING
-        if isinstance(observation, Began):
-            state.heed(observation)
-            return state.launch(self.w, f"the first window of {self.w}")
-        return NOTHING
+    def start(self, state: Ballots) -> Decisions:
+        return state.launch(self.w, f"the first window of {self.w}")
+
+    def on_end(self, state: Ballots, ended: Ended) -> Decisions:
+        return self._close(state) if state.running == 0 else NOTHING
 
     def _close(self, state: Ballots) -> Decisions:
         first = (state.launched - 1) // self.w * self.w

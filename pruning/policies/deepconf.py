@@ -1,4 +1,4 @@
-"""DeepConf: let confident traces vote, and stop those that lose confidence."""
+"""DeepConf: confident traces vote, and those that lose confidence are stopped."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ from random import Random
 from typing import ClassVar, Literal
 
 from pruning.decisions import NOTHING, Decisions, Finish, Stop
-from pruning.observations import Began, Ended, Generated, Observation
-from pruning.policies.ballots import Ballots
+from pruning.observations import Ended, Generated, Observation
+from pruning.policies.ballots import Ballots, VotingPolicy
 from pruning.policies.votes import weigh
-from pruning.policy import Need, Policy, require
+from pruning.policy import Need, check_range, require
 
-Measure = Literal["mean", "bottom", "lowest", "tail"]
-MEASURES: tuple[Measure, ...] = ("mean", "bottom", "lowest", "tail")
+ConfidenceMeasure = Literal["mean", "bottom", "lowest", "tail"]
+MEASURES: tuple[ConfidenceMeasure, ...] = ("mean", "bottom", "lowest", "tail")
 
 
 @dataclass(kw_only=True, slots=True)
-class Confidence:
-    """The confidence of one trace so far: of its tokens, and of groups of ``window`` tokens.
+class TraceConfidence:
+    """The confidence of one trace so far, over all its tokens and over groups of ``window``.
 
     Attributes:
-        group: Mean confidence of the last ``window`` tokens; None before there are so many.
-        lowest: The least confident group yet.
-        groups: Every group, one at each observation.
+        total: Confidence summed over all ``tokens``.
+        inside: Confidence summed over the last ``width`` tokens, which make the group.
+        group: Mean confidence of the last ``window`` tokens; None while there are fewer.
+        lowest: The lowest group so far.
+        groups: Every group, one for each observation.
+        intervals: (tokens, confidence summed) of the observations in the group.
     """
 
     window: int
@@ -37,20 +40,20 @@ class Confidence:
     group: float | None = None
     lowest: float = float("inf")
     groups: list[float] = field(default_factory=list)
-    stretches: deque[tuple[int, float]] = field(default_factory=deque)
+    intervals: deque[tuple[int, float]] = field(default_factory=deque)
 
     def add(self, tokens: int, confidence: float) -> float | None:
-        """Take in the mean confidence of what was written up to ``tokens``; the group's now."""
+        """Take in the mean confidence of the tokens written since; returns that of the group."""
         count = tokens - self.tokens
         weight = confidence * count
         self.tokens = tokens
         self.total += weight
         self.inside += weight
         self.width += count
-        stretches = self.stretches
-        stretches.append((count, weight))
-        while self.width - stretches[0][0] >= self.window:
-            old = stretches.popleft()
+        intervals = self.intervals
+        intervals.append((count, weight))
+        while self.width - intervals[0][0] >= self.window:
+            old = intervals.popleft()
             self.width -= old[0]
             self.inside -= old[1]
         if self.width >= self.window:
@@ -60,8 +63,8 @@ class Confidence:
                 self.lowest = group
         return self.group
 
-    def measure(self, measure: Measure) -> float:
-        """One number for the trace; a trace shorter than a window has its mean for all."""
+    def measure(self, measure: ConfidenceMeasure) -> float:
+        """One number for the trace; every measure of a trace shorter than a window is its mean."""
         mean = self.total / self.tokens if self.tokens else 0.0
         if measure == "mean" or self.group is None:
             return mean
@@ -74,10 +77,10 @@ class Confidence:
 
 
 @dataclass(kw_only=True, slots=True)
-class Confidences(Ballots):
-    """Ballots, the confidence of each trace, and the threshold once it is known."""
+class ConfidenceState(Ballots):
+    """Ballots, the confidence of each trace, and the threshold once the warm-up has ended."""
 
-    of: dict[int, Confidence] = field(default_factory=dict)
+    by_trace: dict[int, TraceConfidence] = field(default_factory=dict)
     threshold: float | None = None
 
 
@@ -90,64 +93,66 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ranked[low] + (ranked[high] - ranked[low]) * (place - low)
 
 
-class _Confident(Policy[Confidences]):
-    """What the two forms share: following confidences, and the weighted vote of the best."""
+class _DeepConfPolicy(VotingPolicy[ConfidenceState]):
+    """What the two policies share: the confidence of each trace, and the weighted vote."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"confidence"})
     n: int
     window: int
 
-    def begin(self, rng: Random) -> Confidences:
-        return Confidences(most=self.n)
+    def begin(self, rng: Random) -> ConfidenceState:
+        return ConfidenceState(max_traces=self.n)
 
-    def _follow(self, state: Confidences, generated: Generated) -> float | None:
-        confidence = state.of.get(generated.trace)
+    def _update(self, state: ConfidenceState, generated: Generated) -> float | None:
+        confidence = state.by_trace.get(generated.trace)
         if confidence is None:
-            confidence = state.of[generated.trace] = Confidence(window=self.window)
+            confidence = state.by_trace[generated.trace] = TraceConfidence(window=self.window)
         return confidence.add(generated.tokens, generated.confidence)
 
-    def _scores(self, state: Confidences, measure: Measure) -> dict[int, float]:
-        nothing = Confidence(window=self.window)
-        return {t: state.of.get(t, nothing).measure(measure) for t in sorted(state.answers)}
+    def _scores(self, state: ConfidenceState, measure: ConfidenceMeasure) -> dict[int, float]:
+        nothing = TraceConfidence(window=self.window)
+        return {t: state.by_trace.get(t, nothing).measure(measure) for t in sorted(state.answers)}
 
-    def _vote(self, state: Confidences, scores: dict[int, float], least: float) -> dict[str, float]:
+    def _vote(
+        self, state: ConfidenceState, scores: dict[int, float], least: float
+    ) -> dict[str, float]:
         kept = ((state.answers[t], score) for t, score in scores.items() if score >= least)
         return weigh(kept)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeepConfOffline(_Confident):
-    """Let ``n`` traces finish and the most confident ``keep`` percent vote, by their confidence.
+class DeepConfOffline(_DeepConfPolicy):
+    """Let ``n`` traces finish; the most confident ``keep`` percent vote, weighted by confidence.
 
-    Source: DeepConf (arXiv 2508.15260), offline; its settings keep 10 or 90 percent and measure
-    the whole trace, its least confident tenth of groups, its lowest group or its tail.
+    Source: DeepConf (arXiv 2508.15260), offline, with 10 or 90 percent.  The confidence of a
+    trace is its mean, that of its lowest tenth of groups (bottom), of its lowest group, or of its
+    last group (tail).
     """
 
     name: ClassVar[str] = "deepconf-offline"
     n: int = 64
     keep: float = 10.0
-    measure: Measure = "tail"
+    measure: ConfidenceMeasure = "tail"
     window: int = 2048
 
     def __post_init__(self) -> None:
-        require(self.n >= 1, f"n: {self.n} is out of range; give 1 or more traces")
-        require(0 < self.keep <= 100, f"keep: {self.keep} is out of range; give a percentage")
+        check_range(self, "n window", 1)
+        check_range(self, "keep", 0, 100, excluded="least")
         require(self.measure in MEASURES, f"measure: choose {', '.join(MEASURES)}")
-        require(self.window >= 1, f"window: {self.window} is below 1; give tokens")
 
-    def observe(self, state: Confidences, observation: Observation) -> Decisions:
+    def observe(self, state: ConfidenceState, observation: Observation) -> Decisions:
         if type(observation) is Generated:
-            self._follow(state, observation)
+            self._update(state, observation)
             return NOTHING
-        if isinstance(observation, Ended):
-            state.end(observation)
-            return NOTHING if state.running else self._close(state)
-        if isinstance(observation, Began):
-            state.heed(observation)
-            return state.launch(self.n, "all are measured to their end")
-        return NOTHING
+        return super().observe(state, observation)
 
-    def _close(self, state: Confidences) -> Decisions:
+    def start(self, state: ConfidenceState) -> Decisions:
+        return state.launch(self.n, "all are measured to their end")
+
+    def on_end(self, state: ConfidenceState, ended: Ended) -> Decisions:
+        return NOTHING if state.running else self._close(state)
+
+    def _close(self, state: ConfidenceState) -> Decisions:
         scores = self._scores(state, self.measure)
         least = percentile(list(scores.values()), 100 - self.keep) if scores else 0.0
         weights = self._vote(state, scores, least)
@@ -158,14 +163,15 @@ class DeepConfOffline(_Confident):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeepConf(_Confident):
-    """Stop traces less confident than a warm-up's, and stop all at a weighted consensus.
+class DeepConf(_DeepConfPolicy):
+    """Stop traces that are less confident than a warm-up's, and all at a weighted consensus.
 
-    Source: DeepConf (arXiv 2508.15260), online.  ``warmup`` traces run to their end; the threshold
-    is the (100 - ``keep``)-th percentile of their lowest group's confidence; then the rest start,
-    and each stops when its group falls below.  After each completion β = V(top)/ΣV; the run ends
-    at β ≥ ``consensus``, which the paper has and its code lacks.  Warm-up traces below the
-    threshold do not vote.  ``keep`` 10 is the paper's *low*, 90 its *high*.
+    Source: DeepConf (arXiv 2508.15260), online.  ``warmup`` traces run to their end.  The
+    threshold is the (100 - ``keep``)-th percentile of their lowest groups.  Then the other traces
+    start, and each stops when its group falls below the threshold.  The run ends when the top
+    answer has a share of ``consensus`` of all votes, which the paper describes and its code lacks.
+    Warm-up traces below the threshold do not vote.  ``keep`` 10 is the paper's *low*, 90 its
+    *high*.
     """
 
     name: ClassVar[str] = "deepconf"
@@ -176,31 +182,24 @@ class DeepConf(_Confident):
     consensus: float = 0.95
 
     def __post_init__(self) -> None:
-        require(self.n >= 1, f"n: {self.n} is out of range; give 1 or more traces")
-        require(0 < self.keep <= 100, f"keep: {self.keep} is out of range; give a percentage")
-        require(self.warmup >= 1, f"warmup: {self.warmup} is out of range; give 1 or more traces")
-        require(self.window >= 1, f"window: {self.window} is below 1; give tokens")
-        require(
-            0 < self.consensus <= 1, f"consensus: {self.consensus} is out of range; give 0 to 1"
-        )
+        check_range(self, "n warmup window", 1)
+        check_range(self, "keep", 0, 100, excluded="least")
+        check_range(self, "consensus", 0, 1, excluded="least")
 
-    def observe(self, state: Confidences, observation: Observation) -> Decisions:
+    def observe(self, state: ConfidenceState, observation: Observation) -> Decisions:
         if type(observation) is Generated:
-            group = self._follow(state, observation)
+            group = self._update(state, observation)
             threshold = state.threshold
             if threshold is None or group is None or group >= threshold:
                 return NOTHING
             reason = f"group confidence {group:.2f} < {threshold:.2f}"
             return (Stop(trace=observation.trace, reason=reason),)
-        if isinstance(observation, Ended):
-            state.end(observation)
-            return self._end(state)
-        if isinstance(observation, Began):
-            state.heed(observation)
-            return state.launch(self.warmup, f"a warm-up of {self.warmup}")
-        return NOTHING
+        return super().observe(state, observation)
 
-    def _end(self, state: Confidences) -> Decisions:
+    def start(self, state: ConfidenceState) -> Decisions:
+        return state.launch(self.warmup, f"a warm-up of {self.warmup}")
+
+    def on_end(self, state: ConfidenceState, ended: Ended) -> Decisions:
         if state.threshold is None:
             if state.running:
                 return NOTHING
@@ -208,12 +207,12 @@ class DeepConf(_Confident):
             state.threshold = percentile(scores, 100 - self.keep) if scores else 0.0
         return self._agree(state) or self._more(state)
 
-    def _agree(self, state: Confidences) -> Decisions:
+    def _agree(self, state: ConfidenceState) -> Decisions:
         assert state.threshold is not None
         weights = self._vote(state, self._scores(state, "lowest"), state.threshold)
         total = sum(weights.values())
         top = next(iter(weights), None)
-        done = state.running == 0 and state.launched == state.most
+        done = state.running == 0 and state.launched == state.max_traces
         if top is None or not total:
             return state.elect() if done else NOTHING
         share = weights[top] / total
@@ -221,6 +220,6 @@ class DeepConf(_Confident):
             return NOTHING
         return (Finish(answer=top, reason=f"{share:.0%} of the confident votes"),)
 
-    def _more(self, state: Confidences) -> Decisions:
-        left = state.most - state.launched
+    def _more(self, state: ConfidenceState) -> Decisions:
+        left = state.max_traces - state.launched
         return state.launch(left, f"stopped below {state.threshold:.2f}") if left else NOTHING

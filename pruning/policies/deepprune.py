@@ -6,22 +6,24 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import ClassVar, Literal
 
-from pruning.decisions import NOTHING, AskJudge, Decision, Decisions, Pause, Resume, Stop
-from pruning.observations import Began, Ended, Judged, Observation, Reached
-from pruning.policies.ballots import Ballots
-from pruning.policy import Need, Policy, require
+from pruning.decisions import NOTHING, AskJudge, Decisions, Pause, Resume, Stop
+from pruning.observations import Ended, Judged, Observation, Reached
+from pruning.policies.ballots import Ballots, VotingPolicy
+from pruning.policy import Need, check_range, require
 
 
 @dataclass(kw_only=True, slots=True)
-class Clusters(Ballots):
+class ClusterState(Ballots):
     """Ballots, and the clusters of prefixes.
 
     Attributes:
-        queue: Traces whose prefix waits for its turn; greedy clustering takes one at a time.
-        asked: The trace being judged, and against whom; by other, whose cluster it is.
-        verdicts: By cluster, what the judge said of the trace being judged.
-        paused: Traces at their prefix.
-        chosen: Whether it is decided who goes on.
+        clusters: The traces of each cluster, in the order in which they joined.
+        queue: Traces whose prefix waits to be judged; greedy clustering takes one at a time.
+        current: The trace that is being judged.
+        asked: By trace that ``current`` is judged against, the index of its cluster.
+        verdicts: By cluster, the judge's votes on ``current``.
+        paused: Traces that stand at their prefix.
+        chosen: Whether it is decided which traces go on.
     """
 
     rng: Random
@@ -34,7 +36,7 @@ class Clusters(Ballots):
     chosen: bool = False
 
     def forget(self, trace: int) -> None:
-        """Drop a trace that somebody else stopped at its prefix; its cluster keeps it."""
+        """Drop a trace that ended or was stopped elsewhere; its cluster keeps it."""
         self.paused.discard(trace)
         if trace in self.queue:
             self.queue.remove(trace)
@@ -45,24 +47,25 @@ class Clusters(Ballots):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeepPrune(Policy[Clusters]):
+class DeepPrune(VotingPolicy[ClusterState]):
     """Greedy online clustering of prefixes by a judge (arXiv 2510.08483).
 
     Each trace pauses at its prefix.  In the order of arrival it is judged against up to ``k1``
-    random members of each cluster; where the best mean vote is above ``tau`` it joins that
-    cluster, else it opens one, up to ``k`` clusters.  When all are placed, up to ``k2`` traces of
-    the largest cluster go on and vote; where all clusters are singletons, ``k3`` random ones.
+    random members of each cluster.  It joins the cluster with the best mean vote if that is above
+    ``tau``; else it opens a new one, up to ``k`` clusters.  When all are placed, up to ``k2``
+    traces of the largest cluster go on and vote, or ``k3`` random ones where all clusters are
+    singletons.
 
-    The paper leaves two things open.  A prefix that matches none of ``k`` clusters is dropped
-    here; ``k3`` is 20 as ``k2`` is.  A trace that ends before its prefix votes with the rest.
+    The paper leaves two things open: here, a prefix that matches none of ``k`` clusters is
+    dropped, and ``k3`` is 20 as ``k2`` is.  A trace that ends before its prefix votes as well.
 
     Attributes:
-        prefix: Tokens before the judge is asked.
-        tau: The mean vote above which two prefixes are one; the paper's 0.5.
-        vote: What the judge gives for a pair: "hard" is 0 or 1, as in the paper, "soft" its
+        prefix: Tokens of a trace after which it is judged.
+        tau: The mean vote above which a trace joins a cluster; 0.5 in the paper.
+        vote: The judge's vote on a pair: "hard" is 0 or 1, as in the paper, "soft" its
             probability.
-        shut: Why the judge may not be used, as a calibration found; then nothing is judged or
-            pruned, and all vote.
+        shut: Why a calibration forbids to use the judge; then nothing is judged or pruned, and
+            all traces vote.
     """
 
     name: ClassVar[str] = "deepprune"
@@ -78,42 +81,43 @@ class DeepPrune(Policy[Clusters]):
 
     def __post_init__(self) -> None:
         require(self.vote in ("hard", "soft"), f"vote: {self.vote!r} is neither; give hard or soft")
-        for name in ("n", "prefix", "k", "k1", "k2", "k3"):
-            require(getattr(self, name) >= 1, f"{name}: {getattr(self, name)} is below 1; give 1+")
-        require(0 <= self.tau <= 1, f"tau: {self.tau} is out of range; give 0 to 1")
+        check_range(self, "n prefix k k1 k2 k3", 1)
+        check_range(self, "tau", 0, 1)
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
         return frozenset() if self.shut else frozenset({"judge"})
 
-    def begin(self, rng: Random) -> Clusters:
-        return Clusters(most=self.n, rng=rng)
+    def begin(self, rng: Random) -> ClusterState:
+        return ClusterState(max_traces=self.n, rng=rng)
 
-    def observe(self, state: Clusters, observation: Observation) -> Decisions:
+    def observe(self, state: ClusterState, observation: Observation) -> Decisions:
         if isinstance(observation, Reached | Ended) and observation.trace >= state.launched:
-            return NOTHING  # launched by whom it rides with, after the beginning
+            return NOTHING  # another policy of a `Combined` launched it after the beginning
         if isinstance(observation, Judged):
             return self._verdict(state, observation)
         if isinstance(observation, Reached):
-            trace = observation.trace
-            if state.chosen or self.shut:
-                return NOTHING
-            state.queue.append(trace)
-            state.paused.add(trace)
-            return (Pause(trace=trace, reason="its prefix is ready"), *self._next(state))
-        if isinstance(observation, Ended):
-            state.end(observation)
-            state.forget(observation.trace)
-            return state.elect() if state.running == 0 else self._next(state)
-        if isinstance(observation, Began):
-            state.heed(observation)
-            if self.shut:
-                return state.launch(self.n, f"nothing is pruned: {self.shut}")
-            return state.launch(self.n, "to their prefixes", mark=self.prefix)
-        return NOTHING
+            return self._reached(state, observation.trace)
+        return super().observe(state, observation)
 
-    def _next(self, state: Clusters) -> Decisions:
-        """Take the next prefix, where none is being judged; choose when all are placed."""
+    def start(self, state: ClusterState) -> Decisions:
+        if self.shut:
+            return state.launch(self.n, f"nothing is pruned: {self.shut}")
+        return state.launch(self.n, "to their prefixes", mark=self.prefix)
+
+    def on_end(self, state: ClusterState, ended: Ended) -> Decisions:
+        state.forget(ended.trace)
+        return self._next(state) if state.running else state.elect()
+
+    def _reached(self, state: ClusterState, trace: int) -> Decisions:
+        if state.chosen or self.shut:
+            return NOTHING
+        state.queue.append(trace)
+        state.paused.add(trace)
+        return (Pause(trace=trace, reason="its prefix is ready"), *self._next(state))
+
+    def _next(self, state: ClusterState) -> Decisions:
+        """Judge the next prefix if none is being judged; choose once all are placed."""
         if state.current is not None or state.chosen or self.shut:
             return NOTHING
         if not state.queue:
@@ -127,7 +131,7 @@ class DeepPrune(Policy[Clusters]):
         others = tuple(state.asked)
         return (AskJudge(trace=state.current, others=others, reason="does it join a cluster?"),)
 
-    def _verdict(self, state: Clusters, judged: Judged) -> Decisions:
+    def _verdict(self, state: ClusterState, judged: Judged) -> Decisions:
         if judged.trace != state.current or judged.other not in state.asked:
             return NOTHING
         cluster = state.asked.pop(judged.other)
@@ -135,7 +139,7 @@ class DeepPrune(Policy[Clusters]):
         state.verdicts.setdefault(cluster, []).append(said)
         return NOTHING if state.asked else self._place(state)
 
-    def _place(self, state: Clusters) -> Decisions:
+    def _place(self, state: ClusterState) -> Decisions:
         trace, state.current = state.current, None
         assert trace is not None
         means = {index: sum(votes) / len(votes) for index, votes in state.verdicts.items()}
@@ -147,7 +151,7 @@ class DeepPrune(Policy[Clusters]):
             state.clusters.append([trace])
         return self._next(state)
 
-    def _choose(self, state: Clusters) -> Decisions:
+    def _choose(self, state: ClusterState) -> Decisions:
         state.chosen = True
         largest = max(state.clusters, key=len, default=[])
         if len(largest) > 1:
@@ -157,9 +161,10 @@ class DeepPrune(Policy[Clusters]):
             alone = [cluster[0] for cluster in state.clusters]
             kept = set(state.rng.sample(alone, min(self.k3, len(alone))))
             why = "all prefixes differ"
-        return tuple(self._fate(trace, trace in kept, why) for trace in sorted(state.paused))
-
-    def _fate(self, trace: int, kept: bool, why: str) -> Decision:
-        if kept:
-            return Resume(trace=trace, reason=why)
-        return Stop(trace=trace, reason="redundant: outside the traces that finish")
+        redundant = "redundant: outside the traces that finish"
+        return tuple(
+            Resume(trace=trace, reason=why)
+            if trace in kept
+            else Stop(trace=trace, reason=redundant)
+            for trace in sorted(state.paused)
+        )

@@ -6,42 +6,11 @@ from dataclasses import fields
 from math import isfinite
 from typing import Any
 
-from pruning.policies.compose import Riding
-from pruning.policies.consensus import (
-    AdaptiveConsistency,
-    AsyncConsensus,
-    EarlyStopping,
-    HardCap,
-    SelfConsistency,
-)
-from pruning.policies.deepconf import DeepConf, DeepConfOffline
-from pruning.policies.deepprune import DeepPrune
-from pruning.policies.parallel_probe import ParallelProbe
-from pruning.policies.probing import AnswerConvergence, ProbedConsensus
-from pruning.policies.saturation import Saturation
-from pruning.policies.verified import BestOfN
+from pruning.policies import POLICIES
+from pruning.policies.compose import Combined
 from pruning.policy import Policy, PolicyError
 
 WITH = " with "
-
-POLICIES: dict[str, type[Policy[Any]]] = {
-    policy.name: policy
-    for policy in (
-        ProbedConsensus,
-        SelfConsistency,
-        AdaptiveConsistency,
-        AsyncConsensus,
-        EarlyStopping,
-        HardCap,
-        AnswerConvergence,
-        ParallelProbe,
-        DeepConf,
-        DeepConfOffline,
-        DeepPrune,
-        BestOfN,
-        Saturation,
-    )
-}
 
 
 def parse(text: str) -> Policy[Any]:
@@ -51,7 +20,7 @@ def parse(text: str) -> Policy[Any]:
         PolicyError: no such policy or parameter, or a value that it can't have.
     """
     leader, *riders = map(_single, text.split(WITH))
-    return Riding(leader=leader, riders=tuple(riders)) if riders else leader
+    return Combined(leader=leader, riders=tuple(riders)) if riders else leader
 
 
 def _single(text: str) -> Policy[Any]:

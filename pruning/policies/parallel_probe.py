@@ -1,4 +1,4 @@
-"""Parallel-Probe: rounds of probes that drop deviating branches and end at a stable majority."""
+"""Parallel-Probe: drop branches that deviate in rounds of probes, end at a stable majority."""
 
 from __future__ import annotations
 
@@ -7,15 +7,23 @@ from random import Random
 from typing import ClassVar
 
 from pruning.decisions import NOTHING, Decision, Decisions, Finish, Stop
-from pruning.observations import Began, Ended, Observation, Probed
-from pruning.policies.ballots import Ballots
+from pruning.observations import Ended, Observation, Probed
+from pruning.policies.ballots import Ballots, VotingPolicy
 from pruning.policies.votes import majority
-from pruning.policy import Need, Policy, require
+from pruning.policy import Need, check_range
 
 
 @dataclass(kw_only=True, slots=True)
-class Rounds(Ballots):
-    """Ballots, and the rounds of probes that not every live trace has answered yet."""
+class ProbeRounds(Ballots):
+    """Ballots, and the rounds of probes.
+
+    Attributes:
+        live: Branches that have neither ended nor been dropped.
+        rounds: By tokens, the probes of rounds that not every live branch has answered.
+        against: By trace, how many rounds in a row it has disagreed with the majority.
+        closed: How many rounds are closed.
+        unchanged: How many rounds in a row the majority has been ``leader``.
+    """
 
     live: set[int] = field(default_factory=set)
     rounds: dict[int, dict[int, str | None]] = field(default_factory=dict)
@@ -26,13 +34,13 @@ class Rounds(Ballots):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParallelProbe(Policy[Rounds]):
+class ParallelProbe(VotingPolicy[ProbeRounds]):
     """Drop branches that deviate from the majority, stop when it is stable (arXiv 2602.03845).
 
-    A round closes when every live branch has answered it.  The majority is over live branches'
-    probes and finished ones' answers.  A branch that disagrees with it in ``patience`` rounds
-    running, after the first ``warmup``, is dropped and votes no more; once the majority has been
-    the same for ``stable`` rounds it is the answer.
+    A round closes when every live branch has answered its probe.  The majority is over these
+    probes and the answers of finished branches.  After ``warmup`` rounds, a branch that disagrees
+    with it in ``patience`` rounds in a row is dropped and no longer votes.  A majority that has
+    been the same for ``stable`` rounds is the answer.
     """
 
     name: ClassVar[str] = "parallel-probe"
@@ -44,13 +52,13 @@ class ParallelProbe(Policy[Rounds]):
     stable: int = 40
 
     def __post_init__(self) -> None:
-        for name in ("n", "probe_every", "patience", "stable"):
-            require(getattr(self, name) >= 1, f"{name}: {getattr(self, name)} is below 1; give 1+")
+        check_range(self, "n probe_every patience stable", 1)
+        check_range(self, "warmup", 0)
 
-    def begin(self, rng: Random) -> Rounds:
-        return Rounds(most=self.n)
+    def begin(self, rng: Random) -> ProbeRounds:
+        return ProbeRounds(max_traces=self.n)
 
-    def observe(self, state: Rounds, observation: Observation) -> Decisions:
+    def observe(self, state: ProbeRounds, observation: Observation) -> Decisions:
         if type(observation) is Probed:
             tokens = observation.tokens
             row = state.rounds.get(tokens)
@@ -58,20 +66,19 @@ class ParallelProbe(Policy[Rounds]):
                 row = state.rounds[tokens] = {}
             row[observation.trace] = observation.answer
             return self._rounds(state) if len(row) >= len(state.live) else NOTHING
-        if isinstance(observation, Ended):
-            state.end(observation)
-            state.live.discard(observation.trace)
-            return self._rounds(state) or (NOTHING if state.running else state.elect())
-        if isinstance(observation, Began):
-            state.heed(observation)
-            launch = state.launch(
-                self.n, "all branches at once", probe_every=state.every(self.probe_every)
-            )
-            state.live = set(range(state.launched))
-            return launch
-        return NOTHING
+        return super().observe(state, observation)
 
-    def _rounds(self, state: Rounds) -> Decisions:
+    def start(self, state: ProbeRounds) -> Decisions:
+        every = state.probe_interval(self.probe_every)
+        launch = state.launch(self.n, "all branches at once", probe_every=every)
+        state.live = set(range(state.launched))
+        return launch
+
+    def on_end(self, state: ProbeRounds, ended: Ended) -> Decisions:
+        state.live.discard(ended.trace)
+        return self._rounds(state) or super().on_end(state, ended)
+
+    def _rounds(self, state: ProbeRounds) -> Decisions:
         """Close every round that is complete, the earliest first."""
         done: list[Decision] = []
         for tokens in sorted(state.rounds):
@@ -85,7 +92,7 @@ class ParallelProbe(Policy[Rounds]):
                 break
         return tuple(done)
 
-    def _close(self, state: Rounds, row: dict[int, str | None]) -> list[Decision]:
+    def _close(self, state: ProbeRounds, row: dict[int, str | None]) -> list[Decision]:
         ballots = {**row, **state.answers}
         leader = majority(ballots[trace] for trace in sorted(ballots)).winner
         state.closed += 1
@@ -96,13 +103,13 @@ class ParallelProbe(Policy[Rounds]):
             return [Finish(answer=leader, reason=reason)]
         return self._drop(state, row)
 
-    def _drop(self, state: Rounds, row: dict[int, str | None]) -> list[Decision]:
+    def _drop(self, state: ProbeRounds, row: dict[int, str | None]) -> list[Decision]:
         dropped: list[Decision] = []
         if state.closed <= self.warmup:
             return dropped
         for trace in sorted(row):
-            astray = row[trace] != state.leader
-            state.against[trace] = state.against.get(trace, 0) + 1 if astray else 0
+            differs = row[trace] != state.leader
+            state.against[trace] = state.against.get(trace, 0) + 1 if differs else 0
             if state.against[trace] >= self.patience:
                 state.live.discard(trace)
                 reason = f"against the majority for {state.against[trace]} rounds"

@@ -1,4 +1,4 @@
-"""Rules that ask running traces for the answer that they would give now."""
+"""Policies that ask running traces for the answer that they would give now."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from random import Random
 from typing import ClassVar
 
 from pruning.decisions import NOTHING, Decisions, Finish, Stop
-from pruning.observations import Began, Ended, Observation, Probed
-from pruning.policies.ballots import Ballots
+from pruning.observations import Ended, Observation, Probed
+from pruning.policies.ballots import Ballots, VotingPolicy
 from pruning.policies.consensus import settle
-from pruning.policy import Need, Policy, require
+from pruning.policy import Need, check_range
 
 
 @dataclass(kw_only=True, slots=True)
-class Streak:
-    """The answer that a trace gave last, how many probes running, and its first guess."""
+class ProbeStreak:
+    """The last probed answer of a trace, in how many probes in a row, and its first answer."""
 
     answer: str | None
     count: int
@@ -24,26 +24,26 @@ class Streak:
 
     @property
     def derived(self) -> bool:
-        """Whether there is an answer that is not the guess with which the trace began."""
+        """Whether there is an answer and it differs from the first, which is often a guess."""
         return self.answer is not None and self.answer != self.first
 
 
 @dataclass(kw_only=True, slots=True)
-class Streaks(Ballots):
+class ProbeStreaks(Ballots):
     """Ballots, and the streak of every trace that was probed and did not finish.
 
     Attributes:
-        steady: How many traces give an answer steadily that is not their first guess.
+        steady: By answer, how many traces repeat it in a long enough streak, and it is derived.
     """
 
-    streaks: dict[int, Streak] = field(default_factory=dict)
+    streaks: dict[int, ProbeStreak] = field(default_factory=dict)
     steady: Counter[str] = field(default_factory=Counter)
 
     def probe(self, trace: int, answer: str | None, least: int) -> bool:
-        """Take in a probe; whether it changed ``steady``, of streaks of ``least`` or more."""
+        """Take in a probe; returns whether it changed ``steady`` (streaks of ``least`` or more)."""
         streak = self.streaks.get(trace)
         if streak is None:
-            streak = self.streaks[trace] = Streak(answer=answer, count=0, first=answer)
+            streak = self.streaks[trace] = ProbeStreak(answer=answer, count=0, first=answer)
         elif answer != streak.answer:
             lost = self._leave(streak, least)
             streak.answer, streak.count = answer, 1
@@ -52,19 +52,19 @@ class Streaks(Ballots):
         return self._join(streak, least)
 
     def forget(self, trace: int, least: int) -> None:
-        """Drop the streak of a trace that has an answer of its own."""
+        """Drop the streak of a trace that finished with an answer."""
         streak = self.streaks.pop(trace, None)
         if streak is not None:
             self._leave(streak, least)
 
-    def _join(self, streak: Streak, least: int) -> bool:
+    def _join(self, streak: ProbeStreak, least: int) -> bool:
         if streak.count != least or not streak.derived:
             return False
         assert streak.answer is not None
         self.steady[streak.answer] += 1
         return True
 
-    def _leave(self, streak: Streak, least: int) -> bool:
+    def _leave(self, streak: ProbeStreak, least: int) -> bool:
         if streak.count < least or not streak.derived:
             return False
         assert streak.answer is not None
@@ -73,17 +73,17 @@ class Streaks(Ballots):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbedConsensus(Policy[Streaks]):
-    """Asynchronous consensus in which running traces confirm what a finished one says.
+class ProbedConsensus(VotingPolicy[ProbeStreaks]):
+    """Asynchronous consensus in which running traces confirm the answer of a finished one.
 
-    ``k`` traces start together.  The run ends when the votes of the finished ones settle the
-    answer, or when the answer of a finished one is settled by their votes together with the
-    running traces whose last ``streak`` probes agree.  Probes alone never end a run, and a trace
-    that repeats its first probe confirms nothing: that is a guess, often shared and often wrong,
-    which it has not derived.  Traces that reach ``cap`` count for ``cut`` of a vote.
+    ``k`` traces start together.  The run ends when the votes of finished traces settle an answer,
+    or when these votes settle it together with the running traces whose last ``streak`` probes
+    gave it.  Probes alone never end a run.  A trace that repeats its first probe confirms nothing,
+    because that is a guess, often shared and often wrong.  A trace that was cut at ``cap`` has
+    ``cut`` of a vote, which counts only when all have ended.
 
-    This is the default, of our own; tuned on AIME-2024 traces of Qwen3-8B (`benchmarks/replay.py`).
-    Where a driver can't probe, it is `AsyncConsensus` with a cap.
+    This is the default, and our own; it was tuned on AIME-2024 traces of Qwen3-8B
+    (`benchmarks/replay.py`).  Where a driver can't probe, it is `AsyncConsensus` with a cap.
 
     Attributes:
         threshold: The certainty (`certainty`) that settles a vote.
@@ -98,36 +98,26 @@ class ProbedConsensus(Policy[Streaks]):
     cut: float = 0.25
 
     def __post_init__(self) -> None:
-        require(self.k >= 1, f"k: {self.k} is out of range; give 1 or more traces")
-        require(
-            0.5 < self.threshold <= 1,
-            f"threshold: {self.threshold} is out of range; give above 0.5, up to 1",
-        )
-        require(self.cap >= 0, f"cap: {self.cap} is out of range; give 0 (none) or more tokens")
-        require(self.streak >= 1, f"streak: {self.streak} is out of range; give 1 or more probes")
-        require(self.probe_every >= 1, f"probe_every: {self.probe_every} is below 1; give tokens")
-        require(0 <= self.cut <= 1, f"cut: {self.cut} is out of range; give 0 to 1")
+        check_range(self, "k streak probe_every", 1)
+        check_range(self, "threshold", 0.5, 1, excluded="least")
+        check_range(self, "cap", 0)
+        check_range(self, "cut", 0, 1)
 
-    def begin(self, rng: Random) -> Streaks:
-        return Streaks(most=self.k)
+    def begin(self, rng: Random) -> ProbeStreaks:
+        return ProbeStreaks(max_traces=self.k)
 
-    def observe(self, state: Streaks, observation: Observation) -> Decisions:
+    def observe(self, state: ProbeStreaks, observation: Observation) -> Decisions:
         if type(observation) is Probed:  # the most frequent, and mostly without consequence
             steady = state.probe(observation.trace, observation.answer, self.streak)
             settled = self._confirm(state) if steady else None
             return (settled,) if settled else NOTHING
-        if isinstance(observation, Ended):
-            return self._end(state, observation)
-        if isinstance(observation, Began):
-            state.heed(observation)
-            every = state.every(self.probe_every)
-            return state.launch(
-                self.k, f"{self.k} in flight", probe_every=every, limit=self.cap or None
-            )
-        return NOTHING
+        return super().observe(state, observation)
 
-    def _end(self, state: Streaks, ended: Ended) -> Decisions:
-        state.end(ended)
+    def start(self, state: ProbeStreaks) -> Decisions:
+        every, limit = state.probe_interval(self.probe_every), self.cap or None
+        return state.launch(self.k, f"{self.k} in flight", probe_every=every, limit=limit)
+
+    def on_end(self, state: ProbeStreaks, ended: Ended) -> Decisions:
         if ended.how == "finished":
             state.forget(ended.trace, self.streak)
         settled = settle(state.votes, self.threshold) or self._confirm(state)
@@ -135,8 +125,8 @@ class ProbedConsensus(Policy[Streaks]):
             return (settled,)
         return NOTHING if state.running else self._close(state)
 
-    def _confirm(self, state: Streaks) -> Finish | None:
-        """Whether they are, together with steady probes, for an answer that one finished with."""
+    def _confirm(self, state: ProbeStreaks) -> Finish | None:
+        """Finish with the answer of a finished trace, if votes and steady probes settle it."""
         if not state.votes:
             return None
         together = dict(state.steady)
@@ -145,8 +135,8 @@ class ProbedConsensus(Policy[Streaks]):
         settled = settle(together, self.threshold, "with probes")
         return settled if settled and settled.answer in state.votes else None
 
-    def _close(self, state: Streaks) -> Decisions:
-        """Everything ended without a settled vote."""
+    def _close(self, state: ProbeStreaks) -> Decisions:
+        """Finish with the most votes after all traces ended without a settled vote."""
         weights = {answer: float(count) for answer, count in state.votes.items()}
         for answer in state.cut.values():
             if answer is not None:
@@ -159,12 +149,12 @@ class ProbedConsensus(Policy[Streaks]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnswerConvergence(Policy[Streaks]):
+class AnswerConvergence(VotingPolicy[ProbeStreaks]):
     """Stop a trace once its last ``streak`` probes gave one answer, which is then its vote.
 
-    Dynasor's early exit (arXiv 2412.20993) and answer convergence (arXiv 2506.02536: 3).  That
-    the answers are equal and not empty is enforced.  On hard questions a trace often agrees with
-    itself long before it is right.
+    Dynasor's early exit (arXiv 2412.20993) and answer convergence (arXiv 2506.02536, with a
+    streak of 3).  The answers must be equal and not empty.  On hard questions a trace often
+    agrees with itself long before it is right.
     """
 
     name: ClassVar[str] = "convergence"
@@ -174,31 +164,25 @@ class AnswerConvergence(Policy[Streaks]):
     probe_every: int = 500
 
     def __post_init__(self) -> None:
-        require(self.n >= 1, f"n: {self.n} is out of range; give 1 or more traces")
-        require(self.streak >= 1, f"streak: {self.streak} is out of range; give 1 or more probes")
-        require(self.probe_every >= 1, f"probe_every: {self.probe_every} is below 1; give tokens")
+        check_range(self, "n streak probe_every", 1)
 
-    def begin(self, rng: Random) -> Streaks:
-        return Streaks(most=self.n)
+    def begin(self, rng: Random) -> ProbeStreaks:
+        return ProbeStreaks(max_traces=self.n)
 
-    def observe(self, state: Streaks, observation: Observation) -> Decisions:
+    def observe(self, state: ProbeStreaks, observation: Observation) -> Decisions:
         if type(observation) is Probed:
             trace, answer = observation.trace, observation.answer
             state.probe(trace, answer, self.streak)
             if answer is None or state.streaks[trace].count < self.streak:
                 return NOTHING
-            return (Stop(trace=trace, reason=f"{self.streak} probes running gave {answer}"),)
-        if isinstance(observation, Ended):
-            return self._end(state, observation)
-        if isinstance(observation, Began):
-            state.heed(observation)
-            return state.launch(
-                self.n, "until answers converge", probe_every=state.every(self.probe_every)
-            )
-        return NOTHING
+            return (Stop(trace=trace, reason=f"{self.streak} probes in a row gave {answer}"),)
+        return super().observe(state, observation)
 
-    def _end(self, state: Streaks, ended: Ended) -> Decisions:
-        state.end(ended)
+    def start(self, state: ProbeStreaks) -> Decisions:
+        every = state.probe_interval(self.probe_every)
+        return state.launch(self.n, "until answers converge", probe_every=every)
+
+    def on_end(self, state: ProbeStreaks, ended: Ended) -> Decisions:
         if ended.how == "stopped" and (streak := state.streaks.get(ended.trace)) is not None:
             state.answers[ended.trace] = streak.answer
-        return NOTHING if state.running else state.elect()
+        return super().on_end(state, ended)

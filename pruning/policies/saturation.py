@@ -1,9 +1,9 @@
-"""When another thread or round is not worth it: saturation with a rate per question.
+"""When another trace is not worth its cost: saturation with a success rate per question.
 
-*Scaling over Scaling* (arXiv 2505.20522) models the chance that N threads hold a right answer as
+*Scaling over Scaling* (arXiv 2505.20522) models the chance that one of N traces is right as
 F(N) = F_max (1 - (1-p)^N), with one p.  Questions differ, so one p saturates far too early.  Here
-p ~ Beta(α, β) over questions, and all follows in closed form from the beta-binomial:
-F(N) = 1 - B(α, β+N) / B(α, β).  Observing a question updates its own α and β.
+p ~ Beta(α, β) over questions, so that F(N) = 1 - B(α, β+N) / B(α, β) in closed form.  What is seen
+of a question updates its own α and β.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from random import Random
 from typing import ClassVar
 
 from pruning.decisions import NOTHING, Decisions
-from pruning.observations import Began, Ended, Observation
-from pruning.policies.ballots import Ballots
-from pruning.policy import Policy, require
+from pruning.observations import Ended
+from pruning.policies.ballots import Ballots, VotingPolicy
+from pruning.policy import check_range, require
 
 
 def _log_beta(a: float, b: float) -> float:
@@ -26,7 +26,7 @@ def _log_beta(a: float, b: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class BetaBinomial:
-    """The rate of success of a thread, over questions or as believed of one question."""
+    """A Beta distribution of success rates over questions, or the belief about one question."""
 
     alpha: float
     beta: float
@@ -34,21 +34,19 @@ class BetaBinomial:
     def __post_init__(self) -> None:
         require(self.alpha > 0 and self.beta > 0, "alpha, beta: give numbers above 0")
 
-    def coverage(self, threads: int) -> float:
-        """F(N): the chance that at least one of N threads succeeds."""
-        return 1 - exp(
-            _log_beta(self.alpha, self.beta + threads) - _log_beta(self.alpha, self.beta)
-        )
+    def coverage(self, traces: int) -> float:
+        """F(N): the chance that at least one of N traces succeeds."""
+        return 1 - exp(_log_beta(self.alpha, self.beta + traces) - _log_beta(self.alpha, self.beta))
 
-    def gain(self, threads: int) -> float:
-        """ΔF(N) = F(N+1) - F(N): what one more thread than N is worth."""
-        failed = 1 - self.coverage(threads)
-        return failed * self.alpha / (self.alpha + self.beta + threads)
+    def gain(self, traces: int) -> float:
+        """ΔF(N) = F(N+1) - F(N): what one trace more than N adds."""
+        failed = 1 - self.coverage(traces)
+        return failed * self.alpha / (self.alpha + self.beta + traces)
 
     def saturation(self, epsilon: float, most: int = 1 << 20) -> int:
-        """N*: the fewest threads after which another gains less than ``epsilon``, up to ``most``.
+        """N*: the fewest traces after which another adds less than ``epsilon``, up to ``most``.
 
-        The gain falls with N, so it is found by halving.
+        The gain falls with N, so bisection finds it.
         """
         require(epsilon > 0, f"epsilon: {epsilon} is not above 0; give a gain such as 0.01")
         low, high = 0, most
@@ -58,20 +56,20 @@ class BetaBinomial:
         return low
 
     def update(self, succeeded: int, failed: int) -> BetaBinomial:
-        """The belief after these threads of one question."""
+        """The belief after these traces of one question."""
         return BetaBinomial(alpha=self.alpha + succeeded, beta=self.beta + failed)
 
     def likelihood(self, counts: Sequence[tuple[int, int]]) -> float:
-        """The log-likelihood of (succeeded, sampled) pairs, but for a constant."""
+        """The log-likelihood of (succeeded, sampled) pairs, up to a constant."""
         base = _log_beta(self.alpha, self.beta)
         return sum(_log_beta(self.alpha + s, self.beta + n - s) - base for s, n in counts)
 
 
 def fit(counts: Sequence[tuple[int, int]]) -> BetaBinomial:
-    """The beta-binomial of greatest likelihood for (succeeded, sampled) pairs, one a question.
+    """The maximum-likelihood beta-binomial for (succeeded, sampled) pairs, one for each question.
 
-    By coordinate search on log α and log β, which needs no derivative and no start; rates of all
-    0 or all 1 have no maximum and give the search's corner.
+    A coordinate search on log α and log β needs no derivative.  Rates that are all 0 or all 1
+    have no maximum and give the border of the search.
     """
     require(bool(counts), "counts: empty; give (succeeded, sampled) of at least one question")
     require(
@@ -93,14 +91,14 @@ def fit(counts: Sequence[tuple[int, int]]) -> BetaBinomial:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Saturation(Policy[Ballots]):
-    """Launch on until another trace would hardly bring an answer that was not yet seen.
+class Saturation(VotingPolicy[Ballots]):
+    """Launch traces until another would hardly bring a new answer.
 
-    ``k`` traces run at a time.  A trace *succeeds* if it gives a new answer; the chance that the
-    next one does is believed to be Beta(``alpha``, ``beta``), updated by every trace that ended.
-    Once its mean is below ``epsilon`` no more are launched, and the running ones still vote.
+    ``k`` traces run at a time.  A trace *succeeds* if it gives a new answer.  The success rate has
+    a Beta(``alpha``, ``beta``) prior, which every ended trace updates.  Once its mean is below
+    ``epsilon`` no more traces are launched, and the running ones still vote.
 
-    The prior is uninformed; `fit` gives one from traces of one's own.
+    The default prior is uniform; `fit` makes one from your own traces.
     """
 
     name: ClassVar[str] = "saturation"
@@ -111,22 +109,18 @@ class Saturation(Policy[Ballots]):
     beta: float = 1.0
 
     def __post_init__(self) -> None:
-        require(self.k >= 1, f"k: {self.k} is out of range; give 1 or more traces in flight")
-        require(self.n >= 1, f"n: {self.n} is out of range; give 1 or more traces")
-        require(0 < self.epsilon < 1, f"epsilon: {self.epsilon} is out of range; give 0 to 1")
-        require(self.alpha > 0 and self.beta > 0, "alpha, beta: give numbers above 0")
+        check_range(self, "k n", 1)
+        check_range(self, "epsilon", 0, 1, excluded="both")
+        check_range(self, "alpha beta", 0, excluded="least")
 
     def begin(self, rng: Random) -> Ballots:
-        return Ballots(most=self.n)
+        return Ballots(max_traces=self.n)
 
-    def observe(self, state: Ballots, observation: Observation) -> Decisions:
-        if isinstance(observation, Ended):
-            state.end(observation)
-            return self._more(state) or (NOTHING if state.running else state.elect())
-        if isinstance(observation, Began):
-            state.heed(observation)
-            return state.launch(self.k, f"{self.k} in flight")
-        return NOTHING
+    def start(self, state: Ballots) -> Decisions:
+        return state.launch(self.k, f"{self.k} in flight")
+
+    def on_end(self, state: Ballots, ended: Ended) -> Decisions:
+        return self._more(state) or (NOTHING if state.running else state.elect())
 
     def _more(self, state: Ballots) -> Decisions:
         ended, fresh = len(state.answers), max(0, len(state.votes) - 1)  # the first is always new

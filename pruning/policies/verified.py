@@ -7,24 +7,24 @@ from random import Random
 from typing import ClassVar
 
 from pruning.decisions import NOTHING, Decisions, Finish
-from pruning.observations import Began, Ended, Observation
-from pruning.policies.ballots import Ballots
-from pruning.policy import Need, Policy, require
+from pruning.observations import Ended
+from pruning.policies.ballots import Ballots, VotingPolicy
+from pruning.policy import Need, check_range
 
 
 @dataclass(kw_only=True, slots=True)
-class Scores(Ballots):
+class VerifierState(Ballots):
     """Ballots, and the verifier's score of each trace that answered."""
 
     scores: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
-class BestOfN(Policy[Scores]):
+class BestOfN(VotingPolicy[VerifierState]):
     """Take the answer that the verifier scores highest, the earliest launched among equals.
 
-    Best-of-n by a verifier (Cobbe et al., arXiv 2110.14168).  A score of ``enough`` ends the run
-    at once: with an exact verifier that says 1 for right, nothing else is worth waiting for.
+    Best-of-n by a verifier (Cobbe et al., arXiv 2110.14168).  A score of ``enough`` or more ends
+    the run at once: an exact verifier scores a right answer 1, and there is none better.
     """
 
     name: ClassVar[str] = "best-of-n"
@@ -33,23 +33,18 @@ class BestOfN(Policy[Scores]):
     enough: float = 1.0
 
     def __post_init__(self) -> None:
-        require(self.n >= 1, f"n: {self.n} is out of range; give 1 or more traces")
+        check_range(self, "n", 1)
 
-    def begin(self, rng: Random) -> Scores:
-        return Scores(most=self.n)
+    def begin(self, rng: Random) -> VerifierState:
+        return VerifierState(max_traces=self.n)
 
-    def observe(self, state: Scores, observation: Observation) -> Decisions:
-        if isinstance(observation, Ended):
-            state.end(observation)
-            return self._score(state, observation) or (
-                NOTHING if state.running else self._close(state)
-            )
-        if isinstance(observation, Began):
-            state.heed(observation)
-            return state.launch(self.n, f"the best of {self.n}")
-        return NOTHING
+    def start(self, state: VerifierState) -> Decisions:
+        return state.launch(self.n, f"the best of {self.n}")
 
-    def _score(self, state: Scores, ended: Ended) -> Decisions:
+    def on_end(self, state: VerifierState, ended: Ended) -> Decisions:
+        return self._score(state, ended) or (NOTHING if state.running else self._close(state))
+
+    def _score(self, state: VerifierState, ended: Ended) -> Decisions:
         if ended.answer is None or ended.score is None or ended.how != "finished":
             return NOTHING
         state.scores[ended.trace] = ended.score
@@ -57,7 +52,7 @@ class BestOfN(Policy[Scores]):
             return NOTHING
         return (Finish(answer=ended.answer, reason=f"scored {ended.score:g} ≥ {self.enough:g}"),)
 
-    def _close(self, state: Scores) -> Decisions:
+    def _close(self, state: VerifierState) -> Decisions:
         if not state.scores:
             return state.elect()
         best = max(sorted(state.scores), key=state.scores.__getitem__)

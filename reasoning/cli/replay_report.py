@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.table import Table
 
 from orchestrator.errors import ExtraMissing, InvalidValue
-from pruning import Compared, Gain, Summary
+from pruning import Comparison, Gain, Summary
 
 
 class _Frozen(BaseModel):
@@ -96,7 +96,7 @@ def _baseline(summary: Summary, gain: Gain) -> Baseline:
     )
 
 
-def row(text: str, compared: Compared) -> Row:
+def row(text: str, compared: Comparison) -> Row:
     n_gain, token_gain = compared.gains
     outcomes = zip(
         compared.summary.outcomes,

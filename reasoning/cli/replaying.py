@@ -17,7 +17,7 @@ from orchestrator.errors import InvalidValue
 from protocol import Report, ThreadReport
 from protocol.wire.report import TraceReport
 from pruning import (
-    Compared,
+    Comparison,
     Evaluator,
     PolicyError,
     Question,
@@ -79,7 +79,7 @@ def run(
     return 0
 
 
-def _compare(evaluator: Evaluator, chosen: Sequence[Chosen]) -> list[Compared]:
+def _compare(evaluator: Evaluator, chosen: Sequence[Chosen]) -> list[Comparison]:
     console = Console(stderr=True)
     compared = []
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
@@ -223,8 +223,8 @@ def _grid(report: Report) -> int:
     if steering is None:
         return 0
     asked = any(d.probe_every or d.limit for d in steering.decisions if d.do == "launch")
-    told = any(t.trace and (t.trace.probes or t.trace.confidences) for t in report.threads)
-    return steering.grid if asked or told else 0
+    observed = any(t.trace and (t.trace.probes or t.trace.confidences) for t in report.threads)
+    return steering.grid if asked or observed else 0
 
 
 def _probes(trace: TraceReport, grid: int) -> tuple[str | None, ...]:

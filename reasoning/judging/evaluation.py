@@ -23,7 +23,7 @@ from reasoning.judging.training import check_texts
 
 RESAMPLES = 200
 BINS = 10
-Scores: TypeAlias = dict[str, list[float]]
+PairScores: TypeAlias = dict[str, list[float]]
 """By method, a score of each pair."""
 
 
@@ -92,7 +92,7 @@ class _Judged:
 
     question: Question
     pairs: list[Pair]
-    scores: Scores
+    scores: PairScores
 
 
 def evaluate(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from pruning import Hearing, Ruling, Trace
+from pruning import Judgement, JudgeSession, Trace
 from reasoning.judging.card import Card, read_card
 from reasoning.judging.forms import FORMS, Form, Item, Reading, Texts
 
@@ -89,9 +89,9 @@ class LearnedJudge:
         self.read([item])
         return self._read[item]
 
-    def hearing(self) -> Hearing:
+    def open_session(self) -> JudgeSession:
         """The judge for one run."""
-        return _Hearing(self)
+        return _LearnedJudgeSession(self)
 
     def _probability(self, logit: float) -> float:
         exponent = -(self.card.scale * logit + self.card.bias)
@@ -104,22 +104,22 @@ class LearnedJudge:
 
 
 @dataclass
-class _Hearing:
+class _LearnedJudgeSession:
     """One run's account."""
 
     judge: LearnedJudge
     paid: set[Item] = field(default_factory=set)
 
-    def ask(self, trace: Trace, others: Sequence[Trace], tokens: int) -> list[Ruling]:
+    def ask(self, trace: Trace, others: Sequence[Trace], tokens: int) -> list[Judgement]:
         pairs = [self.judge.texts(trace, other, tokens) for other in others]
         sames = self.judge.judge(pairs)
         return [self._charge(pair, same) for pair, same in zip(pairs, sames, strict=True)]
 
-    def _charge(self, pair: Texts, same: float) -> Ruling:
+    def _charge(self, pair: Texts, same: float) -> Judgement:
         new = [i for i in dict.fromkeys(self.judge.form.items(pair)) if i not in self.paid]
         self.paid.update(new)
         costs = [self.judge.cost(item) for item in new]
-        return Ruling(
+        return Judgement(
             same=same,
             tokens=sum(cost.tokens for cost in costs),
             seconds=sum(cost.seconds for cost in costs),

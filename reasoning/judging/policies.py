@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import InvalidValue
-from pruning import DeepPrune, Policy, Riding, parse_policy
+from pruning import Combined, DeepPrune, Policy, parse_policy
 from pruning.policies.names import WITH
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def choose(text: str) -> Chosen:
         raise InvalidValue(f"judge: {text!r} has two; give one")
     leader, *riders = (part.policy for part in parts)
     return Chosen(
-        policy=Riding(leader=leader, riders=tuple(riders)) if riders else leader,
+        policy=Combined(leader=leader, riders=tuple(riders)) if riders else leader,
         judge=next(iter(judges.values()), None),
         seen=frozenset().union(*(part.seen for part in parts)),
     )

@@ -73,7 +73,7 @@ class Recipe:
 
 
 def train(
-    questions: Sequence[Question], recipe: Recipe, on_step: Progress = lambda *told: None
+    questions: Sequence[Question], recipe: Recipe, on_step: Progress = lambda *progress: None
 ) -> LearnedJudge:
     """A judge trained on some of the questions, in memory; `save` writes it.
 

@@ -18,18 +18,28 @@ import anyio.to_thread
 from orchestrator import Event
 from orchestrator.errors import InvalidValue
 from pruning import (
-    Decided,
-    Hearing,
     Judge,
+    JudgeSession,
+    LoggedDecision,
     Policy,
     PolicyError,
-    Session,
+    PolicySession,
     Tally,
     Trace,
-    hearing,
+    open_judge,
     parse_policy,
 )
-from pruning.policy_run import Ask, Close, Compare, Course, Due, Go, Hold, Open, Request
+from pruning.policy_run import (
+    CloseTrace,
+    JudgePairs,
+    PauseTrace,
+    PolicyRun,
+    ProbeTrace,
+    Request,
+    ResumeTrace,
+    StartTrace,
+    TraceEvent,
+)
 from reasoning.errors import CapabilityMissing
 from reasoning.run.run import Run
 from reasoning.run.solution import Steering
@@ -58,7 +68,7 @@ class PolicyDecided(Event):
 
     policy: str
     clock: int
-    decided: Decided
+    decided: LoggedDecision
 
 
 def the_policy(policy: str | Policy[Any]) -> Policy[Any]:
@@ -90,11 +100,11 @@ class Driver:
 
     def __post_init__(self) -> None:
         self._check()
-        self._session = Session(policy=self.policy, seed=self.run.seed)
-        self._course = Course(session=self._session, grid=self._probing and self.grid)
+        self._session = PolicySession(policy=self.policy, seed=self.run.seed)
+        self._policy_run = PolicyRun(session=self._session, probe_every=self._probing and self.grid)
         self._prompt = self.run.dialect.prompt(self.run.problem)
         self._confidence = CONFIDENCE if "confidence" in self.policy.needs else 0
-        self._hearing: Hearing | None = hearing(self.judge) if self.judge else None
+        self._judge_session: JudgeSession | None = open_judge(self.judge) if self.judge else None
         self._gang = Gang(size=0) if "holding" in self.run.backend.capabilities else None
         self._news = anyio.Event()
         self._impatient = False
@@ -124,7 +134,7 @@ class Driver:
         Raises:
             InvalidValue: the policy asks for what can't be, or never finishes.
         """
-        steps, reply = self._course.run(), None
+        steps, reply = self._policy_run.run(), None
         try:
             while True:
                 request = steps.send(reply)
@@ -147,7 +157,10 @@ class Driver:
             task = "" if number is None else self.traces[number].task_id
             self.run.graph.events.emit(
                 PolicyDecided(
-                    task=task, policy=self.policy.label, clock=self._course.clock, decided=decided
+                    task=task,
+                    policy=self.policy.label,
+                    clock=self._policy_run.clock,
+                    decided=decided,
                 )
             )
         self._told = len(log)
@@ -155,27 +168,27 @@ class Driver:
     async def _reply(self, request: Request) -> Any:
         if request is None:
             return await self._next()
-        trace = None if isinstance(request, Open) else self.traces[request.trace]
-        if isinstance(request, Open):
+        trace = None if isinstance(request, StartTrace) else self.traces[request.trace]
+        if isinstance(request, StartTrace):
             self._open(request)
-        elif isinstance(request, Ask):
+        elif isinstance(request, ProbeTrace):
             return await self._ask(request)
-        elif isinstance(request, Compare):
+        elif isinstance(request, JudgePairs):
             return await self._compare(request)
-        elif isinstance(request, Close):
+        elif isinstance(request, CloseTrace):
             assert trace is not None
             trace.counted = request.tokens
             if not trace.over:
                 trace.how = None if self._session.finish else "stopped"
                 trace.abort()
-        elif isinstance(request, Hold | Go):
+        elif isinstance(request, PauseTrace | ResumeTrace):
             assert trace is not None
-            trace.paused = isinstance(request, Hold)
+            trace.paused = isinstance(request, PauseTrace)
             if trace.paused:
                 trace.allow(trace.written)
         return None
 
-    def _open(self, opened: Open) -> None:
+    def _open(self, opened: StartTrace) -> None:
         trace = Steered(
             driver=self,
             number=opened.trace,
@@ -194,14 +207,14 @@ class Driver:
         if due or self._impatient:
             self._news.set()
 
-    async def _next(self) -> Due | None:
+    async def _next(self) -> TraceEvent | None:
         """What is due next, once nothing can come before it."""
         while True:
             trace = self._certain()
             if trace is not None:
                 self._impatient = False
                 return trace.due.popleft()
-            if not self._course.live:
+            if not self._policy_run.running:
                 return None
             self._release()
             self._news = anyio.Event()
@@ -209,7 +222,7 @@ class Driver:
 
     def _running(self) -> Iterator[tuple[int, Steered]]:
         """Every trace that does not stand still, and when it started."""
-        for number, live in self._course.live.items():
+        for number, live in self._policy_run.running.items():
             if live.paused_at is None:
                 yield live.start, self.traces[number]
 
@@ -242,21 +255,23 @@ class Driver:
 
     # What a policy asks.
 
-    async def _ask(self, ask: Ask) -> str | None:
+    async def _ask(self, ask: ProbeTrace) -> str | None:
         """The answer that a trace would give, asked of a fork of its context."""
         trace = self.traces[ask.trace]
         answer = await probe(trace, ask.tokens) if ask.tokens else None
         return trace.say(ask.tokens, answer)
 
-    async def _compare(self, compare: Compare) -> list[float]:
-        assert self._hearing is not None
+    async def _compare(self, compare: JudgePairs) -> list[float]:
+        assert self._judge_session is not None
         one, *others = (
             Trace(tokens=compare.tokens, answer=None, text=self.traces[number].text)
             for number in (compare.trace, *compare.others)
         )
-        rulings = await anyio.to_thread.run_sync(self._hearing.ask, one, others, compare.tokens)
-        self._judge_tokens += sum(ruling.tokens for ruling in rulings)
-        return [ruling.same for ruling in rulings]
+        judgements = await anyio.to_thread.run_sync(
+            self._judge_session.ask, one, others, compare.tokens
+        )
+        self._judge_tokens += sum(judgement.tokens for judgement in judgements)
+        return [judgement.same for judgement in judgements]
 
     # The end.
 
@@ -266,16 +281,16 @@ class Driver:
         for trace in self.traces:
             if trace.thread is not None:
                 trace.thread.answer = trace.answer
-        course = self._course
+        policy_run = self._policy_run
         return Steering(
             policy=self.policy.label,
             seed=self.run.seed,
             grid=self.grid,
-            clock=course.clock,
-            tokens=course.tokens,
-            probes=course.probes,
+            clock=policy_run.clock,
+            tokens=policy_run.tokens,
+            probes=policy_run.probes,
             probe_tokens=sum(trace.probe_tokens for trace in self.traces),
-            judged=course.judged,
+            judged=policy_run.judged,
             judge_tokens=self._judge_tokens,
             finish=finish,
             log=tuple(self._session.log),

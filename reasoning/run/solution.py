@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator import TaskGraph, TaskState
-from pruning import Decided, Finish
+from pruning import Finish, LoggedDecision
 from pruning.observations import How
 from reasoning.problems import Problem, Verdict
 
@@ -37,7 +37,7 @@ class Steering:
     judged: int
     judge_tokens: int
     finish: Finish
-    log: tuple[Decided, ...]
+    log: tuple[LoggedDecision, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

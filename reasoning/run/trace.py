@@ -12,7 +12,7 @@ import anyio
 from orchestrator import Task
 from pruning import Launch
 from pruning.observations import How
-from pruning.policy_run import END, MARK, STRETCH, Due
+from pruning.policy_run import END, INTERVAL, MARK, TraceEvent
 from reasoning.backends.base import Generation, Holding, Token
 from reasoning.run.run import Run, Thread
 from reasoning.run.solution import TraceRecord
@@ -57,7 +57,7 @@ class Steered:
     every: int
     confidence: int
     gang: Gang | None
-    due: deque[Due] = field(default_factory=deque)
+    due: deque[TraceEvent] = field(default_factory=deque)
     said: dict[int, tuple[str | None, str | None]] = field(default_factory=dict)
     confidences: list[float] = field(default_factory=list)
     until: int | None = None
@@ -198,7 +198,7 @@ class Steered:
     def _end(self) -> None:
         self.over = True
         self.due.append(
-            Due(
+            TraceEvent(
                 *(self.number, END, self.written),
                 how=self.how or "stopped",
                 answer=self.key,
@@ -224,9 +224,9 @@ class Steered:
             if self.confidence:
                 mean, self._sum = self._sum / self.every, 0.0
                 self.confidences.append(mean)
-            self.due.append(Due(self.number, STRETCH, written, mean))
+            self.due.append(TraceEvent(self.number, INTERVAL, written, mean))
         if written == self.launch.mark:
-            self.due.append(Due(self.number, MARK, written))
+            self.due.append(TraceEvent(self.number, MARK, written))
         self.driver.news(due=bool(self.due) or written == self.until)
 
 

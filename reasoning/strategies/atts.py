@@ -13,8 +13,8 @@ from pruning import (
     ConformalController,
     Ended,
     Escalate,
+    PolicySession,
     Resample,
-    Session,
     StepScored,
     Tally,
     level_for_budget,
@@ -92,7 +92,7 @@ class _Pair:
         memory, label = self.draft.memory, self._policy.label
         earlier = memory.get(label)
         state = None if earlier is None else earlier.next()
-        self._session = Session(policy=self._policy, seed=self.run.seed, state=state)
+        self._session = PolicySession(policy=self._policy, seed=self.run.seed, state=state)
         memory[label] = self._session.state
         self._told = 0
 

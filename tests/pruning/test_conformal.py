@@ -17,9 +17,9 @@ from pruning import (
     ConformalController,
     Escalate,
     PolicyError,
+    PolicySession,
     QuantileTracker,
     Resample,
-    Session,
     StepScored,
     level_for_budget,
     p_value,
@@ -169,7 +169,7 @@ def stream(seed: int, *, shift: float = 1.0, steps: int = 3000) -> list[StepScor
 @pytest.mark.parametrize("method", ["aci", "quantile"])
 @pytest.mark.parametrize("shift", [1.0, 2.0], ids=["same", "shifted at half time"])
 def test_the_rate_is_held_for_a_stream_overall_and_in_every_turn(method: str, shift: float) -> None:
-    session = Session(policy=ConformalController(alpha=0.4, method=method))  # type: ignore[arg-type]
+    session = PolicySession(policy=ConformalController(alpha=0.4, method=method))  # type: ignore[arg-type]
     flags: dict[int, list[bool]] = {}
     for step in stream(1, shift=shift):
         (decision,) = session.tell(step)
@@ -181,14 +181,14 @@ def test_the_rate_is_held_for_a_stream_overall_and_in_every_turn(method: str, sh
 
 
 def test_a_growing_bank_alone_loses_the_rate_under_a_shift() -> None:
-    session = Session(policy=ConformalController(alpha=0.4, method="bank"))
+    session = PolicySession(policy=ConformalController(alpha=0.4, method="bank"))
     flags = [isinstance(session.tell(s)[0], Escalate) for s in stream(1, shift=2.0)]
     assert sum(flags) / len(flags) > 0.45
 
 
 def test_a_strange_step_is_drafted_anew_before_the_target_is_asked() -> None:
     seeded = tuple((0, float(i)) for i in range(50))
-    session = Session(policy=ConformalController(method="bank", rejects=1, seeded=seeded))
+    session = PolicySession(policy=ConformalController(method="bank", rejects=1, seeded=seeded))
     kinds = [type(session.tell(StepScored(trace=0, turn=0, score=99.0))[0]) for _ in range(2)]
     assert kinds == [Resample, Escalate]
     (accepted,) = session.tell(StepScored(trace=1, turn=0, score=1.0))
@@ -197,6 +197,6 @@ def test_a_strange_step_is_drafted_anew_before_the_target_is_asked() -> None:
 
 
 def test_no_chain_waits_for_another() -> None:
-    session = Session(policy=ConformalController())
+    session = PolicySession(policy=ConformalController())
     for step in stream(2, steps=50):
         assert len(session.tell(step)) == 1

@@ -14,22 +14,22 @@ from hypothesis import strategies as st
 from pruning import (
     AsyncConsensus,
     Began,
+    Combined,
     Cut,
     DeepPrune,
     Ended,
     Evaluator,
     Finish,
+    FixedSamples,
     Judged,
+    Judgement,
     Launch,
     PolicyError,
+    PolicySession,
     Question,
     Reached,
     Replay,
     Resume,
-    Riding,
-    Ruling,
-    SelfConsistency,
-    Session,
     Stop,
     Trace,
     agree,
@@ -85,7 +85,7 @@ def test_a_judge_never_reads_what_is_not_written_yet(
 
 @pytest.mark.parametrize("field", ["tokens", "steps"])
 def test_a_cut_of_nothing_is_refused(field: str) -> None:
-    with pytest.raises(PolicyError, match=f"{field}: 0 is below 1"):
+    with pytest.raises(PolicyError, match=f"{field}: 0 is out of range"):
         Cut(**{field: 0})  # type: ignore[arg-type]
 
 
@@ -158,24 +158,24 @@ class Priced:
     def __call__(self, trace: Trace, other: Trace, tokens: int) -> float:
         return same(trace, other, tokens)
 
-    def hearing(self) -> PricedHearing:
+    def open_session(self) -> PricedSession:
         self.opened += 1
-        return PricedHearing()
+        return PricedSession()
 
 
 @dataclass
-class PricedHearing:
+class PricedSession:
     read: set[str] = field(default_factory=set)
 
-    def ask(self, trace: Trace, others: Sequence[Trace], tokens: int) -> list[Ruling]:
-        rulings = []
+    def ask(self, trace: Trace, others: Sequence[Trace], tokens: int) -> list[Judgement]:
+        judgements = []
         for other in others:
             new = {trace.text, other.text} - self.read
             self.read |= new
-            rulings.append(
-                Ruling(same=same(trace, other, tokens), tokens=sum(map(len, new)), seconds=0.5)
+            judgements.append(
+                Judgement(same=same(trace, other, tokens), tokens=sum(map(len, new)), seconds=0.5)
             )
-        return rulings
+        return judgements
 
 
 def test_each_run_is_charged_for_what_its_judge_reads() -> None:
@@ -222,7 +222,7 @@ def test_with_its_gate_shut_nothing_is_judged_or_pruned_and_the_run_says_why() -
     policy = DeepPrune(n=4, prefix=20, k2=1, shut="no tau is valid")
     stored = question(*"aaab").traces
     done = Replay(policy=policy, stored=stored).run()  # it needs no judge
-    plain = Replay(policy=SelfConsistency(n=4), stored=stored).run()
+    plain = Replay(policy=FixedSamples(n=4), stored=stored).run()
     assert (done.answer, done.tokens, done.judged) == (plain.answer, plain.tokens, 0)
     assert isinstance(done.log[0].decision, Launch)
     assert done.log[0].decision.reason == "nothing is pruned: no tau is valid"
@@ -230,7 +230,7 @@ def test_with_its_gate_shut_nothing_is_judged_or_pruned_and_the_run_says_why() -
 
 def test_a_judge_rides_in_a_consensus_rule_by_name() -> None:
     policy = parse_policy("async:k=6,threshold=0.8 with deepprune:prefix=20,k2=2")
-    assert isinstance(policy, Riding)
+    assert isinstance(policy, Combined)
     assert parse_policy(policy.label) == policy
     assert policy.needs == {"judge"}
     done = Replay(policy=policy, stored=question(*"ababaa").traces, judge=same).run()
@@ -240,13 +240,13 @@ def test_a_judge_rides_in_a_consensus_rule_by_name() -> None:
 
 def test_a_rider_knows_how_many_traces_its_leader_launches() -> None:
     leader, rider = AsyncConsensus(k=3, n=9, threshold=0.99), DeepPrune(n=64, prefix=20, k2=9)
-    policy = Riding(leader=leader, riders=(rider,))
+    policy = Combined(leader=leader, riders=(rider,))
     done = Replay(policy=policy, stored=question(*"abcabcabc").traces, judge=same).run()
     assert isinstance(done.log[-1].decision, Finish)
 
 
 def test_a_prefix_that_another_rule_stops_holds_nobody_up() -> None:
-    session = Session(policy=DeepPrune(n=3, prefix=20))
+    session = PolicySession(policy=DeepPrune(n=3, prefix=20))
     session.tell(Began())
     session.tell(Reached(trace=0, tokens=20))
     session.tell(Reached(trace=1, tokens=20))

@@ -15,20 +15,20 @@ from pruning import (
     AsyncConsensus,
     Began,
     Capped,
+    Combined,
     DeepPrune,
     Ended,
     Finish,
+    FixedSamples,
     Launch,
     Observation,
     ParallelProbe,
     Policy,
     PolicyError,
+    PolicySession,
     ProbedConsensus,
     Replay,
     Replayed,
-    Riding,
-    SelfConsistency,
-    Session,
     Stop,
     Trace,
     parse_policy,
@@ -55,10 +55,10 @@ EXAMPLES: list[Policy[Any]] = [
             "saturation:k=2,n=9",
         ],
     ),
-    Capped(inner=SelfConsistency(n=6), tokens=40),
-    Riding(leader=AsyncConsensus(k=6), riders=(DeepPrune(n=6, prefix=20),)),
-    Riding(
-        leader=SelfConsistency(n=6),
+    Capped(inner=FixedSamples(n=6), tokens=40),
+    Combined(leader=AsyncConsensus(k=6), riders=(DeepPrune(n=6, prefix=20),)),
+    Combined(
+        leader=FixedSamples(n=6),
         riders=(ParallelProbe(n=6, probe_every=10, warmup=1, patience=1, stable=4),),
     ),
 ]
@@ -117,18 +117,18 @@ def test_every_run_ends_within_what_is_stored_and_decides_the_same_twice(
 def test_told_the_same_again_a_policy_decides_the_same(
     policy: Policy[Any], stored: list[Trace], seed: int
 ) -> None:
-    told: list[Observation] = []
+    observed: list[Observation] = []
 
-    class Recorder(Session):
+    class Recorder(PolicySession):
         def tell(self, observation: Observation) -> Any:
-            told.append(observation)
+            observed.append(observation)
             return super().tell(observation)
 
     run = Replay(policy=policy, stored=stored, probe_every=EVERY, seed=seed, judge=judge)
     run.session = Recorder(policy=policy, seed=seed)
     log = run.run().log
-    again = Session(policy=policy, seed=seed)
-    for observation in told:
+    again = PolicySession(policy=policy, seed=seed)
+    for observation in observed:
         again.tell(observation)
     assert tuple(again.log) == log
 
@@ -172,15 +172,15 @@ def test_a_policy_that_can_not_be_is_refused_by_name(text: str, message: str) ->
 
 
 def test_policies_are_values() -> None:
-    assert SelfConsistency(n=3) == SelfConsistency(n=3)
-    assert len({SelfConsistency(n=3), SelfConsistency(n=3), AsyncConsensus()}) == 2
+    assert FixedSamples(n=3) == FixedSamples(n=3)
+    assert len({FixedSamples(n=3), FixedSamples(n=3), AsyncConsensus()}) == 2
     with pytest.raises(dataclasses.FrozenInstanceError):
-        SelfConsistency().n = 3  # type: ignore[misc]
+        FixedSamples().n = 3  # type: ignore[misc]
 
 
 def test_a_state_belongs_to_one_run() -> None:
-    policy = SelfConsistency(n=2)
-    first, second = Session(policy=policy), Session(policy=policy)
+    policy = FixedSamples(n=2)
+    first, second = PolicySession(policy=policy), PolicySession(policy=policy)
     first.tell(Began())
     second.tell(Began())
     first.tell(Ended(trace=0, tokens=5, answer="a"))
@@ -191,7 +191,7 @@ def test_a_state_belongs_to_one_run() -> None:
 
 
 def test_a_finished_session_is_told_nothing_more() -> None:
-    session = Session(policy=SelfConsistency(n=1))
+    session = PolicySession(policy=FixedSamples(n=1))
     session.tell(Began())
     session.tell(Ended(trace=0, tokens=5, answer="a"))
     assert session.finish == Finish(answer="a", reason="majority: 1 of 1 votes")
@@ -204,7 +204,7 @@ def test_self_consistency_heeds_no_order_of_ends(
     order: list[int], answers: list[str | None]
 ) -> None:
     def finish(ends: list[int]) -> Finish | None:
-        session = Session(policy=SelfConsistency(n=6))
+        session = PolicySession(policy=FixedSamples(n=6))
         session.tell(Began())
         for trace in ends:
             session.tell(Ended(trace=trace, tokens=1, answer=answers[trace]))
@@ -214,7 +214,7 @@ def test_self_consistency_heeds_no_order_of_ends(
 
 
 def test_a_cap_holds_for_whatever_is_launched() -> None:
-    session = Session(policy=Capped(inner=ProbedConsensus(k=2, cap=50), tokens=30))
+    session = PolicySession(policy=Capped(inner=ProbedConsensus(k=2, cap=50), tokens=30))
     (launch,) = session.tell(Began())
     assert isinstance(launch, Launch)
     assert launch.limit == 30
@@ -222,7 +222,7 @@ def test_a_cap_holds_for_whatever_is_launched() -> None:
 
 def test_a_rider_stops_traces_that_the_leader_launched() -> None:
     same = Trace(tokens=100, answer="a")
-    policy = Riding(leader=SelfConsistency(n=6), riders=(DeepPrune(n=6, prefix=20, k2=2),))
+    policy = Combined(leader=FixedSamples(n=6), riders=(DeepPrune(n=6, prefix=20, k2=2),))
     run = replay(policy, [same] * 6)
     assert run.answer == "a"
     assert sum(isinstance(decided.decision, Stop) for decided in run.log) == 4

@@ -17,6 +17,7 @@ from pruning import (
     Ended,
     Evaluator,
     Finish,
+    FixedSamples,
     Launch,
     Observation,
     Pause,
@@ -28,7 +29,6 @@ from pruning import (
     Reached,
     Replay,
     Resume,
-    SelfConsistency,
     StepScored,
     Stop,
     Trace,
@@ -44,10 +44,10 @@ class Script(Policy[list[Observation]]):
 
     def __init__(self, **answers: Sequence[Any]) -> None:
         self.answers = answers
-        self.told: list[Observation] = []
+        self.observed: list[Observation] = []
 
     def begin(self, rng: Random) -> list[Observation]:
-        return self.told
+        return self.observed
 
     def observe(self, state: list[Observation], observation: Observation) -> Decisions:
         state.append(observation)
@@ -66,7 +66,7 @@ def test_traces_advance_in_lock_step_and_ties_are_told_in_the_order_of_launch() 
     ]
     with pytest.raises(PolicyError, match="'script' never finished"):
         Replay(policy=script, stored=stored, probe_every=10).run()
-    seen = [(o.tokens, o.trace, o.answer) for o in script.told if isinstance(o, Probed | Ended)]
+    seen = [(o.tokens, o.trace, o.answer) for o in script.observed if isinstance(o, Probed | Ended)]
     assert seen == [
         (10, 0, "p"),
         (10, 1, "r"),
@@ -94,7 +94,7 @@ def test_a_later_launch_starts_at_the_clock() -> None:
     )
     done = Replay(policy=script, stored=[Trace(tokens=10, answer="a")] * 2).run()
     assert (done.tokens, done.span) == (15, 15)
-    assert Reached(trace=1, tokens=5) in script.told
+    assert Reached(trace=1, tokens=5) in script.observed
 
 
 def test_a_stopped_trace_is_told_once_and_has_no_answer() -> None:
@@ -104,7 +104,7 @@ def test_a_stopped_trace_is_told_once_and_has_no_answer() -> None:
     )
     with pytest.raises(PolicyError, match="never finished"):
         Replay(policy=script, stored=[Trace(tokens=10, answer="a")] * 2).run()
-    ends = [o for o in script.told if isinstance(o, Ended)]
+    ends = [o for o in script.observed if isinstance(o, Ended)]
     assert ends == [
         Ended(trace=1, tokens=4, answer=None, how="stopped"),
         Ended(trace=0, tokens=10, answer="a"),
@@ -115,14 +115,14 @@ def test_a_limit_ends_a_trace_with_the_answer_of_its_last_probe() -> None:
     script = Script(Began=[Launch(count=1, reason="go", limit=25)], Ended=[END])
     stored = [Trace(tokens=90, answer="a", probes=("p", "q", "r"))]
     done = Replay(policy=script, stored=stored, probe_every=10).run()
-    assert script.told[-1] == Ended(trace=0, tokens=25, answer="q", how="length")
+    assert script.observed[-1] == Ended(trace=0, tokens=25, answer="q", how="length")
     assert done.probes == 1
 
 
 def test_a_limit_at_the_very_end_cuts_nothing() -> None:
     script = Script(Began=[Launch(count=1, reason="go", limit=25)], Ended=[END])
     Replay(policy=script, stored=[Trace(tokens=25, answer="a")]).run()
-    assert script.told[-1] == Ended(trace=0, tokens=25, answer="a")
+    assert script.observed[-1] == Ended(trace=0, tokens=25, answer="a")
 
 
 def test_a_paused_trace_costs_nothing_until_it_goes_on() -> None:
@@ -135,8 +135,8 @@ def test_a_paused_trace_costs_nothing_until_it_goes_on() -> None:
     run = Replay(policy=script, stored=stored)
     with pytest.raises(PolicyError, match="never finished"):
         run.run()
-    assert script.told[-1] == Ended(trace=0, tokens=10, answer="a")
-    assert (run.course.clock, run.course.tokens) == (7 + 6, 17)
+    assert script.observed[-1] == Ended(trace=0, tokens=10, answer="a")
+    assert (run.policy_run.clock, run.policy_run.tokens) == (7 + 6, 17)
 
 
 def test_a_probe_asked_for_is_the_last_one_stored_and_is_charged() -> None:
@@ -147,12 +147,12 @@ def test_a_probe_asked_for_is_the_last_one_stored_and_is_charged() -> None:
     )
     stored = [Trace(tokens=90, answer="a", probes=("p", "q"))]
     done = Replay(policy=script, stored=stored, probe_every=10, probe_tokens=5).run()
-    assert script.told[-1] == Probed(trace=0, tokens=10, answer="p")
+    assert script.observed[-1] == Probed(trace=0, tokens=10, answer="p")
     assert (done.tokens, done.span, done.probes) == (17 + 5, 17, 1)
 
 
 def test_no_more_traces_start_than_are_stored() -> None:
-    done = Replay(policy=SelfConsistency(n=64), stored=[Trace(tokens=3, answer="a")] * 2).run()
+    done = Replay(policy=FixedSamples(n=64), stored=[Trace(tokens=3, answer="a")] * 2).run()
     assert done.traces == 2
 
 
@@ -192,7 +192,7 @@ QUESTIONS = [
 
 
 def test_means_are_over_shuffles_and_then_over_questions() -> None:
-    summary = Evaluator(questions=QUESTIONS, shuffles=200).evaluate(SelfConsistency(n=1))
+    summary = Evaluator(questions=QUESTIONS, shuffles=200).evaluate(FixedSamples(n=1))
     assert [o.accuracy for o in summary.outcomes] == pytest.approx([1, 0.5, 0.125], abs=0.08)
     assert summary.accuracy == pytest.approx(sum(o.accuracy for o in summary.outcomes) / 3)
     assert summary.n == 3
@@ -202,7 +202,7 @@ def test_means_are_over_shuffles_and_then_over_questions() -> None:
 def test_every_policy_sees_the_same_orders() -> None:
     ours, theirs = (Evaluator(questions=QUESTIONS, seed=3) for _ in "12")
     theirs.evaluate(AsyncConsensus(k=3))
-    assert ours.evaluate(SelfConsistency(n=4)) == theirs.evaluate(SelfConsistency(n=4))
+    assert ours.evaluate(FixedSamples(n=4)) == theirs.evaluate(FixedSamples(n=4))
     assert ours.order(QUESTIONS[1], 0) != ours.order(QUESTIONS[1], 1)
 
 

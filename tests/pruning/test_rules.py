@@ -18,6 +18,7 @@ from pruning import (
     DeepConfOffline,
     DeepPrune,
     EarlyStopping,
+    FixedSamples,
     HardCap,
     ParallelProbe,
     Policy,
@@ -26,14 +27,13 @@ from pruning import (
     Replay,
     Replayed,
     Saturation,
-    SelfConsistency,
     Stop,
     Trace,
     certainty,
     fit,
     weigh,
 )
-from pruning.policies.deepconf import Confidence, percentile
+from pruning.policies.deepconf import TraceConfidence, percentile
 
 
 def run(policy: Policy[Any], *stored: Trace, every: int = 10, **extra: Any) -> Replayed:
@@ -177,7 +177,7 @@ def sure(tokens: int, answer: str, *confidences: float) -> Trace:
 
 
 def test_a_group_is_the_mean_of_a_window_of_tokens() -> None:
-    confidence = Confidence(window=20)
+    confidence = TraceConfidence(window=20)
     assert confidence.add(10, 1.0) is None
     assert confidence.add(20, 3.0) == 2.0
     assert confidence.add(30, 5.0) == 4.0
@@ -195,7 +195,7 @@ def test_offline_only_the_confident_vote() -> None:
     stored = [sure(20, "a", 1.0, 1.0)] * 3 + [sure(20, "b", 9.0, 9.0)]
     assert run(DeepConfOffline(n=4, keep=25, window=10), *stored).answer == "b"
     assert run(DeepConfOffline(n=4, keep=100, window=10), *stored).answer == "b"  # 9 to 3
-    assert run(SelfConsistency(n=4), *stored).answer == "a"
+    assert run(FixedSamples(n=4), *stored).answer == "a"
 
 
 def test_online_a_trace_stops_when_its_confidence_falls_below_the_warmups() -> None:

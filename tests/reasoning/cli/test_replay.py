@@ -229,7 +229,7 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
         ("sc:m=3", "policy 'sc' has no parameter 'm=3'; give n"),
         ("sc:n=many", "n: 'many' is no whole number"),
         ("deepprune", "needs judge, which these traces lack"),
-        ("parallel-probe:probe_every=0", "probe_every: 0 is below 1"),
+        ("parallel-probe:probe_every=0", "probe_every: 0 is out of range"),
     ],
 )
 def test_a_bad_policy_is_one_line(stored: str, policy: str, message: str) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import InvalidValue
-from pruning import DeepPrune, Question, Replay, SelfConsistency, Trace, agree
+from pruning import DeepPrune, FixedSamples, Question, Replay, Trace, agree
 from pruning.judge.gate import TAUS, clusters, merges, open_gate
 from reasoning.judging import calibration as calibrations
 from reasoning.judging.calibration import Calibration, Goal, Tried, apply, learn_then_test, load
@@ -211,7 +211,7 @@ def test_the_policy_of_a_shut_gate_votes_over_all_and_says_why(tmp_path: Path) -
     policy = apply(stored(None, "no tau would do"), {})
     asked = question(0, Random(0))
     run = Replay(policy=policy, stored=asked.traces).run()
-    plain = Replay(policy=SelfConsistency(n=8), stored=asked.traces).run()
+    plain = Replay(policy=FixedSamples(n=8), stored=asked.traces).run()
     assert (run.answer, run.tokens) == (plain.answer, plain.tokens)
     assert "no tau would do" in run.log[0].decision.reason
 
@@ -259,5 +259,5 @@ def test_another_parameter_than_was_calibrated_is_refused(given: dict[str, Any])
 
 def test_what_only_reads_the_clusters_out_is_free() -> None:
     assert apply(stored(), {"tau": 0.7, "k2": 3}) == replace(POLICY, tau=0.7, k2=3)
-    with pytest.raises(InvalidValue, match="k2: 0 is below 1"):
+    with pytest.raises(InvalidValue, match="k2: 0 is out of range"):
         apply(stored(), {"k2": 0})

@@ -18,7 +18,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from orchestrator.errors import ExtraMissing, InvalidValue
-from pruning import Cut, DeepPrune, Question, Replay, Trace, hearing
+from pruning import Cut, DeepPrune, Question, Replay, Trace, open_judge
 from pruning.judge.pairs import mark
 from reasoning.cli import main
 from reasoning.errors import ModelUnusable
@@ -230,15 +230,15 @@ def test_each_run_pays_for_what_it_reads_and_only_once(form: str) -> None:
     texts = ["1 + 1 = 2", "1 + 1 = 3", "2 + 2 = 4"]
     one, *others = (Trace(tokens=10, answer="x", text=text) for text in texts)
     for _ in range(2):
-        run = hearing(judge)
+        run = open_judge(judge)
         first = run.ask(one, others, 20)
         read = [sum(len(text.replace(" ", "")) + 2 for text in texts)]
         if form == "cross":
             read = [2 * 5 + 3, 2 * 5 + 3]
-        assert sum(ruling.tokens for ruling in first) == sum(read)
-        assert all(ruling.seconds > 0 for ruling in first[:1])
+        assert sum(judgement.tokens for judgement in first) == sum(read)
+        assert all(judgement.seconds > 0 for judgement in first[:1])
         again = run.ask(one, others, 20)
-        assert [ruling.tokens for ruling in again] == [0, 0]
+        assert [judgement.tokens for judgement in again] == [0, 0]
         assert [r.same for r in again] == [r.same for r in first]
 
 
@@ -360,9 +360,9 @@ def test_from_traces_to_a_gated_policy(tmp_path: Path) -> None:
     shown = done("judge", "eval", first, "--judge", folder)
     for words in ("within questions", "difficulty oracle", "Reliability", "adjusted Rand"):
         assert words in shown.stdout
-    told = json.loads(done("judge", "eval", first, "--judge", folder, "--json").stdout)
-    assert told["schema"] == "reason.judge-eval/1"
-    assert told["rankings"][0]["within"] > 0.9
+    observed = json.loads(done("judge", "eval", first, "--judge", folder, "--json").stdout)
+    assert observed["schema"] == "reason.judge-eval/1"
+    assert observed["rankings"][0]["within"] > 0.9
     policy = "deepprune:vote=soft,n=8"
     calibrated = done("calibrate", more, "--judge", folder, "-o", gate, "--policy", policy)
     assert "tau = " in calibrated.stdout

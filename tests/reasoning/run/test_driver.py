@@ -18,6 +18,7 @@ from pruning import (
     Began,
     Decisions,
     Finish,
+    FixedSamples,
     Launch,
     Observation,
     Pause,
@@ -26,7 +27,6 @@ from pruning import (
     Question,
     Replay,
     Resume,
-    SelfConsistency,
     Stop,
     Trace,
     parse_policy,
@@ -64,7 +64,7 @@ TEXTS = [
 
 
 @dataclass(frozen=True, kw_only=True)
-class Everything(SelfConsistency):
+class Everything(FixedSamples):
     """Let all traces end, and have everything observed that any policy observes."""
 
     name: ClassVar[str] = "everything"
@@ -257,16 +257,16 @@ async def test_a_paused_trace_stands_still_and_goes_on_as_if_nothing_had_been(
             "Ended": (Resume(trace=0, reason="go on"), Launch(count=1, reason="a third")),
         }
     )
-    told: list[Event] = []
+    observed: list[Event] = []
 
     async def run() -> Solution:
         with anyio.fail_after(60):
-            return await steered(small, policy, listener=told.append)
+            return await steered(small, policy, listener=observed.append)
 
     with pytest.raises(InvalidValue, match="never finished"):
         await run()
     texts: dict[str, int] = {}
-    for event in told:
+    for event in observed:
         if type(event).__name__ == "TextGenerated":
             texts[event.task] = texts.get(event.task, 0) + 1
     assert [texts["1"], texts["2"]] == [first.tokens, second.tokens]
