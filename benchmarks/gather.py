@@ -12,20 +12,22 @@ from torch import Tensor
 from torch.nn import functional
 
 from reasoning.engine.pool import Pool
-from reasoning.engine.step import Step
+from reasoning.engine.step import ForwardStep
 
 
 class GatherAttend:
     """Stands in for `reasoning.engine.decoders.attention.Attend` where no query is turned."""
 
-    def __init__(self, step: Step, pool: Pool, turn: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def __init__(
+        self, step: ForwardStep, pool: Pool, turn: Callable[[Tensor, Tensor], Tensor]
+    ) -> None:
         self._slots = torch.tensor(step.slots)
         self._pool = pool
         seen: list[list[int]] = [[] for _ in step.tokens]
-        for group in step.groups:
-            for sight in group.sights:
-                assert not sight.turn
-                seen[sight.query] += range(group.start, group.start + sight.limit)
+        for read in step.reads:
+            for one in read.ranges:
+                assert not one.turn
+                seen[one.query] += range(read.start, read.start + one.limit)
         longest = max(map(len, seen))
         self._index = torch.tensor([slots + [0] * (longest - len(slots)) for slots in seen])
         lengths = torch.tensor([len(slots) for slots in seen])

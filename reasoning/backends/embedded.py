@@ -18,10 +18,10 @@ import anyio.to_thread
 
 from orchestrator.errors import InvalidValue
 from reasoning.backends.base import Token
-from reasoning.engine import threads
-from reasoning.engine.core import Engine
+from reasoning.engine.engine import Engine
+from reasoning.engine.threads import SampledToken, ThreadFailure
 from reasoning.values.capabilities import Capability
-from reasoning.values.context import Gang, Segment
+from reasoning.values.context import Context, Gang, Segment
 from reasoning.values.sampling import Sampling
 
 Delivery = tuple["EmbeddedGeneration", Token | Exception]
@@ -31,8 +31,9 @@ Command = Callable[[Engine], None]
 class EmbeddedGeneration:
     """One thread on the embedded engine."""
 
-    def __init__(self, backend: EmbeddedBackend) -> None:
+    def __init__(self, backend: EmbeddedBackend, segment: Segment) -> None:
         self._backend = backend
+        self._segment = segment
         self.engine_id: int | None = None
         """Set and read by the engine's thread only."""
         self._inbox: deque[Token | Exception] = deque()
@@ -60,6 +61,8 @@ class EmbeddedGeneration:
         self._backend.submit(self, command)
 
     def resume(self, segment: Segment) -> None:
+        self._segment = segment
+
         def command(engine: Engine) -> None:
             if self.engine_id is not None:
                 engine.resume(self.engine_id, segment)
@@ -77,7 +80,8 @@ class EmbeddedGeneration:
         if not self.closed:
             self.closed = True
             self.leak(*self._inbox)
-            self._backend.submit(self, lambda engine: self._backend.forget(engine, self))
+            read, self._segment = len(self._segment), Segment(Context())  # held no longer
+            self._backend.submit(self, lambda engine: self._backend.forget(engine, self, read))
 
     def leak(self, *items: Token | Exception) -> None:
         """Count tokens that nobody will read."""
@@ -95,9 +99,10 @@ class EmbeddedBackend:
     """An `Engine` behind the `Backend` interface::
 
     async with EmbeddedBackend(engine) as backend:
-        generation = backend.open(Segment(Context.given(prompt)), Sampling(temperature=0.7))
+        segment = Segment(Context.given(prompt))
+        generation = backend.open(segment, Sampling(temperature=0.7))
         async for token in generation.tokens():
-            ...
+            segment.tokens.append(token.token)
     """
 
     capabilities: frozenset[Capability] = frozenset(
@@ -146,7 +151,7 @@ class EmbeddedBackend:
         limit: int | None = None,
         gang: Gang | None = None,
     ) -> EmbeddedGeneration:
-        generation = EmbeddedGeneration(self)
+        generation = EmbeddedGeneration(self, segment)
 
         def command(engine: Engine) -> None:
             id = engine.open(segment, sampling, stop=stop, limit=limit, gang=gang)
@@ -157,7 +162,7 @@ class EmbeddedBackend:
         return generation
 
     async def score(self, segment: Segment) -> list[float]:
-        generation = EmbeddedGeneration(self)
+        generation = EmbeddedGeneration(self, segment)
 
         def command(engine: Engine) -> None:
             generation.engine_id = engine.score(segment)
@@ -175,7 +180,7 @@ class EmbeddedBackend:
 
     def release(self, segments: Sequence[Segment]) -> None:
         if self._thread.is_alive():
-            self.submit(None, lambda engine: engine.views.release(segments))
+            self.submit(None, lambda engine: engine.segments.release(segments))
 
     async def settle(self) -> None:
         settled = anyio.Event()
@@ -200,10 +205,10 @@ class EmbeddedBackend:
             self._commands.append((generation, command))
             self._wake.notify()
 
-    def forget(self, engine: Engine, generation: EmbeddedGeneration) -> None:
-        """Free a closed generation's slot, in the engine's thread."""
+    def forget(self, engine: Engine, generation: EmbeddedGeneration, read: int) -> None:
+        """Free a closed generation's slot, in the engine's thread, and what was not read of it."""
         if generation.engine_id is not None:
-            engine.close(generation.engine_id)
+            engine.close(generation.engine_id, read)
             del self._open[generation.engine_id]
             generation.engine_id = None
 
@@ -259,7 +264,7 @@ class EmbeddedBackend:
                 generation.receive(item)
 
 
-def _delivered(item: threads.Token | threads.Failure) -> Token | Exception:
-    if isinstance(item, threads.Failure):
+def _delivered(item: SampledToken | ThreadFailure) -> Token | Exception:
+    if isinstance(item, ThreadFailure):
         return item.error
     return Token(item.token, item.logprob, item.reason, item.confidence)

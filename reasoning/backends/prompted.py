@@ -107,7 +107,7 @@ class PromptedGeneration:
                 raise lost
 
     async def _requested(self) -> AsyncGenerator[Token, None]:
-        """The tokens of one request, each appended to the segment."""
+        """The tokens of one request."""
         prompt = self.prompt
         self.prompted += len(prompt)
         ends = self.stop | self._backend.eos
@@ -115,7 +115,6 @@ class PromptedGeneration:
             async for token in stream:
                 if token.reason is None and token.token in ends:
                     token = token._replace(reason="stop")
-                self.segment.tokens.append(token.token)
                 self._stopped = token.token in self.stop
                 if token.reason is not None:
                     self._backend.live.discard(self.segment)
@@ -131,7 +130,6 @@ class PromptedGeneration:
 
     def extend(self, tokens: Sequence[int]) -> None:
         self._go_on(self._fits(len(tokens)))
-        self.segment.tokens += tokens
         self._backend.live.add(self.segment)
 
     def resume(self, segment: Segment) -> None:

@@ -72,7 +72,6 @@ class RemoteGeneration:
             item = self._inbox.popleft()
             if isinstance(item, Exception):
                 raise item
-            self._segment.tokens.append(item.token)
             self._stopped = item.token in self._stop
             if item.reason is not None:
                 self._backend.live.discard(self._segment)
@@ -87,7 +86,6 @@ class RemoteGeneration:
         if len(segment.context) + len(segment) + len(tokens) >= self._limit:
             raise InvalidValue(f"the thread's context of {self._limit} tokens is full")
         self._stopped = False
-        segment.tokens += tokens
         self._backend.live.add(segment)
         self._handle.extend(tuple(tokens))
 

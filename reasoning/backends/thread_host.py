@@ -22,17 +22,20 @@ PROMPTS = 16
 class HostedThread:
     """A thread of a worker; see `protocol.ThreadRun`."""
 
-    def __init__(self, generation: Generation) -> None:
+    def __init__(self, generation: Generation, segment: Segment) -> None:
         self._generation = generation
+        self._segment = segment
 
     async def tokens(self) -> AsyncIterator[GeneratedToken]:
         async for token, logprob, reason, *_ in self._generation.tokens():
+            self._segment.tokens.append(token)
             if reason == "lost":
                 raise BackendLost("the worker's backend lost the thread; see its log")
             yield GeneratedToken(token, logprob, reason)
 
     def extend(self, tokens: Sequence[int]) -> None:
         self._generation.extend(tokens)
+        self._segment.tokens += tokens
 
     def close(self) -> None:
         self._generation.close()
@@ -55,13 +58,14 @@ class BackendHost:
         self._prompts[start.prompt] = context
         if len(self._prompts) > PROMPTS:
             self._prompts.popitem(last=False)
+        segment = Segment(context)
         generation = self._backend.open(
-            Segment(context),
+            segment,
             Sampling(temperature=start.temperature, seed=start.seed),
             stop=start.stop,
             limit=start.limit,
         )
-        return HostedThread(generation)
+        return HostedThread(generation, segment)
 
 
 def fingerprint(folder: Path) -> str:

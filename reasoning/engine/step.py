@@ -9,7 +9,7 @@ from typing import NamedTuple
 from reasoning.values.context import Segment
 
 
-class Sight(NamedTuple):
+class VisibleRange(NamedTuple):
     """One fed token looking at one segment.
 
     ``turn`` is how many positions further from the segment the token stands than their home
@@ -22,19 +22,19 @@ class Sight(NamedTuple):
 
 
 @dataclass(kw_only=True)
-class Group:
+class SegmentReads:
     """All tokens of a step that look at one segment, which is then read once for all of them."""
 
     start: int
     home: int
-    sights: list[Sight] = field(default_factory=list)
+    ranges: list[VisibleRange] = field(default_factory=list)
 
     @property
     def longest(self) -> int:
-        return max(sight.limit for sight in self.sights)
+        return max(one.limit for one in self.ranges)
 
 
-class Seen(NamedTuple):
+class VisibleSegment(NamedTuple):
     """A segment as one row sees it: where it is stored, how much of it, and how it is turned."""
 
     segment: Segment
@@ -43,14 +43,14 @@ class Seen(NamedTuple):
     turn: int
 
 
-class Step:
+class ForwardStep:
     """Rows of tokens to be fed together, ragged, with what they see.
 
     Attributes:
         tokens, positions, slots: Of each fed token, its id, home position and place in the pool.
         paths: Of each fed token, the identity of its path; 0 is none.
         outputs: The last fed token of each row, whose logits are wanted.
-        groups: By segment.
+        reads: By segment.
     """
 
     def __init__(self) -> None:
@@ -59,11 +59,11 @@ class Step:
         self.slots: list[int] = []
         self.paths: list[int] = []
         self.outputs: list[int] = []
-        self._groups: dict[int, Group] = {}
+        self._reads: dict[int, SegmentReads] = {}
 
     @property
-    def groups(self) -> list[Group]:
-        return list(self._groups.values())
+    def reads(self) -> list[SegmentReads]:
+        return list(self._reads.values())
 
     def feed(
         self,
@@ -72,13 +72,13 @@ class Step:
         *,
         start: int,
         used: int,
-        seen: Sequence[Seen],
-        every: bool = False,
+        seen: Sequence[VisibleSegment],
+        scored: bool = False,
     ) -> None:
         """Append ``tokens`` to a segment stored at ``start`` that holds ``used`` tokens so far.
 
         They see ``seen``, their segment and each other up to themselves.  The logits of the last
-        are wanted, or of ``every`` one.
+        are wanted, or of all that are ``scored``.
         """
         first = len(self.tokens)
         count = len(tokens)
@@ -89,14 +89,14 @@ class Step:
         queries = range(first, first + count)
         for other, other_start, limit, turn in seen:
             if limit:
-                sights = self._group(other, other_start).sights
-                sights += [Sight(query, limit, turn) for query in queries]
-        own = self._group(segment, start).sights
-        own += [Sight(query, used + index, 0) for index, query in enumerate(queries, 1)]
-        self.outputs += queries if every else [first + count - 1]
+                ranges = self._reads_of(other, other_start).ranges
+                ranges += [VisibleRange(query, limit, turn) for query in queries]
+        own = self._reads_of(segment, start).ranges
+        own += [VisibleRange(query, used + index, 0) for index, query in enumerate(queries, 1)]
+        self.outputs += queries if scored else [first + count - 1]
 
-    def _group(self, segment: Segment, start: int) -> Group:
+    def _reads_of(self, segment: Segment, start: int) -> SegmentReads:
         key = id(segment)
-        if key not in self._groups:
-            self._groups[key] = Group(start=start, home=segment.home)
-        return self._groups[key]
+        if key not in self._reads:
+            self._reads[key] = SegmentReads(start=start, home=segment.home)
+        return self._reads[key]

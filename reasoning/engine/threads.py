@@ -1,8 +1,7 @@
-"""Threads of reasoning inside the engine, and what comes out of a step."""
+"""Threads inside the engine: what each writes to, what a step feeds for it, and what comes out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from reasoning.values.context import Gang, Segment
 from reasoning.values.sampling import Sampling, StopReason
 
 
-class Token(NamedTuple):
+class SampledToken(NamedTuple):
     """One generated token; ``reason`` is set on the last one before its thread stops."""
 
     thread: int
@@ -25,7 +24,7 @@ class Token(NamedTuple):
     confidence: float | None = None
 
 
-class Failure(NamedTuple):
+class ThreadFailure(NamedTuple):
     """A thread that can't go on, and why."""
 
     thread: int
@@ -43,11 +42,44 @@ def check_paths(segment: Segment, most: int | None) -> None:
             raise InvalidValue(why)
 
 
-class Thread:
+@dataclass(eq=False)
+class StoredSegment:
+    """A segment as the engine knows it: its tokens, and where their keys and values are.
+
+    Attributes:
+        tokens: What was given and generated; generated ones are here a moment before the run
+            has read them.
+        start, size: Its extent in the pool; no size yet before its first token is computed.
+        used: How many of its tokens are computed.
+        live: Whether a thread writes to it.
+        logits: Of its last computed token, where a thread may start from it.
+    """
+
+    tokens: list[int]
+    start: int = 0
+    size: int = 0
+    used: int = 0
+    live: bool = False
+    logits: Tensor | None = None
+
+    def cut(self, read: int) -> None:
+        """Drop the tokens behind the first ``read`` ones."""
+        if read < len(self.tokens):
+            del self.tokens[read:]
+        if read < self.used:
+            self.used, self.logits = read, None
+
+    def want_logits(self) -> None:
+        """Have its last token computed again where its logits are gone, as after a cut."""
+        if self.used and self.used == len(self.tokens) and self.logits is None:
+            self.used -= 1
+
+
+class EngineThread:
     """One thread: it writes to a segment of its own, in a context that may change.
 
     Attributes:
-        segment: What it writes to now.
+        segment, stored: What it writes to now.
         stopped: Whether it met one of its stop tokens and may go on.
         written: How many tokens it generated.
         until: How many it may generate before it stands still; None without a limit.
@@ -56,15 +88,18 @@ class Thread:
 
     def __init__(
         self,
-        *,
         id: int,
         segment: Segment,
+        stored: StoredSegment,
         sampling: Sampling,
-        stop: frozenset[int],
+        *,
+        stop: frozenset[int] = frozenset(),
         limit: int,
-        gang: Gang | None,
+        gang: Gang | None = None,
     ) -> None:
         self.id = id
+        self.segment = segment
+        self.stored = stored
         self.sampler = Sampler(sampling)
         self.stop = stop
         self.limit = limit
@@ -73,35 +108,18 @@ class Thread:
         self.written = 0
         self.until: int | None = None
         self.held = False
-        self.segment = segment
-        if not len(segment) + len(segment.context):
-            raise InvalidValue("the prompt is empty; give at least one token")
-        if not self.fits(0):
-            raise InvalidValue(
-                f"the prompt has {segment.position} tokens and the context is {limit}; "
-                "shorten it or raise --max-tokens"
-            )
 
     @property
     def spent(self) -> bool:
         """Whether it has written as much as it may for now."""
         return self.until is not None and self.written >= self.until
 
-    def fits(self, count: int) -> bool:
-        """Whether it could still write after so many more given tokens."""
-        return self.segment.position + count < self.limit
+    def go_on(self, *, fits: bool) -> None:
+        """Leave the stop token behind.
 
-    def extend(self, tokens: Sequence[int]) -> None:
-        """Append given tokens to a stopped thread."""
-        self._go_on(self.fits(len(tokens)))
-        self.segment.tokens += tokens
-
-    def resume(self, segment: Segment) -> None:
-        """Go on in another segment, with the tokens that it was given."""
-        self._go_on(segment.position < self.limit and len(segment) > 0)
-        self.segment = segment
-
-    def _go_on(self, fits: bool) -> None:
+        Raises:
+            InvalidValue: the thread has ended, or its context has no room.
+        """
         if not self.stopped:
             raise InvalidValue("the thread has not stopped at a stop token; it can't be extended")
         if not fits:
@@ -109,38 +127,34 @@ class Thread:
         self.stopped = False
 
 
-class Reader(Thread):
+class ScoringThread(EngineThread):
     """Reads the tokens that a segment was given, for how likely each is after those before it.
 
     Attributes:
         before: Logits of the last token before those that are read next.
     """
 
-    def __init__(self, *, id: int, segment: Segment, limit: int) -> None:
-        super().__init__(
-            id=id, segment=segment, sampling=Sampling(), stop=frozenset(), limit=limit, gang=None
-        )
-        self.before: Tensor | None = None
+    before: Tensor | None = None
 
 
 @dataclass(eq=False, kw_only=True)
-class Row:
+class StepRow:
     """What one step feeds to one segment.
 
     Attributes:
-        every: The logits of each of its tokens, where somebody reads them.
-        thread: Whose next token its logits choose; None where given tokens are only computed.
         tokens: None to feed where a thread goes on from a segment that is computed already.
+        thread: Whose next token its logits choose; None where given tokens are only computed.
         source: The segment whose last logits that thread starts from.
+        scores: The logits of each of its tokens, where somebody reads them.
     """
 
     segment: Segment
     tokens: list[int]
-    thread: Thread | None = None
+    thread: EngineThread | None = None
     source: Segment | None = None
-    every: Tensor | None = None
+    scores: Tensor | None = None
 
     @property
-    def read(self) -> bool:
+    def scored(self) -> bool:
         """Whether the logits of each of its tokens are wanted."""
-        return isinstance(self.thread, Reader)
+        return isinstance(self.thread, ScoringThread)

@@ -17,7 +17,7 @@ from reasoning.values.capabilities import Capability
 
 if TYPE_CHECKING:
     from reasoning.backends.embedded import EmbeddedBackend
-    from reasoning.engine.core import Engine
+    from reasoning.engine.engine import Engine
 
 DEFAULT = "reason-5m"
 
@@ -69,7 +69,7 @@ class Model:
             raise ExtraMissing(
                 f"the embedded engine needs {error.name}; pip install 'parallel-reason[local]'"
             ) from error
-        from reasoning.engine.core import Engine
+        from reasoning.engine.engine import Engine
 
         chosen = settings or EmbeddedSettings()
         if threads or "OMP_NUM_THREADS" not in os.environ:

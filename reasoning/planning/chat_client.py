@@ -113,6 +113,7 @@ class ChatMind:
         )
         try:
             async for token in generation.tokens():
+                segment.tokens.append(token.token)
                 self.written += 1
                 text += decoder.feed(token.token)
         finally:

@@ -78,14 +78,13 @@ class Thread:
         tokens = run.dialect.encode(self.opening) if self.opening else []
         own = self.own
         self.segment = Segment(self.context, tokens, path=self.path) if own is None else own
-        tokens = list(self.segment.tokens)  # before the backend adds to them
         run.segments.add(self.segment)
         self._generation = self._open()
         self.chain = run.chain(self.task)
         self.decoder = run.dialect.decoder()
         self.given = len(self.context)
         run.account(self)
-        self._give(tokens)
+        self._give(self.segment.tokens)
 
     def _open(self) -> Generation:
         run = self.run
@@ -136,6 +135,7 @@ class Thread:
     async def _write(self) -> StopReason:
         reason: StopReason = "length"
         async for token in self._generation.tokens():
+            self.segment.tokens.append(token.token)
             self.written += 1
             self.chain += 1
             self.logprob += token.logprob
@@ -157,6 +157,7 @@ class Thread:
             self.cut = True
             return False
         self._generation.extend(tokens)
+        self.segment.tokens += tokens
         self.chain = max(self.chain, self.run.chain(self.task))
         self._give(tokens)
         return True
@@ -178,7 +179,6 @@ class Thread:
         Returns False, and changes nothing, where the context has no room to write.
         """
         segment = own if own is not None else Segment(context, self.run.dialect.encode(opening))
-        tokens = list(segment.tokens)  # before the backend adds to them
         if segment.position >= self.limit:
             self.cut = True
             return False
@@ -187,7 +187,7 @@ class Thread:
         self._generation.resume(segment)
         self.chain = max(self.chain, self.run.chain(self.task))
         self.run.account(self, inside=True)
-        self._give(tokens)
+        self._give(segment.tokens)
         return True
 
     def conclude(self) -> str | None:

@@ -299,6 +299,7 @@ async def probe(trace: Steered, tokens: int) -> str | None:
     generation = run.backend.open(segment, Sampling(), stop=dialect.stop, limit=limit)
     try:
         async for token in generation.tokens():
+            segment.tokens.append(token.token)
             text += decoder.feed(token.token)
     finally:
         generation.close()

@@ -96,6 +96,7 @@ class Voice:
         )
         try:
             async for token in generation.tokens():
+                chunk.segment.tokens.append(token.token)
                 piece = decoder.feed(token.token)
                 chain.took(token, piece)
                 chunk.text += piece

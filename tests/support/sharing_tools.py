@@ -13,7 +13,7 @@ import torch
 
 from reasoning.backends.base import Token
 from reasoning.backends.embedded import EmbeddedBackend
-from reasoning.engine.core import Engine
+from reasoning.engine.engine import Engine
 from reasoning.language.dialects import Dialect
 from reasoning.language.forms import Outline
 from reasoning.problems import FreeForm, Problem
@@ -260,11 +260,10 @@ class Spoken:
         written = self.backend.encode(said.removesuffix("$"))
         for index, token in enumerate(written):
             await anyio.lowlevel.checkpoint()
-            own.tokens.append(token)
             yield Token(token, -0.5, reason if index == len(written) - 1 else None)
 
     def extend(self, tokens: Sequence[int]) -> None:
-        self.segment.tokens += tokens
+        pass
 
     def resume(self, segment: Segment) -> None:
         self.segment = segment

@@ -24,6 +24,7 @@ from reasoning.errors import BackendLost, CapabilityMissing
 from reasoning.models.loading import VllmModel
 from reasoning.run.run import TextGenerated
 from reasoning.values.sampling import Constraint, Sampling
+from tests.support.reading import reading
 
 pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("default")]
@@ -49,9 +50,10 @@ async def there() -> AsyncIterator[Reasoner]:
 
 
 async def written(backend: Any, context: Context, sampling: Sampling, **more: Any) -> list[Token]:
-    generation = backend.open(Segment(context), sampling, **more)
+    segment = Segment(context)
+    generation = backend.open(segment, sampling, **more)
     try:
-        return [token async for token in generation.tokens()]
+        return [token async for token in reading(generation, segment)]
     finally:
         generation.close()
 
@@ -128,11 +130,11 @@ async def test_forks_find_their_prefix_in_the_cache(there: Reasoner) -> None:
     backend = there.model.backend()
     prompt = Context.given([(7 * i) % 1000 for i in range(200)])
     trunk = backend.open(Segment(prompt), Sampling(), limit=201)
-    _ = [token async for token in trunk.tokens()]
+    _ = [token async for token in reading(trunk, trunk.segment)]
     refilled = backend.refilled
     forks = [backend.open(Segment(prompt.then([i])), Sampling(), limit=210) for i in range(3)]
     for fork in forks:
-        _ = [token async for token in fork.tokens()]
+        _ = [token async for token in reading(fork, fork.segment)]
         assert fork.prompted == 201
         assert fork.cached == 192
         fork.close()
@@ -201,7 +203,7 @@ async def test_an_engine_that_dies_is_started_again_and_its_threads_go_on(
     whole = await written(backend, prompt, Sampling(), limit=200)
     generation = backend.open(Segment(prompt), Sampling(), limit=200)
     tokens, recovered = [], backend.recovered
-    async for token in generation.tokens():
+    async for token in reading(generation, generation.segment):
         tokens.append(token)
         if len(tokens) == 20:
             kill(backend)

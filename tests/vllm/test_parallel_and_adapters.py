@@ -18,6 +18,7 @@ from reasoning.bench.bench import problems
 from reasoning.models.catalog import shipped
 from reasoning.models.loading import VllmModel
 from reasoning.values.sampling import Sampling
+from tests.support.reading import reading
 
 pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("default")]
@@ -34,9 +35,10 @@ async def greedy(model: Any, **sampling: Any) -> list[int]:
 
 async def written(backend: Any, **sampling: Any) -> list[Token]:
     prompt = DIALECT.prompt(problems("countdown", 1, numbers=4, seed=3)[0])
-    generation = backend.open(Segment(prompt), Sampling(**sampling), limit=len(prompt) + 48)
+    segment = Segment(prompt)
+    generation = backend.open(segment, Sampling(**sampling), limit=len(prompt) + 48)
     try:
-        return [token async for token in generation.tokens()]
+        return [token async for token in reading(generation, segment)]
     finally:
         generation.close()
 

@@ -14,11 +14,12 @@ from reasoning.backends.embedded import EmbeddedBackend
 from reasoning.backends.vllm.settings import VllmSettings
 from reasoning.bench.bench import problems
 from reasoning.engine.config import read_config
-from reasoning.engine.core import Engine
+from reasoning.engine.engine import Engine
 from reasoning.models.catalog import Model
 from reasoning.values.context import Context, Gang, Segment
 from reasoning.values.sampling import Sampling
 from reasoning.vllm_plugin import Mode
+from tests.support.reading import reading
 
 pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("default"), pytest.mark.slow]
@@ -43,7 +44,7 @@ async def solved(backend: Any, model: Model, gang: Gang | None) -> list[list[Tok
     written: dict[int, list[Token]] = {}
 
     async def read(index: int) -> None:
-        written[index] = [token async for token in threads[index].tokens()]
+        written[index] = [token async for token in reading(threads[index], paths[index])]
         threads[index].close()
 
     async with anyio.create_task_group() as group:
@@ -52,7 +53,7 @@ async def solved(backend: Any, model: Model, gang: Gang | None) -> list[list[Tok
     context: Context = form.prompt.join([form.prompt.after(path) for path in paths])
     summary = Segment(context, dialect.encode(form.summary))
     thread = backend.open(summary, Sampling(), stop=dialect.stop, limit=512)
-    last = [token async for token in thread.tokens()]
+    last = [token async for token in reading(thread, summary)]
     thread.close()
     return [*(written[index] for index in range(PATHS)), last]
 

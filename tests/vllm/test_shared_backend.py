@@ -15,10 +15,11 @@ from reasoning.backends.base import Token
 from reasoning.backends.embedded import EmbeddedBackend
 from reasoning.backends.vllm.settings import VllmSettings
 from reasoning.engine.config import read_config
-from reasoning.engine.core import Engine
+from reasoning.engine.engine import Engine
 from reasoning.language import markup
 from reasoning.values.context import Context, Gang, Segment
 from reasoning.values.sampling import Sampling
+from tests.support.reading import reading
 
 pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("default"), pytest.mark.slow]
@@ -31,8 +32,8 @@ def prompt(length: int) -> list[int]:
     return [rng.randrange(3, 900) for _ in range(length)]
 
 
-async def read(generation: Any) -> list[Token]:
-    return [token async for token in generation.tokens()]
+async def read(generation: Any, segment: Segment) -> list[Token]:
+    return [token async for token in reading(generation, segment)]
 
 
 async def multiverse(backend: Any) -> list[list[Token]]:
@@ -44,7 +45,7 @@ async def multiverse(backend: Any) -> list[list[Token]]:
     written: dict[int, list[Token]] = {}
 
     async def one(index: int) -> None:
-        written[index] = await read(threads[index])
+        written[index] = await read(threads[index], branches[index])
 
     async with anyio.create_task_group() as group:
         for index in range(3):
@@ -53,10 +54,11 @@ async def multiverse(backend: Any) -> list[list[Token]]:
     thread = backend.open(conclusion, Sampling(), stop=stop, limit=300)
     for branch in threads:
         branch.close()
-    last = await read(thread)
+    last = await read(thread, conclusion)
     if last[-1].token in stop:
-        thread.resume(Segment(conclusion.context.after(conclusion), [13]))
-        last += await read(thread)
+        more = Segment(conclusion.context.after(conclusion), [13])
+        thread.resume(more)
+        last += await read(thread, more)
     thread.close()
     return [written[index] for index in range(3)] + [last]
 
@@ -69,9 +71,9 @@ class Steps:
         self._heard = [0] * len(live)
         self._stopped: set[int] = set()
 
-    async def read(self, index: int, generation: Any) -> list[Token]:
+    async def read(self, index: int, generation: Any, segment: Segment) -> list[Token]:
         got = []
-        async for token in generation.tokens():
+        async for token in reading(generation, segment):
             got.append(token)
             self._heard[index] += 1
             if token.reason is not None:
@@ -105,11 +107,12 @@ async def hogwild(backend: Any) -> list[list[Token]]:
         thread = backend.open(live[index], Sampling(), stop=stop, limit=260, gang=gang)
         got: list[Token] = []
         for turn in range(6):
-            got += await steps.read(index, thread)
+            got += await steps.read(index, thread, live[index])
             if got[-1].token == END or turn == 5:
                 break
             if index == 1:
                 thread.extend([5])
+                live[index].tokens.append(5)
             else:
                 history.append(live[index])
                 live[index] = Segment(Context.flow(history), [70 + index])
@@ -143,7 +146,7 @@ async def group_think(backend: Any) -> list[list[Token]]:
         thread = backend.open(slots[index], Sampling(), stop=stop, limit=600, gang=gang)
         got: list[Token] = []
         for turn in range(4 + index):
-            got += await read(thread)
+            got += await read(thread, slots[index])
             if got[-1].token not in stop or turn == 3 + index:
                 break
             thread.extend([])

@@ -17,7 +17,7 @@ from torch import Tensor
 from reasoning.engine.decoders.compiling import build
 from reasoning.engine.decoders.llama import Layer, NativeDecoder
 from reasoning.engine.pool import Pool
-from reasoning.engine.step import Step
+from reasoning.engine.step import ForwardStep
 
 SOURCE = Path(__file__).with_name("step.cpp")
 PANEL = 32
@@ -26,7 +26,7 @@ PANEL = 32
 _Pointer = ctypes.c_void_p
 
 
-class _Layer(ctypes.Structure):
+class _LayerPointers(ctypes.Structure):
     _fields_ = [
         (name, _Pointer)
         for name in (
@@ -36,7 +36,7 @@ class _Layer(ctypes.Structure):
     ]
 
 
-class _Step(ctypes.Structure):
+class _StepPointers(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int32) for name in ("tokens", "groups", "outputs")),
         *((name, _Pointer) for name in ("ids", "positions", "slots", "paths")),
@@ -58,22 +58,22 @@ class CompiledDecoder:
         self._kept: list[Tensor] = []
         self._intermediate = native.layers[0].down.shape[1]
 
-        class Model(ctypes.Structure):
+        class ModelPointers(ctypes.Structure):
             _fields_ = [
                 *((name, _Pointer) for name in ("embedding", "norm", "rotations", "identities")),
                 ("paths", ctypes.c_int64),
                 ("head", _Pointer),
-                ("layers", _Layer * config.layers),
+                ("layers", _LayerPointers * config.layers),
             ]
 
-        self._model = Model(
+        self._model = ModelPointers(
             embedding=self._keep(native.embedding),
             norm=self._keep(native.norm),
             rotations=self._keep(torch.view_as_real(native.rotations)),
             identities=None if native.identities is None else self._keep(native.identities),
             paths=native.paths or 0,
             head=self._keep(pack(native.head)),
-            layers=(_Layer * config.layers)(*map(self._layer, native.layers)),
+            layers=(_LayerPointers * config.layers)(*map(self._layer, native.layers)),
         )
         heads = (config.heads + 2 * config.kv_heads) * config.head_dim
         sizes = [config.hidden, config.hidden, padded(config.hidden), padded(heads)]
@@ -104,16 +104,16 @@ class CompiledDecoder:
         )
         return None if library is None else cls(native, library)
 
-    def __call__(self, step: Step, pool: Pool) -> Tensor:
+    def __call__(self, step: ForwardStep, pool: Pool) -> Tensor:
         groups: list[int] = []
-        sights: list[int] = []
-        for group in step.groups:
-            first = len(sights) // 3
-            for sight in group.sights:
-                sights += sight
-            groups += [group.start, first, len(sights) // 3]
+        ranges: list[int] = []
+        for read in step.reads:
+            first = len(ranges) // 3
+            for one in read.ranges:
+                ranges += one
+            groups += [read.start, first, len(ranges) // 3]
         tables = [step.tokens, step.positions, step.slots, step.paths]
-        tables += [step.outputs, groups, sights]
+        tables += [step.outputs, groups, ranges]
         arrays = [(ctypes.c_int32 * len(table))(*table) for table in tables]
         count = len(step.tokens)
         logits = torch.empty(len(step.outputs), padded(self.config.vocabulary))
@@ -121,8 +121,8 @@ class CompiledDecoder:
         self._call(
             ctypes.byref(self._model),
             ctypes.byref(
-                _Step(
-                    *(count, len(step.groups), len(step.outputs)),
+                _StepPointers(
+                    *(count, len(step.reads), len(step.outputs)),
                     *(ctypes.addressof(array) for array in arrays),
                     *(pool.store.data_ptr(), logits.data_ptr(), scratch.data_ptr()),
                     pool.store.stride(0),
@@ -135,10 +135,10 @@ class CompiledDecoder:
         self._kept.append(tensor.contiguous())
         return self._kept[-1].data_ptr()
 
-    def _layer(self, layer: Layer) -> _Layer:
+    def _layer(self, layer: Layer) -> _LayerPointers:
         norms = (layer.attention_norm, layer.qkv_bias, layer.q_norm, layer.k_norm, layer.mlp_norm)
         matrices = (layer.qkv, layer.output, layer.gate_up, layer.down)
-        return _Layer(
+        return _LayerPointers(
             *(None if norm is None else self._keep(norm) for norm in norms),
             *(self._keep(pack(matrix)) for matrix in matrices),
         )

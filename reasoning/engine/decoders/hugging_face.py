@@ -16,7 +16,7 @@ from orchestrator.errors import ExtraMissing
 from reasoning.engine.config import ModelConfig
 from reasoning.engine.decoders.attention import Attend
 from reasoning.engine.pool import Pool
-from reasoning.engine.step import Step
+from reasoning.engine.step import ForwardStep
 from reasoning.errors import ModelUnusable
 
 ATTENTION = "reason"
@@ -76,7 +76,7 @@ class TransformersDecoder:
         _refuse_inexact(folder, model.config.get_text_config())
         return cls(config, model, dtype)
 
-    def __call__(self, step: Step, pool: Pool) -> Tensor:
+    def __call__(self, step: ForwardStep, pool: Pool) -> Tensor:
         device = self._model.device
         out = self._model(
             input_ids=torch.tensor([step.tokens], device=device),

@@ -19,7 +19,7 @@ from reasoning.engine.config import ModelConfig
 from reasoning.engine.decoders.attention import Attend
 from reasoning.engine.identities import read_identities
 from reasoning.engine.pool import Pool
-from reasoning.engine.step import Step
+from reasoning.engine.step import ForwardStep
 from reasoning.errors import ModelUnusable
 
 
@@ -38,7 +38,7 @@ class Layer(NamedTuple):
 
 
 class NativeDecoder:
-    """Feeds a `Step`, and returns the logits ``[outputs, V]``."""
+    """Feeds a `ForwardStep`, and returns the logits ``[outputs, V]``."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class NativeDecoder:
             )
         return decoder
 
-    def __call__(self, step: Step, pool: Pool) -> Tensor:
+    def __call__(self, step: ForwardStep, pool: Pool) -> Tensor:
         config = self.config
         attend = Attend(step, pool, self.turn)
         count = len(step.tokens)

@@ -9,7 +9,7 @@ import torch
 
 from orchestrator.errors import InvalidValue
 from reasoning.engine.config import read_config
-from reasoning.engine.core import Decoder
+from reasoning.engine.engine import Decoder
 
 
 def load_decoder(folder: Path, dtype: torch.dtype, device: str) -> Decoder:

@@ -15,6 +15,7 @@ from reasoning.backends.prompted import PromptedBackend, PromptedGeneration
 from reasoning.errors import BackendLost
 from reasoning.values.context import Context, Segment
 from reasoning.values.sampling import Sampling
+from tests.support.reading import reading
 
 pytestmark = pytest.mark.anyio
 
@@ -71,7 +72,7 @@ def opened(backend: Scripted, prompt: list[int], **more: int) -> PromptedGenerat
 
 
 async def read(generation: PromptedGeneration) -> list[int]:
-    return [token.token async for token in generation.tokens()]
+    return [token.token async for token in reading(generation, generation.segment)]
 
 
 async def test_a_stopped_thread_goes_on_with_all_that_it_saw_and_another_seed() -> None:
@@ -80,6 +81,7 @@ async def test_a_stopped_thread_goes_on_with_all_that_it_saw_and_another_seed() 
         generation = opened(backend, [1, 3])
         assert await read(generation) == [10, STOP]
         generation.extend([20, 21])
+        generation.segment.tokens += [20, 21]
         assert await read(generation) == [11, EOS]
         assert backend.sent == [[1, 3], [1, 3, 10, STOP, 20, 21]]
         assert backend.seeds[0] == 5 != backend.seeds[1]

@@ -19,6 +19,7 @@ from reasoning.run.solver import Reasoner
 from reasoning.values.context import Context, Segment
 from reasoning.values.sampling import Sampling
 from tests.support.protocol_tools import until, working
+from tests.support.reading import reading
 
 pytestmark = pytest.mark.anyio
 
@@ -75,7 +76,7 @@ async def test_a_thread_goes_on_elsewhere_when_its_worker_is_lost(shipped: Model
     async with shipped.backend() as backend:
         segment = Segment(prompt)
         generation = backend.open(segment, sampling, stop=shipped.dialect.stop, limit=200)
-        expected = [token async for token in generation.tokens()]
+        expected = [token async for token in reading(generation, segment)]
         generation.close()
     hub = Hub()
     offer = offer_of(None, backend="embedded", slots=32)

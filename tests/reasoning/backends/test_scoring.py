@@ -7,10 +7,11 @@ import pytest
 
 from orchestrator.errors import InvalidValue
 from reasoning import Model
-from reasoning.engine.core import FILLED_A_STEP
+from reasoning.engine.engine import FILLED_A_STEP
 from reasoning.problems import Countdown
 from reasoning.values.context import Context, Segment
 from reasoning.values.sampling import Sampling
+from tests.support.reading import reading
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +23,7 @@ async def test_tokens_are_as_likely_as_when_they_were_written(shipped: Model) ->
     async with shipped.backend() as backend:
         written = Segment(prompt)
         generation = backend.open(written, Sampling(temperature=1.0), limit=80)
-        logprobs = [token.logprob async for token in generation.tokens()]
+        logprobs = [token.logprob async for token in reading(generation, written)]
         generation.close()
         again = [Segment(prompt, written.tokens) for _ in range(3)]
         scores: dict[int, list[float]] = {}
@@ -43,7 +44,7 @@ async def test_a_chain_is_scored_piece_by_piece_without_reading_it_again(shipped
     async with shipped.backend() as backend:
         written = Segment(prompt)
         generation = backend.open(written, Sampling(temperature=1.0), limit=60)
-        logprobs = [token.logprob async for token in generation.tokens()]
+        logprobs = [token.logprob async for token in reading(generation, written)]
         generation.close()
         first = Segment(prompt, written.tokens[:20])
         scores = await backend.score(first)
@@ -74,7 +75,7 @@ async def test_models_of_any_kind_score(general: Model) -> None:
     async with general.backend() as backend:
         written = Segment(context)
         generation = backend.open(written, Sampling(temperature=1.0), limit=len(context) + 12)
-        logprobs = [token.logprob async for token in generation.tokens()]
+        logprobs = [token.logprob async for token in reading(generation, written)]
         generation.close()
         assert await backend.score(Segment(context, written.tokens)) == pytest.approx(
             logprobs, abs=2e-3

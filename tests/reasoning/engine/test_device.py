@@ -10,10 +10,11 @@ import torch
 from orchestrator.errors import InvalidValue
 from reasoning import Context, Model, Segment
 from reasoning.backends.settings import EmbeddedSettings
-from reasoning.engine.core import Engine
+from reasoning.engine.engine import Engine
 from reasoning.models.catalog import find
 from reasoning.models.loading import load
 from reasoning.values.sampling import Sampling
+from tests.support.reading import ReadEngine
 
 PROMPT = [7, 11, 300, 12]
 
@@ -46,7 +47,7 @@ def test_every_table_of_a_step_is_made_on_the_models_device(
     monkeypatch: pytest.MonkeyPatch, elsewhere: None
 ) -> None:
     monkeypatch.setenv("REASON_COMPILE", "0")
-    engine = Engine.load(find("reason-5m"))
+    engine = ReadEngine.load(find("reason-5m"))
     assert {str(engine.pool.store.device), engine.decoder.device} == {"cpu"}
     assert all(len(tokens) > 4 for tokens in run(engine, 0.8))
 
@@ -54,7 +55,7 @@ def test_every_table_of_a_step_is_made_on_the_models_device(
 def test_bfloat16_gives_nearly_the_log_probabilities_of_float32() -> None:
     found = []
     for dtype in (torch.float32, torch.bfloat16):
-        engine = Engine.load(find("reason-5m"), dtype=dtype)
+        engine = ReadEngine.load(find("reason-5m"), dtype=dtype)
         assert engine.pool.store.dtype == dtype
         given = Segment(Context(), PROMPT)
         engine.open(given, Sampling())
@@ -72,8 +73,8 @@ def test_a_device_that_is_not_there_is_refused_by_name() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
 def test_a_gpu_writes_what_the_cpu_writes() -> None:
-    cpu = run(Engine.load(find("reason-5m")), 0.0)
-    assert run(Engine.load(find("reason-5m"), device="cuda"), 0.0) == cpu
+    cpu = run(ReadEngine.load(find("reason-5m")), 0.0)
+    assert run(ReadEngine.load(find("reason-5m"), device="cuda"), 0.0) == cpu
 
 
 def test_settings_of_the_embedded_engine_are_checked_by_name() -> None:

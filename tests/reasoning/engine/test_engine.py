@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import InvalidValue
 from reasoning.engine.config import read_config
-from reasoning.engine.core import Engine
 from reasoning.engine.decoders.compiled import CompiledDecoder
 from reasoning.engine.decoders.llama import NativeDecoder
+from reasoning.engine.engine import Engine
 from reasoning.engine.identities import PATHS_FILE
 from reasoning.errors import ModelUnusable
 from reasoning.models.catalog import Model

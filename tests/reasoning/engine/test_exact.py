@@ -16,10 +16,10 @@ from torch import Tensor
 
 from orchestrator.errors import InvalidValue
 from reasoning.backends.embedded import EmbeddedBackend
-from reasoning.engine import core
-from reasoning.engine.core import Engine
+from reasoning.engine import engine as engine_module
 from reasoning.engine.decoders.compiled import CompiledDecoder
-from reasoning.engine.threads import Failure, Row
+from reasoning.engine.engine import Engine
+from reasoning.engine.threads import StepRow, ThreadFailure
 from reasoning.errors import PoolFull
 from reasoning.run.run import Run
 from reasoning.strategies import GroupThink, Hogwild, Multiverse, ParaThinker, Strategy
@@ -27,6 +27,7 @@ from reasoning.values.context import Context, Gang, Segment
 from reasoning.values.layout import flatten
 from reasoning.values.sampling import Sampling
 from tests.support.flat_reference import Reference
+from tests.support.reading import ReadEngine
 from tests.support.sharing_tools import QUESTION, SOME, Fork, Letters, Paths, Share
 
 transformers = pytest.importorskip("transformers")
@@ -60,22 +61,27 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-class Case(Engine):
+class Watched(Engine):
     """An engine that keeps all logits, by segment and index of the token that they follow."""
 
     logits: dict[tuple[Segment, int], Tensor]
-    failures = 0
 
     def watch(self) -> None:
         self.logits = {}
-        fed = self.views.fed
+        fed = self.segments.fed
 
-        def keep(rows: list[Row], logits: Tensor) -> None:
+        def keep(rows: list[StepRow], logits: Tensor) -> None:
             fed(rows, logits)
             for row, last in zip(rows, logits, strict=True):
                 self.logits[row.segment, len(row.segment.steps) - 1] = last.clone()
 
-        self.views.fed = keep  # type: ignore[assignment, method-assign]
+        self.segments.fed = keep  # type: ignore[assignment, method-assign]
+
+
+class Case(Watched, ReadEngine):
+    """One whose tokens are read at once."""
+
+    failures = 0
 
     def write(self, segments: list[Segment], count: int, **options: Any) -> list[int]:
         """Let a thread on each segment write so many tokens."""
@@ -100,7 +106,7 @@ class Case(Engine):
         lost = set()
         for _ in range(400):
             for item in self.step() if self.running else ():
-                if isinstance(item, Failure):
+                if isinstance(item, ThreadFailure):
                     lost.add(item.thread)
                     self.failures += 1
                     self.close(item.thread)
@@ -235,7 +241,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Pat
     return build
 
 
-def errors(engine: Case, reference: Reference, segments: list[Segment]) -> Tensor:
+def errors(engine: Watched, reference: Reference, segments: list[Segment]) -> Tensor:
     """The largest difference of each logit row; the likeliest tokens must be equal."""
     paths = [segment.path for segment in segments for _ in segment.steps]
     expected = reference(flatten(segments), paths)
@@ -314,8 +320,8 @@ async def test_what_a_strategy_builds_equals_a_flat_forward_pass(
     model: Callable[[str], tuple[Path, Reference]], name: str
 ) -> None:
     folder, reference = model("llama")
-    engine = Case.load(folder)
-    assert isinstance(engine, Case)
+    engine = Watched.load(folder)
+    assert isinstance(engine, Watched)
     engine.watch()
     dialect = Letters(
         fork_form=Fork(parts=3, deep=2),
@@ -365,7 +371,7 @@ def test_a_siblings_text_changes_the_conclusion_and_no_branch(
     model: Callable[[str], tuple[Path, Reference]],
 ) -> None:
     folder, _ = model("llama")
-    engine = Engine.load(folder)
+    engine = ReadEngine.load(folder)
     texts = []
     for other in (5, 6):
         base = Context.given(prompt(9))
@@ -391,7 +397,7 @@ def test_forks_joins_and_releases_in_any_order_leave_exact_logits_and_no_extent(
 ) -> None:
     folder, reference = model("llama")
     if seed % 3 == 1:  # given tokens take many steps
-        monkeypatch.setattr(core, "FILLED_A_STEP", 3)
+        monkeypatch.setattr(engine_module, "FILLED_A_STEP", 3)
     # On every third the store is so full that most threads fail.
     engine = Case.load(folder, store_gib=4.0 if seed % 3 < 2 else 512 * TOKEN / 2**30)
     assert isinstance(engine, Case)
@@ -401,7 +407,7 @@ def test_forks_joins_and_releases_in_any_order_leave_exact_logits_and_no_extent(
     assert bool(engine.failures) is (seed % 3 == 2)
     engine.logits.clear()
     gc.collect()
-    engine.views.sweep()
+    engine.segments.sweep()
     assert engine.pool.used == 0
 
 
@@ -430,7 +436,7 @@ def _anything(engine: Case, reference: Reference, rng: random.Random) -> None:
             every += cohort
             ends.append(base.join([base.after(own) for own in cohort]))
         elif kind == "r":  # what is stored may go at any time; it is computed again
-            engine.views.release(rng.sample(alone, 1))
+            engine.segments.release(rng.sample(alone, 1))
         elif kind == "c" and len(ends) > 1:
             ends.pop(rng.randrange(1, len(ends)))
     assert errors(engine, reference, every).max() < 2e-4
@@ -439,7 +445,7 @@ def _anything(engine: Case, reference: Reference, rng: random.Random) -> None:
 def test_a_gang_pauses_while_one_of_it_has_stopped_and_goes_on_with_it(
     model: Callable[[str], tuple[Path, Reference]],
 ) -> None:
-    engine = Engine.load(model("llama")[0])
+    engine = ReadEngine.load(model("llama")[0])
     base = Context.given(prompt(10))
     one, other, gang = Segment(base), Segment(base), Gang(size=2)
     first = engine.open(one, Sampling(), stop=ANY, gang=gang)
@@ -462,7 +468,7 @@ def test_a_gang_pauses_while_one_of_it_has_stopped_and_goes_on_with_it(
 def test_a_gang_begins_when_all_of_it_are_open(
     model: Callable[[str], tuple[Path, Reference]], lockstep: bool
 ) -> None:
-    engine = Engine.load(model("llama")[0])
+    engine = ReadEngine.load(model("llama")[0])
     base, gang = Context.given(prompt(10)), Gang(size=3, lockstep=lockstep)
     segments = [Segment(base) for _ in range(3)]
     ids = []
@@ -478,8 +484,8 @@ def test_a_gang_begins_when_all_of_it_are_open(
 def test_a_gang_in_lock_step_advances_as_a_whole_or_not_at_all(
     model: Callable[[str], tuple[Path, Reference]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core, "FILLED_A_STEP", 5)
-    engine = Engine.load(model("llama")[0])
+    monkeypatch.setattr(engine_module, "FILLED_A_STEP", 5)
+    engine = ReadEngine.load(model("llama")[0])
     engine.slots = 4
     base, gang = Context.given(prompt(10)), Gang(size=3, lockstep=True)
     segments = [Segment(base, [5] * (1 + 4 * i)) for i in range(3)]
@@ -506,15 +512,15 @@ def test_a_thread_for_which_the_store_is_full_waits_and_one_that_can_never_fit_f
     model: Callable[[str], tuple[Path, Reference]],
 ) -> None:
     folder, _ = model("llama")
-    engine = Engine.load(folder, store_gib=256 * TOKEN / 2**30)
+    engine = ReadEngine.load(folder, store_gib=256 * TOKEN / 2**30)
     segments = [Segment(Context(), prompt(60, seed)) for seed in range(6)]
     ids = [engine.open(segments[i], Sampling(), limit=100) for i in range(6)]
     failed = []
     for _ in range(400):
         for item in engine.step():
-            if isinstance(item, Failure):
+            if isinstance(item, ThreadFailure):
                 failed.append(item)
-            if isinstance(item, Failure) or item.reason is not None:
+            if isinstance(item, ThreadFailure) or item.reason is not None:
                 engine.close(item.thread)
                 segments[ids.index(item.thread)] = Segment(Context())  # let go of it
     assert not engine.running

@@ -259,7 +259,7 @@ async def test_any_chat_model_folder_runs_every_strategy(chat: Model, strategy: 
     assert first.emulated == ()
     assert [t.text for t in first.threads] == [t.text for t in again.threads]
     assert sum(thread.tokens for thread in first.threads) > 20
-    chat.engine.views.sweep()
+    chat.engine.segments.sweep()
     assert chat.engine.open_threads == chat.engine.pool.used == 0
 
 

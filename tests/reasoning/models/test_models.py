@@ -14,7 +14,7 @@ import torch
 from orchestrator.errors import InvalidValue
 from reasoning import Model, Reasoner
 from reasoning.bench.bench import problems
-from reasoning.engine.core import Engine
+from reasoning.engine.engine import Engine
 from reasoning.models.catalog import shipped as shipped_models
 from reasoning.problems import Problem, countdown
 from reasoning.training.export import export, tokenizer

@@ -84,7 +84,6 @@ class ScriptedGeneration:
         tokens = self.backend.model.dialect.encode(waits + rest)
         for index, token in enumerate(tokens):
             await anyio.lowlevel.checkpoint()
-            self.segment.tokens.append(token)
             last = index == len(tokens) - 1
             ended = token in self.backend.model.dialect.ends
             yield Token(token, -0.1, ("stop" if ended else "length") if last else None)
@@ -264,7 +263,7 @@ async def test_the_shipped_pair_holds_its_rate_over_a_stream_of_problems(
     assert decided[Escalate] / steps == pytest.approx(0.4, abs=0.08)
     assert heard == sum(decided.values())
     for model in (shipped, small):
-        model.engine.views.sweep()
+        model.engine.segments.sweep()
         assert model.engine.open_threads == 0
         assert model.engine.pool.used == 0
 

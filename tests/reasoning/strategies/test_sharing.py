@@ -18,7 +18,7 @@ from protocol import Report
 from reasoning import Reasoner, Solution
 from reasoning.backends.embedded import Delivery, EmbeddedBackend
 from reasoning.cli import main
-from reasoning.engine.core import Engine
+from reasoning.engine.engine import Engine
 from reasoning.errors import CapabilityMissing
 from reasoning.models import loading
 from reasoning.run.run import TextGenerated
@@ -278,7 +278,7 @@ async def solved(
 
 
 def nothing_left(engine: Engine) -> bool:
-    engine.views.sweep()
+    engine.segments.sweep()
     return engine.pool.used == engine.open_threads == engine.running == 0
 
 

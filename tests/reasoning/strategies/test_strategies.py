@@ -310,7 +310,7 @@ async def test_an_answer_that_cannot_vote_is_not_given(shipped: Model) -> None:
 async def test_a_run_that_has_ended_leaves_no_keys_and_values_behind(shipped: Model) -> None:
     async with Reasoner(shipped) as reasoner:
         solutions = [await reasoner.solve(PROBLEM, strategy=name) for name in ("apr", "single")]
-    shipped.engine.views.sweep()
+    shipped.engine.segments.sweep()
     assert shipped.engine.pool.used == 0
     assert all(solution.verified for solution in solutions)
 

@@ -18,9 +18,16 @@ from orchestrator.errors import InvalidValue
 from reasoning.engine.config import ModelConfig
 from reasoning.engine.pool import Pool, store_tokens
 from reasoning.engine.sampling import confide, sample
-from reasoning.engine.step import Step
-from reasoning.engine.threads import Failure, Reader, Row, Thread, Token, check_paths
-from reasoning.engine.views import Views
+from reasoning.engine.segments import SegmentStore
+from reasoning.engine.step import ForwardStep
+from reasoning.engine.threads import (
+    EngineThread,
+    SampledToken,
+    ScoringThread,
+    StepRow,
+    ThreadFailure,
+    check_paths,
+)
 from reasoning.values.context import Gang, Segment
 from reasoning.values.sampling import Sampling, StopReason
 
@@ -42,7 +49,7 @@ class Decoder(Protocol):
     device: str
     paths: int | None
 
-    def __call__(self, step: Step, pool: Pool) -> Tensor: ...
+    def __call__(self, step: ForwardStep, pool: Pool) -> Tensor: ...
 
 
 class Engine:
@@ -64,11 +71,11 @@ class Engine:
         self._workers = ThreadPoolExecutor(lanes, thread_name_prefix="lane")
         most = store_tokens(decoder.config, decoder.dtype, store_gib)
         self.pool = Pool(decoder.config, decoder.dtype, most=most, device=decoder.device)
-        self.views = Views(self.pool)
-        self._threads: dict[int, Thread] = {}
-        self._running: dict[int, Thread] = {}
-        self._waiting: dict[int, Thread] = {}
-        self._next_id = 0
+        self.segments = SegmentStore(self.pool)
+        self._threads: dict[int, EngineThread] = {}
+        self._running: dict[int, EngineThread] = {}
+        self._waiting: dict[int, EngineThread] = {}
+        self._ids = itertools.count()
         self._claimed = False
 
     @classmethod
@@ -128,7 +135,7 @@ class Engine:
             )
         }
 
-    def _admitted(self, thread: Thread) -> bool:
+    def _admitted(self, thread: EngineThread) -> bool:
         return thread.id in self._running or thread.id in self._waiting
 
     @property
@@ -161,15 +168,16 @@ class Engine:
                 identity for a path.
         """
         check_paths(segment, self.decoder.paths)
-        thread = Thread(
-            id=self._next_id,
-            segment=segment,
-            sampling=sampling,
+        thread = EngineThread(
+            next(self._ids),
+            segment,
+            self.segments.stored(segment),
+            sampling,
             stop=frozenset(stop),
             limit=min(limit or self.config.context, self.config.context),
             gang=gang,
         )
-        self._next_id += 1
+        self._check_prompt(thread)
         self._threads[thread.id] = thread
         if gang is not None:
             gang.opened += 1
@@ -186,21 +194,39 @@ class Engine:
         """
         if not len(segment) or not len(segment.context):
             raise InvalidValue("there is nothing to score; give tokens in a context of some")
-        if self.views.home(segment).used:
+        stored = self.segments.stored(segment)
+        if stored.used:
             raise InvalidValue("the segment is computed already; score it before it is used")
-        thread = Reader(id=self._next_id, segment=segment, limit=self.config.context + 1)
-        self._next_id += 1
+        limit = self.config.context + 1
+        thread = ScoringThread(next(self._ids), segment, stored, Sampling(), limit=limit)
+        self._check_prompt(thread)
         self._threads[thread.id] = self._waiting[thread.id] = thread
         return thread.id
 
+    def _check_prompt(self, thread: EngineThread) -> None:
+        if not len(thread.stored.tokens) + len(thread.segment.context):
+            raise InvalidValue("the prompt is empty; give at least one token")
+        if not self._fits(thread):
+            position = self.segments.position(thread.segment)
+            raise InvalidValue(
+                f"the prompt has {position} tokens and the context is "
+                f"{thread.limit}; shorten it or raise --max-tokens"
+            )
+
+    def _fits(self, thread: EngineThread, count: int = 0) -> bool:
+        """Whether a thread could still write after so many more given tokens."""
+        return self.segments.position(thread.segment) + count < thread.limit
+
     def extend(self, id: int, tokens: Sequence[int]) -> None:
-        """Append given tokens to a thread that met one of its stop tokens, and let it go on.
+        """Give more tokens to a thread that met one of its stop tokens, and let it go on.
 
         Raises:
             InvalidValue: the thread has ended, or its context has no room to write after them.
         """
-        self._threads[id].extend(tokens)
-        self._run(self._threads[id])
+        thread = self._threads[id]
+        thread.go_on(fits=self._fits(thread, len(tokens)))
+        thread.stored.tokens += tokens
+        self._run(thread)
 
     def resume(self, id: int, segment: Segment) -> None:
         """Let a thread that met one of its stop tokens go on in another segment.
@@ -209,8 +235,10 @@ class Engine:
             InvalidValue: the thread has ended, or the segment has no given token or no room.
         """
         check_paths(segment, self.decoder.paths)
-        self._threads[id].resume(segment)
-        self._run(self._threads[id])
+        thread = self._threads[id]
+        thread.go_on(fits=len(segment) > 0 and self.segments.position(segment) < thread.limit)
+        thread.segment, thread.stored = segment, self.segments.stored(segment)
+        self._run(thread)
 
     def hold(self, id: int, until: int | None) -> None:
         """Let a thread generate up to ``until`` tokens in all, and then stand still, slotless.
@@ -227,17 +255,17 @@ class Engine:
             thread.held = False
             self._run(thread)
 
-    def _rest(self, thread: Thread) -> None:
+    def _rest(self, thread: EngineThread) -> None:
         self._running.pop(thread.id, None)
         self._waiting.pop(thread.id, None)
         thread.held = True
-        self.views.freeze(thread.segment)
+        thread.stored.live = False
 
-    def _run(self, thread: Thread) -> None:
+    def _run(self, thread: EngineThread) -> None:
         # Who goes on in lock-step has its slot: its gang holds the others' while it waits.
         keeps = thread.gang is not None and thread.gang.lockstep and thread.written
         (self._running if keeps else self._waiting)[thread.id] = thread
-        self.views.open(thread.segment)
+        thread.stored.live = True
 
     def _admit(self) -> None:
         """Give free slots to those who wait, in their order; to gangs in lock-step as a whole."""
@@ -253,98 +281,100 @@ class Engine:
             for other in together:
                 self._running[other.id] = self._waiting.pop(other.id)
 
-    def close(self, id: int) -> None:
+    def close(self, id: int, read: int | None = None) -> None:
         """Drop a thread in any state and free its slot; unknown ids are ignored.
 
-        Its segment stays as long as somebody holds it.
+        Its segment stays as long as somebody holds it: the first ``read`` tokens, or all.
         """
         thread = self._threads.pop(id, None)
         if thread is None:
             return
         self._waiting.pop(id, None)
         self._running.pop(id, None)
-        self.views.freeze(thread.segment)
+        thread.stored.live = False
+        if read is not None:
+            self.segments.cut(thread.segment, read)
 
     @torch.inference_mode()
-    def step(self) -> list[Token | Failure]:
+    def step(self) -> list[SampledToken | ThreadFailure]:
         """Advance every thread that can by one token; failures are of threads that can't go on."""
-        self.views.sweep()
+        self.segments.sweep()
         self._admit()
         paused = self._paused
         threads = [t for t in self._running.values() if t.gang not in paused]
-        rows, failures = self.views.rows(threads, FILLED_A_STEP)
+        rows, failures = self.segments.rows(threads, FILLED_A_STEP)
         for failure in failures:
             self._running.pop(failure.thread, None)
         self._forward([row for row in rows if row.tokens])
-        written = self._emit([row for row in rows if row.thread is not None and not row.read])
+        written = self._emit([row for row in rows if row.thread is not None and not row.scored])
         return [
             *failures,
             *written,
-            *(one for row in rows if row.read for one in self._scored(row)),
+            *(one for row in rows if row.scored for one in self._scored(row)),
         ]
 
-    def _forward(self, rows: list[Row]) -> None:
+    def _forward(self, rows: list[StepRow]) -> None:
         """Feed rows and keep their last logits with their segments."""
         if not rows:
             return
         lanes = min(self._lanes, len(rows) // ROWS_A_LANE)
-        if lanes > 1 and not self.views.tied(rows):
+        if lanes > 1 and not self.segments.tied(rows):
             cuts = [len(rows) * lane // lanes for lane in range(lanes + 1)]
-            steps = [self.views.step(rows[a:b]) for a, b in itertools.pairwise(cuts)]
+            steps = [self.segments.step(rows[a:b]) for a, b in itertools.pairwise(cuts)]
             logits = torch.cat(list(self._workers.map(self._feed, steps)))
         else:
-            logits = self._feed(self.views.step(rows))
-        self.views.fed(rows, logits)
+            logits = self._feed(self.segments.step(rows))
+        self.segments.fed(rows, logits)
 
     @torch.inference_mode()
-    def _feed(self, step: Step) -> Tensor:
+    def _feed(self, step: ForwardStep) -> Tensor:
         """The logits of some rows; several calls may run at once, each on rows of its own."""
         return self.decoder(step, self.pool)
 
-    def _scored(self, row: Row) -> list[Token]:
+    def _scored(self, row: StepRow) -> list[SampledToken]:
         """The tokens that were read of a segment in this step, as if they had been written."""
         reader, segment = row.thread, row.segment
-        assert isinstance(reader, Reader)
-        assert row.every is not None
+        assert isinstance(reader, ScoringThread)
+        assert row.scores is not None
         before = reader.before
         if before is None:
-            before = self.views.home(segment.context.entries[-1].segment).logits
+            before = self.segments.stored(segment.context.entries[-1].segment).logits
         assert before is not None
-        logits = torch.cat([before[None], row.every[:-1]])
+        logits = torch.cat([before[None], row.scores[:-1]])
         chosen = logits.gather(-1, torch.tensor(row.tokens, device=logits.device)[:, None])[:, 0]
         logprobs = (chosen - torch.logsumexp(logits, -1)).tolist()
-        reader.before = row.every[-1].clone()
+        reader.before = row.scores[-1].clone()
         out = [
-            Token(reader.id, token, logprob, None)
+            SampledToken(reader.id, token, logprob, None)
             for token, logprob in zip(row.tokens, logprobs, strict=True)
         ]
-        if self.views.home(segment).used == len(segment):
+        if reader.stored.used == len(reader.stored.tokens):
             self._running.pop(reader.id)
             out[-1] = out[-1]._replace(reason="stop")
         return out
 
-    def _emit(self, rows: list[Row]) -> list[Token]:
+    def _emit(self, rows: list[StepRow]) -> list[SampledToken]:
         """The next token of each row's thread."""
         if not rows:
             return []
         threads = [row.thread for row in rows if row.thread is not None]
-        logits = torch.stack([self.views.logits(row) for row in rows])
+        logits = torch.stack([self.segments.logits(row) for row in rows])
         out = []
         samplers = [thread.sampler for thread in threads]
         sampled = zip(threads, *sample(logits, samplers), confide(logits, samplers), strict=True)
         for thread, token, logprob, confidence in sampled:
-            thread.segment.tokens.append(token)
+            thread.stored.tokens.append(token)
             thread.written += 1
             reason: StopReason | None = None
             if token in thread.stop or token in self.config.eos:
                 reason = "stop"
-            elif not thread.fits(0):
+            elif not self._fits(thread):
                 reason = "length"
             if reason is not None:
                 del self._running[thread.id]
                 thread.stopped = token in thread.stop
-                self.views.freeze(thread.segment)
+                thread.stored.live = False
             elif thread.spent:
                 self._rest(thread)
-            out.append(Token(thread.id, token, logprob, reason, confidence))
+            out.append(SampledToken(thread.id, token, logprob, reason, confidence))
         return out

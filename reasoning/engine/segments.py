@@ -6,51 +6,38 @@ import sys
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from weakref import WeakKeyDictionary, finalize
 
 import torch
 from torch import Tensor
 
 from reasoning.engine.pool import Pool
-from reasoning.engine.step import Seen, Step
-from reasoning.engine.threads import Failure, Reader, Row, Thread
+from reasoning.engine.step import ForwardStep, VisibleSegment
+from reasoning.engine.threads import (
+    EngineThread,
+    ScoringThread,
+    StepRow,
+    StoredSegment,
+    ThreadFailure,
+)
 from reasoning.errors import PoolFull
 from reasoning.values.context import Context, Placed, Segment
 
 
-@dataclass(eq=False)
-class Home:
-    """Where a segment's keys and values are stored.
-
-    Attributes:
-        start, size: Its extent; no size yet before its first token.
-        used: How many of its tokens are computed.
-        live: Whether a thread writes to it.
-        logits: Of its last computed token, where a thread may start from it.
-    """
-
-    start: int = 0
-    size: int = 0
-    used: int = 0
-    live: bool = False
-    logits: Tensor | None = None
-
-
-class Views:
+class SegmentStore:
     """The segments whose keys and values are in a pool, as long as somebody holds them."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._homes: WeakKeyDictionary[Segment, Home] = WeakKeyDictionary()
-        self._unheld: deque[Home] = deque()
+        self._stored: WeakKeyDictionary[Segment, StoredSegment] = WeakKeyDictionary()
+        self._unheld: deque[StoredSegment] = deque()
         self._clock = 0
 
-    def home(self, segment: Segment) -> Home:
-        """Where a segment is stored, or will be."""
-        found = self._homes.get(segment)
+    def stored(self, segment: Segment) -> StoredSegment:
+        """A segment as it is stored; one that is met for the first time, with its given tokens."""
+        found = self._stored.get(segment)
         if found is None:
-            found = self._homes[segment] = Home()
+            found = self._stored[segment] = StoredSegment(list(segment.tokens))
             # Called wherever the last reference goes, in another thread perhaps; `sweep` frees.
             finalize(segment, self._unheld.append, found).atexit = False
         return found
@@ -58,9 +45,9 @@ class Views:
     def sweep(self) -> None:
         """Free the extents of segments that nobody holds any more."""
         while self._unheld:
-            home = self._unheld.popleft()
-            if home.size:
-                self._pool.free(home.start)
+            stored = self._unheld.popleft()
+            if stored.size:
+                self._pool.free(stored.start)
 
     def release(self, segments: Sequence[Segment]) -> None:
         """Free what segments store that no thread writes to; they are computed again if needed.
@@ -68,13 +55,15 @@ class Views:
         That is exact for what did not see others grow: each token would see all of them.
         """
         for segment in segments:
-            home = self._homes.get(segment)
-            if home is not None and home.size and not home.live:
-                self._pool.free(home.start)
-                home.size = home.used = 0
-                home.logits = None
+            stored = self._stored.get(segment)
+            if stored is not None and stored.size and not stored.live:
+                self._pool.free(stored.start)
+                stored.size = stored.used = 0
+                stored.logits = None
 
-    def rows(self, threads: Sequence[Thread], budget: int) -> tuple[list[Row], list[Failure]]:
+    def rows(
+        self, threads: Sequence[EngineThread], budget: int
+    ) -> tuple[list[StepRow], list[ThreadFailure]]:
         """What to feed so that as many threads as possible advance, within a budget of tokens.
 
         The budget bounds the given tokens of a step.  Threads for which the pool has no room are
@@ -85,14 +74,14 @@ class Views:
         if threads and not plan and full is None:  # what must be fed together exceeds the budget
             plan, full = self._plan(threads, sys.maxsize)
         if full is not None and not plan:
-            return [], [Failure(full[0].id, full[1])]
+            return [], [ThreadFailure(full[0].id, full[1])]
         return list(plan.values()), []
 
     def _plan(
-        self, threads: Sequence[Thread], budget: int
-    ) -> tuple[dict[Segment, Row], tuple[Thread, PoolFull] | None]:
-        plan: dict[Segment, Row] = {}
-        full: tuple[Thread, PoolFull] | None = None
+        self, threads: Sequence[EngineThread], budget: int
+    ) -> tuple[dict[Segment, StepRow], tuple[EngineThread, PoolFull] | None]:
+        plan: dict[Segment, StepRow] = {}
+        full: tuple[EngineThread, PoolFull] | None = None
         for thread in threads:
             try:
                 budget = self._advance(thread, plan, budget)
@@ -103,7 +92,7 @@ class Views:
         return plan, full
 
     @staticmethod
-    def _hold_back(threads: Sequence[Thread], plan: dict[Segment, Row]) -> None:
+    def _hold_back(threads: Sequence[EngineThread], plan: dict[Segment, StepRow]) -> None:
         """Let those who could advance wait for the others of a gang in lock-step who could not."""
         ready = {row.thread for row in plan.values()}
         late = {t.gang for t in threads if t not in ready and t.gang and t.gang.lockstep}
@@ -113,29 +102,31 @@ class Views:
             if not row.tokens:
                 del plan[row.segment]
 
-    def _advance(self, thread: Thread, plan: dict[Segment, Row], budget: int) -> int:
+    def _advance(self, thread: EngineThread, plan: dict[Segment, StepRow], budget: int) -> int:
         """Plan a thread's next tokens, after all that they must see; returns the budget left."""
-        segment = thread.segment
+        segment, own = thread.segment, thread.stored
+        source = segment if own.tokens else segment.context.entries[-1].segment
+        if not own.tokens and source not in plan:
+            self.stored(source).want_logits()
         budget = self._complete(segment.context, plan, budget)
         if budget <= 0:
             return budget
-        missing = segment.tokens[self.home(segment).used :]
+        missing = own.tokens[own.used :]
         if not missing:
-            source = segment if segment.tokens else segment.context.entries[-1].segment
-            plan[segment] = Row(segment=segment, tokens=[], thread=thread, source=source)
+            plan[segment] = StepRow(segment=segment, tokens=[], thread=thread, source=source)
             return budget
         tokens = missing[:budget]
         self._make_room(segment, len(tokens))
-        whole = len(tokens) == len(missing) or isinstance(thread, Reader)
-        plan[segment] = Row(segment=segment, tokens=tokens, thread=thread if whole else None)
+        whole = len(tokens) == len(missing) or isinstance(thread, ScoringThread)
+        plan[segment] = StepRow(segment=segment, tokens=tokens, thread=thread if whole else None)
         return budget - len(tokens) if len(tokens) > 1 else budget
 
-    def _complete(self, context: Context, plan: dict[Segment, Row], budget: int) -> int:
+    def _complete(self, context: Context, plan: dict[Segment, StepRow], budget: int) -> int:
         """Plan what is not computed of a context's frozen segments; budget 0 if it is too much."""
         for entry in context.entries:
-            segment, home = entry.segment, self.home(entry.segment)
-            missing = segment.tokens[home.used : len(entry)]
-            if home.live or not missing or budget <= 0:
+            segment, stored = entry.segment, self.stored(entry.segment)
+            missing = stored.tokens[stored.used : self._visible(entry)]
+            if stored.live or not missing or budget <= 0:
                 continue
             row = plan.get(segment)
             if row is None:
@@ -148,11 +139,11 @@ class Views:
         return budget
 
     def _compute(
-        self, segment: Segment, missing: list[int], plan: dict[Segment, Row], budget: int
+        self, segment: Segment, missing: list[int], plan: dict[Segment, StepRow], budget: int
     ) -> int:
         """Plan a frozen segment's missing tokens, with all that they must see, or none of it."""
         before = set(plan)
-        row = plan[segment] = Row(segment=segment, tokens=[])
+        row = plan[segment] = StepRow(segment=segment, tokens=[])
         try:
             budget = self._complete(segment.context, plan, budget)
             if budget > 0:
@@ -165,81 +156,92 @@ class Views:
         return budget - len(row.tokens)
 
     def _make_room(self, segment: Segment, count: int) -> None:
-        home = self.home(segment)
-        needed = home.used + count
-        if needed <= home.size:
+        stored = self.stored(segment)
+        needed = stored.used + count
+        if needed <= stored.size:
             return
         start, size = self._pool.take(needed)
-        if home.size:
-            self._pool.move(home.start, start, home.used)
-            self._pool.free(home.start)
-        home.start, home.size = start, size
+        if stored.size:
+            self._pool.move(stored.start, start, stored.used)
+            self._pool.free(stored.start)
+        stored.start, stored.size = start, size
 
-    def open(self, segment: Segment) -> None:
-        """Say that a thread writes to a segment."""
-        self.home(segment).live = True
+    def _visible(self, entry: Placed) -> int:
+        """How many tokens of a segment an entry shows, computed or not."""
+        return len(self.stored(entry.segment).tokens) if entry.upto is None else entry.upto
 
-    def freeze(self, segment: Segment) -> None:
-        """Say that no thread writes to a segment at present."""
-        self.home(segment).live = False
+    def position(self, segment: Segment) -> int:
+        """Where a segment's next token will stand; in a flowing context, behind all the rest."""
+        context, own = segment.context, len(self.stored(segment).tokens)
+        if context.flowing:
+            return sum(map(self._visible, context.entries)) + own
+        return segment.home + own
 
-    def logits(self, row: Row) -> Tensor:
+    def cut(self, segment: Segment, read: int) -> None:
+        """Forget what was generated behind a segment's first ``read`` tokens, for nobody read it.
+
+        What is computed of these stays as it is.
+        """
+        self.stored(segment).cut(read)
+        del segment.steps[read:]
+
+    def logits(self, row: StepRow) -> Tensor:
         """What a row's thread samples from."""
-        home = self.home(row.source or row.segment)
-        found = home.logits
+        stored = self.stored(row.source or row.segment)
+        found = stored.logits
         assert found is not None
         if row.source is None:
-            home.logits = None  # a view of those of the whole step
+            stored.logits = None  # a view of those of the whole step
         return found
 
     @staticmethod
-    def tied(rows: Sequence[Row]) -> bool:
+    def tied(rows: Sequence[StepRow]) -> bool:
         """Whether a row sees what another one of the same step writes."""
         written = {row.segment for row in rows}
         return any(e.segment in written for row in rows for e in row.segment.context.entries)
 
-    def step(self, rows: Sequence[Row]) -> Step:
+    def step(self, rows: Sequence[StepRow]) -> ForwardStep:
         """The tables for feeding some rows together."""
-        step = Step()
+        step = ForwardStep()
         fed = {row.segment: len(row.tokens) for row in rows}
         for row in rows:
-            home = self.home(row.segment)
+            stored = self.stored(row.segment)
             step.feed(
                 row.segment,
                 row.tokens,
-                start=home.start,
-                used=home.used,
+                start=stored.start,
+                used=stored.used,
                 seen=self._seen(row.segment, fed),
-                every=row.read,
+                scored=row.scored,
             )
         return step
 
-    def _seen(self, segment: Segment, fed: dict[Segment, int]) -> list[Seen]:
+    def _seen(self, segment: Segment, fed: dict[Segment, int]) -> list[VisibleSegment]:
         """What the next tokens of a segment see beside it, given how many each segment is fed."""
         context = segment.context
         limits = [self._limit(entry, fed.get(entry.segment, 0)) for entry in context.entries]
         turns = context.turns(limits, segment.home)
         return [
-            Seen(entry.segment, self.home(entry.segment).start, limit, turn)
+            VisibleSegment(entry.segment, self.stored(entry.segment).start, limit, turn)
             for entry, limit, turn in zip(context.entries, limits, turns, strict=True)
         ]
 
     def _limit(self, entry: Placed, new: int) -> int:
-        limit = self.home(entry.segment).used + new
+        limit = self.stored(entry.segment).used + new
         if entry.lag:  # what this step feeds for the first time is not among the steps yet
             limit = min(limit, bisect_right(entry.segment.steps, self._clock + 1 - entry.lag))
         return limit if entry.upto is None else min(limit, entry.upto)
 
-    def fed(self, rows: Sequence[Row], logits: Tensor) -> None:
+    def fed(self, rows: Sequence[StepRow], logits: Tensor) -> None:
         """Count what a step has fed, and keep the logits of each row's last token."""
         self._clock += 1
-        each = torch.split(logits, [len(row.tokens) if row.read else 1 for row in rows])
+        each = torch.split(logits, [len(row.tokens) if row.scored else 1 for row in rows])
         for row, found in zip(rows, each, strict=True):
-            home = self.home(row.segment)
-            home.used += len(row.tokens)
-            home.logits = (
-                found[-1] if row.thread is not None and not row.read else found[-1].clone()
+            stored = self.stored(row.segment)
+            stored.used += len(row.tokens)
+            stored.logits = (
+                found[-1] if row.thread is not None and not row.scored else found[-1].clone()
             )
-            row.every = found if row.read else None
+            row.scores = found if row.scored else None
             steps = row.segment.steps
-            steps += [self._clock] * (home.used - len(steps))  # none where it is computed again
+            steps += [self._clock] * (stored.used - len(steps))  # none where it is computed again
