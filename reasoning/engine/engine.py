@@ -9,15 +9,15 @@ import itertools
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from orchestrator.errors import InvalidValue
-from reasoning.engine.config import ModelConfig
+from reasoning.engine.decoders.decoder import Decoder
 from reasoning.engine.pool import Pool, store_tokens
 from reasoning.engine.sampling import confide, sample
+from reasoning.engine.scheduler import ThreadScheduler
 from reasoning.engine.segments import SegmentStore
 from reasoning.engine.step import ForwardStep
 from reasoning.engine.threads import (
@@ -37,21 +37,6 @@ FILLED_A_STEP = 512
 """At most so many given tokens are computed in one step, so that none takes long."""
 
 
-class Decoder(Protocol):
-    """A model: feeds a step, keeping its keys and values, and gives the logits of its outputs.
-
-    Attributes:
-        paths: How many path identities it has; None where it ignores paths.
-    """
-
-    config: ModelConfig
-    dtype: torch.dtype
-    device: str
-    paths: int | None
-
-    def __call__(self, step: ForwardStep, pool: Pool) -> Tensor: ...
-
-
 class Engine:
     """Decodes threads in batches: `open`, `step` until they stop, `extend` or `close`.
 
@@ -65,16 +50,13 @@ class Engine:
         self, decoder: Decoder, *, slots: int = 64, lanes: int = 1, store_gib: float = 4.0
     ) -> None:
         self.config = decoder.config
-        self.slots = slots
         self.decoder = decoder
         self._lanes = lanes
         self._workers = ThreadPoolExecutor(lanes, thread_name_prefix="lane")
         most = store_tokens(decoder.config, decoder.dtype, store_gib)
         self.pool = Pool(decoder.config, decoder.dtype, most=most, device=decoder.device)
         self.segments = SegmentStore(self.pool)
-        self._threads: dict[int, EngineThread] = {}
-        self._running: dict[int, EngineThread] = {}
-        self._waiting: dict[int, EngineThread] = {}
+        self._scheduler = ThreadScheduler(slots)
         self._ids = itertools.count()
         self._claimed = False
 
@@ -118,35 +100,22 @@ class Engine:
     @property
     def running(self) -> int:
         """The number of threads that run or wait for a slot; those of a paused gang do neither."""
-        paused = self._paused
-        return sum(t.gang not in paused for t in (*self._waiting.values(), *self._running.values()))
-
-    @property
-    def _paused(self) -> set[Gang | None]:
-        """The gangs that are not complete, or of which a thread has stopped and may go on."""
-        return {
-            gang
-            for thread in self._threads.values()
-            if (gang := thread.gang) is not None
-            and (
-                thread.stopped
-                or gang.opened < gang.size
-                or (gang.lockstep and not thread.held and not self._admitted(thread))
-            )
-        }
-
-    def _admitted(self, thread: EngineThread) -> bool:
-        return thread.id in self._running or thread.id in self._waiting
+        return self._scheduler.active
 
     @property
     def open_threads(self) -> int:
         """The number of threads that are not closed, whether they run or have stopped."""
-        return len(self._threads)
+        return len(self._scheduler.threads)
+
+    @property
+    def slots(self) -> int:
+        """How many threads run at once at most."""
+        return self._scheduler.slots
 
     @property
     def free_slots(self) -> int:
         """How many more threads could run at once."""
-        return self.slots - len(self._running)
+        return self._scheduler.free_slots
 
     def open(
         self,
@@ -178,10 +147,10 @@ class Engine:
             gang=gang,
         )
         self._check_prompt(thread)
-        self._threads[thread.id] = thread
         if gang is not None:
             gang.opened += 1
-        self._run(thread)
+        self._scheduler.add(thread)
+        thread.stored.live = True
         return thread.id
 
     def score(self, segment: Segment) -> int:
@@ -200,7 +169,7 @@ class Engine:
         limit = self.config.context + 1
         thread = ScoringThread(next(self._ids), segment, stored, Sampling(), limit=limit)
         self._check_prompt(thread)
-        self._threads[thread.id] = self._waiting[thread.id] = thread
+        self._scheduler.add(thread)
         return thread.id
 
     def _check_prompt(self, thread: EngineThread) -> None:
@@ -223,10 +192,10 @@ class Engine:
         Raises:
             InvalidValue: the thread has ended, or its context has no room to write after them.
         """
-        thread = self._threads[id]
+        thread = self._scheduler.threads[id]
         thread.go_on(fits=self._fits(thread, len(tokens)))
         thread.stored.tokens += tokens
-        self._run(thread)
+        self._scheduler.go_on(thread)
 
     def resume(self, id: int, segment: Segment) -> None:
         """Let a thread that met one of its stop tokens go on in another segment.
@@ -235,76 +204,37 @@ class Engine:
             InvalidValue: the thread has ended, or the segment has no given token or no room.
         """
         check_paths(segment, self.decoder.paths)
-        thread = self._threads[id]
+        thread = self._scheduler.threads[id]
         thread.go_on(fits=len(segment) > 0 and self.segments.position(segment) < thread.limit)
         thread.segment, thread.stored = segment, self.segments.stored(segment)
-        self._run(thread)
+        self._scheduler.go_on(thread)
 
     def hold(self, id: int, until: int | None) -> None:
         """Let a thread generate up to ``until`` tokens in all, and then stand still, slotless.
 
         None lets it write on; unknown ids and threads that have ended are left as they are.
         """
-        thread = self._threads.get(id)
-        if thread is None:
-            return
-        thread.until = until
-        if thread.spent and (id in self._running or id in self._waiting):
-            self._rest(thread)
-        elif thread.held and not thread.spent:
-            thread.held = False
-            self._run(thread)
-
-    def _rest(self, thread: EngineThread) -> None:
-        self._running.pop(thread.id, None)
-        self._waiting.pop(thread.id, None)
-        thread.held = True
-        thread.stored.live = False
-
-    def _run(self, thread: EngineThread) -> None:
-        # Who goes on in lock-step has its slot: its gang holds the others' while it waits.
-        keeps = thread.gang is not None and thread.gang.lockstep and thread.written
-        (self._running if keeps else self._waiting)[thread.id] = thread
-        thread.stored.live = True
-
-    def _admit(self) -> None:
-        """Give free slots to those who wait, in their order; to gangs in lock-step as a whole."""
-        for thread in list(self._waiting.values()):
-            gang = thread.gang
-            together = [thread]
-            if gang is not None and gang.lockstep:
-                if gang.opened < gang.size or thread.id not in self._waiting:
-                    continue
-                together = [other for other in self._waiting.values() if other.gang is gang]
-            if self._running and len(self._running) + len(together) > self.slots:
-                return
-            for other in together:
-                self._running[other.id] = self._waiting.pop(other.id)
+        thread = self._scheduler.threads.get(id)
+        if thread is not None:
+            self._scheduler.limit(thread, until)
 
     def close(self, id: int, read: int | None = None) -> None:
         """Drop a thread in any state and free its slot; unknown ids are ignored.
 
         Its segment stays as long as somebody holds it: the first ``read`` tokens, or all.
         """
-        thread = self._threads.pop(id, None)
-        if thread is None:
-            return
-        self._waiting.pop(id, None)
-        self._running.pop(id, None)
-        thread.stored.live = False
-        if read is not None:
+        thread = self._scheduler.remove(id)
+        if thread is not None and read is not None:
             self.segments.cut(thread.segment, read)
 
     @torch.inference_mode()
     def step(self) -> list[SampledToken | ThreadFailure]:
         """Advance every thread that can by one token; failures are of threads that can't go on."""
         self.segments.sweep()
-        self._admit()
-        paused = self._paused
-        threads = [t for t in self._running.values() if t.gang not in paused]
+        threads = self._scheduler.runnable()
         rows, failures = self.segments.rows(threads, FILLED_A_STEP)
         for failure in failures:
-            self._running.pop(failure.thread, None)
+            self._scheduler.fail(failure.thread)
         self._forward([row for row in rows if row.tokens])
         written = self._emit([row for row in rows if row.thread is not None and not row.scored])
         return [
@@ -349,7 +279,7 @@ class Engine:
             for token, logprob in zip(row.tokens, logprobs, strict=True)
         ]
         if reader.stored.used == len(reader.stored.tokens):
-            self._running.pop(reader.id)
+            self._scheduler.end(reader)
             out[-1] = out[-1]._replace(reason="stop")
         return out
 
@@ -371,10 +301,9 @@ class Engine:
             elif not self._fits(thread):
                 reason = "length"
             if reason is not None:
-                del self._running[thread.id]
+                self._scheduler.end(thread)
                 thread.stopped = token in thread.stop
-                thread.stored.live = False
             elif thread.spent:
-                self._rest(thread)
+                self._scheduler.hold(thread)
             out.append(SampledToken(thread.id, token, logprob, reason, confidence))
         return out

@@ -37,7 +37,7 @@ def engine_arguments(mode: Mode, **extra: float) -> dict[str, Any]:
     }
     if mode == "live":
         wanted |= {
-            "scheduler_cls": f"{__name__}.scheduler.GangScheduler",
+            "scheduler_cls": f"{__name__}.scheduling.scheduler.GangScheduler",
             "async_scheduling": False,
             "scheduling_policy": "fcfs",
         }

@@ -9,7 +9,7 @@ import torch
 
 from orchestrator.errors import InvalidValue
 from reasoning.engine.config import read_config
-from reasoning.engine.engine import Decoder
+from reasoning.engine.decoders.decoder import Decoder
 
 
 def load_decoder(folder: Path, dtype: torch.dtype, device: str) -> Decoder:

@@ -18,6 +18,7 @@ from orchestrator.errors import InvalidValue
 from reasoning.backends.embedded import EmbeddedBackend
 from reasoning.engine import engine as engine_module
 from reasoning.engine.decoders.compiled import CompiledDecoder
+from reasoning.engine.decoders.loading import load_decoder
 from reasoning.engine.engine import Engine
 from reasoning.engine.threads import StepRow, ThreadFailure
 from reasoning.errors import PoolFull
@@ -485,8 +486,7 @@ def test_a_gang_in_lock_step_advances_as_a_whole_or_not_at_all(
     model: Callable[[str], tuple[Path, Reference]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_module, "FILLED_A_STEP", 5)
-    engine = ReadEngine.load(model("llama")[0])
-    engine.slots = 4
+    engine = ReadEngine(load_decoder(model("llama")[0], torch.float32, "cpu"), slots=4)
     base, gang = Context.given(prompt(10)), Gang(size=3, lockstep=True)
     segments = [Segment(base, [5] * (1 + 4 * i)) for i in range(3)]
     others = [engine.open(Segment(base, [i]), Sampling(), limit=30) for i in range(2)]
