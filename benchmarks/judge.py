@@ -43,15 +43,15 @@ from pruning import (
 )
 from pruning.judge.pairs import split, unseen
 from reasoning.bench.bench import Arm, problems, solve_all
-from reasoning.judging.calibration import Calibration, Goal, apply, calibrate
-from reasoning.judging.evaluation import evaluate
+from reasoning.judging.calibration import Calibration, RiskTarget, apply, calibrate
+from reasoning.judging.evaluation import EvaluationOptions, evaluate
 from reasoning.judging.judge import LearnedJudge
-from reasoning.judging.training import Recipe, save, train
+from reasoning.judging.training import JudgeRecipe, save, train
 from reasoning.models.catalog import Model
 
 RESULTS = Path(__file__).parent / "results" / "judge.json"
 CHAINS = "llama8b-qwq32b-math500.jsonl.gz"
-GOALS = (Goal(risk=0.1, delta=0.1), Goal(risk=0.2, delta=0.1))
+GOALS = (RiskTarget(risk=0.1, delta=0.1), RiskTarget(risk=0.2, delta=0.1))
 SHUFFLES, ORDERS = 2, 2
 
 
@@ -60,7 +60,7 @@ class Plan:
     """A judge to train, and how many traces of each question to evaluate it on."""
 
     source: str
-    recipe: Recipe
+    recipe: JudgeRecipe
     each: int
 
     @property
@@ -74,10 +74,10 @@ OWN = {"own arithmetic": "arithmetic", "own Countdown": "countdown"}
 """Sources that are ours, and their domains."""
 ARITHMETIC, COUNTDOWN, MATH = *OWN, "MATH-500 chains"
 SHORT, MIDDLE, LONG = Cut(tokens=40), Cut(tokens=80), Cut(tokens=500)
-SCRATCH = Recipe(
+SCRATCH = JudgeRecipe(
     form="bi", encoder="scratch", cut=SHORT, max_length=120, epochs=4, most=40, lr=1e-3
 )
-FROZEN = Recipe(form="bi", cut=SHORT, max_length=60, frozen=True, epochs=20)
+FROZEN = JudgeRecipe(form="bi", cut=SHORT, max_length=60, frozen=True, epochs=20)
 PLANS = (
     Plan(source=ARITHMETIC, each=16, recipe=SCRATCH),
     Plan(source=ARITHMETIC, each=16, recipe=FROZEN),
@@ -92,7 +92,7 @@ PLANS = (
     Plan(
         source=MATH,
         each=6,
-        recipe=Recipe(form="cross", cut=LONG, max_length=120, epochs=1, most=16),
+        recipe=JudgeRecipe(form="cross", cut=LONG, max_length=120, epochs=1, most=16),
     ),
 )
 
@@ -112,7 +112,7 @@ def measure(plan: Plan, questions: Sequence[Question]) -> dict[str, Any]:
             replace(question, traces=question.traces[: plan.each])
             for question in unseen(questions, judge.card.seen)
         ]
-        found = evaluate(judge, fresh, each=plan.each)
+        found = evaluate(judge, fresh, EvaluationOptions(each=plan.each))
         row = {
             "source": plan.source,
             "judge": plan.name,
@@ -156,7 +156,9 @@ def solving(domain: str, count: int = 20) -> float:
     return (time.process_time() - begun) / count
 
 
-def gate(judge: LearnedJudge, fresh: Sequence[Question], plan: Plan, goal: Goal) -> dict[str, Any]:
+def gate(
+    judge: LearnedJudge, fresh: Sequence[Question], plan: Plan, goal: RiskTarget
+) -> dict[str, Any]:
     """The threshold from one half of the questions, and the policy on the other half."""
     one, other = split(fresh, 0.5, seed=1)
     policy = DeepPrune(n=plan.each, prefix=plan.recipe.cut.tokens, vote="soft", k2=plan.each)

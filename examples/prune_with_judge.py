@@ -18,9 +18,9 @@ from pruning import Cut, DeepPrune, Evaluator, Question
 from pruning.judge.pairs import split, unseen
 from reasoning.bench.sample import run as sample
 from reasoning.cli.replaying import read
-from reasoning.judging.calibration import Goal, calibrate
-from reasoning.judging.evaluation import evaluate
-from reasoning.judging.training import Recipe, save, train
+from reasoning.judging.calibration import RiskTarget, calibrate
+from reasoning.judging.evaluation import EvaluationOptions, evaluate
+from reasoning.judging.training import JudgeRecipe, save, train
 
 
 def traces(folder: Path) -> list[Question]:
@@ -36,10 +36,10 @@ def traces(folder: Path) -> list[Question]:
 def main(folder: Path) -> None:
     questions = traces(folder)
     prefix = round(sum(t.tokens for q in questions for t in q.traces) / 16 / len(questions))
-    recipe = Recipe(encoder="scratch", cut=Cut(tokens=prefix), max_length=120, epochs=3)
+    recipe = JudgeRecipe(encoder="scratch", cut=Cut(tokens=prefix), max_length=120, epochs=3)
     judge = save(train(questions, recipe), folder / "judge")
 
-    found = evaluate(judge, questions, each=8)
+    found = evaluate(judge, questions, EvaluationOptions(each=8))
     for one in found.rankings:
         low, high = one.within_ci95
         print(
@@ -49,7 +49,7 @@ def main(folder: Path) -> None:
 
     fitted, tested = split(unseen(questions, judge.card.seen), 0.4)
     policy = DeepPrune(n=8, prefix=prefix, vote="soft", k2=3)
-    calibration = calibrate(judge, fitted, Goal(risk=0.3, delta=0.2), policy=policy)
+    calibration = calibrate(judge, fitted, RiskTarget(risk=0.3, delta=0.2), policy=policy)
     print(f"gate: tau = {calibration.tau}" if calibration.tau else f"gate: {calibration.why}")
 
     evaluator = Evaluator(questions=tested, judge=judge, shuffles=4)

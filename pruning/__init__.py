@@ -1,158 +1,93 @@
 """Whom to believe and when to stop: pure policies, without engines, graphs or I/O."""
 
-from pruning.conformal.controllers import ConformalController
-from pruning.conformal.p_values import (
-    AdaptiveLevel,
-    Bank,
-    QuantileTracker,
-    level_for_budget,
-    p_value,
-    spread,
-)
-from pruning.decisions import (
-    Accept,
-    AskJudge,
-    Decision,
-    Decisions,
-    Escalate,
-    Finish,
-    Launch,
-    Pause,
-    Probe,
-    Resample,
-    Resume,
-    Stop,
-)
-from pruning.evaluation.replay import Replay, Replayed
-from pruning.evaluation.statistics import (
-    Comparison,
-    Evaluator,
-    Gain,
-    QuestionOutcome,
-    Summary,
-    bootstrap,
-    gain,
-)
-from pruning.evaluation.traces import (
-    Question,
-    ScoredStep,
-    Trace,
-    TracesError,
-    parse_question,
-    read_questions,
-)
-from pruning.judge.pairs import Pair, agree, pairs
-from pruning.judge.prefixes import Cut
-from pruning.judge.session import Judge, Judgement, JudgeSession, open_judge
-from pruning.observations import (
-    Began,
-    Ended,
-    Generated,
-    Judged,
-    Observation,
-    Probed,
-    Reached,
-    StepScored,
-)
-from pruning.policies import POLICIES
-from pruning.policies.ballots import Ballots, VotingPolicy
-from pruning.policies.compose import Capped, Combined
-from pruning.policies.consensus import (
-    AdaptiveConsistency,
-    AsyncConsensus,
-    EarlyStopping,
-    FixedSamples,
-    HardCap,
-    certainty,
-)
-from pruning.policies.deepconf import DeepConf, DeepConfOffline
-from pruning.policies.deepprune import DeepPrune
-from pruning.policies.names import parse as parse_policy
-from pruning.policies.parallel_probe import ParallelProbe
-from pruning.policies.probing import AnswerConvergence, ProbedConsensus
-from pruning.policies.saturation import BetaBinomial, Saturation, fit
-from pruning.policies.verified import BestOfN
-from pruning.policies.votes import Tally, majority, weigh
-from pruning.policy import LoggedDecision, Policy, PolicyError, PolicySession
+from types import ModuleType as _ModuleType
 
-__all__ = [
-    "POLICIES",
-    "Accept",
-    "AdaptiveConsistency",
-    "AdaptiveLevel",
-    "AnswerConvergence",
-    "AskJudge",
-    "AsyncConsensus",
-    "Ballots",
-    "Bank",
-    "Began",
-    "BestOfN",
-    "BetaBinomial",
-    "Capped",
-    "Combined",
-    "Comparison",
-    "ConformalController",
-    "Cut",
-    "Decision",
-    "Decisions",
-    "DeepConf",
-    "DeepConfOffline",
-    "DeepPrune",
-    "EarlyStopping",
-    "Ended",
-    "Escalate",
-    "Evaluator",
-    "Finish",
-    "FixedSamples",
-    "Gain",
-    "Generated",
-    "HardCap",
-    "Judge",
-    "JudgeSession",
-    "Judged",
-    "Judgement",
-    "Launch",
-    "LoggedDecision",
-    "Observation",
-    "Pair",
-    "ParallelProbe",
-    "Pause",
-    "Policy",
-    "PolicyError",
-    "PolicySession",
-    "Probe",
-    "Probed",
-    "ProbedConsensus",
-    "QuantileTracker",
-    "Question",
-    "QuestionOutcome",
-    "Reached",
-    "Replay",
-    "Replayed",
-    "Resample",
-    "Resume",
-    "Saturation",
-    "ScoredStep",
-    "StepScored",
-    "Stop",
-    "Summary",
-    "Tally",
-    "Trace",
-    "TracesError",
-    "VotingPolicy",
-    "agree",
-    "bootstrap",
-    "certainty",
-    "fit",
-    "gain",
-    "level_for_budget",
-    "majority",
-    "open_judge",
-    "p_value",
-    "pairs",
-    "parse_policy",
-    "parse_question",
-    "read_questions",
-    "spread",
-    "weigh",
+from pruning.conformal.controllers import ConformalController as ConformalController
+from pruning.conformal.p_values import AdaptiveLevel as AdaptiveLevel
+from pruning.conformal.p_values import Bank as Bank
+from pruning.conformal.p_values import QuantileTracker as QuantileTracker
+from pruning.conformal.p_values import level_for_budget as level_for_budget
+from pruning.conformal.p_values import p_value as p_value
+from pruning.conformal.p_values import spread as spread
+from pruning.decisions import Accept as Accept
+from pruning.decisions import AskJudge as AskJudge
+from pruning.decisions import Decision as Decision
+from pruning.decisions import Decisions as Decisions
+from pruning.decisions import Escalate as Escalate
+from pruning.decisions import Finish as Finish
+from pruning.decisions import Launch as Launch
+from pruning.decisions import Pause as Pause
+from pruning.decisions import Probe as Probe
+from pruning.decisions import Resample as Resample
+from pruning.decisions import Resume as Resume
+from pruning.decisions import Stop as Stop
+from pruning.evaluation.replay import Replay as Replay
+from pruning.evaluation.replay import Replayed as Replayed
+from pruning.evaluation.statistics import Comparison as Comparison
+from pruning.evaluation.statistics import Evaluator as Evaluator
+from pruning.evaluation.statistics import Gain as Gain
+from pruning.evaluation.statistics import QuestionOutcome as QuestionOutcome
+from pruning.evaluation.statistics import Summary as Summary
+from pruning.evaluation.statistics import bootstrap as bootstrap
+from pruning.evaluation.statistics import gain as gain
+from pruning.evaluation.traces import Question as Question
+from pruning.evaluation.traces import ScoredStep as ScoredStep
+from pruning.evaluation.traces import Trace as Trace
+from pruning.evaluation.traces import TracesError as TracesError
+from pruning.evaluation.traces import parse_question as parse_question
+from pruning.evaluation.traces import read_questions as read_questions
+from pruning.judge.pairs import Pair as Pair
+from pruning.judge.pairs import agree as agree
+from pruning.judge.pairs import pairs as pairs
+from pruning.judge.prefixes import Cut as Cut
+from pruning.judge.session import Judge as Judge
+from pruning.judge.session import Judgement as Judgement
+from pruning.judge.session import JudgeSession as JudgeSession
+from pruning.judge.session import open_judge as open_judge
+from pruning.observations import Began as Began
+from pruning.observations import Ended as Ended
+from pruning.observations import Generated as Generated
+from pruning.observations import Judged as Judged
+from pruning.observations import Observation as Observation
+from pruning.observations import Probed as Probed
+from pruning.observations import Reached as Reached
+from pruning.observations import StepScored as StepScored
+from pruning.policies import POLICIES as POLICIES
+from pruning.policies.ballots import Ballots as Ballots
+from pruning.policies.ballots import VotingPolicy as VotingPolicy
+from pruning.policies.compose import Capped as Capped
+from pruning.policies.compose import Combined as Combined
+from pruning.policies.consensus import AdaptiveConsistency as AdaptiveConsistency
+from pruning.policies.consensus import AsyncConsensus as AsyncConsensus
+from pruning.policies.consensus import EarlyStopping as EarlyStopping
+from pruning.policies.consensus import FixedSamples as FixedSamples
+from pruning.policies.consensus import HardCap as HardCap
+from pruning.policies.consensus import certainty as certainty
+from pruning.policies.deepconf import DeepConf as DeepConf
+from pruning.policies.deepconf import DeepConfOffline as DeepConfOffline
+from pruning.policies.deepprune import DeepPrune as DeepPrune
+from pruning.policies.names import parse_policy as parse_policy
+from pruning.policies.parallel_probe import ParallelProbe as ParallelProbe
+from pruning.policies.probing import AnswerConvergence as AnswerConvergence
+from pruning.policies.probing import ProbedConsensus as ProbedConsensus
+from pruning.policies.saturation import BetaBinomial as BetaBinomial
+from pruning.policies.saturation import Saturation as Saturation
+from pruning.policies.saturation import fit as fit
+from pruning.policies.verified import BestOfN as BestOfN
+from pruning.policies.votes import Tally as Tally
+from pruning.policies.votes import majority as majority
+from pruning.policies.votes import weigh as weigh
+from pruning.policy import LoggedDecision as LoggedDecision
+from pruning.policy import Policy as Policy
+from pruning.policy import PolicyError as PolicyError
+from pruning.policy import PolicySession as PolicySession
+
+__all__ = [  # what is imported above; written once
+    name
+    for name, value in globals().items()
+    if not (name.startswith("_") or isinstance(value, _ModuleType))
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

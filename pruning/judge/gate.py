@@ -24,7 +24,7 @@ TAUS = (0.98, *(round(0.95 - 0.05 * step, 2) for step in range(19)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Merges:
+class MergeRate:
     """The merges of one question, as means over orders of its traces.
 
     Attributes:
@@ -38,7 +38,7 @@ class Merges:
 
 def merges(
     policy: DeepPrune, question: Question, judge: Judge, *, orders: int = 4, seed: int = 0
-) -> Merges:
+) -> MergeRate:
     """Cluster the question's prefixes as the policy does, and count wrong merges."""
     losses, counts = [], []
     for order in range(orders):
@@ -49,7 +49,7 @@ def merges(
         wrong = sum(not agree(traces[one], traces[other]) for one, other in joined)
         losses.append(wrong / len(joined) if joined else 0.0)
         counts.append(len(joined))
-    return Merges(loss=sum(losses) / orders, count=sum(counts) / orders)
+    return MergeRate(loss=sum(losses) / orders, count=sum(counts) / orders)
 
 
 def clusters(

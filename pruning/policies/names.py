@@ -13,7 +13,7 @@ from pruning.policy import Policy, PolicyError
 WITH = " with "
 
 
-def parse(text: str) -> Policy[Any]:
+def parse_policy(text: str) -> Policy[Any]:
     """The policy that ``text`` names, with its parameters; `Policy.label` is the inverse.
 
     Raises:

@@ -201,7 +201,7 @@ def train(traces: tuple[str, ...], **options: Any) -> int:
     \b
     reason judge train traces.jsonl.gz --output judge --prefix 40
     """
-    from reasoning.judging.commands import train
+    from reasoning.cli.judge import train
 
     return train(traces, **options)
 
@@ -230,7 +230,7 @@ def evaluate(traces: tuple[str, ...], **options: Any) -> int:
     What counts is the AUROC within questions: pooled ones are nearly all difficulty, as the oracle
     beside them shows.
     """
-    from reasoning.judging.commands import evaluate
+    from reasoning.cli.judge import evaluate
 
     return evaluate(traces, **options)
 
@@ -279,6 +279,6 @@ def calibrate(traces: tuple[str, ...], **options: Any) -> int:
     reason calibrate traces.jsonl.gz --judge judge --risk 0.1 --delta 0.1 --output gate.json
     reason replay more.jsonl.gz --policy deepprune:judge=judge,calibration=gate.json
     """
-    from reasoning.judging.commands import calibrate
+    from reasoning.cli.judge import calibrate
 
     return calibrate(traces, **options)

@@ -1,4 +1,4 @@
-"""Judges that read the beginnings of two traces with an encoder and say whether they will agree.
+"""Trained judges: encoders that read the beginnings of two traces and predict whether they agree.
 
-What policies and drivers see of them is in `pruning.judge`, which stays free of models and files.
+`pruning.judge` has what policies and drivers see of a judge; it knows no models and no files.
 """

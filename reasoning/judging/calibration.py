@@ -1,9 +1,9 @@
-"""Learn-then-Test: the threshold under which a judge may prune, if there is one (arXiv 2110.01052).
+"""Learn-then-Test: choose the threshold at which a judge may prune, if any (arXiv 2110.01052).
 
-Thresholds are tested from the strictest on, in an order fixed beforehand, each against the
-hypothesis that its mean loss is above the risk; the first that can't be rejected ends the sequence.
-So all thresholds before it have at most the risk, with probability 1 - delta over the draw of the
-calibration questions, for any distribution of questions and any judge.
+Thresholds are tested from the strictest on, in a fixed order.  Each test tries to reject the
+hypothesis that the mean loss is above the risk; the first that can't ends the sequence.  So with
+probability 1 - delta over the draw of calibration questions, all thresholds before it have at most
+the risk, for any distribution of questions and any judge.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.errors import ExtraMissing, InvalidValue
 from pruning import DeepPrune, PolicyError, Question, Trace, parse_policy
-from pruning.judge.gate import TAUS, Merges, merges, open_gate, shut_gate
+from pruning.evaluation.statistics import mean
+from pruning.judge.gate import TAUS, MergeRate, merges, open_gate, shut_gate
 from pruning.judge.pairs import mark, unseen
-from reasoning.judging.encoders import EXTRA
+from reasoning.judging.base_encoders import EXTRA
 from reasoning.judging.judge import LearnedJudge
 from reasoning.judging.training import check_texts
 
 BOUND = ("n", "prefix", "tau", "k", "k1", "vote", "shut")
-"""What the clusters depend on, and so the calibration; ``k2`` and ``k3`` only read them out."""
+"""The parameters that the clusters, and so the calibration, depend on; not ``k2`` and ``k3``."""
 
 
-class Tried(BaseModel):
-    """One threshold: the mean loss and merges over questions, and how surely the risk is kept."""
+class ThresholdTest(BaseModel):
+    """A threshold with its mean loss and merges over questions, and the p-value of its test."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,10 +51,10 @@ class Calibration(BaseModel):
     Attributes:
         judge: The fingerprint of the judge.
         policy: The policy that was calibrated, without its threshold.
-        tau: The threshold; None where the gate is shut.
-        why: Why it is shut.
-        marks: Of the questions that it was calibrated on.
-        digest: A hash of the rest, so that an edited file is noticed.
+        tau: The chosen threshold; None where the judge may not prune.
+        why: Why it may not.
+        marks: The marks of the questions that it was calibrated on.
+        digest: A hash of the other fields, by which an edited file is noticed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -67,16 +68,17 @@ class Calibration(BaseModel):
     orders: int
     tau: float | None
     why: str
-    tried: tuple[Tried, ...]
+    tried: tuple[ThresholdTest, ...]
     marks: tuple[str, ...]
     digest: str = ""
 
     def sealed(self) -> Calibration:
-        """With its digest."""
+        """This calibration with its digest."""
         return self.model_copy(update={"digest": self._digest()})
 
     @property
     def intact(self) -> bool:
+        """Whether the digest is that of the other fields."""
         return self.digest == self._digest()
 
     def _digest(self) -> str:
@@ -85,15 +87,15 @@ class Calibration(BaseModel):
 
     @property
     def gated(self) -> DeepPrune:
-        """The calibrated policy, with its threshold or shut."""
+        """The calibrated policy: with its threshold, or without pruning."""
         policy = parse_policy(self.policy)
         assert isinstance(policy, DeepPrune)
         return shut_gate(policy, self.why) if self.tau is None else open_gate(policy, self.tau)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Goal:
-    """The rate of wrong merges that may not be exceeded, but with probability ``delta``."""
+class RiskTarget:
+    """The rate of wrong merges that may be exceeded with probability ``delta`` only."""
 
     risk: float
     delta: float
@@ -106,20 +108,20 @@ class Goal:
 
     @property
     def fewest(self) -> int:
-        """Questions without which not even a judge that is never wrong is found valid."""
+        """The fewest questions that can show the risk, even for a judge that is never wrong."""
         return math.ceil(math.log(self.delta) / math.log(1 - self.risk))
 
 
 def calibrate(
     judge: LearnedJudge,
     questions: Sequence[Question],
-    goal: Goal,
+    target: RiskTarget,
     *,
     policy: DeepPrune,
     orders: int = 4,
     on_question: Callable[[], None] = lambda: None,
 ) -> Calibration:
-    """Choose the laxest threshold that is shown to keep the goal, on questions new to the judge.
+    """Choose the laxest threshold that is shown to keep the target, on questions new to the judge.
 
     Raises:
         InvalidValue: no question is new to the judge, or a trace has no text.
@@ -128,28 +130,17 @@ def calibrate(
     fresh = unseen(questions, judge.card.seen)
     if not fresh:
         raise InvalidValue("traces: the judge was made with all of these questions; give others")
-    found, taus = [], judge.card.taus or TAUS
+    taus, rates = judge.card.taus or TAUS, []
     for question in fresh:
-        found.append(_losses(judge, question, [open_gate(policy, tau) for tau in taus], orders))
+        rates.append(_rates(judge, question, [open_gate(policy, tau) for tau in taus], orders))
         on_question()
-    losses = [[row[index].loss for row in found] for index in range(len(taus))]
-    p_values, valid = learn_then_test(losses, goal)
-    tried = tuple(
-        Tried(
-            tau=tau,
-            loss=round(_mean(losses[index]), 4),
-            merges=round(_mean([row[index].count for row in found]), 3),
-            p_value=float(f"{p_values[index]:.3g}"),
-            valid=index in valid,
-        )
-        for index, tau in enumerate(taus)
-    )
-    tau, why = _choice(tried, goal, len(fresh))
+    tried = _test(taus, rates, target)
+    tau, why = _choice(tried, target, len(fresh))
     return Calibration(
         judge=judge.fingerprint,
         policy=replace(policy, tau=DeepPrune.tau, shut="").label,
-        risk=goal.risk,
-        delta=goal.delta,
+        risk=target.risk,
+        delta=target.delta,
         questions=len(fresh),
         orders=orders,
         tau=tau,
@@ -159,12 +150,31 @@ def calibrate(
     ).sealed()
 
 
-def learn_then_test(
-    losses: Sequence[Sequence[float]], goal: Goal
-) -> tuple[list[float], frozenset[int]]:
-    """For each row of losses, one a question, a p-value; and which rows keep the goal.
+def _test(
+    taus: Sequence[float], rates: Sequence[Sequence[MergeRate]], target: RiskTarget
+) -> tuple[ThresholdTest, ...]:
+    """Test each threshold over the merge rates of all questions."""
+    columns = list(zip(*rates, strict=True))
+    p_values, valid = learn_then_test([[one.loss for one in column] for column in columns], target)
+    return tuple(
+        ThresholdTest(
+            tau=tau,
+            loss=round(mean([one.loss for one in column]), 4),
+            merges=round(mean([one.count for one in column]), 3),
+            p_value=float(f"{p_values[index]:.3g}"),
+            valid=index in valid,
+        )
+        for index, (tau, column) in enumerate(zip(taus, columns, strict=True))
+    )
 
-    The p-value is Hoeffding-Bentkus, for losses in [0, 1].  Rows are tested in their order.
+
+def learn_then_test(
+    losses: Sequence[Sequence[float]], target: RiskTarget
+) -> tuple[list[float], frozenset[int]]:
+    """Test rows of losses in [0, 1], one loss for each question, in their order.
+
+    Returns the Hoeffding-Bentkus p-value of each row, and the indices of the rows that keep the
+    target.
 
     Raises:
         ExtraMissing: MAPIE is not installed.
@@ -176,17 +186,18 @@ def learn_then_test(
     except ImportError as error:
         raise ExtraMissing(f"a calibration needs mapie; {EXTRA}") from error
     table = numpy.asarray(losses, dtype=float)
-    values = compute_hoeffding_bentkus_p_value(table.mean(axis=1), table.shape[1], goal.risk)[:, 0]
+    means, count = table.mean(axis=1), table.shape[1]
+    values = compute_hoeffding_bentkus_p_value(means, count, target.risk)[:, 0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of no valid threshold, which is an answer
-        kept = control_fwer(values, goal.delta, "fixed_sequence")
+        kept = control_fwer(values, target.delta, "fixed_sequence")
     return values.tolist(), frozenset(kept.tolist())
 
 
-def _losses(
+def _rates(
     judge: LearnedJudge, question: Question, policies: Sequence[DeepPrune], orders: int
-) -> list[Merges]:
-    """By policy, what clustering this question comes to; each pair is judged once."""
+) -> list[MergeRate]:
+    """The merges of this question under each policy; each pair is judged once."""
     traces = question.traces
     places = [(i, j) for i in range(len(traces)) for j in range(i)]
     prefix = policies[0].prefix
@@ -202,27 +213,29 @@ def _losses(
     return [merges(policy, question, known, orders=orders) for policy in policies]
 
 
-def _choice(tried: Sequence[Tried], goal: Goal, count: int) -> tuple[float | None, str]:
-    """The laxest valid threshold; where it merges nothing, there is nothing to use it for."""
+def _choice(
+    tried: Sequence[ThresholdTest], target: RiskTarget, count: int
+) -> tuple[float | None, str]:
+    """The laxest valid threshold, or why there is none of use: one that merges nothing is not."""
     valid = [one for one in tried if one.valid]
     if valid and valid[-1].merges > 0:
         return valid[-1].tau, ""
-    sure = f"with probability {1 - goal.delta:g}"
-    if count < goal.fewest:
+    sure = f"with probability {1 - target.delta:g}"
+    if count < target.fewest:
         return None, (
-            f"{count} questions are too few to show a rate of {goal.risk:g} {sure}; "
-            f"{goal.fewest} would do at best"
+            f"{count} questions are too few to show a rate of {target.risk:g} {sure}; "
+            f"{target.fewest} would do at best"
         )
     if valid:
-        return None, f"what keeps the rate of wrong merges at {goal.risk:g} {sure} merges nothing"
-    return None, f"no tau keeps the rate of wrong merges at {goal.risk:g} {sure}"
+        return None, f"what keeps the rate of wrong merges at {target.risk:g} {sure} merges nothing"
+    return None, f"no tau keeps the rate of wrong merges at {target.risk:g} {sure}"
 
 
 # Files.
 
 
 def write(calibration: Calibration, path: Path) -> None:
-    """Store it, whole or not at all.
+    """Write a calibration to a file, whole or not at all.
 
     Raises:
         InvalidValue: the file can't be written.
@@ -238,10 +251,10 @@ def write(calibration: Calibration, path: Path) -> None:
 
 
 def load(path: Path, judge: LearnedJudge) -> Calibration:
-    """The calibration of this judge.
+    """Read the calibration of a judge from a file.
 
     Raises:
-        InvalidValue: it can't be read, was changed, or is of another judge or schema.
+        InvalidValue: the file can't be read, was changed, or is of another judge or schema.
     """
     again = "run reason calibrate again"
     try:
@@ -260,7 +273,7 @@ def load(path: Path, judge: LearnedJudge) -> Calibration:
 
 
 def apply(calibration: Calibration, given: dict[str, Any]) -> DeepPrune:
-    """The calibrated policy, with those of ``given`` that its promise does not depend on.
+    """The calibrated policy, with those parameters of ``given`` that the calibration does not bind.
 
     Raises:
         InvalidValue: another threshold, or another of the parameters that were calibrated.
@@ -276,7 +289,3 @@ def apply(calibration: Calibration, given: dict[str, Any]) -> DeepPrune:
         return replace(gated, **{k: v for k, v in given.items() if k not in BOUND})
     except PolicyError as error:
         raise InvalidValue(str(error)) from error
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

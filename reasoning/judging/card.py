@@ -1,4 +1,4 @@
-"""A judge's folder: its card ``judge.json``, its ``encoder/``, and the hash of both."""
+"""The card ``judge.json`` of a judge's folder, and the hash of the folder's ``encoder/``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pruning import Cut
 from reasoning.errors import ModelUnusable
 
 CARD = "judge.json"
-FormName = Literal["cross", "bi"]
+EncoderForm = Literal["cross", "bi"]
 
 
 class CutCard(BaseModel):
@@ -25,25 +25,26 @@ class CutCard(BaseModel):
     steps: int = Field(ge=1)
 
     def cut(self) -> Cut:
+        """The same as a `pruning.Cut`."""
         return Cut(by=self.by, tokens=self.tokens, steps=self.steps)
 
 
-class Card(BaseModel):
-    """What a judge is, and what it was made from.
+class JudgeCard(BaseModel):
+    """What a judge is and how it was trained.
 
     Attributes:
-        scale, bias: From a logit to a probability: 1 / (1 + exp(-(scale · logit + bias))), fitted
-            on questions that the encoder was not trained on (Platt 1999).
-        taus: The thresholds that a calibration tries, strictest first: between the probabilities
-            that it gave on those questions, so that they are fixed before any calibration.
+        scale, bias: Of the probability 1 / (1 + exp(-(scale · logit + bias))), fitted on questions
+            that the encoder was not trained on (Platt 1999).
+        taus: The thresholds that a calibration tests, strictest first.  They lie between the
+            probabilities on those same questions, so that they are fixed before any calibration.
         seen: Marks of the questions that it was trained or fitted on.
-        weights: The hash of everything in its encoder's folder.
+        weights: The hash of all files of its encoder.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     schema_: Literal["reason.judge/1"] = Field(default="reason.judge/1", alias="schema")
-    form: FormName
+    form: EncoderForm
     encoder: str
     cut: CutCard
     max_length: int = Field(ge=8)
@@ -74,7 +75,7 @@ def weights_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def read_card(folder: Path) -> tuple[Card, str]:
+def read_card(folder: Path) -> tuple[JudgeCard, str]:
     """A judge's card and its fingerprint, the hash of the card, which holds that of the weights.
 
     Raises:
@@ -82,7 +83,7 @@ def read_card(folder: Path) -> tuple[Card, str]:
     """
     try:
         raw = (folder / CARD).read_bytes()
-        card = Card.model_validate_json(raw)
+        card = JudgeCard.model_validate_json(raw)
     except OSError as error:
         raise ModelUnusable(
             f"judge: {str(folder)!r} has no {CARD}; give a folder that reason judge train wrote"

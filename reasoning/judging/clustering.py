@@ -1,4 +1,4 @@
-"""Clusters of a question's traces, by a judge and by simpler means, against equal answers."""
+"""Clusters of a question's traces by a judge and by baselines, compared with their answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reasoning.judging.judge import LearnedJudge
 
 
 class Clustering(BaseModel):
-    """One way to cluster; means over questions."""
+    """The quality of one way to cluster, as means over questions."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -25,7 +25,7 @@ class Clustering(BaseModel):
 
 
 def tfidf(texts: Sequence[str]) -> Any:
-    """Cosines between the texts' words and numbers, weighted within the question."""
+    """Cosine similarities of texts by TF-IDF over words and numbers, ``[texts, texts]``."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectoriser = TfidfVectorizer(token_pattern=r"\d+|[^\W\d]+|[^\w\s]", ngram_range=(1, 2))
@@ -34,7 +34,7 @@ def tfidf(texts: Sequence[str]) -> Any:
 
 
 def compare(judge: LearnedJudge, questions: Sequence[Question], tau: float) -> list[Clustering]:
-    """Average linkage on the judge's probabilities and on TF-IDF, and no clustering at all."""
+    """Average linkage by the judge and by TF-IDF, beside equal prefixes, one cluster, and none."""
     labels: dict[str, list[tuple[list[int], list[int]]]] = {}
     for question in questions:
         truth = _groups(question)
@@ -54,7 +54,7 @@ def compare(judge: LearnedJudge, questions: Sequence[Question], tau: float) -> l
 
 
 def _groups(question: Question) -> list[int]:
-    """A number for each answer; a trace without one is a group of its own."""
+    """The index of an answer's first trace, for each trace; one without an answer is alone."""
     firsts: list[int] = []
     for index, trace in enumerate(question.traces):
         alike = (i for i, other in enumerate(question.traces[:index]) if agree(trace, other))

@@ -1,13 +1,14 @@
-"""How good a judge is: within questions, which is what pruning needs, and pooled, which is not.
+"""How well a judge ranks pairs within questions, which pruning needs, and over all questions.
 
-A pooled AUROC rewards knowing how hard a question is: an oracle of each question's rate of
-agreement, which knows nothing about a pair, has one far above ½.  Within a question it has ½.
+A pooled AUROC rewards a judge that knows how hard a question is.  An oracle that knows how often
+the traces of each question agree, and nothing about a pair, has a pooled AUROC far above ½, and
+exactly ½ within questions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TypeAlias
 
@@ -24,18 +25,18 @@ from reasoning.judging.training import check_texts
 RESAMPLES = 200
 BINS = 10
 PairScores: TypeAlias = dict[str, list[float]]
-"""By method, a score of each pair."""
+"""By method, the score of each pair."""
 
 
-class _Frozen(BaseModel):
+class _FrozenModel(BaseModel):
     model_config = ConfigDict(frozen=True, populate_by_name=True)
 
 
-class Ranking(_Frozen):
+class Ranking(_FrozenModel):
     """How well a score ranks pairs that agree above pairs that don't.
 
     Attributes:
-        within: Mean over questions of the AUROC among the pairs of one; ½ is chance.
+        within: The AUROC among the pairs of a question, as a mean over questions; ½ is chance.
         pooled: The AUROC over the pairs of all questions together.
     """
 
@@ -46,21 +47,21 @@ class Ranking(_Frozen):
     pooled_ci95: tuple[float, float]
 
 
-class Bin(_Frozen):
-    """Pairs of like probability: what was said on average, and how many agreed."""
+class ReliabilityBin(_FrozenModel):
+    """Pairs of similar probability: the mean probability, and the share that agreed."""
 
     said: float
     agreed: float
 
 
-class Cost(_Frozen):
-    """Of judging all pairs of a question's traces, means over questions."""
+class JudgingCost(_FrozenModel):
+    """The cost of judging all pairs of a question's traces, as means over questions."""
 
     tokens: float
     seconds: float
 
 
-class Evaluation(_Frozen):
+class Evaluation(_FrozenModel):
     """What ``reason judge eval --json`` prints."""
 
     schema_: str = Field(default="reason.judge-eval/1", alias="schema")
@@ -69,106 +70,127 @@ class Evaluation(_Frozen):
     traces: list[str]
     questions: int
     skipped: int
-    """Questions that the judge was made with."""
+    """Questions that the judge was trained on."""
     mixed: int
-    """Questions with pairs of both kinds, over which ``within`` is a mean."""
+    """Questions with pairs that agree and pairs that don't; ``within`` is a mean over these."""
     pairs: int
     agreeing: float
-    """The share of pairs that agree, mean over questions."""
+    """The share of pairs that agree, as a mean over questions."""
     rankings: list[Ranking]
-    """The judge, the difficulty oracle, and cosine of TF-IDF."""
+    """Of the judge, of the difficulty oracle, and of the cosine of TF-IDF."""
     brier: float
-    reliability: list[Bin]
+    reliability: list[ReliabilityBin]
     threshold: float
-    """The probability that separates best on these pairs: sensitivity + specificity."""
+    """The probability with the greatest sensitivity + specificity on these pairs."""
     tau: float
     clusterings: list[Clustering]
-    cost: Cost
+    cost: JudgingCost
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _JudgedQuestion:
     """A question with its pairs, and the score of each by each method."""
 
     question: Question
     pairs: list[Pair]
     scores: PairScores
 
+    @property
+    def labels(self) -> list[bool]:
+        """Whether each pair agrees."""
+        return [pair.same for pair in self.pairs]
+
+    @property
+    def mixed(self) -> bool:
+        """Whether there are pairs of both kinds."""
+        return len(set(self.labels)) == 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """How to evaluate a judge.
+
+    Attributes:
+        name: The judge's name in the result.
+        traces: The names of the files of traces, in the result.
+        each: Use so many traces of each question, and all their pairs.
+        tau: Clustering takes two traces for one above this probability.
+        on_question: Called whenever a question is done.
+    """
+
+    name: str = "judge"
+    traces: Sequence[str] = ()
+    each: int = 16
+    tau: float = 0.5
+    on_question: Callable[[], None] = field(default=lambda: None)
+
 
 def evaluate(
-    judge: LearnedJudge,
-    questions: Sequence[Question],
-    *,
-    name: str = "judge",
-    traces: Sequence[str] = (),
-    each: int = 16,
-    tau: float = 0.5,
-    on_question: Callable[[], None] = lambda: None,
+    judge: LearnedJudge, questions: Sequence[Question], options: EvaluationOptions | None = None
 ) -> Evaluation:
-    """Evaluate a judge on those of the questions that it has not seen.
-
-    Args:
-        each: Traces of a question; all their pairs are judged.
-        tau: The probability above which clustering takes two for one.
+    """Evaluate a judge on those questions that it has not seen.
 
     Raises:
         InvalidValue: no unseen question has pairs of both kinds, or a trace has no text.
     """
+    options = options or EvaluationOptions()
     check_texts(questions)
-    fresh = [replace(q, traces=q.traces[:each]) for q in unseen(questions, judge.card.seen)]
+    fresh = unseen(questions, judge.card.seen)
     judged = []
     for question in fresh:
         if len(question.traces) > 1:
-            judged.append(_judge(judge, question))
-        on_question()
-    mixed = sum(len({pair.same for pair in one.pairs}) == 2 for one in judged)
+            judged.append(_judge(judge, replace(question, traces=question.traces[: options.each])))
+        options.on_question()
+    mixed = sum(one.mixed for one in judged)
     if not mixed:
         raise InvalidValue(
             f"traces: of {len(questions)} questions {len(fresh)} are new to the judge and none of "
             "them has pairs of both kinds; give others"
         )
-    same = [pair.same for one in judged for pair in one.pairs]
+    same = [label for one in judged for label in one.labels]
     said = [score for one in judged for score in one.scores["judge"]]
     brier, threshold = _calibration(same, said)
+    chosen = [one.question for one in judged]
     return Evaluation(
-        judge=name,
+        judge=options.name,
         form=judge.card.form,
-        traces=list(traces),
+        traces=list(options.traces),
         questions=len(judged),
         skipped=len(questions) - len(fresh),
         mixed=mixed,
         pairs=len(same),
-        agreeing=_mean([_mean([float(pair.same) for pair in one.pairs]) for one in judged]),
+        agreeing=_mean([_mean(one.labels) for one in judged]),
         rankings=[_ranking(judged, method) for method in judged[0].scores],
         brier=brier,
         reliability=_reliability(same, said),
         threshold=threshold,
-        tau=tau,
-        clusterings=clusterings(judge, [one.question for one in judged], tau),
-        cost=_cost(judge, [one.question for one in judged]),
+        tau=options.tau,
+        clusterings=clusterings(judge, chosen, options.tau),
+        cost=_cost(judge, chosen),
     )
 
 
-def _judge(judge: LearnedJudge, question: Question) -> _Judged:
+def _judge(judge: LearnedJudge, question: Question) -> _JudgedQuestion:
     drawn = pairs(question)
-    said = judge.judge([judge.texts(pair.one, pair.other) for pair in drawn])
-    rate = _mean([float(pair.same) for pair in drawn])
+    probabilities = judge.judge([judge.texts(pair.one, pair.other) for pair in drawn])
+    rate = _mean([pair.same for pair in drawn])
     cosines = tfidf([judge.cut.of(trace) for trace in question.traces])
-    place = {id(trace): index for index, trace in enumerate(question.traces)}
-    lexical = [float(cosines[place[id(pair.one)], place[id(pair.other)]]) for pair in drawn]
-    return _Judged(
-        question,
-        drawn,
-        {"judge": said, "difficulty oracle": [rate] * len(drawn), "tf-idf": lexical},
-    )
+    index = {id(trace): number for number, trace in enumerate(question.traces)}
+    lexical = [float(cosines[index[id(pair.one)], index[id(pair.other)]]) for pair in drawn]
+    scores = {
+        "judge": probabilities,
+        "difficulty oracle": [rate] * len(drawn),
+        "tf-idf": lexical,
+    }
+    return _JudgedQuestion(question, drawn, scores)
 
 
 # Ranking.
 
 
-def _ranking(judged: Sequence[_Judged], method: str) -> Ranking:
-    columns = [([p.same for p in one.pairs], one.scores[method]) for one in judged]
-    within = [auroc(*column) for column in columns if len(set(column[0])) == 2]
+def _ranking(judged: Sequence[_JudgedQuestion], method: str) -> Ranking:
+    columns = [(one.labels, one.scores[method]) for one in judged]
+    within = [auroc(one.labels, one.scores[method]) for one in judged if one.mixed]
     pooled, low, high = _pooled(columns)
     least, greatest = bootstrap(within)
     return Ranking(
@@ -181,14 +203,14 @@ def _ranking(judged: Sequence[_Judged], method: str) -> Ranking:
 
 
 def auroc(same: Sequence[bool], scores: Sequence[float]) -> float:
-    """P(a pair that agrees is scored above one that doesn't), ties half."""
+    """P(a pair that agrees has a higher score than one that doesn't), where ties count half."""
     from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score(same, scores))
 
 
 def _pooled(columns: Sequence[tuple[list[bool], list[float]]]) -> tuple[float, float, float]:
-    """The pooled AUROC, and its interval from resampling whole questions."""
+    """The pooled AUROC, and its 95 % interval from resampling whole questions."""
 
     def measure(chosen: Sequence[tuple[list[bool], list[float]]]) -> float | None:
         same = [value for column, _ in chosen for value in column]
@@ -218,18 +240,18 @@ def _calibration(same: Sequence[bool], said: Sequence[float]) -> tuple[float, fl
     return round(float(brier_score_loss(same, said)), 4), round(min(1.0, float(cuts[best])), 4)
 
 
-def _reliability(same: Sequence[bool], said: Sequence[float]) -> list[Bin]:
+def _reliability(same: Sequence[bool], said: Sequence[float]) -> list[ReliabilityBin]:
     from sklearn.calibration import calibration_curve
 
     agreed, means = calibration_curve(same, said, n_bins=BINS, strategy="quantile")
     return [
-        Bin(said=round(float(mean), 4), agreed=round(float(share), 4))
+        ReliabilityBin(said=round(float(mean), 4), agreed=round(float(share), 4))
         for mean, share in zip(means, agreed, strict=True)
     ]
 
 
-def _cost(judge: LearnedJudge, questions: Sequence[Question]) -> Cost:
-    """What a run pays that judges every pair once, batches as they were."""
+def _cost(judge: LearnedJudge, questions: Sequence[Question]) -> JudgingCost:
+    """The cost of a run that judges every pair once, in the batches of this evaluation."""
     tokens, seconds = [], []
     for question in questions:
         items = {
@@ -238,9 +260,9 @@ def _cost(judge: LearnedJudge, questions: Sequence[Question]) -> Cost:
             for item in judge.form.items(judge.texts(pair.one, pair.other))
         }
         readings = [judge.cost(item) for item in items]
-        tokens.append(float(sum(reading.tokens for reading in readings)))
+        tokens.append(sum(reading.tokens for reading in readings))
         seconds.append(sum(reading.seconds for reading in readings))
-    return Cost(tokens=_mean(tokens), seconds=_mean(seconds))
+    return JudgingCost(tokens=_mean(tokens), seconds=_mean(seconds))
 
 
 def _mean(values: Sequence[float]) -> float:

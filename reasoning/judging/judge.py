@@ -1,4 +1,4 @@
-"""A trained judge: texts in, probabilities out, with what each run has to pay for them."""
+"""A trained judge: from pairs of texts to probabilities, with the cost for each run."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from pathlib import Path
 import torch
 
 from pruning import Judgement, JudgeSession, Trace
-from reasoning.judging.card import Card, read_card
-from reasoning.judging.forms import FORMS, Form, Item, Reading, Texts
+from reasoning.judging.card import JudgeCard, read_card
+from reasoning.judging.pair_encoders import PAIR_ENCODERS, Item, PairEncoder, Reading, Texts
 
 MOST_CACHED = 200_000
 
 
 @dataclass(kw_only=True)
 class LearnedJudge:
-    """A judge from its folder: a `pruning.Judge` that also answers in batches and says its cost.
+    """A judge loaded from its folder: a `pruning.Judge` that works in batches and has a cost.
 
-    What was read once is kept, so that a replay of many orders reads each text once; a run is
-    charged for it all the same.  Not to be asked from two threads at once.
+    It caches what it has read, so that a replay of many orders reads each text once; each run is
+    charged for it all the same.  It is not safe for use by two threads at once.
 
     Attributes:
-        fingerprint: Tells it from every other judge.
+        fingerprint: A hash that differs between any two judges.
     """
 
-    card: Card
-    form: Form
+    card: JudgeCard
+    form: PairEncoder
     fingerprint: str = ""
     _read: dict[Item, Reading] = field(default_factory=dict)
     _known: dict[Texts, float] = field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: str | Path) -> LearnedJudge:
-        """The judge that ``reason judge train`` wrote.
+        """Load the judge that ``reason judge train`` wrote.
 
         Raises:
             ModelUnusable: the folder is no judge, or was changed.
@@ -43,7 +43,7 @@ class LearnedJudge:
         """
         folder = Path(folder)
         card, fingerprint = read_card(folder)
-        form = FORMS[card.form].load(folder / "encoder", max_length=card.max_length)
+        form = PAIR_ENCODERS[card.form].load(folder / "encoder", max_length=card.max_length)
         return cls(card=card, form=form, fingerprint=fingerprint)
 
     def __post_init__(self) -> None:
@@ -55,14 +55,14 @@ class LearnedJudge:
         return self.judge([pair])[0]
 
     def texts(self, trace: Trace, other: Trace, tokens: int | None = None) -> Texts:
-        """What it reads of two traces, in one order whoever is asked about."""
+        """The texts that it reads of two traces, sorted, so that their order is irrelevant."""
         one, two = sorted((self.cut.of(trace, tokens), self.cut.of(other, tokens)))
         return one, two
 
     def judge(
         self, pairs: Sequence[Texts], on_batch: Callable[[int], None] = lambda count: None
     ) -> list[float]:
-        """The probability of each pair of texts; four decimals, as batches differ in the sixth."""
+        """The probability of each pair of texts, to four decimals (batches differ in the sixth)."""
         if len(self._read) > MOST_CACHED or len(self._known) > MOST_CACHED:
             self.forget()
         new = list(dict.fromkeys(pair for pair in pairs if pair not in self._known))
@@ -74,23 +74,23 @@ class LearnedJudge:
         return [self._probability(self._known[pair]) for pair in pairs]
 
     def logit(self, pair: Texts) -> float:
-        """The raw logit of a pair that was judged."""
+        """The raw logit of a pair that was judged before."""
         return self._known[pair]
 
     def read(
         self, items: Iterable[Item], on_batch: Callable[[int], None] = lambda count: None
     ) -> None:
-        """Read what is not read yet."""
+        """Read the items that are not in the cache."""
         missing = [item for item in dict.fromkeys(items) if item not in self._read]
         self._read.update(self.form.read(missing, on_batch=on_batch))
 
     def cost(self, item: Item) -> Reading:
-        """What reading this item took."""
+        """The reading of an item, with its tokens and seconds."""
         self.read([item])
         return self._read[item]
 
     def open_session(self) -> JudgeSession:
-        """The judge for one run."""
+        """Open the judge for a new run."""
         return _LearnedJudgeSession(self)
 
     def _probability(self, logit: float) -> float:
@@ -98,14 +98,14 @@ class LearnedJudge:
         return round(1 / (1 + math.exp(max(-60.0, min(60.0, exponent)))), 4)
 
     def forget(self) -> None:
-        """Drop what was read and said."""
+        """Empty the cache."""
         self._read.clear()
         self._known.clear()
 
 
 @dataclass
 class _LearnedJudgeSession:
-    """One run's account."""
+    """The judge during one run, and the items that the run has paid for."""
 
     judge: LearnedJudge
     paid: set[Item] = field(default_factory=set)

@@ -1,8 +1,7 @@
-"""Training a judge: questions apart, focal loss, the rarer class oversampled, then a fit of scale.
+"""Training a judge with a focal loss and oversampling, then fitting its probabilities.
 
-The questions of a file are split in three: what the encoder is trained on, what scale and bias are
-fitted on, and what is held out.  The first two are marked in the card, and neither evaluation nor
-calibration takes them again.
+Questions are split into three parts: to train the encoder, to fit scale and bias, and held out.
+The card marks the first two parts, which evaluation and calibration never use.
 """
 
 from __future__ import annotations
@@ -20,35 +19,37 @@ import torch
 
 from orchestrator.errors import InvalidValue
 from pruning import Cut, Pair, Question, pairs
+from pruning.evaluation.statistics import mean
 from pruning.judge.pairs import balanced, mark, oversampled, split
-from reasoning.judging.card import CARD, Card, CutCard, FormName, weights_hash
-from reasoning.judging.encoders import MINILM, SCRATCH, find_encoder
+from reasoning.judging.base_encoders import MINILM, SCRATCH, find_encoder
+from reasoning.judging.card import CARD, CutCard, EncoderForm, JudgeCard, weights_hash
 from reasoning.judging.focal import FocalLoss
-from reasoning.judging.forms import FORMS, Form, Texts
 from reasoning.judging.judge import LearnedJudge
+from reasoning.judging.pair_encoders import PAIR_ENCODERS, PairEncoder, Texts
 
 MOST_TAUS = 24
 
 Progress = Callable[[int, int, float], None]
-"""Told the steps done, all steps, and a running mean of the loss."""
+"""Called with the steps done, all steps, and the mean loss of the epoch so far."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class JudgeRecipe:
     """How to train a judge.
 
     Attributes:
         encoder: ``minilm``, ``scratch`` or a folder.
-        max_length: Tokens of the encoder for a side; the cross form reads both at once.
-        oversample: "within" takes as many pairs that agree as that don't of each question, so that
-            difficulty tells nothing; "pooled" is the paper's, the rarer class twice over all.
-        most: Pairs of a question.
-        frozen: Train the head alone.
-        holdout: The share of the questions that is left untouched, for evaluation and calibration.
-        validation: The share of the rest on which scale and bias are fitted.
+        max_length: The encoder's tokens for each text; a cross-encoder reads both at once.
+        oversample: "within" takes as many pairs that agree as pairs that don't from each question,
+            so that difficulty predicts nothing; "pooled", as in the paper, takes the rarer class
+            of all pairs twice.
+        most: The most pairs of a question.
+        frozen: Train the head only.
+        holdout: The share of the questions to leave for evaluation and calibration.
+        validation: The share of the other questions on which scale and bias are fitted.
     """
 
-    form: FormName = "bi"
+    form: EncoderForm = "bi"
     encoder: str = MINILM
     cut: Cut = field(default_factory=Cut)
     max_length: int = 250
@@ -66,16 +67,16 @@ class Recipe:
 
     @property
     def rate(self) -> float:
-        """The learning rate: given, or by what is trained."""
+        """The learning rate: ``lr``, or a default for what is trained."""
         if self.lr is not None:
             return self.lr
         return 1e-2 if self.frozen else 5e-4 if self.encoder == SCRATCH else 5e-5
 
 
 def train(
-    questions: Sequence[Question], recipe: Recipe, on_step: Progress = lambda *progress: None
+    questions: Sequence[Question], recipe: JudgeRecipe, on_step: Progress = lambda *progress: None
 ) -> LearnedJudge:
-    """A judge trained on some of the questions, in memory; `save` writes it.
+    """Train a judge on some of the questions; `save` writes it to a folder.
 
     Raises:
         InvalidValue: the questions lack texts, or have too few pairs of either kind.
@@ -85,22 +86,22 @@ def train(
     used, _ = split(questions, recipe.holdout, seed=recipe.seed)
     fitted, validated = split(used, recipe.validation, seed=recipe.seed + 1)
     drawn = _draw(fitted, recipe)
-    begun = time.monotonic()
+    started = time.monotonic()
     with tempfile.TemporaryDirectory() as workspace:
         folder = find_encoder(recipe.encoder, Path(workspace), seed=recipe.seed)
         torch.manual_seed(recipe.seed)
-        form = FORMS[recipe.form].load(folder, max_length=recipe.max_length)
+        form = PAIR_ENCODERS[recipe.form].load(folder, max_length=recipe.max_length)
         loss = _fit(form, drawn, recipe, on_step)
     card = _card(recipe, used, len(drawn), loss)
     judge = LearnedJudge(card=card, form=form)
     scale, bias = _platt(judge, validated)
     scaled = LearnedJudge(card=card.model_copy(update={"scale": scale, "bias": bias}), form=form)
-    fields = {"taus": _taus(scaled, validated), "seconds": round(time.monotonic() - begun, 1)}
+    fields = {"taus": _taus(scaled, validated), "seconds": round(time.monotonic() - started, 1)}
     return LearnedJudge(card=scaled.card.model_copy(update=fields), form=form)
 
 
 def check_texts(questions: Sequence[Question]) -> None:
-    """Refuse traces that a judge can't read.
+    """Check that every trace has a text.
 
     Raises:
         InvalidValue: a trace has no text.
@@ -114,12 +115,12 @@ def check_texts(questions: Sequence[Question]) -> None:
 
 
 def save(judge: LearnedJudge, folder: Path) -> LearnedJudge:
-    """Write a judge to ``folder``, all or nothing, in place of a judge that is there.
+    """Write a judge to ``folder`` as a whole; replaces a judge that is there.
 
     Raises:
         InvalidValue: the folder can't be written, or holds something else.
     """
-    check_target(folder)
+    check_folder(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".judge-") as workspace:
@@ -136,18 +137,18 @@ def save(judge: LearnedJudge, folder: Path) -> LearnedJudge:
     return LearnedJudge.load(folder)
 
 
-def check_target(folder: Path) -> None:
-    """Refuse to write over what is no judge.
+def check_folder(folder: Path) -> None:
+    """Check that ``folder`` is new, empty or a judge, so that nothing else is overwritten.
 
     Raises:
-        InvalidValue: the path is taken.
+        InvalidValue: it holds something else.
     """
     taken = folder.exists() and not (folder / CARD).is_file()
     if taken and not (folder.is_dir() and not any(folder.iterdir())):
         raise InvalidValue(f"output: {folder} is there and no judge; give a new folder")
 
 
-def _draw(questions: Sequence[Question], recipe: Recipe) -> list[Pair]:
+def _draw(questions: Sequence[Question], recipe: JudgeRecipe) -> list[Pair]:
     if recipe.oversample == "within":
         drawn = [pair for q in questions for pair in balanced(q, recipe.most, seed=recipe.seed)]
     else:
@@ -161,20 +162,16 @@ def _draw(questions: Sequence[Question], recipe: Recipe) -> list[Pair]:
     return drawn
 
 
-def _fit(form: Form, drawn: Sequence[Pair], recipe: Recipe, on_step: Progress) -> float:
-    """Train the form in place, and return the mean loss of the last epoch."""
-    cut, loss_of = recipe.cut, FocalLoss(gamma=recipe.gamma, alpha=recipe.alpha)
+def _fit(form: PairEncoder, drawn: Sequence[Pair], recipe: JudgeRecipe, on_step: Progress) -> float:
+    """Train the encoder in place; returns the mean loss of the last epoch."""
+    cut, focal_loss = recipe.cut, FocalLoss(gamma=recipe.gamma, alpha=recipe.alpha)
     texts: list[Texts] = [(cut.of(pair.one), cut.of(pair.other)) for pair in drawn]
     labels = torch.tensor([float(pair.same) for pair in drawn])
     parameters = form.parameters(frozen=recipe.frozen)
-    optimiser = torch.optim.AdamW(parameters, lr=recipe.rate, weight_decay=0.01)
-    batches = -(-len(drawn) // recipe.batch)
-    total = batches * recipe.epochs
-    warm = max(1, total // 10)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: min((step + 1) / warm, (total - step) / max(1, total - warm))
-    )
-    batcher = _Frozen(form, texts) if recipe.frozen and recipe.form == "bi" else _Whole(form, texts)
+    total = -(-len(drawn) // recipe.batch) * recipe.epochs
+    optimizer, schedule = _optimizer(parameters, recipe.rate, total)
+    cached = recipe.frozen and recipe.form == "bi"
+    batcher = _CachedPairs(form, texts) if cached else _EncodedPairs(form, texts)
     order = torch.Generator().manual_seed(recipe.seed)
     form.train(not recipe.frozen)
     done, losses = 0, [0.0]
@@ -182,34 +179,46 @@ def _fit(form: Form, drawn: Sequence[Pair], recipe: Recipe, on_step: Progress) -
         losses = []
         shuffled = torch.randperm(len(drawn), generator=order).tolist()
         for start in range(0, len(drawn), recipe.batch):
-            part = shuffled[start : start + recipe.batch]
-            loss = loss_of(batcher.logits(part), labels[part])
-            optimiser.zero_grad()
+            batch = shuffled[start : start + recipe.batch]
+            loss = focal_loss(batcher.logits(batch), labels[batch])
+            optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimiser.step()
+            optimizer.step()
             schedule.step()
             done += 1
             losses.append(loss.item())
-            on_step(done, total, sum(losses) / len(losses))
+            on_step(done, total, mean(losses))
     form.train(False)
-    return sum(losses) / len(losses)
+    return mean(losses)
 
 
-class _Whole:
-    """Every batch goes through the encoder."""
+def _optimizer(
+    parameters: list[torch.nn.Parameter], rate: float, total: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """AdamW whose learning rate rises over a tenth of the steps and then falls to zero."""
+    warm = max(1, total // 10)
+    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / warm, (total - step) / max(1, total - warm))
+    )
+    return optimizer, schedule
 
-    def __init__(self, form: Form, texts: Sequence[Texts]) -> None:
+
+class _EncodedPairs:
+    """Logits of batches of pairs, which all go through the encoder."""
+
+    def __init__(self, form: PairEncoder, texts: Sequence[Texts]) -> None:
         self.form, self.texts = form, texts
 
     def logits(self, part: Sequence[int]) -> torch.Tensor:
         return self.form.logits([self.texts[index] for index in part])
 
 
-class _Frozen(_Whole):
-    """Each text goes through the encoder once, before the head is trained."""
+class _CachedPairs(_EncodedPairs):
+    """Logits of batches of pairs whose texts went through the frozen encoder once."""
 
-    def __init__(self, form: Form, texts: Sequence[Texts]) -> None:
+    def __init__(self, form: PairEncoder, texts: Sequence[Texts]) -> None:
         super().__init__(form, texts)
         items = list(dict.fromkeys(item for pair in texts for item in form.items(pair)))
         self.values = {item: reading.value.clone() for item, reading in form.read(items)}
@@ -220,10 +229,9 @@ class _Frozen(_Whole):
 
 
 def _platt(judge: LearnedJudge, questions: Sequence[Question]) -> tuple[float, float]:
-    """Scale and bias of the logit, each question weighing as much as another.
+    """Fit scale and bias of the logit, with equal weight for each question.
 
-    A fit that turns the judge round is not believed; then, and without both kinds of pairs, the
-    logit stays as it is.
+    Without pairs of both kinds, or where the fit would invert the judge, they are 1 and 0.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -241,12 +249,12 @@ def _platt(judge: LearnedJudge, questions: Sequence[Question]) -> tuple[float, f
 
 
 def _sample(question: Question) -> list[Pair]:
-    """The pairs of a question on which a judge is fitted."""
+    """The pairs of a question on which scale and bias are fitted."""
     return pairs(question, 60)
 
 
 def _taus(judge: LearnedJudge, questions: Sequence[Question]) -> tuple[float, ...]:
-    """Thresholds between the probabilities that the judge gives, from the highest down."""
+    """Thresholds between the probabilities of the judge, from the highest down."""
     drawn = [pair for question in questions for pair in _sample(question)]
     said = judge.judge([judge.texts(pair.one, pair.other) for pair in drawn])
     said = sorted({round(same, 3) for same in said}, reverse=True)
@@ -254,10 +262,10 @@ def _taus(judge: LearnedJudge, questions: Sequence[Question]) -> tuple[float, ..
     return tuple(borders[:: max(1, len(borders) // MOST_TAUS)])
 
 
-def _card(recipe: Recipe, used: Sequence[Question], count: int, loss: float) -> Card:
+def _card(recipe: JudgeRecipe, used: Sequence[Question], count: int, loss: float) -> JudgeCard:
     cut = recipe.cut
     encoder = recipe.encoder
-    return Card(
+    return JudgeCard(
         form=recipe.form,
         encoder=encoder if encoder in (MINILM, SCRATCH) else Path(encoder).name,
         cut=CutCard(by=cut.by, tokens=cut.tokens, steps=cut.steps),

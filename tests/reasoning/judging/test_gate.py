@@ -17,7 +17,14 @@ from orchestrator.errors import InvalidValue
 from pruning import DeepPrune, FixedSamples, Question, Replay, Trace, agree
 from pruning.judge.gate import TAUS, clusters, merges, open_gate
 from reasoning.judging import calibration as calibrations
-from reasoning.judging.calibration import Calibration, Goal, Tried, apply, learn_then_test, load
+from reasoning.judging.calibration import (
+    Calibration,
+    RiskTarget,
+    ThresholdTest,
+    apply,
+    learn_then_test,
+    load,
+)
 
 POLICY = DeepPrune(n=8, prefix=10, vote="soft")
 
@@ -100,7 +107,7 @@ def test_over_many_calibration_sets_the_risk_is_exceeded_no_more_often_than_prom
     for _ in range(sets):
         drawn = rng.choices(range(200), k=60)
         _, valid = learn_then_test(
-            [[row[i] for i in drawn] for row in table], Goal(risk=risk, delta=delta)
+            [[row[i] for i in drawn] for row in table], RiskTarget(risk=risk, delta=delta)
         )
         broken += any(truth[index] > risk for index in valid)
         opened += bool(valid)
@@ -116,7 +123,7 @@ def test_over_many_calibration_sets_the_risk_is_exceeded_no_more_often_than_prom
 def test_valid_thresholds_are_the_first_ones_and_each_has_a_small_p_value(
     losses: list[list[float]], risk: float, delta: float
 ) -> None:
-    values, valid = learn_then_test(losses, Goal(risk=risk, delta=delta))
+    values, valid = learn_then_test(losses, RiskTarget(risk=risk, delta=delta))
     assert valid == frozenset(range(len(valid)))
     assert all(values[index] <= delta for index in valid)
     if len(valid) < len(values):
@@ -124,14 +131,14 @@ def test_valid_thresholds_are_the_first_ones_and_each_has_a_small_p_value(
 
 
 def test_a_rate_at_the_risk_is_never_shown_to_be_below_it() -> None:
-    values, valid = learn_then_test([[0.2] * 500], Goal(risk=0.2, delta=0.4))
+    values, valid = learn_then_test([[0.2] * 500], RiskTarget(risk=0.2, delta=0.4))
     assert values[0] > 0.4
     assert not valid
 
 
 @given(st.floats(0.02, 0.5), st.floats(0.02, 0.5))
 def test_fewer_questions_than_needed_show_nothing(risk: float, delta: float) -> None:
-    goal = Goal(risk=risk, delta=delta)
+    goal = RiskTarget(risk=risk, delta=delta)
     assert learn_then_test([[0.0] * goal.fewest], goal)[1] == {0}
     if goal.fewest > 2:
         assert not learn_then_test([[0.0] * (goal.fewest - 2)], goal)[1]
@@ -140,19 +147,19 @@ def test_fewer_questions_than_needed_show_nothing(risk: float, delta: float) -> 
 @pytest.mark.parametrize("field", ["risk", "delta"])
 def test_a_goal_out_of_range_is_refused(field: str) -> None:
     with pytest.raises(InvalidValue, match=f"{field}: 1 is out of range"):
-        Goal(**{"risk": 0.1, "delta": 0.1, field: 1})
+        RiskTarget(**{"risk": 0.1, "delta": 0.1, field: 1})
 
 
 # What comes of it.
 
 
-def tried(*valid: tuple[float, float]) -> list[Tried]:
-    rows = [Tried(tau=t, loss=0, merges=m, p_value=0, valid=True) for t, m in valid]
-    return [*rows, Tried(tau=0.1, loss=0.9, merges=9, p_value=1, valid=False)]
+def tried(*valid: tuple[float, float]) -> list[ThresholdTest]:
+    rows = [ThresholdTest(tau=t, loss=0, merges=m, p_value=0, valid=True) for t, m in valid]
+    return [*rows, ThresholdTest(tau=0.1, loss=0.9, merges=9, p_value=1, valid=False)]
 
 
 def test_the_laxest_valid_threshold_is_taken() -> None:
-    goal = Goal(risk=0.1, delta=0.1)
+    goal = RiskTarget(risk=0.1, delta=0.1)
     assert calibrations._choice(tried((0.9, 0), (0.8, 2)), goal, 100) == (0.8, "")
 
 
@@ -169,7 +176,7 @@ def test_without_a_valid_threshold_that_merges_the_gate_is_shut(
 ) -> None:
     import re
 
-    tau, said = calibrations._choice(tried(*rows), Goal(risk=0.1, delta=0.1), count)
+    tau, said = calibrations._choice(tried(*rows), RiskTarget(risk=0.1, delta=0.1), count)
     assert tau is None
     assert re.fullmatch(why, said)
 

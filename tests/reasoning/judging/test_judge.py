@@ -23,11 +23,11 @@ from pruning.judge.pairs import mark
 from reasoning.cli import main
 from reasoning.errors import ModelUnusable
 from reasoning.judging import training
-from reasoning.judging.encoders import find_encoder, write_scratch
-from reasoning.judging.evaluation import auroc, evaluate
+from reasoning.judging.base_encoders import find_encoder, write_scratch
+from reasoning.judging.evaluation import EvaluationOptions, auroc, evaluate
 from reasoning.judging.focal import FocalLoss
 from reasoning.judging.judge import LearnedJudge
-from reasoning.judging.training import Recipe
+from reasoning.judging.training import JudgeRecipe
 
 CUT = Cut(tokens=20)
 TOLD = {"x": "3 + 4 = 7 ;", "y": "9 - 8 = 1 ;"}
@@ -82,7 +82,7 @@ def stored(path: Path, made: list[Question]) -> str:
     return str(path)
 
 
-def recipe(**changed: Any) -> Recipe:
+def recipe(**changed: Any) -> JudgeRecipe:
     given: dict[str, Any] = {
         "form": "bi",
         "encoder": "scratch",
@@ -93,7 +93,7 @@ def recipe(**changed: Any) -> Recipe:
         "holdout": 0.5,
         **changed,
     }
-    return Recipe(**given)
+    return JudgeRecipe(**given)
 
 
 @pytest.fixture(scope="module")
@@ -320,7 +320,7 @@ def test_questions_that_the_judge_has_seen_are_not_evaluated(judge: LearnedJudge
 
 
 def test_an_evaluation_shows_reliability_clusters_and_cost(judge: LearnedJudge) -> None:
-    found = evaluate(judge, questions(24), tau=0.5)
+    found = evaluate(judge, questions(24), EvaluationOptions(tau=0.5))
     assert 0 <= found.brier < 0.25
     by = {row.name: row for row in found.clusterings}
     assert by["judge, average linkage"].rand > 0.9

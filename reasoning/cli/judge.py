@@ -19,11 +19,11 @@ from pruning import Cut, DeepPrune, PolicyError, parse_policy
 from reasoning.cli.replaying import read
 from reasoning.judging import calibration as calibrations
 from reasoning.judging import training
-from reasoning.judging.calibration import Calibration, Goal
-from reasoning.judging.evaluation import Evaluation
+from reasoning.judging.calibration import Calibration, RiskTarget
+from reasoning.judging.evaluation import Evaluation, EvaluationOptions
 from reasoning.judging.evaluation import evaluate as measure
 from reasoning.judging.judge import LearnedJudge
-from reasoning.judging.training import Recipe
+from reasoning.judging.training import JudgeRecipe
 
 
 def train(
@@ -31,8 +31,8 @@ def train(
 ) -> int:
     """Train, store, and return the exit code."""
     target = Path(output)
-    training.check_target(target)
-    recipe = Recipe(cut=Cut(by=by, tokens=prefix, steps=steps), **options)
+    training.check_folder(target)
+    recipe = JudgeRecipe(cut=Cut(by=by, tokens=prefix, steps=steps), **options)
     questions = read(traces)
     with _progress("train") as (progress, bar):
 
@@ -56,11 +56,13 @@ def evaluate(traces: Sequence[str], *, folder: str, each: int, tau: float, as_js
         found = measure(
             judge,
             questions,
-            name=Path(folder).name,
-            traces=[Path(path).name for path in traces],
-            each=each,
-            tau=tau,
-            on_question=lambda: progress.advance(bar),
+            EvaluationOptions(
+                name=Path(folder).name,
+                traces=[Path(path).name for path in traces],
+                each=each,
+                tau=tau,
+                on_question=lambda: progress.advance(bar),
+            ),
         )
     if as_json:
         click.echo(found.model_dump_json(by_alias=True, indent=2))
@@ -74,14 +76,13 @@ def calibrate(
     *,
     folder: str,
     output: str,
-    risk: float,
-    delta: float,
     policy: str,
     orders: int,
     as_json: bool,
+    **rates: float,
 ) -> int:
-    """Calibrate, store, print, and return the exit code."""
-    goal = Goal(risk=risk, delta=delta)
+    """Calibrate, store, print, and return the exit code; ``rates`` are those of `RiskTarget`."""
+    target = RiskTarget(**rates)
     chosen = _deepprune(policy)
     questions = read(traces)
     judge = LearnedJudge.load(folder)
@@ -91,7 +92,7 @@ def calibrate(
         found = calibrations.calibrate(
             judge,
             questions,
-            goal,
+            target,
             policy=chosen,
             orders=orders,
             on_question=lambda: progress.advance(bar),

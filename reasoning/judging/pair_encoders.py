@@ -1,8 +1,8 @@
-"""The two forms of a judge: a cross-encoder reads a pair at once, a bi-encoder each side alone.
+"""The two forms of a judge: a cross-encoder reads both texts at once, a bi-encoder each alone.
 
-Both read *items*: for the cross form a pair of texts, in one order so that the judge is symmetric;
-for the bi form single texts, each read once however many pairs it is in.  What was read of a pair's
-items gives its logit.
+Both read *items*, from whose values they compute the logit of a pair.  An item of a cross-encoder
+is a sorted pair of texts, so that the judge is symmetric.  An item of a bi-encoder is a single
+text, which is read once however many pairs it is in.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from torch.nn import functional
 
 from orchestrator.errors import ExtraMissing
 from reasoning.errors import ModelUnusable
-from reasoning.judging.card import FormName
-from reasoning.judging.encoders import EXTRA, silence
+from reasoning.judging.base_encoders import EXTRA, silence
+from reasoning.judging.card import EncoderForm
 
 Texts: TypeAlias = tuple[str, str]
 Item: TypeAlias = tuple[str, ...]
@@ -33,21 +33,21 @@ HEAD = "head.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the model made of an item, the tokens that it read, and its share of the time."""
+    """The model's output for an item, the tokens read, and its share of the batch's time."""
 
     value: Tensor
     tokens: int
     seconds: float
 
 
-class Form(ABC):
-    """An encoder with a head; see the module.
+class PairEncoder(ABC):
+    """An encoder with a head that predicts whether two texts lead to the same answer.
 
     Attributes:
-        max_length: The most tokens of a side; a longer one is cut in its middle.
+        max_length: The most tokens of a text; the middle of a longer one is left out.
     """
 
-    name: ClassVar[FormName]
+    name: ClassVar[EncoderForm]
 
     def __init__(self, encoder: Any, *, max_length: int) -> None:
         self.encoder = encoder
@@ -56,15 +56,15 @@ class Form(ABC):
 
     @abstractmethod
     def items(self, pair: Texts) -> tuple[Item, ...]:
-        """What has to be read for this pair."""
+        """The items that must be read for a pair."""
 
     @abstractmethod
     def inputs(self, item: Item) -> Any:
-        """An item as the encoder's tokenizer takes it."""
+        """An item in the form that the encoder's tokenizer takes."""
 
     @abstractmethod
     def values(self, features: dict[str, Any]) -> Tensor:
-        """What the model makes of each item, one row each; with gradients unless they are off."""
+        """The model's output for each item, one row each, with gradients unless they are off."""
 
     @abstractmethod
     def combine(self, values: Sequence[tuple[Tensor, ...]]) -> Tensor:
@@ -72,14 +72,14 @@ class Form(ABC):
 
     @abstractmethod
     def parameters(self, *, frozen: bool) -> list[nn.Parameter]:
-        """What is trained: everything, or with the encoder frozen only the head."""
+        """The parameters to train: all, or only the head where the encoder is ``frozen``."""
 
     @abstractmethod
     def save(self, folder: Path) -> None:
-        """Write the weights to a new folder; safetensors, nothing pickled."""
+        """Write the weights to a new folder as safetensors."""
 
     def logits(self, pairs: Sequence[Texts]) -> Tensor:
-        """The logits of pairs, to be trained."""
+        """The logits of pairs ``(len(pairs),)``, with gradients."""
         items = list(dict.fromkeys(item for pair in pairs for item in self.items(pair)))
         rows = dict(zip(items, self.values(self.features(items)), strict=True))
         return self.combine([tuple(rows[item] for item in self.items(pair)) for pair in pairs])
@@ -94,23 +94,23 @@ class Form(ABC):
         batch: int = 32,
         on_batch: Callable[[int], None] = lambda count: None,
     ) -> Iterator[tuple[Item, Reading]]:
-        """Read items in batches of like length."""
+        """Read items in batches of similar length, without gradients."""
         self.train(False)
         ordered = sorted(items, key=lambda item: (sum(map(len, item)), item))
         for start in range(0, len(ordered), batch):
             part = ordered[start : start + batch]
-            begun = time.perf_counter()
+            started = time.perf_counter()
             with torch.inference_mode():
                 features = self.features(part)
                 values = self.values(features)
-            took = (time.perf_counter() - begun) / len(part)
+            took = (time.perf_counter() - started) / len(part)
             counts = features["attention_mask"].sum(dim=1).tolist()
             for item, value, tokens in zip(part, values, counts, strict=True):
                 yield item, Reading(value, tokens, took)
             on_batch(len(part))
 
     def fit(self, text: str) -> str:
-        """The text, or its beginning and end where it is longer than ``max_length`` tokens."""
+        """The text, or its beginning and end if it is longer than ``max_length`` tokens."""
         if text not in self._fitted:
             if len(self._fitted) >= MOST_FITTED:
                 self._fitted.clear()
@@ -132,18 +132,18 @@ class Form(ABC):
         return text[: spans[half - 1][1]] + ELLIPSIS + text[spans[-half][0] :]
 
     def features(self, items: Sequence[Item]) -> dict[str, Any]:
-        """The tokens of items, as one batch."""
+        """The tokens of items as one batch."""
         features: dict[str, Any] = self.encoder.preprocess([self.inputs(item) for item in items])
         return features
 
 
-class Cross(Form):
-    """A cross-encoder with one output, the logit that both will agree."""
+class CrossPairEncoder(PairEncoder):
+    """A cross-encoder with one output: the logit that both will agree."""
 
     name = "cross"
 
     @classmethod
-    def load(cls, folder: Path, *, max_length: int) -> Cross:
+    def load(cls, folder: Path, *, max_length: int) -> CrossPairEncoder:
         sentence_transformers = _library()
         encoder = _open(
             sentence_transformers.CrossEncoder,
@@ -176,8 +176,8 @@ class Cross(Form):
             self.encoder.save_pretrained(str(folder), create_model_card=False)
 
 
-class Bi(Form):
-    """A bi-encoder and a linear head on u ⊙ v and |u - v|; at first the cosine, times five."""
+class BiPairEncoder(PairEncoder):
+    """A bi-encoder with a linear head on u ⊙ v and |u - v|, initially five times the cosine."""
 
     name = "bi"
 
@@ -191,7 +191,7 @@ class Bi(Form):
             self.head.bias.fill_(-4.0)
 
     @classmethod
-    def load(cls, folder: Path, *, max_length: int) -> Bi:
+    def load(cls, folder: Path, *, max_length: int) -> BiPairEncoder:
         sentence_transformers = _library()
         encoder = _open(sentence_transformers.SentenceTransformer, folder)
         encoder.max_seq_length = max_length + 2
@@ -219,8 +219,8 @@ class Bi(Form):
         return logits.reshape(len(values))
 
     def parameters(self, *, frozen: bool) -> list[nn.Parameter]:
-        own = list(self.head.parameters())
-        return own if frozen else [*own, *self.encoder.parameters()]
+        head = list(self.head.parameters())
+        return head if frozen else [*head, *self.encoder.parameters()]
 
     def save(self, folder: Path) -> None:
         from safetensors.torch import save_file
@@ -230,7 +230,10 @@ class Bi(Form):
         save_file(self.head.state_dict(), folder / HEAD)
 
 
-FORMS: dict[FormName, type[Cross] | type[Bi]] = {"cross": Cross, "bi": Bi}
+PAIR_ENCODERS: dict[EncoderForm, type[CrossPairEncoder] | type[BiPairEncoder]] = {
+    "cross": CrossPairEncoder,
+    "bi": BiPairEncoder,
+}
 
 
 def _library() -> Any:
@@ -239,15 +242,15 @@ def _library() -> Any:
     except ImportError as error:
         raise ExtraMissing(f"a judge needs sentence-transformers; {EXTRA}") from error
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)  # as for the engine: two would spin beside any busy process
+        torch.set_num_threads(1)  # as in the engine: two would spin beside a busy process
     return sentence_transformers
 
 
-def _open(kind: Any, folder: Path, **options: Any) -> Any:
-    """Load an encoder from a folder alone."""
+def _open(encoder: Any, folder: Path, **options: Any) -> Any:
+    """Load an encoder from a local folder only."""
     try:
         with silence():
-            return kind(str(folder), device="cpu", local_files_only=True, **options)
+            return encoder(str(folder), device="cpu", local_files_only=True, **options)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         why = " ".join(str(error).split())[:200]
         raise ModelUnusable(
