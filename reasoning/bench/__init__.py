@@ -1,1 +1,17 @@
-"""Problems of ours in bulk: solved and compared, or sampled into traces."""
+"""Problems in bulk: drawn, solved and measured, and their traces stored and replayed."""
+
+from reasoning.bench.measure import Arm, BenchResults, BenchRow, measure, solve_all, summarise
+from reasoning.bench.problems import draw_problems
+from reasoning.bench.traces import read_traces, write_traces
+
+__all__ = [
+    "Arm",
+    "BenchResults",
+    "BenchRow",
+    "draw_problems",
+    "measure",
+    "read_traces",
+    "solve_all",
+    "summarise",
+    "write_traces",
+]

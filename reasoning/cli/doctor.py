@@ -1,32 +1,81 @@
-"""``reason doctor``: the command and its options."""
+"""``reason doctor``: what a server can do, and which strategies run on it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import click
+
+from reasoning.cli.options import json_option, option, options
+from reasoning.cli.printing import print_object, print_tables, table
+
+if TYPE_CHECKING:
+    from reasoning.cli.diagnosis import DoctorReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorSettings:
+    """The servers that are examined."""
+
+    base_urls: tuple[str, ...] = option(
+        "--base-url",
+        multiple=True,
+        required=True,
+        metavar="URL",
+        help="An OpenAI-compatible server, as http://localhost:8000/v1; may be repeated.",
+    )
+    model: str | None = option(
+        "--model", metavar="NAME", help="The model there; by default the first listed."
+    )
+    engine: tuple[str, ...] = option(
+        "--engine", multiple=True, metavar="NAME=VALUE", help="A setting, as for solve."
+    )
+    as_json: bool = json_option("tables")
 
 
 @click.command()
-@click.option(
-    "--base-url",
-    "base_urls",
-    multiple=True,
-    required=True,
-    metavar="URL",
-    help="An OpenAI-compatible server, as http://localhost:8000/v1; may be repeated.",
-)
-@click.option("--model", metavar="NAME", help="The model there; by default the first listed.")
-@click.option(
-    "--engine", "settings", multiple=True, metavar="NAME=VALUE", help="A setting, as for solve."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
-def doctor(
-    base_urls: tuple[str, ...], model: str | None, settings: tuple[str, ...], as_json: bool
-) -> int:
+@options(DoctorSettings)
+def doctor(settings: DoctorSettings) -> int:
     """Find out what a server can do, by a few requests of one token, and which strategies run.
 
     \b
     reason doctor --base-url http://localhost:8000/v1
     """
-    from reasoning.cli.doctor_report import run
+    import anyio
 
-    return run(base_urls, model, settings, as_json=as_json)
+    from reasoning.backends.openai.settings import OpenaiSettings
+    from reasoning.backends.settings import parse
+    from reasoning.cli.diagnosis import diagnose
+
+    known = {"base_urls": settings.base_urls}
+    known |= {"model": settings.model} if settings.model else {}
+    report = anyio.run(diagnose, parse(OpenaiSettings, settings.engine, **known))
+    if settings.as_json:
+        print_object(report)
+    else:
+        _print(report)
+    return 0
+
+
+def _print(report: DoctorReport) -> None:
+    for facts in report.facts:
+        made = table(f"{facts.model} at {facts.url}", "capability", "found")
+        for name, value in facts.model_dump(exclude={"url", "model", "models"}).items():
+            made.add_row(name.replace("_", " "), _word(value))
+        print_tables(made)
+    click.echo(f"mode {report.mode}: {', '.join(report.capabilities) or 'plain text only'}")
+    for one in report.strategies:
+        how = f", emulated: {', '.join(one.emulations)}" if one.emulations else ""
+        lacks = f"needs {', '.join(one.lacks)}" if one.lacks else f"runs{how}"
+        click.echo(f"  {one.strategy}: {lacks}")
+
+
+def _word(value: object) -> str:
+    match value:
+        case None:
+            return "unknown"
+        case bool():
+            return "yes" if value else "no"
+        case _:
+            return str(value)

@@ -1,149 +1,209 @@
-"""``reason judge train``, ``reason judge eval`` and ``reason calibrate``."""
+"""``reason judge``: train and evaluate judges on stored traces."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.progress import Progress, TaskID
-from rich.table import Table
 
-from orchestrator.errors import InvalidValue
-from pruning import Cut, DeepPrune, PolicyError, parse_policy
-from reasoning.cli.replaying import read
-from reasoning.judging import calibration as calibrations
-from reasoning.judging import training
-from reasoning.judging.calibration import Calibration, RiskTarget
-from reasoning.judging.evaluation import Evaluation, EvaluationOptions
-from reasoning.judging.evaluation import evaluate as measure
-from reasoning.judging.judge import LearnedJudge
-from reasoning.judging.training import JudgeRecipe
+from reasoning.cli.options import argument, json_option, option, options
+from reasoning.cli.printing import print_object, print_tables, progress_bar, table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from reasoning.judging.evaluation import Evaluation
+    from reasoning.judging.training import JudgeRecipe
 
 
-def train(
-    traces: Sequence[str], *, output: str, by: Any, prefix: int, steps: int, **options: Any
-) -> int:
-    """Train, store, and return the exit code."""
-    target = Path(output)
+@click.group()
+def judge() -> None:
+    """Train and evaluate judges: will two partial traces come to the same answer?"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainJudgeSettings:
+    """Traces, where the judge goes, and the recipe of its training."""
+
+    traces: tuple[str, ...] = argument(nargs=-1, required=True, metavar="TRACES...")
+    output: str = option(
+        "--output",
+        "-o",
+        required=True,
+        metavar="FOLDER",
+        help="The judge's folder, new or a judge's.",
+    )
+    encoder: str = option(
+        "--encoder",
+        metavar="PATH|NAME",
+        default="minilm",
+        help="minilm (packaged), scratch (small, reads characters) or a Hugging Face folder.",
+    )
+    form: str = option(
+        "--form",
+        type=click.Choice(["cross", "bi"]),
+        default="bi",
+        help="Read a pair at once, or each trace once however many pairs it is in.",
+    )
+    cut: str = option(
+        "--cut",
+        type=click.Choice(["tokens", "steps"]),
+        default="tokens",
+        help="Read the first tokens, or the reasoning steps among them.",
+    )
+    prefix: int = option(
+        "--prefix",
+        type=click.IntRange(1, 1_000_000),
+        default=500,
+        help="Tokens of a trace after which it is judged.",
+    )
+    steps: int = option(
+        "--steps",
+        type=click.IntRange(1, 10_000),
+        default=25,
+        help="With --cut steps: at most so many.",
+    )
+    max_length: int = option(
+        "--max-length",
+        type=click.IntRange(8, 100_000),
+        default=250,
+        help="The encoder's tokens for a side; of a longer one its middle is left out.",
+    )
+    epochs: int = option(
+        "--epochs", type=click.IntRange(1, 1000), default=2, help="Passes over the pairs."
+    )
+    batch: int = option(
+        "--batch", type=click.IntRange(1, 4096), default=16, help="Pairs of one step."
+    )
+    lr: float | None = option(
+        "--lr",
+        type=click.FloatRange(0, 1, min_open=True),
+        help="The learning rate; by default 5e-5 or so.",
+    )
+    gamma: float = option(
+        "--gamma",
+        type=click.FloatRange(0, 10),
+        default=2.0,
+        help="Focal loss: how little pairs count that are judged well already.",
+    )
+    alpha: float = option(
+        "--alpha",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        default=0.5,
+        help="Focal loss: the weight of pairs that agree.",
+    )
+    oversample: str = option(
+        "--oversample",
+        type=click.Choice(["within", "pooled"]),
+        default="within",
+        help="As many of both kinds from each question, or the rarer kind twice over all.",
+    )
+    most: int = option(
+        "--pairs", type=click.IntRange(2, 100_000), default=24, help="Pairs of each question."
+    )
+    frozen: bool = option("--frozen", is_flag=True, help="Train the head alone.")
+    holdout: float = option(
+        "--holdout",
+        type=click.FloatRange(0, 0.95),
+        default=0.5,
+        help="The share of the questions to leave for eval and calibrate.",
+    )
+    seed: int = option(
+        "--seed", type=int, default=0, help="Chooses the questions and the pairs."
+    )
+
+    @property
+    def recipe(self) -> JudgeRecipe:
+        """How the judge is trained."""
+        from dataclasses import fields
+
+        from pruning import Cut
+        from reasoning.judging.training import JudgeRecipe
+
+        cut = Cut(by=self.cut, tokens=self.prefix, steps=self.steps)  # type: ignore[arg-type]
+        shared = {one.name for one in fields(JudgeRecipe)} & vars(self).keys() - {"cut"}
+        return JudgeRecipe(cut=cut, **{name: getattr(self, name) for name in shared})
+
+
+@judge.command()
+@options(TrainJudgeSettings)
+def train(settings: TrainJudgeSettings) -> int:
+    """Train a judge on TRACES that have texts, JSON lines, gzipped or not.
+
+    \b
+    reason judge train traces.jsonl.gz --output judge --prefix 40
+    """
+    from reasoning.bench.traces import read_traces
+    from reasoning.judging import training
+
+    target = Path(settings.output)
     training.check_folder(target)
-    recipe = JudgeRecipe(cut=Cut(by=by, tokens=prefix, steps=steps), **options)
-    questions = read(traces)
-    with _progress("train") as (progress, bar):
+    questions = read_traces(settings.traces)
+    with progress_bar("train") as update:
 
-        def step(done: int, total: int, loss: float) -> None:
-            progress.update(bar, completed=done, total=total, description=f"train, loss {loss:.3f}")
+        def on_step(done: int, total: int, loss: float) -> None:
+            update(completed=done, total=total, description=f"train, loss {loss:.3f}")
 
-        judge = training.save(training.train(questions, recipe, step), target)
-    card = judge.card
+        card = training.save(training.train(questions, settings.recipe, on_step), target).card
     click.echo(
-        f"{output}: {card.form} judge of {card.pairs} pairs, loss {card.loss:.4f}, "
+        f"{target}: {card.form} judge of {card.pairs} pairs, loss {card.loss:.4f}, "
         f"{card.seconds:.0f} s; {card.questions} of {len(questions)} questions seen"
     )
     return 0
 
 
-def evaluate(traces: Sequence[str], *, folder: str, each: int, tau: float, as_json: bool) -> int:
-    """Evaluate, print, and return the exit code."""
-    questions = read(traces)
-    judge = LearnedJudge.load(folder)
-    with _progress("eval", len(questions)) as (progress, bar):
-        found = measure(
-            judge,
-            questions,
-            EvaluationOptions(
-                name=Path(folder).name,
-                traces=[Path(path).name for path in traces],
-                each=each,
-                tau=tau,
-                on_question=lambda: progress.advance(bar),
-            ),
+@dataclass(frozen=True, kw_only=True)
+class EvaluateJudgeSettings:
+    """A judge, and the traces on which it is evaluated."""
+
+    traces: tuple[str, ...] = argument(nargs=-1, required=True, metavar="TRACES...")
+    folder: str = option("--judge", required=True, metavar="FOLDER", help="A trained judge.")
+    each: int = option(
+        "--each",
+        type=click.IntRange(2, 1024),
+        default=16,
+        help="Traces of each question; all their pairs are judged.",
+    )
+    tau: float = option(
+        "--tau",
+        type=click.FloatRange(0, 1),
+        default=0.5,
+        help="Clustering takes two traces for one above this probability.",
+    )
+    as_json: bool = json_option("tables")
+
+
+@judge.command(name="eval")
+@options(EvaluateJudgeSettings)
+def evaluate(settings: EvaluateJudgeSettings) -> int:
+    """Evaluate a judge on those questions of TRACES that it has not seen.
+
+    What counts is the AUROC within questions: pooled ones are nearly all difficulty, as the oracle
+    beside them shows.
+    """
+    from reasoning.bench.traces import read_traces
+    from reasoning.judging.evaluation import EvaluationOptions, evaluate
+    from reasoning.judging.judge import LearnedJudge
+
+    questions = read_traces(settings.traces)
+    learned = LearnedJudge.load(settings.folder)
+    with progress_bar("eval", len(questions)) as advance:
+        options = EvaluationOptions(
+            name=Path(settings.folder).name,
+            traces=[Path(path).name for path in settings.traces],
+            each=settings.each,
+            tau=settings.tau,
+            on_question=advance,
         )
-    if as_json:
-        click.echo(found.model_dump_json(by_alias=True, indent=2))
+        found = evaluate(learned, questions, options)
+    if settings.as_json:
+        print_object(found)
     else:
-        _show(*_tables(found))
+        print_tables(*_tables(found))
     return 0
-
-
-def calibrate(
-    traces: Sequence[str],
-    *,
-    folder: str,
-    output: str,
-    policy: str,
-    orders: int,
-    as_json: bool,
-    **rates: float,
-) -> int:
-    """Calibrate, store, print, and return the exit code; ``rates`` are those of `RiskTarget`."""
-    target = RiskTarget(**rates)
-    chosen = _deepprune(policy)
-    questions = read(traces)
-    judge = LearnedJudge.load(folder)
-    if "prefix=" not in policy:
-        chosen = replace(chosen, prefix=judge.cut.tokens)
-    with _progress("calibrate", len(questions)) as (progress, bar):
-        found = calibrations.calibrate(
-            judge,
-            questions,
-            target,
-            policy=chosen,
-            orders=orders,
-            on_question=lambda: progress.advance(bar),
-        )
-    calibrations.write(found, Path(output))
-    if as_json:
-        click.echo(found.model_dump_json(by_alias=True, indent=2))
-    else:
-        _show(_tried(found))
-        click.echo(_verdict(found, output))
-    return 0
-
-
-def _deepprune(text: str) -> DeepPrune:
-    try:
-        policy = parse_policy(text)
-    except PolicyError as error:
-        raise InvalidValue(str(error)) from error
-    if not isinstance(policy, DeepPrune):
-        raise InvalidValue(f"policy: {text!r} merges nothing; give deepprune")
-    if "tau=" in text:
-        raise InvalidValue("policy: tau is what is chosen; leave it out")
-    return policy
-
-
-# Showing.
-
-
-@contextmanager
-def _progress(what: str, total: int | None = None) -> Iterator[tuple[Progress, TaskID]]:
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-        yield progress, progress.add_task(what, total=total)
-
-
-def _show(*tables: Table) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 110)
-    for table in tables:
-        console.print(table)
-
-
-def _table(title: str, *headings: str) -> Table:
-    table = Table(title=title)
-    for heading in headings:
-        left = heading == headings[0]
-        table.add_column(heading, justify="left" if left else "right", no_wrap=left)
-    return table
-
-
-def _span(interval: tuple[float, float]) -> str:
-    return f"{interval[0]:.3f}–{interval[1]:.3f}"
 
 
 def _tables(found: Evaluation) -> Iterator[Table]:
@@ -151,23 +211,23 @@ def _tables(found: Evaluation) -> Iterator[Table]:
         f"{found.judge} ({found.form}): {found.questions} questions that it has not seen, "
         f"{found.mixed} with pairs of both kinds, {found.pairs} pairs"
     )
-    ranks = _table(title, "AUROC", "within questions", "95 % interval", "pooled", "95 % interval")
+    ranks = table(title, "AUROC", "within questions", "95 % interval", "pooled", "95 % interval")
     for one in found.rankings:
         ranks.add_row(
             one.name,
             f"{one.within:.3f}",
-            _span(one.within_ci95),
+            _interval(one.within_ci95),
             f"{one.pooled:.3f}",
-            _span(one.pooled_ci95),
+            _interval(one.pooled_ci95),
         )
     yield ranks
     title = f"Reliability: Brier score {found.brier:.3f}; best threshold {found.threshold:.3f}"
-    reliability = _table(title, "said", "agreed")
+    reliability = table(title, "said", "agreed")
     for some in found.reliability:
         reliability.add_row(f"{some.said:.3f}", f"{some.agreed:.3f}")
     yield reliability
     title = f"Clusters of traces against equal answers, tau = {found.tau:g}"
-    clusters = _table(title, "clusters", "adjusted Rand", "homogeneity", "completeness", "clusters")
+    clusters = table(title, "clusters", "adjusted Rand", "homogeneity", "completeness", "clusters")
     for row in found.clusterings:
         clusters.add_row(
             row.name,
@@ -180,25 +240,5 @@ def _tables(found: Evaluation) -> Iterator[Table]:
     yield clusters
 
 
-def _tried(found: Calibration) -> Table:
-    table = _table(
-        f"Wrong merges: at most {found.risk:g} with probability {1 - found.delta:g}? "
-        f"{found.questions} questions",
-        "tau",
-        "rate",
-        "merges a question",
-        "p-value",
-        "valid",
-    )
-    for one in found.tried:
-        valid = "yes" if one.valid else "no"
-        table.add_row(
-            f"{one.tau:g}", f"{one.loss:.3f}", f"{one.merges:.2f}", f"{one.p_value:.3g}", valid
-        )
-    return table
-
-
-def _verdict(found: Calibration, output: str) -> str:
-    if found.tau is None:
-        return f"{output}: the gate is shut: {found.why}"
-    return f"{output}: tau = {found.tau:g}"
+def _interval(interval: tuple[float, float]) -> str:
+    return f"{interval[0]:.3f}–{interval[1]:.3f}"

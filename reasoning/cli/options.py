@@ -1,36 +1,279 @@
-"""Options that several commands share."""
+"""Options of commands: a frozen dataclass for each command, whose fields are its options.
+
+A command that is declared with ``@options(SomeSettings)`` is called with one ``SomeSettings``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from functools import update_wrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from orchestrator.errors import InvalidValue
 
-def backend_options(command: Callable[..., Any]) -> Any:
+if TYPE_CHECKING:
+    from protocol import Client, Hub, Tls, TokenStore
+    from reasoning.models.loading import AnyModel
+
+HUB_PORT = 8765
+
+# ---- declaring -----------------------------------------------------------------------------------
+
+Settings = TypeVar("Settings")
+Result = TypeVar("Result")
+
+
+def argument(**attributes: Any) -> Any:
+    """A field that is an argument of the command; ``attributes`` are those of `click.argument`."""
+    return field(default=attributes.get("default"), metadata={"make": click.argument, **attributes})
+
+
+def option(*flags: str, **attributes: Any) -> Any:
+    """A field that is an option of the command; ``attributes`` are those of `click.option`.
+
+    Without a default it is None, an empty tuple where it may be repeated, or False for a flag.
+    """
+    if "default" in attributes:
+        attributes.setdefault("show_default", True)
+    empty = () if attributes.get("multiple") else False if attributes.get("is_flag") else None
+    default = attributes.get("default", empty)
+    return field(default=default, metadata={"make": click.option, "flags": flags, **attributes})
+
+
+def group(kind: type[Settings]) -> Any:
+    """A field that holds a settings object of its own, whose options the command has as well."""
+    return field(default_factory=kind, metadata={"group": kind})
+
+
+def options(kind: type[Settings]) -> Callable[[Callable[[Settings], Result]], Any]:
+    """Give a command the options that ``kind`` declares, and call it with one object of it."""
+
+    def decorate(function: Callable[[Settings], Result]) -> Any:
+        def call(**values: Any) -> Result:
+            return function(_filled(kind, values))
+
+        command: Callable[..., Result] = update_wrapper(call, function)
+        for name, metadata in [*_declared(kind)][::-1]:
+            make, flags, attributes = _split(**metadata)
+            command = make(*flags, name, **attributes)(command)
+        return command
+
+    return decorate
+
+
+def _split(
+    make: Callable[..., Any], flags: tuple[str, ...] = (), **attributes: Any
+) -> tuple[Callable[..., Any], tuple[str, ...], dict[str, Any]]:
+    return make, flags, attributes
+
+
+def _declared(kind: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The name of each option, with what is needed to make it, in order."""
+    for one in fields(kind):
+        if "group" in one.metadata:
+            yield from _declared(one.metadata["group"])
+        elif one.metadata:
+            yield one.name, one.metadata
+
+
+def _filled(kind: Any, values: Mapping[str, Any]) -> Any:
+    """An object of ``kind`` that holds the values of the command line."""
+    return kind(
+        **{
+            one.name: _filled(one.metadata["group"], values)
+            if "group" in one.metadata
+            else values[one.name]
+            for one in fields(kind)
+            if one.metadata
+        }
+    )
+
+
+# ---- values --------------------------------------------------------------------------------------
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+class Duration(click.ParamType):
+    """A time in seconds, written as ``90``, ``90s``, ``15m``, ``12h`` or ``30d``."""
+
+    name = "time"
+
+    def __init__(self, least: float = 0.0, most: float = 1e10) -> None:
+        """Accept what is above 0 and from ``least`` to ``most`` seconds."""
+        self.least = least
+        self.most = most
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The seconds.
+
+        Raises:
+            InvalidValue: it is no time, or out of range.
+        """
+        if not isinstance(value, str):
+            return float(value)
+        name = param.opts[0].lstrip("-") if param else self.name
+        number, unit = (value[:-1], value[-1:]) if value[-1:] in UNITS else (value, "s")
+        try:
+            seconds = float(number) * UNITS[unit]
+        except ValueError:
+            raise InvalidValue(
+                f"{name}: {value!r} is not a time; give seconds, or 90s, 15m, 12h or 30d"
+            ) from None
+        if not (0 < seconds and self.least <= seconds <= self.most):
+            least = f"from {self.least:g}" if self.least else "above 0"
+            raise InvalidValue(
+                f"{name}: {value} is out of range; give {least} to {self.most:g} seconds"
+            )
+        return seconds
+
+
+# ---- shared options ------------------------------------------------------------------------------
+
+
+def json_option(instead: str = "the answer") -> Any:
+    """``--json``."""
+    return option("--json", is_flag=True, help=f"Print one JSON object instead of {instead}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendOptions:
     """Which backend generates, and how it is started or reached."""
-    options: list[Any] = [
-        click.option(
-            "--backend",
-            metavar="NAME",
-            help="embedded, vllm or openai; by default openai with --base-url and else embedded.",
-        ),
-        click.option(
-            "--base-url",
-            "base_urls",
-            multiple=True,
-            metavar="URL",
-            help="An OpenAI-compatible server, as http://localhost:8000/v1; repeat for replicas.",
-        ),
-        click.option(
-            "--engine",
-            "settings",
-            multiple=True,
-            metavar="NAME=VALUE",
-            help="A setting of the backend, as max_num_seqs=128; may be repeated.",
-        ),
-    ]
-    for option in options[::-1]:
-        command = option(command)
-    return command
+
+    backend: str | None = option(
+        "--backend",
+        metavar="NAME",
+        help="embedded, vllm or openai; by default openai with --base-url and else embedded.",
+    )
+    base_urls: tuple[str, ...] = option(
+        "--base-url",
+        multiple=True,
+        metavar="URL",
+        help="An OpenAI-compatible server, as http://localhost:8000/v1; repeat for replicas.",
+    )
+    engine: tuple[str, ...] = option(
+        "--engine",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="A setting of the backend, as max_num_seqs=128; may be repeated.",
+    )
+
+    @property
+    def given(self) -> bool:
+        """Whether any of them was given."""
+        return bool(self.backend or self.base_urls or self.engine)
+
+    def load(self, model: str | None) -> AnyModel:
+        """The model on this backend.
+
+        Raises:
+            ReasonError: by its leaf, what can't be loaded.
+        """
+        from reasoning.models.loading import load
+
+        return load(
+            model, backend=self.backend, base_urls=self.base_urls, settings=self.engine
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenStoreOptions:
+    """Where a hub keeps its tokens."""
+
+    tokens: str | None = option(
+        "--tokens", metavar="FILE", help="Where tokens are kept; by default the user's file."
+    )
+
+    def open(self) -> TokenStore:
+        """The file that was given, or the user's.
+
+        Raises:
+            InvalidValue: it can't be used.
+        """
+        from protocol import TokenStore
+
+        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        return TokenStore(Path(self.tokens or Path(state) / "reason" / "tokens.db"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenFileOptions:
+    """The token with which a hub is dialled."""
+
+    token_file: str | None = option(
+        "--token-file", metavar="FILE", help="Holds the token for the hub; or it is in REASON_TOKEN."
+    )
+
+    def read(self) -> str:
+        """The token in the file, or in REASON_TOKEN.
+
+        Raises:
+            InvalidValue: there is none.
+        """
+        where = self.token_file or "REASON_TOKEN"
+        try:
+            file = self.token_file and Path(self.token_file).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidValue(f"token-file: {where} can't be read ({error})") from error
+        token = (os.environ.get("REASON_TOKEN", "") if file is None else file).strip()
+        if not token:
+            raise InvalidValue(
+                f"token: there is none in {where}; make one with reason token create, and give it "
+                "by --token-file or REASON_TOKEN"
+            )
+        return token
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubOptions:
+    """The hub whose workers are used: one elsewhere, or one that opens here."""
+
+    url: str | None = option(
+        "--hub",
+        metavar="URL",
+        envvar="REASON_HUB",
+        help=f"The hub whose workers are used; without it one opens here, on port {HUB_PORT}.",
+    )
+    token: TokenFileOptions = group(TokenFileOptions)
+
+    def submitter(self, instance: str) -> Hub | Client:
+        """A client of the hub elsewhere, known there by ``instance``, or a hub to be opened here.
+
+        Raises:
+            InvalidValue: there is no token, or one and no hub elsewhere.
+        """
+        from protocol import Client, Hub
+
+        if self.url is not None:
+            return Client(self.url, self.token.read(), instance=instance)
+        if self.token.token_file is not None:
+            raise InvalidValue("token-file: a token is for a hub elsewhere; give --hub as well")
+        return Hub(port=HUB_PORT, tokens=TokenStoreOptions().open())
+
+
+@dataclass(frozen=True, kw_only=True)
+class TlsOptions:
+    """Certificates of either side."""
+
+    cert: str | None = option("--cert", metavar="FILE", help="This side's certificate, in PEM.")
+    key: str | None = option("--key", metavar="FILE", help="The certificate's private key.")
+    ca: str | None = option(
+        "--ca",
+        metavar="FILE",
+        help="Whom to believe; a hub with one asks workers for certificates.",
+    )
+    insecure: bool = option("--insecure", is_flag=True, help="Plain text beyond this machine.")
+
+    def load(self) -> Tls | None:
+        """The certificates, if any were given."""
+        from protocol import Tls
+
+        given = {name: Path(file) for name in ("cert", "key", "ca") if (file := getattr(self, name))}
+        return Tls(**given) if given else None

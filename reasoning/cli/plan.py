@@ -2,68 +2,121 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from reasoning.cli.hub import PORT
-from reasoning.cli.options import backend_options
+from orchestrator.errors import InvalidValue, leaf
+from reasoning.cli.interrupts import raise_when_interrupted
+from reasoning.cli.options import (
+    BackendOptions,
+    Duration,
+    HubOptions,
+    argument,
+    group,
+    json_option,
+    option,
+    options,
+)
+from reasoning.cli.printing import warn
+
+if TYPE_CHECKING:
+    from orchestrator import Event
+    from protocol import Client, Hub
+    from reasoning.planning import ChatClient, ConstellationResult
+
+SCHEMA = "reason.plan/1"
+WAIT_S = 60.0
+"""How long planning waits for as many devices as were asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSettings:
+    """A request, the model that plans it, and the hub whose devices carry it out."""
+
+    request: str | None = argument(required=False)
+    model: str | None = option("--model", metavar="NAME|PATH", help="The chat model that plans.")
+    backend: BackendOptions = group(BackendOptions)
+    hub: HubOptions = group(HubOptions)
+    devices: int = option(
+        "--devices",
+        type=click.IntRange(1, 10_000),
+        default=1,
+        help="How many devices to wait for before planning begins, up to a minute.",
+    )
+    turns: int = option(
+        "--turns",
+        type=click.IntRange(1, 10_000),
+        default=30,
+        help="How often the planner may be asked.",
+    )
+    journal: str | None = option(
+        "--journal",
+        metavar="FILE",
+        help="Records edits, results and turns, so that a run that was cut off can go on.",
+    )
+    resume: bool = option(
+        "--resume",
+        is_flag=True,
+        help="Go on with the run in --journal, if it holds one; REQUEST may then be left out.",
+    )
+    timeout: float | None = option(
+        "--timeout", type=Duration(), help="As 90s or 10m; then it ends with what there is."
+    )
+    temperature: float = option("--temperature", type=float, default=0.0, help="The planner's.")
+    held: bool | None = option(
+        "--held/--not-held",
+        default=None,
+        show_default=False,
+        help="Whether replies must be held to the schema of plans while they are generated; by "
+        "default where the backend can.",
+    )
+    seed: int = option("--seed", type=int, default=0, help="The planner's.")
+    as_json: bool = json_option()
+    quiet: bool = option("--quiet", "-q", is_flag=True, help="Nothing on stderr while it runs.")
+
+    def check(self) -> None:
+        """Refuse what could not be run, before anything is started.
+
+        Raises:
+            InvalidValue: the request or the journal can't be used.
+        """
+        from pathlib import Path
+
+        from reasoning.planning.journal_notes import check
+
+        if self.resume and self.journal is None:
+            raise InvalidValue(
+                "resume: there is nothing to go on from; give --journal FILE as well"
+            )
+        if not self.resume and self.request is None:
+            raise InvalidValue("request: there is none; say what is to be done")
+        if self.request is not None and not self.request.strip():
+            raise InvalidValue("request: it is empty; say what is to be done")
+        if self.journal is not None:
+            check(Path(self.journal), self.request, resume=self.resume)
+
+    @property
+    def instance(self) -> str:
+        """What a hub elsewhere knows the run by: the same for each process of one journal.
+
+        So the hub gives the next process what it had for the last.  The journal's place says it,
+        as the hub is dialled before the journal is opened.
+        """
+        import hashlib
+        import os
+        from pathlib import Path
+
+        if self.journal is None:
+            return f"plan.{os.getpid()}"
+        place = str(Path(self.journal).resolve()).encode()
+        return f"plan.{hashlib.sha256(place).hexdigest()[:16]}"
 
 
 @click.command()
-@click.argument("request", required=False)
-@click.option("--model", metavar="NAME|PATH", help="The chat model that plans.")
-@backend_options
-@click.option(
-    "--hub",
-    "url",
-    metavar="URL",
-    envvar="REASON_HUB",
-    help=f"The hub whose devices are used; without it one opens here, on port {PORT}.",
-)
-@click.option(
-    "--token-file",
-    metavar="FILE",
-    help="Holds the token for --hub, with the scope submit; or it is in REASON_TOKEN.",
-)
-@click.option(
-    "--devices",
-    type=click.IntRange(1, 10_000),
-    default=1,
-    show_default=True,
-    help="How many devices to wait for before planning begins, up to a minute.",
-)
-@click.option(
-    "--turns",
-    type=click.IntRange(1, 10_000),
-    default=30,
-    show_default=True,
-    help="How often the planner may be asked.",
-)
-@click.option(
-    "--journal",
-    metavar="FILE",
-    help="Records edits, results and turns, so that a run that was cut off can go on.",
-)
-@click.option(
-    "--resume",
-    is_flag=True,
-    help="Go on with the run in --journal, if it holds one; REQUEST may then be left out.",
-)
-@click.option("--timeout", metavar="TIME", help="As 90s or 10m; then it ends with what there is.")
-@click.option("--temperature", type=float, default=0.0, show_default=True, help="The planner's.")
-@click.option(
-    "--held/--not-held",
-    default=None,
-    help="Whether replies must be held to the schema of plans while they are generated; by default "
-    "where the backend can.",
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="The planner's.")
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object instead of the answer."
-)
-@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr while it runs.")
-def plan(request: str | None, **options: Any) -> int:
+@options(PlanSettings)
+def plan(settings: PlanSettings) -> int:
     """Have REQUEST carried out by devices, as a language model plans.
 
     The answer goes to stdout; each edit of the plan, and what becomes of it, to stderr.  Exits with
@@ -73,6 +126,129 @@ def plan(request: str | None, **options: Any) -> int:
     reason plan "Compare the logs of all machines" --base-url http://localhost:8000/v1
     reason plan --journal run.db --resume --base-url http://localhost:8000/v1
     """
-    from reasoning.cli.planner import run
+    import anyio
 
-    return run(request, **options)
+    from reasoning.planning import ChatClient
+
+    settings.check()
+    submitter = settings.hub.submitter(settings.instance)
+    model = settings.backend.load(settings.model)
+    chat = ChatClient(
+        model,
+        temperature=settings.temperature,
+        seed=settings.seed,
+        held=settings.held,
+    )
+    raise_when_interrupted()
+    try:
+        result = anyio.run(_carry_out, settings, submitter, chat)
+    except ExceptionGroup as errors:
+        raise leaf(errors) from None
+    if chat.unheld is not None and not settings.quiet:
+        warn(f"replies were not held to a schema: {chat.unheld}")
+    if settings.as_json:
+        _print_object(result, chat)
+    elif result.answer is not None:
+        click.echo(result.answer)
+    else:
+        warn(f"no answer: {_REASONS[result.status]}")
+    return 0 if result.status == "answered" else 1
+
+
+async def _carry_out(
+    settings: PlanSettings, submitter: Hub | Client, chat: ChatClient
+) -> ConstellationResult:
+    import anyio
+
+    from orchestrator import EventStream
+    from protocol.hub.directory import wait_for_devices
+    from reasoning.planning import Constellation
+
+    events = EventStream()
+    if not settings.quiet:
+        events.subscribe(_show)
+    async with submitter, chat:
+        with anyio.move_on_after(WAIT_S):  # with fewer it begins all the same
+            await wait_for_devices(submitter, settings.devices)
+        constellation = Constellation(submitter, chat, events=events, most_turns=settings.turns)
+        return await constellation.run(
+            settings.request,
+            seconds=settings.timeout,
+            journal=settings.journal,
+            resume=settings.resume,
+        )
+
+
+_REASONS = {
+    "stuck": "the planner had nothing to say while nothing ran; try another model",
+    "turns": "the planner was asked as often as it may be; raise --turns",
+    "timed-out": "the time was over; raise --timeout",
+}
+
+
+def _print_object(result: ConstellationResult, chat: ChatClient) -> None:
+    import json
+
+    tasks = [
+        {
+            "id": task.id,
+            "call": task.name,
+            "arguments": dict(task.arguments),
+            "state": task.state,
+            "device": task.device,
+            "attempts": task.attempts,
+            "value": task.value,
+            "error": task.error,
+        }
+        for task in result.tasks
+    ]
+    found: dict[str, Any] = {
+        "schema": SCHEMA,
+        "status": result.status,
+        "answer": result.answer,
+        "turns": result.turns,
+        "refused": result.refused,
+        "planner_tokens": chat.written,
+        "unheld": chat.unheld,
+        "tasks": tasks,
+    }
+    click.echo(json.dumps(found, indent=2))
+
+
+def _show(event: Event) -> None:
+    """Print an event of the planner."""
+    from reasoning.planning import AnswerGiven, PlanApplied, PlanRefused, RunResumed
+
+    match event:
+        case RunResumed(version=version, ended=ended, left=left):
+            click.echo(f"resumed at version {version}: {ended} ended, {left} to go", err=True)
+        case PlanApplied(turn=turn, version=version, plan=plan):
+            click.echo(f"plan {turn}: {plan.thought}".rstrip(": "), err=True)
+            for edit in plan.edits:
+                said = edit.model_dump_json(exclude_defaults=True)
+                click.echo(f"  {edit.op} {said}", err=True)
+            click.echo(f"  applied: version {version}", err=True)
+        case PlanRefused(turn=turn, reasons=reasons):
+            for reason in reasons:
+                click.echo(f"plan {turn} refused: {reason}", err=True)
+        case AnswerGiven(turn=turn):
+            click.echo(f"plan {turn}: the answer", err=True)
+        case _:
+            _show_task(event)
+
+
+def _show_task(event: Event) -> None:
+    """Print an event of a task."""
+    from orchestrator import AttemptFailed, TaskEnded, TaskStarted
+    from reasoning.planning import TaskPlaced
+
+    match event:
+        case TaskStarted(task=task):
+            click.echo(f"{task} started", err=True)
+        case TaskPlaced(task=task, device=device, attempts=attempts):
+            lost = f", after {attempts - 1} lost" if attempts > 1 else ""
+            click.echo(f"{task} was run by {device}{lost}", err=True)
+        case TaskEnded(task=task, state=state) if state != "succeeded":
+            click.echo(f"{task} {state}", err=True)
+        case AttemptFailed(task=task, error=error):
+            click.echo(f"{task} failed: {error}", err=True)

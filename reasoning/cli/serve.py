@@ -2,83 +2,141 @@
 
 from __future__ import annotations
 
-import logging
-import signal
-from collections.abc import Sequence
-from importlib import metadata
-from pathlib import Path
+from dataclasses import dataclass
 
-import anyio
 import click
 
 from orchestrator.errors import ExtraMissing, InvalidValue
 from reasoning.cli.interrupts import INTERRUPTED, raise_when_interrupted
-
-try:
-    from protocol.http.app import Policy, build
-    from protocol.http.keys import Keys
-    from protocol.http.server import Server, address, bind
-except ImportError as error:
-    raise ExtraMissing(
-        f"the server needs {error.name}; pip install 'parallel-reason[serve]'"
-    ) from error
+from reasoning.cli.options import BackendOptions, Duration, group, option, options
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-def run(
-    models: Sequence[str],
-    *,
-    host: str,
-    port: int,
-    api_key_file: str | None,
-    insecure: bool,
-    origins: Sequence[str],
-    max_concurrent: int,
-    max_queued: int,
-    timeout: float,
-    drain: float,
-    a2a: bool,
-    public_url: str | None,
-    backend: str | None,
-    base_urls: Sequence[str],
-    settings: Sequence[str],
-) -> int:
-    """Serve until a signal, and return the exit code."""
-    _hush()
-    loopback = host in LOOPBACK
-    keys = Keys.read(Path(api_key_file)) if api_key_file else Keys()
-    if not loopback and not keys and not insecure:
+@dataclass(frozen=True, kw_only=True)
+class ServeSettings:
+    """Models, where they are served, and to whom."""
+
+    models: tuple[str, ...] = option(
+        "--model",
+        multiple=True,
+        metavar="NAME|PATH",
+        help="A shipped model (reason-5m), a Hugging Face folder, or a model's name on a server; "
+        "may be repeated.",
+    )
+    backend: BackendOptions = group(BackendOptions)
+    a2a: bool = option(
+        "--a2a", is_flag=True, help="Be an A2A agent too: strategies are its skills."
+    )
+    public_url: str | None = option(
+        "--public-url",
+        metavar="URL",
+        help="Where others reach the server, for the A2A card; by default the address it listens "
+        "on.",
+    )
+    host: str = option("--host", default="127.0.0.1", help="The address to listen on.")
+    port: int = option(
+        "--port",
+        type=click.IntRange(0, 65535),
+        default=8000,
+        help="The port; 0 takes a free one and prints it.",
+    )
+    api_key_file: str | None = option(
+        "--api-key-file",
+        metavar="FILE",
+        help="One bearer key, or sha256: and its hash, a line; without it nobody is asked for one.",
+    )
+    insecure: bool = option(
+        "--insecure", is_flag=True, help="Listen beyond this machine without a key."
+    )
+    origins: tuple[str, ...] = option(
+        "--allow-origin",
+        multiple=True,
+        metavar="ORIGIN",
+        help="A web origin, as http://localhost:3000, whose pages may ask; may be repeated.",
+    )
+    max_concurrent: int = option(
+        "--max-concurrent", type=click.IntRange(1, 1024), default=4, help="Runs at once."
+    )
+    max_queued: int = option(
+        "--max-queued",
+        type=click.IntRange(0, 10_000),
+        default=16,
+        help="Requests that wait for their turn; more are told to come back.",
+    )
+    timeout: float = option(
+        "--timeout",
+        type=Duration(most=86_400),
+        default=600.0,
+        help="How long a run may take; it then answers with what there is.",
+    )
+    drain: float = option(
+        "--drain",
+        type=Duration(least=1, most=3600),
+        default=10.0,
+        help="How long runs may go on after a signal to stop.",
+    )
+
+
+@click.command()
+@options(ServeSettings)
+def serve(settings: ServeSettings) -> int:
+    """Serve an OpenAI-compatible API: every strategy on every model is a model of its own.
+
+    \b
+    reason serve --port 8000
+    curl localhost:8000/v1/chat/completions -H 'Content-Type: application/json' -d '{
+      "model": "reason-5m/apr",
+      "messages": [{"role": "user", "content": "Use 3, 10, 21 and 23 to make 50"}]}'
+    """
+    import signal
+    from importlib import metadata
+    from pathlib import Path
+
+    import anyio
+
+    try:
+        from protocol.http.app import Policy, build
+        from protocol.http.keys import Keys
+        from protocol.http.server import Server, address, bind
+    except ImportError as error:
+        raise ExtraMissing(
+            f"the server needs {error.name}; pip install 'parallel-reason[serve]'"
+        ) from error
+
+    _silence_a2a()
+    loopback = settings.host in LOOPBACK
+    keys = Keys.read(Path(settings.api_key_file)) if settings.api_key_file else Keys()
+    if not loopback and not keys and not settings.insecure:
         raise InvalidValue(
-            f"host: {host} can be reached by others, and no key is asked for; "
+            f"host: {settings.host} can be reached by others, and no key is asked for; "
             "give --api-key-file FILE, or --insecure if that is meant"
         )
-    with bind(host, port) as listener:
+    with bind(settings.host, settings.port) as listener:
         url = address(listener)
         policy = Policy(
             keys=keys,
             loopback=loopback,
-            origins=frozenset(origins),
-            most=max_concurrent,
-            queue=max_queued,
-            timeout=timeout,
+            origins=frozenset(settings.origins),
+            most=settings.max_concurrent,
+            queue=settings.max_queued,
+            timeout=settings.timeout,
             version=metadata.version("parallel-reason"),
-            agent_url=(public_url or url).rstrip("/") if a2a else None,
+            agent_url=(settings.public_url or url).rstrip("/") if settings.a2a else None,
         )
-        from reasoning.models.loading import load
         from reasoning.serving import ReasoningService
 
-        names: Sequence[str | None] = models or (None,)
-        loaded = [
-            load(name, backend=backend, base_urls=base_urls, settings=settings) for name in names
-        ]
-        service = ReasoningService(loaded)
+        service = ReasoningService(
+            [settings.backend.load(name) for name in settings.models or (None,)]
+        )
 
         async def main() -> int:
             def announce() -> None:
                 click.echo(f"reason: listening on {url}", err=True)
 
-            server = Server(build(service, policy), drain=drain, signals=True, ready=announce)
+            server = Server(
+                build(service, policy), drain=settings.drain, signals=True, ready=announce
+            )
             async with service:
                 await server.serve(sockets=[listener])
             return INTERRUPTED if server.signal == signal.SIGINT else 0
@@ -87,8 +145,10 @@ def run(
         return anyio.run(main)
 
 
-def _hush() -> None:
-    """a2a-sdk logs each request that it can't read, with a traceback; that is the client's."""
+def _silence_a2a() -> None:
+    """Keep a2a-sdk from logging a traceback for each request that it can't read."""
+    import logging
+
     handler = logging.StreamHandler()
     handler.addFilter(lambda record: not record.getMessage().startswith("Failed to "))
     handler.setLevel(logging.ERROR)

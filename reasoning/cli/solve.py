@@ -1,4 +1,4 @@
-"""``reason solve``: run, show the threads, print the answer."""
+"""``reason solve``: solve one problem, show the threads, print the answer."""
 
 from __future__ import annotations
 
@@ -6,83 +6,208 @@ import contextlib
 import os
 import signal
 import sys
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import anyio
 import click
-from anyio.abc import TaskStatus
 
-from protocol import Report, ThreadReport, UsageReport
-from protocol.wire.report import DecisionReport, SteeringReport, TraceReport
-from pruning import Accept, Decision, Escalate, Resample
+from orchestrator.errors import InvalidValue
 from reasoning.cli.interrupts import INTERRUPTED, raise_when_interrupted
-from reasoning.cli.tree import ThreadTree
-from reasoning.problems import recognise
-from reasoning.run.solution import Solution, Steering, Usage
+from reasoning.cli.options import (
+    BackendOptions,
+    Duration,
+    HubOptions,
+    argument,
+    group,
+    json_option,
+    option,
+    options,
+)
+from reasoning.cli.printing import print_object, warn
 
 if TYPE_CHECKING:
+    import anyio
+    from anyio.abc import TaskStatus
+
+    from reasoning.cli.tree import ThreadTree
     from reasoning.models.loading import AnyModel
+    from reasoning.problems import Problem
+    from reasoning.run.solution import Solution
     from reasoning.run.solver import Options
 
+MOST_INPUT = 1_000_000  # bytes of standard input; a longer one is refused by its length
+PATIENCE_S = 60.0
+"""How long a run waits for a worker that has the model."""
 
-def run(problem: str, *, as_json: bool, quiet: bool, **options: Any) -> int:
-    """Solve, print, and return the exit code."""
-    recognised = recognise(problem)  # what is wrong is told before torch is imported
-    from reasoning.models.loading import load
-    from reasoning.run.solver import Reasoner, check_options
 
-    name, backend = options.pop("model"), options.pop("backend")
-    base_urls, settings = options.pop("base_urls"), options.pop("settings")
-    on, hub, token_file = options.pop("on"), options.pop("hub"), options.pop("token_file")
-    check_options(cast("Options", options))
-    model: AnyModel  # loaded before Ctrl-C is ours to handle
-    if on == "devices":
-        from reasoning.cli.devices import remote
+@dataclass(frozen=True, kw_only=True)
+class SolveSettings:
+    """A problem, the model that solves it, and how."""
 
-        model = remote(name, hub, token_file, backend or base_urls or settings)
-    else:
-        model = load(name, backend=backend, base_urls=base_urls, settings=settings)
-    small = options.pop("draft")
-    draft = None if small is None else load_draft(small)
-    tree = ThreadTree(quiet=quiet)
+    problem: str = argument()
+    strategy: str | None = option(
+        "--strategy",
+        metavar="NAME[:key=value,…]",
+        help="single, self-consistency or apr; by default the best that the model has.",
+    )
+    n: int | None = option(
+        "--n",
+        type=int,
+        help="Samples of self-consistency (16), or each apr thread's budget of children (24).",
+    )
+    model: str | None = option(
+        "--model",
+        metavar="NAME|PATH",
+        help="A shipped model (reason-5m), a Hugging Face folder, or a model's name on a server.",
+    )
+    draft: str | None = option(
+        "--draft",
+        metavar="NAME|PATH|URL",
+        help="A smaller model that drafts, for --strategy atts.",
+    )
+    backend: BackendOptions = group(BackendOptions)
+    on: str = option(
+        "--on",
+        type=click.Choice(["here", "devices"]),
+        default="here",
+        help="Where threads are generated: devices are workers of a hub.",
+    )
+    hub: HubOptions = group(HubOptions)
+    policy: str | None = option(
+        "--policy",
+        metavar="NAME[:key=value,…]",
+        help="When to stop samples of self-consistency, as async:k=8; reason replay knows the "
+        "same.",
+    )
+    temperature: float | None = option(
+        "--temperature", type=float, help="0 is greedy; by default the strategy's own."
+    )
+    seed: int = option(
+        "--seed", type=int, default=0, help="The same seed gives the same tokens."
+    )
+    max_tokens: int | None = option(
+        "--max-tokens",
+        type=int,
+        help="The context of each thread, prompt included; by default the model's.",
+    )
+    timeout: float | None = option(
+        "--timeout", type=Duration(), help="Stop then, and answer with what there is; 60 or 15m."
+    )
+    as_json: bool = json_option()
+    quiet: bool = option("--quiet", "-q", is_flag=True, help="No tree of threads on stderr.")
 
-    async def main() -> Solution:
-        scope = anyio.CancelScope()
-        with tree:
-            async with anyio.create_task_group() as group, Reasoner(model, draft=draft) as reasoner:
-                await group.start(_cancel_on_interrupt, scope)
-                solution = await reasoner.solve(
-                    recognised, listener=tree.listen, stop=scope, **options
-                )
-                group.cancel_scope.cancel()
-        return solution
+    @property
+    def run_options(self) -> Options:
+        """How the run goes, as `reasoning.run.solver.Options`."""
+        return {
+            "strategy": self.strategy,
+            "n": self.n,
+            "policy": self.policy,
+            "temperature": self.temperature,
+            "seed": self.seed,
+            "max_tokens": self.max_tokens,
+            "timeout": self.timeout,
+        }
 
+
+@click.command()
+@options(SolveSettings)
+def solve(settings: SolveSettings) -> int:
+    """Solve PROBLEM, stated in words; - reads it from standard input.
+
+    The answer goes to stdout; the threads and the cost go to stderr.  Exits with 0 for an answer
+    that the verifier did not reject, 1 for none or a rejected one or an error, 2 for wrong usage
+    and 130 for Ctrl-C.
+
+    \b
+    reason solve "Use 3, 10, 21 and 23 to make 50"
+    reason solve "Compute (17*3+5)*4-12" --strategy self-consistency --n 8
+    """
+    from reasoning.problems import recognise
+
+    words = _standard_input() if settings.problem == "-" else settings.problem
+    problem = recognise(words)  # what is wrong is told before torch is imported
+    from reasoning.cli.tree import ThreadTree
+    from reasoning.run.solver import check_options
+
+    check_options(settings.run_options)
+    model = _load_model(settings)  # before Ctrl-C is ours to handle
+    draft = None if settings.draft is None else _load_draft(settings.draft)
+    tree = ThreadTree(quiet=settings.quiet)
     raise_when_interrupted()
-    solution = anyio.run(main)
-    if as_json:
-        click.echo(report(solution).model_dump_json(by_alias=True, indent=2))
+    import anyio
+
+    solution = anyio.run(_solve, problem, model, draft, settings.run_options, tree)
+    if settings.as_json:
+        from reasoning.run.report import report
+
+        print_object(report(solution))
     elif solution.answer is not None:
         click.echo("".join(c for c in solution.answer if c.isprintable()))
     sys.stdout.flush()
     with contextlib.suppress(OSError):  # the answer is out; nobody reads the rest
         tree.print()
-        _conclude(solution, options.get("timeout"))
+        _conclude(solution, settings.timeout)
     if solution.status == "interrupted":
         return INTERRUPTED
     return 0 if solution.answer is not None and solution.verified is not False else 1
 
 
-def load_draft(name: str) -> AnyModel:
-    """A draft by name or folder on the embedded engine, or by a server's address."""
-    from reasoning.models.loading import load
+def _standard_input() -> str:
+    if sys.stdin is None:
+        raise InvalidValue("standard input is closed; give the problem as an argument")
+    try:
+        return sys.stdin.buffer.read(MOST_INPUT).decode()
+    except UnicodeDecodeError as error:
+        raise InvalidValue("standard input is not UTF-8; encode it as such") from error
 
-    return load(base_urls=[name]) if "://" in name else load(name)
+
+def _load_model(settings: SolveSettings) -> AnyModel:
+    """The model here, or on the workers of a hub.
+
+    Raises:
+        InvalidValue: the options don't fit each other.
+    """
+    if settings.on == "here":
+        return settings.backend.load(settings.model)
+    if settings.backend.given:
+        raise InvalidValue(
+            "on: devices bring their own backends; leave out those of this machine"
+        )
+    from reasoning.models.devices import RemoteModel
+
+    submitter = settings.hub.submitter(f"solve.{os.getpid()}")
+    return RemoteModel.load(settings.model, submitter, patience_s=PATIENCE_S)
+
+
+def _load_draft(name: str) -> AnyModel:
+    """A draft by name or folder on the embedded engine, or by a server's address."""
+    if "://" in name:
+        return BackendOptions(base_urls=(name,)).load(None)
+    return BackendOptions().load(name)
+
+
+async def _solve(
+    problem: Problem, model: AnyModel, draft: AnyModel | None, how: Options, tree: ThreadTree
+) -> Solution:
+    import anyio
+
+    from reasoning.run.solver import Reasoner
+
+    scope = anyio.CancelScope()
+    with tree:
+        async with anyio.create_task_group() as group, Reasoner(model, draft=draft) as reasoner:
+            await group.start(_cancel_on_interrupt, scope)
+            solution = await reasoner.solve(problem, listener=tree.listen, stop=scope, **how)
+            group.cancel_scope.cancel()
+    return solution
 
 
 async def _cancel_on_interrupt(
-    scope: anyio.CancelScope, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    scope: anyio.CancelScope, *, task_status: TaskStatus[None]
 ) -> None:
+    import anyio
+
     with anyio.open_signal_receiver(signal.SIGINT) as signals:
         task_status.started()
         async for _ in signals:
@@ -91,100 +216,49 @@ async def _cancel_on_interrupt(
             scope.cancel()
 
 
-def report(solution: Solution) -> Report:
-    """The solution as a message."""
-    usage = solution.usage
-    return Report(
-        status=solution.status,
-        problem=solution.problem.question,
-        answer=solution.answer,
-        verified=solution.verified,
-        reason=solution.verdict.reason if solution.verdict else None,
-        votes=solution.votes,
-        confidence=solution.confidence,
-        strategy=solution.strategy,
-        model=solution.model,
-        usage=UsageReport(
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            work_tokens=usage.work_tokens,
-            span_tokens=usage.span_tokens,
-            leaked_tokens=usage.leaked_tokens,
-            cached_tokens=usage.cached_tokens,
-        ),
-        wall_s=round(solution.wall_s, 4),
-        threads=tuple(
-            ThreadReport(
-                **{
-                    name: getattr(thread, name)
-                    for name in ThreadReport.model_fields
-                    if name != "trace"
-                },
-                trace=None if thread.trace is None else TraceReport(**asdict(thread.trace)),
-            )
-            for thread in solution.threads
-        ),
-        steering=None if solution.steering is None else steering(solution.steering, usage),
-        errors=solution.errors,
-        parallelism=round(solution.parallelism, 4),
-        emulated=solution.emulated,
-    )
-
-
-def steering(steered: Steering, usage: Usage) -> SteeringReport:
-    """What a policy did, as a message."""
-    shared = SteeringReport.model_fields.keys() - {"leaked", "reason", "decisions"}
-    return SteeringReport(
-        **{name: getattr(steered, name) for name in shared},
-        leaked=usage.leaked_tokens,
-        reason=steered.finish.reason,
-        decisions=tuple(
-            DecisionReport(told=told, do=type(decision).__name__.lower(), **_fields(decision))
-            for told, decision in steered.log
-        ),
-    )
-
-
-def _fields(decision: Decision) -> dict[str, Any]:
-    if isinstance(decision, Accept | Escalate | Resample):
-        return {"trace": decision.trace, "reason": decision.reason}
-    return asdict(decision)
+# ---- the last lines on stderr --------------------------------------------------------------------
 
 
 def _conclude(solution: Solution, timeout: float | None) -> None:
-    """The last line on stderr: cost, and whether the verifier agreed."""
-    usage = solution.usage
+    """Print why it ended, what was lost, what it cost, and whether the verifier agreed."""
     for error in solution.errors:
         lost = sum(thread.lost == error for thread in solution.threads)
-        click.echo(f"reason: lost {lost} of {len(solution.threads)} threads: {error}", err=True)
+        warn(f"lost {lost} of {len(solution.threads)} threads: {error}")
     match solution.status:
         case "timed-out":
-            click.echo(
-                f"reason: stopped at the time limit of {timeout:g} s; raise --timeout", err=True
-            )
+            warn(f"stopped at the time limit of {timeout:g} s; raise --timeout")
         case "interrupted":
-            click.echo("reason: interrupted; this is what was found", err=True)
+            warn("interrupted; this is what was found")
         case "finished" if solution.answer is None:
-            click.echo("reason: no answer was found; try a larger --n or --max-tokens", err=True)
-    verdict = "no answer"
-    if solution.answer is not None:
-        verdict = {True: "verified", False: "REJECTED by the verifier", None: "not verifiable"}[
-            solution.verified
-        ]
-        if solution.verified is False and solution.verdict is not None:
-            verdict += f" ({solution.verdict.reason})"
-    if len(solution.votes) > 1 or solution.strategy == "self-consistency":
-        verdict += f" · confidence {solution.confidence:.0%}"
-    steered = solution.steering
-    if steered is not None:
-        verdict += f" · {steered.policy}: {steered.finish.reason}"
+            warn("no answer was found; try a larger --n or --max-tokens")
+    usage, steered = solution.usage, solution.steering
     leaked = f" ({usage.leaked_tokens:,} leaked)" if steered is not None else ""
-    if solution.emulated:
-        verdict += f" · emulated: {', '.join(solution.emulated)}"
     threads = "1 thread" if len(solution.threads) == 1 else f"{len(solution.threads)} threads"
-    click.echo(
-        f"{solution.strategy} · {threads} · work {usage.work_tokens:,} tokens{leaked}"
-        f" · span {usage.span_tokens:,} · parallelism {solution.parallelism:.1f}"
-        f" · {solution.wall_s:.2f} s · {verdict}",
-        err=True,
-    )
+    said = [
+        solution.strategy,
+        threads,
+        f"work {usage.work_tokens:,} tokens{leaked}",
+        f"span {usage.span_tokens:,}",
+        f"parallelism {solution.parallelism:.1f}",
+        f"{solution.wall_s:.2f} s",
+        _verdict(solution),
+    ]
+    if len(solution.votes) > 1 or solution.strategy == "self-consistency":
+        said.append(f"confidence {solution.confidence:.0%}")
+    if steered is not None:
+        said.append(f"{steered.policy}: {steered.finish.reason}")
+    if solution.emulated:
+        said.append(f"emulated: {', '.join(solution.emulated)}")
+    click.echo(" · ".join(said), err=True)
+
+
+def _verdict(solution: Solution) -> str:
+    if solution.answer is None:
+        return "no answer"
+    match solution.verified:
+        case True:
+            return "verified"
+        case None:
+            return "not verifiable"
+    reason = f" ({solution.verdict.reason})" if solution.verdict is not None else ""
+    return f"REJECTED by the verifier{reason}"

@@ -1,117 +1,29 @@
-"""``reason replay``: policies over stored traces, with self-consistency beside each."""
+"""Traces in files: written from solutions, and read from such files or from stored runs."""
 
 from __future__ import annotations
 
 import gzip
-import sys
+import json
+import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import click
 from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import Progress
 
 from orchestrator.errors import InvalidValue
 from protocol import Report, ThreadReport
 from protocol.wire.report import TraceReport
-from pruning import (
-    Comparison,
-    Evaluator,
-    PolicyError,
-    Question,
-    Trace,
-    TracesError,
-    read_questions,
-)
-from pruning.judge.pairs import unseen
-from reasoning.cli.replay_report import Results, draw, pyplot, row, table
-from reasoning.judging.policies import Chosen, choose
+from pruning import Question, Trace, TracesError, read_questions
 from reasoning.problems import recognise
+from reasoning.run.solution import Solution, ThreadRecord
 
 MOST_BYTES = 1 << 30  # of one file, unpacked; a longer one is refused by its length
 GZIP = b"\x1f\x8b"
 
 
-def run(
-    paths: Sequence[str],
-    *,
-    policies: Sequence[str],
-    shuffles: int,
-    seed: int,
-    probe_tokens: int,
-    judge_price: float,
-    only_unseen: bool,
-    as_json: bool,
-    plot: str | None,
-) -> int:
-    """Replay, print, and return the exit code."""
-    if plot is not None:
-        pyplot()  # before the work
-    try:
-        chosen = [choose(text) for text in policies]
-        questions = _fresh(read(paths), chosen, only_unseen)
-        evaluator = Evaluator(
-            questions=questions,
-            shuffles=shuffles,
-            seed=seed,
-            probe_tokens=probe_tokens,
-            judge_price=judge_price,
-        )
-        compared = _compare(evaluator, chosen)
-    except PolicyError as error:
-        raise InvalidValue(str(error)) from error
-    results = Results(
-        traces=[Path(path).name for path in paths],
-        shuffles=shuffles,
-        seed=seed,
-        probe_tokens=probe_tokens,
-        judge_price=judge_price,
-        results=[row(text, one) for text, one in zip(policies, compared, strict=True)],
-    )
-    if plot is not None:
-        draw(results, plot)
-    if as_json:
-        click.echo(results.model_dump_json(by_alias=True, indent=2))
-    else:
-        Console(width=None if sys.stdout.isatty() else 110).print(table(results))
-    return 0
-
-
-def _compare(evaluator: Evaluator, chosen: Sequence[Chosen]) -> list[Comparison]:
-    console = Console(stderr=True)
-    compared = []
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-        bar = progress.add_task("replay", total=3 * len(chosen) * len(evaluator.questions))
-        evaluator.on_question = lambda: progress.advance(bar)
-        for one in chosen:
-            evaluator.judge = one.judge
-            compared.append(evaluator.compare(one.policy))
-    return compared
-
-
-def _fresh(
-    questions: list[Question], chosen: Sequence[Chosen], only_unseen: bool
-) -> list[Question]:
-    """The questions, without those that a judge or calibration has seen, or with a note of them."""
-    fresh = unseen(questions, frozenset().union(*(one.seen for one in chosen)))
-    if len(fresh) == len(questions):
-        return questions
-    if only_unseen:
-        return fresh
-    click.echo(
-        f"reason: a judge or its calibration has seen {len(questions) - len(fresh)} of "
-        f"{len(questions)} questions; --unseen leaves them out",
-        err=True,
-    )
-    return questions
-
-
-# Reading.
-
-
-def read(paths: Sequence[str]) -> list[Question]:
+def read_traces(paths: Sequence[str]) -> list[Question]:
     """The questions of all files, in order.
 
     Raises:
@@ -120,7 +32,7 @@ def read(paths: Sequence[str]) -> list[Question]:
     questions: dict[str, Question] = {}
     for path in paths:
         try:
-            for question in _questions(path):
+            for question in _questions_of(path):
                 if question.id in questions:
                     raise TracesError(f"question {question.id!r} is there twice; give it once")
                 questions[question.id] = question
@@ -136,7 +48,7 @@ def read(paths: Sequence[str]) -> list[Question]:
     return list(questions.values())
 
 
-def _questions(path: str) -> Iterator[Question]:
+def _questions_of(path: str) -> Iterator[Question]:
     with open(path, "rb") as raw:
         packed = raw.read(2) == GZIP
     with gzip.open(path) if packed else open(path, "rb") as file:
@@ -231,3 +143,51 @@ def _probes(trace: TraceReport, grid: int) -> tuple[str | None, ...]:
     """The answers at every multiple of the grid, up to the last that was asked."""
     asked = dict(trace.probes)
     return tuple(asked.get(tokens) for tokens in range(grid, max(asked, default=0) + 1, grid or 1))
+
+
+def write_traces(target: Path, solutions: Iterable[Solution]) -> None:
+    """Write a line for each solution, gzipped where the name ends in ``.gz``; all or nothing.
+
+    Raises:
+        InvalidValue: the file can't be written.
+    """
+    lines = (json.dumps(_stored(solution), ensure_ascii=False) for solution in solutions)
+    text = "".join(f"{line}\n" for line in lines).encode()
+    if target.suffix == ".gz":
+        text = gzip.compress(text, mtime=0)
+    partial = target.with_name(f".{target.name}.part")
+    try:
+        partial.write_bytes(text)
+        os.replace(partial, target)
+    except OSError as error:
+        raise InvalidValue(f"output: {target}: {error.strerror}; give another file") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _stored(solution: Solution) -> dict[str, Any]:
+    """A question and its traces, as `pruning.parse_question` reads them."""
+    problem = solution.problem
+    right: dict[str, None] = {}
+
+    def stored_trace(thread: ThreadRecord) -> dict[str, Any]:
+        key = None if thread.answer is None else problem.canonical(thread.answer)
+        verdict = None if thread.answer is None else problem.verify(thread.answer)
+        ok = verdict is not None and verdict.ok
+        if ok and key is not None:
+            right[key] = None
+        return {
+            "tokens": max(1, thread.tokens),
+            "answer": key,
+            "score": float(ok),
+            "text": thread.text or " ",
+        }
+
+    traces = [stored_trace(thread) for thread in solution.threads]
+    question = problem.question
+    return {
+        "question_id": question,
+        "question": question,
+        "gold": list(right),
+        "traces": traces,
+    }

@@ -1,23 +1,18 @@
-"""What a server can do, and which strategies run on it, as an object and as tables."""
+"""What a server can do, and which strategies run on it."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-import anyio
-import click
 from pydantic import BaseModel, ConfigDict, Field
-from rich.console import Console
-from rich.table import Table
 
 from reasoning.backends.openai.server_probe import Facts
 from reasoning.backends.openai.settings import OpenaiSettings
-from reasoning.backends.settings import parse
 from reasoning.models.loading import HttpModel
 from reasoning.strategies import STRATEGIES
 
 
-class StrategyReport(BaseModel):
+class StrategySupport(BaseModel):
     """Whether a strategy runs, what it lacks, and what it does instead of what it lacks."""
 
     model_config = ConfigDict(frozen=True)
@@ -37,7 +32,7 @@ class DoctorReport(BaseModel):
     mode: str
     """How it is talked to: in token ids, in text, or as a chat."""
     capabilities: tuple[str, ...]
-    strategies: tuple[StrategyReport, ...]
+    strategies: tuple[StrategySupport, ...]
     facts: tuple[Facts, ...]
     """One for each address."""
 
@@ -56,7 +51,7 @@ async def diagnose(settings: OpenaiSettings) -> DoctorReport:
         lacks = tuple(sorted(missing - kind.emulates.keys()))
         emulations = tuple(kind.emulates[one] for one in sorted(missing & kind.emulates.keys()))
         strategies.append(
-            StrategyReport(strategy=name, runs=not lacks, lacks=lacks, emulations=emulations)
+            StrategySupport(strategy=name, runs=not lacks, lacks=lacks, emulations=emulations)
         )
     return DoctorReport(
         mode=backend.mode,
@@ -64,40 +59,3 @@ async def diagnose(settings: OpenaiSettings) -> DoctorReport:
         strategies=tuple(strategies),
         facts=tuple(model.facts for model in models),
     )
-
-
-def run(
-    base_urls: tuple[str, ...], model: str | None, settings: tuple[str, ...], *, as_json: bool
-) -> int:
-    """Probe, print, and return the exit code."""
-    known = {"base_urls": base_urls} | ({"model": model} if model else {})
-    report = anyio.run(diagnose, parse(OpenaiSettings, settings, **known))
-    if as_json:
-        click.echo(report.model_dump_json(by_alias=True, indent=2))
-    else:
-        _print(report)
-    return 0
-
-
-def _print(report: DoctorReport) -> None:
-    console = Console()
-    for facts in report.facts:
-        table = Table("capability", "found", title=f"{facts.model} at {facts.url}")
-        for name, value in facts.model_dump(exclude={"url", "model", "models"}).items():
-            table.add_row(name.replace("_", " "), _word(value))
-        console.print(table)
-    console.print(f"mode {report.mode}: {', '.join(report.capabilities) or 'plain text only'}")
-    for one in report.strategies:
-        how = f", emulated: {', '.join(one.emulations)}" if one.emulations else ""
-        lacks = f"needs {', '.join(one.lacks)}" if one.lacks else f"runs{how}"
-        console.print(f"  {one.strategy}: {lacks}")
-
-
-def _word(value: object) -> str:
-    match value:
-        case None:
-            return "unknown"
-        case bool():
-            return "yes" if value else "no"
-        case _:
-            return str(value)

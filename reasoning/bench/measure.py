@@ -1,0 +1,213 @@
+"""Strategies on many problems: their accuracy with its interval, and what they cost."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, dataclass, fields
+
+import anyio
+from pydantic import BaseModel, ConfigDict, Field
+
+from reasoning.models.loading import AnyModel
+from reasoning.problems import Covered, Problem
+from reasoning.run.solution import Solution
+from reasoning.run.solver import Reasoner, check_options, choose_strategy
+from reasoning.strategies import Strategy, named
+
+
+class BenchRow(BaseModel):
+    """One strategy at one context; means are over problems."""
+
+    model_config = ConfigDict(frozen=True)
+
+    strategy: str
+    """With its parameters, such as ``self-consistency:n=16``."""
+    n: int
+    """The number of problems."""
+    max_tokens: int
+    temperature: float
+    accuracy: float
+    ci95: tuple[float, float]
+    """The Wilson interval of the accuracy."""
+    coverage: float | None = None
+    """Mean share of a problem that the answer covers, where a problem has parts."""
+    tokens: float
+    """Mean work: all tokens, given and generated."""
+    span: float
+    """Mean length of the longest dependent chain, in tokens."""
+    threads: float
+    leaked: float = 0.0
+    """Mean tokens generated after a policy's stop."""
+    longest: int
+    """The largest context that any thread filled, in tokens."""
+    wall_s: float
+    """Of the whole row, ``parallel`` problems at a time."""
+    wall_per_problem_s: float
+    """Mean, while ``parallel`` problems share the machine."""
+
+
+class BenchResults(BaseModel):
+    """What ``reason bench --json`` prints."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+    schema_: str = Field(default="reason.bench/1", alias="schema")
+    domain: str
+    model: str
+    numbers: int | None
+    """The size of a problem: numbers of Countdown, expressions, items or nodes."""
+    seed: int
+    parallel: int
+    results: list[BenchRow]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One strategy under fixed conditions.
+
+    Attributes:
+        strategy: Its name, perhaps with settings: ``apr:n=16``.
+        policy: What steers its samples; without one all of them run to their end.
+        temperature: None for the strategy's own.
+        seed: Of the first problem; each later problem has the next one.
+        max_tokens: The context of each thread.
+        parallel: How many problems are solved at once.
+    """
+
+    strategy: str
+    policy: str | None = None
+    temperature: float | None = None
+    seed: int = 0
+    max_tokens: int = 512
+    parallel: int = 8
+
+    def check(self) -> None:
+        """Refuse what can be refused before a model is loaded.
+
+        Raises:
+            UnknownName, InvalidValue: as `reasoning.run.solver.check_options`.
+        """
+        check_options(
+            {
+                "strategy": self.strategy,
+                "policy": self.policy,
+                "temperature": self.temperature,
+            }
+        )
+
+    def choose(self, model: AnyModel, problem: Problem) -> Strategy:
+        """The strategy as it runs on a model.
+
+        Raises:
+            CapabilityMissing: the strategy needs what the model lacks.
+        """
+        return choose_strategy(self.strategy, None, model, problem)
+
+
+async def solve_all(
+    model: AnyModel,
+    arm: Arm,
+    problems: Sequence[Problem],
+    advance: Callable[[], None] = lambda: None,
+) -> list[Solution]:
+    """The solution of each problem, in order; ``advance`` is called after each of them."""
+    solutions: dict[int, Solution] = {}
+    slots = anyio.Semaphore(arm.parallel)
+    kind, settings = named(arm.strategy)
+    strategy, policy = arm.strategy, arm.policy
+    if policy is None and kind.steerable:
+        strategy, policy = kind.name, f"sc:n={settings.get('n', kind.default_n)}"
+
+    async def solve_one(reasoner: Reasoner, problem: Problem, index: int) -> None:
+        async with slots:
+            solutions[index] = await reasoner.solve(
+                problem,
+                strategy=strategy,
+                policy=policy,
+                temperature=arm.temperature,
+                seed=arm.seed + index,
+                max_tokens=arm.max_tokens,
+            )
+            advance()
+
+    async with Reasoner(model) as reasoner, anyio.create_task_group() as group:
+        for index, problem in enumerate(problems):
+            group.start_soon(solve_one, reasoner, problem, index)
+    return [solutions[index] for index in range(len(problems))]
+
+
+def measure(
+    model: AnyModel,
+    arm: Arm,
+    problems: Sequence[Problem],
+    advance: Callable[[], None] = lambda: None,
+) -> BenchRow:
+    """Solve all problems, and say what that came to."""
+    started = time.monotonic()
+    solutions = anyio.run(solve_all, model, arm, problems, advance)
+    strategy = arm.choose(model, problems[0])
+    return summarise(arm, strategy, solutions, time.monotonic() - started)
+
+
+def summarise(
+    arm: Arm, strategy: Strategy, solutions: Sequence[Solution], wall_s: float
+) -> BenchRow:
+    """The row of one arm's solutions; ``wall_s`` is the time that all of them took together."""
+    count = len(solutions)
+    right = sum(solution.verified is True for solution in solutions)
+    name = label(strategy) if arm.policy is None else f"{strategy.name} ({arm.policy})"
+    return BenchRow(
+        strategy=name,
+        n=count,
+        max_tokens=arm.max_tokens,
+        temperature=(
+            strategy.default_temperature if arm.temperature is None else arm.temperature
+        ),
+        accuracy=right / count,
+        ci95=wilson_interval(right, count),
+        coverage=_coverage(solutions),
+        tokens=round(sum(s.usage.work_tokens for s in solutions) / count, 1),
+        span=round(sum(s.usage.span_tokens for s in solutions) / count, 1),
+        threads=round(sum(len(s.threads) for s in solutions) / count, 2),
+        longest=max(thread.context for s in solutions for thread in s.threads),
+        leaked=round(sum(s.usage.leaked_tokens for s in solutions) / count, 2),
+        wall_s=round(wall_s, 2),
+        wall_per_problem_s=round(sum(s.wall_s for s in solutions) / count, 3),
+    )
+
+
+def label(strategy: Strategy) -> str:
+    """The strategy's name with the settings that are not its usual ones."""
+    given = [("n", strategy.n)] if strategy.n != 1 else []
+    given += [
+        (field.name, getattr(strategy, field.name))
+        for field in fields(strategy)
+        if field.default is not MISSING and getattr(strategy, field.name) != field.default
+    ]
+    settings = ",".join(f"{key}={str(value).lower()}" for key, value in given)
+    return ":".join(filter(None, (strategy.name, settings)))
+
+
+def _coverage(solutions: Sequence[Solution]) -> float | None:
+    """The mean coverage over the problems that can be solved in part; None if none can."""
+    found = [
+        solution.problem.coverage(solution.answer or "")
+        for solution in solutions
+        if isinstance(solution.problem, Covered)
+    ]
+    return round(sum(found) / len(found), 4) if found else None
+
+
+def wilson_interval(right: int, count: int) -> tuple[float, float]:
+    """The 95 % interval of a proportion (Wilson 1927), which holds near 0 and 1 too."""
+    z = 1.959964
+    share = right / count
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = (
+        z
+        / (1 + z * z / count)
+        * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    )
+    return round(max(0.0, middle - half), 4), round(min(1.0, middle + half), 4)

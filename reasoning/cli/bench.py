@@ -1,0 +1,217 @@
+"""``reason bench``: strategies on held-out problems, with intervals and their cost."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reasoning.cli.options import json_option, option, options
+from reasoning.cli.printing import print_object, print_tables, progress_bar, table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from reasoning.bench import Arm, BenchResults, BenchRow
+
+
+def _count(default: int) -> Any:
+    return option(
+        "--n", "--problems", type=int, default=default, help="How many held-out problems."
+    )
+
+
+def _strategies(*default: str) -> Any:
+    return option(
+        "--strategy",
+        multiple=True,
+        metavar="NAME[:key=value,…]",
+        default=default,
+        help="A strategy with its settings, as apr:n=16; may be repeated.",
+    )
+
+
+def _numbers(least: int, most: int, default: int, help: str) -> Any:
+    return option("--numbers", type=click.IntRange(least, most), default=default, help=help)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchSettings:
+    """Problems of one domain, and the strategies to be measured on them."""
+
+    numbers: int = 4
+    """The size of a problem; an option where the domain has sizes."""
+    count: int = _count(50)
+    strategies: tuple[str, ...] = ()
+    policies: tuple[str, ...] = option(
+        "--policy",
+        multiple=True,
+        metavar="NAME[:key=value,…]",
+        help="Also self-consistency steered by this policy; may be repeated.",
+    )
+    contexts: tuple[int, ...] = option(
+        "--max-tokens",
+        type=click.IntRange(min=16),
+        multiple=True,
+        default=(512,),
+        help="Context of each thread; may be repeated.",
+    )
+    model: str | None = option(
+        "--model", metavar="NAME|PATH", help="A shipped model or a Hugging Face folder."
+    )
+    temperature: float | None = option(
+        "--temperature", type=float, help="By default the strategy's own."
+    )
+    seed: int = option("--seed", type=int, default=0, help="Chooses the problems and the samples.")
+    parallel: int = option(
+        "--parallel", type=click.IntRange(1, 256), default=8, help="Problems solved at once."
+    )
+    as_json: bool = json_option("a table")
+
+    def arms(self) -> list[Arm]:
+        """What is measured, in the order of the table."""
+        from reasoning.bench import Arm
+
+        named: list[tuple[str, str | None]] = [(name, None) for name in self.strategies]
+        named += [("self-consistency", policy) for policy in self.policies]
+        return [
+            Arm(
+                strategy=strategy,
+                policy=policy,
+                temperature=self.temperature,
+                seed=self.seed,
+                max_tokens=context,
+                parallel=self.parallel,
+            )
+            for strategy, policy in named
+            for context in self.contexts
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountdownBench(BenchSettings):
+    """Countdown: accuracy, work, span and wall time of each strategy at each context."""
+
+    numbers: int = _numbers(4, 5, 4, "Numbers in each problem; 5 is the harder set.")
+    strategies: tuple[str, ...] = _strategies("single", "apr")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArithmeticBench(BenchSettings):
+    """Multi-step arithmetic: accuracy, work, span and wall time of each strategy."""
+
+    strategies: tuple[str, ...] = _strategies("single", "self-consistency")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeveralBench(BenchSettings):
+    """Several expressions in one prompt: accuracy, coverage, work and span."""
+
+    numbers: int = _numbers(2, 12, 5, "Expressions in each problem.")
+    strategies: tuple[str, ...] = _strategies("single", "multiverse", "hogwild")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnumerationBench(BenchSettings):
+    """So many different items: accuracy, coverage, work and span."""
+
+    numbers: int = _numbers(2, 100, 40, "Items in a problem, at most.")
+    count: int = _count(40)
+    strategies: tuple[str, ...] = _strategies("group-think:n=1", "group-think")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShortestPathsBench(BenchSettings):
+    """Floyd-Warshall on small graphs: accuracy, coverage, work and span."""
+
+    numbers: int = _numbers(3, 4, 4, "Nodes of each graph.")
+    strategies: tuple[str, ...] = _strategies("group-think:n=1", "group-think")
+
+
+@click.group()
+def bench() -> None:
+    """Measure strategies on held-out problems."""
+
+
+def _add(domain: str, kind: type[BenchSettings]) -> None:
+    """Make ``reason bench DOMAIN``."""
+
+    @bench.command(name=domain, help=kind.__doc__)
+    @options(kind)
+    def command(settings: BenchSettings) -> int:
+        return _measure(domain, settings)
+
+
+for _domain, _kind in (
+    ("countdown", CountdownBench),
+    ("arithmetic", ArithmeticBench),
+    ("several", SeveralBench),
+    ("enumeration", EnumerationBench),
+    ("shortest-paths", ShortestPathsBench),
+):
+    _add(_domain, _kind)
+
+
+def _measure(domain: str, settings: BenchSettings) -> int:
+    """Measure, print, and return the exit code."""
+    from reasoning.bench import BenchResults, draw_problems, measure
+    from reasoning.models.catalog import Model
+
+    arms = settings.arms()
+    for arm in arms:
+        arm.check()
+    problems = draw_problems(
+        domain, settings.count, numbers=settings.numbers, seed=settings.seed
+    )
+    model = Model.load(settings.model)
+    for arm in arms:
+        arm.choose(model, problems[0])  # what can't run is told before the first row
+    rows = []
+    for arm in arms:
+        with progress_bar(f"{arm.strategy} @ {arm.max_tokens}", len(problems)) as advance:
+            rows.append(measure(model, arm, problems, advance))
+        if not sys.stderr.isatty():
+            click.echo(summary_line(rows[-1]), err=True)
+    results = BenchResults(
+        domain=domain,
+        model=model.name,
+        numbers=None if domain == "arithmetic" else settings.numbers,
+        seed=settings.seed,
+        parallel=settings.parallel,
+        results=rows,
+    )
+    if settings.as_json:
+        print_object(results)
+    else:
+        print_tables(_table(results))
+    return 0
+
+
+def summary_line(row: BenchRow) -> str:
+    """The row as one line of text."""
+    low, high = row.ci95
+    covered = "" if row.coverage is None else f" · coverage {row.coverage:.1%}"
+    return (
+        f"{row.strategy} @ {row.max_tokens}: {row.accuracy:.1%} [{low:.1%}, {high:.1%}]{covered}"
+        f" · work {row.tokens:,.0f} · span {row.span:,.0f} · {row.wall_s:.1f} s"
+    )
+
+
+def _table(results: BenchResults) -> Table:
+    title = f"{results.domain}, {results.results[0].n} held-out problems, {results.model}"
+    headings = "strategy", "context", "accuracy", "95 % interval", "work", "span", "threads"
+    made = table(title, *headings, "wall s")
+    for row in results.results:
+        made.add_row(
+            row.strategy,
+            str(row.max_tokens),
+            f"{row.accuracy:.1%}",
+            f"{row.ci95[0]:.1%}–{row.ci95[1]:.1%}",
+            f"{row.tokens:,.0f}",
+            f"{row.span:,.0f}",
+            f"{row.threads:.1f}",
+            f"{row.wall_s:.1f}",
+        )
+    return made

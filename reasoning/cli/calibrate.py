@@ -1,0 +1,125 @@
+"""``reason calibrate``: the threshold under which a judge may prune."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.errors import InvalidValue
+from reasoning.cli.options import argument, json_option, option, options
+from reasoning.cli.printing import print_object, print_tables, progress_bar, table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from pruning import DeepPrune
+    from reasoning.judging.calibration import Calibration
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateSettings:
+    """A judge, a policy, and the risk that its merges may have."""
+
+    traces: tuple[str, ...] = argument(nargs=-1, required=True, metavar="TRACES...")
+    folder: str = option("--judge", required=True, metavar="FOLDER", help="A trained judge.")
+    output: str = option(
+        "--output", "-o", required=True, metavar="FILE", help="The calibration, JSON."
+    )
+    risk: float = option(
+        "--risk",
+        type=float,
+        default=0.1,
+        help="The mean share of a question's merges that may be wrong.",
+    )
+    delta: float = option(
+        "--delta",
+        type=float,
+        default=0.1,
+        help="How probable it may be that the risk is exceeded after all.",
+    )
+    policy: str = option(
+        "--policy",
+        default="deepprune:vote=soft",
+        metavar="NAME[:key=value,…]",
+        help="What is calibrated: deepprune, with all but its tau.",
+    )
+    orders: int = option(
+        "--orders",
+        type=click.IntRange(1, 1000),
+        default=4,
+        help="Orders of each question's traces.",
+    )
+    as_json: bool = option("--json", is_flag=True, help="Print the calibration, not a table.")
+
+
+@click.command()
+@options(CalibrateSettings)
+def calibrate(settings: CalibrateSettings) -> int:
+    """Choose the threshold under which a judge may prune, if there is one, on new questions.
+
+    Learn-then-Test: with probability 1 - delta the rate of wrong merges is at most the risk.  The
+    file belongs to this judge and this policy; without a valid threshold it keeps the policy from
+    pruning.
+
+    \b
+    reason calibrate traces.jsonl.gz --judge judge --risk 0.1 --delta 0.1 --output gate.json
+    reason replay more.jsonl.gz --policy deepprune:judge=judge,calibration=gate.json
+    """
+    from reasoning.bench.traces import read_traces
+    from reasoning.judging.calibration import RiskTarget, calibrate, write
+    from reasoning.judging.judge import LearnedJudge
+
+    target = RiskTarget(risk=settings.risk, delta=settings.delta)
+    policy = _deepprune(settings.policy)
+    questions = read_traces(settings.traces)
+    learned = LearnedJudge.load(settings.folder)
+    if "prefix=" not in settings.policy:
+        policy = replace(policy, prefix=learned.cut.tokens)
+    with progress_bar("calibrate", len(questions)) as advance:
+        found = calibrate(
+            learned, questions, target, policy=policy, orders=settings.orders, on_question=advance
+        )
+    write(found, Path(settings.output))
+    if settings.as_json:
+        print_object(found)
+        return 0
+    print_tables(_table(found))
+    said = f"tau = {found.tau:g}" if found.tau is not None else f"the gate is shut: {found.why}"
+    click.echo(f"{settings.output}: {said}")
+    return 0
+
+
+def _deepprune(text: str) -> DeepPrune:
+    """The policy to be calibrated.
+
+    Raises:
+        InvalidValue: it merges no traces, or its threshold is given.
+    """
+    from pruning import DeepPrune, PolicyError, parse_policy
+
+    try:
+        policy = parse_policy(text)
+    except PolicyError as error:
+        raise InvalidValue(str(error)) from error
+    if not isinstance(policy, DeepPrune):
+        raise InvalidValue(f"policy: {text!r} merges nothing; give deepprune")
+    if "tau=" in text:
+        raise InvalidValue("policy: tau is what is chosen; leave it out")
+    return policy
+
+
+def _table(found: Calibration) -> Table:
+    title = (
+        f"Wrong merges: at most {found.risk:g} with probability {1 - found.delta:g}? "
+        f"{found.questions} questions"
+    )
+    made = table(title, "tau", "rate", "merges a question", "p-value", "valid")
+    for one in found.tried:
+        valid = "yes" if one.valid else "no"
+        made.add_row(
+            f"{one.tau:g}", f"{one.loss:.3f}", f"{one.merges:.2f}", f"{one.p_value:.3g}", valid
+        )
+    return made

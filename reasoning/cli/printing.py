@@ -1,0 +1,92 @@
+"""What commands print: one-line errors, objects, tables and progress."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.errors import ReasonError, leaf
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from rich.table import Table
+
+WIDTH = 110
+"""Columns of a table that is not printed to a terminal."""
+
+
+def print_error(error: Exception, *, as_json: bool) -> int:
+    """Print one line on stderr, with ``as_json`` an object on stdout too; return the exit code."""
+    cause = leaf(error)
+    message = " ".join(str(cause).split())
+    code, exit_code = type(cause).__name__, 1
+    if isinstance(cause, ReasonError):
+        code, exit_code = cause.code, cause.exit_code
+    elif isinstance(cause, click.ClickException):
+        code, exit_code = "InvalidValue", cause.exit_code
+        message = f"{' '.join(cause.format_message().split())} See --help."
+    else:
+        if os.environ.get("REASON_DEBUG"):
+            traceback.print_exception(error)
+        message = f"internal error: {code}: {message}; REASON_DEBUG=1 shows where"
+    if as_json:
+        click.echo(json.dumps({"error": {"code": code, "message": message}}))
+    warn(message)
+    return exit_code
+
+
+def warn(message: str) -> None:
+    """Print one line on stderr."""
+    click.echo(f"reason: {message}", err=True)
+
+
+def print_object(value: BaseModel) -> None:
+    """Print a value as one JSON object on stdout."""
+    click.echo(value.model_dump_json(by_alias=True, indent=2))
+
+
+def table(title: str, *headings: str) -> Table:
+    """An empty table; all columns but the first hold numbers."""
+    from rich.table import Table
+
+    made = Table(title=title)
+    for heading in headings:
+        left = heading == headings[0]
+        made.add_column(heading, justify="left" if left else "right", no_wrap=left)
+    return made
+
+
+def print_tables(*tables: Table) -> None:
+    """Print tables on stdout."""
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    for one in tables:
+        console.print(one)
+
+
+@contextmanager
+def progress_bar(what: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+    """Show a bar on stderr where that is a terminal.
+
+    It yields a function that advances the bar by one.  With ``completed``, ``total`` or
+    ``description`` the function sets these instead.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        bar = progress.add_task(what, total=total)
+
+        def update(**values: object) -> None:
+            progress.update(bar, **(values or {"advance": 1}))  # type: ignore[arg-type]
+
+        yield update

@@ -1,0 +1,213 @@
+"""``reason replay``: stopping and voting policies over stored traces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator.errors import ExtraMissing, InvalidValue
+from reasoning.cli.options import argument, json_option, option, options
+from reasoning.cli.printing import print_object, print_tables, progress_bar, table, warn
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from pruning import Comparison, Evaluator, Question
+    from reasoning.bench.replay import ReplayFigures, ReplayResults
+    from reasoning.judging.policies import Chosen
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplaySettings:
+    """Files of traces, and the policies that are replayed over them."""
+
+    traces: tuple[str, ...] = argument(nargs=-1, required=True, metavar="TRACES...")
+    policies: tuple[str, ...] = option(
+        "--policy",
+        multiple=True,
+        metavar="NAME[:key=value,…]",
+        default=("default",),
+        help="A policy and its parameters, as async:k=8,cap=20000; may be repeated.",
+    )
+    shuffles: int = option(
+        "--shuffles",
+        type=click.IntRange(1, 1000),
+        default=16,
+        help="Orders in which each question's traces are launched.",
+    )
+    seed: int = option("--seed", type=int, default=0, help="The same seed gives the same orders.")
+    probe_tokens: int = option(
+        "--probe-tokens",
+        type=click.IntRange(0, 10_000),
+        default=0,
+        help="What one probe of a running trace costs.",
+    )
+    judge_price: float = option(
+        "--judge-price",
+        type=click.FloatRange(0, 1000),
+        default=1.0,
+        help="What a token costs that a judge reads.",
+    )
+    only_unseen: bool = option(
+        "--unseen", is_flag=True, help="Leave out what a judge or calibration has seen."
+    )
+    as_json: bool = json_option("a table")
+    plot: str | None = option(
+        "--plot", metavar="FILE", help="Draw accuracy against tokens and against span."
+    )
+
+
+@click.command()
+@options(ReplaySettings)
+def replay(settings: ReplaySettings) -> int:
+    """Replay stopping and voting policies over stored TRACES, JSON lines, gzipped or not.
+
+    Beside each policy stands self-consistency with as many traces and with as many tokens.
+    Intervals are over questions.
+
+    \b
+    reason replay traces.jsonl.gz --policy default --policy sc:n=64
+    """
+    from pruning import Evaluator, PolicyError
+    from reasoning.bench.replay import ReplayResults, replay_row
+    from reasoning.bench.traces import read_traces
+    from reasoning.judging.policies import choose
+
+    if settings.plot is not None:
+        _pyplot()  # what is missing is told before the work
+    try:
+        chosen = [choose(text) for text in settings.policies]
+        evaluator = Evaluator(
+            questions=_fresh(read_traces(settings.traces), chosen, settings.only_unseen),
+            shuffles=settings.shuffles,
+            seed=settings.seed,
+            probe_tokens=settings.probe_tokens,
+            judge_price=settings.judge_price,
+        )
+        compared = _compare(evaluator, chosen)
+    except PolicyError as error:
+        raise InvalidValue(str(error)) from error
+    results = ReplayResults(
+        traces=[Path(path).name for path in settings.traces],
+        shuffles=settings.shuffles,
+        seed=settings.seed,
+        probe_tokens=settings.probe_tokens,
+        judge_price=settings.judge_price,
+        results=[
+            replay_row(text, one) for text, one in zip(settings.policies, compared, strict=True)
+        ],
+    )
+    if settings.plot is not None:
+        _draw(results, settings.plot)
+    if settings.as_json:
+        print_object(results)
+    else:
+        print_tables(_table(results))
+    return 0
+
+
+def _compare(evaluator: Evaluator, chosen: Sequence[Chosen]) -> list[Comparison]:
+    compared = []
+    with progress_bar("replay", 3 * len(chosen) * len(evaluator.questions)) as advance:
+        evaluator.on_question = advance
+        for one in chosen:
+            evaluator.judge = one.judge
+            compared.append(evaluator.compare(one.policy))
+    return compared
+
+
+def _fresh(
+    questions: list[Question], chosen: Sequence[Chosen], only_unseen: bool
+) -> list[Question]:
+    """The questions, without those that a judge or calibration has seen, or with a note of them."""
+    from pruning.judge.pairs import unseen
+
+    fresh = unseen(questions, frozenset().union(*(one.seen for one in chosen)))
+    if only_unseen:
+        return fresh
+    if len(fresh) < len(questions):
+        warn(
+            f"a judge or its calibration has seen {len(questions) - len(fresh)} of "
+            f"{len(questions)} questions; --unseen leaves them out"
+        )
+    return questions
+
+
+def _table(results: ReplayResults) -> Table:
+    count, shuffles = results.results[0].n, results.shuffles
+    title = f"{', '.join(results.traces)}: {count} questions, {shuffles} orders of their traces"
+    made = table(title, "policy", "accuracy", "95 % interval", "tokens", "span", "policy gains")
+    for row in results.results:
+        made.add_row(row.policy, *_cells(row), "")
+        for name, base in (("as many traces", row.n_matched), ("tokens", row.token_matched)):
+            low, high = base.gain_ci95
+            gained = f"{base.gain:+.1%} ({low:+.1%} to {high:+.1%})"
+            made.add_row(f"  {base.policy} ({name})", *_cells(base), gained, style="dim")
+    return made
+
+
+def _cells(figures: ReplayFigures) -> tuple[str, ...]:
+    low, high = figures.ci95
+    return (
+        f"{figures.accuracy:.1%}",
+        f"{low:.1%}–{high:.1%}",
+        f"{figures.tokens:,.0f}",
+        f"{figures.span:,.0f}",
+    )
+
+
+def _pyplot() -> Any:
+    """Matplotlib, which draws into files only.
+
+    Raises:
+        ExtraMissing: it is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ExtraMissing(
+            "plot: matplotlib is not installed; install parallel-reason[pruning]"
+        ) from error
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _draw(results: ReplayResults, target: str) -> None:
+    """Accuracy against tokens and against span, each with its interval and the baselines.
+
+    Raises:
+        ExtraMissing: matplotlib is not installed.
+        InvalidValue: the file can't be written.
+    """
+    plt = _pyplot()
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
+    for axis, cost in zip(axes, ("tokens", "span"), strict=True):
+        for number, row in enumerate(results.results):
+            bases = {base.policy: base for base in (row.n_matched, row.token_matched)}
+            for figures, marker in ((row, "o"), *((base, "x") for base in bases.values())):
+                low, high = figures.ci95
+                axis.errorbar(
+                    getattr(figures, cost),
+                    figures.accuracy,
+                    yerr=[[figures.accuracy - low], [high - figures.accuracy]],
+                    fmt=marker,
+                    color=f"C{number}",
+                    alpha=1.0 if marker == "o" else 0.4,
+                    label=figures.policy if marker == "o" else None,
+                )
+        axis.set_xscale("log")
+        axis.set_xlabel(f"{cost} a question")
+    axes[0].set_ylabel("accuracy")
+    axes[0].legend()
+    try:
+        figure.savefig(target)
+    except (OSError, ValueError) as error:
+        raise InvalidValue(f"plot: {error}; give a file such as replay.png") from error
+    finally:
+        plt.close(figure)

@@ -1,0 +1,124 @@
+"""``reason token``: who may dial a hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import click
+
+from reasoning.cli.options import (
+    Duration,
+    TokenStoreOptions,
+    argument,
+    group,
+    json_option,
+    option,
+    options,
+)
+
+
+@click.group()
+def token() -> None:
+    """Who may dial a hub: tokens of workers and clients."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreateTokenSettings:
+    """A new token."""
+
+    name: str = argument()
+    scopes: tuple[str, ...] = option(
+        "--scope",
+        multiple=True,
+        default=("function", "tool", "thread"),
+        metavar="SCOPE",
+        help="function, tool, thread (what a worker may be given), submit (a client); repeatable.",
+    )
+    expires: float | None = option(
+        "--expires", type=Duration(), help="As 12h or 30d; by default never."
+    )
+    store: TokenStoreOptions = group(TokenStoreOptions)
+
+
+@token.command()
+@options(CreateTokenSettings)
+def create(settings: CreateTokenSettings) -> int:
+    """Make a token for the worker or client NAME and print it; it is not shown again."""
+    store = settings.store.open()
+    click.echo(store.create(settings.name, scopes=settings.scopes, expires_s=settings.expires))
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RotateTokenSettings:
+    """A token that takes another's place."""
+
+    name: str = argument()
+    grace: float | None = option(
+        "--grace", type=Duration(), help="How long the old one is still valid, as 1h."
+    )
+    store: TokenStoreOptions = group(TokenStoreOptions)
+
+
+@token.command()
+@options(RotateTokenSettings)
+def rotate(settings: RotateTokenSettings) -> int:
+    """Make a new token in place of NAME's and print it."""
+    click.echo(settings.store.open().rotate(settings.name, grace_s=settings.grace or 0.0))
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RevokeTokenSettings:
+    """A token that ends."""
+
+    name: str = argument()
+    store: TokenStoreOptions = group(TokenStoreOptions)
+
+
+@token.command()
+@options(RevokeTokenSettings)
+def revoke(settings: RevokeTokenSettings) -> int:
+    """Make NAME's token invalid, and end its connections within seconds."""
+    settings.store.open().revoke(settings.name)
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListTokensSettings:
+    """All tokens."""
+
+    store: TokenStoreOptions = group(TokenStoreOptions)
+    as_json: bool = json_option("a table")
+
+
+@token.command(name="list")
+@options(ListTokensSettings)
+def list_tokens(settings: ListTokensSettings) -> int:
+    """Show all tokens, but not what they are."""
+    import json
+
+    rows = [
+        {
+            "name": record.name,
+            "scopes": sorted(record.scopes),
+            "created": _date(record.created),
+            "expires": _date(record.expires),
+            "revoked": _date(record.revoked),
+        }
+        for record in settings.store.open().list()
+    ]
+    if settings.as_json:
+        click.echo(json.dumps({"schema": "reason.tokens/1", "tokens": rows}, indent=2))
+        return 0
+    for row in rows:
+        scopes = ",".join(row["scopes"] or ())
+        state = f"revoked {row['revoked']}" if row["revoked"] else f"until {row['expires'] or '-'}"
+        click.echo(f"{row['name']}\t{scopes}\t{row['created']}\t{state}")
+    return 0
+
+
+def _date(at: float | None) -> str | None:
+    from datetime import UTC, datetime
+
+    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat("T", "seconds")
