@@ -18,8 +18,8 @@ from pathlib import Path
 import anyio
 
 from reasoning import Model, Solution
-from reasoning.bench.bench import Arm, Results, Row, problems, progress_line, row, solve_all
-from reasoning.run.solver import choose_strategy
+from reasoning.bench import Arm, BenchResults, BenchRow, draw_problems, solve_all, summarise
+from reasoning.cli.bench import summary_line
 
 CONTEXTS = (256, 512, 1024, 2048, 4096)
 
@@ -31,47 +31,29 @@ class Grid:
         self.model = model
         self.domain = domain
         self.numbers = numbers
-        self.sample = problems(domain, count, numbers=numbers, seed=0)
-        self.rows: list[Row] = []
+        self.sample = draw_problems(domain, count, numbers=numbers, seed=0)
+        self.rows: list[BenchRow] = []
 
-    def measure(self, name: str, contexts: Sequence[int]) -> list[Row]:
+    def measure(self, name: str, contexts: Sequence[int]) -> list[BenchRow]:
         """One row per context.
 
         A greedy run in which no thread was cut by its context is the same at any larger one, so it
         is kept, and only the others are run again.
         """
-        arm = Arm.parse(name)
-        strategy = choose_strategy(arm.name, arm.n, self.model, self.sample[0])
+        arms = [Arm(strategy=name, max_tokens=context, parallel=64) for context in contexts]
+        strategy = arms[0].choose(self.model, self.sample[0])
         greedy = strategy.default_temperature == 0
         done: dict[int, Solution] = {}
         rows = []
         wall = 0.0
-        for context in contexts:
+        for arm in arms:
             started = time.monotonic()
             indices = [i for i in range(len(self.sample)) if i not in done]
-            found = anyio.run(
-                solve_all,
-                self.model,
-                arm,
-                [self.sample[i] for i in indices],
-                None,
-                0,
-                context,
-                64,
-                lambda: None,
-            )
+            found = anyio.run(solve_all, self.model, arm, [self.sample[i] for i in indices])
             wall += time.monotonic() - started
             solutions = done | dict(zip(indices, found, strict=True))
-            rows.append(
-                row(
-                    strategy,
-                    list(solutions.values()),
-                    temperature=None,
-                    context=context,
-                    wall=wall,
-                )
-            )
-            print(progress_line(rows[-1]), flush=True)
+            rows.append(summarise(arm, strategy, list(solutions.values()), wall))
+            print(summary_line(rows[-1]), flush=True)
             if greedy:
                 done = {
                     i: s
@@ -82,7 +64,7 @@ class Grid:
         return rows
 
     def write(self, path: Path) -> None:
-        results = Results(
+        results = BenchResults(
             domain=self.domain,
             model=self.model.name,
             numbers=self.numbers if self.domain == "countdown" else None,

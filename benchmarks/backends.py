@@ -37,7 +37,7 @@ from vllm_server import generated, server
 from reasoning import Context, Reasoner, Segment
 from reasoning.backends.openai.settings import OpenaiSettings
 from reasoning.backends.vllm.settings import VllmSettings
-from reasoning.bench.bench import problems
+from reasoning.bench import draw_problems
 from reasoning.models.loading import HttpModel, VllmModel
 from reasoning.run.run import TextGenerated
 from reasoning.strategies import STRATEGIES
@@ -226,7 +226,7 @@ def runnable(model: Any) -> list[str]:
 async def leak(reasoner: Reasoner, name: str, url: str | None) -> dict[str, Any]:
     """Stop runs of one strategy, and count what was generated and nobody got."""
     domain, size, _ = {"parathinker": COUNTDOWN, **DOMAINS}.get(name, ("countdown", 5, 900))
-    problem = problems(domain, 1, numbers=size, seed=1)[0]
+    problem = draw_problems(domain, 1, numbers=size, seed=1)[0]
     counts = {"tokens": 0, "leaked": 0, "traces": 0}
     for after in STOP_AFTER:
         before = generated(url) if url else reasoner.leaked
@@ -254,7 +254,7 @@ async def settled(reasoner: Reasoner, url: str | None) -> dict[str, Any]:
     """Run a policy that stops traces, and count what was generated and nobody got."""
     domain, size, context = COUNTDOWN
     counts = {"tokens": 0, "leaked": 0, "traces": 0}
-    for problem in problems(domain, SETTLED, numbers=size, seed=2):
+    for problem in draw_problems(domain, SETTLED, numbers=size, seed=2):
         before = generated(url) if url else reasoner.leaked
         solution = await reasoner.solve(problem, policy=POLICY, max_tokens=context)
         await anyio.sleep(0.2)

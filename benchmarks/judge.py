@@ -42,7 +42,7 @@ from pruning import (
     read_questions,
 )
 from pruning.judge.pairs import split, unseen
-from reasoning.bench.bench import Arm, problems, solve_all
+from reasoning.bench import Arm, draw_problems, solve_all
 from reasoning.judging.calibration import Calibration, RiskTarget, apply, calibrate
 from reasoning.judging.evaluation import EvaluationOptions, evaluate
 from reasoning.judging.judge import LearnedJudge
@@ -149,10 +149,10 @@ def judging(judge: LearnedJudge, questions: Sequence[Question]) -> float:
 def solving(domain: str, count: int = 20) -> float:
     """CPU seconds of self-consistency with 16 traces on the embedded engine, mean over problems."""
     model = Model.load(threads=1)
-    sample = problems(domain, count, numbers=4, seed=12)
-    arm = Arm(name="self-consistency", n=16)
+    sample = draw_problems(domain, count, numbers=4, seed=12)
+    arm = Arm(strategy="self-consistency:n=16", temperature=1.0, parallel=1)
     begun = time.process_time()
-    anyio.run(solve_all, model, arm, sample, 1.0, 0, 512, 1, lambda: None)
+    anyio.run(solve_all, model, arm, sample)
     return (time.process_time() - begun) / count
 
 

@@ -25,7 +25,7 @@ import anyio
 from reasoning import Context, Model, Reasoner, Segment, Solution
 from reasoning.backends.settings import parse
 from reasoning.backends.vllm.settings import VllmSettings
-from reasoning.bench.bench import problems
+from reasoning.bench import draw_problems
 from reasoning.models.loading import AnyModel, VllmModel
 from reasoning.problems import Problem
 from reasoning.strategies import STRATEGIES
@@ -147,7 +147,7 @@ async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
                 print(f"{name}: left out, {found[0]} here and {found[1]} there", file=sys.stderr)
                 continue
             domain, size, context = DOMAINS.get(name, COUNTDOWN)
-            sample = problems(domain, options.problems, numbers=size, seed=options.seed)
+            sample = draw_problems(domain, options.problems, numbers=size, seed=options.seed)
             rows.append({"domain": domain, **await compare(mine, theirs, name, sample, context)})
             print(json.dumps(rows[-1]), flush=True)
     return rows

@@ -42,10 +42,9 @@ from pruning import (
 from pruning.policies.ballots import Ballots
 from pruning.policy import Need
 from reasoning import Model, Reasoner, Solution
-from reasoning.bench.bench import problems
-from reasoning.cli.replaying import read
-from reasoning.cli.solve import report
+from reasoning.bench import draw_problems, read_traces
 from reasoning.problems import Problem
+from reasoning.run.report import report
 
 RESULTS = Path(__file__).parent / "results" / "policies.json"
 QUESTIONS, TRACES, PARALLEL, SHUFFLES = 300, 8, 8, 8
@@ -131,7 +130,7 @@ def whole(model: Model, domain: str, sample: Sequence[Problem], kept: Path) -> l
         solutions, _, _ = anyio.run(solve, model, domain, sample, Everything())
         lines = (report(solution).model_dump_json(by_alias=True) for solution in solutions)
         path.write_bytes(gzip.compress("\n".join(lines).encode()))
-    return read([str(path)])
+    return read_traces([str(path)])
 
 
 def online(solutions: Sequence[Solution], seconds: float, leaked: int) -> dict[str, Any]:
@@ -207,7 +206,7 @@ def main(kept: Path) -> None:
     rows = {(row["domain"], row["policy"]): row for row in stored["results"]}
     for domain, (name, _, cap) in SETS.items():
         model = Model.load(name, threads=1)
-        sample = problems(domain, QUESTIONS, numbers=4, seed=0)
+        sample = draw_problems(domain, QUESTIONS, numbers=4, seed=0)
         questions = whole(model, domain, sample, kept)
         for template in POLICIES:
             text = template.format(cap=cap, probes=PROBES)

@@ -211,10 +211,12 @@ def round_trips() -> dict[str, Any]:
 
 def problems() -> dict[str, Any]:
     from reasoning import Model
-    from reasoning.bench.bench import problems as drawn
+    from reasoning.bench import draw_problems
     from reasoning.run.solver import Reasoner
 
-    questions = [problem.question for problem in drawn("countdown", PROBLEMS, numbers=4, seed=3)]
+    questions = [
+        problem.question for problem in draw_problems("countdown", PROBLEMS, numbers=4, seed=3)
+    ]
 
     async def main(url: str) -> tuple[list[float], list[float], list[float]]:
         direct: list[float] = []

@@ -20,11 +20,10 @@ from typing import Any
 import anyio
 
 from reasoning import Model, Solution
-from reasoning.bench.bench import Arm, problems, row, solve_all
+from reasoning.bench import Arm, draw_problems, solve_all, summarise
 from reasoning.language import markup
 from reasoning.language.forms.trained import finished_lines
 from reasoning.problems import Problem
-from reasoning.run.solver import choose_strategy
 
 SETS: dict[str, tuple[str, int, int, int, tuple[str, ...]]] = {
     "several": (
@@ -66,12 +65,11 @@ SETS: dict[str, tuple[str, int, int, int, tuple[str, ...]]] = {
 
 def measure(model: Model, sample: Sequence[Problem], name: str, context: int) -> dict[str, Any]:
     """One row."""
-    arm = Arm.parse(name)
-    strategy = choose_strategy(arm.name, arm.n, model, sample[0])
+    arm = Arm(strategy=name, max_tokens=context, parallel=16)
     started = time.monotonic()
-    found = anyio.run(solve_all, model, arm, sample, None, 0, context, 16, lambda: None)
+    found = anyio.run(solve_all, model, arm, sample)
     wall = time.monotonic() - started
-    line = row(strategy, found, temperature=None, context=context, wall=wall).model_dump()
+    line = summarise(arm, arm.choose(model, sample[0]), found, wall).model_dump()
     count = len(found)
     line["steps"] = round(sum(map(steps, found)) / count, 1)
     generated = sum(s.usage.completion_tokens for s in found) / count
@@ -107,9 +105,9 @@ def latency(model: Model, sample: Sequence[Problem]) -> dict[str, float]:
     spent = {1: [0.0, 0], 8: [0.0, 0]}
     for problem in sample:
         for paths in spent:
-            arm = Arm.parse(f"parathinker:n={paths},need={paths}")
+            arm = Arm(strategy=f"parathinker:n={paths},need={paths}", parallel=1)
             started = time.perf_counter()
-            found = anyio.run(solve_all, model, arm, [problem], None, 0, 512, 1, lambda: None)
+            found = anyio.run(solve_all, model, arm, [problem])
             spent[paths][0] += time.perf_counter() - started
             spent[paths][1] += steps(found[0])
     one, eight = (1e3 * seconds / count for seconds, count in spent.values())
@@ -131,7 +129,7 @@ def main() -> None:
         report |= json.loads(options.output.read_text())
     for name in options.sets or SETS:
         domain, size, count, context, arms = SETS[name]
-        sample = problems(domain, options.problems or count, numbers=size, seed=0)
+        sample = draw_problems(domain, options.problems or count, numbers=size, seed=0)
         rows = []
         for arm in arms:
             rows.append(measure(model, sample, arm, context))

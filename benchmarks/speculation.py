@@ -18,7 +18,7 @@ import anyio
 
 from reasoning import Reasoner
 from reasoning.backends.vllm.settings import VllmSettings
-from reasoning.bench.bench import problems
+from reasoning.bench import draw_problems
 from reasoning.models.loading import VllmModel
 
 SETTINGS = VllmSettings(kv_cache_gib=1, context=1024, max_num_seqs=64)
@@ -32,7 +32,7 @@ async def speculative(method: dict[str, Any] | None) -> dict[str, Any]:
             SETTINGS.model_dump(exclude_none=True) | {"speculative": method}
         )
     model = VllmModel.load("reason-5m", settings)
-    sample = problems("countdown", 16, numbers=4, seed=2)
+    sample = draw_problems("countdown", 16, numbers=4, seed=2)
     texts: list[str] = []
     seconds = []
     async with Reasoner(model) as reasoner:

@@ -31,13 +31,13 @@ from protocol import (
     progress,
 )
 from reasoning.planning import (
-    ChatMind,
+    AnswerGiven,
+    Chat,
+    ChatClient,
     Constellation,
-    Mind,
     PlanApplied,
-    PlanGiven,
     PlanRefused,
-    StepPlaced,
+    TaskPlaced,
 )
 
 REQUEST = """\
@@ -152,9 +152,9 @@ def show(event: Event) -> None:
                 print(f"    {edit.op} {edit.model_dump_json(exclude_defaults=True)}")
         case PlanRefused(turn=turn, reasons=reasons):
             print(f"plan {turn} refused: {reasons[0]}")
-        case PlanGiven(turn=turn):
+        case AnswerGiven(turn=turn):
             print(f"plan {turn}: the answer")
-        case StepPlaced(task=task, device=device, attempts=attempts):
+        case TaskPlaced(task=task, device=device, attempts=attempts):
             print(f"    {task} was run by {device}" + ", its second" * (attempts > 1))
 
 
@@ -186,7 +186,7 @@ class Watch:
         self.processes[self.victim].kill()
 
 
-async def main(mind: Mind) -> None:
+async def main(chat: Chat) -> None:
     watch = Watch()
     async with Hub(lease_s=1.0) as hub, AsyncExitStack() as stack:
         hub.observe(watch.hear)
@@ -200,7 +200,7 @@ async def main(mind: Mind) -> None:
             await watch.ready.wait()
         group = await stack.enter_async_context(anyio.create_task_group())
         group.start_soon(watch.kill)
-        constellation = Constellation(hub, mind)
+        constellation = Constellation(hub, chat)
         constellation.events.subscribe(show)
         outcome = await constellation.run(REQUEST, seconds=300)
         group.cancel_scope.cancel()
@@ -213,8 +213,8 @@ def end(process: Process) -> None:
 
 
 async def planned(model: Any) -> None:
-    async with ChatMind(model) as mind:
-        await main(mind)
+    async with ChatClient(model) as chat:
+        await main(chat)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,12 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import anyio
+
 from pruning import Cut, DeepPrune, Evaluator, Question
 from pruning.judge.pairs import split, unseen
-from reasoning.bench.sample import run as sample
-from reasoning.cli.replaying import read
+from reasoning import Model
+from reasoning.bench import Arm, draw_problems, read_traces, solve_all, write_traces
 from reasoning.judging.calibration import RiskTarget, calibrate
 from reasoning.judging.evaluation import EvaluationOptions, evaluate
 from reasoning.judging.training import JudgeRecipe, save, train
@@ -26,11 +28,12 @@ from reasoning.judging.training import JudgeRecipe, save, train
 def traces(folder: Path) -> list[Question]:
     """Yours, or 30 arithmetic problems with 8 traces each of the shipped model."""
     if len(sys.argv) > 1 and sys.argv[1].endswith((".jsonl", ".gz")):
-        return read([sys.argv[1]])
-    target = str(folder / "traces.jsonl")
-    options = {"model": None, "temperature": 1.0, "max_tokens": 256, "numbers": 4}
-    sample("arithmetic", count=30, each=8, output=target, seed=3, parallel=8, **options)
-    return read([target])
+        return read_traces([sys.argv[1]])
+    problems = draw_problems("arithmetic", 30, numbers=4, seed=3)
+    arm = Arm(strategy="self-consistency:n=8", temperature=1.0, seed=3, max_tokens=256)
+    target = folder / "traces.jsonl"
+    write_traces(target, anyio.run(solve_all, Model.load(), arm, problems))
+    return read_traces([str(target)])
 
 
 def main(folder: Path) -> None:

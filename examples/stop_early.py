@@ -11,9 +11,9 @@ from pathlib import Path
 from orchestrator import Event
 from pruning import Replay, parse_policy
 from reasoning import solve_sync
-from reasoning.cli.replaying import read
-from reasoning.cli.solve import report
+from reasoning.bench import read_traces
 from reasoning.run.driver import PolicyDecided
+from reasoning.run.report import report
 
 POLICY = "async:k=12,threshold=0.9"
 
@@ -37,7 +37,7 @@ print(f"{steering.tokens} tokens, and {leaked} more after an abort")
 with tempfile.TemporaryDirectory() as folder:
     path = Path(folder) / "run.json"
     path.write_text(report(solution).model_dump_json(by_alias=True))
-    (question,) = read([str(path)])
+    (question,) = read_traces([str(path)])
     again = Replay(
         policy=parse_policy(POLICY), stored=question.traces, probe_every=question.probe_every
     ).run()

@@ -11,7 +11,7 @@ import anyio
 
 from pruning import Accept, Escalate
 from reasoning import Model, Reasoner
-from reasoning.bench.bench import problems
+from reasoning.bench import draw_problems
 
 
 async def main() -> None:
@@ -19,7 +19,7 @@ async def main() -> None:
     right = 0
     small, large = Model.load("reason-1m"), Model.load("reason-5m")
     async with Reasoner(large, draft=small) as reasoner:
-        for problem in problems("arithmetic", 6, numbers=4, seed=0):
+        for problem in draw_problems("arithmetic", 6, numbers=4, seed=0):
             solution = await reasoner.solve(problem, strategy="atts:n=3,chunk=12")
             assert solution.steering is not None
             right += solution.verified is True

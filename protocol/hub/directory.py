@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
+import anyio
 from pydantic import TypeAdapter
 
-from protocol.hub.connected_workers import ConnectedWorker
+from protocol.hub.connected_workers import ConnectedWorker, HubEvent, WorkerJoined
 from protocol.hub.hub import Hub
 from protocol.hub.task_handles import Submitter, TaskRequest
 from protocol.wire.messages import (
+    Cancel,
+    Cancelled,
     Down,
     Name,
     Offer,
@@ -25,32 +30,55 @@ _profiles: TypeAdapter[dict[Name, Profile]] = TypeAdapter(dict[Name, Profile])
 
 
 class Directory:
-    """A worker inside a hub that tells who else is there; attach it with `open`."""
+    """A worker inside a hub that tells who else is there; attach it with `open`.
+
+    A question may ask for the ``least`` number of workers: it is answered once they are there.
+    """
 
     inline = True
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._seat: ConnectedWorker | None = None
+        self._asked: dict[str, TaskMessage] = {}
 
     def open(self) -> None:
         """Be a worker of the hub from now on."""
         offer = Offer(name=TOOL, description="Who is here.", parameters="{}", result="{}")
         profile = Profile(slots=1000, tools=(offer,))
         self._seat = self._hub.attach(WORKER, profile, self, scopes=frozenset({"tool"}))
+        self._hub.observe(self._hear)
 
     def send(self, message: Down) -> None:
         """See `protocol.WorkerTransport.send`; it answers in the next round, not at once."""
         if isinstance(message, TaskMessage):
-            self._hub.board.after(0, lambda: self._answer(message))
+            self._asked[message.id] = message
+            self._hub.board.after(0, self._answer)
+        elif isinstance(message, Cancel) and message.id in self._asked:
+            del self._asked[message.id]
+            cancelled = Cancelled(id=message.id, fence=message.fence)
+            self._hub.board.after(0, lambda: self._say(cancelled))
 
     def provide(self, payload: Payload, data: bytes) -> None:
         """See `protocol.WorkerTransport.provide`; never called."""
 
-    def _answer(self, task: TaskMessage) -> None:
+    def _hear(self, event: HubEvent) -> None:
+        if self._asked and isinstance(event, WorkerJoined):
+            self._hub.board.after(0, self._answer)
+
+    def _answer(self) -> None:
+        """Answer every question for which enough workers are there."""
+        here = others(self._hub)
+        for task in list(self._asked.values()):
+            assert isinstance(task.arguments, str)
+            if len(here) >= json.loads(task.arguments).get("least", 0):
+                del self._asked[task.id]
+                value = _profiles.dump_json(here).decode()
+                self._say(Result(id=task.id, fence=task.fence, value=value))
+
+    def _say(self, message: Result | Cancelled) -> None:
         assert self._seat is not None
-        value = _profiles.dump_json(others(self._hub)).decode()
-        self._hub.board.receive(self._seat, Result(id=task.id, fence=task.fence, value=value))
+        self._hub.board.receive(self._seat, message)
 
 
 def others(hub: Hub) -> dict[str, Profile]:
@@ -58,16 +86,36 @@ def others(hub: Hub) -> dict[str, Profile]:
     return {id: profile for id, profile in hub.workers.items() if id != WORKER}
 
 
-async def devices(submitter: Submitter, id: str) -> dict[str, Profile]:
-    """Who is connected to a hub, here or elsewhere; ``id`` must be new for each question.
+async def devices(submitter: Submitter, id: str, *, least: int = 0) -> dict[str, Profile]:
+    """Who is connected to a hub, here or elsewhere, once at least so many are.
+
+    ``id`` must be new for each question.
 
     Raises:
         NoWorker: the hub elsewhere keeps no directory.
     """
     if isinstance(submitter, Hub):
+        await _wait_for(submitter, least)
         return others(submitter)
     request = TaskRequest(
-        id=id, kind="tool", name=TOOL, needs=TaskNeeds(worker=WORKER), patience_s=5
+        id=id,
+        kind="tool",
+        name=TOOL,
+        arguments=json.dumps({"least": least}),
+        needs=TaskNeeds(worker=WORKER),
+        patience_s=5,
     )
     outcome = await submitter.submit(request).outcome()
     return _profiles.validate_json(outcome.value)
+
+
+async def _wait_for(hub: Hub, least: int) -> None:
+    joined = anyio.Event()
+
+    def hear(event: HubEvent) -> None:
+        if len(others(hub)) >= least:
+            joined.set()
+
+    if len(others(hub)) < least:
+        hub.observe(hear)
+        await joined.wait()

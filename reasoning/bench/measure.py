@@ -162,9 +162,7 @@ def summarise(
         strategy=name,
         n=count,
         max_tokens=arm.max_tokens,
-        temperature=(
-            strategy.default_temperature if arm.temperature is None else arm.temperature
-        ),
+        temperature=(strategy.default_temperature if arm.temperature is None else arm.temperature),
         accuracy=right / count,
         ci95=wilson_interval(right, count),
         coverage=_coverage(solutions),

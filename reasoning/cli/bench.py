@@ -162,9 +162,7 @@ def _measure(domain: str, settings: BenchSettings) -> int:
     arms = settings.arms()
     for arm in arms:
         arm.check()
-    problems = draw_problems(
-        domain, settings.count, numbers=settings.numbers, seed=settings.seed
-    )
+    problems = draw_problems(domain, settings.count, numbers=settings.numbers, seed=settings.seed)
     model = Model.load(settings.model)
     for arm in arms:
         arm.choose(model, problems[0])  # what can't run is told before the first row

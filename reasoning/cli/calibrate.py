@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.errors import InvalidValue
-from reasoning.cli.options import argument, json_option, option, options
+from reasoning.cli.options import argument, option, options
 from reasoning.cli.printing import print_object, print_tables, progress_bar, table
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -48,8 +48,9 @@ def doctor(settings: DoctorSettings) -> int:
     from reasoning.backends.settings import parse
     from reasoning.cli.diagnosis import diagnose
 
-    known = {"base_urls": settings.base_urls}
-    known |= {"model": settings.model} if settings.model else {}
+    known: dict[str, Any] = {"base_urls": settings.base_urls}
+    if settings.model:
+        known["model"] = settings.model
     report = anyio.run(diagnose, parse(OpenaiSettings, settings.engine, **known))
     if settings.as_json:
         print_object(report)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import click
@@ -15,7 +15,6 @@ from reasoning.cli.options import (
     Duration,
     TlsOptions,
     TokenStoreOptions,
-    group,
     option,
     options,
 )
@@ -38,7 +37,7 @@ class HubSettings:
         default=HUB_PORT,
         help="The port; 0 takes a free one and prints it.",
     )
-    store: TokenStoreOptions = group(TokenStoreOptions)
+    store: TokenStoreOptions = field(default_factory=TokenStoreOptions)
     lease: float = option(
         "--lease",
         type=Duration(least=0.5, most=3600),
@@ -56,8 +55,8 @@ class HubSettings:
         metavar="NAME|PATH",
         help="The chat model that carries out requests on their devices.",
     )
-    backend: BackendOptions = group(BackendOptions)
-    tls: TlsOptions = group(TlsOptions)
+    backend: BackendOptions = field(default_factory=BackendOptions)
+    tls: TlsOptions = field(default_factory=TlsOptions)
     quiet: bool = option(
         "--quiet", "-q", is_flag=True, help="Nothing on stderr when workers come and go."
     )

@@ -111,9 +111,7 @@ class TrainJudgeSettings:
         default=0.5,
         help="The share of the questions to leave for eval and calibrate.",
     )
-    seed: int = option(
-        "--seed", type=int, default=0, help="Chooses the questions and the pairs."
-    )
+    seed: int = option("--seed", type=int, default=0, help="Chooses the questions and the pairs.")
 
     @property
     def recipe(self) -> JudgeRecipe:

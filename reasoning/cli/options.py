@@ -1,13 +1,14 @@
 """Options of commands: a frozen dataclass for each command, whose fields are its options.
 
-A command that is declared with ``@options(SomeSettings)`` is called with one ``SomeSettings``.
+A command that is declared with ``@options(SomeSettings)`` is called with one ``SomeSettings``.  A
+field whose ``default_factory`` is such a dataclass brings that one's options along.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, is_dataclass
 from functools import update_wrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -45,11 +46,6 @@ def option(*flags: str, **attributes: Any) -> Any:
     return field(default=default, metadata={"make": click.option, "flags": flags, **attributes})
 
 
-def group(kind: type[Settings]) -> Any:
-    """A field that holds a settings object of its own, whose options the command has as well."""
-    return field(default_factory=kind, metadata={"group": kind})
-
-
 def options(kind: type[Settings]) -> Callable[[Callable[[Settings], Result]], Any]:
     """Give a command the options that ``kind`` declares, and call it with one object of it."""
 
@@ -72,26 +68,30 @@ def _split(
     return make, flags, attributes
 
 
+def _group(one: Field[Any]) -> Any:
+    """The settings class that a field holds, or None."""
+    kind: Any = one.default_factory
+    return kind if is_dataclass(kind) else None
+
+
 def _declared(kind: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The name of each option, with what is needed to make it, in order."""
     for one in fields(kind):
-        if "group" in one.metadata:
-            yield from _declared(one.metadata["group"])
+        if group := _group(one):
+            yield from _declared(group)
         elif one.metadata:
             yield one.name, one.metadata
 
 
 def _filled(kind: Any, values: Mapping[str, Any]) -> Any:
     """An object of ``kind`` that holds the values of the command line."""
-    return kind(
-        **{
-            one.name: _filled(one.metadata["group"], values)
-            if "group" in one.metadata
-            else values[one.name]
-            for one in fields(kind)
-            if one.metadata
-        }
-    )
+    given: dict[str, Any] = {}
+    for one in fields(kind):
+        if group := _group(one):
+            given[one.name] = _filled(group, values)
+        elif one.metadata:
+            given[one.name] = values[one.name]
+    return kind(**given)
 
 
 # ---- values --------------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ def _filled(kind: Any, values: Mapping[str, Any]) -> Any:
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType):  # type: ignore[type-arg]
     """A time in seconds, written as ``90``, ``90s``, ``15m``, ``12h`` or ``30d``."""
 
     name = "time"
@@ -127,7 +127,7 @@ class Duration(click.ParamType):
             raise InvalidValue(
                 f"{name}: {value!r} is not a time; give seconds, or 90s, 15m, 12h or 30d"
             ) from None
-        if not (0 < seconds and self.least <= seconds <= self.most):
+        if not (seconds > 0 and self.least <= seconds <= self.most):
             least = f"from {self.least:g}" if self.least else "above 0"
             raise InvalidValue(
                 f"{name}: {value} is out of range; give {least} to {self.most:g} seconds"
@@ -178,9 +178,7 @@ class BackendOptions:
         """
         from reasoning.models.loading import load
 
-        return load(
-            model, backend=self.backend, base_urls=self.base_urls, settings=self.engine
-        )
+        return load(model, backend=self.backend, base_urls=self.base_urls, settings=self.engine)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +206,9 @@ class TokenFileOptions:
     """The token with which a hub is dialled."""
 
     token_file: str | None = option(
-        "--token-file", metavar="FILE", help="Holds the token for the hub; or it is in REASON_TOKEN."
+        "--token-file",
+        metavar="FILE",
+        help="Holds the token for the hub; or it is in REASON_TOKEN.",
     )
 
     def read(self) -> str:
@@ -241,7 +241,7 @@ class HubOptions:
         envvar="REASON_HUB",
         help=f"The hub whose workers are used; without it one opens here, on port {HUB_PORT}.",
     )
-    token: TokenFileOptions = group(TokenFileOptions)
+    token: TokenFileOptions = field(default_factory=TokenFileOptions)
 
     def submitter(self, instance: str) -> Hub | Client:
         """A client of the hub elsewhere, known there by ``instance``, or a hub to be opened here.
@@ -275,5 +275,7 @@ class TlsOptions:
         """The certificates, if any were given."""
         from protocol import Tls
 
-        given = {name: Path(file) for name in ("cert", "key", "ca") if (file := getattr(self, name))}
+        given = {
+            name: Path(file) for name in ("cert", "key", "ca") if (file := getattr(self, name))
+        }
         return Tls(**given) if given else None

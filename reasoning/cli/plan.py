@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +14,6 @@ from reasoning.cli.options import (
     Duration,
     HubOptions,
     argument,
-    group,
     json_option,
     option,
     options,
@@ -37,8 +36,8 @@ class PlanSettings:
 
     request: str | None = argument(required=False)
     model: str | None = option("--model", metavar="NAME|PATH", help="The chat model that plans.")
-    backend: BackendOptions = group(BackendOptions)
-    hub: HubOptions = group(HubOptions)
+    backend: BackendOptions = field(default_factory=BackendOptions)
+    hub: HubOptions = field(default_factory=HubOptions)
     devices: int = option(
         "--devices",
         type=click.IntRange(1, 10_000),
@@ -84,7 +83,7 @@ class PlanSettings:
         """
         from pathlib import Path
 
-        from reasoning.planning.journal_notes import check
+        from reasoning.planning.journal_notes import check_journal
 
         if self.resume and self.journal is None:
             raise InvalidValue(
@@ -95,7 +94,7 @@ class PlanSettings:
         if self.request is not None and not self.request.strip():
             raise InvalidValue("request: it is empty; say what is to be done")
         if self.journal is not None:
-            check(Path(self.journal), self.request, resume=self.resume)
+            check_journal(Path(self.journal), self.request, resume=self.resume)
 
     @property
     def instance(self) -> str:
@@ -158,10 +157,12 @@ def plan(settings: PlanSettings) -> int:
 async def _carry_out(
     settings: PlanSettings, submitter: Hub | Client, chat: ChatClient
 ) -> ConstellationResult:
+    import uuid
+
     import anyio
 
     from orchestrator import EventStream
-    from protocol.hub.directory import wait_for_devices
+    from protocol.hub.directory import devices
     from reasoning.planning import Constellation
 
     events = EventStream()
@@ -169,7 +170,7 @@ async def _carry_out(
         events.subscribe(_show)
     async with submitter, chat:
         with anyio.move_on_after(WAIT_S):  # with fewer it begins all the same
-            await wait_for_devices(submitter, settings.devices)
+            await devices(submitter, f"plan/{uuid.uuid4()}", least=settings.devices)
         constellation = Constellation(submitter, chat, events=events, most_turns=settings.turns)
         return await constellation.run(
             settings.request,

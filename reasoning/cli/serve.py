@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import click
 
 from orchestrator.errors import ExtraMissing, InvalidValue
 from reasoning.cli.interrupts import INTERRUPTED, raise_when_interrupted
-from reasoning.cli.options import BackendOptions, Duration, group, option, options
+from reasoning.cli.options import BackendOptions, Duration, option, options
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -24,7 +24,7 @@ class ServeSettings:
         help="A shipped model (reason-5m), a Hugging Face folder, or a model's name on a server; "
         "may be repeated.",
     )
-    backend: BackendOptions = group(BackendOptions)
+    backend: BackendOptions = field(default_factory=BackendOptions)
     a2a: bool = option(
         "--a2a", is_flag=True, help="Be an A2A agent too: strategies are its skills."
     )

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import click
@@ -18,7 +18,6 @@ from reasoning.cli.options import (
     Duration,
     HubOptions,
     argument,
-    group,
     json_option,
     option,
     options,
@@ -65,14 +64,14 @@ class SolveSettings:
         metavar="NAME|PATH|URL",
         help="A smaller model that drafts, for --strategy atts.",
     )
-    backend: BackendOptions = group(BackendOptions)
+    backend: BackendOptions = field(default_factory=BackendOptions)
     on: str = option(
         "--on",
         type=click.Choice(["here", "devices"]),
         default="here",
         help="Where threads are generated: devices are workers of a hub.",
     )
-    hub: HubOptions = group(HubOptions)
+    hub: HubOptions = field(default_factory=HubOptions)
     policy: str | None = option(
         "--policy",
         metavar="NAME[:key=value,…]",
@@ -82,9 +81,7 @@ class SolveSettings:
     temperature: float | None = option(
         "--temperature", type=float, help="0 is greedy; by default the strategy's own."
     )
-    seed: int = option(
-        "--seed", type=int, default=0, help="The same seed gives the same tokens."
-    )
+    seed: int = option("--seed", type=int, default=0, help="The same seed gives the same tokens.")
     max_tokens: int | None = option(
         "--max-tokens",
         type=int,
@@ -137,7 +134,7 @@ def solve(settings: SolveSettings) -> int:
     raise_when_interrupted()
     import anyio
 
-    solution = anyio.run(_solve, problem, model, draft, settings.run_options, tree)
+    solution = anyio.run(_solve, problem, model, draft, settings, tree)
     if settings.as_json:
         from reasoning.run.report import report
 
@@ -171,9 +168,7 @@ def _load_model(settings: SolveSettings) -> AnyModel:
     if settings.on == "here":
         return settings.backend.load(settings.model)
     if settings.backend.given:
-        raise InvalidValue(
-            "on: devices bring their own backends; leave out those of this machine"
-        )
+        raise InvalidValue("on: devices bring their own backends; leave out those of this machine")
     from reasoning.models.devices import RemoteModel
 
     submitter = settings.hub.submitter(f"solve.{os.getpid()}")
@@ -188,7 +183,11 @@ def _load_draft(name: str) -> AnyModel:
 
 
 async def _solve(
-    problem: Problem, model: AnyModel, draft: AnyModel | None, how: Options, tree: ThreadTree
+    problem: Problem,
+    model: AnyModel,
+    draft: AnyModel | None,
+    settings: SolveSettings,
+    tree: ThreadTree,
 ) -> Solution:
     import anyio
 
@@ -198,14 +197,13 @@ async def _solve(
     with tree:
         async with anyio.create_task_group() as group, Reasoner(model, draft=draft) as reasoner:
             await group.start(_cancel_on_interrupt, scope)
-            solution = await reasoner.solve(problem, listener=tree.listen, stop=scope, **how)
+            how: Options = {**settings.run_options, "listener": tree.listen, "stop": scope}
+            solution = await reasoner.solve(problem, **how)
             group.cancel_scope.cancel()
     return solution
 
 
-async def _cancel_on_interrupt(
-    scope: anyio.CancelScope, *, task_status: TaskStatus[None]
-) -> None:
+async def _cancel_on_interrupt(scope: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:
     import anyio
 
     with anyio.open_signal_receiver(signal.SIGINT) as signals:

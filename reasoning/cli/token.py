@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import click
 
@@ -10,7 +10,6 @@ from reasoning.cli.options import (
     Duration,
     TokenStoreOptions,
     argument,
-    group,
     json_option,
     option,
     options,
@@ -37,7 +36,7 @@ class CreateTokenSettings:
     expires: float | None = option(
         "--expires", type=Duration(), help="As 12h or 30d; by default never."
     )
-    store: TokenStoreOptions = group(TokenStoreOptions)
+    store: TokenStoreOptions = field(default_factory=TokenStoreOptions)
 
 
 @token.command()
@@ -57,7 +56,7 @@ class RotateTokenSettings:
     grace: float | None = option(
         "--grace", type=Duration(), help="How long the old one is still valid, as 1h."
     )
-    store: TokenStoreOptions = group(TokenStoreOptions)
+    store: TokenStoreOptions = field(default_factory=TokenStoreOptions)
 
 
 @token.command()
@@ -73,7 +72,7 @@ class RevokeTokenSettings:
     """A token that ends."""
 
     name: str = argument()
-    store: TokenStoreOptions = group(TokenStoreOptions)
+    store: TokenStoreOptions = field(default_factory=TokenStoreOptions)
 
 
 @token.command()
@@ -88,7 +87,7 @@ def revoke(settings: RevokeTokenSettings) -> int:
 class ListTokensSettings:
     """All tokens."""
 
-    store: TokenStoreOptions = group(TokenStoreOptions)
+    store: TokenStoreOptions = field(default_factory=TokenStoreOptions)
     as_json: bool = json_option("a table")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +15,6 @@ from reasoning.cli.options import (
     Duration,
     TlsOptions,
     TokenFileOptions,
-    group,
     option,
     options,
 )
@@ -37,7 +36,7 @@ class WorkerSettings:
     """A hub, and what is done for it."""
 
     url: str = option("--hub", metavar="URL", envvar="REASON_HUB", required=True, help="The hub's.")
-    token: TokenFileOptions = group(TokenFileOptions)
+    token: TokenFileOptions = field(default_factory=TokenFileOptions)
     models: tuple[str, ...] = option(
         "--model",
         multiple=True,
@@ -45,7 +44,7 @@ class WorkerSettings:
         help="A model to generate with, by default reason-5m; may be repeated.",
     )
     no_model: bool = option("--no-model", is_flag=True, help="Only functions and tools.")
-    backend: BackendOptions = group(BackendOptions)
+    backend: BackendOptions = field(default_factory=BackendOptions)
     threads: int = option(
         "--threads",
         type=click.IntRange(1, 4096),
@@ -77,7 +76,7 @@ class WorkerSettings:
         metavar="NAME",
         help="Tells apart workers that share a token.",
     )
-    tls: TlsOptions = group(TlsOptions)
+    tls: TlsOptions = field(default_factory=TlsOptions)
     patience: float | None = option(
         "--patience", type=Duration(), help="Give up on a hub that is gone so long, as 10m."
     )

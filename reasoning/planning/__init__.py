@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-from reasoning.planning.chat_client import ChatMind, Mind
+from reasoning.planning.chat_client import Chat, ChatClient
 from reasoning.planning.constellation import Constellation
 from reasoning.planning.events import (
+    AnswerGiven,
     PlanApplied,
-    PlanGiven,
     PlannerAsked,
     PlanRefused,
     RunResumed,
-    StepPlaced,
+    TaskPlaced,
 )
-from reasoning.planning.grammar import Bounds
 from reasoning.planning.pilot import ModelPilot
-from reasoning.planning.schema import Plan
-from reasoning.planning.state import Outcome, Status, StepRecord
+from reasoning.planning.plan import Plan
+from reasoning.planning.reply_schema import ReplyBounds
+from reasoning.planning.state import ConstellationResult, PlannedTask, Status
 
 __all__ = [
-    "Bounds",
-    "ChatMind",
+    "AnswerGiven",
+    "Chat",
+    "ChatClient",
     "Constellation",
-    "Mind",
+    "ConstellationResult",
     "ModelPilot",
-    "Outcome",
     "Plan",
     "PlanApplied",
-    "PlanGiven",
     "PlanRefused",
+    "PlannedTask",
     "PlannerAsked",
+    "ReplyBounds",
     "RunResumed",
     "Status",
-    "StepPlaced",
-    "StepRecord",
+    "TaskPlaced",
 ]

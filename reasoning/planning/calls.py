@@ -17,13 +17,13 @@ from protocol import TaskBudget, TaskNeeds, TaskRequest
 from protocol.devices import stop
 from protocol.hub.task_handles import Submitter
 from protocol.wire.messages import Progress
-from reasoning.planning.events import StepPlaced
-from reasoning.planning.fleet import Kind, Step
-from reasoning.planning.journal_notes import tell
+from reasoning.planning.devices import Kind, PlannedCall
+from reasoning.planning.events import TaskPlaced
+from reasoning.planning.journal_notes import record_event
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class CallLimits:
     """What each task of a constellation may take.
 
     Attributes:
@@ -46,22 +46,24 @@ class _Called(Model):
     tags: tuple[str, ...] = ()
 
 
-def function_name(step: Step, kind: Kind) -> str:
+def function_name(call: PlannedCall, kind: Kind) -> str:
     """A name that says all that a function does, so that a journal's patches can be read again."""
-    called = _Called(kind=kind, tool=step.tool, device=step.device, tags=step.tags)
+    called = _Called(kind=kind, tool=call.tool, device=call.device, tags=call.tags)
     return called.model_dump_json(exclude_defaults=True)
 
 
-def step_of(name: str, arguments: Mapping[str, Any]) -> Step:
-    """The step that a function's name and its arguments are."""
+def planned_call(name: str, arguments: Mapping[str, Any]) -> PlannedCall:
+    """The call that a function's name and its arguments are."""
     called = _Called.model_validate_json(name)
-    return Step(tool=called.tool, arguments=arguments, device=called.device, tags=called.tags)
+    return PlannedCall(
+        tool=called.tool, arguments=arguments, device=called.device, tags=called.tags
+    )
 
 
 class Callables(dict[str, Callable[..., Any]]):
     """The functions of a constellation's graph, each made when its name first comes up."""
 
-    def __init__(self, submitter: Submitter, limits: Limits) -> None:
+    def __init__(self, submitter: Submitter, limits: CallLimits) -> None:
         super().__init__()
         self._submitter = submitter
         self._limits = limits
@@ -82,7 +84,7 @@ class Call:
     before the run was resumed, or while it was away itself, is believed, and once.
     """
 
-    def __init__(self, submitter: Submitter, called: _Called, limits: Limits) -> None:
+    def __init__(self, submitter: Submitter, called: _Called, limits: CallLimits) -> None:
         self._submitter = submitter
         self._called = called
         self._limits = limits
@@ -109,8 +111,8 @@ class Call:
         except anyio.get_cancelled_exc_class():
             task.leaked = await stop(ticket)
             raise
-        placed = StepPlaced(task=task.id, device=outcome.worker, attempts=outcome.attempts)
-        tell(task.graph, placed)
+        placed = TaskPlaced(task=task.id, device=outcome.worker, attempts=outcome.attempts)
+        record_event(task.graph, placed)
         return pydantic_core.from_json(outcome.value)
 
     def _order(self, run: str, arguments: Mapping[str, Any]) -> TaskRequest:

@@ -13,7 +13,7 @@ from reasoning.values.context import Segment
 from reasoning.values.sampling import Constraint, Sampling
 
 
-class Mind(Protocol):
+class Chat(Protocol):
     """Answers a prompt with JSON; each time anew, it remembers nothing."""
 
     async def reply(self, prompt: str, schema: str) -> str:
@@ -21,8 +21,8 @@ class Mind(Protocol):
         ...
 
 
-class ChatMind:
-    """A chat model of any backend, used as ``async with ChatMind(load(...)) as mind``.
+class ChatClient:
+    """A chat model of any backend, used as ``async with ChatClient(load(...)) as chat``.
 
     Where the backend can, what it writes is held to the schema while it generates.  Elsewhere the
     schema is left out, ``unheld`` says why, and what comes is checked all the same.
@@ -79,7 +79,7 @@ class ChatMind:
         await self._backend.__aexit__(*error)
 
     async def reply(self, prompt: str, schema: str) -> str:
-        """See `Mind.reply`.
+        """See `Chat.reply`.
 
         Raises:
             BackendLost: it can't be reached any more, or fails.

@@ -18,18 +18,18 @@ from orchestrator.errors import InvalidValue, PatchRefused
 from protocol.hub.directory import devices
 from protocol.hub.task_handles import Submitter
 from reasoning.planning import prompts
-from reasoning.planning.calls import Callables, Limits, function_name
-from reasoning.planning.chat_client import Mind
-from reasoning.planning.events import PlanApplied, PlanGiven, PlannerAsked, PlanRefused
-from reasoning.planning.fleet import Fleet, Step
-from reasoning.planning.grammar import Bounds, schema_of
-from reasoning.planning.journal_notes import NAME, tell
-from reasoning.planning.schema import (
+from reasoning.planning.calls import Callables, CallLimits, function_name
+from reasoning.planning.chat_client import Chat
+from reasoning.planning.devices import DevicePool, PlannedCall
+from reasoning.planning.events import AnswerGiven, PlanApplied, PlannerAsked, PlanRefused
+from reasoning.planning.journal_notes import NAME, record_event
+from reasoning.planning.plan import (
     AddTask,
     ChangeTask,
     Plan,
 )
-from reasoning.planning.state import Outcome, State, Status
+from reasoning.planning.reply_schema import ReplyBounds, schema_of
+from reasoning.planning.state import ConstellationResult, PlannerState, Status
 
 MOST_IDLE = 4
 """Replies in a row that bring nothing, while nothing runs, after which a planner is stuck."""
@@ -41,8 +41,8 @@ BOTH = "edits and an answer came together; the answer was ignored: give it when 
 class Constellation:
     """Carries out requests on a hub's devices, as a planner plans::
 
-    async with ChatMind(load("my-model", base_urls=[url])) as mind:
-        outcome = await Constellation(hub, mind).run("Summarise the logs of all machines")
+    async with ChatClient(load("my-model", base_urls=[url])) as chat:
+        outcome = await Constellation(hub, chat).run("Summarise the logs of all machines")
 
     The planner is asked once at first, and again whenever tasks have ended; the graph runs on
     meanwhile, so that nothing waits for it but what it has yet to plan.  Each reply is checked as
@@ -56,24 +56,24 @@ class Constellation:
     def __init__(
         self,
         submitter: Submitter,
-        mind: Mind,
+        chat: Chat,
         *,
         events: EventStream | None = None,
-        limits: Limits | None = None,
+        limits: CallLimits | None = None,
         most_turns: int = 30,
         at_once: int | None = None,
-        bounds: Bounds | None = None,
+        bounds: ReplyBounds | None = None,
     ) -> None:
         """Prepare.
 
         Args:
             submitter: A hub here, or the client of one elsewhere.
-            mind: What plans.
+            chat: What plans.
             events: A stream to report to.
             limits: What each task may take.
             most_turns: How often the planner may be asked.
             at_once: How many tasks may run at once.
-            bounds: How long a reply may be, where the mind is held to a schema.
+            bounds: How long a reply may be, where it is held to a schema.
 
         Raises:
             InvalidValue: a number is out of range.
@@ -82,11 +82,11 @@ class Constellation:
             raise InvalidValue(f"turns: {most_turns} is none; give 1 or more")
         self.events = events or EventStream()
         self._submitter = submitter
-        self._mind = mind
-        self._limits = limits or Limits()
+        self._chat = chat
+        self._limits = limits or CallLimits()
         self._most_turns = most_turns
         self._at_once = at_once
-        self._bounds = bounds or Bounds()
+        self._bounds = bounds or ReplyBounds()
 
     async def run(
         self,
@@ -95,7 +95,7 @@ class Constellation:
         seconds: float | None = None,
         journal: str | Path | None = None,
         resume: bool = False,
-    ) -> Outcome:
+    ) -> ConstellationResult:
         """Carry out one request; after ``seconds`` with what there is.
 
         Args:
@@ -113,7 +113,7 @@ class Constellation:
         graph = TaskGraph(name=NAME, limit=self._at_once, journal=journal, resume=resume)
         graph.functions = Callables(self._submitter, self._limits)
         graph.events.subscribe(self.events.emit)
-        state = State(graph=graph)
+        state = PlannerState(graph=graph)
         graph.events.subscribe(state.hear)
         status: Status = "timed-out"
         with anyio.move_on_after(seconds) as scope:
@@ -128,7 +128,7 @@ class Constellation:
                     await anyio.lowlevel.checkpoint()
         return state.outcome(status)
 
-    async def _converse(self, state: State) -> Status:
+    async def _converse(self, state: PlannerState) -> Status:
         idle = failed = 0
         while state.turn < self._most_turns:
             seen = state.ended
@@ -145,20 +145,20 @@ class Constellation:
                 await self._something(state, seen)
         return "turns"
 
-    async def _something(self, state: State, seen: int) -> None:
+    async def _something(self, state: PlannerState, seen: int) -> None:
         """Wait until a task has ended that the planner was not shown, or nothing runs."""
         while state.ended == seen and not state.resting:
             state.news = anyio.Event()
             await state.news.wait()
 
-    async def _turn(self, state: State) -> Plan | None:
+    async def _turn(self, state: PlannerState) -> Plan | None:
         """Ask the planner and do what it says; None if that was refused."""
         graph, version = state.graph, state.graph.version
         question = f"{graph.run_id}/devices/{secrets.token_hex(8)}"
-        state.fleet = Fleet(await devices(self._submitter, question))
-        prompt = prompts.ask(state.request, state.fleet, graph, state.steps, state.notes)
-        tell(graph, PlannerAsked(turn=state.turn + 1, version=version))
-        text = await self._mind.reply(prompt, schema_of(state.fleet, graph, self._bounds))
+        state.devices = DevicePool(await devices(self._submitter, question))
+        prompt = prompts.ask(state.request, state.devices, graph, state.calls, state.notes)
+        record_event(graph, PlannerAsked(turn=state.turn + 1, version=version))
+        text = await self._chat.reply(prompt, schema_of(state.devices, graph, self._bounds))
         try:
             plan = Plan.parse(text)
             if plan.edits:
@@ -173,57 +173,61 @@ class Constellation:
         if plan.answer and plan.edits:
             state.notes.append(BOTH)
         elif plan.answer:
-            tell(graph, PlanGiven(turn=state.turn, answer=plan.answer))
+            record_event(graph, AnswerGiven(turn=state.turn, answer=plan.answer))
         return plan
 
-    def _refuse(self, state: State, text: str, reasons: tuple[str, ...]) -> None:
-        tell(state.graph, PlanRefused(turn=state.turn, reasons=reasons, text=text))
+    def _refuse(self, state: PlannerState, text: str, reasons: tuple[str, ...]) -> None:
+        record_event(state.graph, PlanRefused(turn=state.turn, reasons=reasons, text=text))
 
-    def _apply(self, state: State, plan: Plan, version: int) -> None:
+    def _apply(self, state: PlannerState, plan: Plan, version: int) -> None:
         """Apply all edits, or none.
 
         Raises:
             InvalidValue: no device could do it.
             PatchRefused: the graph is not so.
         """
-        steps = dict(state.steps)
+        calls = dict(state.calls)
         ops = []
         for edit in plan.edits:
             if isinstance(edit, (AddTask, ChangeTask)):
-                step = _step(edit, steps)
-                ops.append(self._call(state, edit, step))
-                steps[edit.id] = step
+                call = _planned(edit, calls)
+                ops.append(self._operation(state, edit, call))
+                calls[edit.id] = call
             else:
                 ops.append(edit.model_dump(mode="json"))
                 if edit.op == "remove":
-                    steps.pop(edit.id, None)
+                    calls.pop(edit.id, None)
         patch = Patch.model_validate({"base": version, "ops": ops})
         made = state.graph.apply(patch)
         state.graph.events.emit(PlanApplied(turn=state.turn, version=made, plan=plan))
 
-    def _call(self, state: State, edit: AddTask | ChangeTask, step: Step) -> dict[str, Any]:
+    def _operation(
+        self, state: PlannerState, edit: AddTask | ChangeTask, call: PlannedCall
+    ) -> dict[str, Any]:
         """The patch's operation for a task that calls something."""
         try:
-            function = function_name(step, state.fleet.kind(step))
+            function = function_name(call, state.devices.kind(call))
         except InvalidValue as error:
             raise InvalidValue(f"{edit.op} {edit.id}: {error}") from error
-        op = {"op": edit.op, "id": edit.id, "function": function, "kwargs": dict(step.arguments)}
-        op["name"] = step.name
+        op = {"op": edit.op, "id": edit.id, "function": function, "kwargs": dict(call.arguments)}
+        op["name"] = call.name
         return op | ({"after": edit.after} if isinstance(edit, AddTask) else {})
 
 
-def _step(edit: AddTask | ChangeTask, steps: Mapping[str, Step]) -> Step:
+def _planned(edit: AddTask | ChangeTask, calls: Mapping[str, PlannedCall]) -> PlannedCall:
     """What a task is to call after an edit.
 
     Raises:
         InvalidValue: there is no such task to be changed.
     """
     if isinstance(edit, AddTask):
-        return Step(tool=edit.tool, arguments=edit.arguments, device=edit.device, tags=edit.tags)
-    if edit.id not in steps:
+        return PlannedCall(
+            tool=edit.tool, arguments=edit.arguments, device=edit.device, tags=edit.tags
+        )
+    if edit.id not in calls:
         raise InvalidValue(f"change {edit.id}: there is no such task; add it")
     given = edit.model_dump(exclude={"op", "id"}, exclude_none=True)
-    return replace(steps[edit.id], **given)
+    return replace(calls[edit.id], **given)
 
 
 def _id(plan: Plan, index: int) -> str:

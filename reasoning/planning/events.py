@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orchestrator import Event
-from reasoning.planning.schema import Plan
+from reasoning.planning.plan import Plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class PlanRefused(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanGiven(Event):
+class AnswerGiven(Event):
     """The planner gave the answer to the request."""
 
     task: str = ""
@@ -66,7 +66,7 @@ class PlanGiven(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepPlaced(Event):
+class TaskPlaced(Event):
     """A task was run by a device, the last of so many that it was given to."""
 
     device: str

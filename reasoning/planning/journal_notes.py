@@ -1,4 +1,4 @@
-"""What a run of a planner keeps in its journal, beside the graph's own edits and results."""
+"""What a planner's run writes into its journal, beside the graph's own edits and results."""
 
 from __future__ import annotations
 
@@ -12,37 +12,45 @@ from orchestrator import Event, TaskGraph
 from orchestrator.errors import InvalidValue, JournalUnusable
 from orchestrator.journal.store import Journal
 from reasoning.planning.events import (
-    PlanGiven,
+    AnswerGiven,
     PlannerAsked,
     PlanRefused,
     RequestGiven,
-    StepPlaced,
+    TaskPlaced,
 )
 
 NAME = "constellation"
 """Of the graph, which its journal checks."""
-_KEPT = (RequestGiven, PlannerAsked, PlanRefused, PlanGiven, StepPlaced)
-_ADAPTERS: dict[str, TypeAdapter[Event]] = {kind.__name__: TypeAdapter(kind) for kind in _KEPT}
+_KINDS: dict[str, type[Event]] = {
+    "RequestGiven": RequestGiven,
+    "PlannerAsked": PlannerAsked,
+    "PlanRefused": PlanRefused,
+    "PlanGiven": AnswerGiven,
+    "StepPlaced": TaskPlaced,
+}
+"""Events by their names in journals, which stay when a class is renamed."""
+_NAMES = {kind: name for name, kind in _KINDS.items()}
+_ADAPTERS: dict[str, TypeAdapter[Event]] = {n: TypeAdapter(kind) for n, kind in _KINDS.items()}
 
 
-def tell(graph: TaskGraph, event: Event) -> None:
-    """Let an event be seen, and kept."""
-    kind = type(event).__name__
-    graph.note(json.dumps([kind, _ADAPTERS[kind].dump_python(event, mode="json")]))
+def record_event(graph: TaskGraph, event: Event) -> None:
+    """Write an event into the graph's journal, and emit it."""
+    name = _NAMES[type(event)]
+    graph.note(json.dumps([name, _ADAPTERS[name].dump_python(event, mode="json")]))
     graph.events.emit(event)
 
 
-def read(notes: Iterable[str]) -> list[Event]:
-    """The events that were kept, in order.
+def read_notes(notes: Iterable[str]) -> list[Event]:
+    """The events that a journal's notes hold, in order.
 
     Raises:
-        JournalUnusable: something else was kept.
+        JournalUnusable: a note holds something else.
     """
     found = []
     for note in notes:
         try:
-            kind, value = json.loads(note)
-            found.append(_ADAPTERS[kind].validate_python(value))
+            name, value = json.loads(note)
+            found.append(_ADAPTERS[name].validate_python(value))
         except (ValueError, TypeError, KeyError, ValidationError) as error:
             raise JournalUnusable(
                 f"the journal holds a note that no plan has written ({note[:80]}); name another "
@@ -58,20 +66,20 @@ def request_in(events: Iterable[Event], request: str | None, *, edited: bool) ->
         JournalUnusable: its graph was edited, but not for a request.
         InvalidValue: ``request`` is another, or there is none at all.
     """
-    kept = next((event.request for event in events if isinstance(event, RequestGiven)), None)
-    if kept is None and edited:
+    known = next((event.request for event in events if isinstance(event, RequestGiven)), None)
+    if known is None and edited:
         raise JournalUnusable("the journal is of no planner's run; name another file")
-    if kept is None and request is None:
+    if known is None and request is None:
         raise InvalidValue("request: the journal holds none yet; say what is to be done")
-    if kept is not None and request not in (None, kept):
+    if known is not None and request not in (None, known):
         raise InvalidValue(
-            f"request: the journal is of another one ({' '.join(kept.split())[:80]!r}); leave it "
+            f"request: the journal is of another one ({' '.join(known.split())[:80]!r}); leave it "
             "out to go on with that, or name another file"
         )
-    return kept
+    return known
 
 
-def check(path: Path, request: str | None, *, resume: bool) -> None:
+def check_journal(path: Path, request: str | None, *, resume: bool) -> None:
     """Refuse a journal that a run could not use, before anything is started for the run.
 
     Raises:
@@ -81,6 +89,6 @@ def check(path: Path, request: str | None, *, resume: bool) -> None:
     journal = Journal(path, NAME, resume=resume)
     try:
         edited = bool(journal.patches())
-        request_in(read(journal.notes()), request, edited=edited)
+        request_in(read_notes(journal.notes()), request, edited=edited)
     finally:
         journal.shut()

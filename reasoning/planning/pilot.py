@@ -11,9 +11,9 @@ from orchestrator.calls import why
 from orchestrator.errors import InvalidValue, ReasonError
 from protocol import RemoteFailure
 from protocol.ufo import Hands
-from reasoning.planning.chat_client import Mind
+from reasoning.planning.chat_client import Chat
+from reasoning.planning.plan import json_object
 from reasoning.planning.prompts import cut
-from reasoning.planning.schema import json_object
 
 MOST_STEPS = 20
 
@@ -27,7 +27,7 @@ or, when the request is carried out or can't be,
 {"thought": "why, in a sentence", "done": true, "result": "what it came to"}"""
 
 
-class Move(BaseModel):
+class PilotMove(BaseModel):
     """One reply of a pilot: a tool to be called, or the end."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,7 +39,7 @@ class Move(BaseModel):
     result: Any = None
 
     @classmethod
-    def parse(cls, text: str) -> Move:
+    def parse(cls, text: str) -> PilotMove:
         """The move in a model's reply.
 
         Raises:
@@ -54,14 +54,14 @@ class Move(BaseModel):
         return move
 
 
-_SCHEMA = json.dumps(Move.model_json_schema())
+_SCHEMA = json.dumps(PilotMove.model_json_schema())
 
 
 class ModelPilot:
     """See `protocol.ufo.Pilot`; the device's tools are all that the model can reach."""
 
-    def __init__(self, mind: Mind, *, most_steps: int = MOST_STEPS) -> None:
-        self._mind = mind
+    def __init__(self, chat: Chat, *, most_steps: int = MOST_STEPS) -> None:
+        self._chat = chat
         self._most_steps = most_steps
 
     async def steer(self, request: str, hands: Hands) -> Any:
@@ -74,7 +74,7 @@ class ModelPilot:
         for _ in range(self._most_steps):
             try:
                 prompt = self._prompt(request, hands, done)
-                move = Move.parse(await self._mind.reply(prompt, _SCHEMA))
+                move = PilotMove.parse(await self._chat.reply(prompt, _SCHEMA))
             except InvalidValue as error:
                 done.append(f"your reply was refused: {error}")
                 continue
@@ -85,7 +85,7 @@ class ModelPilot:
             done.append(await self._call(hands, move))
         raise RemoteFailure("budget", "", f"the request was not done in {self._most_steps} steps")
 
-    async def _call(self, hands: Hands, move: Move) -> str:
+    async def _call(self, hands: Hands, move: PilotMove) -> str:
         assert move.tool is not None
         called = f"{move.tool} {json.dumps(move.parameters)}"
         if all(offer.name != move.tool for offer in hands.tools):

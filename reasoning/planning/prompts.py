@@ -9,7 +9,7 @@ from typing import Any
 import pydantic_core
 
 from orchestrator import Task, TaskGraph
-from reasoning.planning.fleet import Fleet, Step
+from reasoning.planning.devices import DevicePool, PlannedCall
 
 MOST_RESULT = 1200
 """Characters of a result that the planner is shown; other tasks get all of it."""
@@ -41,25 +41,29 @@ expression such as "result.score > 0.5".
 
 
 def ask(
-    request: str, fleet: Fleet, graph: TaskGraph, steps: dict[str, Step], notes: Sequence[str]
+    request: str,
+    devices: DevicePool,
+    graph: TaskGraph,
+    calls: dict[str, PlannedCall],
+    notes: Sequence[str],
 ) -> str:
     """The prompt of one turn."""
-    parts = [RULES, f"The request:\n{request}", f"The devices:\n{_devices(fleet)}"]
-    parts.append(f"The tasks:\n{_tasks(graph, steps)}")
+    parts = [RULES, f"The request:\n{request}", f"The devices:\n{_devices(devices)}"]
+    parts.append(f"The tasks:\n{_tasks(graph, calls)}")
     if notes:
-        parts.append("Mind:\n" + "\n".join(f"- {note}" for note in notes))
+        parts.append("Chat:\n" + "\n".join(f"- {note}" for note in notes))
     parts.append("Your reply, as JSON:")
     return "\n\n".join(parts)
 
 
-def _devices(fleet: Fleet) -> str:
+def _devices(devices: DevicePool) -> str:
     lines: list[str] = []
     shown: set[str] = set()
-    for id, profile in fleet.profiles.items():
+    for id, profile in devices.profiles.items():
         about = [profile.platform or "unknown", *sorted(profile.tags)]
         about += [f"{amount} {name}" for name, amount in profile.resources.items()]
-        lines.append(f"{id} ({', '.join(about)}) has {', '.join(fleet.offers(id)) or 'nothing'}")
-        for name, (_, offer) in fleet.offers(id).items():
+        lines.append(f"{id} ({', '.join(about)}) has {', '.join(devices.offers(id)) or 'nothing'}")
+        for name, (_, offer) in devices.offers(id).items():
             if name not in shown:
                 shown.add(name)
                 lines.append(f"  {name}{_parameters(offer.parameters)}: {_line(offer.description)}")
@@ -84,13 +88,13 @@ def _type(schema: Any) -> str:
     return f"array of {_type(inner)}" if inner else kind
 
 
-def _tasks(graph: TaskGraph, steps: dict[str, Step]) -> str:
-    return "\n".join(_task(task, steps[task.id]) for task in graph.tasks) or "none yet"
+def _tasks(graph: TaskGraph, calls: dict[str, PlannedCall]) -> str:
+    return "\n".join(_task(task, calls[task.id]) for task in graph.tasks) or "none yet"
 
 
-def _task(task: Task[Any], step: Step) -> str:
-    arguments = json.dumps(dict(step.arguments))
-    line = f"{task.id}: {step.name} {cut(arguments)} is {task.state}"
+def _task(task: Task[Any], call: PlannedCall) -> str:
+    arguments = json.dumps(dict(call.arguments))
+    line = f"{task.id}: {call.name} {cut(arguments)} is {task.state}"
     if task.state == "succeeded":
         return f"{line} with {cut(pydantic_core.to_json(task.value).decode())}"
     if task.state == "failed":

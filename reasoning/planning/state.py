@@ -11,17 +11,17 @@ import anyio
 from orchestrator import Event, GraphPatched, TaskEnded, TaskGraph
 from orchestrator.editing.patches import Add, Change, Patch, Remove
 from orchestrator.views.record import TaskState
-from reasoning.planning import journal_notes as kept
-from reasoning.planning.calls import step_of
+from reasoning.planning.calls import planned_call
+from reasoning.planning.devices import DevicePool, PlannedCall
 from reasoning.planning.events import (
-    PlanGiven,
+    AnswerGiven,
     PlannerAsked,
     PlanRefused,
     RequestGiven,
     RunResumed,
-    StepPlaced,
+    TaskPlaced,
 )
-from reasoning.planning.fleet import Fleet, Step
+from reasoning.planning.journal_notes import read_notes, record_event, request_in
 
 Status = Literal["answered", "stuck", "turns", "timed-out"]
 RESUMED = (
@@ -31,7 +31,7 @@ RESUMED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepRecord:
+class PlannedTask:
     """One task, as it ended.
 
     Attributes:
@@ -51,7 +51,7 @@ class StepRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class ConstellationResult:
     """What a request came to, with what was done for it before it was resumed.
 
     Attributes:
@@ -66,12 +66,12 @@ class Outcome:
     status: Status
     turns: int
     refused: int
-    tasks: tuple[StepRecord, ...]
+    tasks: tuple[PlannedTask, ...]
     graph: TaskGraph
 
 
 @dataclass(kw_only=True)
-class State:
+class PlannerState:
     """One request under way.
 
     Attributes:
@@ -82,9 +82,9 @@ class State:
 
     graph: TaskGraph
     request: str = ""
-    fleet: Fleet = field(default_factory=lambda: Fleet({}))
-    steps: dict[str, Step] = field(default_factory=dict)
-    placed: dict[str, StepPlaced] = field(default_factory=dict)
+    devices: DevicePool = field(default_factory=lambda: DevicePool({}))
+    calls: dict[str, PlannedCall] = field(default_factory=dict)
+    placed: dict[str, TaskPlaced] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     turn: int = 0
     refused: int = 0
@@ -99,9 +99,9 @@ class State:
             JournalUnusable: the journal is not of a planner's run.
             InvalidValue: it is of another request, or there is none.
         """
-        events = kept.read(self.graph.notes)
-        if kept.request_in(events, request, edited=self.graph.version > 0) is None:
-            kept.tell(self.graph, RequestGiven(request=request or ""))
+        events = read_notes(self.graph.notes)
+        if request_in(events, request, edited=self.graph.version > 0) is None:
+            record_event(self.graph, RequestGiven(request=request or ""))
             return
         for event in events:
             self.hear(event)
@@ -122,9 +122,9 @@ class State:
             case PlanRefused(reasons=reasons):
                 self.refused += 1
                 self.notes += [f"your last reply was refused: {reason}" for reason in reasons]
-            case PlanGiven(answer=answer):
+            case AnswerGiven(answer=answer):
                 self.answer = answer
-            case StepPlaced(task=task):
+            case TaskPlaced(task=task):
                 self.placed[task] = event
             case GraphPatched(patch=patch):
                 self._patched(patch)
@@ -137,32 +137,32 @@ class State:
         for op in patch.ops:
             if isinstance(op, (Add, Change)):
                 assert op.function is not None
-                self.steps[op.id] = step_of(op.function, op.kwargs or {})
+                self.calls[op.id] = planned_call(op.function, op.kwargs or {})
             elif isinstance(op, Remove):
-                del self.steps[op.id]
+                del self.calls[op.id]
 
     @property
     def resting(self) -> bool:
         """Whether every task has ended."""
         return all(task.ended for task in self.graph.tasks)
 
-    def outcome(self, status: Status) -> Outcome:
+    def outcome(self, status: Status) -> ConstellationResult:
         """What it came to."""
-        return Outcome(
+        return ConstellationResult(
             answer=self.answer,
             status=status,
             turns=self.turn,
             refused=self.refused,
-            tasks=tuple(self._record(id) for id in self.steps),
+            tasks=tuple(self._record(id) for id in self.calls),
             graph=self.graph,
         )
 
-    def _record(self, id: str) -> StepRecord:
-        task, step, placed = self.graph[id], self.steps[id], self.placed.get(id)
-        return StepRecord(
+    def _record(self, id: str) -> PlannedTask:
+        task, call, placed = self.graph[id], self.calls[id], self.placed.get(id)
+        return PlannedTask(
             id=id,
-            name=step.name,
-            arguments=step.arguments,
+            name=call.name,
+            arguments=call.arguments,
             state=task.state,
             device=None if placed is None else placed.device,
             attempts=0 if placed is None else placed.attempts,

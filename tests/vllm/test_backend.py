@@ -19,7 +19,7 @@ from reasoning import Context, Model, Reasoner, Segment, Solution
 from reasoning.backends.base import Token
 from reasoning.backends.vllm.backend import delivered
 from reasoning.backends.vllm.settings import VllmSettings
-from reasoning.bench.bench import problems
+from reasoning.bench import draw_problems
 from reasoning.errors import BackendLost, CapabilityMissing
 from reasoning.models.loading import VllmModel
 from reasoning.run.run import TextGenerated
@@ -62,7 +62,7 @@ async def written(backend: Any, context: Context, sampling: Sampling, **more: An
 async def test_a_strategy_writes_the_same_as_on_the_embedded_engine(
     here: Model, there: Reasoner, strategy: str, n: int | None
 ) -> None:
-    for problem in problems("countdown", 3, numbers=4, seed=11):
+    for problem in draw_problems("countdown", 3, numbers=4, seed=11):
         options: dict[str, Any] = {"strategy": strategy, "n": n, "max_tokens": CONTEXT}
         async with Reasoner(here) as reasoner:
             mine = await reasoner.solve(problem, **options)
@@ -79,7 +79,7 @@ def work(solution: Solution) -> tuple[Any, ...]:
 async def test_log_probabilities_and_confidence_are_those_of_the_embedded_engine(
     here: Model, there: Reasoner
 ) -> None:
-    prompt = here.dialect.prompt(problems("countdown", 1, numbers=4, seed=3)[0])
+    prompt = here.dialect.prompt(draw_problems("countdown", 1, numbers=4, seed=3)[0])
     async with here.backend() as backend:
         mine = await written(backend, prompt, Sampling(confidence=5), limit=200)
     theirs = await written(there.model.backend(), prompt, Sampling(confidence=5), limit=200)
@@ -198,7 +198,7 @@ async def test_an_engine_that_dies_is_started_again_and_its_threads_go_on(
     here: Model, there: Reasoner
 ) -> None:
     backend = there.model.backend()
-    problem = problems("countdown", 1, numbers=4, seed=3)[0]
+    problem = draw_problems("countdown", 1, numbers=4, seed=3)[0]
     prompt = here.dialect.prompt(problem)
     whole = await written(backend, prompt, Sampling(), limit=200)
     generation = backend.open(Segment(prompt), Sampling(), limit=200)
@@ -225,7 +225,7 @@ async def test_an_engine_that_dies_too_often_ends_the_run_with_what_is_there(
                 kill(backend)
 
     seen = 0
-    problem = problems("countdown", 1, numbers=4, seed=3)[0]
+    problem = draw_problems("countdown", 1, numbers=4, seed=3)[0]
     solution = await there.solve(problem, strategy="single", max_tokens=200, listener=listen)
     (thread,) = solution.threads
     assert 30 <= thread.tokens == solution.usage.completion_tokens

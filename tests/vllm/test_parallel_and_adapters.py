@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from reasoning import Model, Segment
 from reasoning.backends.base import Token
 from reasoning.backends.vllm.settings import VllmSettings
-from reasoning.bench.bench import problems
+from reasoning.bench import draw_problems
 from reasoning.models.catalog import shipped
 from reasoning.models.loading import VllmModel
 from reasoning.values.sampling import Sampling
@@ -34,7 +34,7 @@ async def greedy(model: Any, **sampling: Any) -> list[int]:
 
 
 async def written(backend: Any, **sampling: Any) -> list[Token]:
-    prompt = DIALECT.prompt(problems("countdown", 1, numbers=4, seed=3)[0])
+    prompt = DIALECT.prompt(draw_problems("countdown", 1, numbers=4, seed=3)[0])
     segment = Segment(prompt)
     generation = backend.open(segment, Sampling(**sampling), limit=len(prompt) + 48)
     try:

@@ -12,7 +12,7 @@ import pytest
 from reasoning.backends.base import Token
 from reasoning.backends.embedded import EmbeddedBackend
 from reasoning.backends.vllm.settings import VllmSettings
-from reasoning.bench.bench import problems
+from reasoning.bench import draw_problems
 from reasoning.engine.config import read_config
 from reasoning.engine.engine import Engine
 from reasoning.models.catalog import Model
@@ -30,7 +30,7 @@ PATHS = 4
 async def solved(backend: Any, model: Model, gang: Gang | None) -> list[list[Token]]:
     """What the paths of a problem and their summary write, the first of them cut short."""
     dialect = model.dialect
-    (problem,) = problems("countdown", 1, numbers=4, seed=5)
+    (problem,) = draw_problems("countdown", 1, numbers=4, seed=5)
     form = dialect.forms(problem).paths()
     paths = [
         Segment(form.prompt, dialect.encode(form.opening(number)), path=number)

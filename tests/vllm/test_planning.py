@@ -32,15 +32,15 @@ from reasoning.backends.vllm.settings import VllmSettings
 from reasoning.errors import CapabilityMissing
 from reasoning.models.loading import AnyModel, VllmModel, load
 from reasoning.planning import (
-    Bounds,
-    ChatMind,
+    ChatClient,
     Constellation,
-    Outcome,
+    ConstellationResult,
     PlanApplied,
     PlanRefused,
+    ReplyBounds,
 )
+from reasoning.planning.plan import Plan, json_object
 from reasoning.planning.prompts import RULES
-from reasoning.planning.schema import Plan, json_object
 from tests.support.protocol_tools import working
 from tests.vllm.conftest import SIZES
 from tests.vllm.test_serving import COMMAND, STARTS_S
@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 CONTEXT = 8192
 COMPACT = {"backend": "xgrammar", "disable_any_whitespace": True}
 """A random model would write white space for ever, where JSON allows it."""
-BOUNDS = Bounds(edits=3, thought=20, text=12, items=2)
+BOUNDS = ReplyBounds(edits=3, thought=20, text=12, items=2)
 tools = Registry()
 
 
@@ -96,13 +96,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Kept:
-    """A mind that keeps what it was asked for and what it wrote.
+    """A chat that keeps what it was asked for and what it wrote.
 
     It has to edit: left to itself, nonsense is an answer more often than not.
     """
 
-    def __init__(self, mind: ChatMind) -> None:
-        self.mind = mind
+    def __init__(self, chat: ChatClient) -> None:
+        self.chat = chat
         self.replies: list[tuple[str, str]] = []
 
     async def reply(self, prompt: str, schema: str) -> str:
@@ -110,7 +110,7 @@ class Kept:
         form["properties"]["answer"] = {"type": "null"}
         form["properties"]["edits"]["minItems"] = 1
         schema = json.dumps(form)
-        text = await self.mind.reply(prompt, schema)
+        text = await self.chat.reply(prompt, schema)
         self.replies.append((schema, text))
         return text
 
@@ -118,9 +118,9 @@ class Kept:
 async def planned(model: AnyModel, requests: int = 3, turns: int = 3) -> None:
     """Have a model plan on two devices, as nonsensically as it likes; check all that it wrote."""
     events: list[Event] = []
-    outcomes: list[Outcome] = []
-    mind = ChatMind(model, temperature=1.0, seed=3, held=True)
-    kept = Kept(mind)
+    outcomes: list[ConstellationResult] = []
+    chat = ChatClient(model, temperature=1.0, seed=3, held=True)
+    kept = Kept(chat)
     async with (
         Hub() as hub,
         working(hub, "kitchen", registry=tools, tags=frozenset({"warm"})),
@@ -135,12 +135,12 @@ async def planned(model: AnyModel, requests: int = 3, turns: int = 3) -> None:
         async with anyio.create_task_group() as group:
             for number in range(requests):
                 group.start_soon(plan, number)
-    assert mind.unheld is None
+    assert chat.unheld is None
     assert len({text for _, text in kept.replies}) == len(kept.replies)
     check(kept, events, outcomes)
 
 
-def check(kept: Kept, events: list[Event], outcomes: list[Outcome]) -> None:
+def check(kept: Kept, events: list[Event], outcomes: list[ConstellationResult]) -> None:
     """Valid by its schema, and carried out or refused by name: all of it."""
     for schema, text in kept.replies:
         assert len(text) < 2500
@@ -195,12 +195,12 @@ async def test_a_schema_that_vllm_refuses_is_let_go_by_name_or_is_an_error(
     here: VllmModel,
 ) -> None:
     unusable = json.dumps({"type": "object", "properties": {"a": {"$ref": "#/$defs/none"}}})
-    mind = ChatMind(here, temperature=1.0)
-    await mind.reply("Hello", unusable)
-    assert mind.unheld is not None
-    assert "vLLM refuses the request" in mind.unheld
+    chat = ChatClient(here, temperature=1.0)
+    await chat.reply("Hello", unusable)
+    assert chat.unheld is not None
+    assert "vLLM refuses the request" in chat.unheld
     with pytest.raises(CapabilityMissing, match="can't be held to a schema"):
-        await ChatMind(here, temperature=1.0, held=True).reply("Hello", unusable)
+        await ChatClient(here, temperature=1.0, held=True).reply("Hello", unusable)
 
 
 # ---- over HTTP -----------------------------------------------------------------------------------

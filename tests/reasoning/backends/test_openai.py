@@ -13,7 +13,7 @@ from orchestrator.errors import InvalidValue, ReasonError, UnknownName
 from reasoning import Context, Model, Reasoner, Segment, Solution
 from reasoning.backends.openai.server_probe import Facts
 from reasoning.backends.openai.settings import OpenaiSettings
-from reasoning.cli.doctor_report import diagnose
+from reasoning.cli.diagnosis import diagnose
 from reasoning.errors import BackendLost, CapabilityMissing
 from reasoning.models.loading import HttpModel
 from reasoning.problems import Countdown

@@ -251,9 +251,9 @@ def test_bench_prints_one_object_with_rows(domain: str) -> None:
 
 
 def test_bench_draws_the_same_held_out_problems_for_a_seed() -> None:
-    from reasoning.bench.bench import problems
+    from reasoning.bench import draw_problems
 
-    drawn = problems("countdown", 20, numbers=4, seed=1)
-    assert drawn == problems("countdown", 30, numbers=4, seed=1)[:20]
-    assert drawn != problems("countdown", 20, numbers=4, seed=2)
+    drawn = draw_problems("countdown", 20, numbers=4, seed=1)
+    assert drawn == draw_problems("countdown", 30, numbers=4, seed=1)[:20]
+    assert drawn != draw_problems("countdown", 20, numbers=4, seed=2)
     assert all(problem.held_out for problem in drawn)  # type: ignore[attr-defined]

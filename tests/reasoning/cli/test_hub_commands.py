@@ -154,13 +154,12 @@ def test_wrong_usage_is_one_line_that_names_the_field(
 def test_a_run_with_no_worker_says_how_to_start_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from reasoning.cli import devices, hub
+    from reasoning.cli import options
     from reasoning.cli.main import main
 
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.setattr(devices, "PATIENCE_S", 0.2)
-    monkeypatch.setattr(devices, "PORT", 0)
-    assert hub.PORT == 8765
+    monkeypatch.setattr("reasoning.cli.solve.PATIENCE_S", 0.2)
+    monkeypatch.setattr(options, "HUB_PORT", 0)
     done = CliRunner().invoke(main, ["solve", PROBLEM, "--on", "devices"])
     assert done.exit_code == 1
     assert "start one with reason worker" in done.stderr

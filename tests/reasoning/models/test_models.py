@@ -13,7 +13,7 @@ import torch
 
 from orchestrator.errors import InvalidValue
 from reasoning import Model, Reasoner
-from reasoning.bench.bench import problems
+from reasoning.bench import draw_problems
 from reasoning.engine.engine import Engine
 from reasoning.models.catalog import shipped as shipped_models
 from reasoning.problems import Problem, countdown
@@ -87,7 +87,7 @@ def test_the_shipped_model_solves_most_held_out_problems(
             right.append(solution.verified is True)
 
         async with Reasoner(shipped) as reasoner, anyio.create_task_group() as group:
-            for problem in problems(domain, 30, numbers=size, seed=11):
+            for problem in draw_problems(domain, 30, numbers=size, seed=11):
                 group.start_soon(one, problem)
 
     anyio.run(solve)

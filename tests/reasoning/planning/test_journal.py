@@ -20,7 +20,7 @@ from orchestrator import Event, Patch, TaskGraph
 from orchestrator.editing.patches import Add
 from orchestrator.errors import InvalidValue, JournalUnusable, ReasonError, leaf
 from protocol import Hub
-from reasoning.planning import Constellation, Outcome, RunResumed
+from reasoning.planning import Constellation, ConstellationResult, RunResumed
 from tests.reasoning.cli.test_hub_commands import Shell, line
 from tests.reasoning.planning.test_cli import chat_server
 from tests.reasoning.planning.test_planning import Script, add, fleet
@@ -40,7 +40,7 @@ async def carried_on(
     resume: bool = True,
     seconds: float = 20,
     **options: Any,
-) -> tuple[Outcome, list[Event]]:
+) -> tuple[ConstellationResult, list[Event]]:
     constellation = Constellation(hub, script, **options)
     events: list[Event] = []
     constellation.events.subscribe(events.append)

@@ -20,18 +20,18 @@ from protocol.hub.directory import Directory
 from reasoning import Model
 from reasoning.errors import CapabilityMissing
 from reasoning.planning import (
-    ChatMind,
+    ChatClient,
     Constellation,
+    ConstellationResult,
     ModelPilot,
-    Outcome,
     Plan,
     PlanApplied,
     PlanRefused,
-    StepPlaced,
+    TaskPlaced,
 )
-from reasoning.planning.calls import Limits
-from reasoning.planning.fleet import Fleet, Step
-from reasoning.planning.schema import AddTask
+from reasoning.planning.calls import CallLimits
+from reasoning.planning.devices import DevicePool, PlannedCall
+from reasoning.planning.plan import AddTask
 from tests.support.protocol_tools import until, working
 from tests.support.ufo_clients import device
 
@@ -105,7 +105,7 @@ async def fleet(**devices: dict[str, Any]) -> AsyncIterator[Hub]:
 
 async def carried_out(
     hub: Hub, script: Script, *, seconds: float = 20, **options: Any
-) -> tuple[Outcome, list[Event]]:
+) -> tuple[ConstellationResult, list[Event]]:
     constellation = Constellation(hub, script, **options)
     events: list[Event] = []
     constellation.events.subscribe(events.append)
@@ -134,7 +134,7 @@ async def test_a_request_becomes_tasks_on_devices_and_their_results_an_answer() 
     assert {task.device for task in outcome.tasks} == {"box"}
     (applied,) = [event for event in events if isinstance(event, PlanApplied)]
     assert [edit.op for edit in applied.plan.edits] == ["add"] * 3
-    assert len([event for event in events if isinstance(event, StepPlaced)]) == 3
+    assert len([event for event in events if isinstance(event, TaskPlaced)]) == 3
 
 
 @anyio_test
@@ -317,7 +317,7 @@ async def test_an_answer_stops_what_still_runs() -> None:
 @anyio_test
 async def test_a_lost_device_costs_an_attempt_not_the_task() -> None:
     plan = {"edits": [add("a", "wait", {"seconds": 0.4})]}
-    done: list[Outcome] = []
+    done: list[ConstellationResult] = []
     async with fleet(first={}, second={}) as hub:
         constellation = Constellation(hub, Script(plan, {"answer": "ok"}))
 
@@ -344,8 +344,8 @@ async def test_a_tool_that_no_device_has_any_more_fails_the_task_in_time() -> No
     script = Script({"edits": [add("a", "read", {"path": "x"}, after={"w": "success"})]}, told)
     script.replies[0]["edits"].insert(0, add("w", "wait", {"seconds": 0.2}))  # type: ignore[index,call-overload]
     async with Hub() as hub, working(hub, "box", registry=tools):
-        constellation = Constellation(hub, script, limits=Limits(patience_s=0.2))
-        outcomes: list[Outcome] = []
+        constellation = Constellation(hub, script, limits=CallLimits(patience_s=0.2))
+        outcomes: list[ConstellationResult] = []
 
         async def run() -> None:
             outcomes.append(await constellation.run("x", seconds=20))
@@ -421,13 +421,13 @@ def test_arguments_of_a_tool_that_says_nothing_of_them_are_let_through() -> None
     from protocol import Offer
 
     offer = Offer(name="t", parameters="{}", result="{}")
-    found = Fleet({"d": Profile(tools=(offer,))})
-    assert found.kind(Step(tool="t", arguments={"anything": 1})) == "tool"
+    found = DevicePool({"d": Profile(tools=(offer,))})
+    assert found.kind(PlannedCall(tool="t", arguments={"anything": 1})) == "tool"
 
 
 def test_a_model_that_knows_only_our_markup_is_refused(shipped: Model) -> None:
     with pytest.raises(CapabilityMissing, match="can't plan"):
-        ChatMind(shipped)
+        ChatClient(shipped)
 
 
 @anyio_test
@@ -435,11 +435,11 @@ async def test_a_chat_model_of_the_embedded_engine_is_asked_and_its_nonsense_ref
     general: Model,
 ) -> None:
     """The model is real, tiny and random: all of the path runs, and nothing it writes passes."""
-    async with fleet() as hub, ChatMind(general) as mind:
-        constellation = Constellation(hub, mind, most_turns=1)
+    async with fleet() as hub, ChatClient(general) as chat:
+        constellation = Constellation(hub, chat, most_turns=1)
         with pytest.raises(InvalidValue, match="tokens and the context is"):
             await constellation.run("x", seconds=60)
-        text = await mind.reply("x", "{}")
-    assert mind.written > 0
+        text = await chat.reply("x", "{}")
+    assert chat.written > 0
     with pytest.raises(InvalidValue):
         Plan.parse(text)

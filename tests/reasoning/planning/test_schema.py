@@ -20,10 +20,10 @@ from orchestrator.errors import InvalidValue
 from protocol import Offer, Profile, Registry
 from reasoning.errors import CapabilityMissing
 from reasoning.models.loading import HttpModel, load
-from reasoning.planning import Bounds, ChatMind, Constellation, Plan
-from reasoning.planning.fleet import Fleet, Step
-from reasoning.planning.grammar import schema_of
-from reasoning.planning.schema import AddTask, ChangeTask
+from reasoning.planning import ChatClient, Constellation, Plan, ReplyBounds
+from reasoning.planning.devices import DevicePool, PlannedCall
+from reasoning.planning.plan import AddTask, ChangeTask
+from reasoning.planning.reply_schema import schema_of
 from tests.reasoning.planning.test_cli import chat_server
 from tests.reasoning.planning.test_planning import fleet
 
@@ -57,13 +57,13 @@ def look() -> str:
 
 
 OFFERS = tuple(callee.offer for callee in tools.tools.values())
-FLEET = Fleet(
+FLEET = DevicePool(
     {
         "box": Profile(tools=OFFERS, tags=frozenset({"fast", "gpu"})),
         "bag": Profile(tools=OFFERS[1:]),
     }
 )
-BOUNDS = Bounds(edits=4, thought=9, text=5, items=2)
+BOUNDS = ReplyBounds(edits=4, thought=9, text=5, items=2)
 
 
 async def nothing() -> None:
@@ -133,7 +133,7 @@ def test_what_the_schema_lets_through_is_a_plan_of_true_tools_devices_and_parame
     for edit in plan.edits:
         if isinstance(edit, AddTask | ChangeTask):
             assert edit.tool is not None
-            step = Step(tool=edit.tool, arguments=edit.arguments or {}, device=edit.device)
+            step = PlannedCall(tool=edit.tool, arguments=edit.arguments or {}, device=edit.device)
             assert FLEET.kind(step) == "tool"
 
 
@@ -159,10 +159,10 @@ def test_what_would_be_refused_by_name_does_not_pass_the_schema(said: dict[str, 
 
 
 def test_without_devices_nothing_can_be_added_and_unknown_parameters_are_free() -> None:
-    empty = json.loads(schema_of(Fleet({}), graph(), BOUNDS))
+    empty = json.loads(schema_of(DevicePool({}), graph(), BOUNDS))
     assert empty["properties"]["edits"]["maxItems"] == 0
     offer = Offer(name="any/thing", parameters="{}", result="{}")
-    free = json.loads(schema_of(Fleet({"d": Profile(tools=(offer,))}), graph(), BOUNDS))
+    free = json.loads(schema_of(DevicePool({"d": Profile(tools=(offer,))}), graph(), BOUNDS))
     edit = {"op": "add", "id": "t1", "tool": "any/thing", "arguments": {"x": [1]}, "after": []}
     reply = {"thought": "", "edits": [edit | {"device": "d"}], "answer": None}
     jsonschema.validate(reply, free)
@@ -208,15 +208,15 @@ class Server:
 async def answered(server: Callable[[dict[str, Any]], str | None], **options: Any) -> Any:
     with chat_server(respond=server) as url:
         model = await anyio.to_thread.run_sync(partial(load, None, base_urls=[url]))
-        async with fleet() as hub, ChatMind(model, **options) as mind:
-            return await Constellation(hub, mind).run("x", seconds=20), mind, model
+        async with fleet() as hub, ChatClient(model, **options) as chat:
+            return await Constellation(hub, chat).run("x", seconds=20), chat, model
 
 
 @anyio_test
 async def test_a_chat_server_gets_the_schema_as_response_format() -> None:
     server = Server()
-    outcome, mind, model = await answered(server, held=True)
-    assert (outcome.answer, mind.unheld) == ("held", None)
+    outcome, chat, model = await answered(server, held=True)
+    assert (outcome.answer, chat.unheld) == ("held", None)
     assert isinstance(model, HttpModel)
     assert {"json-schema"} == {"json-schema", "structured-output"} & model.capabilities
     body = server.bodies[-1]
@@ -228,23 +228,23 @@ async def test_a_chat_server_gets_the_schema_as_response_format() -> None:
 
 @anyio_test
 async def test_a_server_that_refuses_the_schema_is_asked_without_it_and_that_is_said() -> None:
-    outcome, mind, _ = await answered(Server(plans=False))
+    outcome, chat, _ = await answered(Server(plans=False))
     assert outcome.answer == "free"
-    assert "refuses the request" in mind.unheld
+    assert "refuses the request" in chat.unheld
     with pytest.raises(ExceptionGroup) as caught:
         await answered(Server(plans=False), held=True)
     assert caught.group_contains(CapabilityMissing, match="leave out --held", depth=None)
-    outcome, mind, _ = await answered(Server(), held=False)
-    assert (outcome.answer, mind.unheld) == ("free", "it was not asked for")
+    outcome, chat, _ = await answered(Server(), held=False)
+    assert (outcome.answer, chat.unheld) == ("free", "it was not asked for")
 
 
 @anyio_test
 async def test_a_server_that_takes_no_notice_of_schemas_is_not_taken_at_its_word() -> None:
-    outcome, mind, model = await answered(lambda body: '{"answer": "free"}')
-    assert (outcome.answer, mind.unheld) == ("free", "its backend has no json-schema")
+    outcome, chat, model = await answered(lambda body: '{"answer": "free"}')
+    assert (outcome.answer, chat.unheld) == ("free", "its backend has no json-schema")
     assert not model.facts.json_schema
     with pytest.raises(CapabilityMissing, match="can't be held to a schema"):
-        ChatMind(model, held=True)
+        ChatClient(model, held=True)
 
 
 @anyio_test

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import InvalidValue, ReasonError
-from reasoning.bench.bench import problems
+from reasoning.bench import draw_problems
 from reasoning.errors import ProblemRefused
 from reasoning.problems import (
     Arithmetic,
@@ -195,9 +195,9 @@ def test_the_question_of_a_problem_is_recognised_as_that_problem(
 
 
 def test_asking_for_more_enumerations_than_there_are_is_refused_and_does_not_hang() -> None:
-    assert len(set(problems("enumeration", 41, numbers=40, seed=0))) == 41
+    assert len(set(draw_problems("enumeration", 41, numbers=40, seed=0))) == 41
     with pytest.raises(InvalidValue, match="n: only 41 enumerations of 8 to 40 items"):
-        problems("enumeration", 42, numbers=40, seed=0)
+        draw_problems("enumeration", 42, numbers=40, seed=0)
     with pytest.raises(InvalidValue, match="count: 26 items"):
         enumeration.generate(random.Random(0), count=26, held_out=True)
 

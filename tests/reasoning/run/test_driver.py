@@ -33,12 +33,12 @@ from pruning import (
 )
 from pruning.policy import Need
 from reasoning import Model, Reasoner, Solution
+from reasoning.bench import read_traces
 from reasoning.cli import main
-from reasoning.cli.replaying import read
-from reasoning.cli.solve import report
 from reasoning.errors import CapabilityMissing
 from reasoning.problems import Countdown, FreeForm
 from reasoning.run.driver import GRID, PolicyDecided
+from reasoning.run.report import report
 
 pytestmark = pytest.mark.anyio
 
@@ -105,7 +105,7 @@ async def steered(model: Model, policy: str | Policy[Any], **options: Any) -> So
 def stored(solution: Solution, path: Path) -> Question:
     """What is read from the run's file."""
     path.write_text(report(solution).model_dump_json(by_alias=True))
-    (question,) = read([str(path)])
+    (question,) = read_traces([str(path)])
     return question
 
 

@@ -16,7 +16,7 @@ from orchestrator.errors import InvalidValue
 from pruning import Accept, Escalate, Resample, StepScored
 from reasoning import Model, Reasoner
 from reasoning.backends.base import Generation, Token
-from reasoning.bench.bench import problems
+from reasoning.bench import draw_problems
 from reasoning.cli import main
 from reasoning.language import markup
 from reasoning.models.draft import Side
@@ -253,7 +253,7 @@ async def test_the_shipped_pair_holds_its_rate_over_a_stream_of_problems(
         heard += isinstance(event, PolicyDecided)
 
     async with Reasoner(shipped, draft=small) as reasoner:
-        for problem in problems("arithmetic", 20, numbers=4, seed=1):
+        for problem in draw_problems("arithmetic", 20, numbers=4, seed=1):
             solution = await reasoner.solve(problem, strategy="atts", listener=listen)
             assert solution.steering is not None
             decided.update(type(one.decision) for one in solution.steering.log)

@@ -16,7 +16,7 @@ import pydantic_core
 
 from orchestrator import TaskGraph
 from protocol import Offer
-from reasoning.planning.fleet import Fleet
+from reasoning.planning.devices import DevicePool
 
 Schema = dict[str, Any]
 
@@ -26,7 +26,7 @@ _KEPT = ("type", "enum", "const", "pattern", "minLength", "minItems", "required"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bounds:
+class ReplyBounds:
     """How long a planner's reply may be, where the backend enforces it.
 
     Attributes:
@@ -42,16 +42,16 @@ class Bounds:
     items: int = 50
 
 
-def schema_of(fleet: Fleet, graph: TaskGraph, bounds: Bounds) -> str:
+def schema_of(devices: DevicePool, graph: TaskGraph, bounds: ReplyBounds) -> str:
     """The JSON schema, as text, of a planner's next reply."""
-    return json.dumps(_Grammar(fleet, graph, bounds).plan())
+    return json.dumps(_Grammar(devices, graph, bounds).plan())
 
 
 @dataclass
 class _Grammar:
-    fleet: Fleet
+    devices: DevicePool
     graph: TaskGraph
-    bounds: Bounds
+    bounds: ReplyBounds
     defs: dict[str, Schema] = field(default_factory=dict)
 
     def plan(self) -> Schema:
@@ -94,15 +94,15 @@ class _Grammar:
     def _tools(self) -> dict[str, list[str]]:
         """The devices that offer each tool."""
         found: dict[str, list[str]] = {}
-        for device in self.fleet.profiles:
-            for name in self.fleet.offers(device):
+        for device in self.devices.profiles:
+            for name in self.devices.offers(device):
                 found.setdefault(name, []).append(device)
         return found
 
     def _call(self, op: str, id: Schema, tool: str, devices: Sequence[str]) -> Schema:
         """An edit by which a task calls a tool on any of these devices, or a certain one."""
-        tags = sorted({tag for device in devices for tag in self.fleet.profiles[device].tags})
-        offer = self.fleet.offers(devices[0])[tool][1]
+        tags = sorted({tag for device in devices for tag in self.devices.profiles[device].tags})
+        offer = self.devices.offers(devices[0])[tool][1]
         properties = {
             "op": _one_of([op]),
             "id": id,
@@ -143,7 +143,7 @@ class _Parameters:
 
     own: Mapping[str, Any]
     tool: str
-    bounds: Bounds
+    bounds: ReplyBounds
     defs: dict[str, Schema]
 
     def argument(self, schema: Any) -> Schema:

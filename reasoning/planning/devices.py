@@ -15,7 +15,7 @@ Kind = Literal["tool", "function"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class PlannedCall:
     """What a planned task calls, and where it may run."""
 
     tool: str
@@ -35,7 +35,7 @@ class Step:
         return " ".join([self.tool, *where])
 
 
-class Fleet:
+class DevicePool:
     """Devices and what they offer."""
 
     def __init__(self, profiles: Mapping[str, Profile]) -> None:
@@ -47,36 +47,36 @@ class Fleet:
         found: dict[str, tuple[Kind, Offer]] = {o.name: ("function", o) for o in profile.functions}
         return found | {offer.name: ("tool", offer) for offer in profile.tools}
 
-    def kind(self, step: Step) -> Kind:
-        """Check a step, and say whether it calls a tool or a function.
+    def kind(self, call: PlannedCall) -> Kind:
+        """Check a call, and say whether it calls a tool or a function.
 
         Raises:
             InvalidValue: no device can run it, or its arguments have other names.
         """
-        having = {id: self.offers(id)[step.tool] for id in self.profiles if self._has(id, step)}
+        having = {id: self.offers(id)[call.tool] for id in self.profiles if self._has(id, call)}
         if not having:
             names = ", ".join(sorted({name for id in self.profiles for name in self.offers(id)}))
-            raise InvalidValue(f"tool: no device offers {step.tool!r} (there are: {names or '-'})")
-        if step.device is not None:
-            if step.device not in self.profiles:
+            raise InvalidValue(f"tool: no device offers {call.tool!r} (there are: {names or '-'})")
+        if call.device is not None:
+            if call.device not in self.profiles:
                 known = ", ".join(self.profiles)
-                raise InvalidValue(f"device: {step.device!r} is not here (there are: {known})")
-            if step.device not in having:
+                raise InvalidValue(f"device: {call.device!r} is not here (there are: {known})")
+            if call.device not in having:
                 raise InvalidValue(
-                    f"device: {step.device} does not offer {step.tool} ({', '.join(having)} does)"
+                    f"device: {call.device} does not offer {call.tool} ({', '.join(having)} does)"
                 )
-            having = {step.device: having[step.device]}
-        able = [id for id in having if self.profiles[id].tags.issuperset(step.tags)]
+            having = {call.device: having[call.device]}
+        able = [id for id in having if self.profiles[id].tags.issuperset(call.tags)]
         if not able:
             raise InvalidValue(
-                f"tags: none of {', '.join(having)} has all of {', '.join(step.tags)}"
+                f"tags: none of {', '.join(having)} has all of {', '.join(call.tags)}"
             )
         kind, offer = having[able[0]]
-        check_names(step.arguments, offer)
+        check_names(call.arguments, offer)
         return kind
 
-    def _has(self, device: str, step: Step) -> bool:
-        return step.tool in self.offers(device)
+    def _has(self, device: str, call: PlannedCall) -> bool:
+        return call.tool in self.offers(device)
 
 
 def check_names(arguments: Mapping[str, Any], offer: Offer) -> None:
