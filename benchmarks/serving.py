@@ -39,9 +39,16 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
-from protocol.http.app import Policy, build
-from protocol.http.server import Server, address, bind
-from protocol.http.service import Answer, BranchText, Listener, Load, Question, Variant
+from protocol.http import (
+    BranchText,
+    EngineLoad,
+    ModelVariant,
+    ReasoningRequest,
+    ReasoningResult,
+    ServerSettings,
+)
+from protocol.http.server import HttpServer, address, bind
+from protocol.http.service import BranchListener
 
 RESULTS = Path(__file__).parent / "results" / "serving.json"
 PROBLEMS, CONTEXT, CHUNKS, ROUNDS = 60, 256, 1000, 300
@@ -52,17 +59,17 @@ VERSION = {"A2A-Version": "1.0"}
 class Clock:
     """A service whose branches write the time, so that a reader knows how long it took."""
 
-    variants = (Variant(id="clock", skill="clock", description="Tells the time."),)
-    load = Load(threads=0, leaked=0)
+    variants = (ModelVariant(id="clock", title="clock", description="Tells the time."),)
+    load = EngineLoad(threads=0, leaked=0)
 
-    def check(self, question: Question) -> None:
+    def check(self, request: ReasoningRequest) -> None:
         pass
 
-    async def answer(self, question: Question, listen: Listener) -> Answer:
-        for _ in range(0 if question.text == "now" else CHUNKS):
+    async def answer(self, request: ReasoningRequest, listen: BranchListener) -> ReasoningResult:
+        for _ in range(0 if request.question == "now" else CHUNKS):
             await anyio.sleep(EVERY_S)
             listen(BranchText(branch="1", text=f" {time.monotonic_ns()}"))
-        return Answer(
+        return ReasoningResult(
             text="done",
             status="finished",
             cut=False,
@@ -118,8 +125,8 @@ def serve(kind: str) -> None:
         config = uvicorn.Config(bare(), log_level="error", access_log=False)
         uvicorn.Server(config).run(sockets=[listener])
         return
-    app = build(Clock(), Policy(agent_url=address(listener)))
-    anyio.run(Server(app, signals=True, drain=0).serve, [listener])
+    settings = ServerSettings(a2a=True, drain=0)
+    anyio.run(HttpServer(Clock(), settings, listener, signals=True).run_until_stopped)
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from contextlib import ExitStack
 
 import anyio
 
-from protocol.a2a.remote import RemoteAgent
-from protocol.http.service import BranchEvent, BranchText, Question
+from protocol.a2a.remote_agent import RemoteAgent
+from protocol.http import BranchEvent, BranchText, ReasoningRequest
 from reasoning import Model
 from reasoning.serving import background
 
@@ -24,9 +24,9 @@ def show(event: BranchEvent) -> None:
 async def main(url: str, skill: str) -> None:
     async with RemoteAgent(url) as agent:
         print("skills:", ", ".join(variant.id for variant in agent.variants))
-        question = Question(variant=skill, text="Use 3, 10, 21 and 23 to make 50")
-        answer = await agent.answer(question, show)
-        print(f"answer: {answer.text}, verified: {answer.verified}, work: {answer.work_tokens}")
+        request = ReasoningRequest.ask(skill, "Use 3, 10, 21 and 23 to make 50")
+        result = await agent.answer(request, show)
+        print(f"answer: {result.text}, verified: {result.verified}, work: {result.work_tokens}")
 
 
 if __name__ == "__main__":

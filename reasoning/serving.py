@@ -1,4 +1,4 @@
-"""The `protocol.http.service.Service` that reasons: strategies × models, behind any server."""
+"""The `protocol.http.Service` that reasons: every strategy on every loaded model."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from anyio.from_thread import start_blocking_portal
 
 from orchestrator import Event, TaskAdded, TaskEnded
 from orchestrator.errors import InvalidValue, UnknownName
-from protocol.http.service import (
-    Answer,
+from protocol.http import (
     BranchClosed,
     BranchOpened,
     BranchText,
-    Listener,
-    Load,
-    Question,
-    Variant,
+    EngineLoad,
+    ModelVariant,
+    ReasoningRequest,
+    ReasoningResult,
+    ServerSettings,
 )
+from protocol.http.service import BranchListener
 from reasoning.models.catalog import find
 from reasoning.models.loading import AnyModel
 from reasoning.problems import Problem, recognise
@@ -33,8 +34,8 @@ from reasoning.strategies import STRATEGIES, Strategy
 _N = re.compile(r"(.+):n=(\d{1,4})")
 
 
-class _Choice(NamedTuple):
-    """What a variant's name means."""
+class _VariantTarget(NamedTuple):
+    """The model and the strategy that a variant stands for; None chooses by the problem."""
 
     reasoner: Reasoner
     strategy: str | None
@@ -44,7 +45,8 @@ class ReasoningService:
     """Loaded models that answer questions, each under every strategy that it can do::
 
     async with ReasoningService([Model.load()]) as service:
-        answer = await service.answer(Question(variant="reason-5m/apr", text=...), print)
+        request = ReasoningRequest.ask("reason-5m/apr", "Use 3, 10, 21 and 23 to make 50")
+        result = await service.answer(request, print)
     """
 
     def __init__(self, models: Sequence[AnyModel]) -> None:
@@ -68,42 +70,42 @@ class ReasoningService:
         await self._stack.__aexit__(*error)
 
     @property
-    def load(self) -> Load:
-        return Load(
+    def load(self) -> EngineLoad:
+        return EngineLoad(
             threads=sum(reasoner.open_threads for reasoner in self._reasoners),
             leaked=sum(reasoner.leaked for reasoner in self._reasoners),
         )
 
-    def check(self, question: Question) -> None:
-        self._prepare(question)
+    def check(self, request: ReasoningRequest) -> None:
+        self._prepare(request)
 
-    async def answer(self, question: Question, listen: Listener) -> Answer:
-        reasoner, problem, options = self._prepare(question)
-        meter = _Meter(question.budget, listen)
-        options |= {"listener": meter.listen, "stop": meter.scope}
+    async def answer(self, request: ReasoningRequest, listen: BranchListener) -> ReasoningResult:
+        reasoner, problem, options = self._prepare(request)
+        observer = _RunObserver(request.options.budget, listen)
+        options |= {"listener": observer.observe, "stop": observer.stop}
         solution = await reasoner.solve(problem, **options)
-        return _answer(solution, cut=meter.scope.cancel_called)
+        return _result(solution, cut=observer.stop.cancel_called)
 
-    def _prepare(self, question: Question) -> tuple[Reasoner, Problem, Options]:
-        name, n = question.variant, question.n
+    def _prepare(self, request: ReasoningRequest) -> tuple[Reasoner, Problem, Options]:
+        name, n = request.variant, request.options.n
         suffixed = _N.fullmatch(name)
         if suffixed:
             name, n = suffixed[1], int(suffixed[2])
         if name not in self._choices:
             raise UnknownName(
-                f"model: {question.variant!r} does not exist; choose {', '.join(self._choices)}"
+                f"model: {request.variant!r} does not exist; choose {', '.join(self._choices)}"
             )
         reasoner, strategy = self._choices[name]
         options: Options = {
             "strategy": strategy,
             "n": n,
-            "temperature": question.temperature,
-            "seed": question.seed,
-            "max_tokens": question.context,
-            "timeout": question.timeout,
+            "temperature": request.options.temperature,
+            "seed": request.options.seed,
+            "max_tokens": request.options.context,
+            "timeout": request.options.timeout,
         }
         check_options(options)
-        problem = recognise(question.text)
+        problem = recognise(request.question)
         choose_strategy(strategy, n, reasoner.model, problem)
         return reasoner, problem, options
 
@@ -115,16 +117,13 @@ def background(*models: AnyModel, a2a: bool = False) -> Iterator[str]:
     with background(Model.load()) as url:
         client = openai.OpenAI(base_url=f"{url}/v1", api_key="none")
     """
-    from protocol.http.app import Policy, build
-    from protocol.http.server import address, bind, listening
+    from protocol.http.server import listening  # needs the packages of the extra `serve`
 
     @asynccontextmanager
     async def served() -> AsyncIterator[str]:
-        with bind("127.0.0.1", 0) as listener:
-            policy = Policy(agent_url=address(listener) if a2a else None)
-            service = ReasoningService(models)
-            async with service, listening(build(service, policy), listener) as url:
-                yield url
+        settings = ServerSettings(port=0, drain=0.0, a2a=a2a)
+        async with ReasoningService(models) as service, listening(service, settings) as url:
+            yield url
 
     with (
         start_blocking_portal() as portal,
@@ -133,51 +132,51 @@ def background(*models: AnyModel, a2a: bool = False) -> Iterator[str]:
         yield url
 
 
-class _Meter:
+class _RunObserver:
     """Passes a run's events on, and stops the run when its token budget is spent."""
 
-    def __init__(self, budget: int | None, listen: Listener) -> None:
-        self.scope = anyio.CancelScope()
+    def __init__(self, budget: int | None, listen: BranchListener) -> None:
+        self.stop = anyio.CancelScope()
         self._left = budget
         self._listen = listen
 
-    def listen(self, event: Event) -> None:
+    def observe(self, event: Event) -> None:
         match event:
             case TextGenerated():
                 self._listen(BranchText(branch=event.task, text=event.text))
                 if self._left is not None:
                     self._left -= 1
                     if self._left <= 0:
-                        self.scope.cancel()
+                        self.stop.cancel()
             case TaskAdded():
                 self._listen(BranchOpened(branch=event.task, name=event.name))
             case TaskEnded():
                 self._listen(BranchClosed(branch=event.task, state=event.state))
 
 
-def _variants(reasoner: Reasoner) -> Iterator[tuple[Variant, _Choice]]:
+def _variants(reasoner: Reasoner) -> Iterator[tuple[ModelVariant, _VariantTarget]]:
     """The model itself, which chooses by the problem, and every strategy that it can do."""
     model = reasoner.model
     created = int(find(model.name).stat().st_mtime) if model.shipped else 0
     yield (
-        Variant(
+        ModelVariant(
             id=model.name,
-            skill=model.name,
+            title=model.name,
             description="The best strategy that the model has for the problem.",
             created=created,
         ),
-        _Choice(reasoner, None),
+        _VariantTarget(reasoner, None),
     )
     for name, kind in STRATEGIES.items():
         if kind.needs <= model.capabilities:
             yield (
-                Variant(
+                ModelVariant(
                     id=f"{model.name}/{name}",
-                    skill=f"{name} on {model.name}",
+                    title=f"{name} on {model.name}",
                     description=_sentence(kind),
                     created=created,
                 ),
-                _Choice(reasoner, name),
+                _VariantTarget(reasoner, name),
             )
 
 
@@ -187,9 +186,9 @@ def _sentence(kind: type[Strategy]) -> str:
     return " ".join(paragraph.replace("``", "").split())
 
 
-def _answer(solution: Solution, *, cut: bool) -> Answer:
+def _result(solution: Solution, *, cut: bool) -> ReasoningResult:
     usage = solution.usage
-    return Answer(
+    return ReasoningResult(
         text=solution.answer,
         status=solution.status,
         cut=cut,

@@ -1,4 +1,4 @@
-"""How many runs there are at once, how many wait, and when to come back."""
+"""How many runs there are at once, how many requests wait, and when to come back."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from orchestrator.errors import InvalidValue
 from protocol.http.errors import Refusal
 
 
-class Gate:
-    """Lets ``most`` runs in at once, makes ``queue`` more wait in order, and refuses the rest.
+class AdmissionControl:
+    """Admits ``most`` runs at once, makes ``queue`` more wait in order, and refuses the rest.
 
-    A run that is refused is told how long a place in the queue will take to become free, from how
-    long recent runs took.
+    A refused request is told how many seconds a place in the queue will take to become free, from
+    how long recent runs took.
+
+    Attributes:
+        closed: Whether nobody is admitted any more.
+        waiting: The number of requests that wait.
     """
 
     def __init__(self, most: int, queue: int) -> None:
-        if most < 1:
-            raise InvalidValue(f"max-concurrent: {most} lets nobody in; give at least 1")
-        if queue < 0:
-            raise InvalidValue(f"max-queued: {queue} is not a number of places; give 0 or more")
-        self.most = most
-        self.queue = queue
         self.closed = False
         self.waiting = 0
+        self._most = most
+        self._queue = queue
         self._scopes: set[anyio.CancelScope] = set()
         self._limiter = anyio.CapacityLimiter(most)
         self._typical_s = 1.0
@@ -36,29 +35,25 @@ class Gate:
 
     @property
     def running(self) -> int:
+        """The number of runs at this moment."""
         return self._limiter.borrowed_tokens
 
-    @property
-    def retry_after_s(self) -> int:
-        """Whole seconds until a place is likely to be free, 1 to 60."""
-        return max(1, min(60, math.ceil(self._typical_s * (self.waiting + 1) / self.most)))
-
     @asynccontextmanager
-    async def enter(self) -> AsyncIterator[None]:
-        """Wait for a place, hold it, and give it back.
+    async def admitted(self) -> AsyncIterator[None]:
+        """Wait for a place, hold it during the block, and give it back.
 
         Raises:
             Refusal: the queue is full (429), or the server is shutting down (503).
         """
         if self.closed:
-            raise self._refuse(503, "shutting_down", "the server is shutting down")
-        if self.running >= self.most and self.waiting >= self.queue:
-            raise self._refuse(
+            raise self._shutting_down()
+        if self.running >= self._most and self.waiting >= self._queue:
+            raise self._refusal(
                 429, "too_many_requests", f"{self.running} runs and {self.waiting} waiting are all"
             )
         self.waiting += 1
         try:
-            await self._limiter.acquire_on_behalf_of(ticket := object())
+            await self._limiter.acquire_on_behalf_of(place := object())
         finally:
             self.waiting -= 1
         started = time.monotonic()
@@ -69,26 +64,26 @@ class Gate:
                 yield
         finally:
             self._scopes.discard(scope)
-            self._limiter.release_on_behalf_of(ticket)
+            self._limiter.release_on_behalf_of(place)
             self._typical_s += 0.2 * (time.monotonic() - started - self._typical_s)
         if scope.cancelled_caught:
-            raise self._refuse(503, "shutting_down", "the server is shutting down")
+            raise self._shutting_down()
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Admit nobody any more."""
         self.closed = True
 
     def stop(self) -> None:
-        """Close, and stop what is in."""
+        """Close, and stop the runs that there are."""
         self.close()
         for scope in self._scopes:
             scope.cancel()
 
-    def _refuse(self, status: int, code: str, message: str) -> Refusal:
-        wait = self.retry_after_s
+    def _shutting_down(self) -> Refusal:
+        return self._refusal(503, "shutting_down", "the server is shutting down")
+
+    def _refusal(self, status: int, code: str, message: str) -> Refusal:
+        wait = max(1, min(60, math.ceil(self._typical_s * (self.waiting + 1) / self._most)))
         return Refusal(
-            status,
-            code,
-            f"{message}; come back in {wait} s",
-            headers={"Retry-After": str(wait)},
+            status, code, f"{message}; come back in {wait} s", headers={"Retry-After": str(wait)}
         )

@@ -1,4 +1,4 @@
-"""Errors as every OpenAI-compatible client reads them: one object with message, type and code."""
+"""Errors as OpenAI's clients read them: one object with message, type, param and code."""
 
 from __future__ import annotations
 
@@ -56,13 +56,15 @@ class Refusal(ReasonError):
         return self.name
 
 
-FAILURE = Refusal(
-    500, "internal_error", "the server failed at this request; its log says why, report it"
-)
+def failure() -> Refusal:
+    """What a client is told of an error that nobody expected."""
+    return Refusal(
+        500, "internal_error", "the server failed at this request; its log says why, report it"
+    )
 
 
-def refusal(error: Exception) -> Refusal:
-    """Any error as a refusal; what nobody expected is logged, and its words are kept inside."""
+def as_refusal(error: Exception) -> Refusal:
+    """Any error as a refusal; an unexpected one is logged, and its words are not told."""
     cause = leaf(error)
     if isinstance(cause, Refusal):
         return cause
@@ -75,10 +77,10 @@ def refusal(error: Exception) -> Refusal:
             param=field[1].replace("-", "_") if field else None,
         )
     log.error("a request failed", exc_info=error)
-    return FAILURE
+    return failure()
 
 
-def invalid(error: ValidationError) -> Refusal:
+def invalid_body(error: ValidationError) -> Refusal:
     """The first thing that is wrong with a body, by the path of its field."""
     first = error.errors(include_url=False, include_input=False)[0]
     path = _path(first["loc"])
@@ -102,7 +104,7 @@ def _path(loc: Sequence[int | str]) -> str:
     return path or "body"
 
 
-def shape(problem: Refusal) -> dict[str, Any]:
+def error_body(problem: Refusal) -> dict[str, Any]:
     """The object that a body or a stream carries."""
     kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
     kind = "server_error" if problem.status >= 500 else "invalid_request_error"
@@ -116,9 +118,9 @@ def shape(problem: Refusal) -> dict[str, Any]:
     }
 
 
-def response(problem: Refusal, path: str = "") -> Response:
-    """What is told to who asked for ``path``: OpenAI's shape, or that of A2A's HTTP binding."""
-    body = shape(problem) if not path.startswith(AGENT) else _rpc_status(problem)
+def error_response(problem: Refusal, path: str = "") -> Response:
+    """The response to a request for ``path``, as OpenAI or as A2A's HTTP binding writes errors."""
+    body = error_body(problem) if not path.startswith(AGENT) else _rpc_status(problem)
     return JSONResponse(body, problem.status, headers=dict(problem.headers))
 
 
@@ -144,10 +146,10 @@ async def on_error(request: Request, error: Exception) -> Response:
             message,
             headers=error.headers,
         )
-        return response(problem, request.url.path)
-    return response(refusal(error), request.url.path)
+        return error_response(problem, request.url.path)
+    return error_response(as_refusal(error), request.url.path)
 
 
 async def on_failure(request: Request, error: Exception) -> Response:
-    """Starlette's handler for what nobody expected; it goes on to the log by itself."""
-    return response(FAILURE, request.url.path)
+    """Starlette's handler for unexpected errors, which Starlette logs by itself."""
+    return error_response(failure(), request.url.path)

@@ -1,4 +1,4 @@
-"""What the server does, in Prometheus' format."""
+"""What the server does, in the format of Prometheus."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from protocol.http.admission import Gate
-from protocol.http.service import Answer, Service
+from protocol.http.admission import AdmissionControl
+from protocol.http.service import ReasoningResult, Service
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -18,7 +18,7 @@ _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 class Metrics:
     """The figures of one application, in a registry of its own."""
 
-    def __init__(self, service: Service, gate: Gate) -> None:
+    def __init__(self, service: Service, admission: AdmissionControl) -> None:
         self._registry = registry = CollectorRegistry()
         self.requests = Counter(
             "reason_requests", "Requests, by status.", ["endpoint", "status"], registry=registry
@@ -52,8 +52,8 @@ class Metrics:
             registry=registry,
         )
         for name, text, read in (
-            ("reason_runs", "Runs at this moment.", lambda: gate.running),
-            ("reason_runs_waiting", "Requests that wait for a place.", lambda: gate.waiting),
+            ("reason_runs", "Runs at this moment.", lambda: admission.running),
+            ("reason_runs_waiting", "Requests that wait for a place.", lambda: admission.waiting),
             (
                 "reason_engine_threads",
                 "Threads that generate or wait for a slot of the engine.",
@@ -68,32 +68,17 @@ class Metrics:
             Gauge(name, text, registry=registry).set_function(read)
 
     @contextmanager
-    def request(self, endpoint: str) -> Iterator[Callable[[int], None]]:
-        """Count a request, with the status that it is told; 499 if it was abandoned."""
-        status = 499
-
-        def outcome(code: int) -> None:
-            nonlocal status
-            status = code
-
-        try:
-            yield outcome
-            status = 200 if status == 499 else status
-        finally:
-            self.requests.labels(endpoint, status).inc()
-
-    @contextmanager
-    def run(self, variant: str) -> Iterator[Callable[[Answer], None]]:
-        """Time a run, and account for its answer."""
+    def timed(self, variant: str) -> Iterator[Callable[[ReasoningResult], None]]:
+        """Time a run; the block calls what it gets with the result, to have it counted."""
         variant = variant.partition(":")[0]  # without n, of which there are many
         started = time.monotonic()
 
-        def account(answer: Answer) -> None:
-            verdict = {True: "verified", False: "rejected", None: "unverified"}[answer.verified]
-            self.answers.labels(variant, "none" if answer.text is None else verdict).inc()
-            self.tokens.labels(variant, "prompt").inc(answer.prompt_tokens)
-            self.tokens.labels(variant, "completion").inc(answer.completion_tokens)
-            self.branches.labels(variant).inc(answer.branches)
+        def account(result: ReasoningResult) -> None:
+            verdict = {True: "verified", False: "rejected", None: "unverified"}[result.verified]
+            self.answers.labels(variant, "none" if result.text is None else verdict).inc()
+            self.tokens.labels(variant, "prompt").inc(result.prompt_tokens)
+            self.tokens.labels(variant, "completion").inc(result.completion_tokens)
+            self.branches.labels(variant).inc(result.branches)
 
         try:
             yield account
@@ -101,4 +86,5 @@ class Metrics:
             self.seconds.labels(variant).observe(time.monotonic() - started)
 
     def text(self) -> bytes:
+        """All figures, as ``/metrics`` gives them."""
         return generate_latest(self._registry)

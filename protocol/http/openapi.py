@@ -7,14 +7,14 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from protocol.http.keys import OPEN
+from protocol.http.access import NO_KEY_NEEDED
 from protocol.http.openai.chat import ChatRequest
 from protocol.http.openai.responses import ResponseRequest
 
 QUESTION = "Use 3, 10, 21 and 23 to make 50"
 
 
-class Fault(BaseModel):
+class ErrorObject(BaseModel):
     """What went wrong, and what to do."""
 
     message: str
@@ -26,10 +26,12 @@ class Fault(BaseModel):
 class ErrorBody(BaseModel):
     """The body of every error."""
 
-    error: Fault
+    error: ErrorObject
 
 
-def document(*, variants: list[str], keys: bool, agent: bool, version: str) -> dict[str, Any]:
+def openapi_document(
+    *, variants: list[str], keys: bool, agent: bool, version: str
+) -> dict[str, Any]:
     """The document; ``keys`` if a bearer key is asked for, ``agent`` if A2A is spoken."""
     _, schemas = models_json_schema(
         [(model, "validation") for model in (ChatRequest, ResponseRequest, ErrorBody)],
@@ -74,7 +76,7 @@ def document(*, variants: list[str], keys: bool, agent: bool, version: str) -> d
     if keys:
         spec["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         spec["security"] = [{"key": []}]
-        for path in OPEN & spec["paths"].keys():
+        for path in NO_KEY_NEEDED & spec["paths"].keys():
             spec["paths"][path]["get"]["security"] = []
     return spec
 
@@ -108,7 +110,7 @@ def _post(
 
 
 def _agent() -> dict[str, Any]:
-    """A2A's card and both of its bindings, as far as a schema of ours should repeat theirs."""
+    """The A2A card and both bindings; their bodies are described by A2A's own specification."""
     message = {"role": "ROLE_USER", "messageId": "m-1", "parts": [{"text": QUESTION}]}
     send = {"message": message}
     call = {"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": send}

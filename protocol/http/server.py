@@ -1,4 +1,4 @@
-"""A socket, an event loop's server, and how both come to an end."""
+"""The listening socket, the server on it, and how both end."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from typing import Any
 
 import anyio
 import uvicorn
-from starlette.applications import Starlette
 
 from orchestrator.errors import InvalidValue
-from protocol.http.admission import Gate
+from protocol.http.app import application
+from protocol.http.runs import RequestRunner
+from protocol.http.service import Service
+from protocol.http.settings import ServerSettings
 
 
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 is any free one.
 
     Raises:
-        InvalidValue: the address is taken, foreign or none.
+        InvalidValue: the address is taken, or is none of this machine.
     """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -41,38 +43,48 @@ def address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-class Server(uvicorn.Server):
-    """Serves an application of `protocol.http.app.build`.
+class HttpServer(uvicorn.Server):
+    """Serves a `Service` on a socket that `bind` has opened.
 
-    On its end it lets nobody in, gives runs ``drain`` seconds, and stops those that are left.
+    At its end it admits nobody, gives runs ``settings.drain`` seconds, and stops those that are
+    left.
 
     Attributes:
+        url: Where it listens.
         signals: Whether SIGINT and SIGTERM end it.
         signal: The one that did.
     """
 
     def __init__(
         self,
-        app: Starlette,
+        service: Service,
+        settings: ServerSettings,
+        listener: socket.socket,
         *,
-        drain: float = 10.0,
         signals: bool = False,
         ready: Callable[[], None] = lambda: None,
     ) -> None:
+        self.url = address(listener)
+        self.signals = signals
+        self.signal: int | None = None
+        runner = RequestRunner(service, settings)
         config = uvicorn.Config(
-            app,
+            application(runner, settings, self.url),
             log_level="warning",
             access_log=False,  # a proxy's business
             server_header=False,
             lifespan="on",
-            timeout_graceful_shutdown=round(drain) + 5,
+            timeout_graceful_shutdown=round(settings.drain) + 5,
         )
         super().__init__(config)
-        self.signals = signals
-        self.signal: int | None = None
-        self._gate: Gate = app.state.gate
-        self._drain = drain
+        self._listener = listener
+        self._admission = runner.admission
+        self._drain = settings.drain
         self._ready = ready
+
+    async def run_until_stopped(self) -> None:
+        """Serve until a signal, or until ``should_exit`` is set."""
+        await self.serve([self._listener])
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -80,7 +92,7 @@ class Server(uvicorn.Server):
             self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._gate.close()
+        self._admission.close()
         async with anyio.create_task_group() as group:
             group.start_soon(self._stop_runs)
             await super().shutdown(sockets)
@@ -88,11 +100,11 @@ class Server(uvicorn.Server):
 
     async def _stop_runs(self) -> None:
         await anyio.sleep(self._drain)
-        self._gate.stop()
+        self._admission.stop()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """As the base class does it, which then kills the process before models are closed."""
+        """Handle signals as the base class does, which would end the process with models open."""
         handled = (signal.SIGINT, signal.SIGTERM) if self.signals else ()
         before = {number: signal.signal(number, self.handle_exit) for number in handled}
         try:
@@ -102,18 +114,19 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        self._gate.close()
+        self._admission.close()
         self.signal = sig
         super().handle_exit(sig, frame)
 
 
 @asynccontextmanager
-async def listening(app: Starlette, listener: socket.socket) -> AsyncIterator[str]:
+async def listening(service: Service, settings: ServerSettings) -> AsyncIterator[str]:
     """Serve beside a block, which gets the URL; runs that are left at its end are stopped."""
     up = anyio.Event()
-    server = Server(app, drain=0.0, ready=up.set)
-    async with anyio.create_task_group() as group:
-        group.start_soon(server.serve, [listener])
-        await up.wait()
-        yield address(listener)
-        server.should_exit = True
+    with bind(settings.host, settings.port) as listener:
+        server = HttpServer(service, settings, listener, ready=up.set)
+        async with anyio.create_task_group() as group:
+            group.start_soon(server.run_until_stopped)
+            await up.wait()
+            yield server.url
+            server.should_exit = True

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import click
 
-from orchestrator.errors import ExtraMissing, InvalidValue
+from orchestrator.errors import ExtraMissing
+from protocol.http import ServerSettings
 from reasoning.cli.interrupts import INTERRUPTED, raise_when_interrupted
 from reasoning.cli.options import BackendOptions, Duration, option, options
-
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +33,11 @@ class ServeSettings:
         help="Where others reach the server, for the A2A card; by default the address it listens "
         "on.",
     )
-    host: str = option("--host", default="127.0.0.1", help="The address to listen on.")
+    host: str = option("--host", default=ServerSettings.host, help="The address to listen on.")
     port: int = option(
         "--port",
         type=click.IntRange(0, 65535),
-        default=8000,
+        default=ServerSettings.port,
         help="The port; 0 takes a free one and prints it.",
     )
     api_key_file: str | None = option(
@@ -56,24 +55,24 @@ class ServeSettings:
         help="A web origin, as http://localhost:3000, whose pages may ask; may be repeated.",
     )
     max_concurrent: int = option(
-        "--max-concurrent", type=click.IntRange(1, 1024), default=4, help="Runs at once."
+        "--max-concurrent", type=click.IntRange(1, 1024), default=ServerSettings.max_concurrent, help="Runs at once."
     )
     max_queued: int = option(
         "--max-queued",
         type=click.IntRange(0, 10_000),
-        default=16,
+        default=ServerSettings.max_queued,
         help="Requests that wait for their turn; more are told to come back.",
     )
     timeout: float = option(
         "--timeout",
         type=Duration(most=86_400),
-        default=600.0,
+        default=ServerSettings.timeout,
         help="How long a run may take; it then answers with what there is.",
     )
     drain: float = option(
         "--drain",
         type=Duration(least=1, most=3600),
-        default=10.0,
+        default=ServerSettings.drain,
         help="How long runs may go on after a signal to stop.",
     )
 
@@ -96,49 +95,34 @@ def serve(settings: ServeSettings) -> int:
     import anyio
 
     try:
-        from protocol.http.app import Policy, build
-        from protocol.http.keys import Keys
-        from protocol.http.server import Server, address, bind
+        from protocol.http.access import ApiKeys
+        from protocol.http.server import HttpServer, address, bind
     except ImportError as error:
         raise ExtraMissing(
             f"the server needs {error.name}; pip install 'parallel-reason[serve]'"
         ) from error
 
     _silence_a2a()
-    loopback = settings.host in LOOPBACK
-    keys = Keys.read(Path(settings.api_key_file)) if settings.api_key_file else Keys()
-    if not loopback and not keys and not settings.insecure:
-        raise InvalidValue(
-            f"host: {settings.host} can be reached by others, and no key is asked for; "
-            "give --api-key-file FILE, or --insecure if that is meant"
-        )
-    with bind(settings.host, settings.port) as listener:
-        url = address(listener)
-        policy = Policy(
-            keys=keys,
-            loopback=loopback,
-            origins=frozenset(settings.origins),
-            most=settings.max_concurrent,
-            queue=settings.max_queued,
-            timeout=settings.timeout,
-            version=metadata.version("parallel-reason"),
-            agent_url=(settings.public_url or url).rstrip("/") if settings.a2a else None,
-        )
+    shared = {f.name for f in fields(ServerSettings)} & {f.name for f in fields(ServeSettings)}
+    serving = ServerSettings(
+        keys=ApiKeys.read(Path(settings.api_key_file)) if settings.api_key_file else None,
+        version=metadata.version("parallel-reason"),
+        **{name: getattr(settings, name) for name in shared},
+    )
+    with bind(serving.host, serving.port) as listener:
         from reasoning.serving import ReasoningService
 
         service = ReasoningService(
             [settings.backend.load(name) for name in settings.models or (None,)]
         )
 
-        async def main() -> int:
-            def announce() -> None:
-                click.echo(f"reason: listening on {url}", err=True)
+        def announce() -> None:
+            click.echo(f"reason: listening on {address(listener)}", err=True)
 
-            server = Server(
-                build(service, policy), drain=settings.drain, signals=True, ready=announce
-            )
+        async def main() -> int:
+            server = HttpServer(service, serving, listener, signals=True, ready=announce)
             async with service:
-                await server.serve(sockets=[listener])
+                await server.run_until_stopped()
             return INTERRUPTED if server.signal == signal.SIGINT else 0
 
         raise_when_interrupted()

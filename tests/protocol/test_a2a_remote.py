@@ -27,16 +27,16 @@ from a2a.types.a2a_pb2 import (
 from starlette.applications import Starlette
 
 from orchestrator.errors import UnknownName
-from protocol.a2a.remote import RemoteAgent
+from protocol.a2a.remote_agent import RemoteAgent
 from protocol.errors import AgentLost, AgentRefused
-from protocol.http.service import Answer, BranchEvent, BranchText, Question
+from protocol.http import BranchEvent, BranchText, ReasoningRequest, ReasoningResult
 from tests.support.serving_tools import COUNTDOWN, HARD, Server, eventually
 
 pytestmark = pytest.mark.anyio
 
 
-def ask(text: str = COUNTDOWN, variant: str = "reason-5m/apr", **more: Any) -> Question:
-    return Question(variant=variant, text=text, **more)
+def ask(text: str = COUNTDOWN, variant: str = "reason-5m/apr", **more: Any) -> ReasoningRequest:
+    return ReasoningRequest.ask(variant, text, **more)
 
 
 class Listener:
@@ -82,7 +82,7 @@ class Cutting(httpx.AsyncHTTPTransport):
         return Stream()
 
 
-async def run(agent: RemoteAgent, question: Question) -> tuple[Answer, dict[str, str]]:
+async def run(agent: RemoteAgent, question: ReasoningRequest) -> tuple[ReasoningResult, dict[str, str]]:
     listener = Listener()
     agent.check(question)
     return await agent.answer(question, listener), listener.texts

@@ -19,10 +19,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator.errors import InvalidValue
-from protocol.http.admission import Gate
+from protocol.http.access import ApiKeys
+from protocol.http.admission import AdmissionControl
 from protocol.http.errors import Refusal
-from protocol.http.keys import Keys
-from protocol.http.openai.stream import Buffer, Focus
+from protocol.http.openai.thoughts import BranchFocus
+from protocol.http.runs import EventBuffer
 from protocol.http.service import BranchClosed, BranchText
 from tests.support.serving_tools import HARD, LONG, Server, chat, eventually, raw_post, serving
 
@@ -83,7 +84,7 @@ def test_health_needs_no_key(server: Server) -> None:
 
 
 def test_keys_are_kept_hashed_and_never_printed(server: Server) -> None:
-    keys = Keys([KEY])
+    keys = ApiKeys([KEY])
     assert KEY not in repr(vars(keys)) + repr(keys)
     assert KEY not in server.log
 
@@ -133,22 +134,22 @@ def test_more_than_can_wait_are_told_when_to_come_back(server: Server) -> None:
 
 def test_who_leaves_the_queue_gives_up_the_place() -> None:
     async def main() -> None:
-        gate = Gate(1, 1)
-        async with anyio.create_task_group() as group, gate.enter():
-            group.start_soon(_enter, gate)
+        admission = AdmissionControl(1, 1)
+        async with anyio.create_task_group() as group, admission.admitted():
+            group.start_soon(_enter, admission)
             await anyio.wait_all_tasks_blocked()
-            assert gate.waiting == 1
+            assert admission.waiting == 1
             with pytest.raises(Refusal, match="come back"):
-                await _enter(gate)
+                await _enter(admission)
             group.cancel_scope.cancel()
-        assert (gate.waiting, gate.running) == (0, 0)
-        await _enter(gate)
+        assert (admission.waiting, admission.running) == (0, 0)
+        await _enter(admission)
 
     anyio.run(main)
 
 
-async def _enter(gate: Gate) -> None:
-    async with gate.enter():
+async def _enter(admission: AdmissionControl) -> None:
+    async with admission.admitted():
         pass
 
 
@@ -171,7 +172,7 @@ def test_a_file_of_keys_that_can_t_be_used_is_refused(
     if text is not None:
         file.write_text(text)
     with pytest.raises(InvalidValue, match=says):
-        Keys.read(file)
+        ApiKeys.read(file)
 
 
 def test_an_answer_does_not_wait_for_the_client_s_acknowledgement(server: Server) -> None:
@@ -221,7 +222,7 @@ def test_a_body_that_never_comes_does_not_keep_a_place(server: Server) -> None:
 
 def test_a_slow_reader_loses_thoughts_and_nothing_else() -> None:
     async def main() -> None:
-        buffer = Buffer(most=10)
+        buffer = EventBuffer(most=10)
         for _ in range(5):
             buffer.put(BranchText(branch="1", text="four"))
         buffer.put(BranchClosed(branch="1", state="succeeded"))
@@ -236,7 +237,7 @@ def test_a_slow_reader_loses_thoughts_and_nothing_else() -> None:
 
 
 def test_a_silent_branch_makes_room_for_one_that_writes() -> None:
-    focus = Focus()
+    focus = BranchFocus()
 
     def feed(now: float, *events: BranchText | BranchClosed) -> list[tuple[str, str, bool]]:
         return [tuple(thought) for thought in focus.feed(events, now)]

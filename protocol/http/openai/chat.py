@@ -2,52 +2,50 @@
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from starlette.requests import Request
-from starlette.responses import Response
 
-from protocol.http.errors import Refusal, shape
-from protocol.http.openai.exchange import Desk, Exchange, read_body
-from protocol.http.openai.fields import (
+from protocol.http.errors import Refusal, error_body
+from protocol.http.openai.common_fields import (
     UNSUPPORTED,
+    CommonRequest,
+    Conversation,
     EmptyList,
     EmptyObject,
-    Message,
     No,
     Nothing,
-    Shared,
-    Strict,
+    StrictModel,
     TextFormat,
+    TurnFields,
     Zero,
-    last_question,
-    parse,
+    read_conversation,
 )
-from protocol.http.openai.stream import Focus, Thought, merged, sse
-from protocol.http.service import Answer, BranchEvent, Variant
+from protocol.http.openai.run_response import BodyWriter, sse
+from protocol.http.openai.thoughts import BranchFocus, LabelledText
+from protocol.http.runs import texts_by_branch
+from protocol.http.service import BranchEvent, ModelVariant, ReasoningResult
 
 
-class StreamOptions(Strict):
+class ChatStreamOptions(StrictModel):
     include_usage: bool | None = None
     include_obfuscation: No = None
 
 
-class ChatRequest(Shared):
+class ChatRequest(CommonRequest):
     """The body of ``POST /v1/chat/completions``."""
 
-    messages: list[Message] = Field(min_length=1, max_length=10_000)
-    """The question is the last message, the user's; branches see nothing of those before it."""
+    messages: list[TurnFields] = Field(min_length=1, max_length=10_000)
+    """The question is the last message, the user's; branches do not see those before it."""
     seed: int | None = Field(default=None, ge=-(1 << 63), lt=1 << 63)
     """The same seed gives the same tokens; without one it is 0."""
     max_completion_tokens: int | None = Field(default=None, ge=1)
     """The most that all branches together may write, hidden tokens included."""
     max_tokens: int | None = Field(default=None, ge=1)
     """The older name of the same."""
-    stream_options: StreamOptions | None = None
+    stream_options: ChatStreamOptions | None = None
     n: Annotated[Literal[1] | None, UNSUPPORTED] = None
     response_format: Annotated[TextFormat | None, UNSUPPORTED] = None
     modalities: Annotated[list[Literal["text"]] | None, UNSUPPORTED] = None
@@ -64,108 +62,68 @@ class ChatRequest(Shared):
     verbosity: Nothing = None
     web_search_options: Nothing = None
 
+    @property
+    def token_limit(self) -> int | None:
+        """See `CommonRequest.token_limit`."""
+        return self.max_completion_tokens or self.max_tokens
 
-def extension(answer: Answer, dropped: int, ignored: tuple[str, ...]) -> dict[str, Any]:
-    """What OpenAI's responses have no field for."""
-    return {
-        "status": answer.status,
-        "cut": answer.cut,
-        "strategy": answer.strategy,
-        "verified": answer.verified,
-        "confidence": round(answer.confidence, 4),
-        "votes": dict(answer.votes),
-        "branches": answer.branches,
-        "prompt_tokens": answer.prompt_tokens,
-        "work_tokens": answer.work_tokens,
-        "span_tokens": answer.span_tokens,
-        "wall_s": round(answer.wall_s, 4),
-        "dropped_characters": dropped,
-        "ignored": list(ignored),
-    }
+    @property
+    def own_seed(self) -> int | None:
+        """See `CommonRequest.own_seed`."""
+        return self.seed
+
+    def read_turns(self) -> Conversation:
+        """See `CommonRequest.read_turns`."""
+        return read_conversation(self.messages, "messages")
 
 
-def usage(answer: Answer) -> dict[str, Any]:
-    """Tokens of every branch; all that are written are thoughts, from which the answer is read."""
-    return {
-        "prompt_tokens": answer.prompt_tokens,
-        "completion_tokens": answer.completion_tokens,
-        "total_tokens": answer.work_tokens,
-        "prompt_tokens_details": {"cached_tokens": 0},
-        "completion_tokens_details": {"reasoning_tokens": answer.completion_tokens},
-    }
-
-
-def no_answer(answer: Answer) -> str:
-    """Words for a run that found nothing."""
-    ended = {
-        "finished": "ended without one; try another variant or a larger n",
-        "timed-out": "were stopped at the time limit; raise x_reason.timeout",
-        "interrupted": "were stopped",
-    }[answer.status]
-    if answer.cut:
-        ended = "were stopped at max_completion_tokens; raise it"
-    return f"No answer was found: {answer.branches} branches {ended}."
-
-
-def unfinished(answer: Answer) -> bool:
-    return answer.status != "finished"
-
-
-class ChatWriter:
+class ChatWriter(BodyWriter[ChatRequest]):
     """A run as chunks of a chat completion, or as one completion."""
 
-    def __init__(self, request: ChatRequest, ignored: tuple[str, ...]) -> None:
-        self._request = request
-        self._ignored = ignored
-        self._focus = Focus()
+    def __init__(self, asked: ChatRequest, ignored: tuple[str, ...]) -> None:
+        super().__init__(asked, ignored)
+        self._focus = BranchFocus()
         self._texts: dict[str, str] = {}
-        self._shared = {
-            "id": f"chatcmpl-{uuid.uuid4().hex}",
-            "created": int(time.time()),
-            "model": request.model,
-        }
-        options = request.stream_options
-        self._with_usage = options is not None and options.include_usage is True
+        self._id = f"chatcmpl-{uuid.uuid4().hex}"
 
     @property
     def waiting(self) -> bool:
+        """See `BodyWriter.waiting`."""
         return self._focus.waiting
 
     def head(self) -> Iterator[bytes]:
         yield self._chunk({"role": "assistant", "content": ""})
 
     def feed(self, events: Iterable[BranchEvent], now: float) -> Iterator[bytes]:
-        if self._request.x_reason.interleave:
-            yield from self._interleaved(events)
-        elif self._request.stream:
-            for thought in self._focus.feed(events, now):
-                yield self._thought(thought)
-        else:
-            for branch, text in merged(events).items():
+        if not self._asked.stream:
+            for branch, text in texts_by_branch(events).items():
                 self._texts[branch] = self._texts.get(branch, "") + text
-
-    def end(self, answer: Answer, dropped: int) -> Iterator[bytes]:
-        for thought in self._focus.flush():
-            yield self._thought(thought)
-        if answer.text is None:
-            yield self._chunk({"refusal": no_answer(answer)})
+        elif self._asked.x_reason.interleave:
+            for branch, text in texts_by_branch(events).items():
+                yield self._thought(LabelledText(branch, text, False))
         else:
-            yield self._chunk({"content": answer.text})
-        found = extension(answer, dropped, self._ignored)
-        yield self._chunk({}, finish=_finish(answer), x_reason=found)
-        if self._with_usage:
-            yield sse(self._object("chat.completion.chunk", [], usage=usage(answer)))
+            yield from map(self._thought, self._focus.feed(events, now))
+
+    def end(self, result: ReasoningResult, dropped: int) -> Iterator[bytes]:
+        yield from map(self._thought, self._focus.flush())
+        said = {"refusal": result.no_answer} if result.text is None else {"content": result.text}
+        yield self._chunk(said)
+        details = result.details(dropped, self._ignored)
+        yield self._chunk({}, finish=_finish_reason(result), x_reason=details)
+        options = self._asked.stream_options
+        if options is not None and options.include_usage:
+            yield sse(self._object("chat.completion.chunk", [], usage=_usage(result)))
         yield sse("[DONE]")
 
     def failed(self, problem: Refusal) -> Iterator[bytes]:
-        yield sse(shape(problem))
+        yield sse(error_body(problem))
 
-    def whole(self, answer: Answer) -> dict[str, Any]:
+    def whole(self, result: ReasoningResult) -> dict[str, Any]:
         thoughts = "\n\n".join(f"[{branch}] {text}" for branch, text in self._texts.items())
         message = {
             "role": "assistant",
-            "content": answer.text or "",
-            "refusal": no_answer(answer) if answer.text is None else None,
+            "content": result.text or "",
+            "refusal": result.no_answer if result.text is None else None,
             "reasoning": thoughts,
             "reasoning_content": thoughts,
         }
@@ -173,20 +131,16 @@ class ChatWriter:
             "index": 0,
             "message": message,
             "logprobs": None,
-            "finish_reason": _finish(answer),
+            "finish_reason": _finish_reason(result),
         }
         return self._object(
             "chat.completion",
             [choice],
-            usage=usage(answer),
-            x_reason=extension(answer, 0, self._ignored),
+            usage=_usage(result),
+            x_reason=result.details(ignored=self._ignored),
         )
 
-    def _interleaved(self, events: Iterable[BranchEvent]) -> Iterator[bytes]:
-        for branch, text in merged(events).items():
-            yield self._thought(Thought(branch, text, False))
-
-    def _thought(self, thought: Thought) -> bytes:
+    def _thought(self, thought: LabelledText) -> bytes:
         text = thought.text
         if thought.label:
             gap = "\n\n" if self._texts else ""
@@ -200,34 +154,32 @@ class ChatWriter:
         return sse(self._object("chat.completion.chunk", [choice], **more))
 
     def _object(self, kind: str, choices: list[Any], **more: Any) -> dict[str, Any]:
-        return {**self._shared, "object": kind, "choices": choices, **more}
+        shared = {"id": self._id, "created": self._created, "model": self._asked.model}
+        return {**shared, "object": kind, "choices": choices, **more}
 
 
-def _finish(answer: Answer) -> str:
-    return "length" if unfinished(answer) else "stop"
+def _finish_reason(result: ReasoningResult) -> str:
+    return "stop" if result.finished else "length"
 
 
-def chat(desk: Desk) -> Callable[[Request], Awaitable[Response]]:
-    """The endpoint of ``POST /v1/chat/completions``."""
-
-    async def endpoint(request: Request) -> Response:
-        asked = parse(ChatRequest, await read_body(request))
-        text, ignored = last_question(asked.messages, "messages")
-        budget = asked.max_completion_tokens or asked.max_tokens
-        question = desk.check(asked.question(text, budget, asked.seed))
-        writer = ChatWriter(asked, ignored)
-        return Exchange(desk, question, writer, stream=asked.stream is True, endpoint="chat")
-
-    return endpoint
+def _usage(result: ReasoningResult) -> dict[str, Any]:
+    """Tokens of every branch; all that are written are thoughts, from which the answer is read."""
+    return {
+        "prompt_tokens": result.prompt_tokens,
+        "completion_tokens": result.completion_tokens,
+        "total_tokens": result.work_tokens,
+        "prompt_tokens_details": {"cached_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": result.completion_tokens},
+    }
 
 
-def model_object(variant: Variant) -> dict[str, Any]:
+def model_object(variant: ModelVariant) -> dict[str, Any]:
     """One entry of ``/v1/models``."""
     return {
         "id": variant.id,
         "object": "model",
         "created": variant.created,
         "owned_by": "reason",
-        "name": variant.skill,
+        "name": variant.title,
         "description": variant.description,
     }

@@ -4,44 +4,39 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Discriminator, Field, Tag
-from starlette.requests import Request
-from starlette.responses import Response
 
 from protocol.http.errors import Refusal
-from protocol.http.openai.chat import extension, no_answer
-from protocol.http.openai.exchange import Desk, Exchange, read_body
-from protocol.http.openai.fields import (
+from protocol.http.openai.common_fields import (
     UNSUPPORTED,
+    CommonRequest,
+    Conversation,
     EmptyList,
-    Message,
     No,
     Nothing,
-    Shared,
-    Strict,
+    StrictModel,
     TextFormat,
-    last_question,
-    parse,
+    TurnFields,
+    read_conversation,
 )
-from protocol.http.openai.stream import merged, sse
-from protocol.http.service import Answer, BranchClosed, BranchEvent
+from protocol.http.openai.run_response import BodyWriter, sse
+from protocol.http.runs import texts_by_branch
+from protocol.http.service import BranchClosed, BranchEvent, ConversationTurn, ReasoningResult
 
 
-class InputMessage(Message):
+class MessageItem(TurnFields):
     """A turn of the conversation."""
 
     type: Literal["message"] = "message"
 
 
-class InputReasoning(BaseModel):
+class ReasoningItem(BaseModel):
     """A thought of an earlier response; it is not read."""
 
     type: Literal["reasoning"]
-    role: ClassVar[str] = "reasoning"
-    text: ClassVar[str] = ""
 
 
 def _kind(item: object) -> str:
@@ -54,39 +49,39 @@ def _shape(value: object) -> str:
 
 
 Item = Annotated[
-    Annotated[InputMessage, Tag("as-message")] | Annotated[InputReasoning, Tag("as-reasoning")],
+    Annotated[MessageItem, Tag("as-message")] | Annotated[ReasoningItem, Tag("as-reasoning")],
     Discriminator(_kind),
 ]
 Items = Annotated[list[Item], Field(min_length=1, max_length=10_000)]
 
 
-class TextConfig(Strict):
+class TextConfig(StrictModel):
     format: TextFormat | None = None
     verbosity: None = None
 
 
-class ReasoningConfig(Strict):
+class ReasoningConfig(StrictModel):
     effort: None = None
     summary: None = None
     generate_summary: None = None
 
 
-class StreamOptions(Strict):
+class ResponseStreamOptions(StrictModel):
     include_obfuscation: No = None
 
 
-class ResponseRequest(Shared):
+class ResponseRequest(CommonRequest):
     """The body of ``POST /v1/responses``."""
 
     input: Annotated[
         Annotated[str, Tag("as-text")] | Annotated[Items, Tag("as-items")], Discriminator(_shape)
     ]
-    """The question, or items of which the last is the user's; branches see that one alone."""
+    """The question, or items of which the last is the user's; branches see only that one."""
     instructions: str | None = None
-    """Is not read, and named under ``x_reason.ignored``."""
+    """They are not read, and are named under ``x_reason.ignored``."""
     max_output_tokens: int | None = Field(default=None, ge=1)
     """The most that all branches together may write, hidden tokens included."""
-    stream_options: StreamOptions | None = None
+    stream_options: ResponseStreamOptions | None = None
     text: Annotated[TextConfig | None, UNSUPPORTED] = None
     reasoning: Annotated[ReasoningConfig | None, UNSUPPORTED] = None
     truncation: Annotated[Literal["disabled"] | None, UNSUPPORTED] = None
@@ -101,18 +96,33 @@ class ResponseRequest(Shared):
     image: Nothing = None
     access_programs: Nothing = None
 
+    @property
+    def token_limit(self) -> int | None:
+        """See `CommonRequest.token_limit`."""
+        return self.max_output_tokens
 
-class _Branch:
-    """One branch's reasoning item, as far as it is."""
+    def read_turns(self) -> Conversation:
+        """See `CommonRequest.read_turns`."""
+        ignored = ("instructions",) if self.instructions else ()
+        if isinstance(self.input, str):
+            return (ConversationTurn("user", self.input),), ignored
+        items = [item if isinstance(item, MessageItem) else None for item in self.input]
+        turns, earlier = read_conversation(items, "input")
+        return turns, ignored + earlier
+
+
+class _BranchItem:
+    """The reasoning item of one branch, as far as it is written."""
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.id = f"rs_{uuid.uuid4().hex}"
+        self.where = {"item_id": self.id, "output_index": index, "content_index": 0}
         self.text = ""
         self.open = True
 
     def item(self, status: str) -> dict[str, Any]:
-        part = [{"type": "reasoning_text", "text": self.text}] if self.text else []
+        part = [_thought(self.text)] if self.text else []
         return {
             "id": self.id,
             "type": "reasoning",
@@ -122,17 +132,13 @@ class _Branch:
         }
 
 
-class ResponseWriter:
+class ResponseWriter(BodyWriter[ResponseRequest]):
     """A run as events of a response, or as one response."""
 
-    waiting = False
-
-    def __init__(self, request: ResponseRequest, ignored: tuple[str, ...]) -> None:
-        self._request = request
-        self._ignored = ignored
+    def __init__(self, asked: ResponseRequest, ignored: tuple[str, ...]) -> None:
+        super().__init__(asked, ignored)
         self._id = f"resp_{uuid.uuid4().hex}"
-        self._created = int(time.time())
-        self._branches: dict[str, _Branch] = {}
+        self._branches: dict[str, _BranchItem] = {}
         self._items: list[dict[str, Any]] = []
         self._number = -1
 
@@ -142,47 +148,41 @@ class ResponseWriter:
 
     def feed(self, events: Iterable[BranchEvent], now: float) -> Iterator[bytes]:
         held = list(events)
-        for name, text in merged(held).items():
+        for name, text in texts_by_branch(held).items():
             yield from self._thought(name, text)
         for event in held:
             if isinstance(event, BranchClosed) and event.branch in self._branches:
                 done = "completed" if event.state == "succeeded" else "incomplete"
                 yield from self._close(event.branch, done)
 
-    def end(self, answer: Answer, dropped: int) -> Iterator[bytes]:
-        yield from self._close_all("incomplete")
-        yield from self._message(answer)
-        response = self._finished(answer, dropped)
+    def end(self, result: ReasoningResult, dropped: int) -> Iterator[bytes]:
+        yield from self._close_all()
+        yield from self._message(result)
+        response = self._finished(result, dropped)
         yield self._event(f"response.{response['status']}", response=response)
 
     def failed(self, problem: Refusal) -> Iterator[bytes]:
-        yield from self._close_all("incomplete")
+        yield from self._close_all()
         error = {"code": "server_error", "message": str(problem)}
         yield self._event("response.failed", response=self._response("failed", error=error))
 
-    def whole(self, answer: Answer) -> dict[str, Any]:
-        for _ in (*self._close_all("incomplete"), *self._message(answer)):
+    def whole(self, result: ReasoningResult) -> dict[str, Any]:
+        for _ in (*self._close_all(), *self._message(result)):
             pass
-        return self._finished(answer, 0)
+        return self._finished(result, 0)
 
     def _thought(self, name: str, text: str) -> Iterator[bytes]:
         branch = self._branches.get(name)
         if branch is None:
-            branch = self._branches[name] = _Branch(len(self._items))
-            self._items.append(branch.item("in_progress"))
-            yield self._event(
-                "response.output_item.added",
-                output_index=branch.index,
-                item=branch.item("in_progress"),
-                x_reason={"branch": name},
-            )
-            yield self._part("response.content_part.added", branch.index, branch.id, _thought(""))
+            branch = self._branches[name] = _BranchItem(len(self._items))
+            item = branch.item("in_progress")
+            self._items.append(item)
+            yield self._item("added", branch.index, item, x_reason={"branch": name})
+            yield self._event("response.content_part.added", **branch.where, part=_thought(""))
         branch.text += text
         yield self._event(
             "response.reasoning_text.delta",
-            item_id=branch.id,
-            output_index=branch.index,
-            content_index=0,
+            **branch.where,
             delta=text,
             x_reason={"branch": name},
         )
@@ -192,79 +192,68 @@ class ResponseWriter:
         branch.open = False
         item = {**branch.item(status), "x_reason": {"branch": name}}
         self._items[branch.index] = item
-        where = {"item_id": branch.id, "output_index": branch.index, "content_index": 0}
-        yield self._event("response.reasoning_text.done", **where, text=branch.text)
+        yield self._event("response.reasoning_text.done", **branch.where, text=branch.text)
         part = _thought(branch.text)
-        yield self._part("response.content_part.done", branch.index, branch.id, part)
-        yield self._event("response.output_item.done", output_index=branch.index, item=item)
+        yield self._event("response.content_part.done", **branch.where, part=part)
+        yield self._item("done", branch.index, item)
 
-    def _close_all(self, status: str) -> Iterator[bytes]:
+    def _close_all(self) -> Iterator[bytes]:
         for name, branch in self._branches.items():
             if branch.open:
-                yield from self._close(name, status)
+                yield from self._close(name, "incomplete")
 
-    def _message(self, answer: Answer) -> Iterator[bytes]:
+    def _message(self, result: ReasoningResult) -> Iterator[bytes]:
         index, id = len(self._items), f"msg_{uuid.uuid4().hex}"
         where = {"item_id": id, "output_index": index, "content_index": 0}
-        more: dict[str, Any]
         message = {"id": id, "type": "message", "role": "assistant", "content": []}
-        yield self._event(
-            "response.output_item.added",
-            output_index=index,
-            item={**message, "status": "in_progress"},
-        )
-        if answer.text is None:
-            words = no_answer(answer)
-            part, empty = {"type": "refusal", "refusal": words}, {"type": "refusal", "refusal": ""}
-            name, more = "response.refusal", {}
-            done: dict[str, Any] = {"refusal": words}
-        else:
-            words = answer.text
-            part, empty = _output(words), _output("")
-            name, more = "response.output_text", {"logprobs": []}
-            done = {"text": words, **more}
-        yield self._part("response.content_part.added", index, id, empty)
-        yield self._event(f"{name}.delta", **where, delta=words, **more)
-        yield self._event(f"{name}.done", **where, **done)
-        yield self._part("response.content_part.done", index, id, part)
+        yield self._item("added", index, {**message, "status": "in_progress"})
+        text = result.no_answer if result.text is None else result.text
+        kind, field = ("refusal", "refusal") if result.text is None else ("output_text", "text")
+        more: dict[str, Any] = {} if result.text is None else {"logprobs": []}
+        empty = {"type": kind, field: "", **({"annotations": []} if more else {}), **more}
+        yield self._event("response.content_part.added", **where, part=empty)
+        yield self._event(f"response.{kind}.delta", **where, delta=text, **more)
+        yield self._event(f"response.{kind}.done", **where, **{field: text}, **more)
+        part = {**empty, field: text}
+        yield self._event("response.content_part.done", **where, part=part)
         item = {**message, "content": [part], "status": "completed"}
         self._items.append(item)
-        yield self._event("response.output_item.done", output_index=index, item=item)
+        yield self._item("done", index, item)
 
-    def _finished(self, answer: Answer, dropped: int) -> dict[str, Any]:
-        finished = answer.status == "finished"
+    def _finished(self, result: ReasoningResult, dropped: int) -> dict[str, Any]:
+        finished = result.finished
         return self._response(
             "completed" if finished else "incomplete",
             completed_at=int(time.time()) if finished else None,
             incomplete_details=None if finished else {"reason": "max_output_tokens"},
             usage={
-                "input_tokens": answer.prompt_tokens,
+                "input_tokens": result.prompt_tokens,
                 "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-                "output_tokens": answer.completion_tokens,
-                "output_tokens_details": {"reasoning_tokens": answer.completion_tokens},
-                "total_tokens": answer.work_tokens,
+                "output_tokens": result.completion_tokens,
+                "output_tokens_details": {"reasoning_tokens": result.completion_tokens},
+                "total_tokens": result.work_tokens,
             },
-            x_reason=extension(answer, dropped, self._ignored),
+            x_reason=result.details(dropped, self._ignored),
         )
 
     def _response(self, status: str, **more: Any) -> dict[str, Any]:
-        request = self._request
+        asked = self._asked
         return {
             "id": self._id,
             "object": "response",
             "created_at": self._created,
             "status": status,
-            "model": request.model,
+            "model": asked.model,
             "output": list(self._items),
             "error": None,
             "incomplete_details": None,
-            "instructions": request.instructions,
-            "max_output_tokens": request.max_output_tokens,
-            "metadata": request.metadata or {},
+            "instructions": asked.instructions,
+            "max_output_tokens": asked.max_output_tokens,
+            "metadata": asked.metadata or {},
             "parallel_tool_calls": False,
             "previous_response_id": None,
             "store": False,
-            "temperature": request.temperature,
+            "temperature": asked.temperature,
             "text": {"format": {"type": "text"}},
             "tool_choice": "none",
             "tools": [],
@@ -274,8 +263,9 @@ class ResponseWriter:
             **more,
         }
 
-    def _part(self, kind: str, index: int, id: str, part: dict[str, Any]) -> bytes:
-        return self._event(kind, item_id=id, output_index=index, content_index=0, part=part)
+    def _item(self, what: str, index: int, item: dict[str, Any], **more: Any) -> bytes:
+        kind = f"response.output_item.{what}"
+        return self._event(kind, output_index=index, item=item, **more)
 
     def _event(self, kind: str, **fields: Any) -> bytes:
         self._number += 1
@@ -284,29 +274,3 @@ class ResponseWriter:
 
 def _thought(text: str) -> dict[str, Any]:
     return {"type": "reasoning_text", "text": text}
-
-
-def _output(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
-
-
-def responses(desk: Desk) -> Callable[[Request], Awaitable[Response]]:
-    """The endpoint of ``POST /v1/responses``."""
-
-    async def endpoint(request: Request) -> Response:
-        asked = parse(ResponseRequest, await read_body(request))
-        text, ignored = _question(asked)
-        question = desk.check(asked.question(text, asked.max_output_tokens))
-        writer = ResponseWriter(asked, ignored)
-        return Exchange(desk, question, writer, stream=asked.stream is True, endpoint="responses")
-
-    return endpoint
-
-
-def _question(asked: ResponseRequest) -> tuple[str, tuple[str, ...]]:
-    """The last message's text, and the names of what is not read."""
-    ignored = ("instructions",) if asked.instructions else ()
-    if isinstance(asked.input, str):
-        return asked.input, ignored
-    text, earlier = last_question(asked.input, "input")
-    return text, ignored + earlier

@@ -1,13 +1,12 @@
-"""A2A's JSON-RPC and HTTP+JSON bindings, with numbered events, and the card that names them."""
+"""A2A's bindings, JSON-RPC and HTTP+JSON: the routes, with numbered events in streams."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-import anyio
 from a2a.server.context import ServerCallContext
 from a2a.server.request_handlers import RequestHandler
 from a2a.server.request_handlers.response_helpers import build_error_response
@@ -15,18 +14,7 @@ from a2a.server.routes import create_agent_card_routes
 from a2a.server.routes.common import DefaultServerCallContextBuilder
 from a2a.server.routes.jsonrpc_dispatcher import JsonRpcDispatcher
 from a2a.server.routes.rest_dispatcher import RestDispatcher
-from a2a.types.a2a_pb2 import (
-    AgentCapabilities,
-    AgentCard,
-    AgentExtension,
-    AgentInterface,
-    AgentSkill,
-    HTTPAuthSecurityScheme,
-    SecurityRequirement,
-    SecurityScheme,
-    StringList,
-    TaskState,
-)
+from a2a.types.a2a_pb2 import AgentCard, TaskState
 from a2a.utils.constants import VERSION_HEADER
 from a2a.utils.error_handlers import build_rest_error_payload
 from a2a.utils.errors import (
@@ -40,65 +28,23 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from protocol.a2a.jobs import EXTENSION
-from protocol.http.openai.exchange import BODY_S, too_slow
-from protocol.http.service import Variant
+from protocol.a2a.tasks import EXTENSION
+from protocol.http.bodies import in_time, media_type
 
 RPC, REST = "/a2a", "/a2a/v1"
 CARD_AGE_S = 300
+"""Seconds for which others may keep the card."""
 JSON = frozenset({"application/json", "application/a2a+json"})
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def card(variants: Sequence[Variant], *, url: str, version: str, keys: bool) -> AgentCard:
-    """What the agent is: every variant is a skill, which a message's metadata can ask for."""
-    made = AgentCard(
-        name="reason",
-        description="Reasons in parallel threads, joins them, and checks the answer.",
-        version=version,
-        supported_interfaces=[
-            AgentInterface(url=f"{url}{path}", protocol_binding=binding, protocol_version="1.0")
-            for path, binding in ((RPC, "JSONRPC"), (REST, "HTTP+JSON"))
-        ],
-        capabilities=AgentCapabilities(
-            streaming=True,
-            push_notifications=False,
-            extended_agent_card=False,
-            extensions=[
-                AgentExtension(
-                    uri=EXTENSION,
-                    description=(
-                        "In metadata, by this URI: a message's wishes (skill, n, seed, budget, "
-                        "temperature, context, timeout), an event's number and branch, a task's "
-                        "cost. A message that comes twice is one task; Last-Event-ID replays."
-                    ),
-                )
-            ],
-        ),
-        default_input_modes=["text/plain"],
-        default_output_modes=["text/plain"],
-        skills=[
-            AgentSkill(
-                id=variant.id,
-                name=variant.skill,
-                description=variant.description,
-                tags=["reasoning"],
-                examples=["Use 3, 10, 21 and 23 to make 50"],
-            )
-            for variant in variants
-        ],
-    )
-    if keys:
-        scheme = HTTPAuthSecurityScheme(scheme="bearer")
-        made.security_schemes["key"].CopyFrom(SecurityScheme(http_auth_security_scheme=scheme))
-        made.security_requirements.append(SecurityRequirement(schemes={"key": StringList()}))
-    return made
-
-
-def routes(handler: RequestHandler, agent: AgentCard) -> list[BaseRoute]:
+def agent_routes(handler: RequestHandler, agent: AgentCard) -> list[BaseRoute]:
     """The card and both bindings."""
-    rpc, rest = _Rpc(handler, _Context()), _Rest(handler, _Context())
+    rpc, rest = (
+        _RpcDispatcher(handler, _ContextBuilder()),
+        _RestDispatcher(handler, _ContextBuilder()),
+    )
     table: dict[tuple[str, str], Endpoint] = {
         ("/message:send", "POST"): rest.on_message_send,
         ("/message:stream", "POST"): rest.on_message_send_stream,
@@ -123,7 +69,7 @@ def routes(handler: RequestHandler, agent: AgentCard) -> list[BaseRoute]:
     ]
 
 
-class _Context(DefaultServerCallContextBuilder):
+class _ContextBuilder(DefaultServerCallContextBuilder):
     """The version may also be a parameter of the request (A2A 1.0, 3.6.1)."""
 
     def build(self, request: Request) -> ServerCallContext:
@@ -134,7 +80,7 @@ class _Context(DefaultServerCallContextBuilder):
         return context
 
 
-class _Rpc(JsonRpcDispatcher):
+class _RpcDispatcher(JsonRpcDispatcher):
     async def handle(self, request: Request) -> Response:
         id, problem = None, _wrong_type(request)
         if problem is None:
@@ -160,14 +106,14 @@ class _Rpc(JsonRpcDispatcher):
         return EventSourceResponse(_numbered(handler_result, failed))
 
 
-class _Rest(RestDispatcher):
+class _RestDispatcher(RestDispatcher):
     async def _handle_streaming(
         self,
         request: Request,
         handler_func: Callable[[ServerCallContext], AsyncIterator[Any]],
     ) -> EventSourceResponse:
         stream = aiter(handler_func(self._build_call_context(request)))
-        first = await anext(stream)  # what is refused has a status of its own
+        first = await anext(stream)  # a refusal has a status of its own
 
         async def items() -> AsyncGenerator[dict[str, Any], None]:
             yield first
@@ -215,16 +161,14 @@ def _json_only(endpoint: Endpoint) -> Endpoint:
 
 
 async def _read(request: Request) -> None:
-    """Have the body in time; what is wrong with its size is told before the SDK sees it."""
-    with anyio.move_on_after(BODY_S) as limit:
+    """Read the body in time; the SDK finds it read, so it never sees one that is refused."""
+    with in_time():
         await request.body()
-    if limit.cancelled_caught:
-        raise too_slow()
 
 
 async def _listed(request: Request) -> tuple[Any, object]:
-    """The id of a call that lists tasks, and the state of those; other calls are left alone."""
-    with suppress(ValueError, RecursionError):  # what is no JSON is told by the SDK
+    """The id of a call that lists tasks, and the state that it filters by; of others, None."""
+    with suppress(ValueError, RecursionError):  # the SDK refuses what is no JSON
         match await request.json():
             case {"method": "ListTasks", "id": id, "params": {"status": state}}:
                 return id, state
@@ -232,7 +176,7 @@ async def _listed(request: Request) -> tuple[Any, object]:
 
 
 def _no_state(name: object) -> A2AError | None:
-    """Protobuf reads the name of a state that it does not know as none at all."""
+    """The error for an unknown state, which protobuf would read as no state at all."""
     states = TaskState.keys()
     if not name or not isinstance(name, str) or name in states:
         return None
@@ -240,7 +184,7 @@ def _no_state(name: object) -> A2AError | None:
 
 
 def _wrong_type(request: Request) -> A2AError | None:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = media_type(request)
     empty = request.headers.get("content-length", "0") == "0"
     if kind in JSON or (empty and not kind):
         return None

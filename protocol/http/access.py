@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from starlette.authentication import SimpleUser
@@ -13,16 +13,17 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orchestrator.errors import InvalidValue
-from protocol.http.errors import Refusal, response
+from protocol.http.bodies import MOST_BODY, too_large
+from protocol.http.errors import Refusal, error_response
 
 SHORTEST = 16
-MOST_BODY = 1 << 20
-OPEN = frozenset({"/health", "/.well-known/agent-card.json"})
-"""What is told to anybody who can reach the server."""
+"""Characters that a key has at least."""
+NO_KEY_NEEDED = frozenset({"/health", "/.well-known/agent-card.json"})
+"""Paths that are told to anybody who can reach the server."""
 _HASHED = re.compile(r"sha256:([0-9a-f]{64})")
 
 
-class Keys:
+class ApiKeys:
     """Bearer keys, of which only SHA-256 hashes are kept.
 
     That is enough for keys, which are long and random, unlike passwords.
@@ -32,8 +33,8 @@ class Keys:
         self._hashes = tuple(map(_hash, keys))
 
     @classmethod
-    def read(cls, path: Path) -> Keys:
-        """One key or ``sha256:`` and its hash a line; empty lines and ``#`` lines say nothing.
+    def read(cls, path: Path) -> ApiKeys:
+        """The keys of a file: a key, or ``sha256:`` and its hash, a line; ``#`` begins a comment.
 
         Raises:
             InvalidValue: the file can't be read, or has no key or a short one.
@@ -56,7 +57,7 @@ class Keys:
         return f"<{len(self._hashes)} keys>"
 
     def admit(self, authorization: str) -> str | None:
-        """A name for the key in an Authorization header, or None; takes as long for any key."""
+        """A name for the key in an Authorization header, or None; each key takes the same time."""
         scheme, _, key = authorization.partition(" ")
         offered = hashlib.sha256(key.strip().encode()).digest()
         found = [hmac.compare_digest(offered, known) for known in self._hashes]
@@ -75,19 +76,20 @@ def _hash(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-def too_large() -> Refusal:
-    return Refusal(413, "body_too_large", f"the body is larger than {MOST_BODY} bytes; send less")
-
-
-class Doorkeeper:
-    """Answers for the application where a request must not reach it.
+class AccessMiddleware:
+    """Refuses a request that must not reach the application.
 
     A page in a browser can make it send requests to loopback, or point a name of its own there; so
     an Origin must be among those allowed, and on loopback the Host must be a name of loopback.
     """
 
     def __init__(
-        self, app: ASGIApp, *, keys: Keys, hosts: frozenset[str] | None, origins: frozenset[str]
+        self,
+        app: ASGIApp,
+        *,
+        keys: ApiKeys | None,
+        hosts: Collection[str] | None,
+        origins: Collection[str],
     ) -> None:
         self.app = app
         self._keys = keys
@@ -99,7 +101,7 @@ class Doorkeeper:
         if problem is None:
             await self.app(scope, receive, send)
         else:
-            await response(problem, scope["path"])(scope, receive, send)
+            await error_response(problem, scope["path"])(scope, receive, send)
 
     def _problem(self, scope: Scope) -> Refusal | None:
         headers = Headers(scope=scope)
@@ -111,7 +113,7 @@ class Doorkeeper:
             return Refusal(
                 403, "origin_refused", "pages of this origin may not ask; see --allow-origin"
             )
-        if self._keys and scope["path"] not in OPEN:
+        if self._keys and scope["path"] not in NO_KEY_NEEDED:
             given = headers.get("authorization", "")
             name = self._keys.admit(given)
             if name is None:

@@ -1,18 +1,19 @@
-"""What a request may say, shared by both of OpenAI's interfaces.
+"""What a request may say in both of OpenAI's interfaces, and how it is read.
 
-A field of theirs that asks for what we can't do is refused by its name, unless its value asks for
-nothing: many clients send ``n: 1`` or ``presence_penalty: 0`` with everything.
+A field that asks for something this server can't do is refused by its name, unless its value asks
+for nothing: many clients send ``n: 1`` or ``presence_penalty: 0`` with everything.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
-from protocol.http.errors import Refusal, invalid
-from protocol.http.service import Question
+from protocol.http.errors import Refusal, invalid_body
+from protocol.http.service import AnswerOptions, ConversationTurn, ReasoningRequest
 
 
 class Unsupported:
@@ -26,38 +27,46 @@ No = Annotated[Literal[False] | None, UNSUPPORTED]
 Nothing = Annotated[None, UNSUPPORTED]
 EmptyList = Annotated[list[Any] | None, Field(max_length=0), UNSUPPORTED]
 EmptyObject = Annotated[dict[str, Any] | None, Field(max_length=0), UNSUPPORTED]
+Temperature = Annotated[float | None, Field(ge=0, le=2)]
 Label = Annotated[str | None, Field(max_length=512)]
 Metadata = Annotated[dict[str, str] | None, Field(max_length=16)]
 
 
-class Strict(BaseModel):
+class StrictModel(BaseModel):
+    """Refuses unknown fields and values of another type."""
+
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
 
-class Extra(Strict):
-    """What OpenAI's interface has no field for."""
+class RunFields(StrictModel):
+    """What a request may say of its run, in every interface."""
 
-    seed: int | None = Field(default=None, ge=-(1 << 63), lt=1 << 63)
-    """The same seed gives the same tokens; without one it is 0."""
     n: int | None = Field(default=None, ge=1, le=1024)
     """Branches: samples of self-consistency, or the children that each apr branch may have."""
     context: int | None = Field(default=None, ge=16, le=1 << 24)
     """The context of each branch in tokens, prompt included."""
     timeout: float | None = Field(default=None, gt=0, le=86400)
-    """Seconds after which the answer is what there is."""
+    """Seconds after which the answer is the best that there is."""
+
+
+class ReasonFields(RunFields):
+    """The field ``x_reason``: what OpenAI's interfaces have no field for."""
+
+    seed: int | None = Field(default=None, ge=-(1 << 63), lt=1 << 63)
+    """The same seed gives the same tokens; without one it is 0."""
     interleave: bool = False
     """Whether thoughts come in the order of writing, instead of one branch after the other."""
 
 
-class Shared(Strict):
+class CommonRequest(StrictModel):
     """Fields that both interfaces have."""
 
     model: str = Field(min_length=1, max_length=512)
     """A name from /v1/models; with ``:n=8`` behind it for eight branches."""
     stream: bool | None = None
-    temperature: float | None = Field(default=None, ge=0, le=2)
+    temperature: Temperature = None
     metadata: Metadata = None
     user: Label = None
     safety_identifier: Label = None
@@ -72,28 +81,46 @@ class Shared(Strict):
     prompt_cache_retention: Nothing = None
     prompt_cache_options: Nothing = None
     moderation: Nothing = None
-    x_reason: Extra = Extra()
+    x_reason: ReasonFields = ReasonFields()
 
-    def question(self, text: str, budget: int | None, seed: int | None = None) -> Question:
-        extra = self.x_reason
-        return Question(
-            variant=self.model,
-            text=text,
-            n=extra.n,
+    @property
+    @abstractmethod
+    def token_limit(self) -> int | None:
+        """The most tokens that all branches together may write."""
+
+    @property
+    def own_seed(self) -> int | None:
+        """The seed, where the interface has a field of its own for it."""
+        return None
+
+    @abstractmethod
+    def read_turns(self) -> Conversation:
+        """What is asked.
+
+        Raises:
+            Refusal: the last turn is not the user's.
+        """
+
+    def request(self, turns: tuple[ConversationTurn, ...]) -> ReasoningRequest:
+        """What the service is asked."""
+        seed = self.x_reason.seed if self.own_seed is None else self.own_seed
+        options = AnswerOptions(
+            n=self.x_reason.n,
             temperature=self.temperature,
-            seed=next((s for s in (seed, extra.seed) if s is not None), 0),
-            budget=budget,
-            context=extra.context,
-            timeout=extra.timeout,
+            seed=seed or 0,
+            budget=self.token_limit,
+            context=self.x_reason.context,
+            timeout=self.x_reason.timeout,
         )
+        return ReasoningRequest(variant=self.model, turns=turns, options=options)
 
 
-class TextFormat(Strict):
+class TextFormat(StrictModel):
     type: Literal["text"]
 
 
 class TextPart(BaseModel):
-    """A part of a message; of other kinds than text, none is understood."""
+    """A part of a message; text is the only kind that is understood."""
 
     type: Literal["text", "input_text", "output_text"]
     text: str
@@ -109,49 +136,46 @@ Content = Annotated[
 ]
 
 
-class Message(BaseModel):
-    """One turn; fields that a client repeats from our responses are not looked at."""
+class TurnFields(BaseModel):
+    """One message; fields that a client repeats from our responses are not looked at."""
 
     model_config = ConfigDict(strict=True)
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Content | None = None
 
-    @property
-    def text(self) -> str:
+    def turn(self) -> ConversationTurn:
+        """The message with its parts of text joined."""
         content = self.content or ""
-        return content if isinstance(content, str) else "".join(part.text for part in content)
+        text = content if isinstance(content, str) else "".join(part.text for part in content)
+        return ConversationTurn(self.role, text)
 
 
-class Turn(Protocol):
-    """A message, or something else that a client repeats."""
-
-    @property
-    def role(self) -> str: ...
-
-    @property
-    def text(self) -> str: ...
+Conversation = tuple[tuple[ConversationTurn, ...], tuple[str, ...]]
+"""The turns, of which the last is the user's, and the names of what is not read."""
 
 
-def last_question(messages: Sequence[Turn], field: str) -> tuple[str, tuple[str, ...]]:
-    """The text of the last message, and the names of those before it, which are not read.
+def read_conversation(messages: Sequence[TurnFields | None], field: str) -> Conversation:
+    """The conversation in a list called ``field``, in which None stands for what is no turn.
 
     Raises:
         Refusal: the last message is not the user's.
     """
     *earlier, last = messages
-    if last.role != "user":
+    if last is None or last.role != "user":
         name = f"{field}[{len(earlier)}].role"
+        whose = "reasoning" if last is None else last.role
         raise Refusal(
             400,
             "invalid_value",
-            f"{name}: the last message is the {last.role}'s; end with a user's question",
+            f"{name}: the last message is the {whose}'s; end with a user's question",
             param=name,
         )
-    return last.text, tuple(f"{field}[{index}]" for index in range(len(earlier)))
+    turns = tuple(message.turn() for message in messages if message is not None)
+    return turns, tuple(f"{field}[{index}]" for index in range(len(earlier)))
 
 
-R = TypeVar("R", bound=Shared)
+R = TypeVar("R", bound=CommonRequest)
 
 
 def parse(kind: type[R], body: bytes) -> R:
@@ -166,7 +190,7 @@ def parse(kind: type[R], body: bytes) -> R:
         name = str((error.errors()[0]["loc"] or ("",))[0])
         field = kind.model_fields.get(name)
         if field is None or UNSUPPORTED not in field.metadata:
-            raise invalid(error) from error
+            raise invalid_body(error) from error
         raise Refusal(
             400,
             "unsupported_parameter",

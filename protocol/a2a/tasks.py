@@ -1,4 +1,4 @@
-"""A2A tasks with their numbered events, so that nobody misses one who comes back."""
+"""A2A tasks with numbered events, so that a client that comes back misses none."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from a2a.types.a2a_pb2 import (
 from google.protobuf.json_format import MessageToDict
 
 EXTENSION = "urn:parallel-reason:a2a:reasoning:1"
-"""The key in metadata is the extension's URI (A2A 1.0, 4.6.2), its fields are in camelCase."""
+"""The key in metadata; it is the extension's URI (A2A 1.0, 4.6.2), and fields are in camelCase."""
 MOST_EVENTS = 4096
-"""Events that are kept of a task; who was away for longer gets the task as it is."""
+"""Events that are kept of a task; a client that missed more gets the task as it is."""
 MOST_TASKS = 1000
 TERMINAL = frozenset(
     {
@@ -36,65 +36,67 @@ TERMINAL = frozenset(
 )
 SETTLED = TERMINAL | {TaskState.TASK_STATE_INPUT_REQUIRED}
 
-Event = Task | TaskStatusUpdateEvent | TaskArtifactUpdateEvent
+TaskEvent = Task | TaskStatusUpdateEvent | TaskArtifactUpdateEvent
 
 
-class Job:
-    """One task: what it is now, and what happened to it, numbered from 1.
+class AgentTask:
+    """One task: what it is now, and its events, numbered from 1.
 
     Attributes:
-        number: Of its last event.
-        scope: Cancels what runs for it; None while nothing does.
+        owner: The name of the key that it was sent with.
+        value: The task as A2A writes it.
+        number: The number of its last event.
+        scope: Cancels the run that works for it; None while there is none.
     """
 
     def __init__(self, owner: str, message: Message) -> None:
         self.owner = owner
-        self.task = Task(id=str(uuid.uuid4()), context_id=message.context_id or str(uuid.uuid4()))
+        self.value = Task(id=str(uuid.uuid4()), context_id=message.context_id or str(uuid.uuid4()))
         self.scope: anyio.CancelScope | None = None
         self.number = 0
-        self._log: list[Event] = []
+        self._log: list[TaskEvent] = []
         self._news = anyio.Event()
         self.hear(message)
 
     @property
     def state(self) -> TaskState:
-        return self.task.status.state
+        return self.value.status.state
 
     def hear(self, message: Message) -> None:
-        """Take a message of the user's into the history, and go back to the start."""
-        heard = self.task.history.add()
+        """Add a message of the user to the history, and begin again."""
+        heard = self.value.history.add()
         heard.CopyFrom(message)
-        heard.task_id, heard.context_id = self.task.id, self.task.context_id
+        heard.task_id, heard.context_id = self.value.id, self.value.context_id
         self.become(TaskState.TASK_STATE_SUBMITTED)
 
     def become(
         self, state: TaskState, text: str | None = None, extension: dict[str, Any] | None = None
     ) -> None:
-        """Publish a new state, with words of the agent's."""
+        """Publish a new state, with a message of the agent."""
         status = TaskStatus(state=state)
         status.timestamp.GetCurrentTime()
         if text is not None:
-            status.message.CopyFrom(self._words(text))
+            status.message.CopyFrom(self._message(text))
         event = TaskStatusUpdateEvent(
-            task_id=self.task.id, context_id=self.task.context_id, status=status
+            task_id=self.value.id, context_id=self.value.context_id, status=status
         )
         if state in SETTLED and text is not None:
-            self.task.history.add().CopyFrom(status.message)
-        self.task.status.CopyFrom(status)
+            self.value.history.add().CopyFrom(status.message)
+        self.value.status.CopyFrom(status)
         if extension is not None:
-            self.task.metadata.update({EXTENSION: extension})
+            self.value.metadata.update({EXTENSION: extension})
         self._publish(event, extension or {})
 
     def give(self, text: str, extension: dict[str, Any]) -> None:
-        """Publish the answer, whole."""
+        """Publish the whole answer as an artifact."""
         artifact = Artifact(
             artifact_id="answer", name="answer", parts=[_text(text)], extensions=[EXTENSION]
         )
         artifact.metadata.update({EXTENSION: extension})
-        self.task.artifacts.add().CopyFrom(artifact)
+        self.value.artifacts.add().CopyFrom(artifact)
         event = TaskArtifactUpdateEvent(
-            task_id=self.task.id,
-            context_id=self.task.context_id,
+            task_id=self.value.id,
+            context_id=self.value.context_id,
             artifact=artifact,
             last_chunk=True,
         )
@@ -103,7 +105,7 @@ class Job:
     def snapshot(self) -> Task:
         """The task as it is, with the number of its last event."""
         copy = Task()
-        copy.CopyFrom(self.task)
+        copy.CopyFrom(self.value)
         _number(copy, self.number, {})
         return copy
 
@@ -114,8 +116,8 @@ class Job:
 
     async def follow(
         self, after: int, until: frozenset[TaskState] = TERMINAL
-    ) -> AsyncGenerator[Event, None]:
-        """Its events after the one with this number, to the one that reaches a state of these."""
+    ) -> AsyncGenerator[TaskEvent, None]:
+        """The events after number ``after``, up to the first that reaches a state of ``until``."""
         while True:
             first = self.number - len(self._log) + 1
             if after + 1 < first:
@@ -131,7 +133,7 @@ class Job:
                     return
                 await self._news.wait()
 
-    def _publish(self, event: Event, extension: dict[str, Any]) -> None:
+    def _publish(self, event: TaskEvent, extension: dict[str, Any]) -> None:
         self.number += 1
         _number(event, self.number, extension)
         self._log.append(event)
@@ -140,12 +142,12 @@ class Job:
         self._news.set()
         self._news = anyio.Event()
 
-    def _words(self, text: str) -> Message:
+    def _message(self, text: str) -> Message:
         return Message(
             message_id=str(uuid.uuid4()),
             role=Role.ROLE_AGENT,
-            task_id=self.task.id,
-            context_id=self.task.context_id,
+            task_id=self.value.id,
+            context_id=self.value.context_id,
             parts=[_text(text)],
         )
 
@@ -154,56 +156,59 @@ def _text(text: str) -> Part:
     return Part(text=text, media_type="text/plain")
 
 
-def _number(event: Event, number: int, extension: dict[str, Any]) -> None:
+def _number(event: TaskEvent, number: int, extension: dict[str, Any]) -> None:
     held = MessageToDict(event.metadata).get(EXTENSION, {})
     event.metadata.update({EXTENSION: {**held, **extension, "event": number}})
 
 
-class Jobs:
-    """The tasks of an agent, by owner; of those that have ended, the oldest make room.
+class AgentTasks:
+    """The tasks of an agent, by owner; of those that have ended, the oldest are forgotten first.
 
-    A message that comes again gets the task that it came to. Who cancels a task or sends it another
-    message has had the answer, so what led to it is remembered no longer: the same again is new.
+    A message that comes again gets the task that it began, until its sender cancels that task or
+    sends it another message: the answer has then arrived, and the same message is a new task.
     """
 
     def __init__(self, most: int = MOST_TASKS) -> None:
         self._most = most
-        self._jobs: dict[tuple[str, str], Job] = {}
-        self._sent: dict[tuple[str, bytes], Job] = {}
-        self._message: dict[Job, tuple[str, bytes]] = {}
+        self._tasks: dict[tuple[str, str], AgentTask] = {}
+        self._sent: dict[tuple[str, bytes], AgentTask] = {}
+        self._last_message: dict[AgentTask, tuple[str, bytes]] = {}
 
-    def find(self, owner: str, id: str) -> Job | None:
-        return self._jobs.get((owner, id))
+    def find(self, owner: str, id: str) -> AgentTask | None:
+        return self._tasks.get((owner, id))
 
-    def of(self, owner: str) -> list[Job]:
-        return [job for job in self._jobs.values() if job.owner == owner]
+    def of(self, owner: str) -> list[AgentTask]:
+        return [task for task in self._tasks.values() if task.owner == owner]
 
-    def sent(self, owner: str, message: Message) -> Job | None:
-        """What this message, by its id and content, came to before."""
+    def sent(self, owner: str, message: Message) -> AgentTask | None:
+        """The task that the same message, by its id and content, came to before."""
         return self._sent.get((owner, _digest(message)))
 
-    def keep(self, job: Job, message: Message) -> None:
+    def keep(self, task: AgentTask, message: Message) -> None:
         """Remember a task, and that this message is the last that came to it."""
-        self.answered(job)
-        self._jobs[job.owner, job.task.id] = job
-        self._message[job] = job.owner, _digest(message)
-        self._sent[self._message[job]] = job
-        for old in [old for old in self._jobs.values() if old.state in SETTLED and old is not job]:
-            if len(self._jobs) <= self._most:
+        self.answered(task)
+        self._tasks[task.owner, task.value.id] = task
+        self._last_message[task] = task.owner, _digest(message)
+        self._sent[self._last_message[task]] = task
+        for old in [
+            old for old in self._tasks.values() if old.state in SETTLED and old is not task
+        ]:
+            if len(self._tasks) <= self._most:
                 return
-            self._forget(old)
+            if old is not task:
+                self._forget(old)
 
-    def answered(self, job: Job) -> None:
+    def answered(self, task: AgentTask) -> None:
         """Forget the last message that came to a task, as its sender has got the answer."""
-        message = self._message.pop(job, None)
+        message = self._last_message.pop(task, None)
         if message is not None:
             del self._sent[message]
 
-    def _forget(self, job: Job) -> None:
-        if job.state not in TERMINAL:
-            job.become(TaskState.TASK_STATE_CANCELED, "nobody answered for too long")
-        del self._jobs[job.owner, job.task.id]
-        self.answered(job)
+    def _forget(self, task: AgentTask) -> None:
+        if task.state not in TERMINAL:
+            task.become(TaskState.TASK_STATE_CANCELED, "nobody answered for too long")
+        del self._tasks[task.owner, task.value.id]
+        self.answered(task)
 
 
 def _digest(message: Message) -> bytes:

@@ -1,10 +1,10 @@
-"""A remote A2A agent as a `Service`: a place to run questions, whoever built it."""
+"""A remote A2A agent as a `Service`: requests run there, whoever built it."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, NoReturn, Self
 
 import anyio
@@ -30,21 +30,29 @@ from a2a.utils.errors import A2AError, TaskNotFoundError, UnsupportedOperationEr
 from google.protobuf.json_format import MessageToDict
 
 from orchestrator.errors import InvalidValue, UnknownName
-from protocol.a2a.jobs import EXTENSION, TERMINAL
+from protocol.a2a.tasks import EXTENSION, TERMINAL
 from protocol.errors import AgentLost, AgentRefused
-from protocol.http.service import Answer, BranchText, Listener, Load, Question, Variant
+from protocol.http.service import (
+    BranchListener,
+    BranchText,
+    EngineLoad,
+    ModelVariant,
+    ReasoningRequest,
+    ReasoningResult,
+)
 
 TRIES = 5
+"""Connections in a row that may bring nothing new."""
 FIRST_WAIT_S = 0.2
 CANCEL_S = 5.0
 WAITING = frozenset({TaskState.TASK_STATE_INPUT_REQUIRED, TaskState.TASK_STATE_AUTH_REQUIRED})
 
 
 @dataclass(kw_only=True)
-class _Seen:
-    """What is known of one task so far."""
+class _FollowedTask:
+    """What the events so far told of one task."""
 
-    listen: Listener
+    listen: BranchListener
     task: Task = field(default_factory=Task)
     reply: Message | None = None
     number: int | None = None
@@ -52,14 +60,16 @@ class _Seen:
     """Of artifacts, by id."""
 
     def over(self) -> bool:
+        """Whether nothing more will come."""
         return self.reply is not None or self.task.status.state in TERMINAL | WAITING
 
     def take(self, event: StreamResponse) -> None:
+        """Take one event."""
         match event.WhichOneof("payload"):
             case "message":
                 self.reply = event.message
             case "task":
-                self.take_task(event.task)
+                self._take_task(event.task)
             case "status_update":
                 update = event.status_update
                 self._status(update.status, _extension(update.metadata))
@@ -71,7 +81,7 @@ class _Seen:
                 self.texts[artifact.artifact_id] = before + text if append else text
                 self._count(_extension(event.artifact_update.metadata))
 
-    def take_task(self, task: Task) -> None:
+    def _take_task(self, task: Task) -> None:
         self.task.CopyFrom(task)
         for artifact in task.artifacts:
             self.texts[artifact.artifact_id] = "".join(part.text for part in artifact.parts)
@@ -95,9 +105,9 @@ class _Seen:
 class RemoteAgent:
     """An agent at a URL, used as ``async with RemoteAgent(url) as agent``.
 
-    A connection that breaks is made again: where the agent declares our extension, by its message's
-    id and the number of the last event, so that nothing is done or told twice; at others by
-    following the task that it has named.
+    A connection that breaks is made again. At an agent that declares our extension this goes by
+    the message's id and the number of the last event, so that nothing is done or told twice; at
+    others, by the id of the task.
     """
 
     def __init__(
@@ -108,7 +118,7 @@ class RemoteAgent:
         self._http = httpx.AsyncClient(headers=headers, timeout=timeout, transport=transport)
         self.url = url.rstrip("/")
         self.card = AgentCard()
-        self.variants: tuple[Variant, ...] = ()
+        self.variants: tuple[ModelVariant, ...] = ()
         self._client: Client | None = None
         self._running = 0
 
@@ -124,7 +134,7 @@ class RemoteAgent:
                 f"{self.url} has no A2A card that can be used ({error}); check the address"
             ) from error
         self.variants = tuple(
-            Variant(id=skill.id, skill=skill.name, description=skill.description)
+            ModelVariant(id=skill.id, title=skill.name, description=skill.description)
             for skill in self.card.skills
         )
         return self
@@ -139,41 +149,41 @@ class RemoteAgent:
         return any(e.uri == EXTENSION for e in self.card.capabilities.extensions)
 
     @property
-    def load(self) -> Load:
-        return Load(threads=self._running, leaked=0)
+    def load(self) -> EngineLoad:
+        return EngineLoad(threads=self._running, leaked=0)
 
-    def check(self, question: Question) -> None:
-        if all(variant.id != question.variant for variant in self.variants):
+    def check(self, request: ReasoningRequest) -> None:
+        if all(variant.id != request.variant for variant in self.variants):
             known = ", ".join(variant.id for variant in self.variants)
-            raise UnknownName(f"model: {question.variant!r} does not exist; choose {known}")
+            raise UnknownName(f"model: {request.variant!r} does not exist; choose {known}")
 
-    async def answer(self, question: Question, listen: Listener) -> Answer:
+    async def answer(self, request: ReasoningRequest, listen: BranchListener) -> ReasoningResult:
         """Ask the agent; cancelling this cancels its task.
 
         Raises:
             AgentRefused: it rejects the question, or asks back.
             AgentLost: it can't be reached any more, or fails.
         """
-        request = SendMessageRequest(message=_message(question))
-        seen = _Seen(listen=listen)
+        message = SendMessageRequest(message=_message(request))
+        seen = _FollowedTask(listen=listen)
         self._running += 1
         started = anyio.current_time()
         try:
-            await self._follow(request, seen)
+            await self._follow(message, seen)
         except anyio.get_cancelled_exc_class():
             await self._cancel(seen)
             raise
         finally:
             self._running -= 1
-        return _answer(seen, anyio.current_time() - started)
+        return _result(seen, anyio.current_time() - started)
 
-    async def _follow(self, request: SendMessageRequest, seen: _Seen) -> None:
+    async def _follow(self, message: SendMessageRequest, seen: _FollowedTask) -> None:
         """Take events until the task is over, over as many connections as that takes."""
         wait, tries = FIRST_WAIT_S, 0
         while not seen.over():
             number = seen.number
             try:
-                async for event in self._connect(request, seen):
+                async for event in self._connect(message, seen):
                     seen.take(event)
                 problem: Exception | None = None
             except (A2AClientError, httpx.HTTPError) as error:
@@ -192,12 +202,12 @@ class RemoteAgent:
             await anyio.sleep(wait)
 
     async def _connect(
-        self, request: SendMessageRequest, seen: _Seen
+        self, message: SendMessageRequest, seen: _FollowedTask
     ) -> AsyncIterator[StreamResponse]:
         """The events from where they were left."""
         assert self._client is not None
         if not seen.task.id:
-            async for event in self._client.send_message(request):
+            async for event in self._client.send_message(message):
                 yield event
             return
         headers = {} if seen.number is None else {"Last-Event-ID": str(seen.number)}
@@ -219,7 +229,7 @@ class RemoteAgent:
             raise AgentLost(f"{self.url} has forgotten the task; ask again") from error
         raise InvalidValue(f"{self.url} refuses the request ({error}); change it") from error
 
-    async def _cancel(self, seen: _Seen) -> None:
+    async def _cancel(self, seen: _FollowedTask) -> None:
         """Tell the agent to stop; it may be gone, and then there is nothing to stop."""
         if self._client is None or not seen.task.id or seen.over():
             return
@@ -230,28 +240,25 @@ class RemoteAgent:
                 return
 
 
-def _message(question: Question) -> Message:
-    wish = {
-        "skill": question.variant,
-        "n": question.n,
-        "temperature": question.temperature,
-        "seed": question.seed,
-        "budget": question.budget,
-        "context": question.context,
-        "timeout": question.timeout,
-    }
+def _message(request: ReasoningRequest) -> Message:
+    options = {k: v for k, v in asdict(request.options).items() if v is not None}
     message = Message(
         message_id=uuid.uuid4().hex,
         role=Role.ROLE_USER,
-        parts=[Part(text=question.text, media_type="text/plain")],
+        parts=[Part(text=request.question, media_type="text/plain")],
         extensions=[EXTENSION],
     )
-    message.metadata.update({EXTENSION: {k: v for k, v in wish.items() if v is not None}})
+    message.metadata.update({EXTENSION: {"skill": request.variant, **options}})
     return message
 
 
-def _answer(seen: _Seen, wall_s: float) -> Answer:
-    """What a task that is over comes to; what an agent does not tell is counted as nothing."""
+def _result(seen: _FollowedTask, wall_s: float) -> ReasoningResult:
+    """The result of a task that has ended; what an agent does not tell counts as zero.
+
+    Raises:
+        AgentRefused: the agent rejects the question, or asks back.
+        AgentLost: the task failed or was cancelled there.
+    """
     state, status = seen.task.status.state, seen.task.status
     told = _extension(seen.task.metadata)
     if state in WAITING | {TaskState.TASK_STATE_REJECTED}:
@@ -267,7 +274,7 @@ def _answer(seen: _Seen, wall_s: float) -> Answer:
             _said(status) if state == TaskState.TASK_STATE_COMPLETED else ""
         )
     prompt = int(told.get("promptTokens", 0))
-    return Answer(
+    return ReasoningResult(
         text=text or None,
         status=told.get("status", "finished"),
         cut=bool(told.get("cut", False)),
