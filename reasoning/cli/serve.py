@@ -55,7 +55,10 @@ class ServeSettings:
         help="A web origin, as http://localhost:3000, whose pages may ask; may be repeated.",
     )
     max_concurrent: int = option(
-        "--max-concurrent", type=click.IntRange(1, 1024), default=ServerSettings.max_concurrent, help="Runs at once."
+        "--max-concurrent",
+        type=click.IntRange(1, 1024),
+        default=ServerSettings.max_concurrent,
+        help="Runs at once.",
     )
     max_queued: int = option(
         "--max-queued",

@@ -82,7 +82,9 @@ class Cutting(httpx.AsyncHTTPTransport):
         return Stream()
 
 
-async def run(agent: RemoteAgent, question: ReasoningRequest) -> tuple[ReasoningResult, dict[str, str]]:
+async def run(
+    agent: RemoteAgent, question: ReasoningRequest
+) -> tuple[ReasoningResult, dict[str, str]]:
     listener = Listener()
     agent.check(question)
     return await agent.answer(question, listener), listener.texts
