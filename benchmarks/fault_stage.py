@@ -24,7 +24,7 @@ from fault_proxy import Faults, Proxy
 import protocol.worker.worker  # noqa: F401
 from orchestrator import Task, TaskGraph
 from orchestrator.journal.resume import open_journal  # noqa: F401
-from protocol import Devices, Hub, Registry, TokenStore, Worker
+from protocol import Devices, Hub, HubSettings, Registry, TokenStore, Worker, WorkerSettings
 
 TASKS, WIDTH, WORKERS = 50, 10, 3
 LEASE_S = 1.0
@@ -164,7 +164,8 @@ def hub_process(stage: Stage) -> None:
 
     async def main() -> None:
         store = TokenStore(stage.folder / "tokens.db")
-        async with Hub(port=stage.hub_port, tokens=store, lease_s=LEASE_S) as hub:
+        settings = HubSettings(port=stage.hub_port, lease_s=LEASE_S)
+        async with Hub(settings, tokens=store) as hub:
             devices = Devices(hub, patience_s=30, attempts=1000)
             graph, tasks, values = build(stage.schedule.seed, stage.journal, devices)
             await graph.run()
@@ -178,7 +179,8 @@ def worker_process(stage: Stage, name: str) -> None:
     LOG = os.open(stage.folder / "executed", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     jump(-stage.schedule.jump_s, 0.2)
     url = f"ws://127.0.0.1:{stage.ports[name]}"
-    worker = Worker(url, stage.tokens[name], registry, slots=4, slowest_s=0.3)
+    settings = WorkerSettings(slots=4, slowest_s=0.3)
+    worker = Worker(url, stage.tokens[name], registry, settings=settings)
     anyio.run(worker.run)
 
 

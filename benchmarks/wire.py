@@ -41,14 +41,16 @@ from orchestrator.errors import InvalidValue
 from protocol import (
     GeneratedToken,
     Hub,
+    HubSettings,
     ModelOffer,
     Registry,
     TaskHandle,
     TaskRequest,
     ThreadStart,
     Worker,
+    WorkerSettings,
 )
-from protocol.hub.connected_workers import HubEvent
+from protocol.hub.events import HubEvent
 
 CHUNKS, IDLE = 400, 1_000
 GAP_S = 0.005
@@ -99,9 +101,8 @@ def work(url: str, count: int) -> None:
         async with anyio.create_task_group() as group:
             for number in range(count):
                 instance = f"{os.getpid()}.{number}"
-                worker = Worker(
-                    url, token, registry, hosts=[Metronome()], slots=1024, instance=instance
-                )
+                settings = WorkerSettings(slots=1024, instance=instance)
+                worker = Worker(url, token, registry, hosts=[Metronome()], settings=settings)
                 group.start_soon(worker.run)
 
     anyio.run(main)
@@ -113,7 +114,7 @@ def started(command: list[str], environment: dict[str, str]) -> subprocess.Popen
 
 @asynccontextmanager
 async def hub_with(processes: int, *, each: int = 1) -> AsyncIterator[Hub]:
-    async with Hub(lease_s=30) as hub:
+    async with Hub(HubSettings(lease_s=30)) as hub:
         token = hub.tokens.create("bench")
         joined, everybody = 0, anyio.Event()
 

@@ -23,11 +23,13 @@ from orchestrator import Event
 from protocol import (
     Hub,
     HubEvent,
+    HubSettings,
     Registry,
     TaskAssigned,
     Worker,
     WorkerJoined,
     WorkerLeft,
+    WorkerSettings,
     progress,
 )
 from reasoning.planning import (
@@ -84,7 +86,8 @@ def work(name: str, url: str) -> None:
     registry = Registry()
     tool, tags = DEVICES[name]
     registry.tool(tool)
-    worker = Worker(url, os.environ["REASON_TOKEN"], registry, slots=1, tags=tags)
+    settings = WorkerSettings(slots=1, tags=frozenset(tags))
+    worker = Worker(url, os.environ["REASON_TOKEN"], registry, settings=settings)
     anyio.run(worker.run)
 
 
@@ -188,7 +191,7 @@ class Watch:
 
 async def main(chat: Chat) -> None:
     watch = Watch()
-    async with Hub(lease_s=1.0) as hub, AsyncExitStack() as stack:
+    async with Hub(HubSettings(lease_s=1.0)) as hub, AsyncExitStack() as stack:
         hub.observe(watch.hear)
         for name in DEVICES:
             command = [sys.executable, __file__, "--work", name, hub.url]

@@ -18,16 +18,17 @@ if TYPE_CHECKING:
     from protocol.errors import NoWorker as NoWorker
     from protocol.errors import ProtocolError as ProtocolError
     from protocol.errors import RemoteFailure as RemoteFailure
+    from protocol.errors import RemoteTimeout as RemoteTimeout
     from protocol.errors import WorkerLost as WorkerLost
     from protocol.hub.connected_workers import ConnectedWorker as ConnectedWorker
-    from protocol.hub.connected_workers import HubEvent as HubEvent
-    from protocol.hub.connected_workers import MessageIgnored as MessageIgnored
-    from protocol.hub.connected_workers import RemoteTaskEnded as RemoteTaskEnded
-    from protocol.hub.connected_workers import TaskAssigned as TaskAssigned
-    from protocol.hub.connected_workers import WorkerAway as WorkerAway
-    from protocol.hub.connected_workers import WorkerJoined as WorkerJoined
-    from protocol.hub.connected_workers import WorkerLeft as WorkerLeft
     from protocol.hub.connected_workers import WorkerTransport as WorkerTransport
+    from protocol.hub.events import HubEvent as HubEvent
+    from protocol.hub.events import MessageIgnored as MessageIgnored
+    from protocol.hub.events import RemoteTaskEnded as RemoteTaskEnded
+    from protocol.hub.events import TaskAssigned as TaskAssigned
+    from protocol.hub.events import WorkerAway as WorkerAway
+    from protocol.hub.events import WorkerJoined as WorkerJoined
+    from protocol.hub.events import WorkerLeft as WorkerLeft
     from protocol.hub.hub import Hub as Hub
     from protocol.hub.task_handles import Submitter as Submitter
     from protocol.hub.task_handles import TaskHandle as TaskHandle
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     from protocol.hub.tokens import Grant as Grant
     from protocol.hub.tokens import TokenRecord as TokenRecord
     from protocol.hub.tokens import TokenStore as TokenStore
+    from protocol.settings import ClientSettings as ClientSettings
+    from protocol.settings import ConnectionSettings as ConnectionSettings
+    from protocol.settings import HubSettings as HubSettings
+    from protocol.settings import WorkerSettings as WorkerSettings
     from protocol.wire.connection import ConnectionLimits as ConnectionLimits
     from protocol.wire.connection import Tls as Tls
     from protocol.wire.messages import ModelOffer as ModelOffer
@@ -62,15 +67,17 @@ _HOMES = {
         "devices": "Devices",
         "errors": (
             "BadMessage Congested ConnectionRefused HubUnreachable NoWorker ProtocolError "
-            "RemoteFailure WorkerLost"
+            "RemoteFailure RemoteTimeout WorkerLost"
         ),
-        "hub.connected_workers": (
-            "ConnectedWorker HubEvent MessageIgnored RemoteTaskEnded TaskAssigned "
-            "WorkerAway WorkerJoined WorkerLeft WorkerTransport"
+        "hub.connected_workers": "ConnectedWorker WorkerTransport",
+        "hub.events": (
+            "HubEvent MessageIgnored RemoteTaskEnded TaskAssigned WorkerAway WorkerJoined "
+            "WorkerLeft"
         ),
         "hub.hub": "Hub",
         "hub.task_handles": "Submitter TaskHandle TaskOutcome TaskRequest",
         "hub.tokens": "Grant TokenRecord TokenStore",
+        "settings": "ClientSettings ConnectionSettings HubSettings WorkerSettings",
         "wire.connection": "ConnectionLimits Tls",
         "wire.messages": "ModelOffer Offer Profile TaskBudget TaskNeeds ThreadStart",
         "wire.report": "SCHEMA Report ThreadReport UsageReport",

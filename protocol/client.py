@@ -9,9 +9,8 @@ from typing import Any, Self
 import anyio
 
 from protocol.errors import first
-from protocol.hub.placement import Demand
 from protocol.hub.task_handles import TaskHandle, TaskListener, TaskRequest
-from protocol.wire.connection import Tls
+from protocol.settings import ClientSettings
 from protocol.wire.framing import Hello, to_client
 from protocol.wire.messages import (
     Cancel,
@@ -25,10 +24,10 @@ from protocol.wire.messages import (
     TokenChunk,
 )
 from protocol.wire.payloads import Payloads, pack, parts
-from protocol.worker.reconnecting import ReconnectingConnection
+from protocol.worker.reconnecting import ReconnectingConnection, SessionSide
 
 
-class Client(ReconnectingConnection):
+class Client:
     """Submits tasks to a hub that runs elsewhere::
 
     async with Client("ws://127.0.0.1:8765", token) as client:
@@ -43,11 +42,8 @@ class Client(ReconnectingConnection):
         self,
         url: str,
         token: str,
+        settings: ClientSettings | None = None,
         *,
-        instance: str = "",
-        tls: Tls | None = None,
-        insecure: bool = False,
-        patience_s: float | None = 30.0,
         rng: random.Random | None = None,
     ) -> None:
         """Prepare a client; the arguments are those of `Worker`.
@@ -55,23 +51,19 @@ class Client(ReconnectingConnection):
         Raises:
             InvalidValue: the URL or a certificate can't be used.
         """
-        super().__init__(
-            url,
-            token,
-            to_client,
-            tls=tls,
-            insecure=insecure,
-            patience_s=patience_s,
-            slowest_s=2.0,
-            rng=rng,
+        settings = settings or ClientSettings()
+        side = SessionSide(
+            adapter=to_client, hello=self._hello, joined=self._joined, handle=self._handle
         )
-        self._instance = instance
+        self._instance = settings.instance
+        self._connection = ReconnectingConnection(url, token, side, settings, rng)
+        self._channel = self._connection.channel
         self._payloads = Payloads()
         self._handles: dict[str, TaskHandle] = {}
 
     async def __aenter__(self) -> Self:
         self._group = await anyio.create_task_group().__aenter__()
-        self._group.start_soon(self.dial)
+        self._group.start_soon(self._connection.run)
         return self
 
     async def __aexit__(
@@ -81,9 +73,9 @@ class Client(ReconnectingConnection):
         trace: TracebackType | None,
     ) -> None:
         with anyio.move_on_after(1, shield=True):  # what was cancelled, the hub should hear of
-            while error is not None and self.channel.unacknowledged and self._linked:
-                self.channel.say(reply=True)
-                await anyio.sleep(0.01)
+            if error is not None and self._connection.linked:
+                self._channel.say(reply=True)
+                await self._channel.settle()
         if not isinstance(error, anyio.get_cancelled_exc_class()):
             self._group.cancel_scope.cancel()
         try:
@@ -98,31 +90,26 @@ class Client(ReconnectingConnection):
         handle = self._handles.get(request.id)
         fresh = handle is None
         if handle is None:
-            handle = TaskHandle(request, Demand.of(request.kind, request.name, request.needs), self)
+            handle = TaskHandle(request, self)
             self._handles[request.id] = handle
         if listener is not None:
             handle.listen(listener)
-        if fresh and self.connected.is_set():
+        if fresh and self._connection.connected.is_set():
             self._send(handle)
         return handle
 
-    def extend(self, handle: TaskHandle, tokens: tuple[int, ...]) -> None:
-        """See `TaskHandle.extend`."""
-        handle.inputs.append(tokens)
-        self.channel.put(Input(id=handle.id, tokens=tokens))
+    def extend(self, id: str, tokens: tuple[int, ...]) -> None:
+        """See `TaskControl.extend`."""
+        self._channel.put(Input(id=id, tokens=tokens))
 
-    def cancel(self, handle: TaskHandle) -> None:
-        """See `TaskHandle.cancel`."""
-        if handle.result is None and not handle.cancelling:
-            handle.cancelling = True
-            self.channel.put(Cancel(id=handle.id))
+    def cancel(self, id: str) -> None:
+        """See `TaskControl.cancel`."""
+        self._channel.put(Cancel(id=id))
 
-    def hello(self) -> Hello:
-        """See `ReconnectingConnection.hello`."""
+    def _hello(self) -> Hello:
         return Hello(role="client", instance=self._instance)
 
-    def joined(self, resumed: bool) -> None:
-        """See `ReconnectingConnection.joined`."""
+    def _joined(self, resumed: bool) -> None:
         if not resumed:
             for handle in list(self._handles.values()):
                 if handle.cancelling:
@@ -130,8 +117,7 @@ class Client(ReconnectingConnection):
                 else:
                     self._send(handle)
 
-    def handle(self, message: Any) -> None:
-        """See `ReconnectingConnection.handle`."""
+    def _handle(self, message: Any) -> None:
         if isinstance(message, PayloadPart):
             self._payloads.add(message)
             return
@@ -168,6 +154,6 @@ class Client(ReconnectingConnection):
             inputs=tuple(handle.inputs),
         )
         if isinstance(arguments, Payload):
-            self.channel.put_lazily((*parts(arguments, data), task))
+            self._channel.put_lazily((*parts(arguments, data), task))
         else:
-            self.channel.put(task)
+            self._channel.put(task)

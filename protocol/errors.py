@@ -1,4 +1,20 @@
-"""What can go wrong between hub and workers; below `ReasonError`, each with a code of the wire."""
+"""What can go wrong between hub and workers.
+
+::
+
+    ReasonError
+    └── ProtocolError       the root of these, each with a code of the wire
+        ├── HubUnreachable      a hub that can't be reached    (a ConnectionError)
+        ├── ConnectionRefused   the other side says no           (a ConnectionRefusedError)
+        ├── BadMessage          a frame against the specification (a ValueError)
+        ├── Congested           a bounded queue that is full
+        ├── NoWorker            nobody is able to run a task     (a LookupError)
+        ├── WorkerLost          too many workers lost under it   (a ConnectionError)
+        └── RemoteFailure       a task that failed on its worker (a RuntimeError)
+            └── RemoteTimeout       its deadline passed          (a TimeoutError)
+
+A2A's `AgentLost` and `AgentRefused` are below `ProtocolError` too.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +38,8 @@ class HubUnreachable(ProtocolError, ConnectionError):
     """Raised when a hub can't be reached or goes away for good."""
 
 
-class ConnectionRefused(ProtocolError):
-    """Raised when the other side says no; dialling again would not help.
+class ConnectionRefused(ProtocolError, ConnectionRefusedError):
+    """Raised when the other side says no; connecting again would not help.
 
     Attributes:
         reason: The code that came over the wire.
@@ -34,7 +50,7 @@ class ConnectionRefused(ProtocolError):
         self.reason = reason
 
 
-class BadMessage(ProtocolError):
+class BadMessage(ProtocolError, ValueError):
     """Raised for a frame that does not fit the specification."""
 
     wire_code = "bad-message"
@@ -46,19 +62,19 @@ class Congested(ProtocolError):
     wire_code = "congested"
 
 
-class NoWorker(ProtocolError):
+class NoWorker(ProtocolError, LookupError):
     """Raised when no worker that could run a task came in time."""
 
     wire_code = "no-worker"
 
 
-class WorkerLost(ProtocolError):
+class WorkerLost(ProtocolError, ConnectionError):
     """Raised when a task's workers were lost more often than the task allows."""
 
     wire_code = "worker-lost"
 
 
-class RemoteFailure(ProtocolError):
+class RemoteFailure(ProtocolError, RuntimeError):
     """Raised when a task failed on its worker.
 
     Attributes:
@@ -72,6 +88,10 @@ class RemoteFailure(ProtocolError):
         super().__init__(f"{kind}: {message}" if kind else message)
         self.reason = reason
         self.kind = kind
+
+
+class RemoteTimeout(RemoteFailure, TimeoutError):
+    """Raised when a task took longer than its deadline allows."""
 
 
 class AgentLost(ProtocolError, ConnectionError):

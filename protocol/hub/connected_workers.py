@@ -1,17 +1,90 @@
-"""A worker as the hub sees it, whatever the transport."""
+"""A worker as the hub sees it, whatever the transport: what it can do, and what it is doing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from protocol.hub.placement import WorkerLoad
-from protocol.wire.messages import Down, Kind, Payload, Profile
+from protocol.wire.messages import Down, Kind, Payload, Profile, TaskNeeds
 
-if TYPE_CHECKING:
-    from protocol.hub.task_handles import TaskHandle
-    from protocol.hub.waiting_tasks import WaitingTasks
+FAR_BYTES = 8 << 20
+"""Data of this size to be sent weighs as much as a worker that is full."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """What tasks that any of the same workers can run have in common."""
+
+    kind: Kind
+    name: str
+    worker: str | None
+    platform: str | None
+    tags: frozenset[str]
+    resources: tuple[tuple[str, int], ...]
+    fingerprint: str
+
+    @classmethod
+    def of(cls, kind: Kind, name: str, needs: TaskNeeds) -> Demand:
+        """What a task demands."""
+        return cls(
+            kind=kind,
+            name=name,
+            worker=needs.worker,
+            platform=needs.platform,
+            tags=needs.tags,
+            resources=tuple(sorted(needs.resources.items())),
+            fingerprint=needs.fingerprint,
+        )
+
+    def __str__(self) -> str:
+        wanted = [f"{self.kind} {self.name}"]
+        wanted += [f"worker {self.worker}"] if self.worker else []
+        wanted += [f"platform {self.platform}"] if self.platform else []
+        wanted += [f"tag {tag}" for tag in sorted(self.tags)]
+        wanted += [f"{amount} {name}" for name, amount in self.resources]
+        wanted += [f"fingerprint {self.fingerprint}"] if self.fingerprint else []
+        return ", ".join(wanted)
+
+
+class WorkerLoad:
+    """What a worker is doing, against what it can."""
+
+    __slots__ = ("_limits", "_used")
+
+    def __init__(self, profile: Profile) -> None:
+        models = {f"model {offer.name}": offer.slots for offer in profile.models}
+        self._limits = {**profile.resources, **models, _TASKS: profile.slots}
+        self._used = dict.fromkeys(self._limits, 0)
+
+    def fits(self, demand: Demand) -> bool:
+        """Whether there is room for one more, for a worker that is able."""
+        return all(
+            self._used[name] + amount <= self._limits[name] for name, amount in _amounts(demand)
+        )
+
+    def take(self, demand: Demand) -> None:
+        """Account for a task that is assigned."""
+        for name, amount in _amounts(demand):
+            self._used[name] += amount
+
+    def give_back(self, demand: Demand) -> None:
+        """Account for a task that has ended."""
+        for name, amount in _amounts(demand):
+            self._used[name] -= amount
+
+    def cost(self, demand: Demand, missing_bytes: int) -> float:
+        """How bad a choice it is: its load, and what would have to be sent."""
+        name, _ = _amounts(demand)[-1]
+        return self._used[name] / self._limits[name] + missing_bytes / FAR_BYTES
+
+
+_TASKS = "tasks at once"
+"""Functions and tools share the worker's slots; each model has its own."""
+
+
+def _amounts(demand: Demand) -> tuple[tuple[str, int], ...]:
+    slot = f"model {demand.name}" if demand.kind == "thread" else _TASKS
+    return (*demand.resources, (slot, 1))
 
 
 class WorkerTransport(Protocol):
@@ -35,100 +108,62 @@ class ConnectedWorker:
     Attributes:
         id: Who it is.
         profile: What it can do.
-        away: Its connection is broken; its tasks stay until the lease ends.
-        draining: It wants no more tasks.
-        assigned: Its tasks, by id.
+        scopes: The kinds of tasks that its token allows.
+        transport: How it is reached.
+        away: Whether its connection is broken; its tasks stay until its lease ends.
+        draining: Whether it wants no more tasks.
+        load: What it is doing, against what it can.
+        assigned: Its tasks: the fence of each assignment, by id.
         data: Digests of the payloads that it was given.
     """
 
     __slots__ = (
         "assigned",
         "away",
-        "carrier",
         "data",
         "draining",
         "id",
         "load",
         "profile",
-        "queues",
         "scopes",
+        "transport",
     )
 
     def __init__(
-        self,
-        id: str,
-        profile: Profile,
-        scopes: frozenset[Kind],
-        carrier: WorkerTransport,
+        self, id: str, profile: Profile, scopes: frozenset[Kind], transport: WorkerTransport
     ) -> None:
         self.id = id
         self.profile = profile
         self.scopes = scopes
-        self.carrier = carrier
+        self.transport = transport
         self.away = False
         self.draining = False
         self.load = WorkerLoad(profile)
-        self.assigned: dict[str, TaskHandle] = {}
+        self.assigned: dict[str, int] = {}
         self.data: set[str] = set()
-        self.queues: list[WaitingTasks] = []
 
     @property
     def open(self) -> bool:
         """Whether it can be given tasks now."""
         return not (self.away or self.draining)
 
+    def able(self, demand: Demand) -> bool:
+        """Whether it could run such tasks when it has nothing else to do."""
+        profile = self.profile
+        return (
+            demand.kind in self.scopes
+            and demand.worker in (None, self.id)
+            and demand.platform in (None, profile.platform)
+            and demand.tags <= profile.tags
+            and all(profile.resources.get(name, 0) >= amount for name, amount in demand.resources)
+            and self._offers(demand)
+        )
 
-# ---- what an observer of the hub hears -----------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class HubEvent:
-    """Something happened at the hub."""
-
-    worker: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerJoined(HubEvent):
-    """A worker can be given tasks; also after it was away."""
-
-    profile: Profile
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerAway(HubEvent):
-    """A worker's connection broke; it keeps its tasks until its lease ends."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerLeft(HubEvent):
-    """A worker is gone, and its tasks go elsewhere."""
-
-    why: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskAssigned(HubEvent):
-    """A task was given to a worker; ``adopted`` if the worker had it already."""
-
-    task: str
-    attempt: int
-    adopted: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class RemoteTaskEnded(HubEvent):
-    """A task has ended; ``how`` is ``succeeded``, ``cancelled``, or a code."""
-
-    task: str
-    how: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class MessageIgnored(HubEvent):
-    """Something came for a task that the worker no longer has: it was ignored."""
-
-    task: str
-
-
-HubObserver = Callable[[HubEvent], None]
+    def _offers(self, demand: Demand) -> bool:
+        if demand.kind == "thread":
+            return any(
+                offer.name == demand.name and demand.fingerprint in ("", offer.fingerprint)
+                for offer in self.profile.models
+            )
+        offers = self.profile.functions if demand.kind == "function" else self.profile.tools
+        return any(offer.name == demand.name for offer in offers)

@@ -7,7 +7,8 @@ import json
 import anyio
 from pydantic import TypeAdapter
 
-from protocol.hub.connected_workers import ConnectedWorker, HubEvent, WorkerJoined
+from protocol.hub.connected_workers import ConnectedWorker
+from protocol.hub.events import HubEvent, WorkerJoined
 from protocol.hub.hub import Hub
 from protocol.hub.task_handles import Submitter, TaskRequest
 from protocol.wire.messages import (
@@ -39,32 +40,32 @@ class Directory:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._seat: ConnectedWorker | None = None
+        self._worker: ConnectedWorker | None = None
         self._asked: dict[str, TaskMessage] = {}
 
     def open(self) -> None:
         """Be a worker of the hub from now on."""
         offer = Offer(name=TOOL, description="Who is here.", parameters="{}", result="{}")
         profile = Profile(slots=1000, tools=(offer,))
-        self._seat = self._hub.attach(WORKER, profile, self, scopes=frozenset({"tool"}))
+        self._worker = self._hub.attach(WORKER, profile, self, scopes=frozenset({"tool"}))
         self._hub.observe(self._hear)
 
     def send(self, message: Down) -> None:
         """See `protocol.WorkerTransport.send`; it answers in the next round, not at once."""
         if isinstance(message, TaskMessage):
             self._asked[message.id] = message
-            self._hub.board.after(0, self._answer)
+            self._hub.call_soon(self._answer)
         elif isinstance(message, Cancel) and message.id in self._asked:
             del self._asked[message.id]
             cancelled = Cancelled(id=message.id, fence=message.fence)
-            self._hub.board.after(0, lambda: self._say(cancelled))
+            self._hub.call_soon(lambda: self._say(cancelled))
 
     def provide(self, payload: Payload, data: bytes) -> None:
         """See `protocol.WorkerTransport.provide`; never called."""
 
     def _hear(self, event: HubEvent) -> None:
         if self._asked and isinstance(event, WorkerJoined):
-            self._hub.board.after(0, self._answer)
+            self._hub.call_soon(self._answer)
 
     def _answer(self) -> None:
         """Answer every question for which enough workers are there."""
@@ -77,8 +78,8 @@ class Directory:
                 self._say(Result(id=task.id, fence=task.fence, value=value))
 
     def _say(self, message: Result | Cancelled) -> None:
-        assert self._seat is not None
-        self._hub.board.receive(self._seat, message)
+        assert self._worker is not None
+        self._hub.receive(self._worker, message)
 
 
 def others(hub: Hub) -> dict[str, Profile]:

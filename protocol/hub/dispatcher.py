@@ -1,28 +1,40 @@
-"""The hub's board: workers come and go, tasks are submitted and cancelled, time passes.  No I/O."""
+"""Which task is where: who is connected, what waits, what is assigned, what has ended.  No I/O.
+
+A task belongs to at most one worker, under a fence that grows with each assignment.  What comes
+under another fence, or from another worker, is ignored.  So a task has one result, whoever runs it
+how often.
+
+The dispatcher holds workers and tasks in tables by id; they do not hold one another.
+"""
 
 from __future__ import annotations
 
-import heapq
 import itertools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
+from functools import partial
 
 from orchestrator.errors import InvalidValue
 from protocol.errors import Congested
-from protocol.hub.assignments import Assignments
-from protocol.hub.connected_workers import (
-    ConnectedWorker,
+from protocol.hub.connected_workers import ConnectedWorker, Demand, WorkerTransport
+from protocol.hub.ended_tasks import EndedTasks
+from protocol.hub.events import (
+    HubEvent,
+    HubObserver,
     MessageIgnored,
+    RemoteTaskEnded,
+    TaskAssigned,
     WorkerAway,
     WorkerJoined,
     WorkerLeft,
-    WorkerTransport,
 )
-from protocol.hub.placement import Demand
 from protocol.hub.task_handles import TaskHandle, TaskListener, TaskRequest
-from protocol.hub.waiting_tasks import WaitingTasks
+from protocol.hub.timers import Timers
+from protocol.hub.waiting_tasks import LiveTask, WaitingLists, WaitingTasks
 from protocol.wire.messages import (
     Cancel,
     Cancelled,
+    Code,
     Drain,
     HeldTask,
     Input,
@@ -31,6 +43,7 @@ from protocol.wire.messages import (
     Profile,
     Progress,
     Result,
+    TaskFailure,
     TokenChunk,
 )
 from protocol.wire.payloads import pack
@@ -43,22 +56,27 @@ WorkerMessage = Progress | TokenChunk | Result | Cancelled | Drain
 KINDS: frozenset[Kind] = frozenset({"function", "tool", "thread"})
 
 
-class Dispatcher(Assignments):
-    """Tasks and workers; see `Hub` for the public side.
+class Dispatcher:
+    """Gives tasks to workers and ends them; see `Hub` for the public side.
 
     Attributes:
-        most_waiting: Tasks that may wait at once.
-        lease_s: How long what a worker brought along waits to be asked for.
+        workers: Who is connected, by id.
+        observers: Called with each event.
     """
 
-    def __init__(
-        self, *, epoch: int, lease_s: float, most_waiting: int, clock: Callable[[], float]
-    ) -> None:
-        super().__init__(epoch=epoch, clock=clock)
-        self.most_waiting = most_waiting
-        self.lease_s = lease_s
-        self._request = itertools.count()
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+    def __init__(self, timers: Timers, *, epoch: int, lease_s: float, most_waiting: int) -> None:
+        self.workers: dict[str, ConnectedWorker] = {}
+        self.observers: list[HubObserver] = []
+        self._timers = timers
+        self._lease_s = lease_s
+        self._most_waiting = most_waiting
+        self._fences = itertools.count((epoch << 32) + 1)
+        self._tasks: dict[str, LiveTask] = {}
+        self._assigned = 0
+        self._ended = EndedTasks()
+        self._lists = WaitingLists(self.workers, timers, self._fail_for_want_of_workers)
+        self._held: dict[str, tuple[str, int]] = {}
+        """Worker and fence of tasks that an earlier hub gave out and nobody has asked for yet."""
 
     # ---- workers -------------------------------------------------------------------------------
 
@@ -66,88 +84,124 @@ class Dispatcher(Assignments):
         self,
         id: str,
         profile: Profile,
-        carrier: WorkerTransport,
+        transport: WorkerTransport,
         *,
         scopes: frozenset[Kind] = KINDS,
         holding: Sequence[HeldTask] = (),
     ) -> ConnectedWorker:
         """Take a worker in; one of the same id leaves."""
-        if id in self.seats:
-            self._keep_back(self.seats[id], {held.id for held in holding})
-            self.detach(self.seats[id], "replaced by another of the same name")
-        seat = ConnectedWorker(id, profile, scopes, carrier)
-        self.seats[id] = seat
+        if id in self.workers:
+            self._keep_back(self.workers[id], {held.id for held in holding})
+            self.detach(self.workers[id], "replaced by another of the same name")
+        worker = ConnectedWorker(id, profile, scopes, transport)
+        self.workers[id] = worker
         for held in holding:
-            self._found(seat, held)
+            self._take_over(worker, held)
         if holding:
-            self.after(self.lease_s, lambda: self._forget_held(seat))
-        for queue in self._queues.values():
-            queue.join(seat)
+            self._timers.after(self._lease_s, partial(self._forget_held, worker))
+        self._lists.join(worker)
         self._emit(WorkerJoined(worker=id, profile=profile))
-        self._feed(seat)
-        return seat
+        self._feed(worker)
+        return worker
 
-    def detach(self, seat: ConnectedWorker, why: str) -> None:
+    def detach(self, worker: ConnectedWorker, why: str) -> None:
         """Let a worker go; what it had goes elsewhere."""
-        if self.seats.get(seat.id) is not seat:
+        if self.workers.get(worker.id) is not worker:
             return
-        seat.away = True
-        self._forget_held(seat)
-        del self.seats[seat.id]
-        for queue in seat.queues:
-            queue.leave(seat, self.clock())
-        self._emit(WorkerLeft(worker=seat.id, why=why))
-        for handle in list(seat.assigned.values()):
-            self._take_back(handle)
-            handle.lost.append(seat.id)
-            self._again(handle, f"its worker {seat.id} was lost ({why})")
+        worker.away = True
+        self._forget_held(worker)
+        tasks = [self._tasks[id] for id in worker.assigned]
+        for task in tasks:
+            self._take_back(task)
+        del self.workers[worker.id]
+        self._lists.leave(worker)
+        self._emit(WorkerLeft(worker=worker.id, why=why))
+        for task in tasks:
+            task.lost.append(worker.id)
+            if task.handle.result is None:
+                self._again(task, f"its worker {worker.id} was lost ({why})")
 
-    def away(self, seat: ConnectedWorker, away: bool) -> None:
-        """A worker's connection broke, or is there again."""
-        if seat.away != away and self.seats.get(seat.id) is seat:
-            seat.away = away
+    def away(self, worker: ConnectedWorker, away: bool) -> None:
+        """Note that a worker's connection broke, or is there again."""
+        if worker.away != away and self.workers.get(worker.id) is worker:
+            worker.away = away
             if away:
-                self._emit(WorkerAway(worker=seat.id))
+                self._emit(WorkerAway(worker=worker.id))
             else:
-                self._emit(WorkerJoined(worker=seat.id, profile=seat.profile))
-                self._feed(seat)
+                self._emit(WorkerJoined(worker=worker.id, profile=worker.profile))
+                self._feed(worker)
 
-    def receive(self, seat: ConnectedWorker, message: WorkerMessage) -> None:
+    def receive(self, worker: ConnectedWorker, message: WorkerMessage) -> None:
         """Take what a worker says; ``value`` of a result must be text."""
         if isinstance(message, Drain):
-            seat.draining = True
+            worker.draining = True
             return
-        handle = seat.assigned.get(message.id)
-        if handle is None or message.fence != handle.fence:
-            self._emit(MessageIgnored(worker=seat.id, task=message.id))
+        if worker.assigned.get(message.id) != message.fence:
+            self._emit(MessageIgnored(worker=worker.id, task=message.id))
             return
+        task = self._tasks[message.id]
         if isinstance(message, (Progress, TokenChunk)):
-            handle.tell(message)
-            return
-        self._take_back(handle)
-        if isinstance(message, Cancelled):
-            if handle.cancelling:
-                self._end(handle, message, seat.id)
-            else:
-                self._again(handle, f"worker {seat.id} gave it up")
-        elif message.failure is not None and message.failure.code == "draining":
-            seat.draining = True
-            handle.attempts -= 1
-            self._again(handle, f"worker {seat.id} is leaving")
-        elif message.failure is not None and message.failure.code == "bad-payload":
-            seat.data.clear()
-            self._again(handle, message.failure.message)
+            task.handle.tell(message)
         else:
-            self._end(handle, message.model_copy(update={"worker": seat.id}), seat.id)
-        self._feed(seat)
+            self._take_back(task)
+            self._settle(task, worker, message)
+            self._feed(worker)
+
+    def _settle(self, task: LiveTask, worker: ConnectedWorker, end: Result | Cancelled) -> None:
+        """End a task as its worker says, or give it to another."""
+        if isinstance(end, Cancelled):
+            if task.handle.cancelling:
+                self._end(task, end, worker.id)
+            else:
+                self._again(task, f"worker {worker.id} gave it up")
+        elif end.failure is not None and end.failure.code == "draining":
+            worker.draining = True
+            task.handle.attempts -= 1
+            self._again(task, f"worker {worker.id} is leaving")
+        elif end.failure is not None and end.failure.code == "bad-payload":
+            worker.data.clear()
+            self._again(task, end.failure.message)
+        else:
+            self._end(task, end.model_copy(update={"worker": worker.id}), worker.id)
+
+    # ---- what workers bring along --------------------------------------------------------------
+
+    def _keep_back(self, worker: ConnectedWorker, ids: set[str]) -> None:
+        """Take these tasks from a worker, to give them to the one that brings them."""
+        for id in worker.assigned.keys() & ids:
+            self._take_back(self._tasks[id])
+
+    def _take_over(self, worker: ConnectedWorker, held: HeldTask) -> None:
+        """Give a worker the task that it says it has, if it may have it, or keep it in mind."""
+        task = self._tasks.get(held.id)
+        if task is None and held.id not in self._ended:
+            self._held[held.id] = worker.id, held.fence
+        elif task is not None and task.handle.state == "queued" and worker.able(task.demand):
+            self._assign(task, worker, adopted=True)
+        else:
+            worker.transport.send(Cancel(id=held.id, fence=held.fence))
+            if task is not None and task.handle.state == "queued":
+                self._lists.add(task)
+                self._dispatch(task)
+
+    def _forget_held(self, worker: ConnectedWorker) -> None:
+        """Stop what a worker brought along and nobody has asked for."""
+        if self.workers.get(worker.id) is worker:
+            for id, (holder, fence) in list(self._held.items()):
+                if holder == worker.id:
+                    del self._held[id]
+                    if not worker.away:
+                        worker.transport.send(Cancel(id=id, fence=fence))
 
     # ---- tasks ---------------------------------------------------------------------------------
 
     def submit(self, request: TaskRequest, listener: TaskListener | None = None) -> TaskHandle:
         """See `Submitter.submit`."""
-        handle = self._handles.get(request.id) or self._ended.get(request.id)
+        task = self._tasks.get(request.id)
+        handle = self._ended.get(request.id) if task is None else task.handle
         if handle is None:
-            handle = self._new(request)
+            task = self._admit(request)
+            handle = task.handle
         elif (handle.request.name, handle.request.arguments) != (request.name, request.arguments):
             raise InvalidValue(
                 f"task {request.id} was submitted before with another name or arguments; an id "
@@ -155,106 +209,140 @@ class Dispatcher(Assignments):
             )
         if listener is not None:
             handle.listen(listener)
-        if handle.state == "queued":
-            self._dispatch(handle)
+        if task is not None and handle.state == "queued":
+            self._dispatch(task)
         return handle
 
-    def extend(self, handle: TaskHandle, tokens: tuple[int, ...]) -> None:
-        """See `TaskHandle.extend`."""
-        if handle.result is None:
-            handle.inputs.append(tokens)
-            if handle.seat is not None:
-                handle.seat.carrier.send(Input(id=handle.id, fence=handle.fence, tokens=tokens))
+    def extend(self, id: str, tokens: tuple[int, ...]) -> None:
+        """See `TaskControl.extend`."""
+        worker = self._worker_of(self._tasks[id])
+        if worker is not None:
+            worker.transport.send(Input(id=id, fence=worker.assigned[id], tokens=tokens))
 
-    def cancel(self, handle: TaskHandle) -> None:
-        """See `TaskHandle.cancel`."""
-        if handle.result is not None or handle.cancelling:
-            return
-        handle.cancelling = True
-        if handle.seat is None:
-            self._end(handle, Cancelled(id=handle.id), "")
-            return
-        handle.seat.carrier.send(Cancel(id=handle.id, fence=handle.fence))
-        self.after(CANCEL_S, lambda: self._give_up(handle))
-
-    # ---- time ----------------------------------------------------------------------------------
-
-    def after(self, seconds: float, call: Callable[[], None]) -> None:
-        """Call something at the first `tick` after so many seconds."""
-        heapq.heappush(self._timers, (self.clock() + seconds, next(self._request), call))
-
-    def tick(self) -> None:
-        """Do what is due."""
-        now = self.clock()
-        while self._timers and self._timers[0][0] <= now:
-            heapq.heappop(self._timers)[2]()
-        for queue in list(self._queues.values()):
-            if queue.unable_since is not None and queue.waiting:
-                self._lose_patience(queue, queue.unable_since)
-
-    def _lose_patience(self, queue: WaitingTasks, since: float) -> None:
-        now = self.clock()
-        for handle in [t for t in queue.waiting if t.state == "queued"]:
-            if now - max(since, handle.queued_at) >= handle.request.patience_s:
-                self._fail(
-                    handle,
-                    "no-worker",
-                    f"no connected worker can run {queue.demand}; start one with reason worker",
-                )
-
-    def _give_up(self, handle: TaskHandle) -> None:
-        if handle.result is None:
-            self._take_back(handle)
-            self._end(handle, Cancelled(id=handle.id, leaked=True), "")
-
-    def _expire(self, handle: TaskHandle) -> None:
-        if handle.result is None:
-            if handle.seat is not None:
-                handle.seat.carrier.send(
-                    Cancel(id=handle.id, fence=handle.fence, reason="deadline")
-                )
-            self._take_back(handle)
-            limit = handle.request.deadline_s
-            self._fail(handle, "deadline", f"task {handle.id} took longer than {limit:g} s")
-
-    # ---- inside --------------------------------------------------------------------------------
-
-    def _new(self, request: TaskRequest) -> TaskHandle:
-        if self._waiting >= self.most_waiting:
-            raise Congested(f"{self._waiting} tasks wait already; wait for some to end")
-        handle = TaskHandle(request, Demand.of(request.kind, request.name, request.needs), self)
-        packed, handle.data = pack(request.arguments)
-        handle.payload = packed if isinstance(packed, Payload) else None
-        self._handles[request.id] = handle
-        self._enqueue(handle)
-        if request.deadline_s is not None:
-            handle.deadline = self.clock() + request.deadline_s
-            self.after(request.deadline_s, lambda: self._expire(handle))
-        return handle
-
-    def _keep_back(self, seat: ConnectedWorker, ids: set[str]) -> None:
-        """Take these tasks from a worker, but let them wait for the one that brings them."""
-        for handle in list(seat.assigned.values()):
-            if handle.id in ids:
-                self._take_back(handle)
-                handle.state = "queued"
-                self._waiting += 1
-
-    def _found(self, seat: ConnectedWorker, held: HeldTask) -> None:
-        """A worker says that it has a task."""
-        handle = self._handles.get(held.id)
-        if handle is not None and handle.state == "queued":
-            self._held[held.id] = seat, held
-            self._assign(handle, seat)
-        elif handle is None and held.id not in self._ended:
-            self._held[held.id] = seat, held  # perhaps somebody will ask for it
+    def cancel(self, id: str) -> None:
+        """See `TaskControl.cancel`."""
+        task = self._tasks[id]
+        worker = self._worker_of(task)
+        if worker is None:
+            self._end(task, Cancelled(id=id))
         else:
-            seat.carrier.send(Cancel(id=held.id, fence=held.fence))
+            worker.transport.send(Cancel(id=id, fence=worker.assigned[id]))
+            self._timers.after(CANCEL_S, partial(self._give_up, task))
 
-    def _forget_held(self, seat: ConnectedWorker) -> None:
-        """Nobody has asked for what a worker brought along."""
-        for holder, held in list(self._held.values()):
-            if holder is seat:
-                del self._held[held.id]
-                if not seat.away:
-                    seat.carrier.send(Cancel(id=held.id, fence=held.fence))
+    def _admit(self, request: TaskRequest) -> LiveTask:
+        waiting = len(self._tasks) - self._assigned
+        if waiting >= self._most_waiting:
+            raise Congested(f"{waiting} tasks wait already; wait for some to end")
+        packed, data = pack(request.arguments)
+        deadline = math.inf
+        if request.deadline_s is not None:
+            deadline = self._timers.clock() + request.deadline_s
+            self._timers.after(request.deadline_s, partial(self._expire, request.id))
+        task = LiveTask(
+            handle=TaskHandle(request, self),
+            demand=Demand.of(request.kind, request.name, request.needs),
+            payload=packed if isinstance(packed, Payload) else None,
+            data=data,
+            deadline=deadline,
+        )
+        self._tasks[request.id] = task
+        self._lists.add(task)
+        return task
+
+    def _dispatch(self, task: LiveTask) -> None:
+        """Place what waits in this task's list, as far as there is room."""
+        holder, _ = self._held.get(task.id, ("", 0))
+        worker = self.workers.get(holder)
+        if worker is not None and worker.open and worker.able(task.demand):
+            del self._held[task.id]
+            self._assign(task, worker, adopted=True)  # it has it already, or even its result
+        else:
+            self._place(self._lists.of(task.demand))
+
+    def _feed(self, worker: ConnectedWorker) -> None:
+        """Give a worker that has room what has waited longest for the likes of it."""
+        for waiting in self._lists.served_by(worker):
+            if not worker.open:
+                return
+            self._place(waiting)
+
+    def _place(self, waiting: WaitingTasks) -> None:
+        while (found := waiting.next()) is not None:
+            self._assign(*found)
+
+    def _assign(self, task: LiveTask, worker: ConnectedWorker, *, adopted: bool = False) -> None:
+        self._assigned += 1
+        task.handle.worker = worker.id
+        task.handle.attempts += 1
+        worker.assigned[task.id] = next(self._fences)
+        worker.load.take(task.demand)
+        task.send_to(worker, task.deadline - self._timers.clock())
+        attempt = task.handle.attempts
+        self._emit(TaskAssigned(worker=worker.id, task=task.id, attempt=attempt, adopted=adopted))
+
+    def _worker_of(self, task: LiveTask) -> ConnectedWorker | None:
+        return None if task.handle.worker is None else self.workers[task.handle.worker]
+
+    def _take_back(self, task: LiveTask) -> None:
+        """Let a task be nobody's, if it was a worker's."""
+        worker = self._worker_of(task)
+        if worker is not None:
+            self._assigned -= 1
+            del worker.assigned[task.id]
+            worker.load.give_back(task.demand)
+            task.handle.worker = None
+
+    # ---- ends ----------------------------------------------------------------------------------
+
+    def _again(self, task: LiveTask, why: str) -> None:
+        """Give a task to another worker, if it may have one more."""
+        if task.handle.cancelling:
+            self._end(task, Cancelled(id=task.id, leaked=True))
+        elif task.handle.attempts >= task.handle.request.budget.attempts:
+            self._fail(
+                task,
+                "worker-lost",
+                f"task {task.id} was given to {task.handle.attempts} workers, and {why}; look at "
+                "the workers, or allow more attempts",
+            )
+        else:
+            self._lists.add(task, first=True)
+            self._dispatch(task)
+
+    def _fail(self, task: LiveTask, code: Code, message: str) -> None:
+        self._end(task, Result(id=task.id, failure=TaskFailure(code=code, message=message)))
+
+    def _end(self, task: LiveTask, result: Result | Cancelled, worker: str = "") -> None:
+        self._take_back(task)
+        del self._tasks[task.id]
+        self._ended.add(task.handle, result)
+        how = "cancelled"
+        if isinstance(result, Result):
+            how = "succeeded" if result.failure is None else result.failure.code
+        task.handle.end(result)
+        self._emit(RemoteTaskEnded(worker=worker, task=task.id, how=how))
+
+    def _give_up(self, task: LiveTask) -> None:
+        """End a cancelled task whose worker has not answered."""
+        if task.handle.result is None:
+            self._end(task, Cancelled(id=task.id, leaked=True))
+
+    def _expire(self, id: str) -> None:
+        """Fail a task whose deadline has passed."""
+        task = self._tasks.get(id)
+        if task is None or task.deadline > self._timers.clock():
+            return  # it has ended, and perhaps another has its id
+        worker = self._worker_of(task)
+        if worker is not None:
+            fence = worker.assigned[id]
+            worker.transport.send(Cancel(id=id, fence=fence, reason="deadline"))
+        limit = task.handle.request.deadline_s
+        self._fail(task, "deadline", f"task {id} took longer than {limit:g} s")
+
+    def _fail_for_want_of_workers(self, task: LiveTask) -> None:
+        message = f"no connected worker can run {task.demand}; start one with reason worker"
+        self._fail(task, "no-worker", message)
+
+    def _emit(self, event: HubEvent) -> None:
+        for observer in self.observers:
+            observer(event)

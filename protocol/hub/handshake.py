@@ -1,10 +1,10 @@
-"""The hub's gate: who may come in, and which session is theirs."""
+"""The hub's side of the handshake: who may connect, and which session is theirs."""
 
 from __future__ import annotations
 
 import hmac
-import time
-from collections.abc import Callable
+from collections.abc import Container
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -15,111 +15,141 @@ from protocol.errors import BadMessage, ConnectionRefused, first
 from protocol.hub.dispatcher import KINDS, Dispatcher
 from protocol.hub.listener import HELLO_S
 from protocol.hub.sessions import ClientSession, PeerSession, WorkerSession
+from protocol.hub.timers import Timers
 from protocol.hub.tokens import WORKING, Grant, TokenStore
-from protocol.wire.connection import ConnectionLimits, receive, refuse, say
-from protocol.wire.framing import Hello, Refused, Welcome, greeting
+from protocol.settings import HubSettings
+from protocol.wire.connection import receive, refuse, say
+from protocol.wire.framing import Hello, Refused, Role, Welcome, greeting
 from protocol.wire.messages import VERSION, Code
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
     from websockets.http11 import Request, Response
 
-TICK_S = 0.05
 RECHECK_S = 2.0
-"""How often connected workers' tokens are looked at again."""
+"""How often connected workers' tokens are checked again; other processes revoke them in a file."""
 
 
-class Handshake:
-    """Checks whoever dials, and keeps the sessions.
+class SessionTable:
+    """The sessions, by key and by whose they are.
 
-    Attributes:
-        lease_s: How long a session outlives the last that was heard of it.
+    A session ends when nothing was heard of its owner for a lease, when the owner leaves or opens
+    another, or when its token is no longer valid.
     """
 
-    def __init__(
-        self,
-        board: Dispatcher,
-        tokens: TokenStore,
-        *,
-        epoch: int,
-        lease_s: float,
-        limits: ConnectionLimits,
-        most: int,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.board = board
-        self.tokens = tokens
-        self.epoch = epoch
-        self.lease_s = lease_s
-        self._limits = limits
-        self._most = most
-        self._open = 0
-        self._clock = clock
-        self._sessions: dict[str, PeerSession] = {}
-        self._by_id: dict[tuple[str, str], PeerSession] = {}
+    def __init__(self, timers: Timers, *, lease_s: float) -> None:
+        self._timers = timers
+        self._lease_s = lease_s
+        self._by_key: dict[str, PeerSession] = {}
+        self._by_owner: dict[tuple[Role, str], PeerSession] = {}
 
-    def close(self) -> None:
-        """Tell everybody that the hub is closing."""
-        for session in list(self._sessions.values()):
-            session.drop(Refused(code="draining", message="the hub is closing", retry=True))
+    def of(self, role: Role, id: str) -> PeerSession | None:
+        """The session of a worker or client."""
+        return self._by_owner.get((role, id))
 
-    async def tick(self) -> None:
-        """Do what is due, for ever."""
-        while True:
-            await anyio.sleep(TICK_S)
-            self.board.tick()
-            now = self._clock()
-            for session in list(self._sessions.values()):
-                if now - session.heard > self.lease_s:
-                    self._end(session, session.gone)
+    def resumable(self, role: Role, id: str, claim: str | None) -> PeerSession | None:
+        """The owner's session, if it lives and is claimed by its ``key.secret``."""
+        key, _, secret = (claim or "").partition(".")
+        found = self._by_key.get(key)
+        if found is None or (found.role, found.id) != (role, id):
+            return None
+        same = hmac.compare_digest(found.secret.encode(), secret.encode())
+        return found if same else None
 
-    async def recheck(self) -> None:
-        """Let go of those whose tokens were revoked or are over."""
-        while True:
-            await anyio.sleep(RECHECK_S)
-            valid = await anyio.to_thread.run_sync(self.tokens.valid)
-            for session in list(self._sessions.values()):
-                if session.id.partition("/")[0] not in valid:
-                    self._end(session, "its token is no longer valid", "bad-token")
+    def add(self, session: PeerSession) -> None:
+        """Keep a session from now on; an earlier one of its owner ends."""
+        before = self.of(session.role, session.id)
+        if before is not None:
+            self.end(before, "another of the same name has connected", "replaced")
+        self._by_key[session.key] = session
+        self._by_owner[session.role, session.id] = session
+        session.when_leaving(lambda why: self._timers.after(0, partial(self.end, session, why)))
+        self._check_lease(session)
 
-    def _end(self, session: PeerSession, why: str, code: Code = "worker-lost") -> None:
-        self._sessions.pop(session.key, None)
-        if self._by_id.get((session.role, session.id)) is session:
-            del self._by_id[session.role, session.id]
+    def end(self, session: PeerSession, why: str, code: Code = "worker-lost") -> None:
+        """End a session; its owner is told why."""
+        if self._by_key.pop(session.key, None) is None:
+            return
+        del self._by_owner[session.role, session.id]
         session.end(why)
         session.drop(Refused(code=code, message=why, retry=code == "worker-lost"))
 
-    # ---- a connection --------------------------------------------------------------------------
+    def end_invalid(self, valid: Container[str]) -> None:
+        """End the sessions whose token's name is not among the valid ones."""
+        for session in list(self._by_key.values()):
+            if session.id.partition("/")[0] not in valid:
+                self.end(session, "its token is no longer valid", "bad-token")
+
+    def close(self) -> None:
+        """Tell everybody that the hub is closing."""
+        for session in self._by_key.values():
+            session.drop(Refused(code="draining", message="the hub is closing", retry=True))
+
+    def _check_lease(self, session: PeerSession) -> None:
+        if session.key in self._by_key:
+            left = session.heard + self._lease_s - self._timers.clock()
+            if left <= 0:
+                self.end(session, "its lease ended")
+            else:
+                self._timers.after(left, partial(self._check_lease, session))
+
+
+class Handshake:
+    """Checks whoever connects, and serves the session that is theirs."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        tokens: TokenStore,
+        timers: Timers,
+        settings: HubSettings,
+        *,
+        epoch: int,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._tokens = tokens
+        self._timers = timers
+        self._settings = settings
+        self._epoch = epoch
+        self._connections = 0
+        self.sessions = SessionTable(timers, lease_s=settings.lease_s)
+
+    async def recheck_tokens(self) -> None:
+        """End the sessions whose tokens were revoked or are over, for ever."""
+        while True:
+            await anyio.sleep(RECHECK_S)
+            self.sessions.end_invalid(await anyio.to_thread.run_sync(self._tokens.valid))
 
     def request(self, socket: ServerConnection, request: Request) -> Response | None:
         """Refuse what can be refused before the connection is a WebSocket."""
         if request.path != "/":
             return socket.respond(
-                HTTPStatus.NOT_FOUND, "dial the bare URL; a token goes into a header\n"
+                HTTPStatus.NOT_FOUND, "connect to the bare URL; a token goes into a header\n"
             )
-        if self._open >= self._most:
+        if self._connections >= self._settings.most_connections:
             return socket.respond(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections\n")
         return None
 
     async def connection(self, socket: ServerConnection) -> None:
+        """Serve one connection until it ends, however."""
         from websockets.exceptions import ConnectionClosed
 
-        self._open += 1
+        self._connections += 1
         try:
-            await self._greet(socket)
-        except* (ConnectionClosed, TimeoutError, OSError):
-            pass  # it is gone; its session waits for the next
+            await self._serve(socket)
         except* ConnectionRefused as group:
             found = first(group)
             message = str(found).partition(": ")[2]
-            again = found.reason == "late-hello"
+            again = found.reason in ("late-hello", "stale-hub")
             await refuse(socket, Refused(code=found.reason, message=message, retry=again))
         except* BadMessage as group:
             await refuse(socket, Refused(code="bad-message", message=str(first(group)), retry=True))
+        except* (ConnectionClosed, OSError):
+            pass  # it is gone; its session waits for the next
         finally:
-            self._open -= 1
+            self._connections -= 1
 
-    async def _greet(self, socket: ServerConnection) -> None:
+    async def _serve(self, socket: ServerConnection) -> None:
         hello = None
         with anyio.move_on_after(HELLO_S):
             hello = await receive(socket, greeting)
@@ -128,75 +158,52 @@ class Handshake:
         if VERSION not in hello.versions:
             raise ConnectionRefused("bad-version", f"this hub speaks version {VERSION}; upgrade")
         grant = await self._grant(socket, hello)
-        if hello.epoch > self.epoch:
-            await refuse(
-                socket,
-                Refused(code="stale-hub", message="another hub has taken over", retry=True),
-            )
-            return
-        session, resumed = self._session(hello, grant)
-        ack = session.channel.received
-        welcome = Welcome(
-            id=session.id,
-            session=f"{session.key}.{session.secret}",
-            resumed=resumed,
-            ack=ack,
-            epoch=self.epoch,
-            lease_s=self.lease_s,
-            beat_s=self.lease_s / 4,
-        )
+        if hello.epoch > self._epoch:
+            raise ConnectionRefused("stale-hub", "another hub has taken over")
+        id = f"{grant.name}/{hello.instance}" if hello.instance else grant.name
+        old = self.sessions.resumable(hello.role, id, hello.session)
+        session = old or self._open(id, hello, grant)
         session.drop()
-        await say(socket, welcome)
-        if resumed:
+        await say(socket, self._welcome(session, resumed=old is not None))
+        if old is not None:
             session.channel.acknowledge(hello.ack)
             session.channel.rewind()
-        await session.serve(socket, self._limits)
+        await session.serve(socket, self._settings.limits)
 
     async def _grant(self, socket: ServerConnection, hello: Hello) -> Grant:
         """Who it is and what it may do.
 
         Raises:
-            ConnectionRefused: it may not.
+            ConnectionRefused: it may not connect.
         """
         request = socket.request
         header = "" if request is None else request.headers.get("Authorization", "")
         token = header.removeprefix("Bearer ") or hello.token or ""
-        grant = await anyio.to_thread.run_sync(self.tokens.verify, token)
+        grant = await anyio.to_thread.run_sync(self._tokens.verify, token)
         wanted = WORKING if hello.role == "worker" else {"submit"}
         if not grant.scopes & wanted:
             raise ConnectionRefused("forbidden", f"this token is not for a {hello.role}")
         return grant
 
-    def _session(self, hello: Hello, grant: Grant) -> tuple[PeerSession, bool]:
-        """The session that it resumes, or a new one."""
-        id = f"{grant.name}/{hello.instance}" if hello.instance else grant.name
-        key, _, secret = (hello.session or "").partition(".")
-        old = self._sessions.get(key)
-        if (
-            old is not None
-            and hmac.compare_digest(old.secret.encode(), secret.encode())
-            and old.id == id
-            and old.role == hello.role
-        ):
-            return old, True
-        before = self._by_id.get((hello.role, id))
+    def _open(self, id: str, hello: Hello, grant: Grant) -> PeerSession:
+        """A new session, in place of an earlier one of the same name."""
         session: PeerSession
         if hello.role == "worker":
-            session = self._worker(id, hello, grant)
+            scopes = frozenset(kind for kind in KINDS if kind in grant.scopes)
+            session = WorkerSession(id, self._dispatcher, hello, scopes, self._timers.clock)
         else:
-            session = ClientSession(id, self.board)
-        if before is not None and before.key in self._sessions:
-            self._end(before, "another of the same name has dialled in", "replaced")
-        self._sessions[session.key] = session
-        self._by_id[hello.role, id] = session
-        return session, False
-
-    def _worker(self, id: str, hello: Hello, grant: Grant) -> WorkerSession:
-        if hello.profile is None:
-            raise ConnectionRefused("bad-message", "a worker's hello needs a profile")
-        session = WorkerSession(id, self.board)
-        kinds = frozenset(kind for kind in KINDS if kind in grant.scopes)
-        session.seat = self.board.attach(
-            id, hello.profile, session, scopes=kinds, holding=hello.holding
-        )
+            session = ClientSession(id, self._dispatcher, self._timers.clock)
+        self.sessions.add(session)
         return session
+
+    def _welcome(self, session: PeerSession, *, resumed: bool) -> Welcome:
+        lease_s = self._settings.lease_s
+        return Welcome(
+            id=session.id,
+            session=f"{session.key}.{session.secret}",
+            resumed=resumed,
+            ack=session.channel.received,
+            epoch=self._epoch,
+            lease_s=lease_s,
+            beat_s=lease_s / 4,
+        )

@@ -1,27 +1,24 @@
-"""The hub: workers dial in, tasks are spread over them."""
+"""The hub: workers connect to it, and tasks are spread over them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 import anyio
-import anyio.to_thread
 
-from orchestrator.errors import InvalidValue
-from protocol.hub.connected_workers import ConnectedWorker, HubObserver, WorkerTransport
+from protocol.hub.connected_workers import ConnectedWorker, WorkerTransport
 from protocol.hub.dispatcher import KINDS, Dispatcher, WorkerMessage
+from protocol.hub.events import HubObserver
 from protocol.hub.handshake import Handshake
 from protocol.hub.listener import WebSocketListener
 from protocol.hub.task_handles import TaskHandle, TaskListener, TaskRequest
+from protocol.hub.timers import Timers
 from protocol.hub.tokens import TokenStore
-from protocol.wire.connection import (
-    ConnectionLimits,
-    Tls,
-)
+from protocol.settings import HubSettings
 from protocol.wire.messages import MAX_FRAME, Drain, HeldTask, Kind, Profile
 
 
@@ -34,66 +31,44 @@ class Hub:
         handle = hub.submit(TaskRequest(id="1", kind="tool", name="add", arguments="{}"))
         outcome = await handle.outcome()
 
-    It binds loopback unless told otherwise, and other addresses only with TLS.
+    It listens on loopback unless told otherwise, and on other addresses only with TLS.
 
     Attributes:
-        tokens: Who may dial in; in memory by default.
+        tokens: Who may connect; in memory by default.
+        settings: See `HubSettings`.
         epoch: Larger than that of any hub that it takes over from.
-        lease_s: How long a worker of which nothing is heard keeps its tasks.
     """
 
     def __init__(
         self,
+        settings: HubSettings | None = None,
         *,
-        host: str = "127.0.0.1",
-        port: int = 0,
         tokens: TokenStore | None = None,
-        tls: Tls | None = None,
-        insecure: bool = False,
-        lease_s: float = 15.0,
-        epoch: int | None = None,
-        limits: ConnectionLimits | None = None,
-        most_connections: int = 4096,
-        most_waiting: int = 100_000,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Prepare a hub.
-
-        Args:
-            host: The address to bind.
-            port: The port to bind; 0 takes any.
-            tokens: Who may dial in.
-            tls: Certificates; with a ``ca``, workers need one as well.
-            insecure: Whether other addresses than loopback may be bound without TLS.
-            lease_s: See the attribute.
-            epoch: See the attribute; by default the next of ``tokens``.
-            limits: What each connection may do.
-            most_connections: Connections at once.
-            most_waiting: Tasks that may wait at once.
-            clock: Seconds that never jump.
+        """Prepare a hub; ``clock`` gives seconds that never jump.
 
         Raises:
-            InvalidValue: a value can't be used.
+            ExtraMissing: the package for WebSockets is not installed.
+            InvalidValue: the address may not be used without TLS.
         """
-        self._door = WebSocketListener(host, port, tls=tls, insecure=insecure)
-        if not lease_s > 0:
-            raise InvalidValue(f"lease: {lease_s:g} is not a time; give seconds above 0")
+        self.settings = settings = settings or HubSettings()
+        self._listener = WebSocketListener(
+            settings.host, settings.port, tls=settings.tls, insecure=settings.insecure
+        )
         self.tokens = tokens or TokenStore()
-        self.epoch = self.tokens.next_epoch() if epoch is None else epoch
-        self.lease_s = lease_s
-        self._stack = AsyncExitStack()
-        self.board = Dispatcher(
-            epoch=self.epoch, lease_s=lease_s, most_waiting=most_waiting, clock=clock
-        )
-        self._gate = Handshake(
-            self.board,
-            self.tokens,
+        self.epoch = self.tokens.next_epoch() if settings.epoch is None else settings.epoch
+        self._timers = Timers(clock)
+        self._dispatcher = Dispatcher(
+            self._timers,
             epoch=self.epoch,
-            lease_s=lease_s,
-            limits=limits or ConnectionLimits(),
-            most=most_connections,
-            clock=clock,
+            lease_s=settings.lease_s,
+            most_waiting=settings.most_waiting,
         )
+        self._handshake = Handshake(
+            self._dispatcher, self.tokens, self._timers, settings, epoch=self.epoch
+        )
+        self._stack = AsyncExitStack()
 
     # ---- tasks ---------------------------------------------------------------------------------
 
@@ -104,55 +79,65 @@ class Hub:
             Congested: too many tasks wait already.
             InvalidValue: the id was that of another task.
         """
-        return self.board.submit(request, listener)
+        return self._dispatcher.submit(request, listener)
 
     # ---- workers -------------------------------------------------------------------------------
 
     @property
     def workers(self) -> dict[str, Profile]:
-        """Who is here and what it can do, by id."""
-        return {id: seat.profile for id, seat in self.board.seats.items()}
+        """What each worker that is here can do, by id."""
+        return {id: worker.profile for id, worker in self.connected.items()}
+
+    @property
+    def connected(self) -> Mapping[str, ConnectedWorker]:
+        """The workers that are here, by id."""
+        return MappingProxyType(self._dispatcher.workers)
 
     def attach(
         self,
         id: str,
         profile: Profile,
-        carrier: WorkerTransport,
+        transport: WorkerTransport,
         *,
         scopes: frozenset[Kind] = KINDS,
         holding: Sequence[HeldTask] = (),
     ) -> ConnectedWorker:
         """Take in a worker that comes by another transport; one of the same id leaves."""
-        return self.board.attach(id, profile, carrier, scopes=scopes, holding=holding)
+        return self._dispatcher.attach(id, profile, transport, scopes=scopes, holding=holding)
 
-    def detach(self, seat: ConnectedWorker, why: str) -> None:
+    def detach(self, worker: ConnectedWorker, why: str) -> None:
         """Let a worker go; its tasks go elsewhere."""
-        self.board.detach(seat, why)
+        self._dispatcher.detach(worker, why)
 
-    def receive(self, seat: ConnectedWorker, message: WorkerMessage) -> None:
+    def receive(self, worker: ConnectedWorker, message: WorkerMessage) -> None:
         """Take what an attached worker says; the value of a `Result` must be text."""
-        self.board.receive(seat, message)
+        self._dispatcher.receive(worker, message)
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        """Call something soon, but not at once: transports may not answer inside `send`."""
+        self._timers.after(0, call)
 
     def observe(self, observer: HubObserver) -> None:
         """Call ``observer`` with each `HubEvent`."""
-        self.board.observers.append(observer)
+        self._dispatcher.observers.append(observer)
 
     async def drain(self, worker: str) -> None:
         """Let a worker finish what it has, and leave."""
-        seat = self.board.seats.get(worker)
-        if seat is not None:
-            seat.draining = True
-            seat.carrier.send(Drain())
+        found = self.connected.get(worker)
+        if found is not None:
+            found.draining = True
+            found.transport.send(Drain())
 
     # ---- life ----------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
+        connection, request = self._handshake.connection, self._handshake.request
         await self._stack.enter_async_context(
-            self._door.open(self._gate.connection, self._gate.request, name="port", most=MAX_FRAME)
+            self._listener.open(connection, request, name="port", most=MAX_FRAME)
         )
         self._group = await anyio.create_task_group().__aenter__()
-        self._group.start_soon(self._gate.tick)
-        self._group.start_soon(self._gate.recheck)
+        self._group.start_soon(self._timers.run)
+        self._group.start_soon(self._handshake.recheck_tokens)
         return self
 
     async def __aexit__(
@@ -161,7 +146,7 @@ class Hub:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._gate.close()
+        self._handshake.sessions.close()
         self._group.cancel_scope.cancel()
         try:
             await self._group.__aexit__(None, None, None)
@@ -171,10 +156,10 @@ class Hub:
 
     @property
     def port(self) -> int:
-        """The bound one, once it is open."""
-        return self._door.port
+        """The port that it listens on, once it is open."""
+        return self._listener.port
 
     @property
     def url(self) -> str:
-        """What workers dial."""
-        return self._door.url
+        """What workers and clients connect to."""
+        return self._listener.url

@@ -42,7 +42,7 @@ class WebSocketListener:
 
     @property
     def url(self) -> str:
-        """What is dialled, without a path."""
+        """Its URL, without a path."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'ws' if self._tls is None else 'wss'}://{host}:{self.port}"
 

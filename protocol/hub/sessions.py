@@ -1,4 +1,4 @@
-"""What the hub keeps of one who dialled in, from connection to connection."""
+"""The sessions of workers and clients, which outlive their connections."""
 
 from __future__ import annotations
 
@@ -10,13 +10,21 @@ from typing import Any, ClassVar
 import anyio
 from pydantic import TypeAdapter
 
-from protocol.errors import BadMessage, Congested, ProtocolError
-from protocol.hub.connected_workers import ConnectedWorker
+from protocol.errors import BadMessage, Congested, ConnectionRefused, ProtocolError
 from protocol.hub.dispatcher import Dispatcher
 from protocol.hub.task_handles import TaskHandle, TaskRequest
 from protocol.wire.channel import Channel
 from protocol.wire.connection import ConnectionLimits, WebSocket, frames, refuse, write
-from protocol.wire.framing import Beat, DownFrame, Refused, UpFrame, from_client, from_worker
+from protocol.wire.framing import (
+    Beat,
+    DownFrame,
+    Hello,
+    Refused,
+    Role,
+    UpFrame,
+    from_client,
+    from_worker,
+)
 from protocol.wire.messages import (
     Cancel,
     Cancelled,
@@ -24,6 +32,7 @@ from protocol.wire.messages import (
     Down,
     Drain,
     Input,
+    Kind,
     Message,
     Payload,
     PayloadPart,
@@ -35,19 +44,21 @@ from protocol.wire.messages import (
 )
 from protocol.wire.payloads import Payloads, pack, parts
 
+Clock = Callable[[], float]
+
 
 class PeerSession(ABC):
-    """One who dialled in; it outlives its connections.
+    """What the hub keeps of a worker or client; it outlives its connections.
 
     Attributes:
         id: Who it is.
-        secret: What it resumes by.
+        key: Names the session.
+        secret: What it is resumed by.
         heard: When something last came from it, by the hub's clock.
-        gone: Why it is gone, once nothing was heard for too long.
-        connected: Whether it has a connection.
+        socket: Its connection, if it has one.
     """
 
-    role: ClassVar[str]
+    role: ClassVar[Role]
     adapter: ClassVar[TypeAdapter[Any]]
 
     def __init__(self, id: str, clock: Callable[[], float]) -> None:
@@ -56,23 +67,32 @@ class PeerSession(ABC):
         self.secret = secrets.token_urlsafe(32)
         self.clock = clock
         self.heard = clock()
-        self.gone = "its lease ended"
         self.channel = Channel()
         self.payloads = Payloads()
-        self._socket: WebSocket | None = None
+        self.socket: WebSocket | None = None
         self._scope: anyio.CancelScope | None = None
         self._goodbye: Refused | None = None
+        self._left: str | None = None
+        self._leave: Callable[[str], None] | None = None
 
-    @property
-    def connected(self) -> bool:
-        """Whether it has a connection."""
-        return self._socket is not None
+    def when_leaving(self, leave: Callable[[str], None]) -> None:
+        """Call ``leave`` once, with the reason, when the session is of no use any more."""
+        self._leave = leave
+        if self._left is not None:
+            leave(self._left)
+
+    def leave(self, why: str) -> None:
+        """Have the session end soon."""
+        if self._left is None:
+            self._left = why
+            if self._leave is not None:
+                self._leave(why)
 
     async def serve(self, socket: WebSocket, limits: ConnectionLimits) -> None:
         """Exchange messages over a connection until it breaks or another takes over."""
         self.drop()
         with anyio.CancelScope() as scope:
-            self._socket, self._scope, self._goodbye = socket, scope, None
+            self.socket, self._scope, self._goodbye = socket, scope, None
             self.hear()
             self.present(True)
             try:
@@ -82,7 +102,7 @@ class PeerSession(ABC):
                         self.take(message)
             finally:
                 if self._scope is scope:
-                    self._socket = self._scope = None
+                    self.socket = self._scope = None
                     self.present(False)
         if scope.cancel_called:
             goodbye = self._goodbye or Refused(
@@ -95,7 +115,7 @@ class PeerSession(ABC):
         if self._scope is not None:
             self._goodbye = goodbye
             self._scope.cancel()
-            self._socket = self._scope = None
+            self.socket = self._scope = None
 
     def hear(self) -> None:
         """Something came from it."""
@@ -104,7 +124,7 @@ class PeerSession(ABC):
     def take(self, message: object) -> None:
         """Take what came."""
         if isinstance(message, Refused):
-            self.heard, self.gone = float("-inf"), "it left"  # nothing to wait for
+            self.leave("it left")
         elif isinstance(message, Beat):
             self.channel.heard(message)
         elif isinstance(message, (UpFrame, DownFrame)):
@@ -132,24 +152,31 @@ class PeerSession(ABC):
             self.channel.put(message)
         except Congested as error:
             self.drop(Refused(code="congested", message=str(error)))
-            self.heard, self.gone = float("-inf"), "it takes too little of what it is sent"
+            self.leave("it takes too little of what it is sent")
 
 
 class WorkerSession(PeerSession):
-    """A worker that dialled in: brings the board's messages to it, and its messages to the board.
-
-    Attributes:
-        seat: Its place at the board.
-    """
+    """Brings the dispatcher's messages to a worker, and the worker's to the dispatcher."""
 
     role = "worker"
     adapter = from_worker
     inline = False
-    seat: ConnectedWorker
 
-    def __init__(self, id: str, board: Dispatcher) -> None:
-        super().__init__(id, board.clock)
-        self._board = board
+    def __init__(
+        self, id: str, dispatcher: Dispatcher, hello: Hello, scopes: frozenset[Kind], clock: Clock
+    ) -> None:
+        """Take the worker in.
+
+        Raises:
+            ConnectionRefused: its hello has no profile.
+        """
+        if hello.profile is None:
+            raise ConnectionRefused("bad-message", "a worker's hello needs a profile")
+        super().__init__(id, clock)
+        self._dispatcher = dispatcher
+        self._worker = dispatcher.attach(
+            id, hello.profile, self, scopes=scopes, holding=hello.holding
+        )
 
     def send(self, message: Down) -> None:
         """See `WorkerTransport.send`."""
@@ -167,15 +194,15 @@ class WorkerSession(PeerSession):
         if isinstance(message, Result):
             message = self._whole(message)
         assert isinstance(message, (Progress, TokenChunk, Result, Cancelled, Drain))
-        self._board.receive(self.seat, message)
+        self._dispatcher.receive(self._worker, message)
 
     def present(self, present: bool) -> None:
         """See `PeerSession.present`."""
-        self._board.away(self.seat, not present)
+        self._dispatcher.away(self._worker, not present)
 
     def end(self, why: str) -> None:
         """Its tasks go elsewhere."""
-        self._board.detach(self.seat, why)
+        self._dispatcher.detach(self._worker, why)
 
     def _whole(self, result: Result) -> Result:
         """The result with its value as text."""
@@ -191,14 +218,14 @@ class WorkerSession(PeerSession):
 
 
 class ClientSession(PeerSession):
-    """A client that dialled in: its tasks are the board's, under its name."""
+    """Submits a client's tasks to the dispatcher, under the client's name."""
 
     role = "client"
     adapter = from_client
 
-    def __init__(self, id: str, board: Dispatcher) -> None:
-        super().__init__(id, board.clock)
-        self._board = board
+    def __init__(self, id: str, dispatcher: Dispatcher, clock: Clock) -> None:
+        super().__init__(id, clock)
+        self._dispatcher = dispatcher
         self._handles: dict[str, TaskHandle] = {}
 
     def present(self, present: bool) -> None:
@@ -233,7 +260,7 @@ class ClientSession(PeerSession):
                 budget=task.budget,
                 needs=task.needs,
             )
-            handle = self._board.submit(request)
+            handle = self._dispatcher.submit(request)
         except Exception as error:
             code: Code = error.wire_code if isinstance(error, ProtocolError) else "bad-arguments"
             self.put(Result(id=task.id, failure=TaskFailure(code=code, message=str(error))))

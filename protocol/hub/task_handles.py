@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from dataclasses import dataclass
+from typing import Annotated, Literal, Protocol
 
 import anyio
+from pydantic import Field
 
 from orchestrator.errors import TaskCancelled
-from protocol.errors import NoWorker, ProtocolError, RemoteFailure, WorkerLost
+from protocol.errors import NoWorker, ProtocolError, RemoteFailure, RemoteTimeout, WorkerLost
+from protocol.wire.checked import CheckedModel
 from protocol.wire.messages import (
     Cancelled,
+    Id,
     Kind,
-    Payload,
+    Name,
     Progress,
     Result,
+    Seconds,
     TaskBudget,
     TaskFailure,
     TaskNeeds,
@@ -23,16 +27,10 @@ from protocol.wire.messages import (
     TokenChunk,
 )
 
-if TYPE_CHECKING:
-    from protocol.hub.connected_workers import ConnectedWorker
-    from protocol.hub.placement import Demand
-
-State = Literal["queued", "assigned", "ended"]
 TaskListener = Callable[[Progress | TokenChunk | Result | Cancelled], None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class TaskRequest:
+class TaskRequest(CheckedModel):
     """A task to be run by some worker.
 
     Attributes:
@@ -42,14 +40,14 @@ class TaskRequest:
         patience_s: Seconds that it waits while no connected worker is able to run it.
     """
 
-    id: str
+    id: Id
     kind: Kind
-    name: str
+    name: Name
     arguments: str = "{}"
-    deadline_s: float | None = None
-    budget: TaskBudget = field(default_factory=TaskBudget)
-    needs: TaskNeeds = field(default_factory=TaskNeeds)
-    patience_s: float = 60.0
+    deadline_s: Seconds | None = None
+    budget: TaskBudget = Field(default_factory=TaskBudget)
+    needs: TaskNeeds = Field(default_factory=TaskNeeds)
+    patience_s: Annotated[float, Field(ge=0)] = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,47 +71,33 @@ class TaskHandle:
 
     Attributes:
         request: What was asked for.
-        state: ``queued``, ``assigned`` to a worker, or ``ended``.
+        worker: The id of the worker that has it now.
         result: How it ended, once it has: a `Result`, or `Cancelled`.
         attempts: Workers that it was given to.
+        inputs: What a thread was given to read so far.
+        cancelling: Whether its end was asked for.
     """
 
     __slots__ = (
+        "_control",
         "_done",
         "_listeners",
-        "_steer",
         "attempts",
         "cancelling",
-        "data",
-        "deadline",
-        "demand",
-        "fence",
         "inputs",
-        "lost",
-        "payload",
-        "queued_at",
         "request",
         "result",
-        "seat",
-        "state",
+        "worker",
     )
 
-    def __init__(self, request: TaskRequest, demand: Demand, steer: TaskControl) -> None:
+    def __init__(self, request: TaskRequest, control: TaskControl) -> None:
         self.request = request
-        self.demand = demand
-        self.state: State = "queued"
+        self.worker: str | None = None
         self.result: Result | Cancelled | None = None
         self.attempts = 0
-        self.lost: list[str] = []
-        self.fence = 0
-        self.seat: ConnectedWorker | None = None
-        self.deadline = float("inf")
         self.inputs: list[tuple[int, ...]] = []
-        self.queued_at = 0.0
         self.cancelling = False
-        self.payload: Payload | None = None
-        self.data = b""
-        self._steer = steer
+        self._control = control
         self._done: anyio.Event | None = None
         self._listeners: list[TaskListener] = []
 
@@ -123,9 +107,11 @@ class TaskHandle:
         return self.request.id
 
     @property
-    def worker(self) -> str | None:
-        """The id of the worker that has it now."""
-        return None if self.seat is None else self.seat.id
+    def state(self) -> Literal["queued", "assigned", "ended"]:
+        """Whether it waits for a worker, has one, or has ended."""
+        if self.result is not None:
+            return "ended"
+        return "queued" if self.worker is None else "assigned"
 
     def listen(self, listener: TaskListener) -> None:
         """Call ``listener`` with all that comes from now on; the end comes last.
@@ -139,11 +125,15 @@ class TaskHandle:
 
     def extend(self, tokens: tuple[int, ...]) -> None:
         """Give a stopped thread tokens to read, and let it go on; no tokens end it."""
-        self._steer.extend(self, tokens)
+        if self.result is None:
+            self.inputs.append(tokens)
+            self._control.extend(self.id, tokens)
 
     def cancel(self) -> None:
         """Ask for its end; `result` then is `Cancelled`, unless it had ended."""
-        self._steer.cancel(self)
+        if self.result is None and not self.cancelling:
+            self.cancelling = True
+            self._control.cancel(self.id)
 
     async def ended(self) -> Result | Cancelled:
         """Wait until it has ended, however."""
@@ -157,7 +147,7 @@ class TaskHandle:
         """Wait for its value.
 
         Raises:
-            RemoteFailure: it failed on its worker.
+            RemoteFailure: it failed on its worker, or passed its deadline.
             TaskCancelled: it was cancelled.
             NoWorker: no able worker came in time.
             WorkerLost: too many of its workers were lost.
@@ -182,7 +172,7 @@ class TaskHandle:
     def end(self, result: Result | Cancelled) -> None:
         """It has ended."""
         assert self.result is None
-        self.state = "ended"
+        self.worker = None
         self.result = result
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
@@ -192,23 +182,24 @@ class TaskHandle:
 
 
 class TaskControl(Protocol):
-    """Where a handle's wishes go."""
+    """Whoever has the tasks of handles, by id."""
 
-    def extend(self, handle: TaskHandle, tokens: tuple[int, ...]) -> None:
-        """See `TaskHandle.extend`."""
+    def extend(self, id: str, tokens: tuple[int, ...]) -> None:
+        """Give a thread that has not ended tokens to read."""
 
-    def cancel(self, handle: TaskHandle) -> None:
-        """See `TaskHandle.cancel`."""
+    def cancel(self, id: str) -> None:
+        """End a task that has not ended."""
 
 
 class Submitter(Protocol):
-    """Who takes requests: a `Hub` in this process, or a `Client` of one elsewhere."""
+    """Where tasks can be submitted: a `Hub` in this process, or a `Client` of one elsewhere."""
 
     def submit(self, request: TaskRequest, listener: TaskListener | None = None) -> TaskHandle:
-        """Take a request; an id that is known gives the handle that there is.
+        """Have a task run; an id that is known gives the handle that there is.
 
         Raises:
             Congested: too many wait already.
+            InvalidValue: the id is that of another task.
         """
         ...
 
@@ -220,4 +211,6 @@ def error_of(failure: TaskFailure) -> ProtocolError:
             return NoWorker(failure.message)
         case "worker-lost":
             return WorkerLost(failure.message)
+        case "deadline":
+            return RemoteTimeout(failure.code, failure.kind, failure.message)
     return RemoteFailure(failure.code, failure.kind, failure.message)

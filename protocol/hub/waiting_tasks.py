@@ -1,76 +1,247 @@
-"""Tasks that wait for a worker, those that the same workers could run together."""
+"""Tasks that have not ended, and the lists in which they wait for a worker."""
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
-from protocol.hub.connected_workers import ConnectedWorker
-from protocol.hub.placement import Demand, able
+from protocol.hub.connected_workers import ConnectedWorker, Demand
 from protocol.hub.task_handles import TaskHandle
+from protocol.hub.timers import Timers
+from protocol.wire.messages import Payload, TaskMessage
 
 SAMPLE = 16
 """Of many able workers, so many are looked at: the best of a few is nearly the best of all."""
 
+PATIENCE_GRAIN_S = 0.05
+"""Tasks whose patience ends closer together than this are given up together."""
+
+MOST_LISTS = 64
+"""With more lists, those in which nothing waits are forgotten."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class LiveTask:
+    """A task that has not ended, as the dispatcher moves it.
+
+    Attributes:
+        handle: What its submitter holds.
+        demand: What it asks of a worker.
+        payload: What stands for its arguments, if they are long, and `data` their bytes.
+        deadline: When it must have ended, by the hub's clock.
+        queued_at: Since when it waits.
+        lost: The workers that were lost under it.
+    """
+
+    handle: TaskHandle
+    demand: Demand
+    payload: Payload | None
+    data: bytes
+    deadline: float
+    queued_at: float = 0.0
+    lost: list[str] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        """The task's id."""
+        return self.handle.id
+
+    def send_to(self, worker: ConnectedWorker, left_s: float) -> None:
+        """Send it to the worker that it is assigned to, before it its long arguments.
+
+        Arguments that the worker has are not sent again.
+        """
+        request, transport = self.handle.request, worker.transport
+        arguments: str | Payload = request.arguments
+        if self.payload is not None and not transport.inline:
+            arguments = self.payload
+            if self.payload.sha256 not in worker.data:
+                worker.data.add(self.payload.sha256)
+                transport.provide(self.payload, self.data)
+        transport.send(
+            TaskMessage(
+                id=self.id,
+                fence=worker.assigned[self.id],
+                attempt=self.handle.attempts,
+                kind=request.kind,
+                name=request.name,
+                arguments=arguments,
+                deadline_s=None if left_s == math.inf else max(0.0, left_s),
+                budget=request.budget,
+                inputs=tuple(self.handle.inputs),
+            )
+        )
+
 
 class WaitingTasks:
-    """Tasks of one demand, in order of arrival, and the workers that are able to run them."""
+    """Tasks of one demand, in order of arrival, and the workers that are able to run them.
 
-    __slots__ = ("_rng", "demand", "seats", "unable_since", "waiting")
+    Attributes:
+        unable_since: Since when no connected worker is able; None while one is.
+        check_at: When somebody looks next whether a task has waited too long for an able worker.
+    """
 
-    def __init__(self, demand: Demand, seats: Iterable[ConnectedWorker], now: float) -> None:
+    __slots__ = ("_rng", "_tasks", "check_at", "demand", "unable_since", "workers")
+
+    def __init__(self, demand: Demand, now: float) -> None:
         self.demand = demand
-        self.waiting: deque[TaskHandle] = deque()
-        self.seats: list[ConnectedWorker] = []
+        self.workers: list[ConnectedWorker] = []
         self.unable_since: float | None = now
+        self.check_at = math.inf
+        self._tasks: deque[LiveTask] = deque()
         self._rng = random.Random(0)
-        for seat in seats:
-            self.join(seat)
 
-    def join(self, seat: ConnectedWorker) -> None:
-        """Let a worker take part, if it is able."""
-        if able(self.demand, seat.id, seat.profile, seat.scopes):
-            self.seats.append(seat)
-            seat.queues.append(self)
-            self.unable_since = None
+    def add(self, task: LiveTask, *, first: bool = False) -> None:
+        """Let a task wait, behind the others or before them."""
+        if first:
+            self._tasks.appendleft(task)
+        else:
+            self._tasks.append(task)
 
-    def leave(self, seat: ConnectedWorker, now: float) -> None:
-        """Forget a worker."""
-        self.seats.remove(seat)
-        if not self.seats:
-            self.unable_since = now
+    def next(self) -> tuple[LiveTask, ConnectedWorker] | None:
+        """Take out the first task and the worker that should run it; None if there is none."""
+        while self._tasks and self._tasks[0].handle.state != "queued":
+            self._tasks.popleft()  # it was cancelled, or assigned out of its turn
+        if not self._tasks:
+            return None
+        worker = self._best(self._tasks[0])
+        return None if worker is None else (self._tasks.popleft(), worker)
 
-    def best(self, handle: TaskHandle) -> ConnectedWorker | None:
+    def __bool__(self) -> bool:
+        return bool(self._tasks)
+
+    def impatient(self, now: float) -> tuple[list[LiveTask], float]:
+        """Tasks that have waited too long for an able worker, and when the next will have."""
+        self.check_at = next_due = math.inf
+        late: list[LiveTask] = []
+        since = self.unable_since
+        if since is None:
+            return late, next_due
+        for task in self._tasks:
+            if task.handle.state == "queued":
+                due = max(since, task.queued_at) + task.handle.request.patience_s
+                if due <= now:
+                    late.append(task)
+                else:
+                    next_due = min(next_due, due)
+        return late, next_due
+
+    def _best(self, task: LiveTask) -> ConnectedWorker | None:
         """The worker that should run the task now, if one can."""
-        demand, payload = self.demand, handle.payload
-        best, least = None, float("inf")
-        for seat in self._candidates(handle):
-            if seat.draining or seat.away or not seat.load.fits(demand):
+        payload = task.payload
+        best, least = None, math.inf
+        for worker in self._candidates(payload):
+            if not worker.open or not worker.load.fits(self.demand):
                 continue
             missing = 0
-            if payload is not None and payload.sha256 not in seat.data:
+            if payload is not None and payload.sha256 not in worker.data:
                 missing = payload.size
-            cost = seat.load.cost(demand, missing) + (seat.id in handle.lost)
+            cost = worker.load.cost(self.demand, missing) + (worker.id in task.lost)
             if cost < least:
-                best, least = seat, cost
+                best, least = worker, cost
         return best
 
-    def _candidates(self, handle: TaskHandle) -> Iterator[ConnectedWorker]:
-        """Workers to look at; those that have the data or the task itself are among them."""
-        count = len(self.seats)
+    def _candidates(self, payload: Payload | None) -> Iterator[ConnectedWorker]:
+        """Workers to look at; those that have the payload are among them."""
+        count = len(self.workers)
         if count <= 2 * SAMPLE:
-            yield from self.seats
+            yield from self.workers
             return
         start = self._rng.randrange(count)
         found = 0
         for index in range(count):
-            seat = self.seats[(start + index) % count]
-            if seat.open and seat.load.fits(self.demand):
+            worker = self.workers[(start + index) % count]
+            if worker.open and worker.load.fits(self.demand):
                 found += 1
-                yield seat
+                yield worker
                 if found == SAMPLE:
                     break
-        if handle.payload is not None:
-            digest = handle.payload.sha256
-            yield from (seat for seat in self.seats if digest in seat.data)
+        if payload is not None:
+            yield from (worker for worker in self.workers if payload.sha256 in worker.data)
+
+
+class WaitingLists:
+    """The lists of waiting tasks: one for each demand, and those that each worker can serve.
+
+    A task that no connected worker is able to run is given up when its patience ends.
+    """
+
+    def __init__(
+        self,
+        workers: Mapping[str, ConnectedWorker],
+        timers: Timers,
+        give_up: Callable[[LiveTask], None],
+    ) -> None:
+        """Keep lists for ``workers``; ``give_up`` ends a task that nobody could run in time."""
+        self._workers = workers
+        self._timers = timers
+        self._give_up = give_up
+        self._lists: dict[Demand, WaitingTasks] = {}
+        self._served: dict[str, list[WaitingTasks]] = {}
+
+    def of(self, demand: Demand) -> WaitingTasks:
+        """The list of a demand, which is made if there is none."""
+        found = self._lists.get(demand)
+        if found is None:
+            self._prune()
+            found = self._lists[demand] = WaitingTasks(demand, self._timers.clock())
+            for worker in self._workers.values():
+                self._try(worker, found)
+        return found
+
+    def add(self, task: LiveTask, *, first: bool = False) -> None:
+        """Let a task wait, behind the others of its demand or before them."""
+        task.queued_at = self._timers.clock()
+        waiting = self.of(task.demand)
+        waiting.add(task, first=first)
+        if waiting.unable_since is not None:
+            self._check_patience_after(waiting, task.handle.request.patience_s)
+
+    def served_by(self, worker: ConnectedWorker) -> Sequence[WaitingTasks]:
+        """The lists of tasks that a worker can run."""
+        return tuple(self._served.get(worker.id, ()))
+
+    def join(self, worker: ConnectedWorker) -> None:
+        """Let a worker serve the lists that it is able to."""
+        for waiting in self._lists.values():
+            self._try(worker, waiting)
+
+    def leave(self, worker: ConnectedWorker) -> None:
+        """Forget a worker."""
+        for waiting in self._served.pop(worker.id, []):
+            waiting.workers.remove(worker)
+            if not waiting.workers:
+                waiting.unable_since = self._timers.clock()
+                self._check_patience(waiting)
+
+    def _try(self, worker: ConnectedWorker, waiting: WaitingTasks) -> None:
+        if worker.able(waiting.demand):
+            waiting.workers.append(worker)
+            waiting.unable_since = None
+            self._served.setdefault(worker.id, []).append(waiting)
+
+    def _check_patience_after(self, waiting: WaitingTasks, seconds: float) -> None:
+        due = self._timers.clock() + seconds
+        if due < waiting.check_at:
+            waiting.check_at = due
+            self._timers.after(seconds, partial(self._check_patience, waiting))
+
+    def _check_patience(self, waiting: WaitingTasks) -> None:
+        """Give up what has waited too long for an able worker; look again when more may have."""
+        now = self._timers.clock()
+        late, due = waiting.impatient(now)
+        for task in late:
+            self._give_up(task)
+        if due < math.inf:
+            self._check_patience_after(waiting, max(PATIENCE_GRAIN_S, due - now))
+
+    def _prune(self) -> None:
+        if len(self._lists) < MOST_LISTS:
+            return
+        self._lists = {demand: waiting for demand, waiting in self._lists.items() if waiting}
+        for id, served in self._served.items():
+            self._served[id] = [waiting for waiting in served if waiting]

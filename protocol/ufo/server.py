@@ -12,7 +12,8 @@ import anyio
 import anyio.to_thread
 
 from protocol.errors import BadMessage, ConnectionRefused, first
-from protocol.hub.connected_workers import ConnectedWorker, HubEvent, WorkerJoined
+from protocol.hub.connected_workers import ConnectedWorker
+from protocol.hub.events import HubEvent, WorkerJoined
 from protocol.hub.handshake import RECHECK_S
 from protocol.hub.hub import Hub
 from protocol.hub.listener import HELLO_S, WebSocketListener
@@ -155,10 +156,10 @@ class UfoServer:
                 hello = await line.hello()
             self._lines[line] = grant.name
             await self._serve(line, hello, grant)
-        except* (ConnectionClosed, OSError):  # a time limit is one of them
-            pass
         except* (ConnectionRefused, BadMessage) as group:
             await _turn_away(socket, str(first(group)))
+        except* (ConnectionClosed, OSError):  # a time limit is one of them
+            pass
         finally:
             self._lines.pop(line, None)
 

@@ -36,6 +36,7 @@ class Channel:
 
     __slots__ = (
         "_acked",
+        "_acknowledged",
         "_asked",
         "_backlog",
         "_bytes",
@@ -43,7 +44,6 @@ class Channel:
         "_next",
         "_owed",
         "_owed_bytes",
-        "_room",
         "_sent",
         "beat",
         "most_bytes",
@@ -56,7 +56,7 @@ class Channel:
         self.most_messages = most_messages
         self.most_bytes = most_bytes
         self.news = anyio.Event()
-        self._room: anyio.Event | None = None
+        self._acknowledged: anyio.Event | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -72,7 +72,7 @@ class Channel:
         self._owed = 0  # messages received since the last acknowledgement went out
         self._asked = False
         self._backlog: deque[Iterator[Message]] = deque()
-        self._make_room()
+        self._note_acknowledgement()
 
     # ---- out -----------------------------------------------------------------------------------
 
@@ -89,6 +89,13 @@ class Channel:
             )
         self._keep(message)
 
+    def put_anyway(self, message: Message) -> None:
+        """Queue a message, if there is no room as soon as there is."""
+        try:
+            self.put(message)
+        except Congested:
+            self.put_lazily([message])
+
     def put_lazily(self, messages: Iterable[Message]) -> None:
         """Queue messages that are made only when there is room for them, in their order."""
         self._backlog.append(iter(messages))
@@ -97,9 +104,12 @@ class Channel:
     async def room(self) -> None:
         """Wait until the queue is at most half full."""
         while 2 * len(self._kept) > self.most_messages or 2 * self._bytes > self.most_bytes:
-            if self._room is None:
-                self._room = anyio.Event()
-            await self._room.wait()
+            await self._acknowledgement()
+
+    async def settle(self) -> None:
+        """Wait until all that was queued was acknowledged."""
+        while self._kept or self._backlog:
+            await self._acknowledgement()
 
     def wake(self) -> None:
         """Let whoever sends look again."""
@@ -138,11 +148,6 @@ class Channel:
         self._asked = False
         self.beat = None
         self.wake()
-
-    @property
-    def settled(self) -> bool:
-        """Whether all that was queued was acknowledged."""
-        return not self._kept and not self._backlog
 
     @property
     def unacknowledged(self) -> int:
@@ -216,12 +221,17 @@ class Channel:
         self._next = max(self._next, self._acked + 1)
         if self._backlog:
             self.wake()
-        self._make_room()
+        self._note_acknowledgement()
 
-    def _make_room(self) -> None:
-        if self._room is not None:
-            self._room.set()
-            self._room = None
+    def _note_acknowledgement(self) -> None:
+        if self._acknowledged is not None:
+            self._acknowledged.set()
+            self._acknowledged = None
+
+    async def _acknowledgement(self) -> None:
+        if self._acknowledged is None:
+            self._acknowledged = anyio.Event()
+        await self._acknowledged.wait()
 
     def _ask(self) -> None:
         if not self._asked:

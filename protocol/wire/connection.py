@@ -9,18 +9,20 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Annotated, Literal, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import anyio
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from orchestrator.errors import ExtraMissing, InvalidValue
 from protocol.errors import BadMessage
 from protocol.wire.channel import Channel
+from protocol.wire.checked import CheckedModel, first_problem
 from protocol.wire.framing import Refused
 
 M = TypeVar("M")
+FilePath = Annotated[Path, Field(strict=False)]
 
 STALL_S = 20.0
 """How long a frame may take to leave before the connection counts as dead."""
@@ -62,8 +64,7 @@ class RateLimiter:
             await anyio.sleep(-self._left / self.per_s)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConnectionLimits:
+class ConnectionLimits(CheckedModel):
     """What one connection may do; who does more is slowed down, not cut.
 
     Attributes:
@@ -71,8 +72,8 @@ class ConnectionLimits:
         bytes_per_s: Bytes a second, with bursts of twice as many.
     """
 
-    frames_per_s: float = 5_000.0
-    bytes_per_s: float = 64.0 * (1 << 20)
+    frames_per_s: Annotated[float, Field(gt=0)] = 5_000.0
+    bytes_per_s: Annotated[float, Field(gt=0)] = 64.0 * (1 << 20)
 
 
 def parse(adapter: TypeAdapter[M], data: bytes) -> M:
@@ -84,9 +85,7 @@ def parse(adapter: TypeAdapter[M], data: bytes) -> M:
     try:
         return adapter.validate_json(data)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise BadMessage(f"{place or 'frame'}: {first['msg']}; see docs/protocol.md") from error
+        raise BadMessage(f"{first_problem(error)}; see docs/protocol.md") from error
 
 
 async def receive(socket: WebSocket, adapter: TypeAdapter[M]) -> M:
@@ -138,8 +137,7 @@ async def frames(
 # ---- where and how to connect --------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tls:
+class Tls(CheckedModel):
     """Certificates, as files in PEM.
 
     Attributes:
@@ -149,9 +147,9 @@ class Tls:
             worker without one believes the system's.
     """
 
-    cert: Path | None = None
-    key: Path | None = None
-    ca: Path | None = None
+    cert: FilePath | None = None
+    key: FilePath | None = None
+    ca: FilePath | None = None
 
     def server(self) -> ssl.SSLContext:
         """For a hub.

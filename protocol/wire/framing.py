@@ -22,12 +22,15 @@ from protocol.wire.messages import (
 # ---- handshake -----------------------------------------------------------------------------------
 
 
+Role = Literal["worker", "client"]
+
+
 class Hello(WireModel):
-    """The first message of whoever dials, at most five seconds after the connection opened."""
+    """The first message of whoever connects, at most five seconds later."""
 
     type: Literal["hello"] = "hello"
     versions: tuple[int, ...] = (VERSION,)
-    role: Literal["worker", "client"]
+    role: Role
     token: str | None = Field(default=None, repr=False, max_length=200)
     """Unless it was sent in the header ``Authorization: Bearer``."""
     instance: Annotated[str, Field(max_length=100, pattern=r"^[\w.-]*$")] = ""
@@ -48,7 +51,7 @@ class Welcome(WireModel):
     type: Literal["welcome"] = "welcome"
     version: int = VERSION
     id: Id
-    """What the hub calls the one who dialled."""
+    """What the hub calls this side."""
     session: str = Field(repr=False)
     """A new secret with which to resume."""
     resumed: bool
@@ -67,7 +70,7 @@ class Refused(WireModel):
     code: Code
     message: str
     retry: bool = False
-    """Whether dialling again may help."""
+    """Whether connecting again may help."""
 
 
 # ---- frames --------------------------------------------------------------------------------------

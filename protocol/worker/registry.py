@@ -20,6 +20,7 @@ from pydantic import (
 
 from orchestrator.errors import InvalidValue
 from protocol.errors import RemoteFailure
+from protocol.wire.checked import first_problem
 from protocol.wire.messages import Offer
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -64,11 +65,8 @@ class Callee:
         try:
             model = self._model.model_validate_json(text, strict=True)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False)[0]
-            place = ".".join(map(str, first["loc"])) or "arguments"
-            raise RemoteFailure(
-                "bad-arguments", "", f"{self.name}: {place}: {first['msg']}; see its parameters"
-            ) from error
+            problem = f"{self.name}: {first_problem(error)}; see its parameters"
+            raise RemoteFailure("bad-arguments", "", problem) from error
         return {name: getattr(model, field) for field, name in self._names.items()}
 
     def result(self, value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -16,14 +17,14 @@ from anyio.abc import TaskGroup
 
 from orchestrator.calls import is_async
 from orchestrator.errors import leaf
-from protocol.errors import BadMessage, RemoteFailure
+from protocol.errors import BadMessage, Congested, RemoteFailure
+from protocol.wire.channel import Channel
 from protocol.wire.messages import (
     Cancel,
     Cancelled,
     Code,
     HeldTask,
     Input,
-    Message,
     Payload,
     PayloadPart,
     Progress,
@@ -44,8 +45,6 @@ KEPT_BYTES = 64 << 20
 
 _ENDED = "null"
 """The value of a thread."""
-
-Send = Callable[[Message], None]
 
 _current: ContextVar[Callable[[str], None] | None] = ContextVar("protocol_task", default=None)
 
@@ -100,15 +99,12 @@ class TaskRunner:
         registry: Registry,
         hosts: Mapping[str, ThreadHost],
         threads: int,
-        send: Send,
-        send_lazily: Callable[[Any], None],
-        room: Callable[[], Any],
+        channel: Channel,
     ) -> None:
+        """Prepare to run what ``channel`` brings; ``threads`` functions may block at once."""
         self._registry = registry
         self._hosts = hosts
-        self._send = send
-        self._send_lazily = send_lazily
-        self._room = room
+        self._channel = channel
         self._limiter = anyio.CapacityLimiter(threads)
         self._payloads = Payloads()
         self._running: dict[str, RunningTask] = {}
@@ -116,7 +112,7 @@ class TaskRunner:
         self._ended_bytes = 0
         self._stopped: OrderedDict[str, int] = OrderedDict()
         self.draining = False
-        self.idle = anyio.Event()
+        self._changed = anyio.Event()
 
     @property
     def holding(self) -> tuple[HeldTask, ...]:
@@ -137,6 +133,17 @@ class TaskRunner:
     def busy(self) -> bool:
         """Whether anything runs."""
         return bool(self._running)
+
+    def drain(self) -> None:
+        """Take no more tasks."""
+        self.draining = True
+        self._changed.set()
+
+    async def drained(self) -> None:
+        """Wait until it takes no more tasks and none runs."""
+        while not self.draining or self._running:
+            self._changed = anyio.Event()
+            await self._changed.wait()
 
     def handle(self, message: TaskMessage | Cancel | Input | PayloadPart, group: TaskGroup) -> None:
         """Take what the hub says; tasks run in ``group``."""
@@ -167,10 +174,10 @@ class TaskRunner:
         elif isinstance(end, Result) and task.kind != "thread":
             self._end(task.id, end.model_copy(update={"fence": task.fence}))
         elif self._stopped.get(task.id, -1) >= task.fence:
-            self._send(Cancelled(id=task.id, fence=task.fence))
+            self._channel.put_anyway(Cancelled(id=task.id, fence=task.fence))
         elif self.draining:
             failure = TaskFailure(code="draining", message="this worker is leaving")
-            self._send(Result(id=task.id, fence=task.fence, failure=failure))
+            self._channel.put_anyway(Result(id=task.id, fence=task.fence, failure=failure))
         else:
             if one is not None:
                 one.stop(None)
@@ -212,9 +219,7 @@ class TaskRunner:
             usage = TaskUsage(seconds=seconds, tokens=one.tokens)
             end = end.model_copy(update={"fence": one.fence, "usage": usage})
         self._end(id, end)
-        if not self._running:
-            self.idle.set()
-            self.idle = anyio.Event()
+        self._changed.set()
 
     async def _attempt(self, one: RunningTask) -> Result | None:
         task = one.task
@@ -258,7 +263,8 @@ class TaskRunner:
         return callee.result(await self._in_thread(one, partial(callee.function, **arguments)))
 
     def _progress(self, one: RunningTask, text: str) -> None:
-        self._send(Progress(id=one.task.id, fence=one.fence, text=text[:10_000]))
+        with suppress(Congested):  # what comes later says more
+            self._channel.put(Progress(id=one.task.id, fence=one.fence, text=text[:10_000]))
 
     async def _in_thread(self, one: RunningTask, function: Callable[[], Any]) -> Any:
         returned = False
@@ -292,8 +298,8 @@ class TaskRunner:
         try:
             while True:
                 async for token, logprob, reason in run.tokens():
-                    await self._room()
-                    self._send(
+                    await self._channel.room()
+                    self._channel.put_anyway(
                         TokenChunk(
                             id=one.task.id,
                             fence=one.fence,
@@ -329,9 +335,9 @@ class TaskRunner:
             value, data = pack(end.value)
             if isinstance(value, Payload):
                 short = end.model_copy(update={"value": value})
-                self._send_lazily((*parts(value, data), short))
+                self._channel.put_lazily((*parts(value, data), short))
                 return
-        self._send(end)
+        self._channel.put_anyway(end)
 
     def _forget(self, id: str) -> None:
         end = self._ended.pop(id, None)

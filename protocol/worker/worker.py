@@ -1,4 +1,4 @@
-"""A worker: dials a hub, and runs what it is asked to."""
+"""A worker: connects to a hub, and runs what it is asked to."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import os
 import platform
 import random
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
 
-from protocol.errors import Congested, ConnectionRefused, HubUnreachable, first
-from protocol.wire.connection import Tls
+from protocol.errors import ConnectionRefused, HubUnreachable, first
+from protocol.settings import WorkerSettings
 from protocol.wire.framing import Hello, to_worker
-from protocol.wire.messages import Drain, Message, Profile, Progress
-from protocol.worker.reconnecting import ReconnectingConnection
+from protocol.wire.messages import Drain, Profile
+from protocol.worker.reconnecting import ReconnectingConnection, SessionSide
 from protocol.worker.registry import Registry
 from protocol.worker.task_runner import TaskRunner
 from protocol.worker.threads import ThreadHost
@@ -25,14 +25,18 @@ FAREWELL_S = 5.0
 """How long a worker that has drained waits for a hub that it can't reach."""
 
 
-class Worker(ReconnectingConnection):
+class Worker:
     """Runs registered functions, tools, and threads of reasoning for a hub::
 
-    worker = Worker("ws://127.0.0.1:8765", token, registry, slots=4)
+    worker = Worker("ws://127.0.0.1:8765", token, registry)
     await worker.run()
 
-    It comes again after each break.  What it was doing goes on meanwhile, until its lease ends: by
-    then the hub has given it to others.
+    It connects again after each break.  What it was doing goes on meanwhile, until its lease ends:
+    by then the hub has given it to others.
+
+    Attributes:
+        url: The hub's.
+        profile: What it can do.
     """
 
     def __init__(
@@ -42,14 +46,7 @@ class Worker(ReconnectingConnection):
         registry: Registry | None = None,
         *,
         hosts: Iterable[ThreadHost] = (),
-        slots: int | None = None,
-        resources: Mapping[str, int] | None = None,
-        tags: Iterable[str] = (),
-        instance: str = "",
-        tls: Tls | None = None,
-        insecure: bool = False,
-        patience_s: float | None = None,
-        slowest_s: float = 10.0,
+        settings: WorkerSettings | None = None,
         rng: random.Random | None = None,
     ) -> None:
         """Prepare a worker.
@@ -59,64 +56,47 @@ class Worker(ReconnectingConnection):
             token: From ``reason token create``.
             registry: What it can call.
             hosts: Models that it can generate with, already open.
-            slots: Functions and tools at once; by default as many as there are cores.
-            resources: Named amounts, such as ``{"gpu": 1}``, that tasks can ask for.
-            tags: Words that tasks can ask for.
-            instance: Tells apart workers that share a token.
-            tls: Certificates.
-            insecure: Whether another machine may be dialled in plain text.
-            patience_s: How long the hub may be unreachable; None for ever.
-            slowest_s: The longest pause between two dials.
-            rng: Of the pauses.
+            settings: See `WorkerSettings`.
+            rng: Draws the pauses between attempts to connect.
 
         Raises:
             InvalidValue: the URL or a certificate can't be used.
         """
-        super().__init__(
-            url,
-            token,
-            to_worker,
-            tls=tls,
-            insecure=insecure,
-            patience_s=patience_s,
-            slowest_s=slowest_s,
-            rng=rng,
-        )
-        self._registry = registry or Registry()
-        self._hosts = {host.offer.name: host for host in hosts}
-        self._instance = instance
+        settings = settings or WorkerSettings()
+        registry = registry or Registry()
+        models = {host.offer.name: host for host in hosts}
+        self.url = url
         self.profile = Profile(
             platform=platform.system().lower(),
-            slots=slots or os.cpu_count() or 1,
-            resources=dict(resources or {}),
-            tags=frozenset(tags),
-            functions=tuple(callee.offer for callee in self._registry.functions.values()),
-            tools=tuple(callee.offer for callee in self._registry.tools.values()),
-            models=tuple(host.offer for host in self._hosts.values()),
+            slots=settings.slots or os.cpu_count() or 1,
+            resources=dict(settings.resources),
+            tags=settings.tags,
+            functions=tuple(callee.offer for callee in registry.functions.values()),
+            tools=tuple(callee.offer for callee in registry.tools.values()),
+            models=tuple(host.offer for host in models.values()),
         )
+        self._instance = settings.instance
+        side = SessionSide(
+            adapter=to_worker, hello=self._hello, joined=self._joined, handle=self._handle
+        )
+        self._connection = ReconnectingConnection(url, token, side, settings, rng)
+        self._runner = TaskRunner(registry, models, self.profile.slots, self._connection.channel)
         self._group: TaskGroup | None = None
-        self._desk = TaskRunner(
-            self._registry,
-            self._hosts,
-            self.profile.slots,
-            self._say,
-            lambda messages: self.channel.put_lazily(messages),
-            lambda: self.channel.room(),
-        )
+        self._lease_changed = anyio.Event()
 
     async def run(self) -> None:
         """Work until drained or cancelled.
 
         Raises:
             ConnectionRefused: the hub does not want this worker.
-            HubUnreachable: it was dialled in vain for ``patience_s``.
+            HubUnreachable: it could not be reached for ``patience_s``.
         """
         try:
             async with anyio.create_task_group() as group:
                 self._group = group
                 group.start_soon(self._watch_lease)
                 group.start_soon(self._leave_when_drained)
-                await self.dial()
+                await self._connection.run()
         except* (ConnectionRefused, HubUnreachable) as group_of_errors:
             refused: Exception = first(group_of_errors)
         else:
@@ -124,60 +104,69 @@ class Worker(ReconnectingConnection):
         raise refused
 
     @property
+    def id(self) -> str:
+        """What the hub calls it, once it has said so."""
+        return self._connection.id
+
+    async def connected(self) -> None:
+        """Wait until a hub has taken it in."""
+        await self._connection.connected.wait()
+
+    @property
+    def busy(self) -> bool:
+        """Whether it runs a task."""
+        return self._runner.busy
+
+    @property
     def draining(self) -> bool:
         """Whether it takes no more tasks."""
-        return self._desk.draining
+        return self._runner.draining
 
     def drain(self) -> None:
         """Take no more tasks, finish those that run, and let `run` end."""
-        self._desk.draining = True
-        self._say(Drain())
+        self._runner.drain()
+        self._connection.channel.put_anyway(Drain())
 
-    def hello(self) -> Hello:
-        """See `ReconnectingConnection.hello`."""
+    def _hello(self) -> Hello:
         return Hello(
             role="worker",
             instance=self._instance,
             profile=self.profile,
-            holding=self._desk.holding,
+            holding=self._runner.holding,
         )
 
-    def joined(self, resumed: bool) -> None:
-        """See `ReconnectingConnection.joined`."""
+    def _joined(self, resumed: bool) -> None:
+        self._lease_changed.set()
         if not resumed:
-            self._desk.stop_all(threads_only=True)
+            self._runner.stop_all(threads_only=True)
 
-    def handle(self, message: Any) -> None:
-        """See `ReconnectingConnection.handle`."""
+    def _handle(self, message: Any) -> None:
         assert self._group is not None
         if isinstance(message, Drain):
-            self._desk.draining = True
+            self._runner.drain()
         else:
-            self._desk.handle(message, self._group)
-
-    def _say(self, message: Message) -> None:
-        try:
-            self.channel.put(message)
-        except Congested:
-            if not isinstance(message, Progress):
-                self.channel.put_lazily([message])
+            self._runner.handle(message, self._group)
 
     async def _watch_lease(self) -> None:
         """Stop what runs when the hub must have given it to others."""
+        await self.connected()
         while True:
-            await anyio.sleep(min(0.25, self.lease_s / 8))
-            if time.monotonic() - self.renewed > self.lease_s:
-                self._desk.stop_all()
+            self._lease_changed = anyio.Event()
+            connection = self._connection
+            left = connection.renewed + connection.lease_s - time.monotonic()
+            if left <= 0:
+                self._runner.stop_all()
+            with anyio.move_on_after(left if left > 0 else connection.lease_s):
+                await self._lease_changed.wait()
 
     async def _leave_when_drained(self) -> None:
         """Leave when all is done and told; a hub that is gone need not be told."""
-        done_since = None
-        while True:
-            await anyio.sleep(0.05)
-            now = time.monotonic()
-            if not self._desk.draining or self._desk.busy:
-                continue
-            done_since = done_since or now
-            if self.channel.settled or now - max(done_since, self._heard) > FAREWELL_S:
-                assert self._group is not None
-                self._group.cancel_scope.cancel()
+        await self._runner.drained()
+        silent_since = time.monotonic()
+        while time.monotonic() - silent_since <= FAREWELL_S:
+            with anyio.move_on_after(FAREWELL_S):
+                await self._connection.channel.settle()
+                break
+            silent_since = max(silent_since, self._connection.heard)
+        assert self._group is not None
+        self._group.cancel_scope.cancel()

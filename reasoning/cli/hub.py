@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HubSettings:
+class HubCommandSettings:
     """Where a hub listens, and to whom."""
 
     host: str = option("--host", default="127.0.0.1", help="The address to listen on.")
@@ -63,8 +63,8 @@ class HubSettings:
 
 
 @click.command()
-@options(HubSettings)
-def hub(settings: HubSettings) -> int:
+@options(HubCommandSettings)
+def hub(settings: HubCommandSettings) -> int:
     """Run a hub: workers dial in, and clients have it spread tasks over them.
 
     Its URL goes to stdout, with --ufo followed by that for UFO³'s clients.  Who may dial in is
@@ -76,24 +76,24 @@ def hub(settings: HubSettings) -> int:
     """
     import anyio
 
-    from protocol import Hub
+    from protocol import Hub, HubSettings
 
     tls, pilot = settings.tls.load(), _load_pilot(settings)
-    found = Hub(
+    own = HubSettings(
         host=settings.host,
         port=settings.port,
-        tokens=settings.store.open(),
         tls=tls,
         insecure=settings.tls.insecure,
         lease_s=settings.lease,
     )
+    found = Hub(own, tokens=settings.store.open())
     if not settings.quiet:
         found.observe(_show)
     raise_when_interrupted()
     return anyio.run(_serve, settings, found, tls, pilot)
 
 
-def _load_pilot(settings: HubSettings) -> AnyModel | None:
+def _load_pilot(settings: HubCommandSettings) -> AnyModel | None:
     """The model that steers UFO³'s devices, if one is asked for.
 
     Raises:
@@ -106,7 +106,9 @@ def _load_pilot(settings: HubSettings) -> AnyModel | None:
     return settings.backend.load(settings.pilot)
 
 
-async def _serve(settings: HubSettings, hub: Hub, tls: Tls | None, pilot: AnyModel | None) -> int:
+async def _serve(
+    settings: HubCommandSettings, hub: Hub, tls: Tls | None, pilot: AnyModel | None
+) -> int:
     """Serve until a signal, and return the exit code."""
     import signal
     from contextlib import AsyncExitStack
@@ -128,7 +130,7 @@ async def _serve(settings: HubSettings, hub: Hub, tls: Tls | None, pilot: AnyMod
 
 async def _open_ufo(
     stack: AsyncExitStack,
-    settings: HubSettings,
+    settings: HubCommandSettings,
     hub: Hub,
     tls: Tls | None,
     model: AnyModel | None,

@@ -249,13 +249,13 @@ class HubOptions:
         Raises:
             InvalidValue: there is no token, or one and no hub elsewhere.
         """
-        from protocol import Client, Hub
+        from protocol import Client, ClientSettings, Hub, HubSettings
 
         if self.url is not None:
-            return Client(self.url, self.token.read(), instance=instance)
+            return Client(self.url, self.token.read(), ClientSettings(instance=instance))
         if self.token.token_file is not None:
             raise InvalidValue("token-file: a token is for a hub elsewhere; give --hub as well")
-        return Hub(port=HUB_PORT, tokens=TokenStoreOptions().open())
+        return Hub(HubSettings(port=HUB_PORT), tokens=TokenStoreOptions().open())
 
 
 @dataclass(frozen=True, kw_only=True)

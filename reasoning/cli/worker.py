@@ -32,7 +32,7 @@ OpenHost = Callable[["AsyncExitStack"], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkerSettings:
+class WorkerCommandSettings:
     """A hub, and what is done for it."""
 
     url: str = option("--hub", metavar="URL", envvar="REASON_HUB", required=True, help="The hub's.")
@@ -88,26 +88,24 @@ class WorkerSettings:
         Raises:
             InvalidValue: a setting can't be used.
         """
-        from protocol import Worker
+        from protocol import Worker, WorkerSettings
 
-        return Worker(
-            self.url,
-            self.token.read(),
-            _registry(self.registries),
-            hosts=hosts,
+        settings = WorkerSettings(
             slots=self.slots,
             resources=_amounts(self.resources),
-            tags=self.tags,
+            tags=frozenset(self.tags),
             instance=self.name,
             tls=self.tls.load(),
             insecure=self.tls.insecure,
             patience_s=self.patience,
         )
+        registry = _registry(self.registries)
+        return Worker(self.url, self.token.read(), registry, hosts=hosts, settings=settings)
 
 
 @click.command()
-@options(WorkerSettings)
-def worker(settings: WorkerSettings) -> int:
+@options(WorkerCommandSettings)
+def worker(settings: WorkerCommandSettings) -> int:
     """Work for a hub: generate threads of reasoning, call functions and tools.
 
     It dials out, and dials again after each break.  The first Ctrl-C lets it finish what it has;
@@ -127,7 +125,7 @@ def worker(settings: WorkerSettings) -> int:
     return anyio.run(_work, settings, openers)
 
 
-async def _work(settings: WorkerSettings, openers: Sequence[OpenHost]) -> int:
+async def _work(settings: WorkerCommandSettings, openers: Sequence[OpenHost]) -> int:
     """Work until drained, and return the exit code."""
     import signal
     from contextlib import AsyncExitStack
@@ -146,7 +144,7 @@ async def _work(settings: WorkerSettings, openers: Sequence[OpenHost]) -> int:
                 worker.drain()
 
     async def greet(worker: Worker) -> None:
-        await worker.connected.wait()
+        await worker.connected()
         if not settings.quiet:
             click.echo(f"{worker.id} works for {worker.url}", err=True)
 
@@ -163,7 +161,7 @@ async def _work(settings: WorkerSettings, openers: Sequence[OpenHost]) -> int:
     return code
 
 
-def _load(model: str | None, settings: WorkerSettings) -> OpenHost:
+def _load(model: str | None, settings: WorkerCommandSettings) -> OpenHost:
     """Load a model; what it returns opens its backend, and offers it.
 
     Raises:

@@ -78,11 +78,11 @@ async def test_a_long_text_goes_in_parts_both_ways() -> None:
 async def test_a_cancelled_task_is_stopped_where_it_runs() -> None:
     async with Hub() as hub, working(hub) as worker:
         handle = hub.submit(request("1", "pause", seconds=60))
-        await until(lambda: worker._desk.busy)
+        await until(lambda: worker.busy)
         handle.cancel()
         end = await handle.ended()
         assert (end.type, getattr(end, "leaked", None)) == ("cancelled", False)
-        await until(lambda: not worker._desk.busy)
+        await until(lambda: not worker.busy)
 
 
 async def test_a_cancelled_run_cancels_its_remote_tasks_and_says_what_leaked() -> None:
@@ -95,7 +95,7 @@ async def test_a_cancelled_run_cancels_its_remote_tasks_and_says_what_leaked() -
         with anyio.move_on_after(0.3):
             await graph.run()
         assert [task.leaked for task in tasks] == [False, True]
-        assert not worker._desk.busy
+        assert not worker.busy
 
 
 async def test_a_task_that_takes_too_long_fails_by_its_deadline() -> None:
@@ -103,7 +103,7 @@ async def test_a_task_that_takes_too_long_fails_by_its_deadline() -> None:
         with pytest.raises(RemoteFailure) as caught:
             await hub.submit(request("1", "pause", seconds=60, deadline_s=0.2)).outcome()
         assert caught.value.reason == "deadline"
-        await until(lambda: not worker._desk.busy)
+        await until(lambda: not worker.busy)
 
 
 async def test_a_task_that_nobody_can_run_fails_when_patience_ends() -> None:
@@ -128,7 +128,7 @@ async def test_a_worker_that_drains_finishes_what_it_has_and_leaves() -> None:
     async with Hub() as hub, working(hub, "a") as a, working(hub, "b"):
         needs = TaskNeeds(worker="a")
         handle = hub.submit(request("1", "pause", seconds=0.2, needs=needs))
-        await until(lambda: a._desk.busy)
+        await until(lambda: a.busy)
         await hub.drain("a")
         assert (await handle.outcome()).worker == "a"
         assert (await hub.submit(request("2", number=1)).outcome()).worker == "b"

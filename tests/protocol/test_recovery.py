@@ -19,6 +19,7 @@ from protocol import (
     Devices,
     Hub,
     HubEvent,
+    HubSettings,
     MessageIgnored,
     Registry,
     TaskAssigned,
@@ -27,11 +28,12 @@ from protocol import (
     TokenStore,
     Worker,
     WorkerLost,
+    WorkerSettings,
 )
 from protocol.wire.framing import Hello
 from protocol.wire.messages import TaskBudget
-from tests.protocol.test_security import HELLO, dialled, hear, say
-from tests.support.protocol_tools import double, pause, registry, until, working
+from tests.protocol.test_security import HELLO, hear, raw_connection, say
+from tests.support.protocol_tools import double, pause, registry, session_of, until, working
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +47,7 @@ def request(id: str, name: str = "double", **given: Any) -> TaskRequest:
 @asynccontextmanager
 async def worker_at(url: str, token: str, registry: Registry) -> AsyncIterator[Worker]:
     """A worker of a hub that may be away."""
-    worker = Worker(url, token, registry, slowest_s=0.1)
+    worker = Worker(url, token, registry, settings=WorkerSettings(slowest_s=0.1))
     async with anyio.create_task_group() as group:
         group.start_soon(worker.run)
         yield worker
@@ -76,10 +78,10 @@ class Counted:
 
 async def cut(hub: Hub, id: str = "w") -> None:
     """End a worker's connection without a word, as networks do."""
-    session = hub._gate._by_id["worker", id]
-    assert session._socket is not None
-    session._socket.transport.abort()  # type: ignore[attr-defined]
-    await until(lambda: not session.connected)
+    session = session_of(hub, id)
+    assert session.socket is not None
+    session.socket.transport.abort()  # type: ignore[attr-defined]
+    await until(lambda: session.socket is None)
 
 
 async def test_a_worker_whose_connection_was_cut_resumes_and_repeats_nothing() -> None:
@@ -97,7 +99,7 @@ async def test_a_worker_whose_connection_was_cut_resumes_and_repeats_nothing() -
 async def test_a_half_open_duplicate_is_taken_over_by_its_secret() -> None:
     async with Hub() as hub:
         token = hub.tokens.create("w")
-        async with dialled(hub, token) as old, dialled(hub, token) as new:
+        async with raw_connection(hub, token) as old, raw_connection(hub, token) as new:
             await say(old, **HELLO)
             session = (await hear(old))["session"]
             await say(new, **HELLO, session=session)
@@ -127,9 +129,9 @@ async def test_of_two_workers_with_one_name_the_newer_stays_and_the_older_stops(
 
 async def test_a_task_goes_elsewhere_when_the_lease_ends_and_the_late_result_is_void() -> None:
     seen: list[HubEvent] = []
-    async with Hub(lease_s=0.4) as hub:
+    async with Hub(HubSettings(lease_s=0.4)) as hub:
         hub.observe(seen.append)
-        async with dialled(hub, hub.tokens.create("mute")) as socket:
+        async with raw_connection(hub, hub.tokens.create("mute")) as socket:
             profile = {"functions": [{"name": "slow", "parameters": "{}", "result": "{}"}]}
             await say(socket, **HELLO | {"profile": profile})
             session = (await hear(socket))["session"]
@@ -139,7 +141,7 @@ async def test_a_task_goes_elsewhere_when_the_lease_ends_and_the_late_result_is_
             async with working(hub, "good", registry=counted.registry):
                 outcome = await handle.outcome()
                 assert (outcome.value, outcome.worker, outcome.attempts) == ("7", "good", 2)
-                async with dialled(hub, hub.tokens.rotate("mute")) as late:
+                async with raw_connection(hub, hub.tokens.rotate("mute")) as late:
                     held = {"id": task["id"], "fence": task["fence"]}
                     await say(late, **HELLO, session=session, holding=[held])
                     assert (await hear(late))["resumed"] is False
@@ -155,15 +157,15 @@ async def test_a_worker_stops_by_its_own_clock_when_its_lease_ends() -> None:
     counted, store = Counted(), TokenStore()
     token = store.create("w")
     async with (
-        Hub(tokens=store, lease_s=0.6) as hub,
+        Hub(HubSettings(lease_s=0.6), tokens=store) as hub,
         worker_at(hub.url, token, counted.registry) as worker,
     ):
         hub.submit(counted.request(1, 60))
-        await until(lambda: worker._desk.busy)
-        hub._gate._greet = _silence  # type: ignore[assignment,method-assign]
+        await until(lambda: worker.busy)
+        hub._handshake._serve = _silence  # type: ignore[assignment,method-assign]
         await cut(hub)
         began = time.monotonic()
-        await until(lambda: not worker._desk.busy)
+        await until(lambda: not worker.busy)
         assert 0.2 < time.monotonic() - began < 5
 
 
@@ -177,7 +179,7 @@ async def test_workers_lost_too_often_fail_the_task() -> None:
         handle = hub.submit(request("1", "pause", seconds=60, budget=budget))
         for _ in range(2):
             await until(lambda: handle.worker is not None)
-            hub.detach(hub.board.seats[handle.worker or ""], "pulled out")
+            hub.detach(hub.connected[handle.worker or ""], "pulled out")
         with pytest.raises(WorkerLost, match="given to 2 workers"):
             await handle.outcome()
 
@@ -186,7 +188,7 @@ async def test_a_slow_reader_loses_its_session_and_nobody_else_waits() -> None:
     async with (
         Hub() as hub,
         working(hub, "good"),
-        dialled(hub, hub.tokens.create("slow")) as socket,
+        raw_connection(hub, hub.tokens.create("slow")) as socket,
     ):
         profile = {
             "slots": 100_000,
@@ -195,7 +197,7 @@ async def test_a_slow_reader_loses_its_session_and_nobody_else_waits() -> None:
         await say(socket, **HELLO | {"profile": profile})
         await hear(socket)
         await until(lambda: "slow" in hub.workers)
-        session = hub._gate._by_id["worker", "slow"]
+        session = session_of(hub, "slow")
         session.channel.most_messages = 100
         handles = [
             hub.submit(TaskRequest(id=f"f{n}", kind="function", name="f")) for n in range(200)
@@ -220,7 +222,7 @@ class Lives:
         self.hub = Hub(tokens=self.tokens)
 
     async def begin(self, **options: Any) -> Hub:
-        self.hub = Hub(tokens=self.tokens, port=self.hub.port, **options)
+        self.hub = Hub(HubSettings(port=self.hub.port, **options), tokens=self.tokens)
         await self._group.start(self._run)
         return self.hub
 
@@ -250,7 +252,7 @@ async def test_a_hub_takes_over_what_a_worker_brought_along(lives: Lives) -> Non
         work = [counted.request(1, 0.0), counted.request(2, 1.0)]  # one ends before, one after
         for one in work:
             first.submit(one)
-        await until(lambda: len(counted.ran) == 2 and len(worker._desk._running) == 1)
+        await until(lambda: len(counted.ran) == 2 and len(worker._runner.holding) == 2)
         await lives.end()
         second = await lives.begin()
         second.observe(seen.append)
@@ -266,10 +268,10 @@ async def test_what_a_worker_brought_along_and_nobody_asks_for_is_stopped(lives:
     async with worker_at(first.url, token, counted.registry) as worker:
         await until(lambda: "w" in first.workers)
         first.submit(counted.request(1, 60))
-        await until(lambda: worker._desk.busy)
+        await until(lambda: worker.busy)
         await lives.end()
         await lives.begin(lease_s=0.5)
-        await until(lambda: not worker._desk.busy)
+        await until(lambda: not worker.busy)
 
 
 async def test_a_client_submits_again_what_a_restarted_hub_does_not_know(lives: Lives) -> None:
@@ -290,7 +292,7 @@ async def test_a_hub_that_was_taken_for_dead_is_not_believed_again() -> None:
     token = store.create("w")
     async with Hub(tokens=store) as old, Hub(tokens=store) as new:
         assert old.epoch < new.epoch
-        async with dialled(old, token) as socket:
+        async with raw_connection(old, token) as socket:
             hello = Hello.model_validate(HELLO).model_dump(exclude_none=True, mode="json")
             await say(socket, **hello | {"epoch": new.epoch})
             assert (await hear(socket))["code"] == "stale-hub"
@@ -306,7 +308,7 @@ async def test_a_wall_clock_that_jumps_changes_nothing(
 ) -> None:
     counted = Counted()
     real = time.time
-    async with Hub(lease_s=0.5) as hub, working(hub, registry=counted.registry):
+    async with Hub(HubSettings(lease_s=0.5)) as hub, working(hub, registry=counted.registry):
         handle = hub.submit(counted.request(1, 1.2))
         await until(lambda: counted.ran == [1])
         monkeypatch.setattr(time, "time", lambda: real() + jump)

@@ -25,14 +25,15 @@ from protocol import (
     ConnectionLimits,
     ConnectionRefused,
     Hub,
+    HubSettings,
     MessageIgnored,
     RemoteFailure,
     TaskRequest,
     TokenStore,
     Worker,
+    WorkerSettings,
 )
-from protocol.hub import handshake as gate
-from protocol.hub import listener as door
+from protocol.hub import handshake, listener
 from protocol.wire.connection import Tls, check_url
 from protocol.wire.framing import Hello
 from protocol.wire.messages import MAX_FRAME
@@ -42,7 +43,7 @@ pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def dialled(hub: Hub, token: str | None = None, **options: Any) -> AsyncIterator[Any]:
+async def raw_connection(hub: Hub, token: str | None = None, **options: Any) -> AsyncIterator[Any]:
     """A bare connection to a hub."""
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     async with connect(hub.url, additional_headers=headers, proxy=None, **options) as socket:
@@ -80,7 +81,7 @@ def request(id: str, **given: Any) -> TaskRequest:
 async def test_a_wrong_token_is_refused_and_not_told_why(token: str) -> None:
     async with Hub() as hub:
         known = hub.tokens.create("w").split("_")[1]
-        async with dialled(hub, token.replace("{id}", known)) as socket:
+        async with raw_connection(hub, token.replace("{id}", known)) as socket:
             await say(socket, **HELLO)
             found = await hear(socket)
             assert (found["type"], found["code"]) == ("refused", "bad-token")
@@ -88,7 +89,7 @@ async def test_a_wrong_token_is_refused_and_not_told_why(token: str) -> None:
             await ended(socket)
 
 
-async def test_a_refused_worker_stops_dialling() -> None:
+async def test_a_refused_worker_stops() -> None:
     async with Hub() as hub:
         with anyio.fail_after(5), pytest.raises(ConnectionRefused) as caught:
             await Worker(hub.url, "rt_0_0", registry).run()
@@ -98,7 +99,7 @@ async def test_a_refused_worker_stops_dialling() -> None:
 async def test_a_token_may_come_in_the_first_frame() -> None:
     async with Hub() as hub:
         token = hub.tokens.create("w")
-        async with dialled(hub) as socket:
+        async with raw_connection(hub) as socket:
             await say(socket, **HELLO, token=token)
             assert (await hear(socket))["type"] == "welcome"
 
@@ -126,9 +127,12 @@ async def test_tokens_are_stored_hashed_in_a_file_of_the_owners(tmp_path: Path) 
 
 async def test_a_token_is_in_no_log_and_no_repr(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        async with Hub() as hub, working(hub, "w") as worker:
-            token = worker._token
-            await hub.submit(request("1", number=1)).outcome()
+        async with Hub() as hub:
+            token = hub.tokens.create("w")
+            async with anyio.create_task_group() as group:
+                group.start_soon(Worker(hub.url, token, registry).run)
+                await hub.submit(request("1", number=1)).outcome()
+                group.cancel_scope.cancel()
             with pytest.raises(ConnectionRefused) as caught:
                 await Worker(hub.url, token + "x", registry).run()
     texts = [caplog.text, str(caught.value), repr(Hello(role="worker", token=token))]
@@ -173,7 +177,7 @@ async def test_a_token_that_is_over_or_rotated_or_revoked_opens_nothing() -> Non
 
 
 async def test_a_revoked_token_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "RECHECK_S", 0.05)
+    monkeypatch.setattr(handshake, "RECHECK_S", 0.05)
     async with Hub() as hub:
         worker = Worker(hub.url, hub.tokens.create("w"), registry)
         async with anyio.create_task_group() as group:
@@ -194,15 +198,15 @@ async def _revoke(hub: Hub) -> None:
 async def test_a_silent_socket_is_closed_after_the_hello_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert gate.HELLO_S == door.HELLO_S == 5.0
-    monkeypatch.setattr(gate, "HELLO_S", 0.2)
-    async with Hub() as hub, dialled(hub, hub.tokens.create("w")) as socket:
+    assert handshake.HELLO_S == listener.HELLO_S == 5.0
+    monkeypatch.setattr(handshake, "HELLO_S", 0.2)
+    async with Hub() as hub, raw_connection(hub, hub.tokens.create("w")) as socket:
         assert (await hear(socket))["code"] == "late-hello"
         await ended(socket)
 
 
 async def test_a_socket_that_never_speaks_http_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "HELLO_S", 0.2)
+    monkeypatch.setattr(listener, "HELLO_S", 0.2)
     async with Hub() as hub:
         stream = await anyio.connect_tcp("127.0.0.1", hub.port)
         with anyio.fail_after(5), pytest.raises(anyio.EndOfStream):
@@ -212,7 +216,7 @@ async def test_a_socket_that_never_speaks_http_is_closed(monkeypatch: pytest.Mon
 
 async def test_an_oversized_frame_ends_the_connection_and_harms_nobody_else() -> None:
     async with Hub() as hub, working(hub, "good"):
-        async with dialled(hub, hub.tokens.create("w")) as socket:
+        async with raw_connection(hub, hub.tokens.create("w")) as socket:
             await say(socket, **HELLO)
             await hear(socket)
             await socket.send("x" * (MAX_FRAME + 1))
@@ -238,7 +242,7 @@ async def test_an_oversized_frame_ends_the_connection_and_harms_nobody_else() ->
     ],
 )
 async def test_what_is_no_message_is_refused_with_the_field(frame: str) -> None:
-    async with Hub() as hub, dialled(hub, hub.tokens.create("w")) as socket:
+    async with Hub() as hub, raw_connection(hub, hub.tokens.create("w")) as socket:
         await say(socket, **HELLO)
         await hear(socket)
         await socket.send(frame)
@@ -248,7 +252,7 @@ async def test_what_is_no_message_is_refused_with_the_field(frame: str) -> None:
 
 
 async def test_a_replayed_frame_changes_nothing() -> None:
-    async with Hub() as hub, dialled(hub, hub.tokens.create("w")) as socket:
+    async with Hub() as hub, raw_connection(hub, hub.tokens.create("w")) as socket:
         profile = {"functions": [{"name": "f", "parameters": "{}", "result": "{}"}]}
         await say(socket, **HELLO | {"profile": profile})
         await hear(socket)
@@ -268,10 +272,10 @@ async def test_a_replayed_frame_changes_nothing() -> None:
 
 
 async def test_a_stolen_session_is_no_use_without_the_token() -> None:
-    async with Hub() as hub, dialled(hub, hub.tokens.create("w")) as socket:
+    async with Hub() as hub, raw_connection(hub, hub.tokens.create("w")) as socket:
         await say(socket, **HELLO)
         session = (await hear(socket))["session"]
-        async with dialled(hub, hub.tokens.create("thief")) as thief:
+        async with raw_connection(hub, hub.tokens.create("thief")) as thief:
             await say(thief, **HELLO, session=session)
             welcome = await hear(thief)
             assert (welcome["id"], welcome["resumed"]) == ("thief", False)
@@ -284,10 +288,10 @@ async def test_a_worker_can_only_touch_its_own_tasks() -> None:
         hub.observe(seen.append)
         handle = hub.submit(request("1", name="pause", seconds=0.3))
         await until(lambda: handle.worker == "good")
-        async with dialled(hub, hub.tokens.create("bad")) as socket:
+        async with raw_connection(hub, hub.tokens.create("bad")) as socket:
             await say(socket, **HELLO)
             await hear(socket)
-            for fence in (0, handle.fence):
+            for fence in (0, (hub.epoch << 32) + 1):
                 for message in ("result", "cancelled"):
                     body = [{"type": message, "id": "1", "fence": fence}]
                     seq = len([e for e in seen if isinstance(e, MessageIgnored)]) + 1
@@ -298,21 +302,24 @@ async def test_a_worker_can_only_touch_its_own_tasks() -> None:
 
 
 async def test_a_client_can_only_touch_its_own_tasks() -> None:
+    seen: list[Any] = []
     async with Hub() as hub, working(hub):
+        hub.observe(seen.append)
         token = {n: hub.tokens.create(n, scopes=["submit"]) for n in ("a", "b")}
         async with Client(hub.url, token["a"]) as a, Client(hub.url, token["b"]) as b:
             mine = a.submit(request("1", name="pause", seconds=0.3, then="mine"))
-            await until(lambda: len(hub.board._handles) == 1)
+            await until(lambda: any(getattr(event, "task", "") == "a/1" for event in seen))
             theirs = b.submit(request("1", name="pause", seconds=60))  # the same id, another task
-            await until(lambda: len(hub.board._handles) == 2)
+            await until(lambda: any(getattr(event, "task", "") == "b/1" for event in seen))
             theirs.cancel()
             assert (await theirs.ended()).type == "cancelled"
             assert (await mine.outcome()).value == '"mine"'
 
 
 async def test_a_flood_is_slowed_down_and_others_are_served() -> None:
-    async with Hub(limits=ConnectionLimits(frames_per_s=50)) as hub, working(hub, "good"):
-        async with dialled(hub, hub.tokens.create("w")) as socket:
+    slow = HubSettings(limits=ConnectionLimits(frames_per_s=50))
+    async with Hub(slow) as hub, working(hub, "good"):
+        async with raw_connection(hub, hub.tokens.create("w")) as socket:
             await say(socket, **HELLO)
             await hear(socket)
             answered = 0
@@ -344,7 +351,11 @@ async def test_a_flood_is_slowed_down_and_others_are_served() -> None:
 
 
 async def test_more_connections_than_allowed_are_turned_away() -> None:
-    async with Hub(most_connections=2) as hub, dialled(hub), dialled(hub):
+    async with (
+        Hub(HubSettings(most_connections=2)) as hub,
+        raw_connection(hub),
+        raw_connection(hub),
+    ):
         with pytest.raises(InvalidStatus, match="503"):
             await connect(hub.url, proxy=None)
 
@@ -364,7 +375,7 @@ async def test_only_registered_names_can_be_called() -> None:
     async with Hub() as hub, working(hub) as worker:
         profile = worker.profile
         offers = (*profile.functions, profile.functions[0].model_copy(update={"name": "os:system"}))
-        hub.board.seats["w"].profile = profile.model_copy(update={"functions": offers})
+        hub.connected["w"].profile = profile.model_copy(update={"functions": offers})
         with pytest.raises(RemoteFailure) as caught:
             await hub.submit(TaskRequest(id="1", kind="function", name="os:system")).outcome()
         assert caught.value.reason == "unknown-name"
@@ -383,12 +394,12 @@ async def test_a_foreign_origin_is_refused() -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.com"])
 def test_plain_text_is_refused_off_loopback(host: str) -> None:
     with pytest.raises(InvalidValue, match="plain text"):
-        Hub(host=host)
-    Hub(host=host, insecure=True)
+        Hub(HubSettings(host=host))
+    Hub(HubSettings(host=host, insecure=True))
     shown = f"[{host}]" if ":" in host else host
     with pytest.raises(InvalidValue, match="plain text"):
         Worker(f"ws://{shown}:1", "t", registry)
-    Worker(f"ws://{shown}:1", "t", registry, insecure=True)
+    Worker(f"ws://{shown}:1", "t", registry, settings=WorkerSettings(insecure=True))
 
 
 def test_what_only_looks_like_loopback_is_not() -> None:
@@ -439,34 +450,30 @@ async def served(hub: Hub, by: Tls) -> str:
 
 
 async def test_tasks_run_over_tls(certificates: Path) -> None:
-    async with Hub(tls=tls(certificates, "hub", ca=None)) as hub:
+    async with Hub(HubSettings(tls=tls(certificates, "hub", ca=None))) as hub:
         assert hub.url.startswith("wss://")
         assert await served(hub, tls(certificates)) == "4"
 
 
 async def test_mutual_tls_asks_the_worker_for_a_certificate(certificates: Path) -> None:
-    async with Hub(tls=tls(certificates, "hub")) as hub:
+    async with Hub(HubSettings(tls=tls(certificates, "hub"))) as hub:
         assert await served(hub, tls(certificates, "worker")) == "4"
         token = hub.tokens.create("other")
         for wrong in (tls(certificates), tls(certificates, "stranger")):
-            worker = Worker(hub.url, token, registry, tls=wrong, patience_s=0.3, slowest_s=0.1)
+            settings = WorkerSettings(tls=wrong, patience_s=0.3, slowest_s=0.1)
+            worker = Worker(hub.url, token, registry, settings=settings)
             with anyio.fail_after(10), pytest.raises(Exception, match="can't be reached"):
                 await worker.run()
         assert "other" not in hub.workers
 
 
 async def test_a_hub_that_nobody_vouches_for_is_not_believed(certificates: Path) -> None:
-    async with Hub(tls=tls(certificates, "hub", ca=None)) as hub:
+    async with Hub(HubSettings(tls=tls(certificates, "hub", ca=None))) as hub:
         for ca in ("stranger", None):
             by = tls(certificates, ca=ca)
-            worker = Worker(
-                hub.url,
-                hub.tokens.create(f"w{ca}"),
-                registry,
-                tls=by,
-                patience_s=0.3,
-                slowest_s=0.1,
-            )
+            settings = WorkerSettings(tls=by, patience_s=0.3, slowest_s=0.1)
+            token = hub.tokens.create(f"w{ca}")
+            worker = Worker(hub.url, token, registry, settings=settings)
             with anyio.fail_after(10), pytest.raises(Exception, match="certificate verify failed"):
                 await worker.run()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from protocol import Hub, Registry, Worker, progress
+from protocol import Hub, Registry, ThreadHost, Worker, WorkerSettings, progress
+from protocol.hub.sessions import PeerSession
 
 registry = Registry()
 
@@ -69,6 +70,13 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
+def session_of(hub: Hub, id: str) -> PeerSession:
+    """A worker's session inside a hub, to do to it what networks do."""
+    found = hub._handshake.sessions.of("worker", id)
+    assert found is not None
+    return found
+
+
 async def until(condition: Any, seconds: float = 10.0) -> None:
     """Wait until a condition holds."""
     with anyio.fail_after(seconds):
@@ -78,12 +86,18 @@ async def until(condition: Any, seconds: float = 10.0) -> None:
 
 @asynccontextmanager
 async def working(
-    hub: Hub, name: str = "w", url: str | None = None, registry: Registry = registry, **options: Any
+    hub: Hub,
+    name: str = "w",
+    *,
+    registry: Registry = registry,
+    hosts: Iterable[ThreadHost] = (),
+    **options: Any,
 ) -> AsyncIterator[Worker]:
     """A worker of the hub, connected, until the block is left."""
     known = {record.name for record in hub.tokens.list()}
     token = hub.tokens.rotate(name) if name in known else hub.tokens.create(name)
-    worker = Worker(url or hub.url, token, registry, slowest_s=0.2, **options)
+    settings = WorkerSettings(slowest_s=0.2, **options)
+    worker = Worker(hub.url, token, registry, hosts=hosts, settings=settings)
     async with anyio.create_task_group() as group:
         group.start_soon(worker.run)
         await until(lambda: worker.id and worker.id in hub.workers)

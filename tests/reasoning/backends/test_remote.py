@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from protocol import Client, Hub, ModelOffer, Worker
+from protocol import Client, Hub, ModelOffer, Worker, WorkerSettings
 from reasoning.backends.remote import RemoteBackend
 from reasoning.backends.thread_host import BackendHost
 from reasoning.errors import BackendLost, CapabilityMissing
@@ -34,7 +34,8 @@ async def devices(hub: Hub, model: Model, *names: str) -> AsyncIterator[dict[str
     async with model.backend() as backend, anyio.create_task_group() as group:
         for name in names:
             host = BackendHost(backend, offer)
-            worker = Worker(hub.url, hub.tokens.create(name), hosts=[host], slowest_s=0.2)
+            settings = WorkerSettings(slowest_s=0.2)
+            worker = Worker(hub.url, hub.tokens.create(name), hosts=[host], settings=settings)
             found[name] = worker
             group.start_soon(worker.run)
         await until(lambda: set(names) <= hub.workers.keys())
@@ -87,7 +88,7 @@ async def test_a_thread_goes_on_elsewhere_when_its_worker_is_lost(shipped: Model
         async for token in thread.tokens():
             got.append(token)
             if len(got) == 5:
-                (lost,) = [seat for seat in hub.board.seats.values() if seat.assigned]
+                (lost,) = [worker for worker in hub.connected.values() if worker.assigned]
                 hub.detach(lost, "pulled out")
         thread.close()
     assert [token[:3] for token in got] == [token[:3] for token in expected]
@@ -106,7 +107,7 @@ async def test_a_client_of_a_hub_elsewhere_solves_as_well(shipped: Model) -> Non
         async with Reasoner(RemoteModel.load(None, client)) as reasoner:
             solution = await reasoner.solve(PROBLEM, strategy="apr", n=6)
         assert solution.answer is not None
-        await until(lambda: not hub.board.seats["a"].assigned)
+        await until(lambda: not hub.connected["a"].assigned)
 
 
 async def test_closing_a_thread_stops_it_on_its_worker(shipped: Model) -> None:
@@ -119,7 +120,7 @@ async def test_closing_a_thread_stops_it_on_its_worker(shipped: Model) -> None:
             break
         assert remote.open_threads == 1
         thread.close()
-        await until(lambda: not workers["a"]._desk.busy)
+        await until(lambda: not workers["a"].busy)
         assert remote.open_threads == 0
 
 
@@ -159,7 +160,7 @@ async def test_a_worker_that_generates_other_tokens_is_found_out(shipped: Model)
             thread = remote.open(Segment(Context.given([1])), Sampling())
             stream = thread.tokens()
             await anext(stream)
-            (lost,) = [seat for seat in hub.board.seats.values() if seat.assigned]
+            (lost,) = [worker for worker in hub.connected.values() if worker.assigned]
             hub.detach(lost, "pulled out")
             with pytest.raises(BackendLost, match="same version of the model"):
                 await anext(stream)

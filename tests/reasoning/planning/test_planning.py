@@ -324,11 +324,10 @@ async def test_a_lost_device_costs_an_attempt_not_the_task() -> None:
         async def run() -> None:
             done.append(await constellation.run("x", seconds=20))
 
-        seats = hub.board.seats
         async with anyio.create_task_group() as group:
             group.start_soon(run)
-            await until(lambda: any(seat.assigned for seat in seats.values()))
-            (busy,) = [seat for seat in seats.values() if seat.assigned]
+            await until(lambda: any(worker.assigned for worker in hub.connected.values()))
+            (busy,) = [worker for worker in hub.connected.values() if worker.assigned]
             hub.detach(busy, "it was killed")
     (task,) = done[0].tasks
     assert (task.state, task.attempts) == ("succeeded", 2)
@@ -353,7 +352,7 @@ async def test_a_tool_that_no_device_has_any_more_fails_the_task_in_time() -> No
         async with anyio.create_task_group() as group:
             group.start_soon(run)
             await anyio.sleep(0.1)
-            hub.detach(hub.board.seats["box"], "gone")
+            hub.detach(hub.connected["box"], "gone")
     assert outcomes[0].answer == "there is no device left"
 
 
