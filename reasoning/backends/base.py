@@ -1,10 +1,27 @@
-"""What generates tokens: the interface between threads of reasoning and any engine or server."""
+"""The contract between a run and whatever generates its tokens.
 
+A run opens a thread on a `Segment`: the segment's context is what the thread sees, and the tokens
+of the segment are its own first words.  Whoever generates only *yields* tokens.  The run alone
+writes to segments: it appends each token before it asks for the next one, and what it gives to a
+stopped thread at once.  A backend reads a segment when a thread is opened on it, extended or
+resumed.  One that needs tokens before the run has read them (the embedded engine, for its next
+step and for live viewers) keeps them for itself, and forgets at `Generation.close` what the run
+has not read.
+
+A backend of one's own implements `Backend.open` and, in its generations, `Generation.tokens`; the
+rest has a default.  For anything that takes text and gives text, `reasoning.backends.text` is less.
+All methods are called on the event loop on which the backend was entered.
+"""
+
+# ruff: noqa: B027  (optional methods do nothing by default)
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from types import TracebackType
+from typing import NamedTuple, Self
 
+from reasoning.errors import CapabilityMissing
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Gang, Segment
 from reasoning.values.sampling import Sampling, StopReason
@@ -14,6 +31,7 @@ class Token(NamedTuple):
     """One generated token; ``reason`` is set on the last one before the thread stops.
 
     Attributes:
+        logprob: At temperature 1; NaN where the backend does not say.
         confidence: -(1/k) Σ log P of the k likeliest tokens, where `Sampling.confidence` is k.
     """
 
@@ -23,60 +41,76 @@ class Token(NamedTuple):
     confidence: float | None = None
 
 
-class Generation(Protocol):
-    """One thread on a backend: it generates, stops, may be extended, and is closed once."""
+class Generation(ABC):
+    """One thread on a backend, used by whoever opened it: one reader, who closes it once.
 
+    Attributes:
+        prompted: Tokens sent as prompts, over all its requests; 0 where none are sent.
+        cached: How many of these were in a prefix cache; None where the backend does not say.
+        leaked: Tokens generated for it after it was closed, as far as known.
+    """
+
+    prompted: int = 0
+    cached: int | None = None
+    leaked: int = 0
+
+    @abstractmethod
     def tokens(self) -> AsyncIterator[Token]:
-        """Yield tokens until the thread stops."""
-        ...
+        """Yield tokens until the thread stops; the last one says why.
+
+        Called when the thread is opened, and again after each `extend` and `resume`.
+
+        Raises:
+            InvalidValue: the prompt is empty or too long.
+            CapabilityMissing: the backend can't see such a context, or draw tokens like this.
+            BackendLost: what generates died or failed; the tokens until then stand.
+        """
 
     def extend(self, tokens: Sequence[int]) -> None:
-        """Append given tokens to a stopped thread; `tokens` then goes on."""
-        ...
+        """Let a thread that met one of its ``stop`` tokens go on after more given tokens.
+
+        The caller appends them to the segment when this has returned.
+
+        Raises:
+            InvalidValue: the thread has ended, or its context has no room for them.  A backend
+                that finds this out later raises it from `tokens`.
+        """
+        raise CapabilityMissing("this backend's threads can't be given more; use another strategy")
 
     def resume(self, segment: Segment) -> None:
-        """Let a stopped thread write on in another segment; `tokens` then goes on."""
-        ...
+        """Let a thread that met one of its ``stop`` tokens go on in another segment.
 
-    def close(self) -> None:
-        """Stop generating at once and free the thread's slot."""
-        ...
-
-
-@runtime_checkable
-class Holding(Protocol):
-    """A `Generation` of a backend with the capability ``holding``."""
-
-    @property
-    def leaked(self) -> int:
-        """Tokens generated for it after it was closed, as far as known."""
-        ...
+        Raises:
+            InvalidValue: as `extend`, or the segment has no token.
+        """
+        raise CapabilityMissing("this backend's threads can't be moved; use another strategy")
 
     def hold(self, until: int | None) -> None:
-        """Generate up to ``until`` tokens in all and then stand still; None lifts the limit."""
-        ...
+        """Generate up to ``until`` tokens in all and then stand still; None lifts the limit.
+
+        Backends without the capability ``holding`` generate on.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop generating at once and free the thread's slot; more calls do nothing."""
 
 
-@runtime_checkable
-class Prompting(Protocol):
-    """A `Generation` that sends all that its thread sees as a prompt, request by request."""
+class Backend(ABC):
+    """Opens threads; used as an async context manager around their whole life.
 
-    prompted: int
-    """Tokens sent as prompts, over all its requests."""
-    cached: int | None
-    """How many of these were in the prefix cache; None where the backend does not say."""
+    Attributes:
+        capabilities: What it can do; a strategy that needs more is refused, or run in a named
+            emulation.
+        leaked: Tokens generated for threads after they were closed, as far as known.
+        open_threads: Threads that are not closed, whether they run or have stopped.
+    """
 
+    capabilities: frozenset[Capability] = frozenset()
+    leaked: int = 0
+    open_threads: int = 0
 
-class Backend(Protocol):
-    """Opens threads; used as an async context manager around their whole life."""
-
-    capabilities: frozenset[Capability]
-
-    @property
-    def leaked(self) -> int:
-        """Tokens generated for threads after they were closed."""
-        ...
-
+    @abstractmethod
     def open(
         self,
         segment: Segment,
@@ -88,48 +122,35 @@ class Backend(Protocol):
     ) -> Generation:
         """Start a thread that writes to ``segment``, in the segment's context.
 
-        ``limit`` bounds its positions; threads of one ``gang`` advance together.  Errors
-        of the prompt (empty, too long) are raised by the first `Generation.tokens`.
+        ``stop`` are the tokens after which it may go on; ``limit`` bounds its positions; threads of
+        one ``gang`` advance together.  It returns at once and raises nothing about the prompt:
+        that is raised by the first `Generation.tokens`.
         """
-        ...
 
     def release(self, segments: Sequence[Segment]) -> None:
         """Free what is stored for segments, though somebody holds them; no thread may need it."""
-        ...
-
-
-@runtime_checkable
-class Settling(Protocol):
-    """A `Backend` that can tell when it has counted what closed threads still generated."""
 
     async def settle(self) -> None:
         """Wait until ``leaked`` holds all that was generated for threads closed by now."""
-        ...
-
-
-@runtime_checkable
-class Scoring(Protocol):
-    """A `Backend` with the capability ``scoring``."""
 
     async def score(self, segment: Segment) -> list[float]:
         """The log-probability of each token that a segment was given, in its context.
 
-        Its keys and values are then stored as those of any other segment.
+        Called only where the capabilities have ``scoring``.  The segment's keys and values are then
+        stored as those of any other.
 
         Raises:
             InvalidValue: it has no tokens, no context, or was computed before.
         """
-        ...
+        raise CapabilityMissing("this backend can't score given tokens; use --backend embedded")
 
+    async def __aenter__(self) -> Self:
+        return self
 
-class Enterable(Backend, Protocol):
-    """A backend with its context manager."""
-
-    @property
-    def open_threads(self) -> int:
-        """Threads that are not closed, whether they run or have stopped."""
-        ...
-
-    async def __aenter__(self) -> Any: ...
-
-    async def __aexit__(self, *error: Any) -> None: ...
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop all that was started; open threads are then lost."""

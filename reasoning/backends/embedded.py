@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 
 from orchestrator.errors import InvalidValue
-from reasoning.backends.base import Token
+from reasoning.backends.base import Backend, Generation, Token
 from reasoning.engine.engine import Engine
 from reasoning.engine.threads import SampledToken, ThreadFailure
 from reasoning.values.capabilities import Capability
@@ -28,7 +28,7 @@ Delivery = tuple["EmbeddedGeneration", Token | Exception]
 Command = Callable[[Engine], None]
 
 
-class EmbeddedGeneration:
+class EmbeddedGeneration(Generation):
     """One thread on the embedded engine."""
 
     def __init__(self, backend: EmbeddedBackend, segment: Segment) -> None:
@@ -79,6 +79,7 @@ class EmbeddedGeneration:
     def close(self) -> None:
         if not self.closed:
             self.closed = True
+            self._backend.open_threads -= 1
             self.leak(*self._inbox)
             read, self._segment = len(self._segment), Segment(Context())  # held no longer
             self._backend.submit(self, lambda engine: self._backend.forget(engine, self, read))
@@ -95,7 +96,7 @@ class EmbeddedGeneration:
         self._arrived.set()
 
 
-class EmbeddedBackend:
+class EmbeddedBackend(Backend):
     """An `Engine` behind the `Backend` interface::
 
     async with EmbeddedBackend(engine) as backend:
@@ -142,6 +143,10 @@ class EmbeddedBackend:
             await anyio.to_thread.run_sync(self._thread.join)
         self.engine.release()
 
+    def _opened(self, segment: Segment) -> EmbeddedGeneration:
+        self.open_threads += 1
+        return EmbeddedGeneration(self, segment)
+
     def open(
         self,
         segment: Segment,
@@ -151,7 +156,7 @@ class EmbeddedBackend:
         limit: int | None = None,
         gang: Gang | None = None,
     ) -> EmbeddedGeneration:
-        generation = EmbeddedGeneration(self, segment)
+        generation = self._opened(segment)
 
         def command(engine: Engine) -> None:
             id = engine.open(segment, sampling, stop=stop, limit=limit, gang=gang)
@@ -162,7 +167,7 @@ class EmbeddedBackend:
         return generation
 
     async def score(self, segment: Segment) -> list[float]:
-        generation = EmbeddedGeneration(self, segment)
+        generation = self._opened(segment)
 
         def command(engine: Engine) -> None:
             generation.engine_id = engine.score(segment)
@@ -173,10 +178,6 @@ class EmbeddedBackend:
             return [token.logprob async for token in generation.tokens()]
         finally:
             generation.close()
-
-    @property
-    def open_threads(self) -> int:
-        return self.engine.open_threads
 
     def release(self, segments: Sequence[Segment]) -> None:
         if self._thread.is_alive():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing
@@ -22,23 +22,20 @@ import anyio
 
 from orchestrator.errors import InvalidValue, ReasonError
 from reasoning.backends import requirements as needs
-from reasoning.backends.base import Token
+from reasoning.backends.base import Backend, Generation, Token
 from reasoning.errors import BackendLost, CapabilityMissing
-from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context, Gang, Segment
 from reasoning.values.sampling import Sampling
 
 logger = logging.getLogger(__name__)
 
 
-class PromptedGeneration:
+class PromptedGeneration(Generation):
     """One thread: prompts one after the other, each what the thread has seen and written so far.
 
     Attributes:
         segment: What it writes to.
         turn: How many times it has been asked to go on.
-        prompted: Tokens sent as prompts, over all its requests.
-        cached: How many of these the server had in its prefix cache; None where it does not say.
     """
 
     def __init__(
@@ -60,8 +57,6 @@ class PromptedGeneration:
         self.stop = stop
         self.limit = limit
         self.turn = 0
-        self.prompted = 0
-        self.cached: int | None = None
         self.closed = False
 
     @property
@@ -165,7 +160,7 @@ Abort = Callable[[], Awaitable[object]]
 """Ends one request at once."""
 
 
-class PromptedBackend(ABC):
+class PromptedBackend(Backend):
     """Opens threads that are requests.
 
     Attributes:
@@ -173,21 +168,16 @@ class PromptedBackend(ABC):
         eos: Tokens that end a thread for good.
         block: Prefixes are cached in blocks of so many tokens.
         refilled: Tokens of prompts that were computed again though an earlier thread had them.
-        open_threads: Threads that are not closed.
         running: What aborts the present request of each thread that has one.
         recovered: How many requests were lost and went on elsewhere or after a restart.
     """
-
-    capabilities: frozenset[Capability]
 
     def __init__(self, *, context: int, eos: Collection[int] = (), block: int = 128) -> None:
         self.context = context
         self.eos = frozenset(eos)
         self.block = block
-        self.leaked = 0
         self.refilled = 0
         self.recovered = 0
-        self.open_threads = 0
         self.live: WeakSet[Segment] = WeakSet()
         self._met: WeakSet[Segment] = WeakSet()
         self._warned = False

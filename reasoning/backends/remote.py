@@ -23,7 +23,7 @@ from protocol import Client, Hub, TaskBudget, TaskHandle, TaskNeeds, TaskRequest
 from protocol.hub.task_handles import TaskListener, error_of
 from protocol.wire.messages import Cancelled, Progress, Result, TokenChunk
 from reasoning.backends import requirements as needs
-from reasoning.backends.base import Token
+from reasoning.backends.base import Backend, Generation, Token
 from reasoning.errors import BackendLost, CapabilityMissing
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Segment
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from reasoning.values.context import Gang
 
 
-class RemoteGeneration:
+class RemoteGeneration(Generation):
     """One thread on a worker."""
 
     def __init__(
@@ -146,7 +146,7 @@ class RemoteGeneration:
         self._arrived.set()
 
 
-class RemoteBackend:
+class RemoteBackend(Backend):
     """Opens threads on the workers of a hub, here or elsewhere; enters the hub with itself.
 
     Attributes:
@@ -172,9 +172,7 @@ class RemoteBackend:
         self.model = model
         self.fingerprint = fingerprint
         self.context = context
-        self.leaked = 0
         self.repeated = 0
-        self.open_threads = 0
         self.live: WeakSet[Segment] = WeakSet()
         self._submitter = submitter
         self._patience_s = patience_s

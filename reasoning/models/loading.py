@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import anyio
 
 from orchestrator.errors import InvalidValue
-from reasoning.backends.base import Enterable
+from reasoning.backends.base import Backend
 from reasoning.backends.settings import EmbeddedSettings, parse
 from reasoning.engine.config import ModelConfig, read_config
 from reasoning.errors import CapabilityMissing
@@ -55,7 +55,7 @@ class AnyModel(Protocol):
         """What the model and the backend can do together."""
         ...
 
-    def backend(self) -> Enterable:
+    def backend(self) -> Backend:
         """A backend with this model, to be entered with ``async with``."""
         ...
 

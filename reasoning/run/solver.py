@@ -14,7 +14,6 @@ import anyio
 from orchestrator import EventStream, Listener
 from orchestrator.errors import InvalidValue
 from pruning import Judge, Policy, Tally
-from reasoning.backends.base import Settling
 from reasoning.errors import CapabilityMissing
 from reasoning.models.catalog import Model
 from reasoning.models.draft import Side
@@ -204,8 +203,7 @@ class Reasoner:
             run.close()
             if self._side is not None:
                 self._side.release(list(run.segments))
-        if isinstance(self._backend, Settling):
-            await self._backend.settle()
+        await self._backend.settle()
         status: Status = "finished"
         if tally is None:
             status = "timed-out" if limit.cancelled_caught else "interrupted"
@@ -294,10 +292,10 @@ def summarise(
 
 def _sent(threads: Sequence[Thread]) -> dict[str, int]:
     """What was sent as prompts, and came from a prefix cache, as fields of `Usage`."""
-    sent = [thread.sent for thread in threads if thread.sent]
-    known = [one.cached for one in sent if one.cached is not None]
+    sent = [thread.sent for thread in threads]
+    known = [cached for _, cached in sent if cached is not None]
     cached = {"cached_tokens": sum(known)} if known else {}
-    return {"sent_tokens": sum(one.prompted for one in sent), **cached}
+    return {"sent_tokens": sum(prompted for prompted, _ in sent), **cached}
 
 
 def _record(thread: Thread) -> ThreadRecord:
@@ -314,6 +312,6 @@ def _record(thread: Thread) -> ThreadRecord:
         logprob=thread.logprob / thread.written if thread.written else None,
         cut=thread.cut,
         trace=thread.trace.record() if isinstance(thread, TraceThread) else None,
-        cached=thread.sent.cached if thread.sent else None,
+        cached=thread.sent[1],
         lost=thread.lost,
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator import Event, Task
-from reasoning.backends.base import Generation, Prompting, Token
+from reasoning.backends.base import Generation, Token
 from reasoning.errors import BackendLost
 from reasoning.values.context import Context, Gang, Segment
 from reasoning.values.sampling import Sampling, StopReason
@@ -107,9 +107,9 @@ class Thread:
         return replace(self.run.sampling, temperature=self.run.temperature, seed=self.seed)
 
     @property
-    def sent(self) -> Prompting | None:
-        """What was sent as prompts, on backends that send any."""
-        return self._generation if isinstance(self._generation, Prompting) else None
+    def sent(self) -> tuple[int, int | None]:
+        """Tokens sent as prompts, and how many of these were in a prefix cache, where known."""
+        return self._generation.prompted, self._generation.cached
 
     def _took(self, token: Token) -> None:
         """Called after each token that it wrote, for those who make more of it."""

@@ -13,7 +13,7 @@ from orchestrator import Task
 from pruning import Launch
 from pruning.observations import How
 from pruning.policy_run import END, INTERVAL, MARK, TraceEvent
-from reasoning.backends.base import Generation, Holding, Token
+from reasoning.backends.base import Generation, Token
 from reasoning.run.run import Run, Thread
 from reasoning.run.solution import TraceRecord
 from reasoning.values.context import Context, Gang, Placed, Segment
@@ -262,13 +262,12 @@ class TraceThread(Thread):
 
     def hold(self, until: int | None) -> None:
         """Stand still after so many tokens, where the backend can."""
-        if isinstance(self._generation, Holding):
-            self._generation.hold(until)
+        self._generation.hold(until)
 
     @property
     def late(self) -> int:
         """Tokens generated after it was closed."""
-        return self._generation.leaked if isinstance(self._generation, Holding) else 0
+        return self._generation.leaked
 
     def fork(self, tokens: int) -> Context:
         """What it saw, and the first ``tokens`` that it wrote."""

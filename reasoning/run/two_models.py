@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from math import exp
 
-from reasoning.backends.base import Backend, Generation, Scoring, Token
+from reasoning.backends.base import Backend, Generation, Token
 from reasoning.language.dialects import Dialect
 from reasoning.models.draft import Side
 from reasoning.run.run import TextGenerated, Thread
@@ -15,17 +15,13 @@ from reasoning.values.context import Context, Segment
 from reasoning.values.sampling import Sampling
 
 
-class _Silent:
+class _Silent(Generation):
     """The generation of a thread that writes by others."""
 
     async def tokens(self) -> AsyncIterator[Token]:
         nothing: tuple[Token, ...] = ()
         for token in nothing:
             yield token
-
-    def extend(self, tokens: Sequence[int]) -> None: ...
-
-    def resume(self, segment: Segment) -> None: ...
 
     def close(self) -> None: ...
 
@@ -112,7 +108,7 @@ class Voice:
         What is read is charged to the chain.
         """
         logprobs = chunk.logprobs
-        if isinstance(self.backend, Scoring):
+        if "scoring" in self.backend.capabilities:
             segment = self._heard(chunk)
             if not len(segment):
                 return 1.0

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import anyio
 import torch
 
-from reasoning.backends.base import Token
+from reasoning.backends.base import Backend, Generation, Token
 from reasoning.backends.embedded import EmbeddedBackend
 from reasoning.engine.engine import Engine
 from reasoning.language.dialects import Dialect
@@ -203,7 +203,7 @@ class Turn(NamedTuple):
 Say = Callable[[str, str], str]
 
 
-class Script:
+class Script(Backend):
     """A backend whose threads write what a function says of what each sees and has by itself.
 
     ``$`` at the end of a text is the end of the context.
@@ -221,14 +221,6 @@ class Script:
         self.decode = decode
         self.capabilities: frozenset[Capability] = frozenset(capabilities)
         self.turns: list[Turn] = []
-        self.leaked = 0
-        self.open_threads = 0
-
-    async def __aenter__(self) -> Script:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
 
     def open(
         self,
@@ -242,11 +234,8 @@ class Script:
         self.open_threads += 1
         return Spoken(self, segment)
 
-    def release(self, segments: Sequence[Segment]) -> None:
-        pass
 
-
-class Spoken:
+class Spoken(Generation):
     def __init__(self, backend: Script, segment: Segment) -> None:
         self.backend = backend
         self.segment = segment

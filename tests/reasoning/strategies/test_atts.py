@@ -15,7 +15,7 @@ from orchestrator import Event
 from orchestrator.errors import InvalidValue
 from pruning import Accept, Escalate, Resample, StepScored
 from reasoning import Model, Reasoner
-from reasoning.backends.base import Generation, Token
+from reasoning.backends.base import Backend, Generation, Token
 from reasoning.bench import draw_problems
 from reasoning.cli import main
 from reasoning.language import markup
@@ -34,7 +34,7 @@ PROBLEM = Countdown(numbers=(3, 10, 21, 23), target=50)
 END = f"{markup.ANSWER} 23 - 3 = 20 , 20 + 30 = 50 {markup.EOS}"
 
 
-class Scripted:
+class Scripted(Backend):
     """A backend whose n-th thread writes the n-th text, and scores as a function says."""
 
     capabilities: frozenset[Capability] = frozenset({"scoring"})
@@ -44,7 +44,6 @@ class Scripted:
         self.texts = list(texts)
         self.scored = score
         self.seen: list[str] = []
-        self.leaked = 0
         self.gate: anyio.Event | None = None
 
     def text(self, tokens: Sequence[int]) -> str:
@@ -67,11 +66,8 @@ class Scripted:
         await anyio.lowlevel.checkpoint()
         return [self.scored(self.text(segment.tokens))] * len(segment)
 
-    def release(self, segments: Sequence[Segment]) -> None:
-        pass
 
-
-class ScriptedGeneration:
+class ScriptedGeneration(Generation):
     def __init__(self, backend: Scripted, segment: Segment, text: str) -> None:
         self.backend = backend
         self.segment = segment

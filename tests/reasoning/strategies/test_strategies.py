@@ -12,7 +12,7 @@ import pytest
 from orchestrator import Event, TaskAdded, TaskEnded
 from orchestrator.errors import InvalidValue, UnknownName
 from reasoning import Model, Reasoner, Solution
-from reasoning.backends.base import Generation, Token
+from reasoning.backends.base import Backend, Generation, Token
 from reasoning.errors import CapabilityMissing, ProblemRefused
 from reasoning.language import markup
 from reasoning.problems import Countdown, FreeForm, arithmetic, countdown
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
 PROBLEM = Countdown(numbers=(3, 10, 21, 23), target=50)
 
 
-class Scripted:
+class Scripted(Backend):
     """A backend whose threads write what a function of their prompt says, one token a turn."""
 
     capabilities: frozenset[Capability] = frozenset()
@@ -38,7 +38,6 @@ class Scripted:
         self.model = model
         self.script = script
         self.prompts: list[str] = []
-        self.leaked = 0
         self.closed = 0
 
     def open(
@@ -55,11 +54,8 @@ class Scripted:
         self.prompts.append(text)
         return ScriptedGeneration(self, self.script(text))
 
-    def release(self, segments: Sequence[Segment]) -> None:
-        pass
 
-
-class ScriptedGeneration:
+class ScriptedGeneration(Generation):
     def __init__(self, backend: Scripted, turns: list[str]) -> None:
         self.backend = backend
         self.turns = turns
