@@ -3,63 +3,74 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
 
-import torch
-
 from orchestrator.errors import InvalidValue
-from reasoning.training.export import export
-from reasoning.training.loop import Recipe, train
-from reasoning.training.model import SHAPES
+from reasoning.training.recipe import SHAPES, TrainingRecipe
 
 
 def main() -> None:
+    parser = _parser()
+    options = parser.parse_args()
+    try:
+        _export(options) if options.command == "export" else _train(options)
+    except InvalidValue as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m reasoning.training", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    training = commands.add_parser("train", help="train, with checkpoints and a log")
-    training.add_argument("model", choices=sorted(SHAPES))
-    training.add_argument("folder", type=Path, help="where checkpoint.pt and log.jsonl go")
-    training.add_argument("--minutes", type=float, help="fit the schedule into this wall time")
-    training.add_argument("--steps", type=int, default=Recipe.steps, help="optimizer steps")
-    training.add_argument("--matrix-rate", type=float, default=Recipe.matrix_rate)
-    training.add_argument("--other-rate", type=float, default=Recipe.other_rate)
-    training.add_argument("--cooldown", type=float, default=Recipe.cooldown)
-    training.add_argument("--basics", type=int, default=Recipe.basics, help="tokens at first")
-    training.add_argument("--seed", type=int, default=0)
-    training.add_argument("--threads", type=int, default=2, help="CPU threads")
-    training.add_argument("--init", type=Path, help="an exported model to start from")
-    training.add_argument("--resume", action="store_true", help="go on from the checkpoint")
-    training.add_argument("--eager", action="store_true", help="without torch.compile")
-    training.add_argument("--float32", action="store_true", help="no bf16 in linear layers")
-    exporting = commands.add_parser("export", help="write a Hugging Face folder")
-    exporting.add_argument("folder", type=Path, help="a training run")
-    exporting.add_argument("output", type=Path)
-    options = parser.parse_args()
-    if options.command == "export":
-        export(options.folder / "checkpoint.pt", options.output)
-        return
-    torch.set_num_threads(options.threads)
-    recipe = Recipe(
-        model=options.model,
-        seed=options.seed,
-        steps=options.steps,
-        minutes=options.minutes,
-        matrix_rate=options.matrix_rate,
-        other_rate=options.other_rate,
-        cooldown=options.cooldown,
-        basics=options.basics,
-        float32=options.float32,
+    train, default = (
+        commands.add_parser("train", help="train, with checkpoints and a log"),
+        TrainingRecipe,
     )
-    try:
-        train(
-            recipe,
-            options.folder,
-            init=options.init,
-            resume=options.resume,
-            compile=not options.eager,
-        )
-    except InvalidValue as error:
-        training.error(str(error))
+    train.add_argument("model", choices=sorted(SHAPES))
+    train.add_argument("folder", type=Path, help="where checkpoint.pt and log.jsonl go")
+    train.add_argument("--minutes", type=float, help="fit the schedule into this wall time")
+    train.add_argument("--steps", type=int, default=default.steps, help="optimizer steps")
+    train.add_argument("--matrix-rate", type=float, default=default.matrix_rate)
+    train.add_argument("--other-rate", type=float, default=default.other_rate)
+    train.add_argument("--cooldown", type=float, default=default.cooldown)
+    train.add_argument("--basics", type=int, default=default.basics, help="tokens at first")
+    train.add_argument("--seed", type=int, default=default.seed)
+    train.add_argument("--threads", type=int, default=2, help="CPU threads")
+    train.add_argument("--init", type=Path, help="an exported model to start from")
+    train.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    train.add_argument("--eager", action="store_true", help="without torch.compile")
+    train.add_argument("--float32", action="store_true", help="no bf16 in linear layers")
+    export = commands.add_parser("export", help="write a Hugging Face folder")
+    export.add_argument("folder", type=Path, help="a training run")
+    export.add_argument("output", type=Path)
+    return parser
+
+
+def _train(options: argparse.Namespace) -> None:
+    given = vars(options)
+    recipe = TrainingRecipe(
+        **{f.name: given[f.name] for f in fields(TrainingRecipe) if f.name in given}
+    )
+    if options.threads < 1:
+        raise InvalidValue(f"threads: {options.threads} is out of range; give 1 or more")
+    import torch  # after the checks, which answer at once
+
+    from reasoning.training.loop import train
+
+    torch.set_num_threads(options.threads)
+    train(
+        recipe,
+        options.folder,
+        init=options.init,
+        resume=options.resume,
+        compile=not options.eager,
+    )
+
+
+def _export(options: argparse.Namespace) -> None:
+    from reasoning.training.export import export
+
+    export(options.folder / "checkpoint.pt", options.output)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""Demonstrations: what our exact solvers would have written, in the shipped model's language.
+"""Demonstrations: what exact solvers would have written, in the shipped model's language.
 
-Each demonstration is a list of `Piece`: text with the loss weight of its tokens (zero for what
-the model is given, above one for the rare joins and conclusions that decide a run).
+Each demonstration is a list of `Passage`: text with the loss weight of its tokens.  The weight
+is zero for what the model is given, and above one for the rare joins and conclusions that decide a
+run.
 
 Both forms of Countdown search contain the same exhaustive sub-search of three numbers.  For each
-number ``x`` left over it lists what the other two would have to make (``x+T |x-T| x*T``, and the
-quotient if exact), then every result of the two, until one is wanted::
+left-over number ``x`` it lists the results that the other two would need (``x+T |x-T| x*T``, and
+the quotient if it is exact), then every result of the two, until a needed one appears::
 
     23 ? 73 27 ~ ~ : 30 + 21 = 51 , 30 - 21 = 9 , 30 * 21 = 630 ; 21 ? ...
 """
@@ -13,7 +14,7 @@ quotient if exact), then every result of the two, until one is wanted::
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from reasoning.language import markup
@@ -23,11 +24,11 @@ from reasoning.problems.expression import Step
 JOIN_WEIGHT = 3.0
 HIT_WEIGHT = 2.0
 CHOICE_WEIGHT = 0.2
-"""Of tokens that a solver chose at random: there is nothing to learn but that they vary."""
+"""Of tokens that a solver chose at random, from which only their spread can be learned."""
 
 
-class Piece(NamedTuple):
-    """A run of tokens, separated by spaces, and the weight of their loss."""
+class Passage(NamedTuple):
+    """Tokens separated by spaces, and the weight of their loss."""
 
     text: str
     weight: float = 1.0
@@ -36,30 +37,48 @@ class Piece(NamedTuple):
 class Demonstration(NamedTuple):
     """One training sequence: a head that is always kept, and a body in blocks.
 
-    A block is (nesting level, text): a window over a long body keeps the last block of each
-    lower level before the window, which is what later blocks refer back to.
+    Attributes:
+        body: Blocks of (nesting level, text).  A window over a long body keeps the last block of
+            each lower level before the window, because later blocks refer back to it.
+        path: The path identity of everything after the head's first text; 0 for none.
     """
 
-    head: list[Piece]
-    body: list[tuple[int, list[Piece]]]
+    head: list[Passage]
+    body: list[tuple[int, list[Passage]]]
     path: int = 0
-    """The path identity of everything after the head's first piece; 0 is none."""
+
+
+TOKEN_IDS = {token: index for index, token in enumerate(markup.VOCABULARY)}
+
+
+def tokenize(texts: Iterable[Passage]) -> tuple[list[int], list[float]]:
+    """The token ids of texts, and the weight of each."""
+    tokens: list[int] = []
+    weights: list[float] = []
+    for text, weight in texts:
+        ids = [TOKEN_IDS[token] for token in text.split()]
+        tokens += ids
+        weights += [weight] * len(ids)
+    return tokens, weights
 
 
 def step_text(step: Step) -> str:
+    """One operation, as ``3 + 4 = 7``."""
     return f"{step.left} {step.operator} {step.right} = {step.result}"
 
 
 def path_text(steps: Sequence[Step]) -> str:
+    """A solution: its operations with commas between."""
     return " , ".join(map(step_text, steps))
 
 
 def problem_text(numbers: Sequence[int], target: int) -> str:
+    """A Countdown problem, as ``3 4 5 => 23``."""
     return f"{' '.join(map(str, numbers))} => {target}"
 
 
 def small_expand(numbers: Sequence[int]) -> list[tuple[Step, tuple[int, ...]]]:
-    """`countdown.expand` within the vocabulary."""
+    """`countdown.expand`, without steps whose result is not in the vocabulary."""
     return [
         (step, state) for step, state in countdown.expand(numbers) if step.result <= markup.LARGEST
     ]
@@ -81,8 +100,10 @@ def _final_step(result: int, x: int, target: int) -> Step | None:
     return None
 
 
-def leaf_search(numbers: Sequence[int], target: int) -> tuple[list[Piece], tuple[Step, ...] | None]:
-    """The full search of three numbers, stopped at the first solution."""
+def leaf_search(
+    numbers: Sequence[int], target: int
+) -> tuple[list[Passage], tuple[Step, ...] | None]:
+    """The exhaustive search of three numbers up to its first solution; None where there is none."""
     a, b, c = numbers
     text: list[str] = []
     for (p, q), x in (((a, b), c), ((a, c), b), ((b, c), a)):
@@ -95,15 +116,15 @@ def leaf_search(numbers: Sequence[int], target: int) -> tuple[list[Piece], tuple
             text.append(separator + step_text(step))
             separator = ", "
             if step.result in wanted and (last := _final_step(step.result, x, target)):
-                return [Piece(" ".join(text))], (step, last)
+                return [Passage(" ".join(text))], (step, last)
         text.append(";")
-    return [Piece(" ".join(text))], None
+    return [Passage(" ".join(text))], None
 
 
-def _conclusion(steps: Sequence[Step] | None, weight: float) -> list[Piece]:
+def _conclusion(steps: Sequence[Step] | None, weight: float) -> list[Passage]:
     if steps is None:
-        return [Piece(f"{markup.NONE} {markup.EOS}", weight)]
-    return [Piece(f"{markup.ANSWER} {path_text(steps)} {markup.EOS}", weight)]
+        return [Passage(f"{markup.NONE} {markup.EOS}", weight)]
+    return [Passage(f"{markup.ANSWER} {path_text(steps)} {markup.EOS}", weight)]
 
 
 def _shuffled(numbers: Sequence[int], rng: random.Random) -> tuple[int, ...]:
@@ -115,21 +136,27 @@ def _shuffled(numbers: Sequence[int], rng: random.Random) -> tuple[int, ...]:
 def serial(
     numbers: Sequence[int], target: int, rng: random.Random, *, limit: int = 4096
 ) -> Demonstration:
-    """Depth-first search with backtracking in one thread, over the numbers in a random order."""
+    """Depth-first search with backtracking in one thread, over the numbers in a random order.
+
+    A search of more than ``limit`` tokens is cut and has no conclusion.
+    """
     prompt = f"{markup.BOS} {markup.SERIAL} {problem_text(numbers, target)} :"
     if len(numbers) == 3:
         pieces, found = leaf_search(numbers, target)
-        return Demonstration([Piece(prompt, 0.0)], [(1, pieces + _conclusion(found, HIT_WEIGHT))])
+        return Demonstration([Passage(prompt, 0.0)], [(1, pieces + _conclusion(found, HIT_WEIGHT))])
     order = _shuffled(numbers, rng)
-    head = [Piece(prompt, 0.0), Piece(f"{' '.join(map(str, order))} ;", CHOICE_WEIGHT)]
-    body: list[tuple[int, list[Piece]]] = []
+    head = [
+        Passage(prompt, 0.0),
+        Passage(f"{' '.join(map(str, order))} ;", CHOICE_WEIGHT),
+    ]
+    body: list[tuple[int, list[Passage]]] = []
     length = 0
 
     def search(state: Sequence[int], level: int) -> tuple[Step, ...] | None:
         nonlocal length
         mark = ">" * level
         for step, rest in small_expand(state):
-            line = [Piece(f"{mark} {step_text(step)} : {problem_text(rest, target)} ;")]
+            line = [Passage(f"{mark} {step_text(step)} : {problem_text(rest, target)} ;")]
             found: tuple[Step, ...] | None
             if len(rest) == 3:
                 pieces, found = leaf_search(rest, target)
@@ -154,44 +181,51 @@ def serial(
 def apr(
     numbers: Sequence[int], target: int, budget: int, width: int, rng: random.Random
 ) -> Demonstration:
-    """One APR thread: it spawns rounds of at most ``width`` children, ``budget`` in all.
+    """One APR thread, which spawns rounds of at most ``width`` children, ``budget`` in all.
 
-    The text of a join is what the children would have reported.  Three numbers are searched
-    by the thread itself.
+    The text of a join is what the children would report.  Three numbers are searched by the
+    thread itself.
     """
     prompt = f"{markup.BOS} {markup.APR} {budget} : {problem_text(numbers, target)} :"
-    head = [Piece(prompt, 0.0)]
+    head = [Passage(prompt, 0.0)]
     if len(numbers) == 3:
         pieces, found = leaf_search(numbers, target)
         return Demonstration(head, [(1, pieces + _conclusion(found, HIT_WEIGHT))])
     order = _shuffled(numbers, rng)
-    pieces = [Piece(f"{' '.join(map(str, order))} ;", CHOICE_WEIGHT)]
+    pieces = [Passage(f"{' '.join(map(str, order))} ;", CHOICE_WEIGHT)]
     children = small_expand(order)[:budget]
     for start in range(0, len(children), width):
-        reports: list[tuple[int, Step, tuple[Step, ...]]] = []
-        for index, (step, state) in enumerate(children[start : start + width], start + 1):
-            pieces.append(
-                Piece(f"{index} : {step_text(step)} {markup.SPAWN} {problem_text(state, target)} ;")
-            )
-            found = child_report(state, target, rng)
-            if found is not None:
-                reports.append((index, step, found))
-        pieces.append(Piece(markup.JOIN))
-        pieces += [
-            Piece(f"{index} : {path_text((step, *found))} ;", 0.0) for index, step, found in reports
-        ]
-        pieces.append(Piece(markup.JOINED, 0.0))
-        if reports:
-            _, step, found = reports[0]
-            pieces += _conclusion((step, *found), JOIN_WEIGHT)
+        numbered = list(enumerate(children[start : start + width], start + 1))
+        texts, solution = _round(numbered, target, rng)
+        pieces += texts
+        if solution is not None:
+            pieces += _conclusion(solution, JOIN_WEIGHT)
             break
     else:
         pieces += _conclusion(None, JOIN_WEIGHT)
     return Demonstration(head, [(1, pieces)])
 
 
+def _round(
+    children: Sequence[tuple[int, tuple[Step, tuple[int, ...]]]], target: int, rng: random.Random
+) -> tuple[list[Passage], tuple[Step, ...] | None]:
+    """A round of an APR thread, and the first solution that its children report."""
+    spawned: list[Passage] = []
+    reported: list[Passage] = []
+    solution: tuple[Step, ...] | None = None
+    for index, (step, state) in children:
+        message = f"{step_text(step)} {markup.SPAWN} {problem_text(state, target)}"
+        spawned.append(Passage(f"{index} : {message} ;"))
+        found = child_report(state, target, rng)
+        if found is not None:
+            reported.append(Passage(f"{index} : {path_text((step, *found))} ;", 0.0))
+            solution = solution or (step, *found)
+    end = Passage(markup.JOINED, 0.0)
+    return [*spawned, Passage(markup.JOIN), *reported, end], solution
+
+
 def child_report(state: Sequence[int], target: int, rng: random.Random) -> tuple[Step, ...] | None:
-    """What a child that was given ``state`` would report."""
+    """The solution that a child with ``state`` would report; None where it finds none."""
     if len(state) == 3:
         return leaf_search(state, target)[1]
     for step, rest in small_expand(_shuffled(state, rng)):
@@ -202,22 +236,22 @@ def child_report(state: Sequence[int], target: int, rng: random.Random) -> tuple
 
 
 def calc(text: str, rng: random.Random) -> Demonstration:
-    """Reduce an expression one operation at a time, each spelled out before it is put in place.
+    """Reduce an expression one operation at a time, each written out before its result is put in.
 
-    The next operation is the leftmost possible one or any, so that samples differ.
+    The next operation is the leftmost possible one or any other, so that samples differ.
     """
     tree = expression.parse(text)
-    pieces: list[Piece] = []
+    pieces: list[Passage] = []
     while not isinstance(tree, int):
         index = rng.choice((0, rng.randrange(expression.redexes(tree))))
         step = expression.redex(tree, index)
         tree = expression.reduce_at(tree, index)
-        pieces.append(Piece(str(step.left), CHOICE_WEIGHT))
-        pieces.append(Piece(f"{step.operator} {step.right} = {step.result}"))
+        pieces.append(Passage(str(step.left), CHOICE_WEIGHT))
+        pieces.append(Passage(f"{step.operator} {step.right} = {step.result}"))
         if not isinstance(tree, int):
-            pieces.append(Piece(f"; {expression.render(tree)} :"))
-    pieces.append(Piece(f"{markup.ANSWER} {tree} {markup.EOS}"))
-    return Demonstration([Piece(f"{markup.BOS} {markup.CALC} {text} :", 0.0)], [(1, pieces)])
+            pieces.append(Passage(f"; {expression.render(tree)} :"))
+    pieces.append(Passage(f"{markup.ANSWER} {tree} {markup.EOS}"))
+    return Demonstration([Passage(f"{markup.BOS} {markup.CALC} {text} :", 0.0)], [(1, pieces)])
 
 
 # ---- the mixture ---------------------------------------------------------------------------
@@ -226,7 +260,7 @@ def calc(text: str, rng: random.Random) -> Demonstration:
 def _sub_problem(
     rng: random.Random, numbers: Sequence[int], target: int, *, solvable: float
 ) -> tuple[int, ...]:
-    """A state one operation below; with probability ``solvable`` one that has a solution."""
+    """A state after one operation; with probability ``solvable`` one that has a solution."""
     states = [state for _, state in small_expand(_shuffled(numbers, rng))]
     rng.shuffle(states)
     if rng.random() < solvable:

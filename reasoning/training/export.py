@@ -10,20 +10,35 @@ import torch
 from safetensors.torch import save, save_file
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from orchestrator.errors import InvalidValue
 from reasoning.engine.identities import PATHS_FILE
 from reasoning.language import markup
-from reasoning.training.model import SHAPES, Shape
+from reasoning.training.demonstrations import TOKEN_IDS
+from reasoning.training.recipe import SHAPES, ModelShape
+
+SPECIAL_IDS = {
+    f"{name}_token_id": TOKEN_IDS[token]
+    for name, token in (("bos", markup.BOS), ("eos", markup.EOS), ("pad", markup.PAD))
+}
 
 
 def export(checkpoint: Path, folder: Path) -> None:
-    """Write ``config.json``, bf16 safetensors, tokenizer and generation config."""
+    """Write ``config.json``, bf16 safetensors, tokenizer and generation config.
+
+    Raises:
+        InvalidValue: there is no such checkpoint.
+    """
+    if not checkpoint.is_file():
+        raise InvalidValue(
+            f"folder: {checkpoint} does not exist; give the folder of a training run"
+        )
     state = torch.load(checkpoint, weights_only=True)
     shape = SHAPES[state["recipe"]["model"]]
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         name: tensor.to(torch.bfloat16).contiguous() for name, tensor in state["model"].items()
     }
-    # Apart from the others, so that any engine loads the folder as a plain Llama.
+    # In a file of their own, so that any engine loads the folder as a plain Llama.
     identity = tensors.pop("model.path_identity")
     (folder / PATHS_FILE).write_bytes(save({"path_identity": identity}))
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
@@ -34,12 +49,7 @@ def export(checkpoint: Path, folder: Path) -> None:
     _write(folder / "recipe.json", recipe)
     parameters = sum(tensor.numel() for tensor in tensors.values())
     (folder / "README.md").write_text(_card(recipe, shape, parameters))
-    eos = markup.VOCABULARY.index(markup.EOS)
-    pad, bos = markup.VOCABULARY.index(markup.PAD), markup.VOCABULARY.index(markup.BOS)
-    _write(
-        folder / "generation_config.json",
-        {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": pad},
-    )
+    _write(folder / "generation_config.json", SPECIAL_IDS)
     tokenizer().save(str(folder / "tokenizer.json"))
     _write(
         folder / "tokenizer_config.json",
@@ -99,12 +109,12 @@ MEASURED = {
 
 
 def _total(recipe: dict[str, Any], key: str) -> int:
-    """A count over this run and those that it started from."""
+    """A count over this run and the runs that it started from."""
     before = recipe.get("before")
     return int(recipe[key]) + (_total(before, key) if before else 0)
 
 
-def _card(recipe: dict[str, Any], shape: Shape, parameters: int) -> str:
+def _card(recipe: dict[str, Any], shape: ModelShape, parameters: int) -> str:
     name = recipe["model"]
     results = "".join(
         f"{title}:\n\n<!-- results: {block} -->\n<!-- end -->\n\n"
@@ -124,8 +134,8 @@ def _card(recipe: dict[str, Any], shape: Shape, parameters: int) -> str:
 
 
 def tokenizer() -> Tokenizer:
-    """The fast tokenizer: whole numbers, markers and symbols; spaces are only separators."""
-    vocabulary = {token: index for index, token in enumerate(markup.VOCABULARY)}
+    """The fast tokenizer of whole numbers, markers and symbols; spaces only separate them."""
+    vocabulary = dict(TOKEN_IDS)
     padding = markup.VOCABULARY_SIZE - len(vocabulary)
     vocabulary |= {f"<unused{n}>": len(vocabulary) + n for n in range(padding)}
     result = Tokenizer(models.WordLevel(vocabulary, unk_token=markup.UNKNOWN))
@@ -137,7 +147,7 @@ def tokenizer() -> Tokenizer:
     return result
 
 
-def _config(shape: Shape) -> dict[str, Any]:
+def _config(shape: ModelShape) -> dict[str, Any]:
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -155,9 +165,7 @@ def _config(shape: Shape) -> dict[str, Any]:
         "attention_bias": False,
         "mlp_bias": False,
         "tie_word_embeddings": True,
-        "bos_token_id": markup.VOCABULARY.index(markup.BOS),
-        "eos_token_id": markup.VOCABULARY.index(markup.EOS),
-        "pad_token_id": markup.VOCABULARY.index(markup.PAD),
+        **SPECIAL_IDS,
         "torch_dtype": "bfloat16",
         "reason_markup": 2,
     }

@@ -1,7 +1,7 @@
 """Demonstrations of workers in lock-step (Group Think, Hogwild!; arXiv 2505.11107, 2504.06261).
 
-Each sees at every step what all have written before it, and takes the next item that nobody has
-claimed.
+At every step each worker sees what all have written before it, and takes the next item that nobody
+has claimed.
 """
 
 from __future__ import annotations
@@ -9,38 +9,56 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from reasoning.language import markup
 from reasoning.language.forms.trained import items
 from reasoning.problems import enumeration, shortest_paths
 from reasoning.problems.shortest_paths import ShortestPaths
-from reasoning.training.demonstrations import Piece
-from reasoning.training.shared import IDS, Laid, derivation, few, fitting, values_piece
+from reasoning.training.demonstrations import TOKEN_IDS, Passage
+from reasoning.training.shared import (
+    SharedDemonstration,
+    derivation,
+    short_expressions,
+    until_it_fits,
+    values_text,
+)
 from reasoning.values.context import Context, Placed, Segment
 
 
-class Board:
-    """What all workers have written up to the last step."""
+class SharedProgress:
+    """What all workers have written up to the last step.
+
+    Attributes:
+        claims: (item, step, worker) of every claim, in order.
+        rows: (phase, node) of finished rows of Floyd and Warshall's algorithm.
+    """
 
     def __init__(self) -> None:
         self.claims: list[tuple[int, int, int]] = []
-        """(item, step, worker)."""
         self.rows: set[tuple[int, int]] = set()
-        """(phase, node) of finished lines of Floyd-Warshall."""
 
     @property
     def next(self) -> int:
+        """The first item that nobody has claimed."""
         return max((item for item, _, _ in self.claims), default=0) + 1
 
     def lost(self, worker: int) -> bool:
-        """Whether the worker's last claim was made by an earlier-numbered one in the same step."""
+        """Whether a worker with a lower number made the same claim in the same step."""
         item, step, _ = next(claim for claim in reversed(self.claims) if claim[2] == worker)
         return any(c[0] == item and c[1] == step and c[2] < worker for c in self.claims)
 
+    def add(self, worker: int, token: WrittenToken, step: int) -> None:
+        """Take in what a worker wrote at ``step``."""
+        if token.claim is not None:
+            self.claims.append((token.claim, step, worker))
+        if token.row is not None:
+            self.rows.add(token.row)
+
 
 @dataclass(frozen=True)
-class Write:
-    """One token of a worker, and what it does to the board when it is seen."""
+class WrittenToken:
+    """One token of a worker, and the claim or finished row that it tells the others."""
 
     text: str
     weight: float = 1.0
@@ -48,171 +66,192 @@ class Write:
     row: tuple[int, int] | None = None
 
 
-Line = Iterator[Write]
+Line: TypeAlias = Iterator[WrittenToken]
+Placement: TypeAlias = Literal["slots", "flow"]
 
 
-def claiming(worker: int, board: Board, texts: Sequence[Sequence[Piece]]) -> Line:
-    """Take the next unclaimed item, work it out, and so on until all are taken."""
-    yield from (Write(markup.WAIT, 0.5) for _ in range(worker - 1))
-    while (item := board.next) <= len(texts):
-        yield Write(str(item), 3.0, claim=item)
-        if board.lost(worker):
-            yield Write(markup.WAIT, 3.0)
+def claiming(worker: int, progress: SharedProgress, texts: Sequence[Sequence[Passage]]) -> Line:
+    """Claim the next item and work it out, until all are claimed."""
+    yield from (WrittenToken(markup.WAIT, 0.5) for _ in range(worker - 1))
+    while (item := progress.next) <= len(texts):
+        yield WrittenToken(str(item), 3.0, claim=item)
+        if progress.lost(worker):
+            yield WrittenToken(markup.WAIT, 3.0)
             continue
-        yield Write(":")
+        yield WrittenToken(":")
         for text, weight in texts[item - 1]:
-            yield from (Write(token, weight) for token in text.split())
-        yield Write(markup.DONE)
-    yield Write(markup.EOS, 6.0)
+            yield from (WrittenToken(token, weight) for token in text.split())
+        yield WrittenToken(markup.DONE)
+    yield WrittenToken(markup.EOS, 6.0)
 
 
-def rows(worker: int, of: int, board: Board, graph: ShortestPaths) -> Line:
-    """Update the own rows of the matrix phase by phase; each waits for its phase's pivot row."""
+def rows(worker: int, of: int, progress: SharedProgress, graph: ShortestPaths) -> Line:
+    """Update every ``of``-th row of the matrix in each phase, once its pivot row is finished."""
     size = len(graph.weights)
-    yield from (Write(markup.WAIT, 0.5) for _ in range(worker - 1))
+    yield from (WrittenToken(markup.WAIT, 0.5) for _ in range(worker - 1))
     for k in range(1, size + 1):
         old, new = graph.phases[k - 1], graph.phases[k]
         for i in range(worker, size + 1, of):
-            yield Write(str(k))
-            yield Write(str(i))
-            while k > 1 and (k - 1, k) not in board.rows:
-                yield Write(markup.WAIT, 0.3)
-            yield Write(":")
+            yield WrittenToken(str(k))
+            yield WrittenToken(str(i))
+            while k > 1 and (k - 1, k) not in progress.rows:
+                yield WrittenToken(markup.WAIT, 0.3)
+            yield WrittenToken(":")
             for j in (j for j in range(1, size + 1) if j != i):
                 entry = new[i - 1][j - 1]
-                yield Write(str(j))
+                yield WrittenToken(str(j))
                 if k in (i, j):
-                    yield from map(Write, (":", str(entry)))
+                    yield from map(WrittenToken, (":", str(entry)))
                     continue
                 a, b = old[i - 1][k - 1], old[k - 1][j - 1]
                 text = f"{old[i - 1][j - 1]} ? {a} + {b} = {a + b} : {entry}"
-                yield from map(Write, text.split())
-            yield Write(markup.DONE, row=(k, i))
-    yield Write(markup.EOS)
+                yield from map(WrittenToken, text.split())
+            yield WrittenToken(markup.DONE, row=(k, i))
+    yield WrittenToken(markup.EOS)
 
 
 def lockstep(
-    task: str, lines: Sequence[Line], board: Board, layout: str, rng: random.Random
-) -> Laid:
-    """Let workers write in lock-step, and lay out what they wrote.
-
-    ``slots``: one segment for each worker, in a slot of positions of its own (Group Think).
-    ``flow``: one for each line, placed where the shared text ended when it began, as Hogwild!'s
-    history places it for whoever looks just then.
-    """
-    laid = Laid()
-    base = laid.prompt(f"{markup.BOS} {markup.GROUP} {task} :")
-    count = len(lines)
-    slot = rng.randint(64, 3000 // count)
-    order = rng.sample(range(count), count) if rng.random() < 0.5 else list(range(count))
-    open_segments: list[Segment] = []
-    step = laid.clock
-    prompt_length, total = base.position, 0
-
-    def begin(worker: int, position: int) -> Segment:
-        context = Context(entries=base.entries, position=position)
-        segment = laid.write(context, Piece(f"{markup.WORKER} {worker} / {count} :", 0.0))
-        segment.steps = [step] * len(segment)
-        return segment
-
-    opening = len(f"{markup.WORKER} 1 / {count} :".split())
-    for worker in range(1, count + 1):
-        place = order[worker - 1] * (slot if layout == "slots" else opening)
-        open_segments.append(begin(worker, prompt_length + place))
-        total += opening
-    weights = {id(s): w for s, w in zip(laid.segments, laid.weights, strict=True)}
-    running = dict(enumerate(lines))
+    task: str,
+    lines: Sequence[Line],
+    progress: SharedProgress,
+    placement: Placement,
+    rng: random.Random,
+) -> SharedDemonstration:
+    """Let workers write in lock-step, and lay out what they write."""
+    layout = _LockstepLayout(task, len(lines), placement, rng)
+    running = dict(enumerate(lines, 1))
     while running:
-        written = {index: next(line, None) for index, line in running.items()}
-        step += 1
-        for index, write in written.items():
-            if write is None:
-                del running[index]
-                continue
-            segment = open_segments[index]
-            segment.tokens.append(IDS[write.text])
-            segment.steps.append(step)
-            weights[id(segment)].append(write.weight)
-            total += 1
-            if write.claim is not None:
-                board.claims.append((write.claim, step, index + 1))
-            if write.row is not None:
-                board.rows.add(write.row)
-            if write.text == markup.DONE and layout == "flow":
-                # Whoever looks later finds the others' unfinished lines longer than they were.
-                grown = rng.randint(0, 160) if rng.random() < 0.5 else 0
-                following = begin(index + 1, prompt_length + total + grown)
-                weights[id(following)] = laid.weights[-1]
-                open_segments[index] = following
-                total += len(following)
-    _let_see_each_other(laid, base)
-    return laid
+        written = {worker: next(line, None) for worker, line in running.items()}
+        layout.step += 1
+        for worker, token in written.items():
+            if token is None:
+                del running[worker]
+            else:
+                layout.write(worker, token)
+                progress.add(worker, token, layout.step)
+    _let_see_each_other(layout.demonstration, layout.base)
+    return layout.demonstration
 
 
-def _let_see_each_other(laid: Laid, base: Context) -> None:
-    """Each worker's segment sees all others' as far as they are computed at each step."""
-    shared = laid.segments[1:]
-    for own in shared:
-        others = tuple(Placed(other) for other in shared if other is not own)
-        own.views = [(0, Context(entries=base.entries + others, position=own.home))]
+class _LockstepLayout:
+    """The segments of workers that write in lock-step.
+
+    With ``slots`` each worker has one segment in a range of positions of its own (Group Think).
+    With ``flow`` each line is a segment that stands where the shared text ended when it began, as
+    the history of Hogwild! places it for whoever reads it just then.
+    """
+
+    def __init__(self, task: str, count: int, placement: Placement, rng: random.Random) -> None:
+        self.placement, self.count, self.rng = placement, count, rng
+        self.demonstration = SharedDemonstration()
+        self.base = self.demonstration.prompt(f"{markup.BOS} {markup.GROUP} {task} :")
+        self.step = self.demonstration.clock
+        self.total = 0
+        self.open: dict[int, tuple[Segment, list[float]]] = {}
+        slot = rng.randint(64, 3000 // count)
+        order = rng.sample(range(count), count) if rng.random() < 0.5 else list(range(count))
+        opening = len(self._opening(1).split())
+        for worker in range(1, count + 1):
+            self._begin(worker, order[worker - 1] * (slot if placement == "slots" else opening))
+
+    def write(self, worker: int, token: WrittenToken) -> None:
+        """Append a token to the worker's open segment."""
+        segment, weights = self.open[worker]
+        segment.tokens.append(TOKEN_IDS[token.text])
+        segment.steps.append(self.step)
+        weights.append(token.weight)
+        self.total += 1
+        if token.text == markup.DONE and self.placement == "flow":
+            # Whoever reads later finds the others' unfinished lines longer than they were.
+            grown = self.rng.randint(0, 160) if self.rng.random() < 0.5 else 0
+            self._begin(worker, self.total + grown)
+
+    def _opening(self, worker: int) -> str:
+        return f"{markup.WORKER} {worker} / {self.count} :"
+
+    def _begin(self, worker: int, offset: int) -> None:
+        """Open a segment at so many positions after the prompt."""
+        context = Context(entries=self.base.entries, position=self.base.position + offset)
+        segment = self.demonstration.write(context, Passage(self._opening(worker), 0.0))
+        segment.steps = [self.step] * len(segment)
+        self.total += len(segment)
+        self.open[worker] = segment, self.demonstration.weights[-1]
 
 
-def _layout(rng: random.Random) -> str:
+def _let_see_each_other(demonstration: SharedDemonstration, base: Context) -> None:
+    """Let each segment see all others, at each step as far as they are computed."""
+    shared = demonstration.segments[1:]
+    for segment in shared:
+        others = tuple(Placed(other) for other in shared if other is not segment)
+        segment.views = [(0, Context(entries=base.entries + others, position=segment.home))]
+
+
+def _drawn_placement(rng: random.Random) -> Placement:
     return rng.choice(("slots", "flow"))
 
 
-def drawn_worklist(rng: random.Random) -> Laid:
-    def draw() -> Laid:
+def _claimed(
+    task: str, texts: Sequence[Sequence[Passage]], workers: int, rng: random.Random
+) -> SharedDemonstration:
+    """Workers that claim one text after the other."""
+    progress = SharedProgress()
+    lines = [claiming(worker, progress, texts) for worker in range(1, workers + 1)]
+    return lockstep(task, lines, progress, _drawn_placement(rng), rng)
+
+
+def drawn_worklist(rng: random.Random) -> SharedDemonstration:
+    """Workers on a list of expressions, and a finisher."""
+
+    def draw() -> SharedDemonstration:
         workers = rng.choice((1, 2, 3, 4, 4, 8))
-        expressions = few(rng, 2, 8)
-        board = Board()
+        expressions = short_expressions(rng, 2, 8)
         texts = [derivation(text, rng) for text in expressions]
-        lines = [claiming(w, board, texts) for w in range(1, workers + 1)]
-        task = f"{markup.CALC} {items(expressions)}"
-        laid = lockstep(task, lines, board, _layout(rng), rng)
-        _finish(laid, expressions)
-        return laid
+        demonstration = _claimed(f"{markup.CALC} {items(expressions)}", texts, workers, rng)
+        _finish(demonstration, expressions)
+        return demonstration
 
-    return fitting(draw)
+    return until_it_fits(draw)
 
 
-def _finish(laid: Laid, expressions: Sequence[str]) -> None:
-    """The finisher reads what all workers wrote."""
-    entries = tuple(Placed(segment) for segment in laid.segments)
-    position = max(segment.home + len(segment) for segment in laid.segments)
+def _finish(demonstration: SharedDemonstration, expressions: Sequence[str]) -> None:
+    """Add the finisher, who reads what all workers wrote."""
+    entries = tuple(Placed(segment) for segment in demonstration.segments)
+    position = max(segment.home + len(segment) for segment in demonstration.segments)
     context = Context(entries=entries, position=position)
-    laid.clock = 1 + max(segment.steps[-1] for segment in laid.segments)
-    laid.write(context, Piece(markup.CONCLUDE, 0.0), values_piece(expressions))
+    demonstration.clock = 1 + max(segment.steps[-1] for segment in demonstration.segments)
+    demonstration.write(context, Passage(markup.CONCLUDE, 0.0), values_text(expressions))
 
 
-def drawn_listing(rng: random.Random) -> Laid:
-    def draw() -> Laid:
+def drawn_listing(rng: random.Random) -> SharedDemonstration:
+    """Workers that list the multiples of a number."""
+
+    def draw() -> SharedDemonstration:
         workers = rng.choice((1, 2, 3, 4, 4, 4, 8))
         problem = enumeration.generate(rng, count=rng.randint(4, 40), held_out=False)
         texts = [
-            [Piece(f"{problem.divisor} * {factor} = {problem.divisor * factor}")]
+            [Passage(f"{problem.divisor} * {factor} = {problem.divisor * factor}")]
             for factor in range(1, problem.count + 1)
         ]
-        board = Board()
-        lines = [claiming(w, board, texts) for w in range(1, workers + 1)]
-        task = f"{markup.LIST} {problem.count} : {problem.divisor}"
-        return lockstep(task, lines, board, _layout(rng), rng)
+        return _claimed(f"{markup.LIST} {problem.count} : {problem.divisor}", texts, workers, rng)
 
-    return fitting(draw)
+    return until_it_fits(draw)
 
 
 def graph_text(graph: ShortestPaths) -> str:
+    """The rows of a matrix of weights, as a list of items."""
     return items([" ".join(map(str, row)) for row in graph.weights])
 
 
-def drawn_graph(rng: random.Random) -> Laid:
-    def draw() -> Laid:
+def drawn_graph(rng: random.Random) -> SharedDemonstration:
+    """Workers that run Floyd and Warshall's algorithm, each on rows of its own."""
+
+    def draw() -> SharedDemonstration:
         graph = shortest_paths.generate(rng, size=rng.choice((3, 4, 4)), held_out=False)
         size = len(graph.weights)
         workers = rng.choice((1, 2, size, size))
-        board = Board()
-        lines = [rows(w, workers, board, graph) for w in range(1, workers + 1)]
+        progress = SharedProgress()
+        lines = [rows(w, workers, progress, graph) for w in range(1, workers + 1)]
         task = f"{markup.GRAPH} {graph_text(graph)}"
-        return lockstep(task, lines, board, _layout(rng), rng)
+        return lockstep(task, lines, progress, _drawn_placement(rng), rng)
 
-    return fitting(draw)
+    return until_it_fits(draw)

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from reasoning.training import demonstrations as alone
 from reasoning.training import lockstep, shared
 from reasoning.training.demonstrations import Demonstration
-from reasoning.training.shared import Laid
+from reasoning.training.shared import SharedDemonstration
 
-Kind = Callable[[random.Random], Demonstration | Laid]
+Draw = Callable[[random.Random], Demonstration | SharedDemonstration]
 
-MIXTURE: dict[Kind, float] = {
+MIXTURE: dict[Draw, float] = {
     alone.drawn_serial: 0.11,
     alone.drawn_serial_five: 0.02,
     alone.drawn_leaf: 0.06,
@@ -28,6 +28,7 @@ MIXTURE: dict[Kind, float] = {
     lockstep.drawn_listing: 0.03,
     lockstep.drawn_graph: 0.03,
 }
-"""Share of the training tokens of each kind of demonstration."""
+"""The share of training tokens of each kind of demonstration."""
 
-BASICS: tuple[Kind, ...] = (alone.drawn_leaf, alone.drawn_calc)
+BASICS: tuple[Draw, ...] = (alone.drawn_leaf, alone.drawn_calc)
+"""The kinds with which a run begins."""

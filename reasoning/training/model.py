@@ -3,46 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from reasoning.language import markup
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shape:
-    """Sizes of a Llama-architecture decoder."""
-
-    hidden: int
-    layers: int
-    heads: int
-    intermediate: int
-    vocabulary: int = markup.VOCABULARY_SIZE
-    rope_theta: float = 10_000.0
-    context: int = 4096
-
-    @property
-    def head_dim(self) -> int:
-        return self.hidden // self.heads
-
-
-SHAPES = {
-    "reason-5m": Shape(hidden=256, layers=6, heads=4, intermediate=704),
-    "reason-1m": Shape(hidden=128, layers=4, heads=4, intermediate=384),
-}
-
+from reasoning.training.recipe import ModelShape
 
 EMBEDDING = 0.1
-"""Scale of the embedding at the start.  The output is tied to it and needs about this scale; from
-the usual 0.02 it grows by drifting, which destroys the waves that the numbers start from."""
+"""Initial scale of the embedding.  The output is tied to it and needs about this scale; from the
+usual 0.02 it would grow by drifting, which destroys the waves that the numbers start from."""
 NUMBER_NOISE = 0.3
 
 
 class Attention(nn.Module):
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.heads = shape.heads
         self.q_proj = nn.Linear(shape.hidden, shape.hidden, bias=False)
@@ -67,7 +43,7 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.gate_proj = nn.Linear(shape.hidden, shape.intermediate, bias=False)
         self.up_proj = nn.Linear(shape.hidden, shape.intermediate, bias=False)
@@ -78,8 +54,8 @@ class MLP(nn.Module):
         return out
 
 
-class Layer(nn.Module):
-    def __init__(self, shape: Shape) -> None:
+class LlamaLayer(nn.Module):
+    def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.input_layernorm = nn.RMSNorm(shape.hidden, eps=1e-5)
         self.self_attn = Attention(shape)
@@ -94,15 +70,18 @@ class Layer(nn.Module):
         return out
 
 
-class Decoder(nn.Module):
-    """Tokens, positions and path identities ``[rows, length]``, masks ``[rows, length, length]``
-    in, hidden states out."""
+class LlamaDecoder(nn.Module):
+    """A Llama decoder whose keys and values carry the identity of a token's path.
 
-    def __init__(self, shape: Shape) -> None:
+    It maps tokens, positions and path identities ``[rows, length]`` and masks
+    ``[rows, length, length]`` to hidden states ``[rows, length, hidden]``.
+    """
+
+    def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.shape = shape
         self.embed_tokens = nn.Embedding(shape.vocabulary, shape.hidden)
-        self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
+        self.layers = nn.ModuleList(LlamaLayer(shape) for _ in range(shape.layers))
         self.norm = nn.RMSNorm(shape.hidden, eps=1e-5)
         self.path_identity = nn.Parameter(
             torch.zeros(shape.layers, len(markup.PATHS), shape.head_dim)
@@ -119,19 +98,19 @@ class Decoder(nn.Module):
         return out
 
 
-class Model(nn.Module):
-    """A `Decoder` with its output tied to the embedding; returns the weighted mean loss."""
+class TrainableModel(nn.Module):
+    """A `LlamaDecoder` with its output tied to the embedding, and the loss to train it by."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         super().__init__()
-        self.model = Decoder(shape)
+        self.model = LlamaDecoder(shape)
         self._initialise(shape)
 
     def start_from(self, weights: dict[str, Tensor]) -> None:
-        """Take an exported model's weights.
+        """Take the weights of an exported model.
 
-        One of the first markup has no path identities, and its embeddings of the later markers
-        have drifted to where nothing is ever predicted: these start anew.
+        A model of the first markup has no path identities, and its embeddings of later markers
+        have drifted to where they are never predicted; both start anew.
         """
         if "model.path_identity" not in weights:
             embedding = weights["model.embed_tokens.weight"].float()
@@ -149,7 +128,7 @@ class Model(nn.Module):
     def forward(
         self, tokens: Tensor, positions: Tensor, paths: Tensor, mask: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The loss of predicting ``tokens[:, 1:]``, and the share predicted right."""
+        """The weighted mean loss of predicting ``tokens[:, 1:]``, and the share predicted right."""
         x = self.model(tokens, positions, paths, mask)[:, :-1]
         logits = functional.linear(x, self.model.embed_tokens.weight).float().flatten(0, 1)
         targets, weight = tokens[:, 1:].flatten(), weights[:, 1:].flatten()
@@ -158,7 +137,7 @@ class Model(nn.Module):
         total = weight.sum()
         return (losses * weight).sum() / total, (right * (weight > 0)).sum() / (weight > 0).sum()
 
-    def _initialise(self, shape: Shape) -> None:
+    def _initialise(self, shape: ModelShape) -> None:
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
                 scale = EMBEDDING if "embed" in name else shape.hidden**-0.5 / math.sqrt(2)
@@ -188,7 +167,7 @@ def number_features(width: int) -> Tensor:
     return (torch.cat([angles.cos(), angles.sin()]) * math.sqrt(2)).T.float()
 
 
-def rope_tables(positions: Tensor, shape: Shape, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def rope_tables(positions: Tensor, shape: ModelShape, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Cosines and sines ``[rows, 1, length, head_dim]`` of rotary position embedding."""
     half = torch.arange(0, shape.head_dim, 2, dtype=torch.float32) / shape.head_dim
     angles = positions[:, None, :, None] * (1.0 / shape.rope_theta**half)

@@ -17,8 +17,10 @@ from reasoning.bench import draw_problems
 from reasoning.engine.engine import Engine
 from reasoning.models.catalog import shipped as shipped_models
 from reasoning.problems import Problem, countdown
+from reasoning.training.batches import batches
 from reasoning.training.export import export, tokenizer
-from reasoning.training.loop import Recipe, batches, train
+from reasoning.training.loop import train
+from reasoning.training.recipe import TrainingRecipe
 
 FOLDERS = shipped_models()
 
@@ -103,11 +105,11 @@ def test_the_tokenizer_keeps_numbers_whole_and_ignores_spaces() -> None:
 
 def test_a_few_steps_of_training_learn_resume_and_export(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    recipe = Recipe(model="reason-1m", steps=3, shapes=((2, 256), (1, 704)), warmup=1)
+    recipe = TrainingRecipe(model="reason-1m", steps=3, shapes=((2, 256), (1, 704)), warmup=1)
     train(recipe, run, compile=False)
     with pytest.raises(InvalidValue, match="--resume"):
         train(recipe, run, compile=False)
-    train(Recipe(**{**vars(recipe), "steps": 5}), run, resume=True, compile=False)
+    train(TrainingRecipe(**{**vars(recipe), "steps": 5}), run, resume=True, compile=False)
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert rows[0]["step"] == 0
     state = torch.load(run / "checkpoint.pt", weights_only=True)
@@ -116,7 +118,7 @@ def test_a_few_steps_of_training_learn_resume_and_export(tmp_path: Path) -> None
     engine = Engine.load(tmp_path / "model")
     assert engine.config.markup == 2
     again = train(
-        Recipe(**{**vars(recipe), "steps": 0}),
+        TrainingRecipe(**{**vars(recipe), "steps": 0}),
         tmp_path / "again",
         init=tmp_path / "model",
         compile=False,
@@ -135,12 +137,12 @@ def test_processes_of_a_group_train_one_model(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     [row] = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
-    rows, length = Recipe.shapes[0]
+    rows, length = TrainingRecipe.shapes[0]
     assert row["tokens"] >= 2 * rows * length
 
 
 def test_batches_have_fixed_shapes_and_repeat_for_a_seed() -> None:
-    recipe = Recipe(shapes=((2, 256), (1, 704)))
+    recipe = TrainingRecipe(shapes=((2, 256), (1, 704)))
     first, again = batches(recipe), batches(recipe)
     for _ in range(6):
         one, other = next(first), next(again)

@@ -18,10 +18,10 @@ from reasoning.problems import Arithmetic, Countdown, countdown
 from reasoning.problems.expression import apply
 from reasoning.training import demonstrations
 from reasoning.training.demonstrations import WIDTH, Demonstration
-from reasoning.training.encoding import Encoded, Encoder, stream
+from reasoning.training.encoding import DemonstrationEncoder, TrainingSequence, stream
 from reasoning.training.mixture import MIXTURE
 
-Kind = Callable[[random.Random], Demonstration]
+Draw = Callable[[random.Random], Demonstration]
 
 SEEDS = st.integers(0, 10**6)
 ROWS = (512, 2048)
@@ -36,7 +36,7 @@ parents = pytest.mark.parametrize(
 
 
 @cache
-def drawn(kind: Kind) -> list[Demonstration]:
+def drawn(kind: Draw) -> list[Demonstration]:
     rng = random.Random(kind.__name__)
     return [kind(rng) for _ in range(600)]
 
@@ -80,7 +80,7 @@ def stated_in(demonstration: Demonstration) -> Countdown:
 
 
 @kinds
-def test_no_problem_that_is_held_out_is_ever_posed(kind: Kind) -> None:
+def test_no_problem_that_is_held_out_is_ever_posed(kind: Draw) -> None:
     problems = [posed(demonstration) for demonstration in drawn(kind)]
     unseen = [
         problem
@@ -92,14 +92,14 @@ def test_no_problem_that_is_held_out_is_ever_posed(kind: Kind) -> None:
 
 
 @kinds
-def test_every_token_is_in_the_vocabulary(kind: Kind) -> None:
+def test_every_token_is_in_the_vocabulary(kind: Draw) -> None:
     for demonstration in drawn(kind):
         words = f"{prompt(demonstration)} {text(demonstration)}".split()
         assert set(words) <= set(markup.VOCABULARY)
 
 
 @kinds
-def test_every_answer_passes_the_strict_verifier(kind: Kind) -> None:
+def test_every_answer_passes_the_strict_verifier(kind: Draw) -> None:
     endings: Counter[str] = Counter()
     for demonstration in drawn(kind):
         written = text(demonstration)
@@ -114,7 +114,9 @@ def test_every_answer_passes_the_strict_verifier(kind: Kind) -> None:
 
 
 @kinds
-def test_what_the_model_is_given_has_no_weight_and_what_it_writes_has(kind: Kind) -> None:
+def test_what_the_model_is_given_has_no_weight_and_what_it_writes_has(
+    kind: Draw,
+) -> None:
     for demonstration in drawn(kind):
         assert demonstration.head[0].weight == 0
         given_now = False
@@ -138,7 +140,7 @@ def test_each_line_of_arithmetic_keeps_the_value() -> None:
 
 
 @parents
-def test_no_two_children_get_the_same_message(kind: Kind) -> None:
+def test_no_two_children_get_the_same_message(kind: Draw) -> None:
     for demonstration in drawn(kind):
         states = [stated(state) for *_, state in CHILD.findall(text(demonstration))]
         assert len({tuple(sorted(state.numbers)) for state in states}) == len(states)
@@ -146,7 +148,9 @@ def test_no_two_children_get_the_same_message(kind: Kind) -> None:
 
 
 @parents
-def test_children_stay_within_the_budget_and_rounds_within_the_width(kind: Kind) -> None:
+def test_children_stay_within_the_budget_and_rounds_within_the_width(
+    kind: Draw,
+) -> None:
     for demonstration in drawn(kind):
         assert budget(demonstration) in markup.BUDGETS
         rounds = [len(CHILD.findall(part)) for part in text(demonstration).split("</join>")[:-1]]
@@ -159,7 +163,7 @@ def test_children_stay_within_the_budget_and_rounds_within_the_width(kind: Kind)
 
 
 @parents
-def test_each_child_is_one_operation_away(kind: Kind) -> None:
+def test_each_child_is_one_operation_away(kind: Draw) -> None:
     for demonstration in drawn(kind):
         numbers = Counter(stated_in(demonstration).numbers)
         for _, left, sign, right, result, state in CHILD.findall(text(demonstration)):
@@ -170,7 +174,7 @@ def test_each_child_is_one_operation_away(kind: Kind) -> None:
 
 
 @parents
-def test_each_report_solves_the_parents_problem(kind: Kind) -> None:
+def test_each_report_solves_the_parents_problem(kind: Draw) -> None:
     for demonstration in drawn(kind):
         written = text(demonstration)
         problem = stated_in(demonstration)
@@ -210,8 +214,8 @@ def decoded(tokens: list[int]) -> str:
 
 
 @kinds
-def test_what_fits_the_row_is_encoded_whole(kind: Kind) -> None:
-    encode, rng = Encoder(), random.Random(0)
+def test_what_fits_the_row_is_encoded_whole(kind: Draw) -> None:
+    encode, rng = DemonstrationEncoder(), random.Random(0)
     for demonstration in drawn(kind)[:50]:
         encoded = encode(demonstration, 10**6, rng)
         assert decoded(encoded.tokens) == f"{prompt(demonstration)} {text(demonstration)}"
@@ -221,7 +225,7 @@ def test_what_fits_the_row_is_encoded_whole(kind: Kind) -> None:
 
 @given(SEEDS, st.sampled_from([4, 5]), st.sampled_from([200, 512, 1000, 2048]))
 def test_a_window_keeps_true_positions_and_fits_the_row(seed: int, count: int, row: int) -> None:
-    encode, rng = Encoder(), random.Random(seed)
+    encode, rng = DemonstrationEncoder(), random.Random(seed)
     numbers = tuple(rng.choice(countdown.NUMBER_RANGE) for _ in range(count))
     demonstration = demonstrations.serial(numbers, rng.choice(countdown.TARGET_RANGE), rng)
     whole = encode(demonstration, 10**6, rng)
@@ -235,8 +239,8 @@ def test_a_window_keeps_true_positions_and_fits_the_row(seed: int, count: int, r
     assert len(window.positions) > head
 
 
-def taken(seed: int, count: int) -> list[Encoded]:
-    source = stream(random.Random(seed), Encoder(), ROWS)
+def taken(seed: int, count: int) -> list[TrainingSequence]:
+    source = stream(random.Random(seed), DemonstrationEncoder(), ROWS)
     return list(itertools.islice(source, count))
 
 

@@ -17,16 +17,16 @@ from reasoning.language import markup
 from reasoning.language.forms.trained import TrainedForms
 from reasoning.problems import Countdown, Enumeration, Problem, Several, ShortestPaths
 from reasoning.training import lockstep, shared
-from reasoning.training.demonstrations import Demonstration, Piece
-from reasoning.training.encoding import Encoder, lay_out
-from reasoning.training.loop import _pack
-from reasoning.training.shared import IDS, LONGEST, Laid
+from reasoning.training.batches import pack
+from reasoning.training.demonstrations import TOKEN_IDS, Demonstration, Passage
+from reasoning.training.encoding import DemonstrationEncoder, lay_out
+from reasoning.training.shared import LONGEST, SharedDemonstration
 from reasoning.values.context import Segment
 from reasoning.values.layout import Flat, flatten
 
-Kind = Callable[[random.Random], Laid]
+Draw = Callable[[random.Random], SharedDemonstration]
 
-LAID: list[Kind] = [
+LAID: list[Draw] = [
     shared.drawn_each,
     shared.drawn_multiverse,
     shared.drawn_branch,
@@ -35,14 +35,14 @@ LAID: list[Kind] = [
     lockstep.drawn_listing,
     lockstep.drawn_graph,
 ]
-TOGETHER: list[Kind] = LAID[4:]
+TOGETHER: list[Draw] = LAID[4:]
 kinds = pytest.mark.parametrize("kind", LAID, ids=lambda kind: kind.__name__)
 together = pytest.mark.parametrize("kind", TOGETHER, ids=lambda kind: kind.__name__)
 claimed = pytest.mark.parametrize("kind", TOGETHER[:2], ids=lambda kind: kind.__name__)
 
 
 @cache
-def drawn(kind: Kind) -> list[Laid]:
+def drawn(kind: Draw) -> list[SharedDemonstration]:
     rng = random.Random(kind.__name__)
     return [kind(rng) for _ in range(40)]
 
@@ -59,9 +59,9 @@ def listed(items: str) -> list[str]:
     return [item.partition(" : ")[2] for item in items.removesuffix(" ;").split(" ; ")]
 
 
-def posed(laid: Laid) -> Problem:
+def posed(demonstration: SharedDemonstration) -> Problem:
     """The problem of the prompt."""
-    prompt = text(laid.segments[0]).removeprefix("<bos> ").removesuffix(" :")
+    prompt = text(demonstration.segments[0]).removeprefix("<bos> ").removesuffix(" :")
     mode, _, task = prompt.removeprefix(f"{markup.GROUP} ").partition(" ")
     if mode == markup.PARA:
         numbers, _, target = task.partition(" => ")
@@ -84,10 +84,10 @@ class Worker(NamedTuple):
     rows: list[int]
 
 
-def workers(laid: Laid) -> list[Worker]:
+def workers(demonstration: SharedDemonstration) -> list[Worker]:
     found: dict[int, Worker] = {}
-    row = len(laid.segments[0])
-    for segment in laid.segments[1:]:
+    row = len(demonstration.segments[0])
+    for segment in demonstration.segments[1:]:
         said = words(segment)
         if said[0] == markup.WORKER:
             worker = found.setdefault(int(said[1]), Worker(int(said[1]), [], []))
@@ -97,10 +97,10 @@ def workers(laid: Laid) -> list[Worker]:
     return list(found.values())
 
 
-def whole(laid: Laid) -> list[str]:
+def whole(demonstration: SharedDemonstration) -> list[str]:
     """Each worker's text as a strategy collects it."""
     found: dict[str, str] = {}
-    for segment in laid.segments[1:]:
+    for segment in demonstration.segments[1:]:
         if (said := text(segment)).startswith(markup.WORKER):
             name = said.split()[1]
             found[name] = f"{found.get(name, '')} {said}".strip()
@@ -111,9 +111,9 @@ def whole(laid: Laid) -> list[str]:
 
 
 @kinds
-def test_no_problem_that_is_held_out_is_ever_posed(kind: Kind) -> None:
-    for laid in drawn(kind):
-        problem = posed(laid)
+def test_no_problem_that_is_held_out_is_ever_posed(kind: Draw) -> None:
+    for demonstration in drawn(kind):
+        problem = posed(demonstration)
         if isinstance(problem, Several):
             assert not any(part.held_out for part in problem.parts)
         else:
@@ -122,23 +122,27 @@ def test_no_problem_that_is_held_out_is_ever_posed(kind: Kind) -> None:
 
 
 @kinds
-def test_it_fits_into_a_row_of_the_vocabulary_with_a_weight_for_each_token(kind: Kind) -> None:
-    for laid in drawn(kind):
-        assert len(laid) <= LONGEST
-        assert len(laid.segments) == len(laid.weights)
-        for segment, weights in zip(laid.segments, laid.weights, strict=True):
+def test_it_fits_into_a_row_of_the_vocabulary_with_a_weight_for_each_token(
+    kind: Draw,
+) -> None:
+    for demonstration in drawn(kind):
+        assert len(demonstration) <= LONGEST
+        assert len(demonstration.segments) == len(demonstration.weights)
+        for segment, weights in zip(demonstration.segments, demonstration.weights, strict=True):
             assert len(segment) == len(weights) == len(segment.steps)
             assert max(segment.tokens) < len(markup.VOCABULARY)
 
 
 @kinds
-def test_what_is_given_has_no_weight_and_what_is_written_has(kind: Kind) -> None:
+def test_what_is_given_has_no_weight_and_what_is_written_has(kind: Draw) -> None:
     given = re.compile(
         r"<worker> \d+ / \d+ :|<path> \d+ :|<think> \d(?: \S+){6}|<conclude>|<summary>"
     )
-    for laid in drawn(kind):
-        assert not any(laid.weights[0])
-        for segment, weights in zip(laid.segments[1:], laid.weights[1:], strict=True):
+    for demonstration in drawn(kind):
+        assert not any(demonstration.weights[0])
+        for segment, weights in zip(
+            demonstration.segments[1:], demonstration.weights[1:], strict=True
+        ):
             match = given.match(text(segment))
             # Of a path that is cut, a part in its midst follows on nothing.
             opening = len(match[0].split()) if match else 1 if segment.path else 0
@@ -151,17 +155,17 @@ def test_what_is_given_has_no_weight_and_what_is_written_has(kind: Kind) -> None
     [k for k in LAID if k not in (shared.drawn_branch, *TOGETHER[1:])],
     ids=lambda kind: kind.__name__,
 )
-def test_every_answer_passes_the_strict_verifier(kind: Kind) -> None:
+def test_every_answer_passes_the_strict_verifier(kind: Draw) -> None:
     answers = 0
-    for laid in drawn(kind):
-        last = text(laid.segments[-1])
+    for demonstration in drawn(kind):
+        last = text(demonstration.segments[-1])
         assert last.endswith(markup.EOS)
         if markup.NONE in last:  # no path had an answer by then
             assert kind is shared.drawn_summary
-            assert not any(markup.ANSWER in text(s) for s in laid.segments[:-1])
+            assert not any(markup.ANSWER in text(s) for s in demonstration.segments[:-1])
             continue
         answer = last.rpartition(f"{markup.ANSWER} ")[2].removesuffix(f" {markup.EOS}")
-        verdict = posed(laid).verify(answer)
+        verdict = posed(demonstration).verify(answer)
         assert verdict is not None
         assert verdict.ok, verdict.reason
         answers += 1
@@ -169,9 +173,11 @@ def test_every_answer_passes_the_strict_verifier(kind: Kind) -> None:
 
 
 @together
-def test_what_the_workers_write_is_complete_and_passes_the_strict_verifier(kind: Kind) -> None:
-    for laid in drawn(kind):
-        problem, texts = posed(laid), whole(laid)
+def test_what_the_workers_write_is_complete_and_passes_the_strict_verifier(
+    kind: Draw,
+) -> None:
+    for demonstration in drawn(kind):
+        problem, texts = posed(demonstration), whole(demonstration)
         form = TrainedForms(problem=problem, encode=lambda text: []).share(len(texts))
         verdict = problem.verify(form.merged(texts) or "")
         assert verdict is not None
@@ -183,8 +189,8 @@ def test_what_the_workers_write_is_complete_and_passes_the_strict_verifier(kind:
 # ---- Multiverse and ParaThinker ----------------------------------------------------------------
 
 
-def spans(laid: Laid) -> list[range]:
-    ends = list(itertools.accumulate(map(len, laid.segments)))
+def spans(demonstration: SharedDemonstration) -> list[range]:
+    ends = list(itertools.accumulate(map(len, demonstration.segments)))
     return [range(a, b) for a, b in itertools.pairwise([0, *ends])]
 
 
@@ -193,12 +199,12 @@ def sees(flat: Flat, rows: range, columns: range) -> bool:
 
 
 @pytest.mark.parametrize("kind", [shared.drawn_multiverse, shared.drawn_branch])
-def test_branches_start_behind_the_fork_and_do_not_see_each_other(kind: Kind) -> None:
-    for laid in drawn(kind):
-        flat, rows = flatten(laid.segments), spans(laid)
+def test_branches_start_behind_the_fork_and_do_not_see_each_other(kind: Draw) -> None:
+    for demonstration in drawn(kind):
+        flat, rows = flatten(demonstration.segments), spans(demonstration)
         fork = rows[1]
         after = int(flat.positions[fork[-1]]) + 1
-        branches = [n for n, s in enumerate(laid.segments) if words(s)[0] == markup.PATH]
+        branches = [n for n, s in enumerate(demonstration.segments) if words(s)[0] == markup.PATH]
         for branch in branches:
             assert int(flat.positions[rows[branch].start]) == after
             assert bool(flat.mask[rows[branch].start, : fork.stop].all())
@@ -206,26 +212,26 @@ def test_branches_start_behind_the_fork_and_do_not_see_each_other(kind: Kind) ->
             assert not any(sees(flat, rows[branch], rows[other]) for other in others)
         if kind is shared.drawn_multiverse:
             last = rows[-1]
-            assert text(laid.segments[-1]).startswith(markup.CONCLUDE)
+            assert text(demonstration.segments[-1]).startswith(markup.CONCLUDE)
             assert int(flat.positions[last.start]) == after + max(len(rows[b]) for b in branches)
             assert bool(flat.mask[last.start, : last.start].all())
-            outlined = [word for word in words(laid.segments[1]) if word.isdigit()]
-            assert outlined == [words(laid.segments[branch])[1] for branch in branches]
+            outlined = [word for word in words(demonstration.segments[1]) if word.isdigit()]
+            assert outlined == [words(demonstration.segments[branch])[1] for branch in branches]
 
 
 def test_paths_overlap_are_cut_at_the_same_place_and_are_all_seen_by_the_summary() -> None:
-    for laid in drawn(shared.drawn_summary):
-        flat, rows = flatten(laid.segments), spans(laid)
-        prompt, *parts, last = range(len(laid.segments))
-        paths = [segment.path for segment in laid.segments]
+    for demonstration in drawn(shared.drawn_summary):
+        flat, rows = flatten(demonstration.segments), spans(demonstration)
+        prompt, *parts, last = range(len(demonstration.segments))
+        paths = [segment.path for segment in demonstration.segments]
         assert paths[prompt] == paths[last] == 0
         for a, b in itertools.combinations(parts, 2):
             assert sees(flat, rows[b], rows[a]) is (paths[a] == paths[b])
             assert not sees(flat, rows[a], rows[b])
-        heads = [n for n in parts if words(laid.segments[n])[0] == markup.THINK]
+        heads = [n for n in parts if words(demonstration.segments[n])[0] == markup.THINK]
         assert {int(flat.positions[rows[n].start]) for n in heads} == {len(rows[prompt])}
         ends = {paths[n]: int(flat.positions[rows[n][-1]]) for n in parts}
-        over = {paths[n] for n in parts if words(laid.segments[n])[-1] == markup.THINK_END}
+        over = {paths[n] for n in parts if words(demonstration.segments[n])[-1] == markup.THINK_END}
         assert len({end for path, end in ends.items() if path not in over}) <= 1
         assert int(flat.positions[rows[last].start]) == max(ends.values()) + 1
         assert bool(flat.mask[rows[last].start, : rows[last].start].all())
@@ -253,11 +259,11 @@ def test_each_path_is_an_exact_search_of_its_own_order(path: int) -> None:
 
 
 @together
-def test_a_worker_sees_what_was_fed_in_earlier_or_the_same_steps(kind: Kind) -> None:
-    for laid in drawn(kind)[:12]:
-        flat = flatten(laid.segments)
-        steps = torch.tensor([step for segment in laid.segments for step in segment.steps])
-        owner = torch.tensor([n for n, s in enumerate(laid.segments) for _ in s.tokens])
+def test_a_worker_sees_what_was_fed_in_earlier_or_the_same_steps(kind: Draw) -> None:
+    for demonstration in drawn(kind)[:12]:
+        flat = flatten(demonstration.segments)
+        steps = torch.tensor([step for segment in demonstration.segments for step in segment.steps])
+        owner = torch.tensor([n for n, s in enumerate(demonstration.segments) for _ in s.tokens])
         own = (owner[:, None] == owner).tril()
         others = (owner[:, None] != owner) & (steps[:, None] >= steps)
         assert torch.equal(flat.mask, own | others)
@@ -271,10 +277,10 @@ class Claim(NamedTuple):
     kept: bool
 
 
-def claims(laid: Laid) -> list[Claim]:
-    steps = [step for segment in laid.segments for step in segment.steps]
+def claims(demonstration: SharedDemonstration) -> list[Claim]:
+    steps = [step for segment in demonstration.segments for step in segment.steps]
     found = []
-    for worker in workers(laid):
+    for worker in workers(demonstration):
         before = [markup.DONE, *worker.words]
         lines = zip(before, worker.words, [*worker.words[1:], ""], worker.rows, strict=False)
         found += [
@@ -286,12 +292,12 @@ def claims(laid: Laid) -> list[Claim]:
 
 
 @claimed
-def test_a_worker_claims_the_item_behind_the_last_that_it_can_see(kind: Kind) -> None:
-    for laid in drawn(kind):
-        flat, made = flatten(laid.segments), claims(laid)
+def test_a_worker_claims_the_item_behind_the_last_that_it_can_see(kind: Draw) -> None:
+    for demonstration in drawn(kind):
+        flat, made = flatten(demonstration.segments), claims(demonstration)
         tokens = {claim.row: claim.item for claim in made}
-        row_before = [0] * len(laid)
-        for rows in spans(laid):
+        row_before = [0] * len(demonstration)
+        for rows in spans(demonstration):
             for row in rows:
                 row_before[row] = row - 1
         for claim in made:  # what it is drawn from is the token before it, and what that sees
@@ -302,13 +308,13 @@ def test_a_worker_claims_the_item_behind_the_last_that_it_can_see(kind: Kind) ->
 
 @claimed
 def test_no_item_is_claimed_twice_but_in_the_same_step_and_then_the_later_gives_up(
-    kind: Kind,
+    kind: Draw,
 ) -> None:
-    for laid in drawn(kind):
-        problem = posed(laid)
+    for demonstration in drawn(kind):
+        problem = posed(demonstration)
         parts = problem.count if isinstance(problem, Enumeration) else len(listed_parts(problem))
         by_item: dict[int, list[Claim]] = {}
-        for claim in claims(laid):
+        for claim in claims(demonstration):
             by_item.setdefault(claim.item, []).append(claim)
         assert set(by_item) == set(range(1, parts + 1))
         for made in by_item.values():
@@ -320,12 +326,12 @@ def test_no_item_is_claimed_twice_but_in_the_same_step_and_then_the_later_gives_
 def test_of_those_who_claim_in_the_same_step_the_first_goes_on_and_the_others_take_the_next() -> (
     None
 ):
-    board, texts = lockstep.Board(), [[Piece("1 + 1 = 2")] for _ in range(4)]
+    progress, texts = lockstep.SharedProgress(), [[Passage("1 + 1 = 2")] for _ in range(4)]
     at_once = [  # nobody waits for those before it
-        itertools.islice(lockstep.claiming(w, board, texts), w - 1, None) for w in (1, 2, 3)
+        itertools.islice(lockstep.claiming(w, progress, texts), w - 1, None) for w in (1, 2, 3)
     ]
-    laid = lockstep.lockstep("", at_once, board, "slots", random.Random(0))
-    made = [(c.worker, c.item, c.kept) for c in sorted(claims(laid), key=lambda c: c.step)]
+    demonstration = lockstep.lockstep("", at_once, progress, "slots", random.Random(0))
+    made = [(c.worker, c.item, c.kept) for c in sorted(claims(demonstration), key=lambda c: c.step)]
     assert made[:3] == [(1, 1, True), (2, 1, False), (3, 1, False)]
     assert made[3:5] == [(2, 2, True), (3, 2, False)]
     assert made[5] == (3, 3, True)
@@ -338,11 +344,11 @@ def listed_parts(problem: Problem) -> tuple[str, ...]:
 
 
 def test_every_line_of_a_graph_is_that_of_floyd_and_warshall() -> None:
-    for laid in drawn(lockstep.drawn_graph):
-        problem = posed(laid)
+    for demonstration in drawn(lockstep.drawn_graph):
+        problem = posed(demonstration)
         assert isinstance(problem, ShortestPaths)
         size, lines = len(problem.weights), []
-        for worker in workers(laid):
+        for worker in workers(demonstration):
             ended = " ".join(worker.words).split(f" {markup.DONE}")[:-1]
             lines += [line.replace(f"{markup.WAIT} ", "").strip() for line in ended]
         done = set()
@@ -366,24 +372,24 @@ def test_every_line_of_a_graph_is_that_of_floyd_and_warshall() -> None:
 
 def test_an_encoding_has_the_layouts_mask_positions_and_paths() -> None:
     for kind in LAID:
-        laid = drawn(kind)[0]
-        flat, encoded = flatten(laid.segments), lay_out(laid)
+        demonstration = drawn(kind)[0]
+        flat, encoded = flatten(demonstration.segments), lay_out(demonstration)
         assert encoded.tokens == flat.tokens.tolist()
         assert encoded.positions == flat.positions.tolist()
         assert encoded.mask is not None
         assert torch.equal(encoded.mask, flat.mask)
-        assert len(encoded.paths) == len(encoded.weights) == len(laid)
+        assert len(encoded.paths) == len(encoded.weights) == len(demonstration)
         assert any(encoded.paths) is (kind is shared.drawn_summary)
 
 
 def test_demonstrations_that_share_a_row_do_not_see_each_other() -> None:
     rng = random.Random(0)
     queue = [lay_out(drawn(kind)[n]) for kind in LAID for n in range(3)]
-    queue += [Encoder()(shared.drawn_think(rng), 200, rng) for _ in range(3)]
+    queue += [DemonstrationEncoder()(shared.drawn_think(rng), 200, rng) for _ in range(3)]
     several = 0
     while queue:
         before = list(queue)
-        tokens, _, paths, mask, weights = _pack(queue, 1280)
+        tokens, _, paths, mask, weights = pack(queue, 1280)
         packed = [item for item in before if not any(item is other for other in queue)]
         packed.sort(key=lambda item: (item is not before[0], -len(item.tokens)))
         start = 0
@@ -399,6 +405,6 @@ def test_demonstrations_that_share_a_row_do_not_see_each_other() -> None:
             start = end
         assert torch.equal(mask[start:, start:], torch.eye(1280 - start, dtype=torch.bool))
         assert not weights[start:].any()
-        assert set(tokens[start:].tolist()) <= {IDS[markup.PAD]}
+        assert set(tokens[start:].tolist()) <= {TOKEN_IDS[markup.PAD]}
         several += len(packed) > 1
     assert several >= 3
