@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from protocol.ufo.pilot import Hands, Listed, Pilot
-from protocol.ufo.server import UfoServer
+from protocol.ufo.pilots import CommandListPilot, Pilot, SteeredDevice
+from protocol.ufo.server import UfoServer, UfoSettings
 
-__all__ = ["Hands", "Listed", "Pilot", "UfoServer"]
+__all__ = ["CommandListPilot", "Pilot", "SteeredDevice", "UfoServer", "UfoSettings"]

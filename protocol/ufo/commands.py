@@ -1,8 +1,7 @@
-"""What is asked of a UFO³ device, and waits for its answer."""
+"""Commands to a UFO³ device, and the wait for their answers."""
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import anyio
 from pydantic import ValidationError
 
 from protocol.errors import RemoteFailure
-from protocol.ufo.connection import Line
+from protocol.ufo.connection import UfoConnection
 from protocol.ufo.frames import (
     ClientFrame,
     Command,
@@ -26,41 +25,48 @@ from protocol.ufo.frames import (
 MOST_TOOLS = 500
 
 GRACE_S = 1.0
-"""How long a first answer may be passed by the one to what was sent after it, before the client is
-taken for one that works in order and has none."""
+"""How long the first answer may take after the answer to a later frame. Without it by then, the
+client is known to work in order, and has no answer to the earlier frame."""
 
 
 @dataclass(kw_only=True)
-class _Awaited:
-    """Somebody waits for what the device answers.
+class _AwaitedAnswer:
+    """An answer of the device that is waited for.
 
     Attributes:
-        before: What was sent before it, and is to be answered before it.
-        passed: Whether something sent later was answered first.
+        before: The answer that a client that works in order gives first.
+        frame: The answer, once it has come.
+        passed: Whether a later frame was answered first.
     """
 
     task: str
     command: bool
-    before: _Awaited | None = None
+    before: _AwaitedAnswer | None = None
     frame: ClientFrame | None = None
     passed: bool = False
 
 
-class Commands:
-    """Sends commands to a device, and hands their results to whoever waits.
+class DeviceCommands:
+    """Sends commands to a device, and waits for their results.
 
-    A device client that can't carry a command out (the tool is unknown, its server down) writes so
-    into its own log and sends nothing.  So an empty command follows each: the client takes one
-    frame after the other, and its answer to the empty one says that the one before came to nothing.
+    A device client that can't carry a command out (the tool is unknown, or its server is down)
+    writes that into its own log and sends nothing.  So an empty command follows each command: the
+    client takes one frame after the other, and its answer to the empty one shows that there will
+    be none to the command before.
 
     Attributes:
         tools: What the device told that it can call, by name.
     """
 
     def __init__(
-        self, device: str, line: Line, agents: tuple[str | None, ...], *, seconds: float
+        self,
+        device: str,
+        connection: UfoConnection,
+        agents: tuple[str | None, ...],
+        *,
+        seconds: float,
     ) -> None:
-        """Prepare to command.
+        """Prepare the commands of one device.
 
         Args:
             device: Its name, for messages.
@@ -70,16 +76,16 @@ class Commands:
         """
         self.tools: dict[str, ToolInfo] = {}
         self._device = device
-        self._line = line
+        self._connection = connection
         self._agents = agents
         self._of: dict[str, str | None] = {}
         self._seconds = seconds
-        self._awaited: dict[str, _Awaited] = {}
+        self._awaited: dict[str, _AwaitedAnswer] = {}
         self._news = anyio.Event()
         self._in_order: bool | None = None
 
     async def discover(self, seconds: float, *, but: tuple[str, ...]) -> None:
-        """Fill `tools`, of two agents' tools of one name with the first's.
+        """Fill `tools`; where two agents have tools of one name, the first agent's counts.
 
         Args:
             seconds: How long the device may take to answer anything.
@@ -92,7 +98,7 @@ class Commands:
                     self._of[tool.tool_name] = agent
 
     async def _listed(self, agent: str | None, seconds: float) -> list[ToolInfo]:
-        """An agent's tools; the tool that lists is known under each kind of which there is one."""
+        """The tools of an agent; ``list_tools`` may be of either kind, so both are tried."""
         kinds: tuple[ToolType, ...] = ("action", "data_collection")
         for kind in kinds:
             try:
@@ -106,7 +112,7 @@ class Commands:
     async def call(self, tool: str, parameters: Any, task: str) -> Any:
         """Have the device call one tool for a task.
 
-        What is empty, zero or false comes back as None: their clients send it so.
+        Results that are empty, zero or false arrive as None: their clients send them so.
 
         Raises:
             RemoteFailure: it failed, there is none of that name, or it did not answer in time.
@@ -127,14 +133,14 @@ class Commands:
         self, key: str, frame: ServerFrame, task: str, seconds: float
     ) -> ClientFrame | None:
         """Send a frame and wait for its answer; None if there is none in time."""
-        slot = self._awaited[key] = _Awaited(task=task, command=False)
-        self._line.say(frame)
+        slot = self._awaited[key] = _AwaitedAnswer(task=task, command=False)
+        self._connection.say(frame)
         await self._until(lambda: slot.frame is not None, seconds)
         self._awaited.pop(key, None)
         return slot.frame
 
     def answer(self, key: str, frame: ClientFrame) -> str | None:
-        """Take an answer; the task for which it was awaited, None if it was not."""
+        """Take an answer; returns the task that waits for it, None if none does."""
         slot = self._awaited.get(key)
         if slot is None or slot.frame is not None:
             return None
@@ -146,7 +152,7 @@ class Commands:
         return slot.task
 
     def forget(self, task: str) -> bool:
-        """Wait no longer for a task; whether the device was at a command of it."""
+        """Wait no longer for a task; returns whether the device was at a command of it."""
         left = {key: slot for key, slot in self._awaited.items() if slot.task == task}
         for key in left:
             del self._awaited[key]
@@ -185,7 +191,7 @@ class Commands:
         actions: list[Command],
         agent: str | None,
         task: str,
-        before: _Awaited | None = None,
+        before: _AwaitedAnswer | None = None,
     ) -> str:
         """Send a command, of none or one action, and await its answer under the returned key."""
         frame = ServerFrame(
@@ -196,19 +202,14 @@ class Commands:
             agent_name=agent,
         )
         key = frame.response_id
-        self._awaited[key] = _Awaited(task=task, command=bool(actions), before=before)
-        self._line.say(frame)
+        self._awaited[key] = _AwaitedAnswer(task=task, command=bool(actions), before=before)
+        self._connection.say(frame)
         return key
 
     async def _until(self, done: Callable[[], bool], seconds: float) -> None:
         with anyio.move_on_after(seconds):
             while not done():
                 await self._news.wait()
-
-
-def schema(found: dict[str, Any] | None) -> str:
-    """A JSON schema as text."""
-    return json.dumps(found or {})
 
 
 def _value(tool: str, call: str, results: list[CommandResult]) -> Any:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -12,33 +12,25 @@ from protocol.errors import BadMessage
 from protocol.ufo.frames import ClientFrame, ServerFrame, failed, from_client
 from protocol.wire.connection import STALL_S, ConnectionLimits, RateLimiter, parse
 
+if TYPE_CHECKING:
+    from websockets.asyncio.server import ServerConnection
+
 MOST_WAITING = 1000
 """Frames that may wait to be sent; a client that reads more slowly is let go."""
 
 
-class Socket(Protocol):
-    """What is needed of a WebSocket connection."""
-
-    async def send(self, message: str) -> None: ...
-
-    async def recv(self) -> str | bytes: ...
-
-    async def ping(self) -> Awaitable[float]: ...
-
-    async def close(self, code: int = 1000, reason: str = "") -> None: ...
-
-
 TOO_LARGE = 1009
+"""The code with which WebSockets close on a frame that is too large."""
 
 
-class Line:
-    """A connection on which to speak AIP.
+class UfoConnection:
+    """A WebSocket connection of a UFO³ client.
 
     Attributes:
-        why: Why it ended, for whoever lost something by it.
+        why: Why it ended, for the error of a task that was lost with it.
     """
 
-    def __init__(self, socket: Socket, limits: ConnectionLimits) -> None:
+    def __init__(self, socket: ServerConnection, limits: ConnectionLimits) -> None:
         self.why = "its connection ended"
         self._socket = socket
         self._limits = limits
@@ -79,7 +71,7 @@ class Line:
         return parse(from_client, _text(await self._socket.recv()))
 
     async def frames(self) -> AsyncIterator[ClientFrame]:
-        """What comes; what is no frame of AIP is answered by an error."""
+        """The frames that come; anything else is answered by an error."""
         number = RateLimiter(per_s=self._limits.frames_per_s, burst=2 * self._limits.frames_per_s)
         size = RateLimiter(per_s=self._limits.bytes_per_s, burst=2 * self._limits.bytes_per_s)
         while True:
@@ -103,7 +95,7 @@ class Line:
                 self.why = "it sent a frame that is too large; have its tool return less"
             raise
 
-    async def serve(self, hear: Listener) -> None:
+    async def serve(self, hear: Callable[[ClientFrame], None]) -> None:
         """Exchange frames until the connection ends."""
         with self._scope:
             async with anyio.create_task_group() as group:
@@ -118,12 +110,6 @@ class Line:
                     await self._socket.send(self._waiting.popleft())
             self._news = anyio.Event()
             await self._news.wait()
-
-
-class Listener(Protocol):
-    """Takes a frame, at once."""
-
-    def __call__(self, frame: ClientFrame, /) -> None: ...
 
 
 def _text(data: str | bytes) -> bytes:

@@ -14,10 +14,11 @@ from anyio.abc import TaskGroup
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from protocol.errors import RemoteFailure
-from protocol.ufo.commands import Commands, schema
-from protocol.ufo.connection import Line
+from protocol.hub.task_handles import TaskRequest
+from protocol.ufo.commands import DeviceCommands
+from protocol.ufo.connection import UfoConnection
 from protocol.ufo.frames import MOST_REQUEST, ClientFrame, ServerFrame, ended, failed, ok
-from protocol.ufo.pilot import Pilot
+from protocol.ufo.pilots import Pilot
 from protocol.wire.messages import (
     Cancel,
     Cancelled,
@@ -26,12 +27,17 @@ from protocol.wire.messages import (
     Payload,
     Profile,
     Result,
+    TaskBudget,
     TaskFailure,
     TaskMessage,
+    TaskNeeds,
 )
 
 REQUEST = "request"
 """The tool that takes a request in words; every device has it."""
+
+PATIENCE_S = 10.0
+"""How long a request waits for a device that has just left, or has not quite arrived."""
 
 BEGIN_S = 30.0
 """How long a device may take to answer a task with its own."""
@@ -44,7 +50,7 @@ AGENTS: dict[str, tuple[str, ...]] = {
 """Whose tools are loaded on a device, by its platform: names of UFO³'s ``mcp.yaml``."""
 
 
-class Asked(BaseModel):
+class RequestArguments(BaseModel):
     """The arguments of the tool ``request``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,27 +62,46 @@ class Asked(BaseModel):
 REQUEST_OFFER = Offer(
     name=REQUEST,
     description="Carry out a request in words.",
-    parameters=json.dumps(Asked.model_json_schema()),
+    parameters=json.dumps(RequestArguments.model_json_schema()),
     result="{}",
 )
 
 
-class Device:
-    """A registered device: a `protocol.WorkerTransport` for the hub, `Hands` for a pilot.
+def request_to(worker: str, id: str, arguments: str) -> TaskRequest:
+    """The task of carrying out a request on one worker."""
+    return TaskRequest(
+        id=id,
+        kind="tool",
+        name=REQUEST,
+        arguments=arguments,
+        needs=TaskNeeds(worker=worker),
+        budget=TaskBudget(attempts=1),  # what a device has done is not done twice
+        patience_s=PATIENCE_S,
+    )
 
-    AIP has no frame that stops a command.  A cancelled task gets no further command and a
-    ``task_end``; a command that the device was at counts as leaked, its late result is ignored.
+
+class UfoDevice:
+    """A registered device, which the hub reaches as the `protocol.WorkerTransport` of a worker.
+
+    AIP has no frame that stops a command.  A cancelled task gets no further command, and a
+    ``task_end``; a command that the device was at counts as leaked, and its result is ignored.
 
     Attributes:
         info: What it told of its system.
-        receive: Where its results go, once it has a seat.
+        receive: Takes its results, once it is a worker of the hub.
         begin: Called with the id, name and text of a task that the device itself starts.
     """
 
     inline = True
 
     def __init__(
-        self, id: str, line: Line, registered: ClientFrame, pilot: Pilot, *, command_s: float
+        self,
+        id: str,
+        connection: UfoConnection,
+        registered: ClientFrame,
+        pilot: Pilot,
+        *,
+        command_s: float,
     ) -> None:
         metadata = registered.metadata or {}
         info = metadata.get("system_info")
@@ -86,11 +111,11 @@ class Device:
         platform = str(metadata.get("platform") or self.info.get("platform") or "windows")
         self.platform = platform if platform in AGENTS else "other"
         self.receive: Callable[[Result | Cancelled], None] = lambda _: None
-        self.begin: Callable[[str, Asked], None] = lambda _id, _asked: None
-        self._line = line
+        self.begin: Callable[[str, RequestArguments], None] = lambda _id, _asked: None
+        self._connection = connection
         self._pilot = pilot
         self._agents: tuple[str | None, ...] = AGENTS.get(self.platform, (None,))
-        self._commands = Commands(id, line, self._agents, seconds=command_s)
+        self._commands = DeviceCommands(id, connection, self._agents, seconds=command_s)
         self._begun: dict[str, str] = {}
         self._scopes: dict[str, anyio.CancelScope] = {}
         self._group: TaskGroup | None = None
@@ -99,13 +124,13 @@ class Device:
 
     @property
     def tools(self) -> tuple[Offer, ...]:
-        """See `Hands.tools`."""
+        """The tools that it told of."""
         return tuple(
             Offer(
                 name=tool.tool_name,
                 description=tool.description or "",
-                parameters=schema(tool.input_schema),
-                result=schema(tool.output_schema),
+                parameters=json.dumps(tool.input_schema or {}),
+                result=json.dumps(tool.output_schema or {}),
             )
             for tool in self._commands.tools.values()
         )
@@ -132,11 +157,11 @@ class Device:
 
     def leave(self) -> None:
         """End its connection."""
-        self._line.close()
+        self._connection.close()
 
     async def alive(self, seconds: float) -> bool:
-        """Whether its connection is more than half open."""
-        return await self._line.answers(seconds)
+        """Whether its client answers a ping within ``seconds``."""
+        return await self._connection.answers(seconds)
 
     def send(self, message: Down) -> None:
         """See `protocol.WorkerTransport.send`."""
@@ -168,7 +193,7 @@ class Device:
         try:
             arguments = pydantic_core.from_json(task.arguments)  # type: ignore[arg-type]
             if task.name == REQUEST:
-                value = await self._steer(task, Asked.model_validate(arguments), session)
+                value = await self._steer(task, RequestArguments.model_validate(arguments), session)
             else:
                 value = await self._commands.call(task.name, arguments, task.id)
             text = pydantic_core.to_json(value).decode()
@@ -181,20 +206,22 @@ class Device:
             failure = TaskFailure(code=error.reason, kind=error.kind, message=str(error))
         return Result(id=task.id, fence=task.fence, failure=failure)
 
-    async def _steer(self, task: TaskMessage, asked: Asked, session: str) -> Any:
-        """A request: the device is given the task, asks for it in turn, and is sent commands."""
+    async def _steer(self, task: TaskMessage, asked: RequestArguments, session: str) -> Any:
+        """Carry out a request: the device is given the task, echoes it, and is sent commands."""
         name = asked.task_name or task.id
         if not session:
             session = await self._begin(task, asked, name)
         try:
-            value = await self._pilot.steer(asked.request, _Bound(self, task.id))
+            value = await self._pilot.steer(
+                asked.request, _TaskDevice(self.id, self.tools, self._commands, task.id)
+            )
         except RemoteFailure as error:
             self._over(session, error=str(error))
             raise
         self._over(session, result=value)
         return value
 
-    async def _begin(self, task: TaskMessage, asked: Asked, name: str) -> str:
+    async def _begin(self, task: TaskMessage, asked: RequestArguments, name: str) -> str:
         frame = ServerFrame(
             type="task",
             status="continue",
@@ -209,7 +236,7 @@ class Device:
         return echo.session_id or task.id
 
     def _over(self, session: str, *, result: Any = None, error: str | None = None) -> None:
-        self._line.say(ended(session, result=result, error=error))
+        self._connection.say(ended(session, result=result, error=error))
 
     # ---- from the device -----------------------------------------------------------------------
 
@@ -217,7 +244,7 @@ class Device:
         """Take a frame."""
         match frame.type:
             case "heartbeat":
-                self._line.say(ok())
+                self._connection.say(ok())
             case "command_results":
                 self._commands.answer(frame.prev_response_id or "", frame)
             case "task":
@@ -225,36 +252,30 @@ class Device:
             case "error" | "task_end" | "device_info_response":
                 return
             case _:
-                self._line.say(failed(f"a device can't send {frame.type}"))
+                self._connection.say(failed(f"a device can't send {frame.type}"))
 
     def _asked(self, frame: ClientFrame) -> None:
-        """Its own task: the echo of one that it was given, or one that its user typed."""
+        """Take a task: the echo of one that the device was given, or one that its user typed."""
         if not frame.request:
-            self._line.say(failed("request: there is none; say what is to be done"))
+            self._connection.say(failed("request: there is none; say what is to be done"))
             return
         given = self._commands.answer(f"task {frame.task_name}", frame)
         session = frame.session_id or given or str(uuid.uuid4())
-        self._line.say(ok(session))
+        self._connection.say(ok(session))
         if given is None:
             id = f"ufo/{self.id}/{uuid.uuid4()}"
             self._begun[id] = session
-            self.begin(id, Asked(request=frame.request, task_name=frame.task_name or ""))
+            self.begin(id, RequestArguments(request=frame.request, task_name=frame.task_name or ""))
 
 
 @dataclass(frozen=True)
-class _Bound:
-    """A device in the hands of one task."""
+class _TaskDevice:
+    """A `SteeredDevice` whose commands belong to one task."""
 
-    device: Device
+    id: str
+    tools: tuple[Offer, ...]
+    commands: DeviceCommands
     task: str
 
-    @property
-    def id(self) -> str:
-        return self.device.id
-
-    @property
-    def tools(self) -> tuple[Offer, ...]:
-        return self.device.tools
-
     async def call(self, tool: str, parameters: dict[str, Any]) -> Any:
-        return await self.device._commands.call(tool, parameters, self.task)
+        return await self.commands.call(tool, parameters, self.task)

@@ -20,11 +20,11 @@ MOST_REQUEST = 100_000
 """Characters of a request."""
 
 
-class _Frame(BaseModel):
+class _AipFrame(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Command(_Frame):
+class Command(_AipFrame):
     """One tool to be called on a device."""
 
     tool_name: str
@@ -33,8 +33,8 @@ class Command(_Frame):
     call_id: str | None = None
 
 
-class CommandResult(_Frame):
-    """What a command came to."""
+class CommandResult(_AipFrame):
+    """The result of a command."""
 
     status: Literal["success", "failure", "skipped", "none"]
     error: str | None = None
@@ -43,8 +43,8 @@ class CommandResult(_Frame):
     call_id: str | None = None
 
 
-class ClientFrame(_Frame):
-    """What a device or a Galaxy client sends; who it is, is said by its connection alone."""
+class ClientFrame(_AipFrame):
+    """What a device or a Galaxy client sends; its connection says which of the two it is."""
 
     type: Literal[
         "task",
@@ -71,7 +71,7 @@ class ClientFrame(_Frame):
     metadata: dict[str, Any] | None = None
 
 
-class ServerFrame(_Frame):
+class ServerFrame(_AipFrame):
     """What a server sends."""
 
     type: Literal["task", "heartbeat", "task_end", "command", "error", "device_info_response"]
@@ -90,7 +90,7 @@ class ServerFrame(_Frame):
     result: Any = None
 
 
-class ToolInfo(_Frame):
+class ToolInfo(_AipFrame):
     """A tool as a device's ``list_tools`` describes it."""
 
     tool_name: Annotated[str, Field(min_length=1, max_length=200)]
@@ -105,17 +105,17 @@ tool_infos: TypeAdapter[list[ToolInfo]] = TypeAdapter(list[ToolInfo])
 
 
 def ok(session_id: str | None = None) -> ServerFrame:
-    """Says yes: to a registration, a heartbeat, or a task."""
+    """Accepts a registration, a heartbeat or a task."""
     return ServerFrame(type="heartbeat", status="ok", session_id=session_id)
 
 
 def failed(error: str) -> ServerFrame:
-    """Says no, and why."""
+    """Refuses something, and says why."""
     return ServerFrame(type="error", status="error", error=error)
 
 
 def ended(session: str, *, result: Any = None, error: str | None = None) -> ServerFrame:
-    """Says that a task is over: with its result, or with what went wrong."""
+    """Ends a task, with its result or with its error."""
     status: Status = "completed" if error is None else "failed"
     return ServerFrame(
         type="task_end", status=status, session_id=session, result=result, error=error

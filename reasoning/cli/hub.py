@@ -136,21 +136,17 @@ async def _open_ufo(
     model: AnyModel | None,
 ) -> str:
     """Let UFO³'s clients in until ``stack`` is closed; returns what they dial."""
-    from protocol.ufo import UfoServer
+    from protocol.ufo import UfoServer, UfoSettings
     from reasoning.planning import ChatClient, ModelPilot
 
     pilot = None
     if model is not None:
         pilot = ModelPilot(await stack.enter_async_context(ChatClient(model)))
     assert settings.ufo is not None
-    server = UfoServer(
-        hub,
-        pilot=pilot,
-        host=settings.host,
-        port=settings.ufo,
-        tls=tls,
-        insecure=settings.tls.insecure,
+    listening = UfoSettings(
+        host=settings.host, port=settings.ufo, tls=tls, insecure=settings.tls.insecure
     )
+    server = UfoServer(hub, listening, pilot=pilot)
     return (await stack.enter_async_context(server)).url
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from orchestrator.calls import why
 from orchestrator.errors import InvalidValue, ReasonError
 from protocol import RemoteFailure
-from protocol.ufo import Hands
+from protocol.ufo import SteeredDevice
 from reasoning.planning.chat_client import Chat
 from reasoning.planning.plan import json_object
 from reasoning.planning.prompts import cut
@@ -64,7 +64,7 @@ class ModelPilot:
         self._chat = chat
         self._most_steps = most_steps
 
-    async def steer(self, request: str, hands: Hands) -> Any:
+    async def steer(self, request: str, device: SteeredDevice) -> Any:
         """See `protocol.ufo.Pilot.steer`.
 
         Raises:
@@ -73,7 +73,7 @@ class ModelPilot:
         done: list[str] = []
         for _ in range(self._most_steps):
             try:
-                prompt = self._prompt(request, hands, done)
+                prompt = self._prompt(request, device, done)
                 move = PilotMove.parse(await self._chat.reply(prompt, _SCHEMA))
             except InvalidValue as error:
                 done.append(f"your reply was refused: {error}")
@@ -82,22 +82,22 @@ class ModelPilot:
                 raise RemoteFailure("failed", type(error).__name__, str(error)) from error
             if move.done:
                 return move.result
-            done.append(await self._call(hands, move))
+            done.append(await self._call(device, move))
         raise RemoteFailure("budget", "", f"the request was not done in {self._most_steps} steps")
 
-    async def _call(self, hands: Hands, move: PilotMove) -> str:
+    async def _call(self, device: SteeredDevice, move: PilotMove) -> str:
         assert move.tool is not None
         called = f"{move.tool} {json.dumps(move.parameters)}"
-        if all(offer.name != move.tool for offer in hands.tools):
+        if all(offer.name != move.tool for offer in device.tools):
             return f"{called} was refused: there is no such tool"
         try:
-            result = await hands.call(move.tool, move.parameters)
+            result = await device.call(move.tool, move.parameters)
         except RemoteFailure as error:
             return f"{called} failed: {error}"
         return f"{called} returned {cut(json.dumps(result))}"
 
-    def _prompt(self, request: str, hands: Hands, done: list[str]) -> str:
-        tools = [f"{o.name} {o.parameters}: {o.description}" for o in hands.tools]
+    def _prompt(self, request: str, device: SteeredDevice, done: list[str]) -> str:
+        tools = [f"{o.name} {o.parameters}: {o.description}" for o in device.tools]
         parts = [RULES, "The tools:\n" + ("\n".join(tools) or "none"), f"The request:\n{request}"]
         if done:
             parts.append("So far:\n" + "\n".join(f"- {line}" for line in done))

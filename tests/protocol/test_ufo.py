@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from orchestrator.errors import InvalidValue, TaskCancelled
 from protocol import Hub, Registry, RemoteFailure, TaskNeeds, TaskRequest, WorkerLost
-from protocol.ufo import UfoServer
+from protocol.ufo import UfoServer, UfoSettings
 from protocol.wire.messages import TaskBudget
 from tests.support.protocol_tools import until, working
 from tests.support.ufo_clients import (
@@ -31,9 +31,9 @@ pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def door(**options: Any) -> AsyncIterator[tuple[Hub, UfoServer]]:
+async def ufo_server(**options: Any) -> AsyncIterator[tuple[Hub, UfoServer]]:
     options = {"discover_s": 0.5, "command_s": 5.0} | options
-    async with Hub() as hub, UfoServer(hub, **options) as ufo:
+    async with Hub() as hub, UfoServer(hub, UfoSettings(**options)) as ufo:
         yield hub, ufo
 
 
@@ -67,7 +67,7 @@ COMMANDS = json.dumps({"commands": [{"tool_name": "shout", "parameters": {"text"
 
 
 async def test_a_device_joins_with_its_tools_and_answers_calls() -> None:
-    async with door() as (hub, ufo):
+    async with ufo_server() as (hub, ufo):
         token = hub.tokens.create("dev1")
         async with device(ufo.url, token, tools={"shout": shout}):
             await until(lambda: "dev1" in hub.workers)
@@ -83,7 +83,7 @@ async def test_a_device_joins_with_its_tools_and_answers_calls() -> None:
 
 
 async def test_a_device_is_given_a_request_and_asks_for_it_and_is_told_the_end() -> None:
-    async with door() as (hub, ufo):
+    async with ufo_server() as (hub, ufo):
         token = hub.tokens.create("dev1")
         async with device(ufo.url, token, tools={"shout": shout}) as dev:
             outcome = await hub.submit(order("request", {"request": COMMANDS})).outcome()
@@ -108,7 +108,7 @@ async def test_a_cancelled_task_gets_no_further_command_and_what_runs_counts_as_
         await go_on.wait()
         return "late"
 
-    async with door() as (hub, ufo):
+    async with ufo_server() as (hub, ufo):
         token = hub.tokens.create("dev1")
         async with device(ufo.url, token, tools={"slow": slow, "shout": shout}) as dev:
             ticket = hub.submit(order("request", {"request": requested("slow", "shout")}))
@@ -128,7 +128,7 @@ async def test_a_cancelled_task_gets_no_further_command_and_what_runs_counts_as_
 
 async def test_a_task_that_the_devices_own_user_types_is_run_and_ended_there() -> None:
     """``ufo/client/client.py --request TEXT`` sends ``task`` before any server asked for it."""
-    async with door() as (hub, ufo):
+    async with ufo_server() as (hub, ufo):
         token = hub.tokens.create("dev1")
         async with device(ufo.url, token, tools={"shout": shout}) as dev:
             await dev.start_task(COMMANDS, None)
@@ -137,7 +137,7 @@ async def test_a_task_that_the_devices_own_user_types_is_run_and_ended_there() -
 
 
 async def test_a_device_that_tells_no_tools_takes_requests_all_the_same() -> None:
-    async with door(discover_s=0.1) as (hub, ufo):
+    async with ufo_server(discover_s=0.1) as (hub, ufo):
         token = hub.tokens.create("dev1")
         async with connect(f"{ufo.url}?token={token}") as socket:
             dev = UfoDevice(socket, "dev1", {})
@@ -152,7 +152,7 @@ async def test_results_that_are_empty_or_zero_come_back_as_none() -> None:
     async def nothing(parameters: dict[str, Any]) -> list[str]:
         return []
 
-    async with door() as (hub, ufo):
+    async with ufo_server() as (hub, ufo):
         token = hub.tokens.create("dev1")
         async with device(ufo.url, token, tools={"nothing": nothing}):
             await until(lambda: "dev1" in hub.workers)
@@ -165,7 +165,7 @@ async def test_a_command_that_a_device_cannot_carry_out_fails_at_once() -> None:
     async def down(parameters: dict[str, Any]) -> None:
         raise Unrunnable
 
-    async with door(command_s=300.0) as (hub, ufo):
+    async with ufo_server(command_s=300.0) as (hub, ufo):
         token = hub.tokens.create("dev1")
         async with device(ufo.url, token, tools={"down": down, "shout": shout}) as dev:
             await until(lambda: "dev1" in hub.workers)
@@ -182,7 +182,7 @@ async def test_a_command_that_a_device_cannot_carry_out_fails_at_once() -> None:
 
 
 async def test_a_tool_that_a_device_does_not_have_is_refused_with_those_that_it_has() -> None:
-    async with door(command_s=300.0) as (hub, ufo):
+    async with ufo_server(command_s=300.0) as (hub, ufo):
         token = hub.tokens.create("dev1")
         async with device(ufo.url, token, tools={"shout": shout}):
             asked = {"request": requested("whisper")}
@@ -198,7 +198,7 @@ async def test_a_device_that_has_no_tools_to_tell_is_not_waited_for(
 ) -> None:
     """Its tools' server is down: it answers what was asked next, and so not that."""
     monkeypatch.setattr("protocol.ufo.commands.GRACE_S", 0.05)
-    async with door(discover_s=30.0) as (hub, ufo):
+    async with ufo_server(discover_s=30.0) as (hub, ufo):
         token = hub.tokens.create("dev1")
         async with device(ufo.url, token, agents={}):
             await until(lambda: "dev1" in hub.workers)
@@ -215,7 +215,7 @@ async def test_a_device_that_takes_commands_side_by_side_has_all_its_time() -> N
         await anyio.sleep(0.02)
         return await UfoDevice.result(dev, agent, action)
 
-    async with door() as (hub, ufo):
+    async with ufo_server() as (hub, ufo):
         token = hub.tokens.create("dev1")
         async with connect(f"{ufo.url}?token={token}") as socket:
             dev = UfoDevice(socket, "dev1", {"slow": slow}, eager=True)
@@ -235,7 +235,7 @@ async def test_a_windows_device_offers_the_tools_of_both_its_agents() -> None:
         return "there"
 
     agents = {"HostAgent": {"choose": where}, "AppAgent": {"click": where, "choose": where}}
-    async with door() as (hub, ufo):
+    async with ufo_server() as (hub, ufo):
         token = hub.tokens.create("dev1")
         async with device(ufo.url, token, platform="windows", agents=agents) as dev:
             await until(lambda: "dev1" in hub.workers)
@@ -257,7 +257,7 @@ async def test_a_device_that_drops_loses_its_task_which_is_not_done_twice_if_so_
         begun.set()
         await anyio.sleep_forever()
 
-    async with door() as (hub, ufo):
+    async with ufo_server() as (hub, ufo):
         token = hub.tokens.create("dev1")
         async with device(ufo.url, token, tools={"hang": hang}):
             once = TaskBudget(attempts=1)
@@ -274,7 +274,7 @@ async def test_a_frame_that_is_too_large_is_named_as_what_the_task_was_lost_by(
         return "x" * 10_000
 
     monkeypatch.setattr("protocol.ufo.server.MOST_FRAME", 4096)
-    async with door() as (hub, ufo):
+    async with ufo_server() as (hub, ufo):
         token = hub.tokens.create("dev1")
         async with (
             connect(f"{ufo.url}?token={token}") as socket,
@@ -299,7 +299,7 @@ async def test_a_device_that_comes_again_takes_over_from_its_half_open_connectio
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("protocol.ufo.server.ALIVE_S", 0.1)
-    async with door() as (hub, ufo):
+    async with ufo_server() as (hub, ufo):
         token = hub.tokens.create("dev1")
         async with connect(f"{ufo.url}?token={token}") as first:
             await UfoDevice(first, "dev1", {}).register()
@@ -313,7 +313,7 @@ async def test_a_device_that_comes_again_takes_over_from_its_half_open_connectio
 
 async def test_a_second_client_of_one_name_is_refused_while_the_first_is_there() -> None:
     """Their client dials again when it is put out: two would put each other out for ever."""
-    async with door() as (hub, ufo):
+    async with ufo_server() as (hub, ufo):
         token = hub.tokens.create("dev1")
         async with device(ufo.url, token, tools={"shout": shout}):
             async with connect(f"{ufo.url}?token={token}") as second:
@@ -328,7 +328,7 @@ async def test_a_second_client_of_one_name_is_refused_while_the_first_is_there()
 
 async def test_a_galaxy_client_uses_the_hub_as_its_devices_server() -> None:
     """Register, device info, heartbeats under the wrong role, a task, its result by session."""
-    async with door() as (hub, ufo):
+    async with ufo_server() as (hub, ufo):
         dev_token = hub.tokens.create("dev1")
         token = hub.tokens.create("galaxy", scopes=("submit",))
         async with (
@@ -360,7 +360,7 @@ async def test_what_a_galaxy_client_asks_anew_under_one_name_takes_the_place_of_
         await go_on.wait()
         return "old"
 
-    async with door() as (hub, ufo):
+    async with ufo_server() as (hub, ufo):
         dev_token = hub.tokens.create("dev1")
         token = hub.tokens.create("galaxy", scopes=("submit",))
         async with (
@@ -388,7 +388,7 @@ async def test_a_galaxy_client_that_leaves_has_its_tasks_cancelled() -> None:
         begun.set()
         await anyio.sleep(1)
 
-    async with door() as (hub, ufo):
+    async with ufo_server() as (hub, ufo):
         dev_token = hub.tokens.create("dev1")
         token = hub.tokens.create("galaxy", scopes=("submit",))
         async with device(ufo.url, dev_token, tools={"hang": hang}) as dev:
@@ -407,7 +407,7 @@ async def test_a_galaxy_client_reaches_our_own_workers_that_take_requests() -> N
     def request(request: str) -> dict[str, str]:
         return {"echo": request}
 
-    async with door() as (hub, ufo):
+    async with ufo_server() as (hub, ufo):
         token = hub.tokens.create("galaxy", scopes=("submit",))
         async with (
             working(hub, "box", registry=registry),
@@ -424,7 +424,7 @@ async def test_a_galaxy_client_reaches_our_own_workers_that_take_requests() -> N
 
 async def test_a_galaxy_client_that_dials_before_its_device_waits_for_it() -> None:
     """After a hub's restart both dial again, in no order, and it gives up after five tries."""
-    async with door() as (hub, ufo):
+    async with ufo_server() as (hub, ufo):
         dev_token = hub.tokens.create("dev1")
         token = hub.tokens.create("galaxy", scopes=("submit",))
         answers: list[Said] = []
@@ -446,7 +446,7 @@ async def test_a_galaxy_client_is_told_in_their_words_that_its_device_is_not_the
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("protocol.ufo.server.ARRIVAL_S", 0.05)
-    async with door() as (hub, ufo):
+    async with ufo_server() as (hub, ufo):
         token = hub.tokens.create("galaxy", scopes=("submit",))
         async with galaxy(ufo.url, token, "dev9") as client:
             answer = await client.register()
@@ -468,7 +468,7 @@ async def test_nobody_comes_in_without_a_token(
     query: str, headers: dict[str, str], told: str
 ) -> None:
     async with (
-        door() as (_, ufo),
+        ufo_server() as (_, ufo),
         connect(ufo.url + query, additional_headers=headers) as socket,
     ):
         assert told in json.loads(await socket.recv())["error"]
@@ -477,7 +477,7 @@ async def test_nobody_comes_in_without_a_token(
 
 
 async def test_a_token_is_for_its_scope_and_its_name() -> None:
-    async with door() as (hub, ufo):
+    async with ufo_server() as (hub, ufo):
         submit = hub.tokens.create("galaxy", scopes=("submit",))
         work = hub.tokens.create("dev1")
         async with connect(f"{ufo.url}?token={submit}") as socket:
@@ -495,7 +495,7 @@ async def test_a_token_in_a_header_does_and_a_revoked_one_ends_the_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("protocol.ufo.server.RECHECK_S", 0.05)
-    async with door() as (hub, ufo):
+    async with ufo_server() as (hub, ufo):
         headers = {"X-API-Key": hub.tokens.create("dev1")}
         async with connect(ufo.url, additional_headers=headers) as socket:
             assert (await UfoDevice(socket, "dev1", {}).register()).status == "ok"
@@ -504,7 +504,7 @@ async def test_a_token_in_a_header_does_and_a_revoked_one_ends_the_connection(
 
 
 async def test_foreign_origins_paths_and_first_frames_are_refused() -> None:
-    async with door() as (hub, ufo):
+    async with ufo_server() as (hub, ufo):
         token = hub.tokens.create("dev1")
         with pytest.raises(InvalidStatus):
             async with connect(f"{ufo.url}?token={token}", origin="http://evil.example"):
@@ -521,7 +521,7 @@ async def test_foreign_origins_paths_and_first_frames_are_refused() -> None:
 
 
 async def test_what_is_no_frame_is_answered_by_an_error_and_the_connection_stays() -> None:
-    async with door() as (hub, ufo):
+    async with ufo_server() as (hub, ufo):
         token = hub.tokens.create("dev1")
         async with device(ufo.url, token, tools={"shout": shout}) as dev:
             for junk in ("{", '{"type":"binary_data","size":3}', b"\x00\x01"):
@@ -533,7 +533,7 @@ async def test_what_is_no_frame_is_answered_by_an_error_and_the_connection_stays
 
 async def test_a_silent_socket_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("protocol.ufo.server.HELLO_S", 0.1)
-    async with door() as (hub, ufo):
+    async with ufo_server() as (hub, ufo):
         token = hub.tokens.create("dev1")
         async with connect(f"{ufo.url}?token={token}") as socket:
             with pytest.raises(ConnectionClosed), anyio.fail_after(5):
@@ -542,4 +542,4 @@ async def test_a_silent_socket_is_closed(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_other_addresses_are_bound_with_tls_only() -> None:
     with pytest.raises(InvalidValue, match=r"host: .* can be reached"):
-        UfoServer(Hub(), host="0.0.0.0")
+        UfoServer(Hub(), UfoSettings(host="0.0.0.0"))

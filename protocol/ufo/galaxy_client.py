@@ -8,30 +8,28 @@ import pydantic_core
 from anyio.abc import TaskGroup
 
 from protocol.hub.hub import Hub
-from protocol.hub.task_handles import TaskHandle, TaskRequest
-from protocol.ufo.connection import Line
-from protocol.ufo.device import REQUEST, Asked, Device
+from protocol.hub.task_handles import TaskHandle
+from protocol.ufo.connection import UfoConnection
+from protocol.ufo.device import REQUEST, RequestArguments, UfoDevice, request_to
 from protocol.ufo.frames import ClientFrame, ServerFrame, Status, ended, failed, ok
-from protocol.wire.messages import Cancelled, TaskBudget, TaskNeeds
-
-PATIENCE_S = 10.0
-"""How long a request waits for a device that has just left, or not quite arrived."""
+from protocol.wire.messages import Cancelled
 
 
-class Galaxy:
+class GalaxyClient:
     """One connection of a Galaxy client; what it asked for is cancelled when it leaves.
 
-    Its heartbeats name the role ``device``, so a frame's role is not looked at: who it is was
-    said when it registered.
+    Its heartbeats name the role ``device``, so only the role of its registration counts.
     """
 
-    def __init__(self, name: str, line: Line, hub: Hub, devices: dict[str, Device]) -> None:
+    def __init__(
+        self, name: str, connection: UfoConnection, hub: Hub, devices: dict[str, UfoDevice]
+    ) -> None:
         self._name = name
-        self._line = line
+        self._connection = connection
         self._hub = hub
         self._devices = devices
-        self._connection = uuid.uuid4().hex
-        self._tickets: dict[str, TaskHandle] = {}
+        self._connection_id = uuid.uuid4().hex
+        self._handles: dict[str, TaskHandle] = {}
         self._count = 0
         self._group: TaskGroup | None = None
 
@@ -47,15 +45,15 @@ class Galaxy:
         return known[0] if len(known) == 1 else None
 
     def leave(self) -> None:
-        """Cancel what is under way."""
-        for ticket in self._tickets.values():
-            ticket.cancel()
+        """Cancel its tasks."""
+        for handle in self._handles.values():
+            handle.cancel()
 
     def hear(self, frame: ClientFrame) -> None:
         """Take a frame."""
         match frame.type:
             case "heartbeat":
-                self._line.say(ok())
+                self._connection.say(ok())
             case "task":
                 self._ask(frame)
             case "device_info_request":
@@ -63,7 +61,7 @@ class Galaxy:
             case "error" | "task_end":
                 return
             case _:
-                self._line.say(failed(f"a constellation can't send {frame.type}"))
+                self._connection.say(failed(f"a constellation can't send {frame.type}"))
 
     def _tell_info(self, frame: ClientFrame) -> None:
         target = self.target(frame.target_id or "")
@@ -88,7 +86,7 @@ class Galaxy:
         )
         if frame.request_id is not None:
             answer = answer.model_copy(update={"response_id": frame.request_id})
-        self._line.say(answer)
+        self._connection.say(answer)
 
     def _ask(self, frame: ClientFrame) -> None:
         session = frame.session_id or frame.request_id or "task"
@@ -103,7 +101,7 @@ class Galaxy:
                 error=f"worker {target} has no tool named {REQUEST!r}; register one there",
             )
         else:
-            self._line.say(ok(session))
+            self._connection.say(ok(session))
             self._submit(session, target, frame)
 
     def _takes_requests(self, target: str) -> bool:
@@ -112,40 +110,35 @@ class Galaxy:
         return any(offer.name == REQUEST for offer in self._hub.workers[target].tools)
 
     def _submit(self, session: str, target: str, frame: ClientFrame) -> None:
-        """A session's name comes again when its task is tried again; then it is another task.
+        """Begin the task of a session, unless the same task is still under way.
 
-        Their client gives up by a clock and tells nobody.  What it then asks for under the same
-        name is the same task, still under way, if it has the same words; else it takes its place.
+        Their client gives up by its own clock and tells nobody, and may then ask again under the
+        same name.  With the same words that is the same task; with others it takes its place.
         """
         assert self._group is not None
         assert frame.request is not None
         asked = {"request": frame.request}
         if target in self._devices:
-            asked = Asked(request=frame.request, task_name=frame.task_name or "").model_dump()
+            asked = RequestArguments(
+                request=frame.request, task_name=frame.task_name or ""
+            ).model_dump()
         arguments = pydantic_core.to_json(asked).decode()
-        before = self._tickets.get(session)
+        before = self._handles.get(session)
         if before is not None and before.request.arguments == arguments:
             return
         if before is not None:
             before.cancel()
         self._count += 1
-        order = TaskRequest(
-            id=f"ufo/{self._connection}#{self._count}/{self._name}/{session}"[:400],
-            kind="tool",
-            name=REQUEST,
-            arguments=arguments,
-            needs=TaskNeeds(worker=target),
-            budget=TaskBudget(attempts=1),  # what a device has done is not done twice
-            patience_s=PATIENCE_S,
-        )
-        ticket = self._tickets[session] = self._hub.submit(order)
-        self._group.start_soon(self._wait, session, ticket)
+        id = f"ufo/{self._connection_id}#{self._count}/{self._name}/{session}"[:400]
+        request = request_to(target, id, arguments)
+        handle = self._handles[session] = self._hub.submit(request)
+        self._group.start_soon(self._wait, session, handle)
 
-    async def _wait(self, session: str, ticket: TaskHandle) -> None:
-        end = await ticket.ended()
-        if self._tickets.get(session) is not ticket:
+    async def _wait(self, session: str, handle: TaskHandle) -> None:
+        end = await handle.ended()
+        if self._handles.get(session) is not handle:
             return
-        del self._tickets[session]
+        del self._handles[session]
         if isinstance(end, Cancelled):
             self._end(session, error="cancelled")
         elif end.failure is not None:
@@ -155,4 +148,4 @@ class Galaxy:
             self._end(session, result=pydantic_core.from_json(end.value))
 
     def _end(self, session: str, *, result: object = None, error: str | None = None) -> None:
-        self._line.say(ended(session, result=result, error=error))
+        self._connection.say(ended(session, result=result, error=error))

@@ -1,4 +1,4 @@
-"""Who steers a UFO³ device: it only calls tools, the reasoning is the server's."""
+"""Pilots, which steer UFO³ devices: a device only calls tools, and the server reasons."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from protocol.errors import RemoteFailure
 from protocol.wire.messages import Offer
 
 
-class Hands(Protocol):
-    """A device as whoever steers it sees it."""
+class SteeredDevice(Protocol):
+    """A device as its pilot sees it."""
 
     @property
     def id(self) -> str:
@@ -20,7 +20,7 @@ class Hands(Protocol):
 
     @property
     def tools(self) -> tuple[Offer, ...]:
-        """What it told that it can call."""
+        """The tools that it told of."""
         ...
 
     async def call(self, tool: str, parameters: dict[str, Any]) -> Any:
@@ -35,8 +35,8 @@ class Hands(Protocol):
 class Pilot(Protocol):
     """Carries out requests in words by calling a device's tools."""
 
-    async def steer(self, request: str, hands: Hands) -> Any:
-        """What the request comes to, as JSON values.
+    async def steer(self, request: str, device: SteeredDevice) -> Any:
+        """Carry out a request; returns its result as JSON values.
 
         Raises:
             RemoteFailure: it can't be done.
@@ -44,26 +44,26 @@ class Pilot(Protocol):
         ...
 
 
-class _Call(BaseModel):
+class _ListedCommand(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     tool_name: str
     parameters: dict[str, Any] = {}
 
 
-class _Calls(BaseModel):
+class _CommandList(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    commands: list[_Call]
+    commands: list[_ListedCommand]
 
 
-class Listed:
-    """A pilot without a model: it does what is listed, as ``{"commands": [{"tool_name": …}]}``."""
+class CommandListPilot:
+    """A pilot without a model; a request lists commands: ``{"commands": [{"tool_name": …}]}``."""
 
-    async def steer(self, request: str, hands: Hands) -> list[Any]:
+    async def steer(self, request: str, device: SteeredDevice) -> list[Any]:
         """See `Pilot.steer`."""
         try:
-            calls = _Calls.model_validate_json(request).commands
+            calls = _CommandList.model_validate_json(request).commands
         except ValidationError as error:
             raise RemoteFailure(
                 "bad-arguments",
@@ -72,4 +72,4 @@ class Listed:
                 '"...", "parameters": {}}]}; give the hub a model with --pilot for requests in '
                 "words",
             ) from error
-        return [await hands.call(call.tool_name, call.parameters) for call in calls]
+        return [await device.call(call.tool_name, call.parameters) for call in calls]
