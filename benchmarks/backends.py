@@ -201,7 +201,7 @@ async def over_http(rounds: int, url: str) -> dict[str, Any]:
         leaks = [await leak(reasoner, name, url) for name in runnable(model)]
         leaks.append(await settled(reasoner, url))
     settings = OpenaiSettings(base_urls=(url,), context=1024, extra_body={"ignore_eos": True})
-    model = HttpModel.of(settings, model.facts)
+    model = HttpModel.of(settings, model.profile)
     backend = model.backend()
     backend.eos = frozenset()
     async with backend:

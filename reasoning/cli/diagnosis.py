@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from reasoning.backends.openai.server_probe import Facts
+from reasoning.backends.openai.server_probe import ServerProfile
 from reasoning.backends.openai.settings import OpenaiSettings
 from reasoning.models.loading import HttpModel
 from reasoning.strategies import STRATEGIES
@@ -33,7 +33,7 @@ class DoctorReport(BaseModel):
     """How it is talked to: in token ids, in text, or as a chat."""
     capabilities: tuple[str, ...]
     strategies: tuple[StrategySupport, ...]
-    facts: tuple[Facts, ...]
+    facts: tuple[ServerProfile, ...]
     """One for each address."""
 
 
@@ -57,5 +57,5 @@ async def diagnose(settings: OpenaiSettings) -> DoctorReport:
         mode=backend.mode,
         capabilities=tuple(sorted(first.capabilities)),
         strategies=tuple(strategies),
-        facts=tuple(model.facts for model in models),
+        facts=tuple(model.profile for model in models),
     )

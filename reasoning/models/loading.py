@@ -20,7 +20,7 @@ from reasoning.values.capabilities import Capability
 
 if TYPE_CHECKING:
     from reasoning.backends.openai.client import OpenaiBackend
-    from reasoning.backends.openai.server_probe import Facts
+    from reasoning.backends.openai.server_probe import ServerProfile
     from reasoning.backends.openai.settings import OpenaiSettings
     from reasoning.backends.vllm.backend import VllmBackend
     from reasoning.backends.vllm.settings import VllmSettings
@@ -65,7 +65,7 @@ class HttpModel:
     """A model on OpenAI-compatible servers, spoken to in what they can do."""
 
     dialect: Dialect
-    facts: Facts
+    profile: ServerProfile
     settings: OpenaiSettings
     _backend: OpenaiBackend = field(repr=False)
 
@@ -86,42 +86,42 @@ class HttpModel:
             return cls.of(settings, await examine(client, url, settings))
 
     @classmethod
-    def of(cls, settings: OpenaiSettings, facts: Facts) -> HttpModel:
+    def of(cls, settings: OpenaiSettings, profile: ServerProfile) -> HttpModel:
         """A model on servers of which it is known what they can do."""
         from reasoning.backends.openai.client import OpenaiBackend
-        from reasoning.backends.openai.text_tokens import PieceDialect, Pieces
+        from reasoning.backends.text_tokens import TextDialect, TextTokens
 
         url = settings.base_urls[0]
-        tokenizer = settings.tokenizer or (facts.model if facts.model in shipped() else None)
-        mode = settings.mode or (facts.mode if tokenizer or facts.mode != "tokens" else "text")
+        tokenizer = settings.tokenizer or (profile.model if profile.model in shipped() else None)
+        mode = settings.mode or (profile.mode if tokenizer or profile.mode != "tokens" else "text")
         dialect: Dialect
-        pieces = Pieces()
+        text_tokens = TextTokens()
         eos: frozenset[int] = frozenset()
         if mode == "tokens":
-            if tokenizer is None or facts.mode != "tokens":
+            if tokenizer is None or profile.mode != "tokens":
                 raise CapabilityMissing(
                     f"mode tokens needs a server that takes and gives token ids ({url}: "
-                    f"{facts.mode}) and --engine tokenizer=PATH"
+                    f"{profile.mode}) and --engine tokenizer=PATH"
                 )
             folder = find(tokenizer)
             config = read_config(folder)
             dialect, eos = load_dialect(folder, config), config.eos
         else:
-            dialect = PieceDialect(pieces)
-        context = settings.context or facts.context or CONTEXT
+            dialect = TextDialect(text_tokens)
+        context = settings.context or profile.context or CONTEXT
         backend = OpenaiBackend(
             settings,
-            facts,
+            profile,
             mode=mode,
             eos=eos,
-            context=min(context, facts.context or context),
-            pieces=pieces,
+            context=min(context, profile.context or context),
+            text_tokens=text_tokens,
         )
-        return cls(dialect=dialect, facts=facts, settings=settings, _backend=backend)
+        return cls(dialect=dialect, profile=profile, settings=settings, _backend=backend)
 
     @property
     def name(self) -> str:
-        return self.facts.model
+        return self.profile.model
 
     @property
     def context(self) -> int:

@@ -126,6 +126,6 @@ def _in_chat(model: AnyModel) -> AnyModel:
     """A server's model, talked to in chat where nobody chose and its tokens are not known."""
     if not isinstance(model, HttpModel) or model.settings.mode is not None:
         return model
-    if model.backend().mode != "text" or not model.facts.chat:
+    if model.backend().mode != "text" or not model.profile.chat:
         return model
-    return HttpModel.of(model.settings.model_copy(update={"mode": "chat"}), model.facts)
+    return HttpModel.of(model.settings.model_copy(update={"mode": "chat"}), model.profile)

@@ -253,7 +253,7 @@ async def test_a_vllm_server_holds_it_by_response_format_in_chat_and_by_its_own_
     model: Any = await anyio.to_thread.run_sync(
         lambda: load(None, base_urls=[url], settings=settings)
     )
-    assert model.facts.json_schema
+    assert model.profile.json_schema
     assert "json-schema" in model.capabilities
     async with model.backend():
         await planned(model)

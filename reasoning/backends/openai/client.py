@@ -18,12 +18,12 @@ import anyio
 
 from orchestrator.errors import ExtraMissing, InvalidValue, UnknownName
 from reasoning.backends.base import Token
-from reasoning.backends.openai import reasoning_fields as carriers
+from reasoning.backends.openai import reasoning_fields as fields
 from reasoning.backends.openai.replicas import Replica, Replicas
-from reasoning.backends.openai.server_probe import Facts
+from reasoning.backends.openai.server_probe import ServerProfile
 from reasoning.backends.openai.settings import Mode, OpenaiSettings
-from reasoning.backends.openai.text_tokens import Pieces
 from reasoning.backends.prompted import PromptedBackend, PromptedGeneration
+from reasoning.backends.text_tokens import TextTokens
 from reasoning.errors import BackendLost, CapabilityMissing
 from reasoning.values.sampling import Constraint, StopReason
 
@@ -49,7 +49,7 @@ class OpenaiBackend(PromptedBackend):
     """OpenAI-compatible servers behind the `Backend` interface; used with ``async with``.
 
     Attributes:
-        facts: What the servers can do; several replicas are taken to be equal to the first.
+        profile: What the servers can do; several replicas are taken to be equal to the first.
         mode: How they are talked to.
         pieces: What stands for tokens in the modes ``text`` and ``chat``.
     """
@@ -57,19 +57,19 @@ class OpenaiBackend(PromptedBackend):
     def __init__(
         self,
         settings: OpenaiSettings,
-        facts: Facts,
+        profile: ServerProfile,
         *,
         mode: Mode,
         eos: Collection[int] = (),
         context: int = 8192,
-        pieces: Pieces | None = None,
+        text_tokens: TextTokens | None = None,
     ) -> None:
         super().__init__(context=context, eos=eos)
         self.settings = settings
-        self.facts = facts
+        self.profile = profile
         self.mode = mode
-        self.pieces = pieces or Pieces()
-        self.capabilities = facts.capabilities(mode)
+        self.text_tokens = text_tokens or TextTokens()
+        self.capabilities = profile.capabilities(mode)
         if settings.adapters:
             self.capabilities |= {"adapters"}
         self.replicas = Replicas([])
@@ -113,7 +113,7 @@ class OpenaiBackend(PromptedBackend):
             async for event in events:
                 self._note(generation, event)
                 for choice in event.get("choices") or ():
-                    found = carriers.tokens(choice, generation.sampling.confidence)
+                    found = fields.tokens(choice, generation.sampling.confidence)
                     reason = self._reason(replica, choice)
                     if reason is not None and found:
                         last = found.pop()._replace(reason=reason)
@@ -133,26 +133,27 @@ class OpenaiBackend(PromptedBackend):
                 found = self._note(generation, event)
                 counted = found.completion if found else counted
                 for choice in event.get("choices") or ():
-                    thought, said = carriers.text(choice)
+                    thought, said = fields.text(choice)
                     if thought and not thinking:
-                        thought, thinking = f"{carriers.OPEN}{thought}", True
+                        thought, thinking = f"{fields.OPEN}{thought}", True
                     elif said and thinking and not thought:
-                        said, thinking = f"{carriers.CLOSE}{said}", False
+                        said, thinking = f"{fields.CLOSE}{said}", False
                     if thought or said:
                         written += 1
-                        logprobs = carriers.text_logprobs(choice)
+                        logprobs = fields.text_logprobs(choice)
                         yield Token(
-                            self.pieces.id(thought + said), sum(logprobs) if logprobs else math.nan
+                            self.text_tokens.id(thought + said),
+                            sum(logprobs) if logprobs else math.nan,
                         )
                     reason = self._reason(replica, choice) or reason
         if reason is None:
             return
         for _ in range((counted or 0) - written - 1):
-            yield Token(self.pieces.filler, math.nan)
-        yield Token(self.pieces.end, math.nan, reason)
+            yield Token(self.text_tokens.filler, math.nan)
+        yield Token(self.text_tokens.end, math.nan, reason)
 
-    def _note(self, generation: PromptedGeneration, event: Event) -> carriers.Usage | None:
-        found = carriers.usage(event)
+    def _note(self, generation: PromptedGeneration, event: Event) -> fields.ServerUsage | None:
+        found = fields.usage(event)
         if found is not None and found.cached is not None:
             generation.found_cached(found.cached)
         return found
@@ -184,11 +185,11 @@ class OpenaiBackend(PromptedBackend):
                 self.running[generation] = response.close
                 lines = response.iter_lines()
                 while (line := await _next(lines, limit)) is not None:
-                    event = carriers.event(line)
+                    event = fields.event(line)
                     if event is not None:
                         limit = self.settings.token_timeout
                         yield event
-            except carriers.Malformed as error:
+            except fields.Malformed as error:
                 raise RequestLost(replica, str(error)) from error
             except TimeoutError as error:
                 raise RequestLost(replica, f"was silent for {limit:g} s") from error
@@ -222,7 +223,7 @@ class OpenaiBackend(PromptedBackend):
         if failures > self.settings.retries:
             return False
         begun = bool(generation.segment.tokens)
-        if begun and not self.facts.continues(self.mode):
+        if begun and not self.profile.continues(self.mode):
             return False
         wait = error.wait_s if isinstance(error, RequestLost) else None
         if isinstance(error, RequestLost):
@@ -250,10 +251,10 @@ class OpenaiBackend(PromptedBackend):
         body: Event = {"model": self._model(sampling.adapter), "stream": True, "extra_body": extra}
         if self.mode == "chat":
             return body | self._messages(prompt, extra)
-        if self.facts.logprobs:
+        if self.profile.logprobs:
             extra["logprobs"] = sampling.confidence
         if self.mode == "text":
-            return body | {"prompt": self.pieces.text(prompt)}
+            return body | {"prompt": self.text_tokens.text(prompt)}
         extra |= {
             "return_token_ids": True,
             "skip_special_tokens": False,
@@ -262,16 +263,16 @@ class OpenaiBackend(PromptedBackend):
         return body | {"prompt": prompt}
 
     def _form(self, constraint: Constraint) -> Event:
-        if constraint.kind == "json" and self.mode == "chat" and self.facts.json_schema:
+        if constraint.kind == "json" and self.mode == "chat" and self.profile.json_schema:
             return {"response_format": constraint.response_format}
         return {"structured_outputs": constraint.options}
 
     def _messages(self, prompt: list[int], extra: Event) -> Event:
-        messages = self.pieces.messages(prompt)
+        messages = self.text_tokens.messages(prompt)
         if messages[-1]["role"] == "assistant":
-            if not self.facts.chat_continuation:
+            if not self.profile.chat_continuation:
                 raise CapabilityMissing(
-                    f"{self.facts.url} can't go on with a partial answer in chat; "
+                    f"{self.profile.url} can't go on with a partial answer in chat; "
                     "use a server with completions"
                 )
             extra |= {"continue_final_message": True, "add_generation_prompt": False}
@@ -281,7 +282,7 @@ class OpenaiBackend(PromptedBackend):
         if adapter is not None and adapter not in self.settings.adapters:
             known = ", ".join(self.settings.adapters)
             raise UnknownName(f"adapter {adapter!r} does not exist; choose {known}")
-        return adapter or self.facts.model
+        return adapter or self.profile.model
 
 
 def _creator(client: Any, mode: Mode) -> Any:

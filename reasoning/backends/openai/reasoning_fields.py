@@ -1,4 +1,4 @@
-"""What a server's answer says: tokens, log-probabilities, and reasoning in any of its carriers."""
+"""What a server's answer says: tokens, log-probabilities, and reasoning in whichever field."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Malformed(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Usage:
+class ServerUsage:
     """A server's own count of one request; None is what it does not say."""
 
     prompt: int | None
@@ -54,21 +54,17 @@ def _message(error: Any) -> str:
     return str(error.get("message", error) if isinstance(error, dict) else error)[:200]
 
 
-def usage(body: dict[str, Any]) -> Usage | None:
+def usage(body: dict[str, Any]) -> ServerUsage | None:
     """The usage in a response or in a stream's last event."""
     found = body.get("usage")
     if not isinstance(found, dict):
         return None
     details = found.get("prompt_tokens_details") or {}
-    return Usage(
+    return ServerUsage(
         prompt=found.get("prompt_tokens"),
         completion=found.get("completion_tokens"),
         cached=details.get("cached_tokens") if isinstance(details, dict) else None,
     )
-
-
-def finish(choice: dict[str, Any]) -> str | None:
-    return choice.get("finish_reason")
 
 
 def tokens(choice: dict[str, Any], likeliest: int) -> list[Token]:
@@ -94,7 +90,7 @@ def _number(logprob: float | None) -> float:
 
 
 def text(choice: dict[str, Any]) -> tuple[str, str]:
-    """Reasoning and answer of a chat or completion chunk, whichever carriers the server uses.
+    """Reasoning and answer of a chat or completion chunk, whichever fields the server uses.
 
     These are ``reasoning`` (vLLM, OpenRouter), ``reasoning_content`` (DeepSeek, SGLang),
     ``reasoning_details`` (OpenRouter), ``thinking`` (Ollama), and typed parts of the content

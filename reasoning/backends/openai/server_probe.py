@@ -25,7 +25,7 @@ WORDS = "one two three four five six seven"
 Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any] | None]]
 
 
-class Facts(BaseModel):
+class ServerProfile(BaseModel):
     """A server's capabilities; None is what could not be found out.
 
     Each was tried, unless its name says that the server only accepts it.
@@ -98,7 +98,7 @@ class _Identity:
     context: int | None
 
 
-async def examine(client: Any, url: str, settings: OpenaiSettings) -> Facts:
+async def examine(client: Any, url: str, settings: OpenaiSettings) -> ServerProfile:
     """Ask a server what it is and try what it can.
 
     Raises:
@@ -125,7 +125,7 @@ async def examine(client: Any, url: str, settings: OpenaiSettings) -> Facts:
             f"{url} answers neither completions nor chat completions for {identity.model}; see its "
             "log, or name another --model"
         )
-    return Facts(url=url, **vars(identity), **completions, **chat)
+    return ServerProfile(url=url, **vars(identity), **completions, **chat)
 
 
 async def _identify(client: Any, url: str, settings: OpenaiSettings) -> _Identity:

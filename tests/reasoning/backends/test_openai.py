@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.errors import InvalidValue, ReasonError, UnknownName
 from reasoning import Context, Model, Reasoner, Segment, Solution
-from reasoning.backends.openai.server_probe import Facts
+from reasoning.backends.openai.server_probe import ServerProfile
 from reasoning.backends.openai.settings import OpenaiSettings
 from reasoning.cli.diagnosis import diagnose
 from reasoning.errors import BackendLost, CapabilityMissing
@@ -39,7 +39,7 @@ async def service(model: Model, **more: Any) -> AsyncIterator[tuple[Completions,
             yield app, port
 
 
-KNOWN: dict[bool, Facts] = {}
+KNOWN: dict[bool, ServerProfile] = {}
 """What the server can do, bare or not; asked once."""
 
 
@@ -47,7 +47,7 @@ async def connected(*ports: int | str, bare: bool = False, **more: Any) -> HttpM
     urls = tuple(p if isinstance(p, str) else f"http://127.0.0.1:{p}" for p in ports)
     settings = OpenaiSettings(base_urls=urls, **{**FAST, **more})
     if bare not in KNOWN:
-        KNOWN[bare] = (await HttpModel.connect(settings)).facts
+        KNOWN[bare] = (await HttpModel.connect(settings)).profile
     return HttpModel.of(settings, KNOWN[bare])
 
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reasoning.backends.base import Token
-from reasoning.backends.openai import reasoning_fields as carriers
-from reasoning.backends.openai.text_tokens import TURN, PieceDialect, Pieces
+from reasoning.backends.openai import reasoning_fields as fields
+from reasoning.backends.text_tokens import TURN, TextDialect, TextTokens
 from reasoning.problems import FreeForm
 
 
@@ -41,52 +41,53 @@ def delta(**fields: Any) -> dict[str, Any]:
 def test_reasoning_is_found_in_every_carrier(
     choice: dict[str, Any], thought: str, said: str
 ) -> None:
-    assert carriers.text(choice) == (thought, said)
+    assert fields.text(choice) == (thought, said)
 
 
 @pytest.mark.parametrize("line", ["", ": ping", "event: x", "id: 3", "data:", "data: [DONE]"])
 def test_lines_without_an_event_carry_none(line: str) -> None:
-    assert carriers.event(line) is None
+    assert fields.event(line) is None
 
 
 @pytest.mark.parametrize(
     "line", ["<html>", 'data: {"a": ', "data: 3", 'data: {"error": {"message": "out of memory"}}']
 )
 def test_a_malformed_event_says_what_came(line: str) -> None:
-    with pytest.raises(carriers.Malformed):
-        carriers.event(line)
+    with pytest.raises(fields.Malformed):
+        fields.event(line)
 
 
 @given(st.dictionaries(st.text(), st.none() | st.integers() | st.text()))
 def test_any_object_is_an_event(body: dict[str, Any]) -> None:
     body.pop("error", None)
-    assert carriers.event(f"data: {json.dumps(body)}") == body
+    assert fields.event(f"data: {json.dumps(body)}") == body
 
 
 def test_usage_tells_what_was_cached() -> None:
     details = {"prompt_tokens_details": {"cached_tokens": 32}}
-    found = carriers.usage({"usage": {"prompt_tokens": 40, "completion_tokens": 2, **details}})
-    assert found == carriers.Usage(prompt=40, completion=2, cached=32)
-    assert carriers.usage({"usage": {"prompt_tokens": 40}}) == carriers.Usage(
+    found = fields.usage({"usage": {"prompt_tokens": 40, "completion_tokens": 2, **details}})
+    assert found == fields.ServerUsage(prompt=40, completion=2, cached=32)
+    assert fields.usage({"usage": {"prompt_tokens": 40}}) == fields.ServerUsage(
         prompt=40, completion=None, cached=None
     )
-    assert carriers.usage({"usage": None}) is None
+    assert fields.usage({"usage": None}) is None
 
 
 @given(st.text(alphabet=st.characters(exclude_characters=TURN)))
 def test_pieces_give_the_text_back(text: str) -> None:
-    dialect = PieceDialect(Pieces())
-    assert dialect.pieces.text(dialect.encode(text)) == text
+    dialect = TextDialect(TextTokens())
+    assert dialect.text_tokens.text(dialect.encode(text)) == text
 
 
 def test_pieces_become_a_chat_with_the_partial_answer_last() -> None:
-    dialect = PieceDialect(Pieces())
+    dialect = TextDialect(TextTokens())
     prompt = dialect.prompt(FreeForm(question="Why?"))
     asked = dialect.forms(FreeForm(question="Why?")).turn("Go on.")
-    ids = [*prompt.tokens, *dialect.encode("Because"), dialect.pieces.end, *dialect.encode(asked)]
-    roles = [one["role"] for one in dialect.pieces.messages([*ids, *dialect.encode("of")])]
+    tokens = dialect.text_tokens
+    ids = [*prompt.tokens, *dialect.encode("Because"), tokens.end, *dialect.encode(asked)]
+    roles = [one["role"] for one in tokens.messages([*ids, *dialect.encode("of")])]
     assert roles == ["user", "assistant", "user", "assistant"]
-    (first, answer, second, last) = dialect.pieces.messages([*ids, *dialect.encode("of")])
+    (first, answer, second, last) = tokens.messages([*ids, *dialect.encode("of")])
     assert first["content"].startswith("Why?")
     assert (answer["content"], second["content"].strip(), last["content"]) == (
         "Because",
@@ -100,7 +101,7 @@ def test_confidence_is_over_the_likeliest_tokens_alone(drawn: dict[str, float]) 
     top = {**drawn, " a": -0.5, " b": -1.5}
     logprobs = {"token_logprobs": [-0.5], "top_logprobs": [top]}
     choice = {"token_ids": [7], "logprobs": logprobs}
-    (token,) = carriers.tokens(choice, 2)
+    (token,) = fields.tokens(choice, 2)
     assert token == Token(7, -0.5, None, 1.0)
-    (token,) = carriers.tokens(choice, 0)
+    (token,) = fields.tokens(choice, 0)
     assert token.confidence is None

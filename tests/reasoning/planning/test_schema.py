@@ -242,7 +242,7 @@ async def test_a_server_that_refuses_the_schema_is_asked_without_it_and_that_is_
 async def test_a_server_that_takes_no_notice_of_schemas_is_not_taken_at_its_word() -> None:
     outcome, chat, model = await answered(lambda body: '{"answer": "free"}')
     assert (outcome.answer, chat.unheld) == ("free", "its backend has no json-schema")
-    assert not model.facts.json_schema
+    assert not model.profile.json_schema
     with pytest.raises(CapabilityMissing, match="can't be held to a schema"):
         ChatClient(model, held=True)
 
