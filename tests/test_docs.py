@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from protocol import Report
+from reasoning.cli import main
+from tests.support import option_tables
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -53,14 +55,11 @@ def test_the_documented_json_fits_the_schema() -> None:
     Report.model_validate(json.loads(example))
 
 
-def test_the_documented_options_are_those_of_the_command() -> None:
-    from click import Option
-
-    from reasoning.cli.main import solve
-
-    table = (ROOT / "docs" / "cli.md").read_text().partition("## `reason bench`")[0]
-    named = set(re.findall(r"`(--[a-z-]+)", table))
-    assert named == {option.opts[0] for option in solve.params if isinstance(option, Option)}
+def test_the_documented_options_are_those_of_the_commands() -> None:
+    page = option_tables.PAGE.read_text()
+    assert page == option_tables.filled(page)
+    documented = {name.partition(" ")[0] for _, name, _, _ in option_tables.BLOCK.findall(page)}
+    assert documented == {name.partition(" ")[0] for name in option_tables.commands(main)}
 
 
 def test_links_between_pages_lead_somewhere() -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from reasoning.cli.options import json_option, option, options
+from reasoning.cli.options import json_option, option, options, settings_class
 from reasoning.cli.printing import print_object, print_tables, progress_bar, table
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def _numbers(least: int, most: int, default: int, help: str) -> Any:
     return option("--numbers", type=click.IntRange(least, most), default=default, help=help)
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class BenchSettings:
     """Problems of one domain, and the strategies to be measured on them."""
 
@@ -90,7 +89,7 @@ class BenchSettings:
         ]
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class CountdownBench(BenchSettings):
     """Countdown: accuracy, work, span and wall time of each strategy at each context."""
 
@@ -98,14 +97,14 @@ class CountdownBench(BenchSettings):
     strategies: tuple[str, ...] = _strategies("single", "apr")
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class ArithmeticBench(BenchSettings):
     """Multi-step arithmetic: accuracy, work, span and wall time of each strategy."""
 
     strategies: tuple[str, ...] = _strategies("single", "self-consistency")
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class SeveralBench(BenchSettings):
     """Several expressions in one prompt: accuracy, coverage, work and span."""
 
@@ -113,7 +112,7 @@ class SeveralBench(BenchSettings):
     strategies: tuple[str, ...] = _strategies("single", "multiverse", "hogwild")
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class EnumerationBench(BenchSettings):
     """So many different items: accuracy, coverage, work and span."""
 
@@ -122,7 +121,7 @@ class EnumerationBench(BenchSettings):
     strategies: tuple[str, ...] = _strategies("group-think:n=1", "group-think")
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class ShortestPathsBench(BenchSettings):
     """Floyd-Warshall on small graphs: accuracy, coverage, work and span."""
 

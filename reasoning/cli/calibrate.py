@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.errors import InvalidValue
-from reasoning.cli.options import argument, option, options
+from reasoning.cli.options import argument, option, options, settings_class
 from reasoning.cli.printing import print_object, print_tables, progress_bar, table
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from reasoning.judging.calibration import Calibration
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class CalibrateSettings:
     """A judge, a policy, and the risk that its merges may have."""
 
@@ -68,6 +67,8 @@ def calibrate(settings: CalibrateSettings) -> int:
     reason calibrate traces.jsonl.gz --judge judge --risk 0.1 --delta 0.1 --output gate.json
     reason replay more.jsonl.gz --policy deepprune:judge=judge,calibration=gate.json
     """
+    from pathlib import Path
+
     from reasoning.bench.traces import read_traces
     from reasoning.judging.calibration import RiskTarget, calibrate, write
     from reasoning.judging.judge import LearnedJudge
@@ -98,6 +99,7 @@ def _deepprune(text: str) -> DeepPrune:
     Raises:
         InvalidValue: it merges no traces, or its threshold is given.
     """
+
     from pruning import DeepPrune, PolicyError, parse_policy
 
     try:

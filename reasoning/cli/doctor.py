@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from reasoning.cli.options import json_option, option, options
+from reasoning.cli.options import json_option, option, options, settings_class
 from reasoning.cli.printing import print_object, print_tables, table
 
 if TYPE_CHECKING:
     from reasoning.cli.diagnosis import DoctorReport
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class DoctorSettings:
     """The servers that are examined."""
 

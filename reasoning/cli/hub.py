@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +17,7 @@ from reasoning.cli.options import (
     TokenStoreOptions,
     option,
     options,
+    settings_class,
 )
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from reasoning.models.loading import AnyModel
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class HubCommandSettings:
     """Where a hub listens, and to whom."""
 

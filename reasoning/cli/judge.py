@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from reasoning.cli.options import argument, json_option, option, options
+from reasoning.cli.options import argument, json_option, option, options, settings_class
 from reasoning.cli.printing import print_object, print_tables, progress_bar, table
 
 if TYPE_CHECKING:
@@ -24,7 +22,7 @@ def judge() -> None:
     """Train and evaluate judges: will two partial traces come to the same answer?"""
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class TrainJudgeSettings:
     """Traces, where the judge goes, and the recipe of its training."""
 
@@ -134,6 +132,8 @@ def train(settings: TrainJudgeSettings) -> int:
     \b
     reason judge train traces.jsonl.gz --output judge --prefix 40
     """
+    from pathlib import Path
+
     from reasoning.bench.traces import read_traces
     from reasoning.judging import training
 
@@ -153,7 +153,7 @@ def train(settings: TrainJudgeSettings) -> int:
     return 0
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class EvaluateJudgeSettings:
     """A judge, and the traces on which it is evaluated."""
 
@@ -182,6 +182,8 @@ def evaluate(settings: EvaluateJudgeSettings) -> int:
     What counts is the AUROC within questions: pooled ones are nearly all difficulty, as the oracle
     beside them shows.
     """
+    from pathlib import Path
+
     from reasoning.bench.traces import read_traces
     from reasoning.judging.evaluation import EvaluationOptions, evaluate
     from reasoning.judging.judge import LearnedJudge

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from typing import Any, NoReturn
 
 import click
 
-from reasoning.cli.bench import bench
-from reasoning.cli.calibrate import calibrate
-from reasoning.cli.doctor import doctor
-from reasoning.cli.hub import hub
 from reasoning.cli.interrupts import INTERRUPTED, leave_when_interrupted
-from reasoning.cli.judge import judge
-from reasoning.cli.plan import plan
 from reasoning.cli.printing import print_error, warn
-from reasoning.cli.replay import replay
-from reasoning.cli.sample import sample
-from reasoning.cli.serve import serve
-from reasoning.cli.solve import solve
-from reasoning.cli.token import token
-from reasoning.cli.worker import worker
+
+COMMANDS = (
+    *("bench", "calibrate", "doctor", "hub", "judge", "plan", "replay", "sample", "serve"),
+    *("solve", "token", "worker"),
+)
+"""Each is a module of this package, which holds a command of the same name."""
 
 
-class OneLineErrors(click.Group):
-    """Turns every error, click's own included, into one line and an exit code."""
+class Commands(click.Group):
+    """Imports a command when it is needed, and makes one line and an exit code of every error."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(import_module(f"reasoning.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         for name in ("stdout", "stderr"):  # closed by the shell: nobody is listening
@@ -62,7 +67,7 @@ def _print_version(context: click.Context, option: click.Parameter, asked: bool)
 
 
 @click.group(
-    cls=OneLineErrors,
+    cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option(
@@ -75,10 +80,3 @@ def _print_version(context: click.Context, option: click.Parameter, asked: bool)
 )
 def main() -> None:
     """Reason in parallel: split a problem into threads, join them, print one verified answer."""
-
-
-for _command in (
-    *(solve, bench, doctor, serve, replay, sample, judge, calibrate),
-    *(plan, hub, worker, token),
-):
-    main.add_command(_command)

@@ -10,8 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from functools import update_wrapper
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
 
 import click
 
@@ -27,6 +26,12 @@ HUB_PORT = 8765
 
 Settings = TypeVar("Settings")
 Result = TypeVar("Result")
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
+def settings_class(kind: type[Settings]) -> type[Settings]:
+    """Make a frozen dataclass of a command's settings, without what costs time at each start."""
+    return dataclass(frozen=True, kw_only=True, eq=False, repr=False)(kind)
 
 
 def argument(**attributes: Any) -> Any:
@@ -143,7 +148,7 @@ def json_option(instead: str = "the answer") -> Any:
     return option("--json", is_flag=True, help=f"Print one JSON object instead of {instead}.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class BackendOptions:
     """Which backend generates, and how it is started or reached."""
 
@@ -181,7 +186,7 @@ class BackendOptions:
         return load(model, backend=self.backend, base_urls=self.base_urls, settings=self.engine)
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class TokenStoreOptions:
     """Where a hub keeps its tokens."""
 
@@ -195,20 +200,23 @@ class TokenStoreOptions:
         Raises:
             InvalidValue: it can't be used.
         """
+        from pathlib import Path
+
         from protocol import TokenStore
 
         state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
         return TokenStore(Path(self.tokens or Path(state) / "reason" / "tokens.db"))
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class TokenFileOptions:
     """The token with which a hub is dialled."""
 
     token_file: str | None = option(
         "--token-file",
         metavar="FILE",
-        help="Holds the token for the hub; or it is in REASON_TOKEN.",
+        help="Holds the token for the hub, a client's with the scope submit; or it is in "
+        "REASON_TOKEN.",
     )
 
     def read(self) -> str:
@@ -217,6 +225,8 @@ class TokenFileOptions:
         Raises:
             InvalidValue: there is none.
         """
+        from pathlib import Path
+
         where = self.token_file or "REASON_TOKEN"
         try:
             file = self.token_file and Path(self.token_file).read_text()
@@ -231,7 +241,7 @@ class TokenFileOptions:
         return token
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class HubOptions:
     """The hub whose workers are used: one elsewhere, or one that opens here."""
 
@@ -258,7 +268,7 @@ class HubOptions:
         return Hub(HubSettings(port=HUB_PORT), tokens=TokenStoreOptions().open())
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class TlsOptions:
     """Certificates of either side."""
 
@@ -273,9 +283,10 @@ class TlsOptions:
 
     def load(self) -> Tls | None:
         """The certificates, if any were given."""
+        from pathlib import Path
+
         from protocol import Tls
 
-        given = {
-            name: Path(file) for name in ("cert", "key", "ca") if (file := getattr(self, name))
-        }
+        files = {"cert": self.cert, "key": self.key, "ca": self.ca}
+        given = {name: Path(file) for name, file in files.items() if file is not None}
         return Tls(**given) if given else None

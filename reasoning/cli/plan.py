@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +17,7 @@ from reasoning.cli.options import (
     json_option,
     option,
     options,
+    settings_class,
 )
 from reasoning.cli.printing import warn
 
@@ -30,7 +31,7 @@ WAIT_S = 60.0
 """How long planning waits for as many devices as were asked for."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class PlanSettings:
     """A request, the model that plans it, and the hub whose devices carry it out."""
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -34,9 +32,13 @@ def print_error(error: Exception, *, as_json: bool) -> int:
         message = f"{' '.join(cause.format_message().split())} See --help."
     else:
         if os.environ.get("REASON_DEBUG"):
+            import traceback
+
             traceback.print_exception(error)
         message = f"internal error: {code}: {message}; REASON_DEBUG=1 shows where"
     if as_json:
+        import json
+
         click.echo(json.dumps({"error": {"code": code, "message": message}}))
     warn(message)
     return exit_code

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestrator.errors import ExtraMissing, InvalidValue
-from reasoning.cli.options import argument, json_option, option, options
+from reasoning.cli.options import argument, json_option, option, options, settings_class
 from reasoning.cli.printing import print_object, print_tables, progress_bar, table, warn
 
 if TYPE_CHECKING:
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from reasoning.judging.policies import Chosen
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class ReplaySettings:
     """Files of traces, and the policies that are replayed over them."""
 
@@ -72,6 +70,8 @@ def replay(settings: ReplaySettings) -> int:
     \b
     reason replay traces.jsonl.gz --policy default --policy sc:n=64
     """
+    from pathlib import Path
+
     from pruning import Evaluator, PolicyError
     from reasoning.bench.replay import ReplayResults, replay_row
     from reasoning.bench.traces import read_traces

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import click
 
 from orchestrator.errors import InvalidValue
-from reasoning.cli.options import argument, option, options
+from reasoning.cli.options import argument, option, options, settings_class
 from reasoning.cli.printing import progress_bar
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class SampleSettings:
     """Problems, and the traces that are sampled on each of them."""
 
@@ -53,6 +50,8 @@ def sample(settings: SampleSettings) -> int:
     \b
     reason sample arithmetic --n 300 --each 16 --output traces.jsonl.gz
     """
+    from pathlib import Path
+
     import anyio
 
     from reasoning.bench import Arm, draw_problems, solve_all, write_traces

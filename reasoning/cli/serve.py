@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 
 import click
 
 from orchestrator.errors import ExtraMissing
 from protocol.http import ServerSettings
 from reasoning.cli.interrupts import INTERRUPTED, raise_when_interrupted
-from reasoning.cli.options import BackendOptions, Duration, option, options
+from reasoning.cli.options import BackendOptions, Duration, option, options, settings_class
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class ServeSettings:
     """Models, where they are served, and to whom."""
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import sys
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 import click
@@ -21,6 +21,7 @@ from reasoning.cli.options import (
     json_option,
     option,
     options,
+    settings_class,
 )
 from reasoning.cli.printing import print_object, warn
 
@@ -39,7 +40,7 @@ PATIENCE_S = 60.0
 """How long a run waits for a worker that has the model."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class SolveSettings:
     """A problem, the model that solves it, and how."""
 

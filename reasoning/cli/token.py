@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import click
 
@@ -13,6 +13,7 @@ from reasoning.cli.options import (
     json_option,
     option,
     options,
+    settings_class,
 )
 
 
@@ -21,7 +22,7 @@ def token() -> None:
     """Who may dial a hub: tokens of workers and clients."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class CreateTokenSettings:
     """A new token."""
 
@@ -48,7 +49,7 @@ def create(settings: CreateTokenSettings) -> int:
     return 0
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class RotateTokenSettings:
     """A token that takes another's place."""
 
@@ -67,7 +68,7 @@ def rotate(settings: RotateTokenSettings) -> int:
     return 0
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class RevokeTokenSettings:
     """A token that ends."""
 
@@ -83,7 +84,7 @@ def revoke(settings: RevokeTokenSettings) -> int:
     return 0
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class ListTokensSettings:
     """All tokens."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +17,7 @@ from reasoning.cli.options import (
     TokenFileOptions,
     option,
     options,
+    settings_class,
 )
 from reasoning.errors import CapabilityMissing
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 OpenHost = Callable[["AsyncExitStack"], Any]
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class WorkerCommandSettings:
     """A hub, and what is done for it."""
 
