@@ -9,99 +9,59 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orchestrator.budgets import Budget, Reservation, current_budget
-    from orchestrator.editing.patches import Patch
-    from orchestrator.errors import ReasonError, TaskCancelled
-    from orchestrator.events import (
-        AttemptFailed,
-        Event,
-        EventQueue,
-        EventStream,
-        GraphPatched,
-        Listener,
-        RunEnded,
-        TaskAdded,
-        TaskEnded,
-        TaskReady,
-        TaskStarted,
-    )
-    from orchestrator.executors.processes import Executor, Processes
-    from orchestrator.graph import TaskGraph
-    from orchestrator.scheduler.conditions import Condition
-    from orchestrator.scheduler.joins import Joined, join
-    from orchestrator.scheduler.retries import Retry, Timeout
-    from orchestrator.structure import TaskOptions
-    from orchestrator.task import Task, current_task
-    from orchestrator.views.record import RunRecord, TaskState
+    from orchestrator.budgets import Budget as Budget
+    from orchestrator.budgets import Reservation as Reservation
+    from orchestrator.budgets import current_budget as current_budget
+    from orchestrator.editing.patches import Patch as Patch
+    from orchestrator.errors import ReasonError as ReasonError
+    from orchestrator.errors import TaskCancelled as TaskCancelled
+    from orchestrator.events import AttemptFailed as AttemptFailed
+    from orchestrator.events import Event as Event
+    from orchestrator.events import EventQueue as EventQueue
+    from orchestrator.events import EventStream as EventStream
+    from orchestrator.events import GraphPatched as GraphPatched
+    from orchestrator.events import Listener as Listener
+    from orchestrator.events import RunEnded as RunEnded
+    from orchestrator.events import TaskAdded as TaskAdded
+    from orchestrator.events import TaskEnded as TaskEnded
+    from orchestrator.events import TaskReady as TaskReady
+    from orchestrator.events import TaskStarted as TaskStarted
+    from orchestrator.executors.processes import Executor as Executor
+    from orchestrator.executors.processes import Processes as Processes
+    from orchestrator.graph import TaskGraph as TaskGraph
+    from orchestrator.scheduler.conditions import Condition as Condition
+    from orchestrator.scheduler.joins import Joined as Joined
+    from orchestrator.scheduler.joins import join as join
+    from orchestrator.scheduler.retries import Retry as Retry
+    from orchestrator.scheduler.retries import Timeout as Timeout
+    from orchestrator.task import Task as Task
+    from orchestrator.task import current_task as current_task
+    from orchestrator.views.record import RunRecord as RunRecord
+    from orchestrator.views.record import TaskState as TaskState
 
-_HOMES = {
-    "AttemptFailed": "orchestrator.events",
-    "Budget": "orchestrator.budgets",
-    "Condition": "orchestrator.scheduler.conditions",
-    "Event": "orchestrator.events",
-    "EventQueue": "orchestrator.events",
-    "EventStream": "orchestrator.events",
-    "Executor": "orchestrator.executors.processes",
-    "GraphPatched": "orchestrator.events",
-    "Joined": "orchestrator.scheduler.joins",
-    "Listener": "orchestrator.events",
-    "Patch": "orchestrator.editing.patches",
-    "Processes": "orchestrator.executors.processes",
-    "ReasonError": "orchestrator.errors",
-    "Reservation": "orchestrator.budgets",
-    "Retry": "orchestrator.scheduler.retries",
-    "RunEnded": "orchestrator.events",
-    "RunRecord": "orchestrator.views.record",
-    "Task": "orchestrator.task",
-    "TaskAdded": "orchestrator.events",
-    "TaskCancelled": "orchestrator.errors",
-    "TaskEnded": "orchestrator.events",
-    "TaskGraph": "orchestrator.graph",
-    "TaskOptions": "orchestrator.structure",
-    "TaskReady": "orchestrator.events",
-    "TaskStarted": "orchestrator.events",
-    "TaskState": "orchestrator.views.record",
-    "Timeout": "orchestrator.scheduler.retries",
-    "current_budget": "orchestrator.budgets",
-    "current_task": "orchestrator.task",
-    "join": "orchestrator.scheduler.joins",
+_MODULES = {
+    "budgets": "Budget Reservation current_budget",
+    "editing.patches": "Patch",
+    "errors": "ReasonError TaskCancelled",
+    "events": "AttemptFailed Event EventQueue EventStream GraphPatched Listener RunEnded TaskAdded "
+    "TaskEnded TaskReady TaskStarted",
+    "executors.processes": "Executor Processes",
+    "graph": "TaskGraph",
+    "scheduler.conditions": "Condition",
+    "scheduler.joins": "Joined join",
+    "scheduler.retries": "Retry Timeout",
+    "task": "Task current_task",
+    "views.record": "RunRecord TaskState",
 }
-
-__all__ = [
-    "AttemptFailed",
-    "Budget",
-    "Condition",
-    "Event",
-    "EventQueue",
-    "EventStream",
-    "Executor",
-    "GraphPatched",
-    "Joined",
-    "Listener",
-    "Patch",
-    "Processes",
-    "ReasonError",
-    "Reservation",
-    "Retry",
-    "RunEnded",
-    "RunRecord",
-    "Task",
-    "TaskAdded",
-    "TaskCancelled",
-    "TaskEnded",
-    "TaskGraph",
-    "TaskOptions",
-    "TaskReady",
-    "TaskStarted",
-    "TaskState",
-    "Timeout",
-    "current_budget",
-    "current_task",
-    "join",
-]
+_HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'orchestrator' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(f"orchestrator.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -98,20 +98,21 @@ class Budget:
 
     def remaining(self, field: str) -> float:
         """What is neither spent nor reserved, here and in all enclosing budgets."""
-        return min(budget._left(field) for budget in self.chain())
+        outer = math.inf if self.parent is None else self.parent.remaining(field)
+        if field not in self.limits:
+            return outer
+        return min(outer, max(0.0, self.limits[field] - self.spent[field] - self.reserved[field]))
 
     @property
     def deadline(self) -> float:
         """When the first of the budgets' seconds are over, on its clock; infinite without."""
-        return min(
-            (b._entered or 0.0) + b.seconds if b.seconds is not None else math.inf
-            for b in self.chain()
-        )
+        outer = math.inf if self.parent is None else self.parent.deadline
+        return outer if self.seconds is None else min(outer, (self._entered or 0.0) + self.seconds)
 
     @property
     def wrap_up(self) -> bool:
         """Whether a soft limit is reached, here or in an enclosing budget."""
-        return any(budget._past_soft() for budget in self.chain())
+        return self._past_soft() or (self.parent is not None and self.parent.wrap_up)
 
     def try_reserve(self, **amounts: float) -> Reservation | None:
         """Reserve in this and all enclosing budgets, or nothing; None if it may fit later.
@@ -124,8 +125,8 @@ class Budget:
                 raise InvalidValue(f"reserve has {name!r}; give some of {', '.join(FIELDS)}")
             _check(name, amount)
         for budget in self.chain():
-            budget._refuse_hopeless(amounts)
-        if not all(budget._fits(amounts) for budget in self.chain()):
+            budget.refuse_hopeless(amounts)
+        if not all(budget.fits(amounts) for budget in self.chain()):
             return None
         for budget in self.chain():
             for name, amount in amounts.items():
@@ -134,20 +135,22 @@ class Budget:
 
     def on_release(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` whenever something reserved comes back, here or in an outer budget."""
-        for budget in self.chain():
-            budget._listeners[listener] = None
+        self._listeners[listener] = None
+        if self.parent is not None:
+            self.parent.on_release(listener)
 
     def released(self) -> None:
-        """Tell the listeners of this and all enclosing budgets."""
-        for listener in {call: None for budget in self.chain() for call in budget._listeners}:
+        """Tell each listener of this and all enclosing budgets once."""
+        for listener in {call: None for budget in self.chain() for call in budget.listeners}:
             listener()
 
-    def _left(self, field: str) -> float:
-        if field not in self.limits:
-            return math.inf
-        return max(0.0, self.limits[field] - self.spent[field] - self.reserved[field])
+    @property
+    def listeners(self) -> tuple[Callable[[], None], ...]:
+        """Whom this budget tells when something comes back."""
+        return tuple(self._listeners)
 
-    def _fits(self, amounts: Mapping[str, float]) -> bool:
+    def fits(self, amounts: Mapping[str, float]) -> bool:
+        """Whether so much is left in this budget alone, beside what is reserved."""
         return all(
             self.spent[name] + self.reserved[name] + amount
             <= self.limits[name] * (1 + SLACK * (name == "cost"))
@@ -155,7 +158,12 @@ class Budget:
             if name in self.limits
         )
 
-    def _refuse_hopeless(self, amounts: Mapping[str, float]) -> None:
+    def refuse_hopeless(self, amounts: Mapping[str, float]) -> None:
+        """Refuse what this budget could not give even if all that is reserved came back.
+
+        Raises:
+            BudgetExhausted: it names the field, what is left, and what was asked for.
+        """
         for name, amount in amounts.items():
             if name in self.limits and self.spent[name] + amount > self.limits[name] * (1 + SLACK):
                 left = self.limits[name] - self.spent[name]

@@ -3,37 +3,57 @@
 from __future__ import annotations
 
 import asyncio
-import math
-import secrets
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 import anyio
 import anyio.from_thread
-import anyio.lowlevel
-import anyio.to_thread
-from anyio.abc import TaskGroup
 
-from orchestrator.building import Building
+from orchestrator.calls import check_keywords, name_of
+from orchestrator.editing.functions import Functions, Resolver
+from orchestrator.editing.structure import NO_KEYWORDS, After, Call, Structure
 from orchestrator.errors import InvalidValue
-from orchestrator.events import EventStream, RunEnded
+from orchestrator.events import EventStream
+from orchestrator.node import Node, current_node
+from orchestrator.options import check_amounts, check_kind, strict
 from orchestrator.scheduler.ready_queue import ReadyQueue
+from orchestrator.scheduler.run import GraphRun, JournalSettings
 from orchestrator.scheduler.scheduler import Scheduler
+from orchestrator.settings import PLAIN
 from orchestrator.task import Task
-from orchestrator.views.record import TaskState
+from orchestrator.views import accounts
+from orchestrator.views.record import FINAL, RunRecord, TaskState
 
 if TYPE_CHECKING:
-    from orchestrator.journal.resume import Restored
-    from orchestrator.journal.store import Journal
+    import networkx
+
+    from orchestrator.editing.patches import Patch
+    from orchestrator.executors.processes import Executor
+    from orchestrator.scheduler.retries import Retry, Timeout
 
 T = TypeVar("T")
 A = TypeVar("A")
 
+OPTIONS = (
+    "name",
+    "after",
+    "kwargs",
+    "retry",
+    "timeout",
+    "priority",
+    "resources",
+    "executor",
+    "reserve",
+)
+"""What `TaskGraph.add` takes by keyword for itself, in the order of its parameters."""
+_NOTHING = (None,) * len(OPTIONS)
 
-class TaskGraph(Building):
+
+@strict
+class TaskGraph:
     """Tasks with edges between them, that may add tasks while they run::
 
         graph = TaskGraph()
@@ -51,10 +71,7 @@ class TaskGraph(Building):
     A failure that nobody awaited or waited for by a condition is raised at the end.
 
     Attributes:
-        version: Grows with each edit of the graph; see `apply`.
-        notes: What was kept with `note`, by earlier processes first.
-        observed: Failed tasks whose error reached somebody.
-        threads: How many synchronous functions may run at once.
+        events: The stream of what happens.
     """
 
     def __init__(
@@ -65,6 +82,7 @@ class TaskGraph(Building):
         limit: int | None = None,
         resources: Mapping[str, int] | None = None,
         functions: Iterable[Callable[..., Any]] = (),
+        resolver: Resolver | None = None,
         journal: str | Path | None = None,
         resume: bool = False,
         again: Iterable[TaskState] = (),
@@ -78,41 +96,383 @@ class TaskGraph(Building):
             limit: How many tasks may run at once; no limit by default.
             resources: Named resources, such as ``{"gpu": 2}``, and how much there is of each.
             functions: Those that patches may name, besides by `register`.
+            resolver: Finds the functions that patches name and nobody has registered: returns the
+                function of a name, or None.
             journal: A file that records the run, so that it can be resumed.
             resume: Whether to go on with the run that the journal holds, if it holds one: build
                 the same graph, and what has ended does not run again.
             again: With ``resume``: states that do not count as ended, such as ``("failed",)``.
             seed: Of the jitter of retries.
+
+        Raises:
+            InvalidValue: an option can't be used; the message names it.
         """
+        check_kind("graph", "name", name, (str,), "a text")
+        check_kind("graph", "limit", limit, (int, type(None)), "a whole number of tasks at once")
+        check_kind("graph", "journal", journal, (str, Path, type(None)), "a path")
+        check_kind("graph", "resume", resume, (bool,), "True or False")
+        check_kind("graph", "seed", seed, (int,), "a whole number")
+        check_amounts("graph", "resources", resources or {})
         if limit is not None and limit < 1:
             raise InvalidValue(f"limit is {limit}; give 1 or more tasks at once")
-        super().__init__(ReadyQueue(limit, resources or {}))
-        self.name = name
+        again = tuple(again)
+        if not FINAL.issuperset(again):
+            raise InvalidValue(f"graph again is {again!r}; give some of {', '.join(sorted(FINAL))}")
         self.events = events or EventStream()
-        self.version = 0
-        self.notes: list[str] = []
-        self.observed: set[Task[Any]] = set()
-        self.threads = anyio.CapacityLimiter(math.inf)
-        self.scheduler = Scheduler(self.events, self.queue, self.observed, seed)
-        self.scheduler.unended = lambda: [task for task in self._tasks.values() if not task.ended]
-        self.functions = {function.__name__: function for function in functions}
-        self._file = None if journal is None else Path(journal)
-        self._resume = resume
-        self._again = tuple(again)
-        self._journal: Journal | None = None
-        self._restored: Restored | None = None
+        self._nodes: dict[str, Node] = {}
+        self._queue = ReadyQueue(limit, resources or {})
+        scheduler = Scheduler(self._nodes, self.events, self._queue, seed)
+        self._structure = Structure(self, self._nodes, scheduler)
+        record = (
+            JournalSettings(path=Path(journal), resume=resume, again=again) if journal else None
+        )
+        self._run = GraphRun(name, self._structure, scheduler, Functions(resolver), record)
         self._roots = 0
-        self._thread: int | None = None
-        self._group: TaskGroup | None = None
-        self._began = False
-        self._run_id = secrets.token_hex(8)
+        for function in functions:
+            self.register(function)
 
-    # ---- running -------------------------------------------------------------------------------
+    @property
+    def name(self) -> str:
+        """Shown to people, and checked when a run is resumed."""
+        return self._run.name
+
+    @property
+    def version(self) -> int:
+        """Grows with each edit of the graph; see `apply`."""
+        return self._structure.version
 
     @property
     def run_id(self) -> str:
         """Names this run among all; the same when it goes on from its journal."""
-        return self._run_id if self._journal is None else self._journal.run
+        return self._run.id
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was kept with `note`, by earlier processes first."""
+        return self._run.notes
+
+    @property
+    def tasks(self) -> list[Task[Any]]:
+        """All tasks, in the order in which they were added."""
+        return [node.task for node in self._nodes.values()]
+
+    def __getitem__(self, id: str) -> Task[Any]:
+        return self._nodes[id].task
+
+    def __contains__(self, id: str) -> bool:
+        return id in self._nodes
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    # ---- adding tasks --------------------------------------------------------------------------
+
+    @overload
+    def add(
+        self,
+        function: Callable[..., Awaitable[T]],
+        /,
+        *args: Any,
+        name: str | None = None,
+        after: After | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        retry: Retry | None = None,
+        timeout: Timeout | None = None,
+        priority: int | None = None,
+        resources: Mapping[str, int] | None = None,
+        executor: Executor | None = None,
+        reserve: Mapping[str, float] | None = None,
+        **keywords: Any,
+    ) -> Task[T]: ...
+
+    @overload
+    def add(
+        self,
+        function: Callable[..., T],
+        /,
+        *args: Any,
+        name: str | None = None,
+        after: After | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        retry: Retry | None = None,
+        timeout: Timeout | None = None,
+        priority: int | None = None,
+        resources: Mapping[str, int] | None = None,
+        executor: Executor | None = None,
+        reserve: Mapping[str, float] | None = None,
+        **keywords: Any,
+    ) -> Task[T]: ...
+
+    def add(
+        self,
+        function: Callable[..., Any],
+        /,
+        *args: Any,
+        name: str | None = None,
+        after: After | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        retry: Retry | None = None,
+        timeout: Timeout | None = None,
+        priority: int | None = None,
+        resources: Mapping[str, int] | None = None,
+        executor: Executor | None = None,
+        reserve: Mapping[str, float] | None = None,
+        **keywords: Any,
+    ) -> Task[Any]:
+        """Add a task that calls ``function(*args, **keywords)``; it starts when it can.
+
+        A `Task` among the arguments, or in a list among them, is an edge: the new task waits for
+        it and gets its value, checked against the parameter's annotation.  An asynchronous
+        function runs on the event loop and any other in a thread.
+
+        Added from inside a task, the new one is its child: it is cancelled with its parent, and
+        the parent does not end before it.
+
+        Args:
+            function: What is called.
+            args: Its arguments by position.
+            name: Shown to people; the function's name by default.
+            after: Tasks to wait for, with conditions if given as a mapping.
+            kwargs: Keyword arguments for the function, passed on as they are: for parameters
+                that have the name of an option.
+            retry: Whether and when to call a failed function again.
+            timeout: Limits for queueing, for an attempt, and for going without progress.
+            priority: What is ready and has the highest goes first; 0 by default.
+            resources: Named resources held while it runs, such as ``{"gpu": 1}``.
+            executor: Where the function runs; here by default.
+            reserve: What its budgets hold back for it before it starts: ``{"tokens": 512}``.
+            keywords: Keyword arguments for the function.
+
+        Raises:
+            InvalidValue: an option can't be used, a keyword is neither an option nor a parameter
+                of the function, or an edge can't be.
+        """
+        given = (name, after, kwargs, retry, timeout, priority, resources, executor, reserve)
+        if not keywords and given == _NOTHING:
+            return self._put(Call(name_of(function), function, args))
+        return self._put(self._call(function, args, given, keywords))
+
+    @overload
+    def map(
+        self,
+        function: Callable[[A], Awaitable[T]],
+        over: Task[list[A]] | Iterable[A],
+        /,
+        *,
+        name: str | None = None,
+        after: After | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        retry: Retry | None = None,
+        timeout: Timeout | None = None,
+        priority: int | None = None,
+        resources: Mapping[str, int] | None = None,
+        executor: Executor | None = None,
+        reserve: Mapping[str, float] | None = None,
+        **keywords: Any,
+    ) -> Task[list[T]]: ...
+
+    @overload
+    def map(
+        self,
+        function: Callable[[A], T],
+        over: Task[list[A]] | Iterable[A],
+        /,
+        *,
+        name: str | None = None,
+        after: After | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        retry: Retry | None = None,
+        timeout: Timeout | None = None,
+        priority: int | None = None,
+        resources: Mapping[str, int] | None = None,
+        executor: Executor | None = None,
+        reserve: Mapping[str, float] | None = None,
+        **keywords: Any,
+    ) -> Task[list[T]]: ...
+
+    def map(
+        self,
+        function: Callable[..., Any],
+        over: Task[list[Any]] | Iterable[Any],
+        /,
+        *,
+        name: str | None = None,
+        after: After | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        retry: Retry | None = None,
+        timeout: Timeout | None = None,
+        priority: int | None = None,
+        resources: Mapping[str, int] | None = None,
+        executor: Executor | None = None,
+        reserve: Mapping[str, float] | None = None,
+        **keywords: Any,
+    ) -> Task[list[Any]]:
+        """Add a task that calls ``function`` once for each item of ``over``, side by side.
+
+        The items may be another task's result: how many there are is then known only when it has
+        ended.  The calls are children of the new task, whose result is the list of theirs, in
+        the order of the items.  The options are those of `add`, for each call.
+        """
+        given = (name, after, kwargs, retry, timeout, priority, resources, executor, reserve)
+        call = self._call(function, (None,), given, keywords)
+
+        async def fan_out(items: Iterable[Any]) -> list[Any]:
+            calls = [
+                self._put(call.on((item,), f"{call.name} {number}"))
+                for number, item in enumerate(items, 1)
+            ]
+            return [await task.result() for task in calls]
+
+        source = over if isinstance(over, Task) else list(over)
+        return self._put(Call(f"map {call.name}", fan_out, (source,), after=after))
+
+    @overload
+    def reduce(
+        self,
+        function: Callable[[list[A]], Awaitable[T]],
+        over: Task[list[A]] | Sequence[Task[A]],
+        /,
+        *,
+        arity: int | None = None,
+        name: str | None = None,
+        after: After | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        retry: Retry | None = None,
+        timeout: Timeout | None = None,
+        priority: int | None = None,
+        resources: Mapping[str, int] | None = None,
+        executor: Executor | None = None,
+        reserve: Mapping[str, float] | None = None,
+        **keywords: Any,
+    ) -> Task[T]: ...
+
+    @overload
+    def reduce(
+        self,
+        function: Callable[[list[A]], T],
+        over: Task[list[A]] | Sequence[Task[A]],
+        /,
+        *,
+        arity: int | None = None,
+        name: str | None = None,
+        after: After | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        retry: Retry | None = None,
+        timeout: Timeout | None = None,
+        priority: int | None = None,
+        resources: Mapping[str, int] | None = None,
+        executor: Executor | None = None,
+        reserve: Mapping[str, float] | None = None,
+        **keywords: Any,
+    ) -> Task[T]: ...
+
+    def reduce(
+        self,
+        function: Callable[..., Any],
+        over: Task[list[Any]] | Sequence[Task[Any]],
+        /,
+        *,
+        arity: int | None = None,
+        name: str | None = None,
+        after: After | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        retry: Retry | None = None,
+        timeout: Timeout | None = None,
+        priority: int | None = None,
+        resources: Mapping[str, int] | None = None,
+        executor: Executor | None = None,
+        reserve: Mapping[str, float] | None = None,
+        **keywords: Any,
+    ) -> Task[Any]:
+        """Add a task that joins the results in ``over`` by calling ``function`` on a list of them.
+
+        With ``arity``, at most so many are joined in a call, neighbours first, level by level,
+        until one is left; the function must then be associative.  The other options are those of
+        `add`, for each call.
+        """
+        if arity is not None:
+            check_kind("option", "arity", arity, (int,), "2 or more")
+            if arity < 2:
+                raise InvalidValue(f"arity is {arity}; give 2 or more")
+        given = (name, after, kwargs, retry, timeout, priority, resources, executor, reserve)
+        call = self._call(function, (None,), given, keywords)
+
+        async def fold(items: list[Any]) -> Any:
+            width = arity or max(len(items), 1)
+            while True:
+                groups = [items[i : i + width] for i in range(0, len(items), width)] or [items]
+                joins = [self._put(call.on((group,), call.name)) for group in groups]
+                items = [await join.result() for join in joins]
+                if len(items) == 1:
+                    return items[0]
+
+        source = over if isinstance(over, Task) else list(over)
+        return self._put(Call(f"reduce {call.name}", fold, (source,), after=after))
+
+    def _call(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        given: tuple[Any, ...],
+        keywords: Mapping[str, Any],
+    ) -> Call:
+        """A call with options, given in the order of `OPTIONS`, checked."""
+        options = dict(zip(OPTIONS, given, strict=True))
+        check_keywords(function, len(args), options, keywords)
+        name, after, kwargs = (options.pop(option) for option in ("name", "after", "kwargs"))
+        check_kind("option", "name", name or "", (str,), "a text")
+        check_kind("option", "kwargs", kwargs or {}, (Mapping,), "names with values")
+        for twice in keywords.keys() & (kwargs or {}):
+            raise InvalidValue(f"{twice!r} is given as a keyword and in kwargs; give it once")
+        settings = PLAIN.changed(**options)
+        name = name or name_of(function)
+        self._queue.check(settings.resources, name)
+        kwargs = {**(kwargs or {}), **keywords} or NO_KEYWORDS
+        return Call(name, function, args, kwargs, after, settings)
+
+    def _put(self, call: Call) -> Task[Any]:
+        """Add a task; from a thread of the graph's, on the event loop."""
+        run = self._run
+        if run.thread is not None and run.thread != threading.get_ident():
+            return anyio.from_thread.run_sync(self._put, call)
+        parent = current_node.get()
+        if parent is None or parent.graph is not self:
+            parent = None
+            self._roots += 1
+            id = str(self._roots)
+        else:
+            parent.spawned += 1
+            id = f"{parent.id}.{parent.spawned}"
+        node = self._structure.create(id, parent, call)
+        run.admit(node)
+        return node.task
+
+    # ---- edits ---------------------------------------------------------------------------------
+
+    def apply(self, patch: Patch) -> int:
+        """Apply a patch, all of it or nothing; return the new version.
+
+        What the patch does not touch is not delayed by it.
+
+        Raises:
+            PatchRefused: with the conflicts, one for each operation that can't be applied.
+        """
+        from orchestrator.editing.patches import apply
+
+        return apply(self._run, patch)
+
+    def register(self, function: Callable[..., Any], name: str | None = None) -> None:
+        """Let patches name this function."""
+        self._run.functions.register(function, name)
+
+    def note(self, text: str) -> None:
+        """Keep a text with the run; with a journal, a later process finds it in ``notes``.
+
+        It is kept in order with ends and edits: what is found there has all that came before it.
+        """
+        self._run.note(text)
+
+    # ---- running -------------------------------------------------------------------------------
 
     @overload
     async def run(self, target: Task[T]) -> T: ...
@@ -147,21 +507,7 @@ class TaskGraph(Building):
             return portal.call(run, target)
 
     async def __aenter__(self) -> Self:
-        if self._began:
-            raise InvalidValue("this graph has run already; build a new one to run it again")
-        self._began = True
-        self._thread = threading.get_ident()
-        if self._file is not None:
-            from orchestrator.journal.resume import open_journal
-
-            self._journal, self._restored = await open_journal(
-                self, self._file, resume=self._resume, again=self._again
-            )
-        self._group = await anyio.create_task_group().__aenter__()
-        if self._journal is not None:
-            self.scheduler.journal = self._journal
-            self._group.start_soon(self._journal.write)
-        self.scheduler.start(self._group)
+        await self._run.begin()
         return self
 
     async def __aexit__(
@@ -170,52 +516,63 @@ class TaskGraph(Building):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            if error is None:
-                await self._drain()
-            else:
-                await self._leave(error)
-        finally:
-            self._over = True
-            self.scheduler.journal = None
-            self.scheduler.stop(list(self._tasks.values()))
-            self._thread = None
-            if self._journal is not None:
-                with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(self._journal.shut)
-            if self.events.heard:
-                self.events.emit(RunEnded())
-        if error is None:
-            self._raise_unobserved()
+        await self._run.end(error)
 
-    async def _drain(self) -> None:
-        try:
-            await self.scheduler.drained()
-            self._over = True
-            await anyio.lowlevel.checkpoint_if_cancelled()  # tasks may be faster to end by it
-        except BaseException as error:
-            await self._leave(error)
-            raise
-        if self._journal is not None:
-            self._journal.close()
-        await self._leave(None)
+    # ---- what can be seen of it ----------------------------------------------------------------
 
-    async def _leave(self, error: BaseException | None) -> None:
-        """Leave the group of workers; an error of the block cancels them, and stays unwrapped."""
-        assert self._group is not None
-        if error is not None:
-            self.scheduler.journal = None  # what is cancelled now has not ended
-        trace = None if error is None else error.__traceback__
-        try:
-            await self._group.__aexit__(type(error) if error else None, error, trace)
-        except BaseExceptionGroup as group:
-            ours = [found for found in group.exceptions if found is not error]
-            if ours:  # the journal's: tasks keep their errors to themselves
-                raise ours[0] from None
+    def states(self) -> dict[str, TaskState]:
+        """The state of each task, by id."""
+        return {node.id: node.state for node in self._nodes.values()}
 
-    def _raise_unobserved(self) -> None:
-        for task in self._tasks.values():
-            if task.state == "failed" and task not in self.observed and task._error is not None:
-                raise task._error
-        if self.events.broken:
-            raise self.events.broken[0]
+    @property
+    def work(self) -> int:
+        """The cost of all tasks, cancelled ones included."""
+        return accounts.work(self._nodes.values())
+
+    @property
+    def span(self) -> int:
+        """The cost along the longest dependent chain of what succeeded; of all if nothing did."""
+        return accounts.span(self._nodes.values())
+
+    def record(self) -> RunRecord:
+        """The graph as executed so far."""
+        return accounts.record(self._run)
+
+    def to_networkx(self) -> networkx.DiGraph[str]:
+        """The graph as executed, as a directed graph of networkx."""
+        from orchestrator.views.diagrams import to_networkx
+
+        return to_networkx(self.record())
+
+    def to_mermaid(self, *, most: int = 100) -> str:
+        """The graph as executed, as a Mermaid flowchart of at most ``most`` nodes."""
+        from orchestrator.views.diagrams import to_mermaid
+
+        return to_mermaid(self.record(), most=most)
+
+    def to_dot(self, *, most: int = 100) -> str:
+        """The graph as executed, for Graphviz, in at most ``most`` nodes."""
+        from orchestrator.views.diagrams import to_dot
+
+        return to_dot(self.record(), most=most)
+
+    def to_json(self) -> str:
+        """The record as JSON; `views.diagrams.from_json` reads it."""
+        from orchestrator.views.diagrams import to_json
+
+        return to_json(self.record())
+
+    def to_html(self) -> str:
+        """A self-contained page with the run's timeline."""
+        from orchestrator.views.timeline import to_html
+
+        return to_html(self.record())
+
+    def _repr_html_(self) -> str:
+        from orchestrator.views.timeline import to_fragment
+
+        return to_fragment(self.record())
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))

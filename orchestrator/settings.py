@@ -2,39 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.errors import InvalidValue
+from orchestrator.options import check_amounts, check_kind
 from orchestrator.scheduler.retries import Retry, Timeout
 
 if TYPE_CHECKING:
     from orchestrator.executors.processes import Executor
 
-SPECIAL = frozenset({"executor", "priority", "reserve", "resources", "retry", "timeout"})
+
+@dataclass(frozen=True, slots=True)
+class TaskSettings:
+    """How a task is to be run; shared by all tasks that say nothing special.
+
+    Attributes:
+        retry: Whether and when to call a failed function again.
+        timeout: Limits for queueing, for an attempt, and for going without progress.
+        priority: What is ready and has the highest goes first.
+        resources: Named resources held while it runs, with their amounts, sorted by name.
+        executor: Where the function runs; here by default.
+        reserve: What its budgets hold back for it before it starts.
+    """
+
+    retry: Retry | None = None
+    timeout: Timeout | None = None
+    priority: int = 0
+    resources: tuple[tuple[str, int], ...] = ()
+    executor: Executor | None = None
+    reserve: Mapping[str, float] | None = None
+
+    def changed(self, **options: Any) -> TaskSettings:
+        """A copy with these options of `TaskGraph.add`; those that are None stay as they are.
+
+        Raises:
+            InvalidValue: an option is of the wrong kind; the message names it.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        for name, value in given.items():
+            _CHECKS[name](value)
+        if "resources" in given:
+            given["resources"] = tuple(sorted(given["resources"].items()))
+        return replace(self, **given) if given else self
 
 
-class Settings:
-    """How a task is to be run; shared by all tasks that say nothing special."""
+def _check_executor(executor: object) -> None:
+    if not callable(getattr(executor, "call", None)):
+        raise InvalidValue(f"option executor is {executor!r}; give one such as Processes(2)")
 
-    __slots__ = ("executor", "priority", "reserve", "resources", "retry", "timeout")
 
-    def __init__(
-        self,
-        retry: Retry | None = None,
-        timeout: Timeout | None = None,
-        priority: int = 0,
-        resources: Mapping[str, int] | None = None,
-        executor: Executor | None = None,
-        reserve: Mapping[str, float] | None = None,
-    ) -> None:
-        self.retry = retry
-        self.timeout = timeout
-        self.priority = priority
-        self.resources = tuple(sorted(resources.items())) if resources else ()
-        self.executor = executor
-        self.reserve = reserve
-
-    def changed(self, fields: Mapping[str, Any]) -> Settings:
-        """A copy in which these fields are new."""
-        old = {name: getattr(self, name) for name in SPECIAL} | {"resources": dict(self.resources)}
-        return Settings(**{**old, **fields})
+_CHECKS: dict[str, Callable[[Any], None]] = {
+    "retry": lambda value: check_kind("option", "retry", value, (Retry,), "Retry(...)"),
+    "timeout": lambda value: check_kind("option", "timeout", value, (Timeout,), "Timeout(...)"),
+    "priority": lambda value: check_kind("option", "priority", value, (int,), "a whole number"),
+    "resources": lambda value: check_amounts("option", "resources", value),
+    "executor": _check_executor,
+    "reserve": lambda value: check_amounts("option", "reserve", value),
+}
+PLAIN = TaskSettings()
+"""What all tasks share that say nothing special."""

@@ -10,6 +10,7 @@ import anyio
 from orchestrator import Task
 from orchestrator.calls import signature
 from orchestrator.errors import InvalidValue
+from orchestrator.journal.codec import from_json
 from protocol.hub.task_handles import Submitter, TaskHandle, TaskRequest
 from protocol.wire.messages import Cancelled, Progress, Result, TaskBudget, TaskNeeds, TokenChunk
 from protocol.worker.registry import bind, function_name
@@ -93,7 +94,7 @@ class Devices:
                 task.leaked = await stop(handle)
                 raise
         try:
-            return signature(function).restore(outcome.value)
+            return from_json(outcome.value, signature(function).returns)
         except ValueError as error:
             raise InvalidValue(
                 f"what worker {outcome.worker} returned for {request.name} does not fit its "

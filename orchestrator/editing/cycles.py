@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from orchestrator.errors import InvalidValue
-from orchestrator.task import Task
+from orchestrator.node import Node
 
 
-def order_edge(source: Task[Any], target: Task[Any]) -> None:
+def order_edge(source: Node, target: Node) -> None:
     """Make room for an edge between tasks that both exist already.
 
     Only tasks whose rank lies between the two are visited (Pearce and Kelly, "A dynamic
@@ -20,43 +19,43 @@ def order_edge(source: Task[Any], target: Task[Any]) -> None:
     """
     if source is target:
         raise InvalidValue(f"task {source.id} can't wait for itself; choose another task")
-    if source._rank < target._rank:
+    if source.rank < target.rank:
         return
-    low, high = target._rank, source._rank
-    later = _reach(target, _targets, lambda task: task._rank <= high)
+    low, high = target.rank, source.rank
+    later = _reach(target, _targets, lambda node: node.rank <= high)
     if source in later:
         raise InvalidValue(
             f"an edge from {source.id} to {target.id} would close a cycle; "
             f"remove a way from {target.id} to {source.id} first"
         )
-    earlier = _reach(source, _sources, lambda task: task._rank >= low)
+    earlier = _reach(source, _sources, lambda node: node.rank >= low)
     moved = sorted(earlier, key=_rank) + sorted(later, key=_rank)
-    for task, rank in zip(moved, sorted(task._rank for task in moved), strict=True):
-        task._rank = rank
+    for node, rank in zip(moved, sorted(node.rank for node in moved), strict=True):
+        node.rank = rank
 
 
 def _reach(
-    start: Task[Any],
-    step: Callable[[Task[Any]], Iterable[Task[Any]]],
-    within: Callable[[Task[Any]], bool],
-) -> set[Task[Any]]:
+    start: Node,
+    step: Callable[[Node], Iterable[Node]],
+    within: Callable[[Node], bool],
+) -> set[Node]:
     found = {start}
     stack = [start]
     while stack:
-        for task in step(stack.pop()):
-            if task not in found and within(task):
-                found.add(task)
-                stack.append(task)
+        for node in step(stack.pop()):
+            if node not in found and within(node):
+                found.add(node)
+                stack.append(node)
     return found
 
 
-def _targets(task: Task[Any]) -> Iterable[Task[Any]]:
-    return (edge.target for edge in task._outbound)
+def _targets(node: Node) -> Iterable[Node]:
+    return (edge.target for edge in node.outbound)
 
 
-def _sources(task: Task[Any]) -> Iterable[Task[Any]]:
-    return (edge.source for edge in task._inbound)
+def _sources(node: Node) -> Iterable[Node]:
+    return (edge.source for edge in node.inbound)
 
 
-def _rank(task: Task[Any]) -> int:
-    return task._rank
+def _rank(node: Node) -> int:
+    return node.rank

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.scheduler.conditions import SUCCESS, Condition
 from orchestrator.scheduler.retries import Retry, Timeout
 from orchestrator.views.record import TaskState
-
-if TYPE_CHECKING:
-    from orchestrator.structure import TaskOptions
 
 TaskId = Annotated[str, Field(min_length=1, max_length=200)]
 NewId = Annotated[str, Field(pattern=r"^[A-Za-z_][\w\-]{0,99}$")]
@@ -29,10 +26,6 @@ class _Spec(Model):
     timeout: Timeout | None = None
     priority: int | None = None
     resources: dict[str, int] | None = None
-
-    def options(self) -> TaskOptions:
-        fields = ("name", "retry", "timeout", "priority", "resources")
-        return {f: getattr(self, f) for f in fields if getattr(self, f) is not None}  # type: ignore[return-value]
 
 
 class Add(_Spec):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from orchestrator.calls import why
+from orchestrator.calls import name_of
 from orchestrator.editing.cycles import order_edge
 from orchestrator.editing.operations import (
     Add,
@@ -23,12 +23,16 @@ from orchestrator.editing.operations import (
     is_result,
     mentions_result,
 )
-from orchestrator.errors import InvalidValue, PatchRefused
+from orchestrator.editing.structure import Call, check_source
+from orchestrator.errors import InvalidValue, PatchRefused, UnknownName
 from orchestrator.events import GraphPatched
-from orchestrator.task import Edge, Task
+from orchestrator.journal.codec import why
+from orchestrator.node import Edge, Node
+from orchestrator.settings import PLAIN, TaskSettings
+from orchestrator.task import Task
 
 if TYPE_CHECKING:
-    from orchestrator.building import Building
+    from orchestrator.scheduler.run import GraphRun
 
 __all__ = [
     "Add",
@@ -87,9 +91,9 @@ class _Refused(Exception):
     """An operation that can't be applied."""
 
 
-def apply(graph: Building, patch: Patch) -> int:
-    """See `Building.apply`."""
-    edit = _Edit(graph, patch.base)
+def apply(run: GraphRun, patch: Patch) -> int:
+    """Apply a patch to the graph of a run; see `TaskGraph.apply`."""
+    edit = _Edit(run, patch.base)
     edit.attempt(0, "base", edit.check_base)
     for index, expected in enumerate(patch.expect):
         edit.attempt(index, "expect", partial(edit.expect, expected))
@@ -113,21 +117,22 @@ class _Edit:
     It runs between two awaits, so no task can start or end meanwhile.
     """
 
-    def __init__(self, graph: Building, base: int | None) -> None:
+    def __init__(self, run: GraphRun, base: int | None) -> None:
         self.conflicts: list[Conflict] = []
-        self._graph = graph
-        self._base = graph.version if base is None else base
+        self._run = run
+        self._structure = run.structure
+        self._base = self._structure.version if base is None else base
         self._undo: list[Callable[[], None]] = []
-        self._touched: dict[Task[Any], None] = {}
-        self._added: dict[Task[Any], None] = {}
-        self._removed: dict[Task[Any], int] = {}
+        self._touched: dict[Node, None] = {}
+        self._added: dict[Node, None] = {}
+        self._removed: dict[Node, int] = {}
         self._index = 0
 
     def attempt(self, index: int, operation: str, do: Callable[[], None]) -> None:
         self._index = index
         try:
             do()
-        except (_Refused, InvalidValue) as error:
+        except (_Refused, InvalidValue, UnknownName) as error:
             self.conflicts.append(Conflict(index=index, operation=operation, reason=str(error)))
 
     def undo(self) -> None:
@@ -137,13 +142,13 @@ class _Edit:
     # ---- operations ----------------------------------------------------------------------------
 
     def check_base(self) -> None:
-        if self._base > self._graph.version:
-            raise _Refused(f"base is {self._base}, the graph is at {self._graph.version}")
+        if self._base > self._structure.version:
+            raise _Refused(f"base is {self._base}, the graph is at {self._structure.version}")
 
     def expect(self, expected: Expect) -> None:
-        task = self._task(expected.id)
-        if task.state not in expected.states:
-            raise _Refused(f"task {task.id} is {task.state}, not {' or '.join(expected.states)}")
+        node = self._node(expected.id)
+        if node.state not in expected.states:
+            raise _Refused(f"task {node.id} is {node.state}, not {' or '.join(expected.states)}")
 
     def operation(self, op: Add | Remove | Connect | Disconnect | Change) -> None:
         match op:
@@ -159,38 +164,36 @@ class _Edit:
                 self._change(op)
 
     def _add(self, op: Add) -> None:
-        graph = self._graph
-        if op.id in graph:
+        structure = self._structure
+        if op.id in structure.nodes:
             raise _Refused(f"there is a task {op.id} already")
-        after = {self._task(source): when for source, when in op.after.items()}
+        function = self._run.functions.find(op.function)
+        name = op.name or name_of(function)
+        args = tuple(map(self._value, op.args))
         kwargs = {name: self._value(value) for name, value in op.kwargs.items()}
-        task = graph.create(
-            op.id,
-            None,
-            self._function(op.function),
-            tuple(map(self._value, op.args)),
-            {**op.options(), "after": after, "kwargs": kwargs},
-        )
-        self._added[task] = None
-        self._undo.append(lambda: graph.discard(task))
+        after = {self._node(source).task: when for source, when in op.after.items()}
+        settings = self._settings(op, name, PLAIN)
+        node = structure.create(op.id, None, Call(name, function, args, kwargs, after, settings))
+        self._added[node] = None
+        self._undo.append(lambda: structure.discard(node))
 
     def _remove(self, op: Remove) -> None:
-        task = self._editable(op.id)
-        self._removed[task] = self._index
+        node = self._editable(op.id)
+        self._removed[node] = self._index
 
     def _connect(self, op: Connect) -> None:
-        source, target = self._task(op.source), self._editable(op.target)
-        if any(edge.source is source for edge in target._inbound):
+        source, target = self._node(op.source), self._editable(op.target)
+        if any(edge.source is source for edge in target.inbound):
             raise _Refused(f"task {op.target} waits for {op.source} already")
-        self._graph.check_source(source, target)
+        check_source(source, target)
         order_edge(source, target)
         edge = Edge(source, target, "control", op.when)
         edge.link()
         self._undo.append(edge.unlink)
 
     def _disconnect(self, op: Disconnect) -> None:
-        source, target = self._task(op.source), self._editable(op.target)
-        edge = next((edge for edge in target._inbound if edge.source is source), None)
+        source, target = self._node(op.source), self._editable(op.target)
+        edge = next((edge for edge in target.inbound if edge.source is source), None)
         if edge is None:
             raise _Refused(f"task {op.target} does not wait for {op.source}")
         if edge.kind == "data":
@@ -199,55 +202,47 @@ class _Edit:
         self._undo.append(edge.link)
 
     def _change(self, op: Change) -> None:
-        task = self._editable(op.id)
-        before = (task.name, task._function, task._args, task._kwargs, task._settings, task._fed)
-        edges = [edge for edge in task._inbound if edge.kind == "data"]
-        args = task._args if op.args is None else tuple(map(self._value, op.args))
-        kwargs: Mapping[str, Any] = task._kwargs
+        node = self._editable(op.id)
+        function, args, kwargs = node.function, node.args, node.kwargs
+        if op.function is not None:
+            function = self._run.functions.find(op.function)
+        if op.args is not None:
+            args = tuple(map(self._value, op.args))
         if op.kwargs is not None:
             kwargs = {name: self._value(value) for name, value in op.kwargs.items()}
-        function = task._function if op.function is None else self._function(op.function)
-        fresh = self._graph.rewire(task, function, args, kwargs, op.options())
+        settings = self._settings(op, node.id, node.settings)
+        call = Call(op.name or node.name, function, args, kwargs, None, settings)
+        self._undo.append(self._structure.change(node, call))
 
-        def restore() -> None:
-            for edge in fresh:
-                edge.unlink()
-            for edge in edges:
-                edge.link()
-            (task.name, task._function, task._args, task._kwargs, task._settings, task._fed) = (
-                before
-            )
-
-        self._undo.append(restore)
+    def _settings(self, op: Add | Change, name: str, old: TaskSettings) -> TaskSettings:
+        new = old.changed(
+            retry=op.retry, timeout=op.timeout, priority=op.priority, resources=op.resources
+        )
+        self._run.scheduler.queue.check(new.resources, name)
+        return new
 
     # ---- what operations name ------------------------------------------------------------------
 
-    def _task(self, id: str) -> Task[Any]:
-        if id not in self._graph or self._graph[id] in self._removed:
+    def _node(self, id: str) -> Node:
+        node = self._structure.nodes.get(id)
+        if node is None or node in self._removed:
             raise _Refused(f"there is no task {id}")
-        return self._graph[id]
+        return node
 
-    def _editable(self, id: str) -> Task[Any]:
-        task = self._task(id)
-        if task in self._added:
-            return task
-        if task._attempts or task.state not in ("waiting", "ready"):
-            raise _Refused(f"task {id} is {task.state}; only what has not started can be edited")
-        if task._changed > self._base:
+    def _editable(self, id: str) -> Node:
+        node = self._node(id)
+        if node in self._added:
+            return node
+        if node.attempts or node.state not in ("waiting", "ready"):
+            raise _Refused(f"task {id} is {node.state}; only what has not started can be edited")
+        if node.edited_in > self._base:
             raise _Refused(
-                f"task {id} was edited in version {task._changed}, after version {self._base}"
+                f"task {id} was edited in version {node.edited_in}, after version {self._base}"
             )
-        if self._graph.scheduler.journal is not None and task.parent is not None:
+        if self._run.scheduler.journal is not None and node.parent is not None:
             raise _Refused(f"task {id} was spawned, and a journal keeps edits of roots only")
-        self._touched[task] = None
-        return task
-
-    def _function(self, name: str) -> Callable[..., Any]:
-        try:
-            return self._graph.functions[name]
-        except KeyError:
-            known = ", ".join(sorted(self._graph.functions)) or "none"
-            raise _Refused(f"no function {name!r} is registered (registered: {known})") from None
+        self._touched[node] = None
+        return node
 
     def _value(self, value: Any) -> Any:
         if is_result(value):
@@ -262,34 +257,35 @@ class _Edit:
         id = value["$task"]
         if not isinstance(id, str):
             raise _Refused(f"$task is {id!r}; give the id of a task, a text")
-        return self._task(id)
+        return self._node(id).task
 
     # ---- all or nothing ------------------------------------------------------------------------
 
     def check_removed(self) -> None:
-        for task, index in self._removed.items():
-            left = [edge.target.id for edge in task._outbound if edge.target not in self._removed]
+        for node, index in self._removed.items():
+            left = [edge.target.id for edge in node.outbound if edge.target not in self._removed]
             if left:
-                reason = f"task {left[0]} waits for {task.id}; rewire or remove it too"
+                reason = f"task {left[0]} waits for {node.id}; rewire or remove it too"
                 self.conflicts.append(Conflict(index=index, operation="remove", reason=reason))
 
     def commit(self, patch: Patch) -> int:
-        graph = self._graph
-        graph.version += 1
-        for task in self._removed:
-            graph.discard(task)
-            if task not in self._added:
-                graph.scheduler.forget(task)
-        if graph.scheduler.journal is not None:
-            graph.scheduler.journal.patched(graph.version, patch)
-        for task in self._added:
-            task._changed = graph.version
-            if task not in self._removed:
-                graph.admit(task)
-        for task in self._touched:
-            task._changed = graph.version
-            if task not in self._removed:
-                graph.scheduler.reconsider(task)
-        if graph.events.heard:
-            graph.events.emit(GraphPatched(task="", version=graph.version, patch=patch))
-        return graph.version
+        """Dispatch what was added and changed; return the new version."""
+        structure, scheduler = self._structure, self._run.scheduler
+        structure.version += 1
+        for node in self._removed:
+            structure.discard(node)
+            if node not in self._added:
+                scheduler.forget(node)
+        if scheduler.journal is not None:
+            scheduler.journal.patched(structure.version, patch)
+        for node in [*self._added, *self._touched]:
+            node.edited_in = structure.version
+        for node in self._added:
+            if node not in self._removed:
+                self._run.admit(node)
+        for node in self._touched:
+            if node not in self._removed:
+                scheduler.reconsider(node)
+        if scheduler.events.heard:
+            scheduler.events.emit(GraphPatched(task="", version=structure.version, patch=patch))
+        return structure.version

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.to_thread
 
-from orchestrator.calls import to_json
 from orchestrator.errors import InvalidValue, JournalFenced, JournalUnusable
-from orchestrator.task import Task
+from orchestrator.journal.codec import to_json
+from orchestrator.node import Node
 from orchestrator.views.record import FINAL, TaskState
 
 if TYPE_CHECKING:
@@ -226,20 +226,20 @@ class Journal:
 
     # ---- writing -------------------------------------------------------------------------------
 
-    def added(self, task: Task[Any]) -> None:
+    def added(self, node: Node) -> None:
         """Note a new task; one known from an earlier epoch is noted already."""
-        if task.id not in self._known:
-            self._known.add(task.id)
-            parent = None if task.parent is None else task.parent.id
-            row = (task.id, parent, task.name, function_name(task), edges_text(task))
+        if node.id not in self._known:
+            self._known.add(node.id)
+            parent = None if node.parent is None else node.parent.id
+            row = (node.id, parent, node.name, function_name(node), edges_text(node))
             self._put("INSERT INTO tasks VALUES (NULL, ?, ?, ?, ?, ?)", row)
 
-    def attempted(self, task: Task[Any], number: int) -> None:
+    def attempted(self, node: Node, number: int) -> None:
         """Note that an attempt is over and its children go with it, before any of them ends.
 
         A later process must not take their ends for those of the children of its own attempt.
         """
-        self._put("INSERT INTO attempts VALUES (NULL, ?, ?, ?)", (task.id, number, task._spawned))
+        self._put("INSERT INTO attempts VALUES (NULL, ?, ?, ?)", (node.id, number, node.spawned))
 
     def patched(self, version: int, patch: Patch) -> None:
         """Note an applied patch."""
@@ -249,28 +249,28 @@ class Journal:
         """Keep a text, in order with what else happens."""
         self._put("INSERT INTO notes VALUES (NULL, ?)", (note,))
 
-    def prepare(self, task: Task[Any]) -> None:
+    def prepare(self, node: Node) -> None:
         """Write a result that is about to be committed as JSON.
 
         Raises:
             InvalidValue: that can't be done.
         """
-        self._texts[task.id] = to_json(task._value, task.id)
+        self._texts[node.id] = to_json(node.value, node.id)
 
-    def ended(self, task: Task[Any]) -> None:
+    def ended(self, node: Node) -> None:
         """Note how a task ended, unless an earlier epoch has."""
-        if task.id in self._committed:
+        if node.id in self._committed:
             return
         row = (
-            task.id,
+            node.id,
             self.epoch,
-            len(task._attempts),
-            task.state,
-            self._texts.pop(task.id, None),
-            None if task._error is None else f"{type(task._error).__name__}: {task._error}",
-            task.work,
-            task.clock,
-            task._busy_s,
+            len(node.attempts),
+            node.state,
+            self._texts.pop(node.id, None),
+            node.error_line,
+            node.work,
+            node.clock,
+            node.busy_s,
         )
         self._put("INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
@@ -334,17 +334,17 @@ def _runs(rows: list[tuple[str, tuple[Any, ...]]]) -> Iterable[tuple[str, list[t
             start = index
 
 
-def function_name(task: Task[Any]) -> str:
+def function_name(node: Node) -> str:
     """The name under which a task's function is recognised again."""
-    function = task._function
+    function = node.function
     module = getattr(function, "__module__", "")
     return f"{module}:{getattr(function, '__qualname__', type(function).__name__)}"
 
 
-def edges_text(task: Task[Any]) -> str:
+def edges_text(node: Node) -> str:
     """A task's edges as JSON: source, kind, and condition."""
     edges: list[Mapping[str, str]] = [
         {"source": edge.source.id, "kind": edge.kind, "when": str(edge.when)}
-        for edge in task._inbound
+        for edge in node.inbound
     ]
     return json.dumps(edges)

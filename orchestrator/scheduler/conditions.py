@@ -6,15 +6,13 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import pydantic_core
-from pydantic import GetCoreSchemaHandler
-from pydantic_core import core_schema
-
 from orchestrator.errors import InvalidValue
 from orchestrator.views.record import TaskState
 
 if TYPE_CHECKING:
     import cel
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core import core_schema
 
 VARIABLES = ("result", "state", "error")
 LONGEST = 2000
@@ -61,6 +59,8 @@ class Condition:
             return state in _STATES[self.text]
         if self._result_only and state != "succeeded":
             return False
+        import pydantic_core  # slow to import, and needed for expressions alone
+
         try:
             value = pydantic_core.to_jsonable_python(result)
             found = self._program.execute({"result": value, "state": state, "error": error})
@@ -89,6 +89,8 @@ class Condition:
     def __get_pydantic_core_schema__(
         cls, source: Any, handler: GetCoreSchemaHandler
     ) -> core_schema.CoreSchema:
+        from pydantic_core import core_schema
+
         def read(value: Any) -> Condition:
             if isinstance(value, Condition):
                 return value

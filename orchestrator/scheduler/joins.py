@@ -10,7 +10,8 @@ from typing import Any, Generic, TypeVar
 import anyio
 
 from orchestrator.errors import InvalidValue, QuorumMissed
-from orchestrator.task import Gate, Task, current_task
+from orchestrator.scheduler.wakeup import Wakeup
+from orchestrator.task import Task
 
 T = TypeVar("T")
 
@@ -59,22 +60,22 @@ async def join(
         return Joined(winners=(), losers=())
     watch = _Watch(tasks, needed)
     with anyio.move_on_after(math.inf if within is None else within):
-        await watch.decided.passed(timed=within is not None)
+        await watch.decided.wait(timed=within is not None)
     if cancel:
         for task in tasks:
             task.cancel()
         for task in tasks:
             await task.wait()
     if within is not None:
-        await watch.decided.settled()
-    return _joined(tasks, 0 if within is not None else needed)
+        await watch.decided.settle()
+    return await _joined(tasks, 0 if within is not None else needed)
 
 
 class _Watch:
     """Counts tasks that end, until it is decided whether enough of them succeed."""
 
     def __init__(self, tasks: Sequence[Task[Any]], needed: int) -> None:
-        self.decided = Gate(tasks[0]._graph)
+        self.decided = Wakeup(tasks[0].graph)
         self._lacking = needed
         self._open = len(tasks)
         self._look()
@@ -88,20 +89,18 @@ class _Watch:
 
     def _look(self) -> None:
         if self._lacking <= 0 or self._lacking > self._open:
-            self.decided.open()
+            self.decided.set()
 
 
-def _joined(tasks: Sequence[Task[T]], needed: int) -> Joined[T]:
+async def _joined(tasks: Sequence[Task[T]], needed: int) -> Joined[T]:
     won = [task for task in tasks if task.state == "succeeded"]
-    won.sort(key=lambda task: task._ended_at or 0.0)
+    won.sort(key=lambda task: task.ended_at or 0.0)
     lost = [task for task in tasks if task.state != "succeeded"]
-    waiting = current_task()
-    if waiting is not None:
-        for task in won:
-            waiting.follow(task)
+    for task in won:
+        await task.result()  # they have ended: what they cost counts in the waiting task's chain
     failures = [task for task in lost if task.error is not None]
     for task in failures:
-        task._graph.observed.add(task)
+        task.acknowledge()
     if len(won) < needed:
         raise QuorumMissed(
             f"{len(won)} of {len(tasks)} tasks succeeded and {needed} were needed; "

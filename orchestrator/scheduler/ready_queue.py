@@ -5,12 +5,12 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import anyio
 
 from orchestrator.errors import InvalidValue
-from orchestrator.task import Task
+from orchestrator.node import Node
 
 Needs = tuple[tuple[str, int], ...]
 
@@ -21,7 +21,7 @@ class Waiting(NamedTuple):
     priority: int
     fresh: bool
     arrival: int
-    task: Task[Any]
+    node: Node
     resume: anyio.Event | None
     """Set for a task that released its slot while it waited for others, and wants to go on."""
 
@@ -39,30 +39,30 @@ class ReadyQueue:
         self._lines: dict[Needs, list[Waiting]] = {}
         self._arrivals = 0
 
-    def check(self, needs: Needs, task: str) -> None:
-        """Refuse what could never be taken.
+    def check(self, needs: Needs, name: str) -> None:
+        """Refuse what a task of this name could never take.
 
         Raises:
             InvalidValue: a resource is unknown, or less than needed.
         """
-        for name, amount in needs:
-            if name not in self._capacity:
+        for resource, amount in needs:
+            if resource not in self._capacity:
                 known = ", ".join(sorted(self._capacity)) or "none"
                 raise InvalidValue(
-                    f"task {task} needs resource {name!r}, which the graph does not have; "
+                    f"task {name} needs resource {resource!r}, which the graph does not have; "
                     f"declare it with TaskGraph(resources=...) (declared: {known})"
                 )
-            if not 0 < amount <= self._capacity[name]:
+            if not 0 < amount <= self._capacity[resource]:
                 raise InvalidValue(
-                    f"task {task} needs {amount} of resource {name!r}; "
-                    f"give 1 to {self._capacity[name]}"
+                    f"task {name} needs {amount} of resource {resource!r}; "
+                    f"give 1 to {self._capacity[resource]}"
                 )
 
-    def push(self, task: Task[Any], resume: anyio.Event | None = None) -> None:
+    def push(self, node: Node, resume: anyio.Event | None = None) -> None:
         """Let a task queue, anew or to go on."""
-        settings = task._settings
+        settings = node.settings
         self._arrivals += 1
-        place = Waiting(-settings.priority, resume is None, self._arrivals, task, resume)
+        place = Waiting(-settings.priority, resume is None, self._arrivals, node, resume)
         line = self._lines.get(settings.resources)
         if line is None:
             line = self._lines[settings.resources] = []
@@ -81,24 +81,24 @@ class ReadyQueue:
         if best is None:
             return None
         place = heapq.heappop(best)
-        self.take(place.task)
+        self.take(place.node)
         return place
 
-    def take(self, task: Task[Any]) -> None:
+    def take(self, node: Node) -> None:
         """Take a slot and the task's resources, unless it holds them; for what goes on anyway."""
-        if task._holds_slot:
+        if node.holds_slot:
             return
         self.slots -= 1
-        task._holds_slot = True
-        for name, amount in task._settings.resources:
+        node.holds_slot = True
+        for name, amount in node.settings.resources:
             self._free[name] -= amount
 
-    def give_back(self, task: Task[Any]) -> None:
+    def give_back(self, node: Node) -> None:
         """Return what the task holds, if it does."""
-        if task._holds_slot:
-            task._holds_slot = False
+        if node.holds_slot:
+            node.holds_slot = False
             self.slots += 1
-            for name, amount in task._settings.resources:
+            for name, amount in node.settings.resources:
                 self._free[name] += amount
 
     @property
@@ -106,9 +106,9 @@ class ReadyQueue:
         """Whether more is held than there is, because a wait was cut short."""
         return self.slots < 0 or any(amount < 0 for amount in self._free.values())
 
-    def free_for(self, task: Task[Any]) -> bool:
+    def free_for(self, node: Node) -> bool:
         """Whether the task could go on at once, without overtaking anybody."""
-        if self.slots <= 0 or not self._fits(task._settings.resources):
+        if self.slots <= 0 or not self._fits(node.settings.resources):
             return False
         return not any(line and not _stale(line[0]) for line in self._lines.values())
 
@@ -121,5 +121,5 @@ class ReadyQueue:
 
 def _stale(place: Waiting) -> bool:
     if place.resume is not None:
-        return place.task._resumed is not place.resume
-    return place.task.state != "ready"
+        return place.node.resumed is not place.resume
+    return place.node.state != "ready"

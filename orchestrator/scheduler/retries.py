@@ -6,8 +6,10 @@ import random
 from dataclasses import dataclass
 
 from orchestrator.errors import InvalidValue
+from orchestrator.options import check_kind, strict
 
 
+@strict
 @dataclass(frozen=True, kw_only=True)
 class Retry:
     """Call a failed task again, up to ``times`` more times.
@@ -28,14 +30,17 @@ class Retry:
     on: tuple[str, ...] = ("Exception",)
 
     def __post_init__(self) -> None:
+        check_kind("retry", "times", self.times, (int,), "a whole number")
+        for field in ("delay", "factor", "longest", "jitter"):
+            check_kind("retry", field, getattr(self, field), (int, float), "a number")
         for field in ("times", "delay", "factor", "longest", "jitter"):
             if not getattr(self, field) >= 0:
                 raise InvalidValue(f"retry {field} is {getattr(self, field)}; give 0 or more")
         if self.jitter > 1:
             raise InvalidValue(f"retry jitter is {self.jitter}; give 0 to 1")
-        names: object = self.on
-        if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
-            raise InvalidValue(f"retry on is {names!r}; give a tuple of names of errors")
+        check_kind("retry", "on", self.on, (tuple,), "a tuple of names of errors")
+        for name in self.on:
+            check_kind("retry", "on", name, (str,), "a tuple of names of errors")
 
     def covers(self, error: BaseException) -> bool:
         """Whether this kind of error is to be retried."""
@@ -47,6 +52,7 @@ class Retry:
         return wait * rng.uniform(1 - self.jitter, 1 + self.jitter)
 
 
+@strict
 @dataclass(frozen=True, kw_only=True)
 class Timeout:
     """Limits in seconds: in the queue, for each attempt, and without progress.
@@ -64,5 +70,8 @@ class Timeout:
     def __post_init__(self) -> None:
         for field in ("queue", "run", "idle"):
             value = getattr(self, field)
-            if value is not None and not value > 0:
+            if value is None:
+                continue
+            check_kind("timeout", field, value, (int, float), "a number of seconds")
+            if not value > 0:
                 raise InvalidValue(f"timeout {field} is {value}; give more than 0 seconds")

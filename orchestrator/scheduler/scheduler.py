@@ -6,36 +6,26 @@ import contextvars
 import math
 import random
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
 
 import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from orchestrator.calls import call
-from orchestrator.errors import (
-    BudgetExhausted,
-    InvalidValue,
-    ReasonError,
-    leaf,
-)
-from orchestrator.events import (
-    AttemptFailed,
-    EventStream,
-    TaskStarted,
-)
+from orchestrator.errors import BudgetExhausted, InvalidValue, ReasonError, leaf
+from orchestrator.events import AttemptFailed, EventStream, TaskStarted
+from orchestrator.node import Node, current_node
 from orchestrator.scheduler import limit_messages as limits
 from orchestrator.scheduler.ready_queue import ReadyQueue
-from orchestrator.scheduler.transitions import Transitions
-from orchestrator.task import Task, _current
-from orchestrator.views.record import FINAL, TaskState
+from orchestrator.scheduler.states import States
+from orchestrator.views.record import TaskState
 
 SLICE_S = 0.005
 """How long tasks that never wait may keep the event loop before it gets its turn."""
 
 
-class Scheduler(Transitions):
+class Scheduler(States):
     """Runs the tasks of one graph.
 
     Workers take tasks from the queue one after the other.  A worker that has taken a task
@@ -44,9 +34,11 @@ class Scheduler(Transitions):
     """
 
     def __init__(
-        self, events: EventStream, queue: ReadyQueue, handled: set[Task[Any]], seed: int
+        self, nodes: Mapping[str, Node], events: EventStream, queue: ReadyQueue, seed: int
     ) -> None:
-        super().__init__(events, queue, handled)
+        super().__init__(events, queue)
+        self.threads = anyio.CapacityLimiter(math.inf)
+        self._nodes = nodes
         self._rng = random.Random(seed)
         self._group: TaskGroup | None = None
         self._context = contextvars.Context()
@@ -71,9 +63,9 @@ class Scheduler(Transitions):
         self.began = self._breath = time.monotonic()
         self._context = contextvars.copy_context()
         self._group = group
-        for task in self.unended():
-            if task.state == "ready":
-                self.watch_queueing(task)
+        for node in self._not_ended():
+            if node.state == "ready":
+                self.watch_queueing(node)
         self.pump()
 
     async def drained(self) -> None:
@@ -83,12 +75,12 @@ class Scheduler(Transitions):
             self.look_for_stall()
             await self._drained.wait()
 
-    def stop(self, tasks: list[Task[Any]]) -> None:
+    def stop(self) -> None:
         """End the run; what has not ended is cancelled, children first."""
         self.timers.clear()
-        for task in reversed(tasks):
-            if task.state not in FINAL:
-                self.finish(task, "cancelled")
+        for node in reversed(self._not_ended()):
+            if not node.ended:
+                self.finish(node, "cancelled")
         self._group = None
 
     # ---- workers -------------------------------------------------------------------------------
@@ -106,10 +98,10 @@ class Scheduler(Transitions):
             if place.resume is not None:
                 place.resume.set()
                 continue
-            if place.task._budget is not None and not self._reserve(place.task):
+            if place.node.budget is not None and not self._reserve(place.node):
                 continue
             self.pump()
-            await self._attempt(place.task)
+            await self._attempt(place.node)
             if contextvars.copy_context() != clean:  # the function left something behind
                 self.pump()
                 return
@@ -119,151 +111,151 @@ class Scheduler(Transitions):
                 self._breath = time.monotonic()
         self.look_for_stall()
 
-    def _reserve(self, task: Task[Any]) -> bool:
+    def _reserve(self, node: Node) -> bool:
         """Whether the task's budget grants what it needs; if not now, it waits for a release."""
-        budget = task._budget
+        budget = node.budget
         assert budget is not None
         try:
-            amounts = {"tasks": 1, **(task._settings.reserve or {})}
-            task._reservation = budget.try_reserve(**amounts)
+            amounts = {"tasks": 1, **(node.settings.reserve or {})}
+            node.reservation = budget.try_reserve(**amounts)
         except ReasonError as error:
-            self.queue.give_back(task)
-            task._error = error
+            self.queue.give_back(node)
+            node.error = error
             exhausted = isinstance(error, BudgetExhausted)
-            self.finish(task, "cancelled" if exhausted else "failed")
+            self.finish(node, "cancelled" if exhausted else "failed")
             return False
-        if task._reservation is None:
-            self.queue.give_back(task)
-            task.state = "waiting"
-            self.starved[task] = None
+        if node.reservation is None:
+            self.queue.give_back(node)
+            node.state = "waiting"
+            self.starved[node] = None
             budget.on_release(self.feed)
             return False
-        task._reservation.spend(tasks=1)
+        node.reservation.spend(tasks=1)
         return True
 
-    async def _attempt(self, task: Task[Any]) -> None:
-        self._begin(task)
-        token = _current.set(task)
+    async def _attempt(self, node: Node) -> None:
+        self._begin(node)
+        token = current_node.set(node)
         state: TaskState = "cancelled"
         try:
-            with task._scope:  # type: ignore[union-attr]
-                task._value = await call(task)
+            with node.scope:  # type: ignore[union-attr]
+                node.value = await call(node)
                 state = "succeeded"
         except Exception as error:
-            task._error = leaf(error)
+            node.error = leaf(error)
             state = "failed"
         finally:
-            _current.reset(token)
-            self._over(task, state)
+            current_node.reset(token)
+            self._over(node, state)
 
-    def _begin(self, task: Task[Any]) -> None:
-        task.state = "running"
-        task._started = task._clock_at = time.monotonic()
-        task._scope = anyio.CancelScope()
+    def _begin(self, node: Node) -> None:
+        node.state = "running"
+        node.started_at = node.clock_at = time.monotonic()
+        node.scope = anyio.CancelScope()
         self._active += 1
-        if task._settings.timeout is not None or task._budget is not None:
-            self.timers.forget(task._queue_timer)
-            self.progressed(task)
+        if node.settings.timeout is not None or node.budget is not None:
+            self.timers.forget(node.queue_timer)
+            self.progressed(node)
         if self.events.heard:
-            self.events.emit(TaskStarted(task=task.id, attempt=len(task._attempts) + 1))
+            self.events.emit(TaskStarted(task=node.id, attempt=len(node.attempts) + 1))
 
-    def _over(self, task: Task[Any], state: TaskState) -> None:
+    def _over(self, node: Node, state: TaskState) -> None:
         """The function has returned, raised or been cancelled."""
         self._active -= 1
-        self.queue.give_back(task)
-        if task._reservation is not None:
-            task._reservation.settle()
-        now = task.clock_s_add()
-        if state != "succeeded" or task._cancel_asked:
-            state = self._unusual(task, state, now)
+        self.queue.give_back(node)
+        if node.reservation is not None:
+            node.reservation.settle()
+        now = node.count_time()
+        if state != "succeeded" or node.cancel_asked:
+            state = self._unusual(node, state, now)
         else:
-            task._error = None
+            node.error = None
             if self.journal is not None:
-                state = self._written(task)
-        error = None if state != "failed" else repr(task._error)
-        task._attempts += ((task._started, now, error),)
-        if state == "failed" and self._again(task):
+                state = self._written(node)
+        error = None if state != "failed" else repr(node.error)
+        node.attempts += ((node.started_at, now, error),)
+        if state == "failed" and self._again(node):
             return
-        task._scope = None
-        task._outcome = state
-        if not task._open:
-            self.finish(task, state)
+        node.scope = None
+        node.outcome = state
+        if not node.unended:
+            self.finish(node, state)
             return
         if state != "succeeded":
-            self._drop_children(task)
+            self._drop_children(node)
         self.pump()
         self.look_for_stall()
 
-    def _drop_children(self, task: Task[Any]) -> None:
+    def _drop_children(self, node: Node) -> None:
         """Cancel the children of an attempt that is over."""
-        if self.journal is not None and task.children:
-            self.journal.attempted(task, len(task._attempts))
-        for child in list(task.children):
+        if self.journal is not None and node.children:
+            self.journal.attempted(node, len(node.attempts))
+        for child in list(node.children):
             self.cancel(child)
 
-    def _unusual(self, task: Task[Any], state: TaskState, now: float) -> TaskState:
+    def _unusual(self, node: Node, state: TaskState, now: float) -> TaskState:
         """The state after an attempt that did not simply succeed."""
-        if isinstance(task._error, BudgetExhausted) and state == "failed":
+        if isinstance(node.error, BudgetExhausted) and state == "failed":
             return "cancelled"
-        if task._cancel_asked:
+        if node.cancel_asked:
             if state == "succeeded":  # it caught its cancellation, and returned what it had
-                task.partial = task._value
+                node.partial = node.value
             return "cancelled"
-        if state == "cancelled" and task._scope is not None and task._scope.cancelled_caught:
-            if task._budget is not None and time.monotonic() >= task._budget.deadline:
-                task._error = limits.budget_over(task)
+        if state == "cancelled" and node.scope is not None and node.scope.cancelled_caught:
+            if node.budget is not None and time.monotonic() >= node.budget.deadline:
+                node.error = limits.budget_over(node)
                 return "cancelled"
-            task._error = limits.attempt_over(task, now)
+            node.error = limits.attempt_over(node, now)
             return "failed"
         if state == "cancelled":  # with the whole run: to go on from the journal, it is not ended
             self.journal = None
         return state
 
-    def _written(self, task: Task[Any]) -> TaskState:
+    def _written(self, node: Node) -> TaskState:
         assert self.journal is not None
         try:
-            self.journal.prepare(task)
+            self.journal.prepare(node)
         except InvalidValue as error:
-            task._error = error
+            node.error = error
             return "failed"
         return "succeeded"
 
-    def _again(self, task: Task[Any]) -> bool:
+    def _again(self, node: Node) -> bool:
         """Whether the failed task will be tried again; then it waits for its next attempt."""
-        retry, error, number = task._settings.retry, task._error, len(task._attempts)
+        retry, error, number = node.settings.retry, node.error, len(node.attempts)
         if retry is None or error is None:
             return False
-        if number > retry.times or not retry.covers(error) or task._stalled:
+        if number > retry.times or not retry.covers(error) or node.stalled:
             return False
-        self._drop_children(task)
+        self._drop_children(node)
         wait = retry.wait(number, self._rng)
         if self.events.heard:
             self.events.emit(
-                AttemptFailed(task=task.id, attempt=number, error=repr(error), wait_s=wait)
+                AttemptFailed(task=node.id, attempt=number, error=repr(error), wait_s=wait)
             )
-        task.state = "waiting"
-        self.timers.after(wait, self._retry, task)
+        node.state = "waiting"
+        self.timers.after(wait, self._retry, node)
         self.pump()
         return True
 
-    def _retry(self, task: Task[Any]) -> None:
-        if task.state == "waiting":
-            self.make_ready(task)
+    def _retry(self, node: Node) -> None:
+        if node.state == "waiting":
+            self.make_ready(node)
             self.pump()
 
     # ---- waiting for other tasks ---------------------------------------------------------------
 
-    async def wait(self, task: Task[Any], event: anyio.Event, timed: bool) -> None:
+    async def wait(self, node: Node, event: anyio.Event, timed: bool) -> None:
         """Let a running task wait for an event; meanwhile its slot is for others."""
-        task._waits += 1
-        if task._waits == 1:
-            task.clock_s_add()
-            self.queue.give_back(task)
-            if task._resumed is not None:  # while one part of it waits, its slot is for others
-                task._resumed.set()
-                task._resumed = None
-        if not timed and not task._idle:
-            task._idle = True
+        node.waits += 1
+        if node.waits == 1:
+            node.count_time()
+            self.queue.give_back(node)
+            if node.resumed is not None:  # while one part of it waits, its slot is for others
+                node.resumed.set()
+                node.resumed = None
+        if not timed and not node.idle:
+            node.idle = True
             self._active -= 1
         self.pump()
         self.look_for_stall()
@@ -272,41 +264,41 @@ class Scheduler(Transitions):
             await event.wait()
             over = True
         finally:
-            self.woken(task)
-            task._waits -= 1
-            task._clock_at = time.monotonic()
-            if not over and not task._waits:
-                self.queue.take(task)  # its wait was cut short: it goes on, and others wait longer
-        if not task._waits:
-            await self._resume(task)
+            self.woken(node)
+            node.waits -= 1
+            node.clock_at = time.monotonic()
+            if not over and not node.waits:
+                self.queue.take(node)  # its wait was cut short: it goes on, and others wait longer
+        if not node.waits:
+            await self._resume(node)
 
-    def woken(self, task: Task[Any]) -> None:
+    def woken(self, node: Node) -> None:
         """The task goes on; if it has several waits, the first that is over makes it active."""
-        if task._idle:
-            task._idle = False
+        if node.idle:
+            node.idle = False
             self._active += 1
 
-    async def settle(self, task: Task[Any]) -> None:
+    async def settle(self, node: Node) -> None:
         """Let a task whose wait was cut short queue for its slot like others."""
-        if self.queue.overdrawn and task._holds_slot and not task._waits:
-            task.clock_s_add()
-            self.queue.give_back(task)
-            await self._resume(task)
-            task._clock_at = time.monotonic()
+        if self.queue.overdrawn and node.holds_slot and not node.waits:
+            node.count_time()
+            self.queue.give_back(node)
+            await self._resume(node)
+            node.clock_at = time.monotonic()
 
-    async def _resume(self, task: Task[Any]) -> None:
-        if self.queue.free_for(task):
-            self.queue.take(task)
+    async def _resume(self, node: Node) -> None:
+        if self.queue.free_for(node):
+            self.queue.take(node)
             return
-        task._resumed = granted = anyio.Event()
-        self.queue.push(task, granted)
+        node.resumed = granted = anyio.Event()
+        self.queue.push(node, granted)
         self.pump()
         try:
             await granted.wait()
         finally:
-            if task._resumed is granted:
-                task._resumed = None
-                self.queue.take(task)  # at once if it was cut short; a place in line takes it first
+            if node.resumed is granted:
+                node.resumed = None
+                self.queue.take(node)  # at once if it was cut short; a place in line takes it first
 
     def look_for_stall(self) -> None:
         """Fail what can never end: all that is left waits, and nothing is left to wait for."""
@@ -315,28 +307,28 @@ class Scheduler(Transitions):
         if self.starved:
             self.give_up_starved()
             return
-        for task in self.unended():
-            task._stalled = True
-            if task.state == "running" and task._outcome is None and task._scope is not None:
-                task._scope.cancel()
-            elif task.state == "waiting":
-                task._error = limits.stalled_by_edges(task)
-                self.finish(task, "failed")
+        for node in self._not_ended():
+            node.stalled = True
+            if node.state == "running" and node.outcome is None and node.scope is not None:
+                node.scope.cancel()
+            elif node.state == "waiting":
+                node.error = limits.stalled_by_edges(node)
+                self.finish(node, "failed")
 
-    unended: Callable[[], list[Task[Any]]]
-    """Set by the graph: the tasks that have not ended."""
+    def _not_ended(self) -> list[Node]:
+        return [node for node in self._nodes.values() if not node.ended]
 
     # ---- time ----------------------------------------------------------------------------------
 
-    def progressed(self, task: Task[Any]) -> None:
+    def progressed(self, node: Node) -> None:
         """Set the attempt's deadline anew: its end at most, or its idle time from now."""
-        timeout, scope, budget = task._settings.timeout, task._scope, task._budget
+        timeout, scope, budget = node.settings.timeout, node.scope, node.budget
         if scope is None:
             return
         deadline = math.inf if budget is None else budget.deadline
         if timeout is None:
             scope.deadline = deadline
             return
-        run = math.inf if timeout.run is None else task._started + timeout.run
+        run = math.inf if timeout.run is None else node.started_at + timeout.run
         idle = math.inf if timeout.idle is None else time.monotonic() + timeout.idle
         scope.deadline = min(run, idle, deadline)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from orchestrator.calls import why
 from orchestrator.errors import InvalidValue
+from orchestrator.journal.codec import why
 from orchestrator.views.record import EdgeKind, RunRecord, TaskRecord, TaskState
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ COLOURS: dict[TaskState, str] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Node:
+class DrawnNode:
     """One task, or several alike."""
 
     key: str
@@ -41,7 +41,7 @@ class Node:
 class Drawing:
     """What is drawn of a run: nodes, and edges as (source, target, kind, label)."""
 
-    nodes: tuple[Node, ...]
+    nodes: tuple[DrawnNode, ...]
     edges: tuple[tuple[str, str, EdgeKind, str], ...]
 
 
@@ -73,11 +73,12 @@ def draw(run: RunRecord, most: int = 100) -> Drawing:
         first.setdefault(keys[task.id], task)
     shown = list(sizes) if len(sizes) <= most else list(sizes)[: most - 1]
     nodes = [
-        Node(key=key, label=_label(first[key], sizes[key]), state=first[key].state) for key in shown
+        DrawnNode(key=key, label=_label(first[key], sizes[key]), state=first[key].state)
+        for key in shown
     ]
     if len(shown) < len(sizes):
         left = sum(sizes[key] for key in sizes if key not in set(shown))
-        nodes.append(Node(key="...", label=f"... and {left} more tasks", state="skipped"))
+        nodes.append(DrawnNode(key="...", label=f"... and {left} more tasks", state="skipped"))
     known = set(shown)
     edges: dict[tuple[str, str, EdgeKind, str], None] = {}
     for edge in run.edges:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,21 +60,20 @@ def planned_call(name: str, arguments: Mapping[str, Any]) -> PlannedCall:
     )
 
 
-class Callables(dict[str, Callable[..., Any]]):
-    """The functions of a constellation's graph, each made when its name first comes up."""
+class DeviceCalls:
+    """Finds the functions of a constellation's graph, whose names say all that they do."""
 
     def __init__(self, submitter: Submitter, limits: CallLimits) -> None:
-        super().__init__()
         self._submitter = submitter
         self._limits = limits
 
-    def __missing__(self, name: str) -> Callable[..., Any]:
+    def find(self, name: str) -> Call | None:
+        """The function that a name of `function_name` means; None for any other name."""
         try:
             called = _Called.model_validate_json(name)
         except ValidationError:
-            raise KeyError(name) from None
-        self[name] = Call(self._submitter, called, self._limits)
-        return self[name]
+            return None
+        return Call(self._submitter, called, self._limits)
 
 
 class Call:

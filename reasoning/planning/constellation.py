@@ -18,7 +18,7 @@ from orchestrator.errors import InvalidValue, PatchRefused
 from protocol.hub.directory import devices
 from protocol.hub.task_handles import Submitter
 from reasoning.planning import prompts
-from reasoning.planning.calls import Callables, CallLimits, function_name
+from reasoning.planning.calls import CallLimits, DeviceCalls, function_name
 from reasoning.planning.chat_client import Chat
 from reasoning.planning.devices import DevicePool, PlannedCall
 from reasoning.planning.events import AnswerGiven, PlanApplied, PlannerAsked, PlanRefused
@@ -110,8 +110,13 @@ class Constellation:
             InvalidValue: the journal is of another request.
             ReasonError: by its leaf, what else stops it.
         """
-        graph = TaskGraph(name=NAME, limit=self._at_once, journal=journal, resume=resume)
-        graph.functions = Callables(self._submitter, self._limits)
+        graph = TaskGraph(
+            name=NAME,
+            limit=self._at_once,
+            resolver=DeviceCalls(self._submitter, self._limits).find,
+            journal=journal,
+            resume=resume,
+        )
         graph.events.subscribe(self.events.emit)
         state = PlannerState(graph=graph)
         graph.events.subscribe(state.hear)

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from orchestrator.calls import why
 from orchestrator.errors import InvalidValue, ReasonError
+from orchestrator.journal.codec import why
 from protocol import RemoteFailure
 from protocol.ufo import SteeredDevice
 from reasoning.planning.chat_client import Chat

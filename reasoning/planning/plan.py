@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from orchestrator.calls import why
 from orchestrator.editing.operations import Connect, Disconnect, Model, NewId, Remove, TaskId
 from orchestrator.errors import InvalidValue
+from orchestrator.journal.codec import why
 from orchestrator.scheduler.conditions import Condition
 
 MOST_EDITS = 100

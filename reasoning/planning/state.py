@@ -130,7 +130,7 @@ class PlannerState:
                 self._patched(patch)
             case TaskEnded(task=task):
                 self.ended += 1
-                self.graph.observed.add(self.graph[task])  # the planner is told
+                self.graph[task].acknowledge()  # the planner is told
                 self.news.set()
 
     def _patched(self, patch: Patch) -> None:

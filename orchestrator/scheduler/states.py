@@ -1,4 +1,4 @@
-"""What follows from what: the states of tasks, and how an end reaches what waits for it.
+"""The states of tasks, and how the end of one reaches those that wait for it.
 
 Everything here happens on the event loop, between two awaits, so nothing needs a lock.
 """
@@ -9,16 +9,16 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 
 from orchestrator.errors import InvalidValue
 from orchestrator.events import EventStream, TaskEnded, TaskReady
+from orchestrator.node import Edge, Node
 from orchestrator.scheduler import limit_messages as limits
 from orchestrator.scheduler.conditions import SUCCESS
 from orchestrator.scheduler.ready_queue import ReadyQueue
-from orchestrator.task import Edge, Task
 from orchestrator.views.record import FINAL, TaskState
 
 if TYPE_CHECKING:
@@ -34,14 +34,12 @@ class Timers:
     def __bool__(self) -> bool:
         return bool(self._handles)
 
-    def after(
-        self, seconds: float, do: Callable[[Task[Any]], None], task: Task[Any]
-    ) -> asyncio.TimerHandle:
+    def after(self, seconds: float, do: Callable[[Node], None], node: Node) -> asyncio.TimerHandle:
         """Call ``do(task)`` in so many seconds, unless it is forgotten."""
 
         def fire() -> None:
             self._handles.discard(handle)
-            do(task)
+            do(node)
 
         handle = asyncio.get_running_loop().call_later(seconds, fire)
         self._handles.add(handle)
@@ -59,24 +57,22 @@ class Timers:
             self.forget(handle)
 
 
-class Transitions(ABC):
+class States(ABC):
     """Moves the tasks of one graph through their states; a subclass runs what is ready.
 
     Attributes:
         unfinished: How many tasks have not ended.
-        handled: Failed tasks whose failure something waited for; shared with the graph.
         journal: Where ends are recorded, if anywhere.
         starved: Tasks that wait for nothing but their budget.
     """
 
-    def __init__(self, events: EventStream, queue: ReadyQueue, handled: set[Task[Any]]) -> None:
+    def __init__(self, events: EventStream, queue: ReadyQueue) -> None:
         self.events = events
         self.queue = queue
-        self.handled = handled
         self.unfinished = 0
         self.journal: Journal | None = None
         self.timers = Timers()
-        self.starved: dict[Task[Any], None] = {}
+        self.starved: dict[Node, None] = {}
         self._drained: anyio.Event | None = None
 
     @abstractmethod
@@ -92,64 +88,64 @@ class Transitions(ABC):
     def running(self) -> bool:
         """Whether the run has begun and not ended."""
 
-    def reconsider(self, task: Task[Any], *, fresh: bool = False) -> None:
+    def reconsider(self, node: Node, *, fresh: bool = False) -> None:
         """Take in a new task, or one that has not started and whose edges were edited."""
         self.unfinished += fresh
-        task._left = 0
-        ends: list[tuple[Task[Any], TaskState]] = []
-        for edge in task._inbound:
+        node.unresolved = 0
+        ends: list[tuple[Node, TaskState]] = []
+        for edge in node.inbound:
             if edge.resolved:
                 continue
-            task._left += 1
+            node.unresolved += 1
             if edge.source.state in FINAL:
                 self._resolve(edge, ends, settle=False)
         for end, state in ends:
             self.finish(end, state)
-        if task.state in FINAL:
+        if node.state in FINAL:
             return
-        if not task._left and task.state == "waiting":
-            self.make_ready(task)
+        if not node.unresolved and node.state == "waiting":
+            self.make_ready(node)
             self.pump()
-        elif task._left and task.state == "ready":
-            self.timers.forget(task._queue_timer)
-            task.state = "waiting"
-        elif task.state == "ready":  # its place in the queue may be another now
-            self.queue.push(task)
+        elif node.unresolved and node.state == "ready":
+            self.timers.forget(node.queue_timer)
+            node.state = "waiting"
+        elif node.state == "ready":  # its place in the queue may be another now
+            self.queue.push(node)
 
-    def forget(self, task: Task[Any]) -> None:
+    def forget(self, node: Node) -> None:
         """A task that has not started was removed from the graph."""
-        self.timers.forget(task._queue_timer)
-        task.state = "cancelled"
+        self.timers.forget(node.queue_timer)
+        node.state = "cancelled"
         self.unfinished -= 1
         if not self.unfinished and self._drained is not None:
             self._drained.set()
 
-    def make_ready(self, task: Task[Any]) -> None:
+    def make_ready(self, node: Node) -> None:
         """Let a task queue whose predecessors have all ended as it wants."""
-        task.state = "ready"
-        if not task._attempts:  # else it queues for a retry
-            task._ready_at = time.monotonic()
+        node.state = "ready"
+        if not node.attempts:  # else it queues for a retry
+            node.ready_at = time.monotonic()
         if self.running:
-            self.watch_queueing(task)
+            self.watch_queueing(node)
         if self.events.heard:
-            self.events.emit(TaskReady(task=task.id))
-        self.queue.push(task)
+            self.events.emit(TaskReady(task=node.id))
+        self.queue.push(node)
 
-    def finish(self, task: Task[Any], state: TaskState) -> None:
+    def finish(self, node: Node, state: TaskState) -> None:
         """Put a task into a final state, and all that follows from it."""
-        ends: list[tuple[Task[Any], TaskState]] = [(task, state)]
+        ends: list[tuple[Node, TaskState]] = [(node, state)]
         while ends:
-            task, state = ends.pop()
-            if task.state in FINAL:
+            node, state = ends.pop()
+            if node.state in FINAL:
                 continue
-            self._end(task, state)
-            for edge in task._outbound:
+            self._end(node, state)
+            for edge in node.outbound:
                 self._resolve(edge, ends)
-            parent = task.parent
+            parent = node.parent
             if parent is not None:
-                parent._open -= 1
-                if not parent._open and parent._outcome is not None:
-                    ends.append((parent, parent._outcome))
+                parent.unended -= 1
+                if not parent.unended and parent.outcome is not None:
+                    ends.append((parent, parent.outcome))
         if not self.unfinished:
             if self._drained is not None:
                 self._drained.set()
@@ -157,24 +153,24 @@ class Transitions(ABC):
             self.pump()
             self.look_for_stall()
 
-    def _end(self, task: Task[Any], state: TaskState) -> None:
-        task.state = state
-        task._ended_at = time.monotonic()
+    def _end(self, node: Node, state: TaskState) -> None:
+        node.state = state
+        node.ended_at = time.monotonic()
         if state == "succeeded":
-            for child in task.children:
+            for child in node.children:
                 if child.state == "succeeded":
-                    task.follow(child)
+                    node.follow(child)
         self.unfinished -= 1
         if self.events.heard:
-            self.events.emit(TaskEnded(task=task.id, state=state, work=task.work))
+            self.events.emit(TaskEnded(task=node.id, state=state, work=node.work))
         if self.journal is not None:
-            self.journal.ended(task)
-        if task._watchers is not None:
-            for watcher in task._watchers:
-                watcher(task)
+            self.journal.ended(node)
+        if node.watchers is not None:
+            for watcher in node.watchers:
+                watcher(node.task)
 
     def _resolve(
-        self, edge: Edge, ends: list[tuple[Task[Any], TaskState]], *, settle: bool = True
+        self, edge: Edge, ends: list[tuple[Node, TaskState]], *, settle: bool = True
     ) -> None:
         source, target = edge.source, edge.target
         if edge.resolved or target.state in FINAL:
@@ -184,64 +180,66 @@ class Transitions(ABC):
             holds = source.state == "succeeded"
         else:
             try:
-                holds = edge.when.holds(source.state, source._value, source.error_text)
+                holds = edge.when.holds(
+                    source.state, source.value, None if source.error is None else str(source.error)
+                )
             except InvalidValue as error:
-                target._error = error
+                target.error = error
                 ends.append((target, "failed"))
                 return
             if source.state == "failed":
-                self.handled.add(source)
+                source.acknowledged = True
         if not holds:
             ends.append((target, "skipped"))
             return
         target.follow(source)
-        target._left -= 1
-        if settle and not target._left and target.state == "waiting":
+        target.unresolved -= 1
+        if settle and not target.unresolved and target.state == "waiting":
             self.make_ready(target)
 
-    def cancel(self, task: Task[Any]) -> None:
+    def cancel(self, node: Node) -> None:
         """Cancel a task and its descendants; see `Task.cancel`."""
-        if task.state in FINAL:
+        if node.state in FINAL:
             return
-        below = [task]
+        below = [node]
         for found in below:  # grows while it is read
-            found._cancel_asked = True
-            if found._open and self.journal is not None:
-                self.journal.attempted(found, len(found._attempts) + (found._outcome is None))
+            found.cancel_asked = True
+            if found.unended and self.journal is not None:
+                self.journal.attempted(found, len(found.attempts) + (found.outcome is None))
             below += [child for child in found.children if child.state not in FINAL]
         for found in reversed(below):
-            if found._outcome is not None:
-                found._outcome = "cancelled"
-            elif found.state == "running" and found._scope is not None:
-                found._scope.cancel()
+            if found.outcome is not None:
+                found.outcome = "cancelled"
+            elif found.state == "running" and found.scope is not None:
+                found.scope.cancel()
             else:
                 self.finish(found, "cancelled")
 
-    def watch_queueing(self, task: Task[Any]) -> None:
+    def watch_queueing(self, node: Node) -> None:
         """Start the queue timeout of a ready task, if it has one."""
-        timeout = task._settings.timeout
+        timeout = node.settings.timeout
         if timeout is not None and timeout.queue is not None:
-            self.timers.forget(task._queue_timer)
-            task._queue_timer = self.timers.after(timeout.queue, self._queued_too_long, task)
+            self.timers.forget(node.queue_timer)
+            node.queue_timer = self.timers.after(timeout.queue, self._queued_too_long, node)
 
-    def _queued_too_long(self, task: Task[Any]) -> None:
-        if task.state == "ready" or task in self.starved:
-            task._error = limits.queue_over(task)
-            self.finish(task, "failed")
+    def _queued_too_long(self, node: Node) -> None:
+        if node.state == "ready" or node in self.starved:
+            node.error = limits.queue_over(node)
+            self.finish(node, "failed")
 
     def feed(self) -> None:
         """Let what waits for a budget try again."""
         starved, self.starved = self.starved, {}
-        for task in starved:
-            if task.state == "waiting" and not task._left:
-                task.state = "ready"
-                self.queue.push(task)
+        for node in starved:
+            if node.state == "waiting" and not node.unresolved:
+                node.state = "ready"
+                self.queue.push(node)
         self.pump()
 
     def give_up_starved(self) -> None:
         """What is reserved is held by tasks that wait for those that need it."""
         starved, self.starved = self.starved, {}
-        for task in starved:
-            if task.state == "waiting":
-                task._error = limits.budget_held(task)
-                self.finish(task, "cancelled")
+        for node in starved:
+            if node.state == "waiting":
+                node.error = limits.budget_held(node)
+                self.finish(node, "cancelled")

@@ -1,0 +1,181 @@
+"""The life of one run: its workers, its journal, and how it ends."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from orchestrator.editing.functions import Functions
+from orchestrator.editing.structure import Structure
+from orchestrator.errors import InvalidValue
+from orchestrator.events import EventStream, RunEnded, TaskAdded
+from orchestrator.node import Node
+from orchestrator.scheduler.scheduler import Scheduler
+from orchestrator.views.record import TaskState
+
+if TYPE_CHECKING:
+    from orchestrator.journal.resume import Restored
+    from orchestrator.journal.store import Journal
+
+
+@dataclass(frozen=True)
+class JournalSettings:
+    """Where a run is recorded, and how to go on from there; see `TaskGraph`."""
+
+    path: Path
+    resume: bool
+    again: tuple[TaskState, ...]
+
+
+class GraphRun:
+    """Runs a graph once, and tells the journal and the stream of events.
+
+    Attributes:
+        functions: Those that patches may name.
+        thread: That of the event loop while it runs; None before and after.
+        notes: What was kept with `note`, by earlier processes first.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        structure: Structure,
+        scheduler: Scheduler,
+        functions: Functions,
+        journal: JournalSettings | None,
+    ) -> None:
+        self.name = name
+        self.functions = functions
+        self.structure = structure
+        self.scheduler = scheduler
+        self.notes: list[str] = []
+        self._id = secrets.token_hex(8)
+        self._settings = journal
+        self._journal: Journal | None = None
+        self._restored: Restored | None = None
+        self._group: TaskGroup | None = None
+        self._began = False
+        self.thread: int | None = None
+
+    @property
+    def events(self) -> EventStream:
+        """Where all that happens is told."""
+        return self.scheduler.events
+
+    @property
+    def id(self) -> str:
+        """Names this run among all; the same when it goes on from its journal."""
+        return self._id if self._journal is None else self._journal.run
+
+    # ---- what joins it -------------------------------------------------------------------------
+
+    def admit(self, node: Node) -> None:
+        """Dispatch a new node when it can start; if the journal has its end, it has ended."""
+        if self.events.heard:
+            self.events.emit(
+                TaskAdded(
+                    task=node.id,
+                    name=node.name,
+                    parent=None if node.parent is None else node.parent.id,
+                    after=tuple(edge.source.id for edge in node.inbound),
+                )
+            )
+        journal = self.scheduler.journal
+        if journal is not None:
+            journal.added(node)
+        self.scheduler.reconsider(node, fresh=True)
+        if self._restored is not None and node.id in self._restored:
+            self._restored.restore(node)
+
+    def note(self, text: str) -> None:
+        """Keep a text with the run, and in its journal."""
+        self.notes.append(text)
+        if self.scheduler.journal is not None:
+            self.scheduler.journal.noted(text)
+
+    # ---- its life ------------------------------------------------------------------------------
+
+    async def begin(self) -> None:
+        """Open the journal, bring the graph to where it ends, and start the workers.
+
+        Raises:
+            InvalidValue: it has begun before, or the journal is of another graph.
+            JournalUnusable: the journal can't be used.
+        """
+        if self._began:
+            raise InvalidValue("this graph has run already; build a new one to run it again")
+        self._began = True
+        self.thread = threading.get_ident()
+        if self._settings is not None:
+            from orchestrator.journal.resume import open_journal
+
+            self._journal, self._restored = await open_journal(self, self._settings)
+        self._group = await anyio.create_task_group().__aenter__()
+        if self._journal is not None:
+            self.scheduler.journal = self._journal
+            self._group.start_soon(self._journal.write)
+        self.scheduler.start(self._group)
+
+    async def end(self, error: BaseException | None) -> None:
+        """Wait for every task, or, after an error of the block around the run, cancel them.
+
+        Raises:
+            Exception: the first failure that nobody has seen, or what a listener raised.
+        """
+        try:
+            if error is None:
+                await self._drain()
+            else:
+                await self._leave(error)
+        finally:
+            self.structure.closed = True
+            self.scheduler.journal = None
+            self.scheduler.stop()
+            self.thread = None
+            if self._journal is not None:
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(self._journal.shut)
+            if self.events.heard:
+                self.events.emit(RunEnded())
+        if error is None:
+            self._raise_unseen()
+
+    async def _drain(self) -> None:
+        try:
+            await self.scheduler.drained()
+            self.structure.closed = True
+            await anyio.lowlevel.checkpoint_if_cancelled()  # tasks may be faster to end by it
+        except BaseException as error:
+            await self._leave(error)
+            raise
+        if self._journal is not None:
+            self._journal.close()
+        await self._leave(None)
+
+    async def _leave(self, error: BaseException | None) -> None:
+        """Leave the group of workers; an error of the block cancels them, and stays unwrapped."""
+        assert self._group is not None
+        if error is not None:
+            self.scheduler.journal = None  # what is cancelled now has not ended
+        trace = None if error is None else error.__traceback__
+        try:
+            await self._group.__aexit__(type(error) if error else None, error, trace)
+        except BaseExceptionGroup as group:
+            ours = [found for found in group.exceptions if found is not error]
+            if ours:  # the journal's: tasks keep their errors to themselves
+                raise ours[0] from None
+
+    def _raise_unseen(self) -> None:
+        for node in self.structure.nodes.values():
+            if node.state == "failed" and not node.acknowledged and node.error is not None:
+                raise node.error
+        if self.events.broken:
+            raise self.events.broken[0]
