@@ -16,14 +16,13 @@ from protocol.wire.messages import (
     Cancel,
     Cancelled,
     Input,
-    Payload,
     PayloadPart,
     Progress,
     Result,
     TaskMessage,
     TokenChunk,
 )
-from protocol.wire.payloads import Payloads, pack, parts
+from protocol.wire.payloads import Payloads, put_whole
 from protocol.worker.reconnecting import ReconnectingConnection, SessionSide
 
 
@@ -129,11 +128,8 @@ class Client:
         elif isinstance(message, Cancelled) and not handle.cancelling:
             self._send(handle)  # the hub took this side for dead
         elif isinstance(message, (Result, Cancelled)):
-            if isinstance(message, Result) and isinstance(message.value, Payload):
-                value = self._payloads.text(message.value)
-                self._payloads.drop(message.value)
-                message = message.model_copy(update={"value": value})
-            self._over(handle, message)
+            whole = self._payloads.whole(message) if isinstance(message, Result) else message
+            self._over(handle, whole)
 
     def _over(self, handle: TaskHandle, end: Result | Cancelled) -> None:
         del self._handles[handle.id]
@@ -142,18 +138,15 @@ class Client:
     def _send(self, handle: TaskHandle) -> None:
         request = handle.request
         handle.attempts = 1
-        arguments, data = pack(request.arguments)
         task = TaskMessage(
             id=request.id,
             kind=request.kind,
             name=request.name,
-            arguments=arguments,
+            arguments=request.arguments,
             deadline_s=request.deadline_s,
             budget=request.budget,
             needs=request.needs,
             inputs=tuple(handle.inputs),
         )
-        if isinstance(arguments, Payload):
-            self._channel.put_lazily((*parts(arguments, data), task))
-        else:
+        if not put_whole(self._channel, task):
             self._channel.put(task)

@@ -1,20 +1,4 @@
-"""What can go wrong between hub and workers.
-
-::
-
-    ReasonError
-    └── ProtocolError       the root of these, each with a code of the wire
-        ├── HubUnreachable      a hub that can't be reached    (a ConnectionError)
-        ├── ConnectionRefused   the other side says no           (a ConnectionRefusedError)
-        ├── BadMessage          a frame against the specification (a ValueError)
-        ├── Congested           a bounded queue that is full
-        ├── NoWorker            nobody is able to run a task     (a LookupError)
-        ├── WorkerLost          too many workers lost under it   (a ConnectionError)
-        └── RemoteFailure       a task that failed on its worker (a RuntimeError)
-            └── RemoteTimeout       its deadline passed          (a TimeoutError)
-
-A2A's `AgentLost` and `AgentRefused` are below `ProtocolError` too.
-"""
+"""What can go wrong between hub and workers; below `ReasonError`, each with a code of the wire."""
 
 from __future__ import annotations
 

@@ -17,7 +17,6 @@ from functools import partial
 from orchestrator.errors import InvalidValue
 from protocol.errors import Congested
 from protocol.hub.connected_workers import ConnectedWorker, Demand, WorkerTransport
-from protocol.hub.ended_tasks import EndedTasks
 from protocol.hub.events import (
     HubEvent,
     HubObserver,
@@ -31,6 +30,7 @@ from protocol.hub.events import (
 from protocol.hub.task_handles import TaskHandle, TaskListener, TaskRequest
 from protocol.hub.timers import Timers
 from protocol.hub.waiting_tasks import LiveTask, WaitingLists, WaitingTasks
+from protocol.wire.bounded import BoundedTable
 from protocol.wire.messages import (
     Cancel,
     Cancelled,
@@ -50,6 +50,13 @@ from protocol.wire.payloads import pack
 
 CANCEL_S = 5.0
 """How long a worker may take to answer a cancellation before the task counts as leaked."""
+
+MOST_ENDED = 4096
+MOST_ENDED_BYTES = 64 << 20
+"""Of tasks that ended and may be asked for again, their arguments and values."""
+
+_PASSING: frozenset[Code] = frozenset({"no-worker", "worker-lost", "deadline", "bad-payload"})
+"""Failures of the moment."""
 
 WorkerMessage = Progress | TokenChunk | Result | Cancelled | Drain
 
@@ -73,7 +80,7 @@ class Dispatcher:
         self._fences = itertools.count((epoch << 32) + 1)
         self._tasks: dict[str, LiveTask] = {}
         self._assigned = 0
-        self._ended = EndedTasks()
+        self._ended: BoundedTable[TaskHandle] = BoundedTable(MOST_ENDED, MOST_ENDED_BYTES)
         self._lists = WaitingLists(self.workers, timers, self._fail_for_want_of_workers)
         self._held: dict[str, tuple[str, int]] = {}
         """Worker and fence of tasks that an earlier hub gave out and nobody has asked for yet."""
@@ -315,12 +322,20 @@ class Dispatcher:
     def _end(self, task: LiveTask, result: Result | Cancelled, worker: str = "") -> None:
         self._take_back(task)
         del self._tasks[task.id]
-        self._ended.add(task.handle, result)
+        self._remember(task.handle, result)
         how = "cancelled"
         if isinstance(result, Result):
             how = "succeeded" if result.failure is None else result.failure.code
         task.handle.end(result)
         self._emit(RemoteTaskEnded(worker=worker, task=task.id, how=how))
+
+    def _remember(self, handle: TaskHandle, result: Result | Cancelled) -> None:
+        """Keep how a task ended for whoever asks for it again, unless it may then go better."""
+        if isinstance(result, Result) and (
+            result.failure is None or result.failure.code not in _PASSING
+        ):
+            value = result.value if isinstance(result.value, str) else ""
+            self._ended.add(handle.id, handle, len(value) + len(handle.request.arguments))
 
     def _give_up(self, task: LiveTask) -> None:
         """End a cancelled task whose worker has not answered."""

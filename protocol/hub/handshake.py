@@ -63,8 +63,11 @@ class SessionTable:
             self.end(before, "another of the same name has connected", "replaced")
         self._by_key[session.key] = session
         self._by_owner[session.role, session.id] = session
-        session.when_leaving(lambda why: self._timers.after(0, partial(self.end, session, why)))
         self._check_lease(session)
+
+    def end_soon(self, session: PeerSession, why: str) -> None:
+        """End a session, but not at once: it may be in the middle of something."""
+        self._timers.after(0, partial(self.end, session, why))
 
     def end(self, session: PeerSession, why: str, code: Code = "worker-lost") -> None:
         """End a session; its owner is told why."""
@@ -187,12 +190,14 @@ class Handshake:
 
     def _open(self, id: str, hello: Hello, grant: Grant) -> PeerSession:
         """A new session, in place of an earlier one of the same name."""
+        clock, leave = self._timers.clock, self.sessions.end_soon
         session: PeerSession
         if hello.role == "worker":
             scopes = frozenset(kind for kind in KINDS if kind in grant.scopes)
-            session = WorkerSession(id, self._dispatcher, hello, scopes, self._timers.clock)
+            session = WorkerSession(id, self._dispatcher, clock, leave)
+            session.attach(hello, scopes)
         else:
-            session = ClientSession(id, self._dispatcher, self._timers.clock)
+            session = ClientSession(id, self._dispatcher, clock, leave)
         self.sessions.add(session)
         return session
 

@@ -11,6 +11,7 @@ import anyio
 from pydantic import TypeAdapter
 
 from protocol.errors import BadMessage, Congested, ConnectionRefused, ProtocolError
+from protocol.hub.connected_workers import ConnectedWorker
 from protocol.hub.dispatcher import Dispatcher
 from protocol.hub.task_handles import TaskHandle, TaskRequest
 from protocol.wire.channel import Channel
@@ -42,9 +43,10 @@ from protocol.wire.messages import (
     TaskMessage,
     TokenChunk,
 )
-from protocol.wire.payloads import Payloads, pack, parts
+from protocol.wire.payloads import Payloads, parts, put_whole
 
 Clock = Callable[[], float]
+Leave = Callable[["PeerSession", str], None]
 
 
 class PeerSession(ABC):
@@ -61,8 +63,10 @@ class PeerSession(ABC):
     role: ClassVar[Role]
     adapter: ClassVar[TypeAdapter[Any]]
 
-    def __init__(self, id: str, clock: Callable[[], float]) -> None:
+    def __init__(self, id: str, dispatcher: Dispatcher, clock: Clock, leave: Leave) -> None:
+        """Begin a session; ``leave`` has it end soon, for a reason."""
         self.id = id
+        self._dispatcher = dispatcher
         self.key = secrets.token_hex(8)
         self.secret = secrets.token_urlsafe(32)
         self.clock = clock
@@ -72,21 +76,7 @@ class PeerSession(ABC):
         self.socket: WebSocket | None = None
         self._scope: anyio.CancelScope | None = None
         self._goodbye: Refused | None = None
-        self._left: str | None = None
-        self._leave: Callable[[str], None] | None = None
-
-    def when_leaving(self, leave: Callable[[str], None]) -> None:
-        """Call ``leave`` once, with the reason, when the session is of no use any more."""
         self._leave = leave
-        if self._left is not None:
-            leave(self._left)
-
-    def leave(self, why: str) -> None:
-        """Have the session end soon."""
-        if self._left is None:
-            self._left = why
-            if self._leave is not None:
-                self._leave(why)
 
     async def serve(self, socket: WebSocket, limits: ConnectionLimits) -> None:
         """Exchange messages over a connection until it breaks or another takes over."""
@@ -124,7 +114,7 @@ class PeerSession(ABC):
     def take(self, message: object) -> None:
         """Take what came."""
         if isinstance(message, Refused):
-            self.leave("it left")
+            self._leave(self, "it left")
         elif isinstance(message, Beat):
             self.channel.heard(message)
         elif isinstance(message, (UpFrame, DownFrame)):
@@ -152,7 +142,7 @@ class PeerSession(ABC):
             self.channel.put(message)
         except Congested as error:
             self.drop(Refused(code="congested", message=str(error)))
-            self.leave("it takes too little of what it is sent")
+            self._leave(self, "it takes too little of what it is sent")
 
 
 class WorkerSession(PeerSession):
@@ -161,10 +151,9 @@ class WorkerSession(PeerSession):
     role = "worker"
     adapter = from_worker
     inline = False
+    _worker: ConnectedWorker
 
-    def __init__(
-        self, id: str, dispatcher: Dispatcher, hello: Hello, scopes: frozenset[Kind], clock: Clock
-    ) -> None:
+    def attach(self, hello: Hello, scopes: frozenset[Kind]) -> None:
         """Take the worker in.
 
         Raises:
@@ -172,10 +161,8 @@ class WorkerSession(PeerSession):
         """
         if hello.profile is None:
             raise ConnectionRefused("bad-message", "a worker's hello needs a profile")
-        super().__init__(id, clock)
-        self._dispatcher = dispatcher
-        self._worker = dispatcher.attach(
-            id, hello.profile, self, scopes=scopes, holding=hello.holding
+        self._worker = self._dispatcher.attach(
+            self.id, hello.profile, self, scopes=scopes, holding=hello.holding
         )
 
     def send(self, message: Down) -> None:
@@ -192,7 +179,11 @@ class WorkerSession(PeerSession):
     def handle(self, message: Message) -> None:
         """Take one message."""
         if isinstance(message, Result):
-            message = self._whole(message)
+            try:
+                message = self.payloads.whole(message)
+            except BadMessage as error:
+                failure = TaskFailure(code="bad-payload", message=str(error))
+                message = message.model_copy(update={"value": None, "failure": failure})
         assert isinstance(message, (Progress, TokenChunk, Result, Cancelled, Drain))
         self._dispatcher.receive(self._worker, message)
 
@@ -204,18 +195,6 @@ class WorkerSession(PeerSession):
         """Its tasks go elsewhere."""
         self._dispatcher.detach(self._worker, why)
 
-    def _whole(self, result: Result) -> Result:
-        """The result with its value as text."""
-        if not isinstance(result.value, Payload):
-            return result
-        try:
-            value = self.payloads.text(result.value)
-        except BadMessage as error:
-            failure = TaskFailure(code="bad-payload", message=str(error))
-            return result.model_copy(update={"value": None, "failure": failure})
-        self.payloads.drop(result.value)
-        return result.model_copy(update={"value": value})
-
 
 class ClientSession(PeerSession):
     """Submits a client's tasks to the dispatcher, under the client's name."""
@@ -223,9 +202,8 @@ class ClientSession(PeerSession):
     role = "client"
     adapter = from_client
 
-    def __init__(self, id: str, dispatcher: Dispatcher, clock: Clock) -> None:
-        super().__init__(id, clock)
-        self._dispatcher = dispatcher
+    def __init__(self, id: str, dispatcher: Dispatcher, clock: Clock, leave: Leave) -> None:
+        super().__init__(id, dispatcher, clock, leave)
         self._handles: dict[str, TaskHandle] = {}
 
     def present(self, present: bool) -> None:
@@ -274,11 +252,5 @@ class ClientSession(PeerSession):
         if isinstance(message, (Result, Cancelled)):
             self._handles.pop(id, None)
         message = message.model_copy(update={"id": id, "fence": 0})
-        if isinstance(message, Result) and isinstance(message.value, str):
-            value, data = pack(message.value)
-            if isinstance(value, Payload):
-                self.channel.put_lazily(
-                    (*parts(value, data), message.model_copy(update={"value": value}))
-                )
-                return
-        self.put(message)
+        if not (isinstance(message, Result) and put_whole(self.channel, message)):
+            self.put(message)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Iterator
 
 from protocol.errors import BadMessage
-from protocol.wire.messages import INLINE, PART, Payload, PayloadPart
+from protocol.wire.bounded import BoundedTable
+from protocol.wire.channel import Channel
+from protocol.wire.messages import INLINE, PART, Payload, PayloadPart, Result, TaskMessage
 
 MOST_BYTES = 256 << 20
 """Of one payload, and of all that are under way in one session."""
+
+MOST = 65_536
+"""Payloads that are kept in one session."""
 
 
 def pack(text: str) -> tuple[str | Payload, bytes]:
@@ -35,6 +39,18 @@ def parts(payload: Payload, data: bytes) -> Iterator[PayloadPart]:
         )
 
 
+def put_whole(channel: Channel, message: TaskMessage | Result) -> bool:
+    """Queue a message whose text is long, behind the parts of the text; False if it is short."""
+    field = "arguments" if isinstance(message, TaskMessage) else "value"
+    text = getattr(message, field)
+    value, data = pack(text) if isinstance(text, str) else (text, b"")
+    if not data:
+        return False
+    assert isinstance(value, Payload)
+    channel.put_lazily((*parts(value, data), message.model_copy(update={field: value})))
+    return True
+
+
 class Payloads:
     """What arrived in parts: under way, and the latest that are complete.
 
@@ -45,8 +61,7 @@ class Payloads:
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self.most_bytes = most_bytes
         self._under_way: dict[str, bytearray] = {}
-        self._kept: OrderedDict[str, bytes] = OrderedDict()
-        self._size = 0
+        self._kept: BoundedTable[bytes] = BoundedTable(MOST, most_bytes)
 
     def __contains__(self, sha256: str) -> bool:
         return sha256 in self._kept
@@ -78,7 +93,7 @@ class Payloads:
                 raise BadMessage(
                     f"payload {part.sha256[:8]} has another digest than its name; send it again"
                 )
-            self._keep(part.sha256, bytes(got))
+            self._kept.add(part.sha256, bytes(got), len(got))
 
     def text(self, value: str | Payload) -> str:
         """The text that a message carries or refers to.
@@ -91,22 +106,19 @@ class Payloads:
         data = self._kept.get(value.sha256)
         if data is None:
             raise BadMessage(f"payload {value.sha256[:8]} is not here; send its parts first")
-        self._kept.move_to_end(value.sha256)
         try:
             return data.decode()
         except UnicodeDecodeError as error:
             raise BadMessage(f"payload {value.sha256[:8]} is not UTF-8; send JSON") from error
 
-    def drop(self, value: str | Payload | None) -> None:
-        """Let go of a payload that is not needed again."""
-        if isinstance(value, Payload) and value.sha256 in self._kept:
-            self._size -= len(self._kept.pop(value.sha256))
+    def whole(self, result: Result) -> Result:
+        """A result with its value as text; the payload is not needed again.
 
-    def _keep(self, sha256: str, data: bytes) -> None:
-        if sha256 in self._kept:
-            return
-        self._kept[sha256] = data
-        self._size += len(data)
-        while self._size > self.most_bytes and len(self._kept) > 1:
-            _, oldest = self._kept.popitem(last=False)
-            self._size -= len(oldest)
+        Raises:
+            BadMessage: its parts did not come.
+        """
+        if not isinstance(result.value, Payload):
+            return result
+        text = self.text(result.value)
+        self._kept.drop(result.value.sha256)
+        return result.model_copy(update={"value": text})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
@@ -18,6 +17,7 @@ from anyio.abc import TaskGroup
 from orchestrator.calls import is_async
 from orchestrator.errors import leaf
 from protocol.errors import BadMessage, Congested, RemoteFailure
+from protocol.wire.bounded import BoundedTable
 from protocol.wire.channel import Channel
 from protocol.wire.messages import (
     Cancel,
@@ -25,7 +25,6 @@ from protocol.wire.messages import (
     Code,
     HeldTask,
     Input,
-    Payload,
     PayloadPart,
     Progress,
     Result,
@@ -35,7 +34,7 @@ from protocol.wire.messages import (
     ThreadStart,
     TokenChunk,
 )
-from protocol.wire.payloads import Payloads, pack, parts
+from protocol.wire.payloads import Payloads, put_whole
 from protocol.worker.registry import Callee, Registry
 from protocol.worker.threads import ThreadHost
 
@@ -108,9 +107,8 @@ class TaskRunner:
         self._limiter = anyio.CapacityLimiter(threads)
         self._payloads = Payloads()
         self._running: dict[str, RunningTask] = {}
-        self._ended: OrderedDict[str, Result | Cancelled] = OrderedDict()
-        self._ended_bytes = 0
-        self._stopped: OrderedDict[str, int] = OrderedDict()
+        self._ended: BoundedTable[Result | Cancelled] = BoundedTable(KEPT, KEPT_BYTES)
+        self._stopped: BoundedTable[int] = BoundedTable(KEPT, KEPT_BYTES)
         self.draining = False
         self._changed = anyio.Event()
 
@@ -124,7 +122,7 @@ class TaskRunner:
         ]
         ended = [
             HeldTask(id=id, fence=end.fence, ended=True)
-            for id, end in self._ended.items()
+            for id, end in self._ended
             if isinstance(end, Result) and end.value != _ENDED
         ]
         return (*running, *ended)
@@ -169,11 +167,12 @@ class TaskRunner:
 
     def _take(self, task: TaskMessage, group: TaskGroup) -> None:
         one, end = self._running.get(task.id), self._ended.get(task.id)
+        stopped = self._stopped.get(task.id)
         if one is not None and task.kind != "thread" and not one.scope.cancel_called:
             one.fence = task.fence  # it goes on, in the name of the newer assignment
         elif isinstance(end, Result) and task.kind != "thread":
             self._end(task.id, end.model_copy(update={"fence": task.fence}))
-        elif self._stopped.get(task.id, -1) >= task.fence:
+        elif stopped is not None and stopped >= task.fence:
             self._channel.put_anyway(Cancelled(id=task.id, fence=task.fence))
         elif self.draining:
             failure = TaskFailure(code="draining", message="this worker is leaving")
@@ -192,11 +191,9 @@ class TaskRunner:
             return
         end = self._ended.get(cancel.id)
         if end is not None and end.fence == cancel.fence:
-            self._forget(cancel.id)  # the hub has the end, or does not want it
+            self._ended.drop(cancel.id)  # the hub has the end, or does not want it
             return
-        self._stopped[cancel.id] = cancel.fence  # the task itself may come later
-        while len(self._stopped) > KEPT:
-            self._stopped.popitem(last=False)
+        self._stopped.add(cancel.id, cancel.fence, 0)  # the task itself may come later
 
     # ---- one task ------------------------------------------------------------------------------
 
@@ -325,25 +322,10 @@ class TaskRunner:
 
     def _end(self, id: str, end: Result | Cancelled) -> None:
         """Send how a task ended, and keep it."""
-        self._forget(id)
-        if not (isinstance(end, Result) and end.failure and end.failure.code == "bad-payload"):
-            self._ended[id] = end
-            self._ended_bytes += _size(end)
-        while len(self._ended) > KEPT or self._ended_bytes > KEPT_BYTES:
-            self._forget(next(iter(self._ended)))
-        if isinstance(end, Result) and isinstance(end.value, str):
-            value, data = pack(end.value)
-            if isinstance(value, Payload):
-                short = end.model_copy(update={"value": value})
-                self._channel.put_lazily((*parts(value, data), short))
-                return
-        self._channel.put_anyway(end)
-
-    def _forget(self, id: str) -> None:
-        end = self._ended.pop(id, None)
-        if end is not None:
-            self._ended_bytes -= _size(end)
-
-
-def _size(end: Result | Cancelled) -> int:
-    return len(end.value) if isinstance(end, Result) and isinstance(end.value, str) else 100
+        value = end.value if isinstance(end, Result) and isinstance(end.value, str) else ""
+        if isinstance(end, Result) and end.failure and end.failure.code == "bad-payload":
+            self._ended.drop(id)
+        else:
+            self._ended.add(id, end, len(value) + 100)
+        if not (value and isinstance(end, Result) and put_whole(self._channel, end)):
+            self._channel.put_anyway(end)
