@@ -24,7 +24,16 @@ from fault_proxy import Faults, Proxy
 import protocol.worker.worker  # noqa: F401
 from orchestrator import Task, TaskGraph
 from orchestrator.journal.resume import open_journal  # noqa: F401
-from protocol import Devices, Hub, HubSettings, Registry, TokenStore, Worker, WorkerSettings
+from protocol import (
+    Devices,
+    DeviceSettings,
+    Hub,
+    HubSettings,
+    Registry,
+    TokenStore,
+    Worker,
+    WorkerSettings,
+)
 
 TASKS, WIDTH, WORKERS = 50, 10, 3
 LEASE_S = 1.0
@@ -166,7 +175,7 @@ def hub_process(stage: Stage) -> None:
         store = TokenStore(stage.folder / "tokens.db")
         settings = HubSettings(port=stage.hub_port, lease_s=LEASE_S)
         async with Hub(settings, tokens=store) as hub:
-            devices = Devices(hub, patience_s=30, attempts=1000)
+            devices = Devices(hub, DeviceSettings(patience_s=30, attempts=1000))
             graph, tasks, values = build(stage.schedule.seed, stage.journal, devices)
             await graph.run()
             assert [task.value for task in tasks] == [v for row in values for v in row]

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from protocol.hub.tokens import TokenStore as TokenStore
     from protocol.settings import ClientSettings as ClientSettings
     from protocol.settings import ConnectionSettings as ConnectionSettings
+    from protocol.settings import DeviceSettings as DeviceSettings
     from protocol.settings import HubSettings as HubSettings
     from protocol.settings import WorkerSettings as WorkerSettings
     from protocol.wire.connection import ConnectionLimits as ConnectionLimits
@@ -77,7 +78,7 @@ _HOMES = {
         "hub.hub": "Hub",
         "hub.task_handles": "Submitter TaskHandle TaskOutcome TaskRequest",
         "hub.tokens": "Grant TokenRecord TokenStore",
-        "settings": "ClientSettings ConnectionSettings HubSettings WorkerSettings",
+        "settings": "ClientSettings ConnectionSettings DeviceSettings HubSettings WorkerSettings",
         "wire.connection": "ConnectionLimits Tls",
         "wire.messages": "ModelOffer Offer Profile TaskBudget TaskNeeds ThreadStart",
         "wire.report": "SCHEMA Report ThreadReport UsageReport",

@@ -12,55 +12,28 @@ from orchestrator.calls import signature
 from orchestrator.errors import InvalidValue
 from orchestrator.journal.codec import from_json
 from protocol.hub.task_handles import Submitter, TaskHandle, TaskRequest
-from protocol.wire.messages import Cancelled, Progress, Result, TaskBudget, TaskNeeds, TokenChunk
+from protocol.settings import DeviceSettings
+from protocol.wire.messages import Cancelled, Progress, Result, TaskBudget, TokenChunk
 from protocol.worker.registry import bind, function_name
 
 
 class Devices:
     """Calls registered functions on workers; an `Executor`::
 
-        devices = Devices(hub, needs=TaskNeeds(tags=frozenset({"gpu"})))
+        devices = Devices(hub, DeviceSettings(needs=TaskNeeds(tags=frozenset({"gpu"}))))
         graph.add(render, scene, executor=devices)
 
     A task is known to workers by its run, its place in the graph and its attempt.  So a run that is
     resumed from its journal takes over what workers have meanwhile done, and does not have it done
     again.
-
-    Attributes:
-        needs: What the tasks ask of their workers.
     """
 
-    def __init__(
-        self,
-        submitter: Submitter,
-        *,
-        needs: TaskNeeds | None = None,
-        name: str | None = None,
-        deadline_s: float | None = None,
-        patience_s: float = 60.0,
-        attempts: int = 5,
-        at_once: int = 10_000,
-    ) -> None:
-        """Prepare an executor.
-
-        Args:
-            submitter: A hub here, or the client of one elsewhere.
-            needs: See the attribute.
-            name: The function's registered name, where that is not its own.
-            deadline_s: Seconds for each task, waiting included.
-            patience_s: Seconds that a task waits while no able worker is connected.
-            attempts: Workers that may be lost under a task before it fails.
-            at_once: Tasks under way at once.
-        """
-        if attempts < 1:
-            raise InvalidValue(f"attempts: {attempts} is none; give 1 or more")
-        self.needs = needs or TaskNeeds()
+    def __init__(self, submitter: Submitter, settings: DeviceSettings | None = None) -> None:
+        """Prepare an executor over a hub here, or the client of one elsewhere."""
         self._submitter = submitter
-        self._name = name
-        self._deadline_s = deadline_s
-        self._patience_s = patience_s
-        self._budget = TaskBudget(attempts=attempts)
-        self._limiter = anyio.CapacityLimiter(at_once)
+        self._settings = settings = settings or DeviceSettings()
+        self._budget = TaskBudget(attempts=settings.attempts)
+        self._limiter = anyio.CapacityLimiter(settings.at_once)
 
     async def call(
         self,
@@ -76,15 +49,16 @@ class Devices:
             NoWorker: no able worker came in time.
             WorkerLost: too many of its workers were lost.
         """
+        settings = self._settings
         request = TaskRequest(
             id=f"{task.graph.run_id}/{task.id}/{task.attempt}",
             kind="function",
-            name=self._name or function_name(function),
+            name=settings.name or function_name(function),
             arguments=bind(function, args, kwargs),
-            deadline_s=self._deadline_s,
+            deadline_s=settings.deadline_s,
             budget=self._budget,
-            needs=self.needs,
-            patience_s=self._patience_s,
+            needs=settings.needs,
+            patience_s=settings.patience_s,
         )
         async with self._limiter:
             handle = self._submitter.submit(request, lambda said: _hear(task, said))

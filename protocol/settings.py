@@ -1,4 +1,4 @@
-"""The settings of hubs, workers and clients: one checked object for each."""
+"""The settings of hubs, workers, clients and devices: one checked object for each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field
 
 from protocol.wire.checked import CheckedModel
 from protocol.wire.connection import ConnectionLimits, Tls
-from protocol.wire.messages import Count, Name, Seconds
+from protocol.wire.messages import Count, Name, Seconds, TaskNeeds
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -78,3 +78,23 @@ class WorkerSettings(ConnectionSettings):
     slots: Annotated[int, Field(ge=1, le=100_000)] | None = None
     resources: Mapping[Name, Count] = {}
     tags: Annotated[frozenset[Name], Field(strict=False)] = frozenset()
+
+
+class DeviceSettings(CheckedModel):
+    """How tasks of a graph are given to workers.
+
+    Attributes:
+        needs: What the tasks ask of their workers.
+        name: The function's registered name, where that is not its own.
+        deadline_s: Seconds for each task, waiting included.
+        patience_s: Seconds that a task waits while no able worker is connected.
+        attempts: Workers that may be lost under a task before it fails.
+        at_once: Tasks under way at once.
+    """
+
+    needs: TaskNeeds = TaskNeeds()
+    name: Name | None = None
+    deadline_s: Seconds | None = None
+    patience_s: Seconds = 60.0
+    attempts: Annotated[int, Field(ge=1)] = 5
+    at_once: Annotated[int, Field(ge=1)] = 10_000

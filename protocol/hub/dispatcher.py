@@ -2,9 +2,7 @@
 
 A task belongs to at most one worker, under a fence that grows with each assignment.  What comes
 under another fence, or from another worker, is ignored.  So a task has one result, whoever runs it
-how often.
-
-The dispatcher holds workers and tasks in tables by id; they do not hold one another.
+how often.  Workers and tasks stand in tables by id; they do not hold one another.
 """
 
 from __future__ import annotations
@@ -27,8 +25,8 @@ from protocol.hub.events import (
     WorkerJoined,
     WorkerLeft,
 )
-from protocol.hub.task_handles import TaskHandle, TaskListener, TaskRequest
-from protocol.hub.timers import Timers
+from protocol.hub.task_handles import TaskHandle, TaskListener, TaskRequest, is_final
+from protocol.hub.timers import TimerQueue
 from protocol.hub.waiting_tasks import LiveTask, WaitingLists, WaitingTasks
 from protocol.wire.bounded import BoundedTable
 from protocol.wire.messages import (
@@ -55,9 +53,6 @@ MOST_ENDED = 4096
 MOST_ENDED_BYTES = 64 << 20
 """Of tasks that ended and may be asked for again, their arguments and values."""
 
-_PASSING: frozenset[Code] = frozenset({"no-worker", "worker-lost", "deadline", "bad-payload"})
-"""Failures of the moment."""
-
 WorkerMessage = Progress | TokenChunk | Result | Cancelled | Drain
 
 KINDS: frozenset[Kind] = frozenset({"function", "tool", "thread"})
@@ -71,7 +66,9 @@ class Dispatcher:
         observers: Called with each event.
     """
 
-    def __init__(self, timers: Timers, *, epoch: int, lease_s: float, most_waiting: int) -> None:
+    def __init__(
+        self, timers: TimerQueue, *, epoch: int, lease_s: float, most_waiting: int
+    ) -> None:
         self.workers: dict[str, ConnectedWorker] = {}
         self.observers: list[HubObserver] = []
         self._timers = timers
@@ -306,12 +303,8 @@ class Dispatcher:
         if task.handle.cancelling:
             self._end(task, Cancelled(id=task.id, leaked=True))
         elif task.handle.attempts >= task.handle.request.budget.attempts:
-            self._fail(
-                task,
-                "worker-lost",
-                f"task {task.id} was given to {task.handle.attempts} workers, and {why}; look at "
-                "the workers, or allow more attempts",
-            )
+            given = f"task {task.id} was given to {task.handle.attempts} workers, and {why}"
+            self._fail(task, "worker-lost", f"{given}; look at them, or allow more attempts")
         else:
             self._lists.add(task, first=True)
             self._dispatch(task)
@@ -322,20 +315,13 @@ class Dispatcher:
     def _end(self, task: LiveTask, result: Result | Cancelled, worker: str = "") -> None:
         self._take_back(task)
         del self._tasks[task.id]
-        self._remember(task.handle, result)
+        if is_final(result):
+            self._ended.add(task.id, task.handle, task.handle.size_with(result))
         how = "cancelled"
         if isinstance(result, Result):
             how = "succeeded" if result.failure is None else result.failure.code
         task.handle.end(result)
         self._emit(RemoteTaskEnded(worker=worker, task=task.id, how=how))
-
-    def _remember(self, handle: TaskHandle, result: Result | Cancelled) -> None:
-        """Keep how a task ended for whoever asks for it again, unless it may then go better."""
-        if isinstance(result, Result) and (
-            result.failure is None or result.failure.code not in _PASSING
-        ):
-            value = result.value if isinstance(result.value, str) else ""
-            self._ended.add(handle.id, handle, len(value) + len(handle.request.arguments))
 
     def _give_up(self, task: LiveTask) -> None:
         """End a cancelled task whose worker has not answered."""
@@ -349,8 +335,8 @@ class Dispatcher:
             return  # it has ended, and perhaps another has its id
         worker = self._worker_of(task)
         if worker is not None:
-            fence = worker.assigned[id]
-            worker.transport.send(Cancel(id=id, fence=fence, reason="deadline"))
+            stop = Cancel(id=id, fence=worker.assigned[id], reason="deadline")
+            worker.transport.send(stop)
         limit = task.handle.request.deadline_s
         self._fail(task, "deadline", f"task {id} took longer than {limit:g} s")
 

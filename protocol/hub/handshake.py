@@ -15,7 +15,7 @@ from protocol.errors import BadMessage, ConnectionRefused, first
 from protocol.hub.dispatcher import KINDS, Dispatcher
 from protocol.hub.listener import HELLO_S
 from protocol.hub.sessions import ClientSession, PeerSession, WorkerSession
-from protocol.hub.timers import Timers
+from protocol.hub.timers import TimerQueue
 from protocol.hub.tokens import WORKING, Grant, TokenStore
 from protocol.settings import HubSettings
 from protocol.wire.connection import receive, refuse, say
@@ -37,7 +37,7 @@ class SessionTable:
     another, or when its token is no longer valid.
     """
 
-    def __init__(self, timers: Timers, *, lease_s: float) -> None:
+    def __init__(self, timers: TimerQueue, *, lease_s: float) -> None:
         self._timers = timers
         self._lease_s = lease_s
         self._by_key: dict[str, PeerSession] = {}
@@ -104,7 +104,7 @@ class Handshake:
         self,
         dispatcher: Dispatcher,
         tokens: TokenStore,
-        timers: Timers,
+        timers: TimerQueue,
         settings: HubSettings,
         *,
         epoch: int,

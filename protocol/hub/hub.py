@@ -16,7 +16,7 @@ from protocol.hub.events import HubObserver
 from protocol.hub.handshake import Handshake
 from protocol.hub.listener import WebSocketListener
 from protocol.hub.task_handles import TaskHandle, TaskListener, TaskRequest
-from protocol.hub.timers import Timers
+from protocol.hub.timers import TimerQueue
 from protocol.hub.tokens import TokenStore
 from protocol.settings import HubSettings
 from protocol.wire.messages import MAX_FRAME, Drain, HeldTask, Kind, Profile
@@ -58,7 +58,7 @@ class Hub:
         )
         self.tokens = tokens or TokenStore()
         self.epoch = self.tokens.next_epoch() if settings.epoch is None else settings.epoch
-        self._timers = Timers(clock)
+        self._timers = TimerQueue(clock)
         self._dispatcher = Dispatcher(
             self._timers,
             epoch=self.epoch,

@@ -14,6 +14,7 @@ from protocol.errors import NoWorker, ProtocolError, RemoteFailure, RemoteTimeou
 from protocol.wire.checked import CheckedModel
 from protocol.wire.messages import (
     Cancelled,
+    Code,
     Id,
     Kind,
     Name,
@@ -26,6 +27,9 @@ from protocol.wire.messages import (
     TaskUsage,
     TokenChunk,
 )
+
+_PASSING: frozenset[Code] = frozenset({"no-worker", "worker-lost", "deadline", "bad-payload"})
+"""Failures of the moment."""
 
 TaskListener = Callable[[Progress | TokenChunk | Result | Cancelled], None]
 
@@ -162,6 +166,11 @@ class TaskHandle:
             value=found.value, worker=found.worker, attempts=self.attempts, usage=found.usage
         )
 
+    def size_with(self, result: Result | Cancelled) -> int:
+        """Roughly the bytes that it takes with its result."""
+        value = result.value if isinstance(result, Result) else None
+        return len(self.request.arguments) + (len(value) if isinstance(value, str) else 0)
+
     # ---- for those who run it ------------------------------------------------------------------
 
     def tell(self, message: Progress | TokenChunk) -> None:
@@ -202,6 +211,13 @@ class Submitter(Protocol):
             InvalidValue: the id is that of another task.
         """
         ...
+
+
+def is_final(result: Result | Cancelled) -> bool:
+    """Whether a task that ended so, asked for again, is answered in the same way."""
+    if isinstance(result, Cancelled):
+        return False
+    return result.failure is None or result.failure.code not in _PASSING
 
 
 def error_of(failure: TaskFailure) -> ProtocolError:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import anyio
 
 
-class Timers:
+class TimerQueue:
     """Calls at given times, made by `run`, which sleeps until the next is due.
 
     Attributes:

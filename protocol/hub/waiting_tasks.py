@@ -11,7 +11,7 @@ from functools import partial
 
 from protocol.hub.connected_workers import ConnectedWorker, Demand
 from protocol.hub.task_handles import TaskHandle
-from protocol.hub.timers import Timers
+from protocol.hub.timers import TimerQueue
 from protocol.wire.messages import Payload, TaskMessage
 
 SAMPLE = 16
@@ -173,7 +173,7 @@ class WaitingLists:
     def __init__(
         self,
         workers: Mapping[str, ConnectedWorker],
-        timers: Timers,
+        timers: TimerQueue,
         give_up: Callable[[LiveTask], None],
     ) -> None:
         """Keep lists for ``workers``; ``give_up`` ends a task that nobody could run in time."""

@@ -11,12 +11,21 @@ import pytest
 from orchestrator import Task, TaskGraph
 from orchestrator.errors import InvalidValue
 from protocol import (
+    BadMessage,
+    ClientSettings,
+    ConnectionLimits,
+    ConnectionRefused,
     Devices,
     Hub,
+    HubSettings,
+    HubUnreachable,
     NoWorker,
     RemoteFailure,
+    RemoteTimeout,
     TaskNeeds,
     TaskRequest,
+    WorkerLost,
+    WorkerSettings,
 )
 from tests.support.protocol_tools import Point, block, double, move, pause, until, working
 
@@ -100,8 +109,9 @@ async def test_a_cancelled_run_cancels_its_remote_tasks_and_says_what_leaked() -
 
 async def test_a_task_that_takes_too_long_fails_by_its_deadline() -> None:
     async with Hub() as hub, working(hub) as worker:
-        with pytest.raises(RemoteFailure) as caught:
+        with pytest.raises(TimeoutError) as caught:
             await hub.submit(request("1", "pause", seconds=60, deadline_s=0.2)).outcome()
+        assert isinstance(caught.value, RemoteFailure)
         assert caught.value.reason == "deadline"
         await until(lambda: not worker.busy)
 
@@ -132,3 +142,40 @@ async def test_a_worker_that_drains_finishes_what_it_has_and_leaves() -> None:
         await hub.drain("a")
         assert (await handle.outcome()).worker == "a"
         assert (await hub.submit(request("2", number=1)).outcome()).worker == "b"
+
+
+# ---- settings and errors -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "said"),
+    [
+        (HubSettings, {"lease_s": 0}, "HubSettings: lease_s: Input should be greater than 0"),
+        (HubSettings, {"port": "80"}, "HubSettings: port: Input should be a valid integer"),
+        (
+            HubSettings,
+            {"most_wating": 1},
+            "HubSettings: most_wating is no field; give most_waiting",
+        ),
+        (WorkerSettings, {"tags": "gpu"}, "WorkerSettings: tags: "),
+        (WorkerSettings, {"instance": "a b"}, "WorkerSettings: instance: "),
+        (ClientSettings, {"patience_s": -1}, "ClientSettings: patience_s: "),
+        (ConnectionLimits, {"frames_per_s": 0}, "ConnectionLimits: frames_per_s: "),
+        (TaskRequest, {"id": "1", "kind": "tool"}, "TaskRequest: name: Field required"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_its_name(
+    kind: Any, given: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        kind(**given)
+    assert str(caught.value).startswith(said)
+
+
+def test_errors_are_the_builtins_that_people_catch() -> None:
+    assert issubclass(HubUnreachable, ConnectionError)
+    assert issubclass(ConnectionRefused, ConnectionRefusedError)
+    assert issubclass(WorkerLost, ConnectionError)
+    assert issubclass(RemoteTimeout, TimeoutError)
+    assert issubclass(NoWorker, LookupError)
+    assert issubclass(BadMessage, ValueError)

@@ -1,19 +1,22 @@
-"""What the code of the HTTP, A2A and UFO³ doors keeps to, so that it stays easy to enter."""
+"""What the code of `protocol` keeps to, so that it stays easy to enter."""
 
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+import protocol
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = [ROOT / name for name in ("orchestrator", "pruning", "protocol", "reasoning")]
-DOORS = [
-    *(path for name in ("http", "a2a", "ufo") for path in (ROOT / "protocol" / name).rglob("*.py")),
-    ROOT / "reasoning" / "serving.py",
-]
+SOURCES = [*(ROOT / "protocol").rglob("*.py"), ROOT / "reasoning" / "serving.py"]
+PUBLIC_TWICE = {"Client", "Registry"}
+"""Names that another package has as well; each is what its users call it there."""
 MOST_PARAMETERS = 7
 
 
@@ -33,7 +36,7 @@ def private_accesses(module: ast.Module) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", DOORS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_object_reaches_into_another_ones_private_fields(path: Path) -> None:
     assert private_accesses(tree(path)) == []
 
@@ -43,7 +46,7 @@ def test_private_accesses_are_found() -> None:
     assert private_accesses(ast.parse(code)) == ["other._d", "self._e._f"]
 
 
-@pytest.mark.parametrize("path", DOORS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_function_takes_many_parameters(path: Path) -> None:
     counts = {
         node.name: len([*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs])
@@ -53,7 +56,7 @@ def test_no_function_takes_many_parameters(path: Path) -> None:
     assert {name: count for name, count in counts.items() if count > MOST_PARAMETERS} == {}
 
 
-def test_every_class_of_the_doors_has_a_name_of_its_own() -> None:
+def test_every_class_has_a_name_of_its_own() -> None:
     names = Counter(
         node.name
         for package in PACKAGES
@@ -63,8 +66,17 @@ def test_every_class_of_the_doors_has_a_name_of_its_own() -> None:
     )
     ours = {
         node.name
-        for path in DOORS
+        for path in SOURCES
         for node in ast.walk(tree(path))
         if isinstance(node, ast.ClassDef)
     }
-    assert sorted(name for name in ours if names[name] > 1) == []
+    assert {name for name in ours if names[name] > 1} <= PUBLIC_TWICE
+
+
+def test_the_package_lists_its_exports_and_imports_them_when_used() -> None:
+    assert dir(protocol) == sorted(protocol.__all__)
+    code = "import sys, protocol; print({'pydantic', 'anyio', 'websockets'} & sys.modules.keys())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "set()"
