@@ -42,5 +42,5 @@ for name in ("sc:n=16", "esc:n=16", "async", "default", "parallel-probe:n=16,sta
 
 run = evaluator.replay(parse_policy("default"), questions[0])
 print("\nWhat the default decided on the first question, and why:")
-for told, decision in run.log:
-    print(f"  after {told} observations: {type(decision).__name__}: {decision.reason}")
+for observed, decision in run.log:
+    print(f"  after {observed} observations: {type(decision).__name__}: {decision.reason}")

@@ -92,12 +92,12 @@ class DeepPrune(VotingPolicy[ClusterState]):
         return ClusterState(max_traces=self.n, rng=rng)
 
     def observe(self, state: ClusterState, observation: Observation) -> Decisions:
-        if isinstance(observation, Reached | Ended) and observation.trace >= state.launched:
-            return NOTHING  # another policy of a `Combined` launched it after the beginning
-        if isinstance(observation, Judged):
+        if type(observation) is Judged:
             return self._verdict(state, observation)
-        if isinstance(observation, Reached):
+        if type(observation) is Reached:
             return self._reached(state, observation.trace)
+        if type(observation) is Ended and observation.trace >= state.launched:
+            return NOTHING  # another policy of a `Combined` launched it after the beginning
         return super().observe(state, observation)
 
     def start(self, state: ClusterState) -> Decisions:
@@ -110,7 +110,7 @@ class DeepPrune(VotingPolicy[ClusterState]):
         return self._next(state) if state.running else state.elect()
 
     def _reached(self, state: ClusterState, trace: int) -> Decisions:
-        if state.chosen or self.shut:
+        if state.chosen or self.shut or trace >= state.launched:
             return NOTHING
         state.queue.append(trace)
         state.paused.add(trace)

@@ -186,7 +186,7 @@ def test_a_growing_bank_alone_loses_the_rate_under_a_shift() -> None:
     assert sum(flags) / len(flags) > 0.45
 
 
-def test_a_strange_step_is_drafted_anew_before_the_target_is_asked() -> None:
+def test_a_strange_step_is_drafted_again_before_the_target_is_called() -> None:
     seeded = tuple((0, float(i)) for i in range(50))
     session = PolicySession(policy=ConformalController(method="bank", rejects=1, seeded=seeded))
     kinds = [type(session.tell(StepScored(trace=0, turn=0, score=99.0))[0]) for _ in range(2)]

@@ -218,7 +218,7 @@ def test_a_soft_vote_is_the_mean_probability() -> None:
     assert strict.tokens == 4 * 100  # no two are one: all finish
 
 
-def test_with_its_gate_shut_nothing_is_judged_or_pruned_and_the_run_says_why() -> None:
+def test_a_shut_gate_judges_and_prunes_nothing_and_says_why() -> None:
     policy = DeepPrune(n=4, prefix=20, k2=1, shut="no tau is valid")
     stored = question(*"aaab").traces
     done = Replay(policy=policy, stored=stored).run()  # it needs no judge
@@ -228,7 +228,7 @@ def test_with_its_gate_shut_nothing_is_judged_or_pruned_and_the_run_says_why() -
     assert done.log[0].decision.reason == "nothing is pruned: no tau is valid"
 
 
-def test_a_judge_rides_in_a_consensus_rule_by_name() -> None:
+def test_a_judge_is_a_rider_of_a_consensus_policy_by_name() -> None:
     policy = parse_policy("async:k=6,threshold=0.8 with deepprune:prefix=20,k2=2")
     assert isinstance(policy, Combined)
     assert parse_policy(policy.label) == policy
@@ -245,7 +245,7 @@ def test_a_rider_knows_how_many_traces_its_leader_launches() -> None:
     assert isinstance(done.log[-1].decision, Finish)
 
 
-def test_a_prefix_that_another_rule_stops_holds_nobody_up() -> None:
+def test_a_prefix_that_another_policy_stops_delays_nobody() -> None:
     session = PolicySession(policy=DeepPrune(n=3, prefix=20))
     session.tell(Began())
     session.tell(Reached(trace=0, tokens=20))

@@ -200,7 +200,7 @@ def test_a_finished_session_is_told_nothing_more() -> None:
 
 
 @given(order=st.permutations(range(6)), answers=st.lists(ANSWER, min_size=6, max_size=6))
-def test_self_consistency_heeds_no_order_of_ends(
+def test_self_consistency_does_not_depend_on_the_order_of_ends(
     order: list[int], answers: list[str | None]
 ) -> None:
     def finish(ends: list[int]) -> Finish | None:

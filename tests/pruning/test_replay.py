@@ -57,7 +57,7 @@ class Script(Policy[list[Observation]]):
 END = Finish(answer="x", reason="enough")
 
 
-def test_traces_advance_in_lock_step_and_ties_are_told_in_the_order_of_launch() -> None:
+def test_traces_advance_in_lock_step_and_ties_are_in_launch_order() -> None:
     script = Script(Began=[Launch(count=3, reason="go", probe_every=10)])
     stored = [
         Trace(tokens=20, answer="a", probes=("p", "q")),
@@ -206,7 +206,7 @@ def test_every_policy_sees_the_same_orders() -> None:
     assert ours.order(QUESTIONS[1], 0) != ours.order(QUESTIONS[1], 1)
 
 
-def test_self_consistency_stands_beside_with_as_many_traces_and_with_as_many_tokens() -> None:
+def test_a_policy_is_compared_at_equal_traces_and_equal_tokens() -> None:
     compared = Evaluator(questions=QUESTIONS).compare(AsyncConsensus(k=8, threshold=0.8))
     assert compared.n_matched.policy == "sc:n=8"
     ours, matched = compared.summary.tokens, compared.token_matched.tokens

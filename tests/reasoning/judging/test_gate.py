@@ -52,7 +52,7 @@ def noisy(sharpness: float) -> Any:
 # What a merge is.
 
 
-def test_a_merge_is_wrong_where_the_answer_is_not_that_of_the_clusters_first() -> None:
+def test_a_merge_is_wrong_if_the_answer_is_not_the_clusters_first() -> None:
     traces = tuple(Trace(tokens=50, answer=a, text=a) for a in "aabb")
     asked = Question(id="q", right=frozenset(), traces=traces)
     always = merges(POLICY, asked, lambda one, other, tokens: 1.0)
@@ -91,7 +91,7 @@ def test_short_traces_end_before_they_are_judged() -> None:
 
 @pytest.mark.parametrize("risk", [0.1, 0.3])
 @pytest.mark.parametrize("delta", [0.1, 0.3])
-def test_over_many_calibration_sets_the_risk_is_exceeded_no_more_often_than_promised(
+def test_the_risk_is_exceeded_no_more_often_than_delta_over_many_sets(
     risk: float, delta: float
 ) -> None:
     rng = Random(0)

@@ -122,7 +122,7 @@ def test_no_problem_that_is_held_out_is_ever_posed(kind: Draw) -> None:
 
 
 @kinds
-def test_it_fits_into_a_row_of_the_vocabulary_with_a_weight_for_each_token(
+def test_each_fits_into_a_row_and_has_a_weight_for_each_token(
     kind: Draw,
 ) -> None:
     for demonstration in drawn(kind):
@@ -173,7 +173,7 @@ def test_every_answer_passes_the_strict_verifier(kind: Draw) -> None:
 
 
 @together
-def test_what_the_workers_write_is_complete_and_passes_the_strict_verifier(
+def test_the_workers_text_is_complete_and_passes_the_verifier(
     kind: Draw,
 ) -> None:
     for demonstration in drawn(kind):
@@ -219,7 +219,7 @@ def test_branches_start_behind_the_fork_and_do_not_see_each_other(kind: Draw) ->
             assert outlined == [words(demonstration.segments[branch])[1] for branch in branches]
 
 
-def test_paths_overlap_are_cut_at_the_same_place_and_are_all_seen_by_the_summary() -> None:
+def test_paths_overlap_are_cut_at_one_place_and_seen_by_the_summary() -> None:
     for demonstration in drawn(shared.drawn_summary):
         flat, rows = flatten(demonstration.segments), spans(demonstration)
         prompt, *parts, last = range(len(demonstration.segments))
@@ -307,7 +307,7 @@ def test_a_worker_claims_the_item_behind_the_last_that_it_can_see(kind: Draw) ->
 
 
 @claimed
-def test_no_item_is_claimed_twice_but_in_the_same_step_and_then_the_later_gives_up(
+def test_an_item_is_claimed_twice_only_in_one_step_and_done_once(
     kind: Draw,
 ) -> None:
     for demonstration in drawn(kind):
@@ -323,9 +323,7 @@ def test_no_item_is_claimed_twice_but_in_the_same_step_and_then_the_later_gives_
             assert [claim for claim in made if claim.kept] == [winner]
 
 
-def test_of_those_who_claim_in_the_same_step_the_first_goes_on_and_the_others_take_the_next() -> (
-    None
-):
+def test_of_equal_claims_in_one_step_the_first_worker_keeps_it() -> None:
     progress, texts = lockstep.SharedProgress(), [[Passage("1 + 1 = 2")] for _ in range(4)]
     at_once = [  # nobody waits for those before it
         itertools.islice(lockstep.claiming(w, progress, texts), w - 1, None) for w in (1, 2, 3)
