@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from pruning import Comparison, Gain, Summary
 
 
-class _Value(BaseModel):
+class _ReplayValue(BaseModel):
     model_config = ConfigDict(frozen=True, populate_by_name=True)
 
 
-class ReplayFigures(_Value):
+class ReplayFigures(_ReplayValue):
     """One policy over the questions; tokens and span are means a question."""
 
     policy: str
@@ -38,7 +38,7 @@ class ReplayBaseline(ReplayFigures):
     gain_ci95: tuple[float, float]
 
 
-class QuestionRow(_Value):
+class QuestionRow(_ReplayValue):
     """One question; the deltas are the policy's accuracy less the baseline's."""
 
     question: str
@@ -58,7 +58,7 @@ class ReplayRow(ReplayFigures):
     questions: list[QuestionRow]
 
 
-class ReplayResults(_Value):
+class ReplayResults(_ReplayValue):
     """What ``reason replay --json`` prints."""
 
     schema_: str = Field(default="reason.replay/1", alias="schema")

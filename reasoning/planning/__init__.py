@@ -13,7 +13,7 @@ from reasoning.planning.events import (
     TaskPlaced,
 )
 from reasoning.planning.pilot import ModelPilot
-from reasoning.planning.plan import Plan
+from reasoning.planning.reply import PlannerReply
 from reasoning.planning.reply_schema import ReplyBounds
 from reasoning.planning.state import ConstellationResult, PlannedTask, Status
 
@@ -24,11 +24,11 @@ __all__ = [
     "Constellation",
     "ConstellationResult",
     "ModelPilot",
-    "Plan",
     "PlanApplied",
     "PlanRefused",
     "PlannedTask",
     "PlannerAsked",
+    "PlannerReply",
     "ReplyBounds",
     "RunResumed",
     "Status",

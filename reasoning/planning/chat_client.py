@@ -1,4 +1,4 @@
-"""What thinks for a planner or a pilot: any chat model, on any backend."""
+"""Asks a chat model on any backend for JSON, on behalf of a planner or a pilot."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from reasoning.values.sampling import Constraint, Sampling
 
 
 class Chat(Protocol):
-    """Answers a prompt with JSON; each time anew, it remembers nothing."""
+    """Answers a prompt with JSON, and remembers nothing of earlier prompts."""
 
     async def reply(self, prompt: str, schema: str) -> str:
-        """What it writes; ``schema`` is the JSON schema of what it should write, as text."""
+        """The text of the reply, which should fit ``schema``, a JSON schema as text."""
         ...
 
 
 class ChatClient:
     """A chat model of any backend, used as ``async with ChatClient(load(...)) as chat``.
 
-    Where the backend can, what it writes is held to the schema while it generates.  Elsewhere the
-    schema is left out, ``unheld`` says why, and what comes is checked all the same.
+    Where the backend can, replies are held to the schema while they are generated.  Elsewhere the
+    schema is left out and ``unheld`` says why; whoever asks must check the reply in any case.
 
     Attributes:
-        written: Tokens that it has generated.
+        written: Tokens generated for all replies.
         unheld: Why replies are not held to the schema; None while they are.
     """
 
@@ -43,13 +43,13 @@ class ChatClient:
         """Take a loaded model; a server that has chat is talked to in chat.
 
         Args:
-            model: What thinks.
+            model: The model that is asked.
             temperature: See `Sampling`.
-            seed: See `Sampling`; of the first reply, and each later one has the next.
+            seed: See `Sampling`; the seed of the first reply.  Each later reply has the next one.
             held: Whether replies must be held to the schema; by default where the backend can.
 
         Raises:
-            CapabilityMissing: it is no chat model, or can't be held to a schema and must be.
+            CapabilityMissing: it is no chat model, or must be held to a schema and can't be.
         """
         model = _in_chat(model)
         forms = model.dialect.forms(FreeForm(question=""))
@@ -63,13 +63,13 @@ class ChatClient:
         self._backend = model.backend()
         self._temperature = temperature
         self._seed = seed - 1
-        self._must = held is True
+        self._must_hold = held is True
         self.written = 0
         self.unheld: str | None = None
         if held is False:
             self.unheld = "it was not asked for"
         elif "json-schema" not in self._backend.capabilities:
-            self._let_go("its backend has no json-schema")
+            self._give_up_schema("its backend has no json-schema")
 
     async def __aenter__(self) -> Self:
         await self._backend.__aenter__()
@@ -82,8 +82,8 @@ class ChatClient:
         """See `Chat.reply`.
 
         Raises:
-            BackendLost: it can't be reached any more, or fails.
-            CapabilityMissing: it refuses the schema, and must be held to it.
+            BackendLost: the backend fails, or can't be reached any more.
+            CapabilityMissing: the backend refuses the schema, and must hold replies to it.
         """
         self._seed += 1
         if self.unheld is not None:
@@ -92,11 +92,11 @@ class ChatClient:
             return await self._write(prompt, Constraint(kind="json", value=schema))
         except InvalidValue as error:
             text = await self._write(prompt, None)  # if it was not the schema, this says so
-            self._let_go(str(error))
+            self._give_up_schema(str(error))
             return text
 
-    def _let_go(self, why: str) -> None:
-        if self._must:
+    def _give_up_schema(self, why: str) -> None:
+        if self._must_hold:
             raise CapabilityMissing(
                 f"{self._model.name} can't be held to a schema ({why}); leave out --held, or take "
                 "another backend"
@@ -123,7 +123,7 @@ class ChatClient:
 
 
 def _in_chat(model: AnyModel) -> AnyModel:
-    """A server's model, talked to in chat where nobody chose and its tokens are not known."""
+    """The model; a server's is asked in chat unless a mode is set or its tokens are known."""
     if not isinstance(model, HttpModel) or model.settings.mode is not None:
         return model
     if model.backend().mode != "text" or not model.profile.chat:

@@ -23,16 +23,16 @@ from reasoning.planning.chat_client import Chat
 from reasoning.planning.devices import DevicePool, PlannedCall
 from reasoning.planning.events import AnswerGiven, PlanApplied, PlannerAsked, PlanRefused
 from reasoning.planning.journal_notes import NAME, record_event
-from reasoning.planning.plan import (
+from reasoning.planning.reply import (
     AddTask,
     ChangeTask,
-    Plan,
+    PlannerReply,
 )
 from reasoning.planning.reply_schema import ReplyBounds, schema_of
 from reasoning.planning.state import ConstellationResult, PlannerState, Status
 
 MOST_IDLE = 4
-"""Replies in a row that bring nothing, while nothing runs, after which a planner is stuck."""
+"""A planner is stuck after so many replies in a row that change nothing while nothing runs."""
 
 IDLE = "nothing runs and nothing waits: edit the graph, or give the answer"
 BOTH = "edits and an answer came together; the answer was ignored: give it when all is done"
@@ -68,12 +68,12 @@ class Constellation:
 
         Args:
             submitter: A hub here, or the client of one elsewhere.
-            chat: What plans.
+            chat: The planner's model.
             events: A stream to report to.
-            limits: What each task may take.
+            limits: The time and the devices that each task may take.
             most_turns: How often the planner may be asked.
             at_once: How many tasks may run at once.
-            bounds: How long a reply may be, where it is held to a schema.
+            bounds: How long a reply may be, where the backend can hold it to a schema.
 
         Raises:
             InvalidValue: a number is out of range.
@@ -96,11 +96,11 @@ class Constellation:
         journal: str | Path | None = None,
         resume: bool = False,
     ) -> ConstellationResult:
-        """Carry out one request; after ``seconds`` with what there is.
+        """Carry out one request, and return what it came to.
 
         Args:
-            request: What is to be done; None for what the journal says.
-            seconds: The time for it; from its journal it can go on later.
+            request: What is to be done; None for the request in the journal.
+            seconds: The time limit; then the run ends as ``timed-out``, and can be resumed.
             journal: A file that records the run, so that it can be resumed.
             resume: Whether to go on with the run that the journal holds, if it holds one.
 
@@ -131,7 +131,7 @@ class Constellation:
                 else:  # what still runs has not ended: the journal must not say so
                     scope.cancel()
                     await anyio.lowlevel.checkpoint()
-        return state.outcome(status)
+        return state.result(status)
 
     async def _converse(self, state: PlannerState) -> Status:
         idle = failed = 0
@@ -147,17 +147,17 @@ class Constellation:
                 state.notes.append(IDLE)
             failed = 0 if plan is not None else failed + 1
             if plan is not None or failed >= MOST_IDLE:  # a refused one is mended at once
-                await self._something(state, seen)
+                await self._wait_for_news(state, seen)
         return "turns"
 
-    async def _something(self, state: PlannerState, seen: int) -> None:
-        """Wait until a task has ended that the planner was not shown, or nothing runs."""
+    async def _wait_for_news(self, state: PlannerState, seen: int) -> None:
+        """Wait until a task has ended since ``seen`` tasks had, or until nothing runs."""
         while state.ended == seen and not state.resting:
             state.news = anyio.Event()
             await state.news.wait()
 
-    async def _turn(self, state: PlannerState) -> Plan | None:
-        """Ask the planner and do what it says; None if that was refused."""
+    async def _turn(self, state: PlannerState) -> PlannerReply | None:
+        """Ask the planner, and apply its plan; None if the plan was refused."""
         graph, version = state.graph, state.graph.version
         question = f"{graph.run_id}/devices/{secrets.token_hex(8)}"
         state.devices = DevicePool(await devices(self._submitter, question))
@@ -165,7 +165,7 @@ class Constellation:
         record_event(graph, PlannerAsked(turn=state.turn + 1, version=version))
         text = await self._chat.reply(prompt, schema_of(state.devices, graph, self._bounds))
         try:
-            plan = Plan.parse(text)
+            plan = PlannerReply.parse(text)
             if plan.edits:
                 self._apply(state, plan, version)
         except InvalidValue as error:
@@ -184,12 +184,12 @@ class Constellation:
     def _refuse(self, state: PlannerState, text: str, reasons: tuple[str, ...]) -> None:
         record_event(state.graph, PlanRefused(turn=state.turn, reasons=reasons, text=text))
 
-    def _apply(self, state: PlannerState, plan: Plan, version: int) -> None:
+    def _apply(self, state: PlannerState, plan: PlannerReply, version: int) -> None:
         """Apply all edits, or none.
 
         Raises:
-            InvalidValue: no device could do it.
-            PatchRefused: the graph is not so.
+            InvalidValue: no connected device can run one of the calls.
+            PatchRefused: the graph refuses an edit.
         """
         calls = dict(state.calls)
         ops = []
@@ -220,7 +220,7 @@ class Constellation:
 
 
 def _planned(edit: AddTask | ChangeTask, calls: Mapping[str, PlannedCall]) -> PlannedCall:
-    """What a task is to call after an edit.
+    """What a task calls after an edit.
 
     Raises:
         InvalidValue: there is no such task to be changed.
@@ -235,7 +235,7 @@ def _planned(edit: AddTask | ChangeTask, calls: Mapping[str, PlannedCall]) -> Pl
     return replace(calls[edit.id], **given)
 
 
-def _id(plan: Plan, index: int) -> str:
-    """What a refused operation was about."""
+def _id(plan: PlannerReply, index: int) -> str:
+    """The task that an operation of the plan is about."""
     edit = plan.edits[index]
     return edit.target if isinstance(edit, (Connect, Disconnect)) else edit.id

@@ -1,4 +1,4 @@
-"""The devices that a planner can use, and whether one of them could do what it asks for."""
+"""The devices that a planner can use, and whether one of them can run a call."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pydantic_core
 
 from orchestrator.errors import InvalidValue
-from protocol import Offer, Profile, TaskNeeds
+from protocol import Offer, Profile
 
 Kind = Literal["tool", "function"]
 
@@ -22,10 +22,6 @@ class PlannedCall:
     arguments: Mapping[str, Any]
     device: str | None = None
     tags: tuple[str, ...] = ()
-
-    @property
-    def needs(self) -> TaskNeeds:
-        return TaskNeeds(worker=self.device, tags=frozenset(self.tags))
 
     @property
     def name(self) -> str:
@@ -48,35 +44,42 @@ class DevicePool:
         return found | {offer.name: ("tool", offer) for offer in profile.tools}
 
     def kind(self, call: PlannedCall) -> Kind:
-        """Check a call, and say whether it calls a tool or a function.
+        """Check a call, and return whether it is one of a tool or of a function.
 
         Raises:
             InvalidValue: no device can run it, or its arguments have other names.
         """
-        having = {id: self.offers(id)[call.tool] for id in self.profiles if self._has(id, call)}
-        if not having:
-            names = ", ".join(sorted({name for id in self.profiles for name in self.offers(id)}))
-            raise InvalidValue(f"tool: no device offers {call.tool!r} (there are: {names or '-'})")
-        if call.device is not None:
-            if call.device not in self.profiles:
-                known = ", ".join(self.profiles)
-                raise InvalidValue(f"device: {call.device!r} is not here (there are: {known})")
-            if call.device not in having:
-                raise InvalidValue(
-                    f"device: {call.device} does not offer {call.tool} ({', '.join(having)} does)"
-                )
-            having = {call.device: having[call.device]}
-        able = [id for id in having if self.profiles[id].tags.issuperset(call.tags)]
+        offering = self._offering(call)
+        able = [id for id in offering if self.profiles[id].tags.issuperset(call.tags)]
         if not able:
             raise InvalidValue(
-                f"tags: none of {', '.join(having)} has all of {', '.join(call.tags)}"
+                f"tags: none of {', '.join(offering)} has all of {', '.join(call.tags)}"
             )
-        kind, offer = having[able[0]]
+        kind, offer = offering[able[0]]
         check_names(call.arguments, offer)
         return kind
 
-    def _has(self, device: str, call: PlannedCall) -> bool:
-        return call.tool in self.offers(device)
+    def _offering(self, call: PlannedCall) -> dict[str, tuple[Kind, Offer]]:
+        """What is called, by the device that offers it: by any device, or by the one named.
+
+        Raises:
+            InvalidValue: there is none.
+        """
+        offers = {id: self.offers(id) for id in self.profiles}
+        found = {id: offers[id][call.tool] for id in offers if call.tool in offers[id]}
+        if not found:
+            names = ", ".join(sorted({name for offered in offers.values() for name in offered}))
+            raise InvalidValue(f"tool: no device offers {call.tool!r} (there are: {names or '-'})")
+        if call.device is None:
+            return found
+        if call.device not in offers:
+            known = ", ".join(offers)
+            raise InvalidValue(f"device: {call.device!r} is not here (there are: {known})")
+        if call.device not in found:
+            raise InvalidValue(
+                f"device: {call.device} does not offer {call.tool} ({', '.join(found)} does)"
+            )
+        return {call.device: found[call.device]}
 
 
 def check_names(arguments: Mapping[str, Any], offer: Offer) -> None:

@@ -1,11 +1,11 @@
-"""What is to be seen of a planner, among its graph's events; ``task`` is mostly empty."""
+"""Events of a planner in its graph's stream; ``task`` is empty where none is concerned."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from orchestrator import Event
-from reasoning.planning.plan import Plan
+from reasoning.planning.reply import PlannerReply
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class RequestGiven(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RunResumed(Event):
-    """The run goes on from its journal: so many tasks had ended, and so many are left."""
+    """The run goes on from its journal, in which ``ended`` tasks had ended and ``left`` had not."""
 
     task: str = ""
     version: int
@@ -28,22 +28,22 @@ class RunResumed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class PlannerAsked(Event):
-    """The planner was asked for the so-manieth time."""
+    """The planner was asked; ``turn`` counts from 1."""
 
     task: str = ""
     turn: int
     version: int
-    """Of the graph that it was shown."""
+    """The version of the graph that it was shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanApplied(Event):
-    """All edits of a plan were checked and applied, which made this version."""
+    """All edits of a plan were applied; ``version`` is the graph's version after them."""
 
     task: str = ""
     turn: int
     version: int
-    plan: Plan
+    plan: PlannerReply
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class AnswerGiven(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskPlaced(Event):
-    """A task was run by a device, the last of so many that it was given to."""
+    """A device ran a task to its end; in all, ``attempts`` devices were given the task."""
 
     device: str
     attempts: int

@@ -12,8 +12,8 @@ from orchestrator.journal.codec import why
 from protocol import RemoteFailure
 from protocol.ufo import SteeredDevice
 from reasoning.planning.chat_client import Chat
-from reasoning.planning.plan import json_object
 from reasoning.planning.prompts import cut
+from reasoning.planning.reply import json_object
 
 MOST_STEPS = 20
 

@@ -1,4 +1,4 @@
-"""What a planner is told: everything, each time anew, so that the graph alone is its memory."""
+"""A planner's prompt: everything, in each turn anew, so that the graph alone is its memory."""
 
 from __future__ import annotations
 

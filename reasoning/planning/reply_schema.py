@@ -1,4 +1,4 @@
-"""A JSON schema of what a planner could write now, for the devices and tasks that there are.
+"""The JSON schema of a planner's next reply, for the devices and tasks that there are.
 
 Where a backend enforces it, a reply names true tools, devices, parameters and tasks, and its length
 is bounded; what else may be wrong with it is checked as always.
@@ -22,7 +22,7 @@ Schema = dict[str, Any]
 
 LARGEST = 10**15
 """Of numbers, which without an end would let a model write digits for ever."""
-_KEPT = ("type", "enum", "const", "pattern", "minLength", "minItems", "required")
+_COPIED = ("type", "enum", "const", "pattern", "minLength", "minItems", "required")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +163,7 @@ class _Parameters:
         for union in ("anyOf", "oneOf"):
             if isinstance(schema.get(union), list):
                 return _either(*(self.bounded(one) for one in schema[union]))
-        found = {key: schema[key] for key in _KEPT if key in schema}
+        found = {key: schema[key] for key in _COPIED if key in schema}
         if "enum" not in found and "const" not in found:
             found |= self._ends(schema)
         return found

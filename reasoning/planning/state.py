@@ -1,4 +1,4 @@
-"""One request under way, and what it came to: all that is known of it follows from its events."""
+"""A request that is being carried out, as its events tell it, and what it came to."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class PlannedTask:
     """One task, as it ended.
 
     Attributes:
-        device: Who ran it to its end; None if nobody did.
-        attempts: Devices that it was given to, as far as known.
+        device: The device that ran it to its end; None if none did.
+        attempts: How many devices were given it, as far as known.
         value: Its result, as JSON values.
     """
 
@@ -52,7 +52,7 @@ class PlannedTask:
 
 @dataclass(frozen=True, kw_only=True)
 class ConstellationResult:
-    """What a request came to, with what was done for it before it was resumed.
+    """What a request came to; it counts what was done before a resume, too.
 
     Attributes:
         status: ``answered``; ``stuck`` if the planner had nothing to say; ``turns`` or
@@ -72,12 +72,12 @@ class ConstellationResult:
 
 @dataclass(kw_only=True)
 class PlannerState:
-    """One request under way.
+    """A request that is being carried out.
 
     Attributes:
-        notes: What the planner is to be told in its next turn.
-        ended: How many tasks have.
-        news: Set when a task has ended.
+        notes: What the planner will be told in its next turn.
+        ended: How many tasks have ended.
+        news: Set when a task ends.
     """
 
     graph: TaskGraph
@@ -93,7 +93,7 @@ class PlannerState:
     news: anyio.Event = field(default_factory=anyio.Event)
 
     def begin(self, request: str | None) -> None:
-        """Take up a request, or the one of the graph's journal where that had got to.
+        """Begin with a request, or go on with the journal's.
 
         Raises:
             JournalUnusable: the journal is not of a planner's run.
@@ -112,7 +112,7 @@ class PlannerState:
         self.graph.events.emit(RunResumed(version=version, ended=self.ended, left=left))
 
     def hear(self, event: Event) -> None:
-        """Take in what happens, or had happened."""
+        """Take in an event, which happens now or was read from the journal."""
         match event:
             case RequestGiven(request=request):
                 self.request = request
@@ -146,8 +146,8 @@ class PlannerState:
         """Whether every task has ended."""
         return all(task.ended for task in self.graph.tasks)
 
-    def outcome(self, status: Status) -> ConstellationResult:
-        """What it came to."""
+    def result(self, status: Status) -> ConstellationResult:
+        """What the request came to."""
         return ConstellationResult(
             answer=self.answer,
             status=status,

@@ -39,8 +39,8 @@ from reasoning.planning import (
     PlanRefused,
     ReplyBounds,
 )
-from reasoning.planning.plan import Plan, json_object
 from reasoning.planning.prompts import RULES
+from reasoning.planning.reply import PlannerReply, json_object
 from tests.support.protocol_tools import working
 from tests.vllm.conftest import SIZES
 from tests.vllm.test_serving import COMMAND, STARTS_S
@@ -145,7 +145,7 @@ def check(kept: Kept, events: list[Event], outcomes: list[ConstellationResult]) 
     for schema, text in kept.replies:
         assert len(text) < 2500
         jsonschema.validate(json_object(text), json.loads(schema))
-        Plan.parse(text)
+        PlannerReply.parse(text)
     refused = [event for event in events if isinstance(event, PlanRefused)]
     applied = [event for event in events if isinstance(event, PlanApplied)]
     for event in refused:

@@ -21,9 +21,9 @@ from orchestrator.editing.patches import Add
 from orchestrator.errors import InvalidValue, JournalUnusable, ReasonError, leaf
 from protocol import Hub
 from reasoning.planning import Constellation, ConstellationResult, RunResumed
-from tests.reasoning.cli.test_hub_commands import Shell, line
-from tests.reasoning.planning.test_cli import chat_server
-from tests.reasoning.planning.test_planning import Script, add, fleet
+from tests.support.chat_server import chat_server
+from tests.support.planning_tools import Script, add, fleet
+from tests.support.shell import Shell, line
 
 anyio_test = pytest.mark.anyio
 PROGRAM = "tests.support.killed_planner"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import anyio
@@ -15,8 +14,8 @@ from hypothesis import strategies as st
 
 from orchestrator import Event, TaskStarted
 from orchestrator.errors import InvalidValue
-from protocol import Client, Hub, Profile, Registry
-from protocol.hub.directory import Directory
+from protocol import Client, Hub, Profile
+from protocol.hub.directory import Directory, devices
 from reasoning import Model
 from reasoning.errors import CapabilityMissing
 from reasoning.planning import (
@@ -24,83 +23,19 @@ from reasoning.planning import (
     Constellation,
     ConstellationResult,
     ModelPilot,
-    Plan,
     PlanApplied,
+    PlannerReply,
     PlanRefused,
     TaskPlaced,
 )
 from reasoning.planning.calls import CallLimits
 from reasoning.planning.devices import DevicePool, PlannedCall
-from reasoning.planning.plan import AddTask
+from reasoning.planning.reply import AddTask
+from tests.support.planning_tools import Reply, Script, add, fleet, tools
 from tests.support.protocol_tools import until, working
 from tests.support.ufo_clients import device
 
 anyio_test = pytest.mark.anyio
-tools = Registry()
-
-
-@tools.tool
-def read(path: str) -> str:
-    """Read a file."""
-    return f"text of {path}"
-
-
-@tools.tool
-def count(texts: list[str]) -> int:
-    """Count characters."""
-    return sum(map(len, texts))
-
-
-@tools.tool
-async def wait(seconds: float) -> str:
-    """Wait."""
-    await anyio.sleep(seconds)
-    return "waited"
-
-
-@tools.tool
-def break_down() -> str:
-    """Always fails."""
-    raise OSError("disk is full")
-
-
-Reply = str | dict[str, Any] | Callable[[str], Any]
-
-
-class Script:
-    """A planner that says what stands in a list, and keeps what it was told."""
-
-    def __init__(self, *replies: Reply) -> None:
-        self.replies = list(replies)
-        self.prompts: list[str] = []
-
-    async def reply(self, prompt: str, schema: str) -> str:
-        self.prompts.append(prompt)
-        await anyio.lowlevel.checkpoint()
-        reply = self.replies.pop(0) if self.replies else {}
-        said = reply(prompt) if callable(reply) else reply
-        return said if isinstance(said, str) else json.dumps(said)
-
-
-def add(id: str, tool: str, arguments: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
-    return {"op": "add", "id": id, "tool": tool, "arguments": arguments or {}, **more}
-
-
-@asynccontextmanager
-async def fleet(**devices: dict[str, Any]) -> AsyncIterator[Hub]:
-    async with Hub() as hub, anyio.create_task_group() as group:
-        for name, options in (devices or {"box": {}}).items():
-
-            async def work(
-                name: str, options: dict[str, Any], task_status: Any = anyio.TASK_STATUS_IGNORED
-            ) -> None:
-                async with working(hub, name, registry=tools, **{"slots": 8, **options}):
-                    task_status.started()
-                    await anyio.sleep_forever()
-
-            await group.start(work, name, options)
-        yield hub
-        group.cancel_scope.cancel()
 
 
 async def carried_out(
@@ -370,6 +305,30 @@ async def test_a_client_of_a_hub_elsewhere_sees_its_devices_and_plans_on_them() 
 
 
 @anyio_test
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_whoever_asks_for_two_devices_waits_until_both_are_there(elsewhere: bool) -> None:
+    async with Hub() as hub, AsyncExitStack() as stack:
+        Directory(hub).open()
+        submitter: Hub | Client = hub
+        if elsewhere:
+            token = hub.tokens.create("me", scopes=("submit",))
+            submitter = await stack.enter_async_context(Client(hub.url, token))
+        found: list[set[str]] = []
+
+        async def ask(id: str) -> None:
+            found.append(set(await devices(submitter, id, least=2)))
+
+        await stack.enter_async_context(working(hub, "first", registry=tools))
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask, "waits")
+            with anyio.move_on_after(0.2):  # one that gives up leaves nothing behind
+                await ask("gives up")
+            assert found == []
+            await stack.enter_async_context(working(hub, "second", registry=tools))
+        assert found == [{"first", "second"}]
+
+
+@anyio_test
 async def test_a_ufo_device_is_a_device_like_others_and_a_model_steers_it() -> None:
     from protocol.ufo import UfoServer
 
@@ -396,24 +355,24 @@ async def test_a_ufo_device_is_a_device_like_others_and_a_model_steers_it() -> N
 
 def test_waits_may_be_a_list_and_text_may_hold_what_json_should_escape() -> None:
     waits = [{"task": "x", "when": "completion"}, {"task": "y"}]
-    found = Plan.parse(json.dumps({"edits": [add("a", "read", after=waits)]}))
+    found = PlannerReply.parse(json.dumps({"edits": [add("a", "read", after=waits)]}))
     (edit,) = found.edits
     assert isinstance(edit, AddTask)
     assert {id: str(when) for id, when in edit.after.items()} == {"x": "completion", "y": "success"}
-    assert Plan.parse('{"thought": "a\tb\n"}').thought == "a\tb\n"
+    assert PlannerReply.parse('{"thought": "a\tb\n"}').thought == "a\tb\n"
     with pytest.raises(InvalidValue, match="after"):
-        Plan.parse(json.dumps({"edits": [add("a", "read", after=[{"job": "x"}])]}))
+        PlannerReply.parse(json.dumps({"edits": [add("a", "read", after=[{"job": "x"}])]}))
 
 
 def test_a_reply_may_think_first_and_fence_its_json() -> None:
     text = '<think>{"edits": 1}</think>\nHere:\n```json\n{"answer": "4"}\n```\nDone {}.'
-    assert Plan.parse(text).answer == "4"
+    assert PlannerReply.parse(text).answer == "4"
 
 
 @given(st.text() | st.recursive(st.none() | st.booleans() | st.text(), st.lists).map(json.dumps))
 def test_whatever_a_model_writes_is_a_plan_or_an_error_of_one_line(text: str) -> None:
     with suppress(InvalidValue):
-        assert isinstance(Plan.parse(text), Plan)
+        assert isinstance(PlannerReply.parse(text), PlannerReply)
 
 
 def test_arguments_of_a_tool_that_says_nothing_of_them_are_let_through() -> None:
@@ -441,4 +400,4 @@ async def test_a_chat_model_of_the_embedded_engine_is_asked_and_its_nonsense_ref
         text = await chat.reply("x", "{}")
     assert chat.written > 0
     with pytest.raises(InvalidValue):
-        Plan.parse(text)
+        PlannerReply.parse(text)

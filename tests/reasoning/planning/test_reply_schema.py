@@ -20,12 +20,12 @@ from orchestrator.errors import InvalidValue
 from protocol import Offer, Profile, Registry
 from reasoning.errors import CapabilityMissing
 from reasoning.models.loading import HttpModel, load
-from reasoning.planning import ChatClient, Constellation, Plan, ReplyBounds
+from reasoning.planning import ChatClient, Constellation, PlannerReply, ReplyBounds
 from reasoning.planning.devices import DevicePool, PlannedCall
-from reasoning.planning.plan import AddTask, ChangeTask
+from reasoning.planning.reply import AddTask, ChangeTask
 from reasoning.planning.reply_schema import schema_of
-from tests.reasoning.planning.test_cli import chat_server
-from tests.reasoning.planning.test_planning import fleet
+from tests.support.chat_server import chat_server
+from tests.support.planning_tools import fleet
 
 anyio_test = pytest.mark.anyio
 tools = Registry()
@@ -128,7 +128,7 @@ def test_what_the_schema_lets_through_is_a_plan_of_true_tools_devices_and_parame
     schema = SCHEMAS[state]
     value = data.draw(drawn(schema, schema))
     jsonschema.validate(value, schema)
-    plan = Plan.parse(json.dumps(value))
+    plan = PlannerReply.parse(json.dumps(value))
     assert len(plan.edits) <= BOUNDS.edits
     for edit in plan.edits:
         if isinstance(edit, AddTask | ChangeTask):

@@ -230,30 +230,3 @@ def test_ctrl_c_stops_at_once_with_130(seconds: float) -> None:
     assert time.monotonic() - asked < 5
     assert "interrupted" in stderr
     assert "Traceback" not in stderr + stdout
-
-
-@pytest.mark.parametrize("domain", ["countdown", "arithmetic"])
-def test_bench_prints_one_object_with_rows(domain: str) -> None:
-    arms = ["--strategy", "single", "--strategy", "self-consistency:n=3"]
-    done = reason("bench", domain, "--n", "6", *arms, "--max-tokens", "128", "--json")
-    assert done.exit_code == 0
-    results = json.loads(done.stdout)
-    assert results["schema"] == "reason.bench/1"
-    single, several = results["results"]
-    assert [single["strategy"], several["strategy"]] == ["single", "self-consistency:n=3"]
-    for row in (single, several):
-        assert row["n"] == 6
-        low, high = row["ci95"]
-        assert 0 <= low <= row["accuracy"] <= high <= 1
-        assert row["tokens"] >= row["span"] > 0
-        assert row["wall_s"] > 0
-    assert single["tokens"] == single["span"]
-
-
-def test_bench_draws_the_same_held_out_problems_for_a_seed() -> None:
-    from reasoning.bench import draw_problems
-
-    drawn = draw_problems("countdown", 20, numbers=4, seed=1)
-    assert drawn == draw_problems("countdown", 30, numbers=4, seed=1)[:20]
-    assert drawn != draw_problems("countdown", 20, numbers=4, seed=2)
-    assert all(problem.held_out for problem in drawn)  # type: ignore[attr-defined]

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,57 +11,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from tests.support.shell import Shell, line, running_shell
+
 PROBLEM = "Use 3, 10, 21 and 23 to make 50"
-
-
-class Shell:
-    """Runs ``reason`` with a state folder of its own, and ends what it started."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.environment = os.environ | {"XDG_STATE_HOME": str(folder), "OMP_NUM_THREADS": "1"}
-        self.environment.pop("REASON_TOKEN", None)
-        self.running: list[subprocess.Popen[str]] = []
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "reasoning", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=self.environment,
-        )
-        self.running.append(process)
-        return process
-
-    def run(self, *arguments: str) -> tuple[int, str, str]:
-        out, err = (process := self.start(*arguments)).communicate(timeout=120)
-        return process.returncode, out.strip(), err.strip()
-
-    def token(self, name: str, *options: str) -> str:
-        code, token, err = self.run("token", "create", name, *options)
-        assert code == 0, err
-        (path := self.folder / f"{name}.token").write_text(token)
-        return str(path)
-
-    def hub(self, *options: str) -> tuple[subprocess.Popen[str], str]:
-        process = self.start("hub", "--port", "0", *options)
-        assert process.stdout is not None
-        return process, process.stdout.readline().strip()
 
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
-    found = Shell(tmp_path)
-    yield found
-    for process in found.running:
-        process.kill()
-        process.communicate()
-
-
-def line(process: subprocess.Popen[str]) -> str:
-    assert process.stderr is not None
-    return process.stderr.readline().strip()
+    with running_shell(tmp_path) as found:
+        yield found
 
 
 def test_solve_spreads_threads_over_workers_one_of_which_is_killed(shell: Shell) -> None:

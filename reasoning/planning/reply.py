@@ -59,7 +59,7 @@ class ChangeTask(Model):
 Edit = Annotated[AddTask | ChangeTask | Remove | Connect | Disconnect, Field(discriminator="op")]
 
 
-class Plan(Model):
+class PlannerReply(Model):
     """One reply of a planner: edits that are applied together or not at all, or the answer."""
 
     thought: Annotated[str, Field(max_length=10_000)] = ""
@@ -67,7 +67,7 @@ class Plan(Model):
     answer: str | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Plan:
+    def parse(cls, text: str) -> PlannerReply:
         """The plan in a model's reply, which may think first and fence its JSON.
 
         Raises:
