@@ -87,14 +87,14 @@ def ours(backend: Any) -> Load:
 
 def endless(backend: Any) -> None:
     """Let nothing end a thread before its limit."""
-    parameters = backend._parameters
+    parameters = backend.sampling_parameters
 
     def ignoring(*arguments: Any) -> Any:
         wanted = parameters(*arguments)
         wanted.ignore_eos = True
         return wanted
 
-    backend.eos, backend._parameters = frozenset(), ignoring
+    backend.eos, backend.sampling_parameters = frozenset(), ignoring
 
 
 def raw(llm: Any, logprobs: int | None) -> Load:
@@ -186,7 +186,7 @@ async def in_process(rounds: int) -> dict[str, Any]:
         leaks = [await leak(reasoner, name, None) for name in runnable(model)]
         leaks.append(await settled(reasoner, None))
         endless(backend)
-        llm = await backend._alive()
+        llm = await backend.engine()
         arms = {
             "vllm": raw(llm, 0),
             "vllm without logprobs": raw(llm, None),

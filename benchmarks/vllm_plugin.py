@@ -47,7 +47,7 @@ class Arm:
 
         from reasoning.models.catalog import shipped
         from reasoning.vllm_plugin import engine_arguments
-        from reasoning.vllm_plugin.client import Client
+        from reasoning.vllm_plugin.client import SegmentClient
 
         self.plugin = plugin
         more = engine_arguments("live") if plugin else {"async_scheduling": False}
@@ -62,7 +62,7 @@ class Arm:
             "disable_log_stats": True,
         }
         self.engine = LLMEngine.from_engine_args(EngineArgs(**wanted | more))
-        self.client = Client("live")
+        self.client = SegmentClient("live")
         self.ids = itertools.count()
         self.rng = random.Random(plugin)
 
@@ -117,7 +117,7 @@ class Arm:
 
     def gang(self, gangs: int, size: int, length: int, paths: bool = False) -> float:
         from reasoning.values.context import Context, Segment
-        from reasoning.vllm_plugin.wire import Member
+        from reasoning.vllm_plugin.note import Member
 
         kept: list[Segment] = []
         last = ""
@@ -133,7 +133,9 @@ class Arm:
                 self.client.reserve(own)
             name = f"gang {next(self.ids)}"
             for index, own in enumerate(live):
-                for asked in self.client.ask(own, Member(gang=name, size=size, member=index)):
+                for asked in self.client.plan_requests(
+                    own, Member(gang=name, size=size, member=index)
+                ):
                     count = 1 if asked.fill else STEPS + 40
                     last = self.add(asked.prompt, count, asked.note)
         self.until(last)
@@ -164,7 +166,7 @@ class Arm:
         if self.plugin or cached:
             written: dict[str, Segment] = {}
             for branch in branches:
-                (asked,) = self.client.ask(branch)
+                (asked,) = self.client.plan_requests(branch)
                 note = asked.note if self.plugin else None
                 written[self.add(asked.prompt, BRANCH, note)] = branch
             while self.engine.has_unfinished_requests():
@@ -180,7 +182,7 @@ class Arm:
         start = time.perf_counter()
         if self.plugin:
             id = ""
-            for asked in self.client.ask(last):
+            for asked in self.client.plan_requests(last):
                 id = self.add(asked.prompt, 1, asked.note)
         else:
             id = self.add(last.context.tokens + last.tokens, 1)
@@ -250,7 +252,13 @@ def measure(rounds: int, launches: int) -> list[dict[str, Any]]:
     for _ in range(launches):
         stock, plugin = Process("stock"), Process("plugin")
         for name, theirs, ours in tasks:  # warm
-            print(name, stock.ask(*theirs), plugin.ask(*ours), file=sys.stderr, flush=True)
+            print(
+                name,
+                stock.ask(*theirs),
+                plugin.ask(*ours),
+                file=sys.stderr,
+                flush=True,
+            )
         for number in range(rounds):
             for name, theirs, ours in tasks:
                 if number % 2:

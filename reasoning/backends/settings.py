@@ -11,13 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from orchestrator.errors import InvalidValue
 
 
-class Settings(BaseModel):
+class BackendSettings(BaseModel):
     """Values that are checked, and can't be changed afterwards."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class EmbeddedSettings(Settings):
+class EmbeddedSettings(BackendSettings):
     """Of the embedded engine.
 
     Attributes:
@@ -36,7 +36,7 @@ class EmbeddedSettings(Settings):
         return self.dtype or ("float32" if self.device == "cpu" else "bfloat16")
 
 
-S = TypeVar("S", bound=Settings)
+S = TypeVar("S", bound=BackendSettings)
 
 
 def parse(kind: type[S], pairs: Sequence[str], **given: Any) -> S:

@@ -21,15 +21,15 @@ from reasoning.errors import BackendLost
 from reasoning.values.context import Gang, Segment
 from reasoning.values.sampling import Sampling
 from reasoning.vllm_plugin import Mode, engine_arguments
-from reasoning.vllm_plugin.client import Asked, Client, is_plain
-from reasoning.vllm_plugin.wire import Member, Note
+from reasoning.vllm_plugin.client import PlannedRequest, SegmentClient, is_plain
+from reasoning.vllm_plugin.note import Member, Note
 
 IDLE_S = 0.05
 """What nobody needs is released with the next request, or after so long without one."""
 
 
 @dataclass(eq=False)
-class _Cohort:
+class _OpenGang:
     """A gang on this engine; its requests are sent when all that it starts with are open."""
 
     gang: Gang
@@ -45,7 +45,7 @@ class _Cohort:
 class SharedGeneration(PromptedGeneration):
     """One thread; each of its requests carries a note that says what it sees."""
 
-    cohort: _Cohort | None = None
+    cohort: _OpenGang | None = None
     member: Member | None = None
     note: Note | None = None
     room = 0
@@ -55,7 +55,7 @@ class SharedGeneration(PromptedGeneration):
         super().__init__(backend, segment, *args, **options)
         self._shared = backend
 
-    def join(self, cohort: _Cohort) -> None:
+    def join(self, cohort: _OpenGang) -> None:
         """Take a place in a gang."""
         size = max(cohort.gang.size, 1)
         self.cohort = cohort
@@ -115,8 +115,8 @@ class SharedVllmBackend(VllmBackend):
         if self.settings.data_parallel > 1:
             raise InvalidValue("engine: data_parallel does not go with the plugin; leave one out")
         self._mode: Mode = self.settings.plugin or "live"
-        self.client = Client(self._mode)
-        self._cohorts: dict[Gang, _Cohort] = {}
+        self.client = SegmentClient(self._mode)
+        self._cohorts: dict[Gang, _OpenGang] = {}
         self.capabilities |= {"kv-join"}
         if self._mode == "live":  # which is first come, first served
             self.capabilities = self.capabilities - {"priorities"} | {"live-contexts"}
@@ -126,7 +126,7 @@ class SharedVllmBackend(VllmBackend):
 
     def _start(self) -> None:
         super()._start()
-        self.client = Client(self._mode)  # a new engine holds nothing
+        self.client = SegmentClient(self._mode)  # a new engine holds nothing
 
     def open(
         self,
@@ -142,7 +142,7 @@ class SharedVllmBackend(VllmBackend):
         if gang is not None:
             gang.opened += 1
             name = self.client.name()
-            opened.join(self._cohorts.setdefault(gang, _Cohort(gang, name)))
+            opened.join(self._cohorts.setdefault(gang, _OpenGang(gang, name)))
         return opened
 
     def generation(self, segment: Segment, sampling: Sampling, **options: Any) -> SharedGeneration:
@@ -155,11 +155,11 @@ class SharedVllmBackend(VllmBackend):
         cohort = generation.cohort
         if cohort is not None:
             await cohort.complete.wait()
-        await self._alive()
+        await self.engine()
         segment = generation.segment
         # Nothing is awaited from here until the request is sent, so that later views overtake none.
         others = cohort.others(generation) if cohort else []
-        *fills, asked = self.client.ask(segment, generation.member, others)
+        *fills, asked = self.client.plan_requests(segment, generation.member, others)
         generation.note = asked.note
         generation.prompted += len(asked.prompt) - len(prompt)
         generation.measure(len(asked.prompt))
@@ -182,9 +182,9 @@ class SharedVllmBackend(VllmBackend):
             if over and not (cohort and cohort.gang.lockstep):
                 self._depart(generation)
 
-    def _parameters(self, generation: PromptedGeneration, prompt: int) -> Any:
+    def sampling_parameters(self, generation: PromptedGeneration, prompt: int) -> Any:
         assert isinstance(generation, SharedGeneration)
-        return super()._parameters(generation, generation.limit - generation.room)
+        return super().sampling_parameters(generation, generation.limit - generation.room)
 
     def extra_args(self, generation: PromptedGeneration) -> dict[str, Any] | None:
         assert isinstance(generation, SharedGeneration)
@@ -203,7 +203,7 @@ class SharedVllmBackend(VllmBackend):
             extra_args=note.arguments(),
         )
         try:
-            llm = await self._alive()
+            llm = await self.engine()
             tokens = {"type": "token", "prompt_token_ids": prompt}
             collector = await llm.add_request(f"{next(self._ids)}", tokens, parameters)
             while not (collector.get_nowait() or await collector.get()).finished:
@@ -227,7 +227,7 @@ class SharedVllmBackend(VllmBackend):
             self._cohorts.pop(cohort.gang, None)
         self._tasks.start_soon(self._leave, cohort, member)
 
-    async def _leave(self, cohort: _Cohort, member: Member) -> None:
+    async def _leave(self, cohort: _OpenGang, member: Member) -> None:
         others = [one.segment for one in cohort.threads.values()]
         await self._part(*self.client.farewell(member, others))
 
@@ -235,7 +235,7 @@ class SharedVllmBackend(VllmBackend):
         await anyio.sleep(IDLE_S)
         await self._part(*self.client.farewell())
 
-    async def _part(self, fills: list[Asked], note: Note | None) -> None:
+    async def _part(self, fills: list[PlannedRequest], note: Note | None) -> None:
         if self._llm is None:
             return
         async with anyio.create_task_group() as tasks:

@@ -16,11 +16,11 @@ from orchestrator.errors import InvalidValue
 from reasoning.errors import CapabilityMissing
 from reasoning.values.context import Context, Placed, Segment
 from reasoning.vllm_plugin import Mode
-from reasoning.vllm_plugin.wire import Hold, Member, Note, Sight, View
+from reasoning.vllm_plugin.note import AttentionView, KeptRun, Member, Note, SeenSegment
 
 
 @dataclass(eq=False)
-class Piece:
+class StoredRun:
     """A run of a segment's tokens that one request computed, under a name of its own."""
 
     name: str
@@ -28,29 +28,29 @@ class Piece:
     count: int | None = None
     """None while the request writes."""
     sent: bool = False
-    view: View | None = None
+    view: AttentionView | None = None
     """What its request sees, as far as that was sent."""
 
 
 @dataclass(eq=False)
-class Stored:
-    """Which pieces of a segment an engine holds."""
+class StoredRuns:
+    """Which runs of a segment an engine holds."""
 
-    pieces: list[Piece] = field(default_factory=list)
+    runs: list[StoredRun] = field(default_factory=list)
 
     @property
     def live(self) -> bool:
         """Whether a thread writes to it, or will soon."""
-        return bool(self.pieces) and self.pieces[-1].count is None
+        return bool(self.runs) and self.runs[-1].count is None
 
     @property
     def count(self) -> int:
         """How many tokens are held for sure; the ones being written are not counted."""
-        return sum(piece.count or 0 for piece in self.pieces)
+        return sum(run.count or 0 for run in self.runs)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
+@dataclass(frozen=True)
+class PlannedRequest:
     """A request to be sent.
 
     Attributes:
@@ -64,22 +64,22 @@ class Asked:
     fill: bool = False
 
 
-class Client:
+class SegmentClient:
     """Names the segments of one engine's requests and says what each request must ask for."""
 
     def __init__(self, mode: Mode) -> None:
         self._mode = mode
-        self._stored: WeakKeyDictionary[Segment, Stored] = WeakKeyDictionary()
+        self._stored: WeakKeyDictionary[Segment, StoredRuns] = WeakKeyDictionary()
         self._prefix = uuid.uuid4().hex[:8]
         self._numbers = itertools.count()
-        self._unheld: deque[Stored] = deque()
+        self._unheld: deque[StoredRuns] = deque()
         self._released: list[str] = []
 
-    def stored(self, segment: Segment) -> Stored:
+    def stored(self, segment: Segment) -> StoredRuns:
         """What is held of a segment."""
         found = self._stored.get(segment)
         if found is None:
-            found = self._stored[segment] = Stored()
+            found = self._stored[segment] = StoredRuns()
             finalize(segment, self._unheld.append, found).atexit = False
         return found
 
@@ -87,15 +87,15 @@ class Client:
         """Name what a thread is about to write, so that others can say that they see it."""
         stored = self.stored(segment)
         if not stored.live:
-            stored.pieces.append(Piece(self.name(), stored.count))
+            stored.runs.append(StoredRun(self.name(), stored.count))
 
-    def ask(
+    def plan_requests(
         self, segment: Segment, member: Member | None = None, others: Sequence[Segment] = ()
-    ) -> list[Asked]:
+    ) -> list[PlannedRequest]:
         """The requests that let a thread write on in a segment; the thread's own is the last one.
 
         Those before it compute what its context lacks.  ``others`` are what the rest of its gang
-        writes: where one looks at another context than before, its request is told.
+        writes: where one attends to another context than before, its request is told.
 
         Raises:
             InvalidValue: there is no token to go on from.
@@ -108,26 +108,26 @@ class Client:
         for other in others:
             asked += self._complete(other.context, helper)
         own = self._request(segment, member)
-        note = own.note.model_copy(update={"looks": self._looks(others)})
+        note = own.note.model_copy(update={"views": self._changed_views(others)})
         return [*asked, replace(own, note=note)]
 
     def farewell(
         self, member: Member | None = None, others: Sequence[Segment] = ()
-    ) -> tuple[list[Asked], Note | None]:
+    ) -> tuple[list[PlannedRequest], Note | None]:
         """What must be sent when a member leaves its gang, or when nothing else is sent.
 
         A note without a request of its own goes with any other one.
         """
-        asked: list[Asked] = []
+        asked: list[PlannedRequest] = []
         left: tuple[tuple[str, int], ...] = ()
         if member is not None:  # it leaves when the others have been told what they then see
             left = ((member.gang, member.member),)
             for other in others:
                 asked += self._complete(other.context, helping(member))
-        note = self._note(looks=self._looks(others), leave=left)
-        return asked, note if note.release or note.leave or note.looks else None
+        note = self._note(views=self._changed_views(others), leave=left)
+        return asked, note if note.release or note.leave or note.views else None
 
-    def _complete(self, context: Context, member: Member | None) -> list[Asked]:
+    def _complete(self, context: Context, member: Member | None) -> list[PlannedRequest]:
         """Requests for what is not held of a context's frozen segments."""
         asked = []
         for entry in context.entries:
@@ -136,42 +136,46 @@ class Client:
                 continue
             segment, first = entry.segment, stored.count
             # First of all, since members that stopped in the same step see each other.
-            stored.pieces.append(Piece(self.name(), first, len(segment) - first))
+            stored.runs.append(StoredRun(self.name(), first, len(segment) - first))
             if not is_plain(segment):
                 asked += self._complete(context_at(segment, first), member)
             asked.append(self._request(segment, member, fill=True))
         return asked
 
-    def _request(self, segment: Segment, member: Member | None, fill: bool = False) -> Asked:
+    def _request(
+        self, segment: Segment, member: Member | None, fill: bool = False
+    ) -> PlannedRequest:
         if not fill:
             self.reserve(segment)
-        piece = self.stored(segment).pieces[-1]
-        first = piece.first
+        run = self.stored(segment).runs[-1]
+        first = run.first
         context = context_at(segment, first)
         if is_plain(segment) and not (fill and first and self._named(context)):
-            asked = self._plain(segment, context, piece, fill)
+            asked = self._plain(segment, context, run, fill)
         elif self._is_copied(segment, context, member, fill):
-            asked = self._copied(segment, context, piece, fill)
+            asked = self._copied(segment, context, run, fill)
         else:
-            asked = self._looking(segment, context, piece, member, fill)
-        piece.sent = True
+            asked = self._attending(segment, context, run, member, fill)
+        run.sent = True
         return asked
 
     def _named(self, context: Context) -> bool:
         return all(self.stored(e.segment).count >= len(e) for e in context.entries)
 
-    def _plain(self, segment: Segment, context: Context, piece: Piece, fill: bool) -> Asked:
+    def _plain(
+        self, segment: Segment, context: Context, run: StoredRun, fill: bool
+    ) -> PlannedRequest:
         """An ordinary causal request, which vLLM's prefix cache serves."""
-        holds, at = [], 0
+        keeps, at = [], 0
         for entry in context.entries:
             stored = self.stored(entry.segment)
-            if not stored.pieces:
-                stored.pieces.append(Piece(self.name(), 0, len(entry), sent=True))
-                holds.append(Hold(name=stored.pieces[0].name, first=at, count=len(entry)))
+            if not stored.runs:
+                stored.runs.append(StoredRun(self.name(), 0, len(entry), sent=True))
+                keeps.append(KeptRun(name=stored.runs[0].name, first=at, count=len(entry)))
             at += len(entry)
-        holds.append(Hold(name=piece.name, first=at + piece.first))
-        note = self._note(holds=tuple(holds))
-        return Asked(segment=segment, prompt=context.tokens + segment.tokens, note=note, fill=fill)
+        keeps.append(KeptRun(name=run.name, first=at + run.first))
+        note = self._note(keeps=tuple(keeps))
+        return PlannedRequest(segment, context.tokens + segment.tokens, note, fill)
 
     def _is_copied(
         self, segment: Segment, context: Context, member: Member | None, fill: bool
@@ -185,97 +189,99 @@ class Client:
             )
         return still and member is None and not (fill and self._mode == "live")
 
-    def _copied(self, segment: Segment, context: Context, piece: Piece, fill: bool) -> Asked:
-        sights = self._sights(context.entries) + self._own(segment)
-        view = View(sights=tuple(sights), position=context.position, base=segment.home)
+    def _copied(
+        self, segment: Segment, context: Context, run: StoredRun, fill: bool
+    ) -> PlannedRequest:
+        seen = self._seen(context.entries) + self._own(segment)
+        view = AttentionView(segments=tuple(seen), position=context.position, base=segment.home)
         note = self._note(
-            home=segment.home + piece.first,
-            holds=(Hold(name=piece.name, first=len(context) + piece.first),),
+            home=segment.home + run.first,
+            keeps=(KeptRun(name=run.name, first=len(context) + run.first),),
             view=view,
-            copied=len(context) + piece.first,
+            copied=len(context) + run.first,
             path=segment.path,
         )
-        return Asked(segment=segment, prompt=context.tokens + segment.tokens, note=note, fill=fill)
+        return PlannedRequest(segment, context.tokens + segment.tokens, note, fill)
 
-    def _looking(
+    def _attending(
         self,
         segment: Segment,
         context: Context,
-        piece: Piece,
+        run: StoredRun,
         member: Member | None,
         fill: bool,
-    ) -> Asked:
-        piece.view = self.view(segment, context)
+    ) -> PlannedRequest:
+        run.view = self.view(segment, context)
         note = self._note(
-            home=segment.home + piece.first,
-            holds=(Hold(name=piece.name),),
-            view=piece.view,
+            home=segment.home + run.first,
+            keeps=(KeptRun(name=run.name),),
+            view=run.view,
             path=segment.path,
             member=member,
         )
-        return Asked(segment=segment, prompt=segment.tokens[piece.first :], note=note, fill=fill)
+        return PlannedRequest(segment, segment.tokens[run.first :], note, fill)
 
-    def view(self, segment: Segment, context: Context) -> View:
+    def view(self, segment: Segment, context: Context) -> AttentionView:
         """What a request that writes on in a segment sees."""
-        return View(
-            sights=tuple(self._sights(context.entries) + self._own(segment)),
+        return AttentionView(
+            segments=tuple(self._seen(context.entries) + self._own(segment)),
             position=context.position,
             base=segment.home,
             flowing=context.flowing,
         )
 
-    def _looks(self, segments: Iterable[Segment]) -> dict[str, View]:
+    def _changed_views(self, segments: Iterable[Segment]) -> dict[str, AttentionView]:
         """The views of the requests that write segments, where they have changed."""
         found = {}
         for segment in segments:
             stored = self.stored(segment)
-            if stored.live and stored.pieces[-1].view is not None:
-                piece, view = stored.pieces[-1], self.view(segment, segment.context)
-                if view != piece.view:
-                    piece.view = found[piece.name] = view
+            if stored.live and stored.runs[-1].view is not None:
+                run, view = stored.runs[-1], self.view(segment, segment.context)
+                if view != run.view:
+                    run.view = found[run.name] = view
         return found
 
-    def _sights(self, entries: Sequence[Placed]) -> list[Sight]:
-        sights = []
+    def _seen(self, entries: Sequence[Placed]) -> list[SeenSegment]:
+        seen = []
         for entry in entries:
-            for piece in self.stored(entry.segment).pieces:
-                left = None if entry.upto is None else max(0, entry.upto - piece.first)
-                upto = piece.count if left is None else left
-                if piece.count is not None and left is not None:
-                    upto = min(piece.count, left)
-                lag = entry.lag if piece.count is None else 0
+            for run in self.stored(entry.segment).runs:
+                left = None if entry.upto is None else max(0, entry.upto - run.first)
+                upto = run.count if left is None else left
+                if run.count is not None and left is not None:
+                    upto = min(run.count, left)
+                lag = entry.lag if run.count is None else 0
                 assert lag in (0, 1)
-                sights.append(
-                    Sight(name=piece.name, shift=entry.shift, upto=upto, lag=1 if lag else 0)
+                seen.append(
+                    SeenSegment(name=run.name, shift=entry.shift, upto=upto, lag=1 if lag else 0)
                 )
-        return sights
+        return seen
 
-    def _own(self, segment: Segment) -> list[Sight]:
-        pieces = [p for p in self.stored(segment).pieces if p.count is not None and p.sent]
-        return [Sight(name=piece.name, upto=piece.count, own=True) for piece in pieces]
+    def _own(self, segment: Segment) -> list[SeenSegment]:
+        runs = [p for p in self.stored(segment).runs if p.count is not None and p.sent]
+        return [SeenSegment(name=run.name, upto=run.count, own=True) for run in runs]
 
     def ended(self, segment: Segment) -> None:
         """Say that the request that wrote a segment has ended, whatever the way.
 
         The last token that it wrote has no keys and values.
         """
-        pieces = self.stored(segment).pieces
-        if pieces and not pieces[-1].sent:
-            pieces.pop()
-        elif pieces and pieces[-1].count is None:
-            pieces[-1].count = max(0, len(segment) - 1 - pieces[-1].first)
+        runs = self.stored(segment).runs
+        if runs and not runs[-1].sent:
+            runs.pop()
+        elif runs and runs[-1].count is None:
+            runs[-1].count = max(0, len(segment) - 1 - runs[-1].first)
 
     def release(self, segments: Sequence[Segment]) -> None:
         """Let go of what is held for segments, with the next request that is sent."""
         for segment in segments:
             stored = self._stored.get(segment)
             if stored is not None and not stored.live:
-                self._released += [piece.name for piece in stored.pieces]
-                stored.pieces.clear()
+                self._released += [run.name for run in stored.runs]
+                stored.runs.clear()
 
     def _note(self, **fields: object) -> Note:
         while self._unheld:
-            self._released += [piece.name for piece in self._unheld.popleft().pieces]
+            self._released += [run.name for run in self._unheld.popleft().runs]
         released, self._released = self._released, []
         return Note.model_validate({**fields, "release": tuple(released)})
 

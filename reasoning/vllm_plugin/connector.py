@@ -26,10 +26,15 @@ from orchestrator.errors import InvalidValue
 from reasoning.vllm_plugin import support
 from reasoning.vllm_plugin.attention.cache import Cache
 from reasoning.vllm_plugin.attention.paths import identities_of, refuse_marks
-from reasoning.vllm_plugin.attention.plans import plan_looks
-from reasoning.vllm_plugin.scheduling.plan import Copy, Plan
-from reasoning.vllm_plugin.scheduling.segments import LEASE_S, PATIENCE_S, Active, Segments
-from reasoning.vllm_plugin.wire import read_note
+from reasoning.vllm_plugin.attention.planning import plan_attention
+from reasoning.vllm_plugin.note import read_note
+from reasoning.vllm_plugin.scheduling.plan import KvCopy, StepPlan
+from reasoning.vllm_plugin.scheduling.segments import (
+    LEASE_S,
+    PATIENCE_S,
+    ActiveRequest,
+    SegmentTable,
+)
 
 logger = logging.getLogger("vllm.reason")
 
@@ -48,10 +53,10 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
         support.check_config(vllm_config, kv_cache_config)
         self._block_size = kv_cache_config.kv_cache_groups[0].kv_cache_spec.block_size
         self._most_positions = vllm_config.model_config.max_model_len
-        self._looking = support.looks_allowed(vllm_config)
+        self._live = support.is_live(vllm_config)
         self._identities = identities_of(vllm_config)
-        self.segments: Segments | None = None
-        self._copies: list[Copy] = []
+        self.segments: SegmentTable | None = None
+        self._copies: list[KvCopy] = []
         self._failed: list[str] = []
         self._stuck: set[str] = set()
         self._finished: set[str] = set()
@@ -66,7 +71,7 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
     def bind_kv_cache_manager(self, kv_cache_manager: Any) -> None:
         super().bind_kv_cache_manager(kv_cache_manager)
         extra = self._kv_transfer_config.kv_connector_extra_config
-        self.segments = Segments(
+        self.segments = SegmentTable(
             kv_cache_manager,
             self._block_size,
             lease_s=float(extra.get("lease_s", LEASE_S)),
@@ -85,7 +90,7 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
         except InvalidValue as error:
             self._refuse(request, str(error))
             return
-        if note.looking and not self._looking:
+        if note.attends and not self._live:
             one.failure = "view: this engine only copies; start it with the live scheduler"
         longest = request.num_prompt_tokens + request.max_tokens + note.offset
         if longest > self._most_positions + 1:
@@ -96,7 +101,7 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
         if note.view is not None:
             self._separate(one)
 
-    def _separate(self, one: Active) -> None:
+    def _separate(self, one: ActiveRequest) -> None:
         """Keep what sees more than its own prompt out of the prefix cache that others read."""
         request = one.request
         one.salt = request.cache_salt = f"reason-{uuid.uuid4().hex}"
@@ -105,9 +110,9 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
 
     def _refuse(self, request: Request, why: str) -> None:
         """Have a request fail whose note can't be served."""
-        from reasoning.vllm_plugin.wire import Note
+        from reasoning.vllm_plugin.note import Note
 
-        one = Active(request=request, note=Note(), view=None, since=0.0, failure=why)
+        one = ActiveRequest(request=request, note=Note(), view=None, since=0.0, failure=why)
         self._known().active[one.id] = one
 
     def get_num_new_matched_tokens(
@@ -143,17 +148,17 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
         else:
             self._copy(one, blocks.get_block_ids()[0], one.note.copied - num_external_tokens)
 
-    def _copy(self, one: Active, target: list[int], first: int) -> None:
+    def _copy(self, one: ActiveRequest, target: list[int], first: int) -> None:
         """Plan the copies of what a join sees, from its token ``first`` on."""
         segments, at = self._known(), 0
         assert one.view is not None
-        for sight in one.view.sights:
-            extent, count = segments.extents[sight.name], sight.upto or 0
+        for seen in one.view.segments:
+            extent, count = segments.extents[seen.name], seen.upto or 0
             skipped = min(max(first - at, 0), count)
             if skipped < count:
                 start = extent.first + skipped
                 source = segments.table(extent)
-                self._copies.append(Copy(source, start, target, at + skipped, count - skipped))
+                self._copies.append(KvCopy(source, start, target, at + skipped, count - skipped))
             at += count
 
     def build_connector_meta(self, scheduler_output: Any) -> KVConnectorMetadata:
@@ -161,21 +166,21 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
         scheduled = scheduler_output.num_scheduled_tokens
         known = segments.active
         active = [one for id in scheduled if (one := known.get(id)) is not None] if known else []
-        plan = Plan(
+        plan = StepPlan(
             offsets={one.id: one.note.offset for one in active if one.note.offset},
             copies=self._copies,
             failed=self._failed,
             paths=self._paths(active),
         )
-        if any(one.note.looking for one in active):
-            plan_looks(plan, segments, active, scheduled)
+        if any(one.note.attends for one in active):
+            plan_attention(plan, segments, active, scheduled)
         if not scheduled:
             self._wait()
         self._copies, self._failed, self._stuck = [], [], set()
         segments.expire()
         return plan
 
-    def _paths(self, active: Sequence[Active]) -> dict[str, int]:
+    def _paths(self, active: Sequence[ActiveRequest]) -> dict[str, int]:
         if self._identities is None:
             return {}
         return {one.id: one.note.path for one in active if one.note.path}
@@ -193,7 +198,7 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
         self._known().finish(request.request_id)
         return False, None
 
-    def _known(self) -> Segments:
+    def _known(self) -> SegmentTable:
         assert self.segments is not None, "the scheduler binds its cache manager first"
         return self.segments
 
@@ -204,7 +209,7 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
 
     def start_load_kv(self, forward_context: Any, **kwargs: Any) -> None:
         plan = self._get_connector_metadata()
-        assert isinstance(plan, Plan)
+        assert isinstance(plan, StepPlan)
         for copy in plan.copies:
             for cache in self._caches.values():
                 cache.copy(*copy)

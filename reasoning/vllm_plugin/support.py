@@ -16,7 +16,7 @@ VERSIONS = ("0.32.",)
 
 PACKAGE = "reasoning.vllm_plugin"
 WORKER = f"{PACKAGE}.worker.SegmentWorker"
-SCHEDULER = f"{PACKAGE}.scheduler.GangScheduler"
+SCHEDULER = f"{PACKAGE}.scheduling.scheduler.GangScheduler"
 
 _RUNNER = "vllm.v1.worker.gpu_model_runner:GPUModelRunner"
 _SCHEDULER = "vllm.v1.core.sched.scheduler:Scheduler"
@@ -71,7 +71,7 @@ def check_vllm(methods: dict[str, tuple[str, ...]]) -> None:
             raise InvalidValue(f"vllm: {name} is not as expected; install {', '.join(VERSIONS)}x")
 
 
-def looks_allowed(config: Any) -> bool:
+def is_live(config: Any) -> bool:
     """Whether an engine was started with the live half of the plugin."""
     chosen = config.scheduler_config.scheduler_cls
     name = chosen if isinstance(chosen, str) or chosen is None else chosen.__qualname__
@@ -84,7 +84,7 @@ def check_config(config: Any, kv_cache_config: Any) -> None:
     Raises:
         InvalidValue: something is unsupported.
     """
-    live = looks_allowed(config)
+    live = is_live(config)
     check_vllm(METHODS | LIVE_METHODS if live else METHODS)
     refused = _refused(config, kv_cache_config) + (_refused_live(config) if live else [])
     for wrong, what in refused:

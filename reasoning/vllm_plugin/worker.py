@@ -6,11 +6,11 @@ from typing import Any
 
 from vllm.platforms import current_platform
 
-from reasoning.vllm_plugin.attention.layers import Replaced
-from reasoning.vllm_plugin.attention.paths import Marker, let_layers_mark
-from reasoning.vllm_plugin.attention.visible_ranges import Looking, let_layers_look
-from reasoning.vllm_plugin.scheduling.plan import Plan
-from reasoning.vllm_plugin.support import looks_allowed
+from reasoning.vllm_plugin.attention.patches import PatchedMethod
+from reasoning.vllm_plugin.attention.paths import Marker, patch_cache_updates
+from reasoning.vllm_plugin.attention.tables import AttentionTables, patch_attention
+from reasoning.vllm_plugin.scheduling.plan import StepPlan
+from reasoning.vllm_plugin.support import is_live
 
 if current_platform.is_cpu():
     from vllm.v1.worker.cpu_worker import CPUWorker as Stock
@@ -21,15 +21,15 @@ else:
 class SegmentRunner:
     """What is added to vLLM's model runner (the first generation, on CPU and GPU)."""
 
-    _plan: Plan | None = None
+    _plan: StepPlan | None = None
     _marker: Marker | None = None
-    _looking: Replaced | None = None
+    _patched_forward: PatchedMethod | None = None
 
     def _prepare_inputs(self: Any, scheduler_output: Any, *args: Any, **options: Any) -> Any:
         """Prepare as vLLM does; slots and lengths follow from counts, so only then move rows."""
         prepared = super()._prepare_inputs(scheduler_output, *args, **options)  # type: ignore[misc]
         plan = scheduler_output.kv_connector_metadata
-        assert isinstance(plan, Plan), "the plugin's worker needs the plugin's connector"
+        assert isinstance(plan, StepPlan), "the plugin's worker needs the plugin's connector"
         starts = self.query_start_loc.np
         for id, offset in plan.offsets.items():
             row = self.input_batch.req_id_to_index[id]
@@ -40,24 +40,24 @@ class SegmentRunner:
     def _build_attention_metadata(self: Any, *args: Any, **options: Any) -> Any:
         built = super()._build_attention_metadata(*args, **options)  # type: ignore[misc]
         plan, self._plan = self._plan, None  # a dummy run has none
-        looks, paths = (bool(plan.looks), bool(plan.paths)) if plan else (False, False)
-        if self._looking is not None:
-            self._looking.turn(looks)
+        attends, paths = (bool(plan.attention), bool(plan.paths)) if plan else (False, False)
+        if self._patched_forward is not None:
+            self._patched_forward.turn(attends)
         if self._marker is not None:
             self._marker.update.turn(paths)
-        if looks or paths:
+        if attends or paths:
             batch = self.input_batch.req_id_to_index, self.query_start_loc.np
-            looking = Looking.of(plan, *batch) if looks else None
+            tables = AttentionTables.of(plan, *batch) if attends else None
             marks = self._marker(plan, *batch, self.positions) if paths else None
             for metadata in {id(one): one for one in built[0].values()}.values():
-                metadata.looking, metadata.marks = looking, marks
+                metadata.attention_tables, metadata.marks = tables, marks
         return built
 
     def load_model(self: Any, *args: Any, **options: Any) -> None:
         super().load_model(*args, **options)  # type: ignore[misc]
-        self._marker = let_layers_mark(self.vllm_config, self.model)
-        if looks_allowed(self.vllm_config):
-            self._looking = let_layers_look(self.vllm_config, self.model)
+        self._marker = patch_cache_updates(self.vllm_config, self.model)
+        if is_live(self.vllm_config):
+            self._patched_forward = patch_attention(self.vllm_config, self.model)
 
 
 class SegmentWorker(Stock):

@@ -21,8 +21,8 @@ import torch
 from reasoning.values.context import Segment
 from reasoning.values.layout import flatten
 from reasoning.vllm_plugin import Mode, engine_arguments
-from reasoning.vllm_plugin.client import Client
-from reasoning.vllm_plugin.wire import Member, Note
+from reasoning.vllm_plugin.client import SegmentClient
+from reasoning.vllm_plugin.note import Member, Note
 from tests.support.flat_reference import Reference
 
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -171,7 +171,7 @@ class Driver:
 class Author:
     """Has segments written by vLLM, and remembers in which step each token was computed."""
 
-    def __init__(self, driver: Any, client: Client) -> None:
+    def __init__(self, driver: Any, client: SegmentClient) -> None:
         self.driver = driver
         self.client = client
         self.clock = 0
@@ -189,7 +189,7 @@ class Author:
     ) -> str:
         """Submit what lets a segment be written on, ``count`` tokens at most."""
         id = ""
-        for asked in self.client.ask(segment, member):
+        for asked in self.client.plan_requests(segment, member):
             limit = 1 if asked.fill else count
             stops = () if asked.fill else stop
             id = self.driver.add(asked.prompt, limit, asked.note, stops, **options)
@@ -307,7 +307,7 @@ def reference(model: Callable[[str], Path]) -> Callable[[str], Reference]:
 @pytest.fixture
 def author_of() -> Callable[[], Author]:
     """An author without an engine, for what was written elsewhere."""
-    return lambda: Author(None, Client("live"))
+    return lambda: Author(None, SegmentClient("live"))
 
 
 _alive: dict[str, tuple[tuple[Any, ...], Driver]] = {}
@@ -328,7 +328,7 @@ def start(model: Callable[[str], Path]) -> Iterator[Callable[..., Author]]:
                 _alive.pop("engine")[1].close()
             driver = Driver(model(name), engine_arguments(mode, **(extra or {})) | more)
             _alive["engine"] = key, driver
-        return Author(_alive["engine"][1], Client(mode))
+        return Author(_alive["engine"][1], SegmentClient(mode))
 
     yield build
     for _, driver in _alive.values():

@@ -91,17 +91,17 @@ def exact_others(author: Any, flat: Any) -> None:
 def test_what_a_member_wrote_is_kept_when_it_finishes_early(
     author: Any, flat: Any, monkeypatch: pytest.MonkeyPatch, kept: bool
 ) -> None:
-    from reasoning.vllm_plugin.scheduling.segments import Extent, Segments
+    from reasoning.vllm_plugin.scheduling.segments import SegmentExtent, SegmentTable
 
     if not kept:
-        keep = Segments._keep
+        keep = SegmentTable._keep
 
-        def forget(self: Any, extent: Extent, blocks: list[Any], computed: int) -> None:
+        def forget(self: Any, extent: SegmentExtent, blocks: list[Any], computed: int) -> None:
             keep(self, extent, blocks, computed)
             self._pool.free_blocks(reversed(extent.blocks))
 
-        monkeypatch.setattr(Segments, "_keep", forget)
-        monkeypatch.setattr(Segments, "_drop", lambda self, e: self.extents.pop(e.name, None))
+        monkeypatch.setattr(SegmentTable, "_keep", forget)
+        monkeypatch.setattr(SegmentTable, "_drop", lambda self, e: self.extents.pop(e.name, None))
     segments = workers(3, 45, opening=60 + 5 * kept)
     ids = author.gang(segments[1:], [20, STEPS, STEPS])
     traffic(author, 14, 70, 60)
@@ -195,7 +195,7 @@ def test_members_that_arrive_apart_between_long_prompts_start_together(
         author.client.reserve(segment)
     ids = []
     for index, segment in enumerate(live):
-        from reasoning.vllm_plugin.wire import Member
+        from reasoning.vllm_plugin.note import Member
 
         traffic(author, 2, 290, 4, seed=1000 + 10 * index)
         ids.append(author.start(segment, STEPS, member=Member(gang="apart", size=3, member=index)))
@@ -261,7 +261,7 @@ def test_a_gang_whose_member_never_comes_fails_in_time_and_frees_what_it_held(au
     segments = workers(3, 45, opening=160)
     for segment in segments[1:]:
         author.client.reserve(segment)
-    from reasoning.vllm_plugin.wire import Member
+    from reasoning.vllm_plugin.note import Member
 
     ids = [
         author.start(segment, 5, member=Member(gang="missing", size=3, member=index))
@@ -292,7 +292,7 @@ def test_the_others_go_on_when_a_member_is_aborted(author: Any, flat: Any) -> No
 
 def test_workers_go_on_in_new_segments_and_the_gang_waits_for_them(author: Any, flat: Any) -> None:
     """Hogwild!: a finished step moves into the history, for everybody at once."""
-    from reasoning.vllm_plugin.wire import Member
+    from reasoning.vllm_plugin.note import Member
 
     head, *live = workers(3, 45, opening=200)
     every, history = [head, *live], [head]
@@ -329,7 +329,7 @@ def test_workers_go_on_in_new_segments_and_the_gang_waits_for_them(author: Any, 
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", '{"view":{}}', '{"home":-1}', '{"holds":[{"name":1}]}', '{"nope":1}']
+    "text", ["{", "[]", '{"view":{}}', '{"home":-1}', '{"keeps":[{"name":1}]}', '{"nope":1}']
 )
 def test_a_malformed_note_fails_its_request_alone(author: Any, text: str) -> None:
     bad = author.driver.add([5], 3, extra_args={"reason": text})
@@ -339,19 +339,19 @@ def test_a_malformed_note_fails_its_request_alone(author: Any, text: str) -> Non
 
 def test_a_lagging_sight_is_refused_by_a_join_only_client(author: Any) -> None:
     from reasoning.errors import CapabilityMissing
-    from reasoning.vllm_plugin.client import Client
+    from reasoning.vllm_plugin.client import SegmentClient
 
     base = Context.given(prompt(8))
     own = Segment(Context(entries=(*base.entries, Placed(Segment(base, [4]), 3))), [5])
     with pytest.raises(CapabilityMissing, match="live"):
-        Client("join").ask(own)
+        SegmentClient("join").plan_requests(own)
 
 
 def test_the_last_token_of_a_member_that_leaves_is_seen_from_the_next_step_on(
     author: Any, flat: Any
 ) -> None:
     """Group Think: what a thinker wrote last has no keys and values when it ends."""
-    from reasoning.vllm_plugin.wire import Member
+    from reasoning.vllm_plugin.note import Member
 
     base = Context.given(prompt(45, 45))
     slots = [
@@ -386,7 +386,7 @@ def test_the_last_token_of_a_member_that_leaves_is_seen_from_the_next_step_on(
 
 
 def test_running_members_are_told_what_they_see_when_one_leaves(author: Any, flat: Any) -> None:
-    from reasoning.vllm_plugin.wire import Member
+    from reasoning.vllm_plugin.note import Member
 
     base = Context.given(prompt(45, 46))
     slots = [
@@ -404,7 +404,7 @@ def test_running_members_are_told_what_they_see_when_one_leaves(author: Any, fla
     for _ in range(4):
         author.client.reserve(first)
         id = ""
-        for asked in author.client.ask(first, places[0], others):
+        for asked in author.client.plan_requests(first, places[0], others):
             id = author.driver.add(asked.prompt, 1 if asked.fill else 50, asked.note, ANY)
         author.driver.run(id)
         author.end(first, id)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reasoning.values.context import Context, Placed, Segment
-from reasoning.vllm_plugin.wire import View
+from reasoning.vllm_plugin.note import AttentionView
 
 pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
 pytestmark = pytest.mark.filterwarnings("default")
@@ -89,7 +89,7 @@ def test_a_gang_equals_a_flat_forward_pass(
 def test_the_tokens_of_others_are_seen_and_turned(
     author: Any, flat: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(View, "turns", lambda self, limits, homes: [0] * len(limits))
+    monkeypatch.setattr(AttentionView, "turns", lambda self, limits, homes: [0] * len(limits))
     equal, _ = compared(author, flat, workers(2, 0, 46), [STEPS] * 2, "unturned")
     assert equal < 0
     equal, worst = compared(author, flat, thinkers(2, 0, 46), [STEPS] * 2, "needs no turn")

@@ -1,4 +1,4 @@
-"""ParaThinker's path identities in a stock vLLM: marked keys and values, joined and looked at."""
+"""ParaThinker's path identities in a stock vLLM: marked keys and values, joined and attended to."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ import pytest
 
 from reasoning.values.context import Context, Segment
 from reasoning.vllm_plugin import engine_arguments
-from reasoning.vllm_plugin.client import Asked, Client
-from reasoning.vllm_plugin.wire import Member
+from reasoning.vllm_plugin.client import PlannedRequest, SegmentClient
+from reasoning.vllm_plugin.note import Member
 
 pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.slow]
@@ -132,7 +132,7 @@ def body(prompt: Sequence[int], count: int, xargs: dict[str, str]) -> bytes:
     return json.dumps(asked).encode()
 
 
-def complete(connection: HTTPConnection, asked: Asked, count: int) -> dict[str, Any]:
+def complete(connection: HTTPConnection, asked: PlannedRequest, count: int) -> dict[str, Any]:
     content = body(asked.prompt, 1 if asked.fill else count, asked.note.arguments())
     headers = {"Content-Type": "application/json"}
     connection.request("POST", "/v1/completions", content, headers)
@@ -146,7 +146,7 @@ def test_members_that_come_through_two_api_servers_are_one_gang(
     server: Server, reference: Callable[[str], Any], author_of: Callable[[], Any]
 ) -> None:
     author = author_of()
-    client = Client("live")
+    client = SegmentClient("live")
     segments = workers(3, 45)
     head, *live = segments
     given = [len(one) for one in live]
@@ -156,11 +156,11 @@ def test_members_that_come_through_two_api_servers_are_one_gang(
     connections = [*each.values(), server.connect()]
     text = Segment(Context(), head.tokens[::-1])
     with ThreadPoolExecutor() as pool:
-        (asked,) = client.ask(text)
+        (asked,) = client.plan_requests(text)
         running = [pool.submit(complete, server.connect(), asked, STEPS)]
         for index, own in enumerate(live):
             place = Member(gang="http", size=3, member=index, pauses=False)
-            *fills, asked = client.ask(own, place)
+            *fills, asked = client.plan_requests(own, place)
             for fill in fills:
                 pool.submit(complete, server.connect(), fill, 1)
             running.append(pool.submit(complete, connections[index], asked, STEPS))
@@ -184,12 +184,12 @@ def test_members_that_come_through_two_api_servers_are_one_gang(
 def test_a_malformed_note_is_an_error_of_its_request_and_the_server_goes_on(
     server: Server,
 ) -> None:
-    from reasoning.vllm_plugin.wire import Note
+    from reasoning.vllm_plugin.note import Note
 
     connection = server.connect()
     headers = {"Content-Type": "application/json"}
     connection.request("POST", "/v1/completions", body([5, 6], 2, {"reason": "{"}), headers)
     refused = connection.getresponse()
     assert refused.status >= 400, refused.read()
-    good = Asked(segment=Segment(Context()), prompt=[5, 6], note=Note())
+    good = PlannedRequest(Segment(Context()), [5, 6], Note())
     assert len(complete(server.connect(), good, 2)["token_ids"]) == 2

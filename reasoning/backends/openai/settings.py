@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from reasoning.backends.settings import Settings
+from reasoning.backends.settings import BackendSettings
 
 Mode = Literal["tokens", "text", "chat"]
 
 
-class OpenaiSettings(Settings):
+class OpenaiSettings(BackendSettings):
     """Settings of the HTTP backend."""
 
     base_urls: tuple[str, ...] = Field(min_length=1)

@@ -146,7 +146,7 @@ class VllmBackend(PromptedBackend):
                 await asyncio.wait([llm.output_handler])
             await anyio.to_thread.run_sync(llm.shutdown, SHUTDOWN_S)
 
-    async def _alive(self) -> Any:
+    async def engine(self) -> Any:
         """The engine, started again where it died.
 
         Raises:
@@ -180,12 +180,12 @@ class VllmBackend(PromptedBackend):
 
         collector: Any = None
         finished = False
-        llm = await self._alive()
+        llm = await self.engine()
         try:
             collector = await llm.add_request(
                 f"{next(self._ids)}",
                 {"type": "token", "prompt_token_ids": prompt},
-                self._parameters(generation, len(prompt)),
+                self.sampling_parameters(generation, len(prompt)),
                 lora_request=self._adapter(generation.sampling.adapter),
                 priority=generation.sampling.priority,
             )
@@ -212,7 +212,7 @@ class VllmBackend(PromptedBackend):
                 with anyio.CancelScope(shield=True):
                     await abort()
 
-    def _parameters(self, generation: PromptedGeneration, prompt: int) -> Any:
+    def sampling_parameters(self, generation: PromptedGeneration, prompt: int) -> Any:
         """vLLM's ``SamplingParams`` for a generation's next request."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from reasoning.backends.settings import Settings
+from reasoning.backends.settings import BackendSettings
 
 
-class Speculative(Settings):
+class Speculative(BackendSettings):
     """Speculative decoding: a cheap guess of several tokens, checked in one step."""
 
     method: str = "ngram"
@@ -27,7 +27,7 @@ class Speculative(Settings):
     """The shortest and longest run of tokens that ``ngram`` looks up in the text so far."""
 
 
-class VllmSettings(Settings):
+class VllmSettings(BackendSettings):
     """Settings of the vLLM backend."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = None

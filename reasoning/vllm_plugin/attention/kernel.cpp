@@ -102,7 +102,7 @@ void attend(const Tables &t, int row, int head) {
 
 }  // namespace
 
-extern "C" void look(const Tables *t) {
+extern "C" void attend(const Tables *t) {
     const int units = t->count * t->kv_heads;
 #pragma omp parallel for schedule(static) if (units > 1)
     for (int unit = 0; unit < units; unit++) attend(*t, unit / t->kv_heads, unit % t->kv_heads);

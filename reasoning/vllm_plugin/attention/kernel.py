@@ -13,7 +13,7 @@ from reasoning.engine.decoders.compiling import build
 
 if TYPE_CHECKING:
     from reasoning.vllm_plugin.attention.rotation import Turner
-    from reasoning.vllm_plugin.attention.visible_ranges import Looking
+    from reasoning.vllm_plugin.attention.tables import AttentionTables
 
 SOURCE = Path(__file__).with_name("kernel.cpp")
 
@@ -35,25 +35,25 @@ class Kernel:
     """Calls the compiled attention for heads of one width."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        self._call = library.look
+        self._call = library.attend
 
     def __call__(
         self,
-        looking: Looking,
+        tables: AttentionTables,
         cache: Tensor,
         turner: Turner,
         query: Tensor,
         output: Tensor,
         scale: float,
     ) -> None:
-        """As `look`, on a cache ``[blocks, kv_heads, block, 2 * dim]``."""
+        """As `attend`, on a cache ``[blocks, kv_heads, block, 2 * dim]``."""
         assert query.stride(2) == output.stride(2) == 1
         assert query.stride(1) == output.stride(1) == query.shape[2]
-        arrays = (looking.rows, looking.starts, looking.parts, looking.tables)
+        arrays = (tables.rows, tables.starts, tables.parts, tables.blocks)
         self._call(
             ctypes.byref(
                 _Tables(
-                    *(len(looking.rows), query.shape[1], cache.shape[1], cache.shape[2]),
+                    *(len(tables.rows), query.shape[1], cache.shape[1], cache.shape[2]),
                     *(turner.table.shape[2], turner.neox, scale),
                     *(query.stride(0), output.stride(0), cache.stride(0), cache.stride(1)),
                     *(one.data_ptr() for one in (cache, query, output, turner.table)),

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from reasoning.engine.identities import read_identities, refuse_path
-from reasoning.vllm_plugin.attention.layers import Replaced
+from reasoning.vllm_plugin.attention.patches import PatchedMethod
 from reasoning.vllm_plugin.attention.rotation import rotary_of, rotated
-from reasoning.vllm_plugin.scheduling.plan import Plan
+from reasoning.vllm_plugin.scheduling.plan import StepPlan
 
 
 def identities_of(config: Any) -> Tensor | None:
@@ -90,10 +90,10 @@ class Marker:
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.rotary = rotary_of(model)
-        self.update = Replaced("do_kv_cache_update")
+        self.update = PatchedMethod("do_kv_cache_update")
 
     def __call__(
-        self, plan: Plan, index: Mapping[str, int], batch: Sequence[int], positions: Tensor
+        self, plan: StepPlan, index: Mapping[str, int], batch: Sequence[int], positions: Tensor
     ) -> Marks:
         """The marks of a plan's paths, given each request's row and where its tokens begin."""
         rows = [np.arange(batch[row := index[id]], batch[row + 1]) for id in plan.paths]
@@ -114,7 +114,7 @@ class Marker:
         return torch.cat([cosine, rest + 1], 1), torch.cat([sine, rest], 1)
 
 
-class MarkingUpdate:
+class PatchedCacheUpdate:
     """Stands for how a layer writes to its cache: tokens of paths are marked on the way."""
 
     def __init__(self, impl: Any, vectors: Vectors) -> None:
@@ -137,7 +137,7 @@ def _present(layer: str) -> Marks | None:
     return getattr(metadata.get(layer), "marks", None) if isinstance(metadata, dict) else None
 
 
-def let_layers_mark(config: Any, model: torch.nn.Module) -> Marker | None:
+def patch_cache_updates(config: Any, model: torch.nn.Module) -> Marker | None:
     """What lets the layers of a loaded model mark paths; None where it has no identities.
 
     Raises:
@@ -154,5 +154,5 @@ def let_layers_mark(config: Any, model: torch.nn.Module) -> Marker | None:
     for name, layer in get_layers_from_vllm_config(config, Attention).items():
         own = identities[extract_layer_index(name)].to(weight.device, config.model_config.dtype)
         vectors = Vectors.of(own, marker.rotary)
-        marker.update.add(layer.impl, MarkingUpdate(layer.impl, vectors))
+        marker.update.add(layer.impl, PatchedCacheUpdate(layer.impl, vectors))
     return marker

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from orchestrator.errors import InvalidValue
-from reasoning.vllm_plugin.scheduling.segments import Active
+from reasoning.vllm_plugin.scheduling.segments import ActiveRequest
 
 
 @dataclass(eq=False, kw_only=True)
-class Gang:
+class RequestGang:
     """Requests that advance together.
 
     Attributes:
@@ -23,14 +23,14 @@ class Gang:
 
     name: str
     size: int
-    members: dict[int, Active | None] = field(default_factory=dict)
-    helpers: list[Active] = field(default_factory=list)
+    members: dict[int, ActiveRequest | None] = field(default_factory=dict)
+    helpers: list[ActiveRequest] = field(default_factory=list)
     gone: set[int] = field(default_factory=set)
     started: bool = False
     since: float | None = None
 
     @property
-    def requests(self) -> list[Active]:
+    def requests(self) -> list[ActiveRequest]:
         """All of its requests that have not finished."""
         return [*self.helpers, *(one for one in self.members.values() if one is not None)]
 
@@ -41,20 +41,20 @@ class Gang:
         return arrived and all(one is not None for one in self.members.values())
 
 
-class Gangs:
+class RequestGangs:
     """The gangs of one engine, by name."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._gangs: dict[str, Gang] = {}
+        self._gangs: dict[str, RequestGang] = {}
 
-    def __iter__(self) -> Iterator[Gang]:
+    def __iter__(self) -> Iterator[RequestGang]:
         return iter(list(self._gangs.values()))
 
     def __len__(self) -> int:
         return len(self._gangs)
 
-    def arrive(self, one: Active) -> None:
+    def arrive(self, one: ActiveRequest) -> None:
         """Take in a request; its gang is made when the first one comes.
 
         Raises:
@@ -62,7 +62,7 @@ class Gangs:
         """
         place = one.note.member
         assert place is not None
-        gang = self._gangs.get(place.gang) or Gang(name=place.gang, size=place.size)
+        gang = self._gangs.get(place.gang) or RequestGang(name=place.gang, size=place.size)
         if gang.size != place.size:
             raise InvalidValue(
                 f"member: gang {gang.name!r} has size {gang.size}, not {place.size}; give one size"
@@ -78,7 +78,7 @@ class Gangs:
             gang.gone.discard(place.member)
         self._gangs[gang.name] = gang
 
-    def finish(self, one: Active, *, pauses: bool) -> None:
+    def finish(self, one: ActiveRequest, *, pauses: bool) -> None:
         """Take out a finished request; its gang waits for a successor if it ``pauses``."""
         place = one.note.member
         gang = self._gangs.get(place.gang) if place else None
@@ -97,17 +97,17 @@ class Gangs:
         if gang is not None and gang.members.get(member) is None:
             self._lose(gang, member)
 
-    def _lose(self, gang: Gang, member: int) -> None:
+    def _lose(self, gang: RequestGang, member: int) -> None:
         gang.members.pop(member, None)
         gang.gone.add(member)
         if not gang.members and not gang.helpers and (gang.started or len(gang.gone) >= gang.size):
             del self._gangs[gang.name]
 
-    def forget(self, gang: Gang) -> None:
+    def forget(self, gang: RequestGang) -> None:
         """Drop a gang that has waited too long; what it has left is no gang any more."""
         self._gangs.pop(gang.name, None)
 
-    def waited(self, gang: Gang) -> float:
+    def waited(self, gang: RequestGang) -> float:
         """How many seconds a gang has been waiting, from now on if it was not."""
         if gang.since is None:
             gang.since = self._clock()

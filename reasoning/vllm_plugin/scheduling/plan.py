@@ -8,7 +8,7 @@ from typing import NamedTuple
 from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorMetadata
 
 
-class Copy(NamedTuple):
+class KvCopy(NamedTuple):
     """Keys and values of ``size`` tokens that are copied between two tables of blocks."""
 
     source: list[int]
@@ -18,7 +18,7 @@ class Copy(NamedTuple):
     size: int
 
 
-class Part(NamedTuple):
+class VisibleRun(NamedTuple):
     """Stored tokens that a request's tokens see: ``size`` of a table from ``first`` on.
 
     ``turn`` is how many positions further off they are than their keys' positions say.
@@ -31,7 +31,7 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class RequestAttention:
     """What the tokens fed to one request see beside themselves and each other.
 
     Attributes:
@@ -39,27 +39,27 @@ class Look:
         table, used: Where its own tokens are, and how many there are before this step.
     """
 
-    parts: list[Part]
+    parts: list[VisibleRun]
     table: str
     used: int
 
 
 @dataclass
-class Plan(KVConnectorMetadata):
+class StepPlan(KVConnectorMetadata):
     """One step.
 
     Attributes:
         offsets: What is added to the positions of a request's tokens, by request.
         copies: Done before the step.
         failed: Requests that can't be served.
-        looks: By request, of those whose tokens see other requests' segments.
-        tables: The blocks that ``looks`` refer to.
+        attention: By request, of those whose tokens see other requests' segments.
+        tables: The blocks that ``attention`` refers to.
         paths: The identities, from 1 on, of requests whose tokens are marked as a path's.
     """
 
     offsets: dict[str, int] = field(default_factory=dict)
-    copies: list[Copy] = field(default_factory=list)
+    copies: list[KvCopy] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
-    looks: dict[str, Look] = field(default_factory=dict)
+    attention: dict[str, RequestAttention] = field(default_factory=dict)
     tables: dict[str, list[int]] = field(default_factory=dict)
     paths: dict[str, int] = field(default_factory=dict)

@@ -16,8 +16,8 @@ from vllm.v1.request import Request, RequestStatus
 
 from orchestrator.errors import InvalidValue
 from reasoning.vllm_plugin.connector import SegmentConnector
-from reasoning.vllm_plugin.scheduling.gangs import Gang, Gangs
-from reasoning.vllm_plugin.scheduling.segments import Active
+from reasoning.vllm_plugin.scheduling.gangs import RequestGang, RequestGangs
+from reasoning.vllm_plugin.scheduling.segments import ActiveRequest
 
 logger = logging.getLogger("vllm.reason")
 
@@ -26,7 +26,7 @@ UNFAIR_S = 0.2
 
 
 @dataclass
-class _Taken:
+class _TakenRoom:
     """What gangs that enter in the same step have taken already."""
 
     blocks: int = 0
@@ -42,13 +42,13 @@ class GangScheduler(Scheduler):
         if not isinstance(self.connector, SegmentConnector) or self.connector.segments is None:
             raise InvalidValue("vllm plugin: the gang scheduler needs its connector; configure it")
         self._known = self.connector.segments
-        self._gangs = Gangs()
+        self._gangs = RequestGangs()
         self._cleared: set[str] = set()
         self._closed = False
-        self._taken = _Taken()
+        self._taken = _TakenRoom()
         self._allocate = self.kv_cache_manager.allocate_slots
 
-    def _member(self, request: Request) -> Active | None:
+    def _member(self, request: Request) -> ActiveRequest | None:
         one = self._known.active.get(request.request_id)
         return one if one is not None and one.note.member is not None else None
 
@@ -65,7 +65,7 @@ class GangScheduler(Scheduler):
             except InvalidValue as error:
                 self._fail(one, str(error))
 
-    def _fail(self, one: Active, why: str) -> None:
+    def _fail(self, one: ActiveRequest, why: str) -> None:
         """End a request with an error, after this step; vLLM does so for a set of its own."""
         logger.error("request %s: %s", one.id, why)
         one.failure = why
@@ -83,7 +83,7 @@ class GangScheduler(Scheduler):
         self._closed = False
         if not self._gangs:
             return super().schedule(throttle_prefills)
-        self._taken = _Taken()
+        self._taken = _TakenRoom()
         for gang in self._gangs:
             self._clear(gang)
         self.running.sort(key=lambda request: self._member(request) is None)
@@ -96,7 +96,7 @@ class GangScheduler(Scheduler):
             self._check(gang, output)
         return output
 
-    def _clear(self, gang: Gang) -> None:
+    def _clear(self, gang: RequestGang) -> None:
         """Let a gang's requests into the coming step, or hold all of them back."""
         why = "its members have not all come, or one has stopped and has no successor"
         if gang.complete and all(one.failure is None for one in gang.requests):
@@ -113,7 +113,7 @@ class GangScheduler(Scheduler):
                 self._fail(one, f"gang {gang.name!r}: {why}; given up")
             self._gangs.forget(gang)
 
-    def _obstacle(self, gang: Gang) -> str:
+    def _obstacle(self, gang: RequestGang) -> str:
         """What keeps a complete gang from advancing; empty if nothing does."""
         feeding = {one.id for one in gang.requests}
         entering = [one for one in gang.requests if one.request.status != RequestStatus.RUNNING]
@@ -162,7 +162,7 @@ class GangScheduler(Scheduler):
         tokens: int = min(request.num_prompt_tokens + request.max_tokens, self.max_model_len)
         return -(-tokens // int(self.block_size))
 
-    def _let_in(self, gang: Gang) -> None:
+    def _let_in(self, gang: RequestGang) -> None:
         """Put a gang's new requests first in the queue, with enough tokens left for them."""
         entering = [one.request for one in gang.requests if one.request in self.waiting]
         if not entering:
@@ -188,7 +188,7 @@ class GangScheduler(Scheduler):
             options["num_lookahead_tokens"] = request.max_tokens
         return self._allocate(request, num_new_tokens, **options)
 
-    def _check(self, gang: Gang, output: SchedulerOutput) -> None:
+    def _check(self, gang: RequestGang, output: SchedulerOutput) -> None:
         """Fail a gang whose requests were not fed all together, rather than go on wrongly."""
         for one in gang.requests:
             fed = output.num_scheduled_tokens.get(one.id, 0)

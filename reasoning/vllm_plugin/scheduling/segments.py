@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from orchestrator.errors import InvalidValue
-from reasoning.vllm_plugin.wire import Note, View
+from reasoning.vllm_plugin.note import AttentionView, Note
 
 Readiness = Literal["ready", "wait"]
 
@@ -23,12 +23,12 @@ PATIENCE_S = 30.0
 
 
 @dataclass(eq=False, kw_only=True)
-class Active:
+class ActiveRequest:
     """A request with a note that has not finished."""
 
     request: Any
     note: Note
-    view: View | None
+    view: AttentionView | None
     since: float
     salt: str | None = None
     failure: str | None = None
@@ -39,7 +39,7 @@ class Active:
 
 
 @dataclass(eq=False, kw_only=True)
-class Extent:
+class SegmentExtent:
     """Where a segment is stored: a run of a request's tokens.
 
     Attributes:
@@ -55,7 +55,7 @@ class Extent:
     first: int
     home: int
     end: int | None
-    writer: Active | None
+    writer: ActiveRequest | None
     used_at: float
     blocks: list[Any] = field(default_factory=list)
     count: int = 0
@@ -65,19 +65,19 @@ class Extent:
         """How many of its tokens were computed in the steps so far."""
         if self.writer is None:
             return self.count
-        return self._upto(int(self.writer.request.num_computed_tokens))
+        return self.upto(int(self.writer.request.num_computed_tokens))
 
     def after(self, fed: int) -> int:
         """How many are computed when its writer has been fed so many more."""
         if self.writer is None:
             return self.count
-        return self._upto(int(self.writer.request.num_computed_tokens) + fed)
+        return self.upto(int(self.writer.request.num_computed_tokens) + fed)
 
-    def _upto(self, index: int) -> int:
+    def upto(self, index: int) -> int:
         return max(0, (index if self.end is None else min(index, self.end)) - self.first)
 
 
-class Segments:
+class SegmentTable:
     """The segments of one engine.
 
     ``manager`` is vLLM's KV cache manager, with one group of blocks of ``block_size`` tokens.
@@ -98,54 +98,54 @@ class Segments:
         self._lease_s = lease_s
         self.patience_s = patience_s
         self._clock = clock
-        self.extents: dict[str, Extent] = {}
-        self.active: dict[str, Active] = {}
+        self.extents: dict[str, SegmentExtent] = {}
+        self.active: dict[str, ActiveRequest] = {}
         self._pins: Counter[str] = Counter()
         self._unwanted: set[str] = set()
         self._checked = clock()
 
-    def arrive(self, request: Any, note: Note) -> Active:
+    def arrive(self, request: Any, note: Note) -> ActiveRequest:
         """Take note of a new request.
 
         Raises:
             InvalidValue: it can't be served as it is.
         """
         self._check(request, note)
-        one = Active(request=request, note=note, view=note.view, since=self._clock())
+        one = ActiveRequest(request=request, note=note, view=note.view, since=self._clock())
         self.active[one.id] = one
-        for hold in note.holds:
-            self.extents[hold.name] = Extent(
-                name=hold.name,
-                first=hold.first,
-                home=hold.first + note.offset,
-                end=None if hold.count is None else hold.first + hold.count,
+        for kept in note.keeps:
+            self.extents[kept.name] = SegmentExtent(
+                name=kept.name,
+                first=kept.first,
+                home=kept.first + note.offset,
+                end=None if kept.count is None else kept.first + kept.count,
                 writer=one,
                 used_at=one.since,
             )
         self._pin(one.view, 1)
-        for name, view in note.looks.items():
-            self._look(name, view)
+        for name, view in note.views.items():
+            self._change_view(name, view)
         return one
 
     def _check(self, request: Any, note: Note) -> None:
-        for hold in note.holds:
-            if hold.first < note.copied:
-                raise InvalidValue(f"holds: {hold.name!r} is copied; name what stands behind that")
-            if hold.name in self.extents:
-                raise InvalidValue(f"holds: {hold.name!r} exists already; choose another name")
+        for kept in note.keeps:
+            if kept.first < note.copied:
+                raise InvalidValue(f"keeps: {kept.name!r} is copied; name what stands behind that")
+            if kept.name in self.extents:
+                raise InvalidValue(f"keeps: {kept.name!r} exists already; choose another name")
         if note.copied:
             assert note.view is not None
-            seen = sum(sight.upto or 0 for sight in note.view.sights)
+            seen = sum(one.upto or 0 for one in note.view.segments)
             if seen != note.copied or note.copied >= request.num_prompt_tokens:
                 raise InvalidValue(
                     f"copied: {note.copied} of {request.num_prompt_tokens} prompt tokens, and the "
                     f"view has {seen}; give all that is seen, and at least one token behind it"
                 )
 
-    def _look(self, name: str, view: View) -> None:
+    def _change_view(self, name: str, view: AttentionView) -> None:
         extent = self.extents.get(name)
         if extent is None or extent.writer is None:
-            return  # it ended meanwhile; nobody is left to look
+            return  # it ended meanwhile; nobody is left to see
         self._pin(view, 1)
         self._pin(extent.writer.view, -1)
         extent.writer.view = view
@@ -157,15 +157,15 @@ class Segments:
             return
         blocks = self._manager.get_blocks(id).blocks[0]
         computed = min(one.request.num_computed_tokens, one.request.num_tokens)
-        for hold in one.note.holds:
-            extent = self.extents.get(hold.name)
+        for kept in one.note.keeps:
+            extent = self.extents.get(kept.name)
             if extent is not None and extent.writer is one:
                 self._keep(extent, list(blocks), computed)
         self._pin(one.view, -1)
 
-    def _keep(self, extent: Extent, blocks: list[Any], computed: int) -> None:
+    def _keep(self, extent: SegmentExtent, blocks: list[Any], computed: int) -> None:
         size = self._block_size
-        count = extent._upto(computed)
+        count = extent.upto(computed)
         start = extent.first // size
         kept = blocks[start : -(-(extent.first + count) // size)] if count else []
         extent.writer, extent.count, extent.blocks = None, count, kept
@@ -185,45 +185,45 @@ class Segments:
             if not self._pins[name] and extent.writer is None:
                 self._drop(extent)
 
-    def _drop(self, extent: Extent) -> None:
+    def _drop(self, extent: SegmentExtent) -> None:
         self.extents.pop(extent.name, None)
         self._unwanted.discard(extent.name)
         self._pool.free_blocks(reversed(extent.blocks))
 
-    def _pin(self, view: View | None, by: int) -> None:
-        for sight in view.sights if view else ():
-            self._pins[sight.name] += by
-            if self._pins[sight.name] <= 0:
-                del self._pins[sight.name]
-                if by < 0 and sight.name in self._unwanted:
-                    self.release([sight.name])
+    def _pin(self, view: AttentionView | None, by: int) -> None:
+        for seen in view.segments if view else ():
+            self._pins[seen.name] += by
+            if self._pins[seen.name] <= 0:
+                del self._pins[seen.name]
+                if by < 0 and seen.name in self._unwanted:
+                    self.release([seen.name])
 
-    def readiness(self, one: Active, feeding: Collection[str] = ()) -> Readiness:
+    def readiness(self, one: ActiveRequest, feeding: Collection[str] = ()) -> Readiness:
         """Whether all that a request sees is there, or will be in a step that feeds ``feeding``.
 
         Raises:
             InvalidValue: it never will be.
         """
-        for sight in one.view.sights if one.view else ():
-            extent = self.extents.get(sight.name)
+        for seen in one.view.segments if one.view else ():
+            extent = self.extents.get(seen.name)
             if extent is None:
-                return self._wait(one, f"segment {sight.name!r} is not there")
+                return self._wait(one, f"segment {seen.name!r} is not there")
             extent.used_at = self._clock()
             computed = extent.computed
             if extent.writer is not None and extent.writer.id in feeding:
                 request = extent.writer.request
                 computed = extent.after(request.num_tokens - request.num_computed_tokens)
-            if computed >= (sight.upto or 0):
+            if computed >= (seen.upto or 0):
                 continue
             if extent.writer is None:
                 raise InvalidValue(
-                    f"segment {sight.name!r} has {computed} tokens of {sight.upto}; "
+                    f"segment {seen.name!r} has {computed} tokens of {seen.upto}; "
                     "compute the rest first, or see fewer"
                 )
-            return self._wait(one, f"segment {sight.name!r} is not written yet")
+            return self._wait(one, f"segment {seen.name!r} is not written yet")
         return "ready"
 
-    def _wait(self, one: Active, why: str) -> Readiness:
+    def _wait(self, one: ActiveRequest, why: str) -> Readiness:
         if self._clock() - one.since > self.patience_s:
             raise InvalidValue(f"{why} after {self.patience_s:g} s; it was released or never sent")
         return "wait"
@@ -248,8 +248,12 @@ class Segments:
         self._drop(min(idle, key=lambda extent: extent.used_at))
         return True
 
-    def table(self, extent: Extent) -> list[int]:
+    def request_table(self, id: str) -> list[int]:
+        """The ids of a request's blocks."""
+        return list(self._manager.get_block_ids(id)[0])
+
+    def table(self, extent: SegmentExtent) -> list[int]:
         """The ids of the blocks in which a segment's ``first`` counts."""
         if extent.writer is not None:
-            return list(self._manager.get_block_ids(extent.writer.id)[0])
+            return self.request_table(extent.writer.id)
         return [block.block_id for block in extent.blocks]

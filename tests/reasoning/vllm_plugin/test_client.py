@@ -11,35 +11,35 @@ from hypothesis import strategies as st
 from orchestrator.errors import InvalidValue
 from reasoning.errors import CapabilityMissing
 from reasoning.values.context import Context, Segment
-from reasoning.vllm_plugin.client import Client, is_plain
-from reasoning.vllm_plugin.wire import KEY, Member, Note, Sight, View, read_note
+from reasoning.vllm_plugin.client import SegmentClient, is_plain
+from reasoning.vllm_plugin.note import KEY, AttentionView, Member, Note, SeenSegment, read_note
 
 
-def wrote(client: Client, segment: Segment, *tokens: int) -> None:
+def wrote(client: SegmentClient, segment: Segment, *tokens: int) -> None:
     """As if the request for a segment had written these and ended."""
-    client.ask(segment)
+    client.plan_requests(segment)
     segment.tokens += tokens
     client.ended(segment)
 
 
 def test_a_plain_thread_is_an_ordinary_request_whose_segments_are_named() -> None:
-    client = Client("join")
+    client = SegmentClient("join")
     base = Context.given([1, 2, 3])
     own = Segment(base, [4])
-    (asked,) = client.ask(own)
+    (asked,) = client.plan_requests(own)
     assert asked.prompt == [1, 2, 3, 4]
     assert asked.note.view is None
-    assert [(hold.first, hold.count) for hold in asked.note.holds] == [(0, 3), (3, None)]
+    assert [(hold.first, hold.count) for hold in asked.note.keeps] == [(0, 3), (3, None)]
 
 
 def test_a_join_copies_what_its_branches_wrote_and_computes_their_last_tokens_first() -> None:
-    client = Client("join")
+    client = SegmentClient("join")
     base = Context.given([1, 2, 3])
     branches = [Segment(base, [10]), Segment(base, [11])]
     wrote(client, branches[0], 20, 21)
     wrote(client, branches[1], 30)
     joined = Segment(base.join([base.after(branch) for branch in branches]), [9])
-    *fills, asked = client.ask(joined)
+    *fills, asked = client.plan_requests(joined)
     assert [(fill.prompt, fill.fill) for fill in fills] == [
         ([1, 2, 3, 10, 20, 21], True),
         ([1, 2, 3, 11, 30], True),
@@ -50,7 +50,7 @@ def test_a_join_copies_what_its_branches_wrote_and_computes_their_last_tokens_fi
     assert asked.note.copied == 8
     assert asked.note.home == 6
     assert asked.note.view is not None
-    assert [sight.upto for sight in asked.note.view.sights] == [3, 2, 1, 1, 1]
+    assert [seen.upto for seen in asked.note.view.segments] == [3, 2, 1, 1, 1]
 
 
 def test_a_path_and_what_follows_it_are_no_ordinary_text() -> None:
@@ -59,12 +59,12 @@ def test_a_path_and_what_follows_it_are_no_ordinary_text() -> None:
     after = Segment(base.after(path), [9])
     assert not is_plain(path)
     assert not is_plain(after)
-    client = Client("join")
-    *_, asked = client.ask(path)
+    client = SegmentClient("join")
+    *_, asked = client.plan_requests(path)
     assert (asked.note.path, asked.note.copied, asked.note.home) == (2, 3, 3)
     path.tokens += [20, 21]
     client.ended(path)
-    fill, asked = client.ask(after)
+    fill, asked = client.plan_requests(after)
     assert (fill.fill, fill.note.path) == (True, 2)
     assert (asked.note.path, asked.note.copied) == (0, 6)
     with pytest.raises(InvalidValue, match="path"):
@@ -75,21 +75,21 @@ def test_a_flowing_context_is_looked_at_and_refused_by_an_engine_that_only_joins
     head = Segment(Context(), [1, 2, 3])
     own, other = (Segment(Context.flow([head]), [token]) for token in (4, 5))
     own.look(Context.flow([head, other]))
-    live = Client("live")
+    live = SegmentClient("live")
     live.reserve(other)
-    fill, asked = live.ask(own, Member(gang="g", size=2, member=0))
+    fill, asked = live.plan_requests(own, Member(gang="g", size=2, member=0))
     assert fill.prompt == [1, 2, 3]
     assert fill.note.member is None
     assert asked.prompt == [4]
     assert asked.note.view is not None
     assert asked.note.view.flowing
-    assert [sight.upto for sight in asked.note.view.sights] == [3, None]
+    assert [seen.upto for seen in asked.note.view.segments] == [3, None]
     with pytest.raises(CapabilityMissing, match="live"):
-        Client("join").ask(own)
+        SegmentClient("join").plan_requests(own)
 
 
 def test_a_token_that_stopped_a_member_is_computed_beside_the_next_step_of_its_gang() -> None:
-    client = Client("live")
+    client = SegmentClient("live")
     head = Segment(Context(), [1, 2, 3])
     own, other = (Segment(Context.flow([head]), [token]) for token in (4, 5))
     places = [Member(gang="g", size=2, member=index) for index in range(2)]
@@ -97,28 +97,28 @@ def test_a_token_that_stopped_a_member_is_computed_beside_the_next_step_of_its_g
         one.look(Context.flow([head, another]))
         client.reserve(one)
     for one, place in zip((own, other), places, strict=True):
-        client.ask(one, place)
+        client.plan_requests(one, place)
     own.tokens += [6, 7]
     client.ended(own)
     following = Segment(Context.flow([head, own]), [8])
     following.look(Context.flow([head, own, other]))
     other.look(Context.flow([head, own, following]))
     client.reserve(following)
-    fill, asked = client.ask(following, places[0], [other])
+    fill, asked = client.plan_requests(following, places[0], [other])
     assert fill.prompt == [7]
     assert fill.note.member is not None
     assert fill.note.member.once
-    ((name, view),) = asked.note.looks.items()
-    assert name == client.stored(other).pieces[-1].name
-    assert [sight.upto for sight in view.sights] == [3, 2, 1, None]
+    ((name, view),) = asked.note.views.items()
+    assert name == client.stored(other).runs[-1].name
+    assert [seen.upto for seen in view.segments] == [3, 2, 1, None]
     _, note = client.farewell(places[0], [other])
     assert note is not None
     assert note.leave == (("g", 0),)
-    assert note.looks == {}
+    assert note.views == {}
 
 
 def test_members_that_stopped_in_the_same_step_see_each_others_last_tokens() -> None:
-    client = Client("live")
+    client = SegmentClient("live")
     head = Segment(Context(), [1, 2, 3])
     live = [Segment(Context.flow([head]), [4 + index]) for index in range(2)]
     places = [Member(gang="g", size=2, member=index) for index in range(2)]
@@ -126,25 +126,25 @@ def test_members_that_stopped_in_the_same_step_see_each_others_last_tokens() -> 
         own.look(Context.flow([head, other]))
         client.reserve(own)
     for own, place in zip(live, places, strict=True):
-        client.ask(own, place)
+        client.plan_requests(own, place)
     for own in live:
         own.tokens += [6, 7]
         client.ended(own)
     following = Segment(Context.flow([head, *live]), [8])
     client.reserve(following)
-    *fills, _ = client.ask(following, places[0])
+    *fills, _ = client.plan_requests(following, places[0])
     assert [fill.prompt for fill in fills] == [[7], [7]]
-    named = [fill.note.holds[0].name for fill in fills]
+    named = [fill.note.keeps[0].name for fill in fills]
     for fill, other in zip(fills, reversed(named), strict=True):
         assert fill.note.view is not None
-        assert other in [sight.name for sight in fill.note.view.sights]
+        assert other in [seen.name for seen in fill.note.view.segments]
 
 
 def test_what_nobody_holds_any_more_is_released_once() -> None:
-    client = Client("join")
+    client = SegmentClient("join")
     own = Segment(Context(), [1, 2])
     wrote(client, own, 3)
-    name = client.stored(own).pieces[0].name
+    name = client.stored(own).runs[0].name
     del own
     gc.collect()
     _, note = client.farewell()
@@ -154,18 +154,18 @@ def test_what_nobody_holds_any_more_is_released_once() -> None:
 
 
 def test_what_was_reserved_and_never_sent_is_seen_by_nobody() -> None:
-    client = Client("live")
+    client = SegmentClient("live")
     own = Segment(Context(), [1, 2])
     client.reserve(own)
     client.ended(own)
-    assert client.stored(own).pieces == []
+    assert client.stored(own).runs == []
 
 
 def test_a_thread_without_a_token_of_its_own_is_refused_where_it_needs_one() -> None:
     base = Context.given([1, 2])
     joined = base.join([base.after(Segment(base, [3])), base.after(Segment(base, [4]))])
     with pytest.raises(InvalidValue, match="token of its own"):
-        Client("join").ask(Segment(joined))
+        SegmentClient("join").plan_requests(Segment(joined))
 
 
 def test_only_a_text_that_sees_all_of_itself_is_plain() -> None:
@@ -189,13 +189,13 @@ def test_only_a_text_that_sees_all_of_itself_is_plain() -> None:
     st.booleans(),
 )
 def test_turns_are_those_of_the_context(
-    sights: list[tuple[int, int, int, bool]], position: int, base: int, flowing: bool
+    seen: list[tuple[int, int, int, bool]], position: int, base: int, flowing: bool
 ) -> None:
     """A viewer of given keys stands as far from them as `Context.turns` says."""
     from reasoning.values.context import Placed
 
     others = []
-    for limit, home, shift, own in sights:
+    for limit, home, shift, own in seen:
         segment = Segment(Context(), range(limit))
         segment.home = home
         others.append((Placed(segment, shift), limit, home, own))
@@ -203,9 +203,9 @@ def test_turns_are_those_of_the_context(
     context = Context(
         entries=tuple(entry for entry, _ in foreign), position=position, flowing=flowing
     )
-    view = View(
-        sights=tuple(
-            Sight(name=str(index), shift=entry.shift, own=own)
+    view = AttentionView(
+        segments=tuple(
+            SeenSegment(name=str(index), shift=entry.shift, own=own)
             for index, (entry, _, _, own) in enumerate(others)
         ),
         position=position,
@@ -222,7 +222,12 @@ def test_turns_are_those_of_the_context(
 
 
 def test_a_note_survives_the_wire() -> None:
-    note = Note(home=3, release=("a",), leave=(("g", 1),), view=View(sights=(Sight(name="x"),)))
+    note = Note(
+        home=3,
+        release=("a",),
+        leave=(("g", 1),),
+        view=AttentionView(segments=(SeenSegment(name="x"),)),
+    )
     assert read_note(note.arguments()) == note
     assert read_note(None) is read_note({}) is None
 
@@ -235,7 +240,7 @@ def test_a_note_survives_the_wire() -> None:
         ('{"home": -1}', "home"),
         ('{"view": {}}', "home"),
         ('{"home": 1, "copied": 2}', "copied"),
-        ('{"home": 1, "copied": 2, "view": {"sights": [{"name": "a"}]}}', "upto"),
+        ('{"home": 1, "copied": 2, "view": {"segments": [{"name": "a"}]}}', "upto"),
     ],
 )
 def test_a_malformed_note_is_refused_by_its_field(text: str, field: str) -> None:

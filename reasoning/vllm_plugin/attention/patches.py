@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-class Replaced:
+class PatchedMethod:
     """A method that is replaced on the instances of a worker's layers, and not at other times.
 
     Ordinary steps then run nothing of the plugin in their layers.

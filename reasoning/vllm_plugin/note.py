@@ -19,11 +19,11 @@ KEY = "reason"
 Name = str
 
 
-class _Value(BaseModel):
+class _NoteModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Hold(_Value):
+class KeptRun(_NoteModel):
     """A run of this request's own tokens that is kept under a name, until it is released.
 
     Attributes:
@@ -36,7 +36,7 @@ class Hold(_Value):
     count: int | None = Field(default=None, ge=0)
 
 
-class Sight(_Value):
+class SeenSegment(_NoteModel):
     """A segment that is seen.
 
     Attributes:
@@ -54,42 +54,42 @@ class Sight(_Value):
     own: bool = False
 
 
-class View(_Value):
+class AttentionView(_NoteModel):
     """What a request's own tokens see beside themselves, in order.
 
     Attributes:
         position: Where the viewer's text stands behind them, if ``flowing`` is not set.
         base: Position at which the viewer's text was begun, by this request or one before it.
-        flowing: The sights stand one after the other, as long as they are at each step, and the
+        flowing: The segments stand one after the other, as long as they are at each step, and the
             request's own tokens behind them; shifts are not used.
     """
 
-    sights: tuple[Sight, ...] = ()
+    segments: tuple[SeenSegment, ...] = ()
     position: int = Field(default=0, ge=0)
     base: int = Field(default=0, ge=0)
     flowing: bool = False
 
     def turns(self, limits: Sequence[int], homes: Sequence[int]) -> list[int]:
-        """How much further each sight is from the viewer than the positions of its keys say.
+        """How much further each segment is from the viewer than the positions of its keys say.
 
         ``limits`` are the tokens seen of each, ``homes`` the positions of their first tokens.
         """
-        shifts, position = [sight.shift for sight in self.sights], self.position
+        shifts, position = [seen.shift for seen in self.segments], self.position
         if self.flowing:
             position = 0
-            for index, (sight, limit, home) in enumerate(
-                zip(self.sights, limits, homes, strict=True)
+            for index, (seen, limit, home) in enumerate(
+                zip(self.segments, limits, homes, strict=True)
             ):
                 shifts[index] = position - home
-                position += 0 if sight.own else limit
+                position += 0 if seen.own else limit
         away = position - self.base
         return [
-            0 if sight.own else away - shift
-            for sight, shift in zip(self.sights, shifts, strict=True)
+            0 if seen.own else away - shift
+            for seen, shift in zip(self.segments, shifts, strict=True)
         ]
 
 
-class Member(_Value):
+class Member(_NoteModel):
     """A place in a gang, whose requests advance together, a token each.
 
     Attributes:
@@ -107,28 +107,28 @@ class Member(_Value):
     once: bool = False
 
 
-class Note(_Value):
+class Note(_NoteModel):
     """All that a request asks of the plugin.
 
     Attributes:
         home: Position of the request's first own token.
-        copied: How many leading tokens of the prompt are those of ``view``'s sights, whose keys
-            and values are copied instead of computed (a join); 0 where they are only looked at.
+        copied: How many leading tokens of the prompt are those of ``view``'s segments, whose keys
+            and values are copied instead of computed (a join); 0 where they are read in place.
         path: The identity that a model with path vectors gives to all that the request computes; 0
             is none (ParaThinker).  A model without them ignores it.
-        looks: New views of other requests, by the name of the segment that each one writes.
+        views: New views of other requests, by the name of the segment that each one writes.
         release: Segments that nobody needs any more.
         leave: Gangs and members that will not go on.
     """
 
     v: Literal[1] = 1
     home: int | None = Field(default=None, ge=0)
-    holds: tuple[Hold, ...] = ()
-    view: View | None = None
+    keeps: tuple[KeptRun, ...] = ()
+    view: AttentionView | None = None
     copied: int = Field(default=0, ge=0)
     path: int = Field(default=0, ge=0)
     member: Member | None = None
-    looks: dict[Name, View] = {}
+    views: dict[Name, AttentionView] = {}
     release: tuple[Name, ...] = ()
     leave: tuple[tuple[Name, int], ...] = ()
 
@@ -136,10 +136,11 @@ class Note(_Value):
     def _fits_together(self) -> Self:
         if self.copied and self.view is None:
             raise ValueError("copied: there is no view to copy from; give one")
-        if self.copied and self.view is not None and any(s.upto is None for s in self.view.sights):
+        seen = self.view.segments if self.view is not None else ()
+        if self.copied and any(one.upto is None for one in seen):
             raise ValueError("copied: only a known number of tokens can be copied; give each upto")
         if self.copied and self.member is not None:
-            raise ValueError("copied: a member of a gang looks at what it sees; leave copied out")
+            raise ValueError("copied: a member of a gang attends to what it sees; leave copied out")
         if self.path and self.view is None:
             raise ValueError("path: a path sees what it starts from; give a view")
         if self.view is not None and self.home is None:
@@ -152,7 +153,7 @@ class Note(_Value):
         return 0 if self.home is None else self.home - self.copied
 
     @property
-    def looking(self) -> bool:
+    def attends(self) -> bool:
         """Whether its tokens attend to segments of other requests where they are stored."""
         return self.view is not None and not self.copied
 

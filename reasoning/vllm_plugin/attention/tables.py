@@ -18,28 +18,28 @@ from torch import Tensor
 from orchestrator.errors import InvalidValue
 from reasoning.vllm_plugin.attention.cache import Cache
 from reasoning.vllm_plugin.attention.kernel import load_kernel
-from reasoning.vllm_plugin.attention.layers import Replaced
+from reasoning.vllm_plugin.attention.patches import PatchedMethod
 from reasoning.vllm_plugin.attention.rotation import Turner
-from reasoning.vllm_plugin.scheduling.plan import Plan
+from reasoning.vllm_plugin.scheduling.plan import StepPlan
 
 Ints = npt.NDArray[np.int32]
 
 
-class Looking:
-    """One step's looks as arrays.
+class AttentionTables:
+    """One step's attention to other segments, as arrays.
 
     Attributes:
-        rows: ``[R]``, the fed tokens that look, by index in the batch.
+        rows: ``[R]``, the fed tokens that attend, by index in the batch.
         starts: ``[R + 1]``, where the parts of each begin.
-        parts: ``[P, 4]``: offset of a table in ``tables``, first token, count, turn.
-        tables: Block ids.
+        parts: ``[P, 4]``: offset of a table in ``blocks``, first token, count, turn.
+        blocks: Ids of the blocks of all tables.
     """
 
-    def __init__(self, rows: Ints, starts: Ints, parts: Ints, tables: Ints) -> None:
-        self.rows, self.starts, self.parts, self.tables = rows, starts, parts, tables
+    def __init__(self, rows: Ints, starts: Ints, parts: Ints, blocks: Ints) -> None:
+        self.rows, self.starts, self.parts, self.blocks = rows, starts, parts, blocks
 
     @classmethod
-    def of(cls, plan: Plan, index: Mapping[str, int], batch: Sequence[int]) -> Looking:
+    def of(cls, plan: StepPlan, index: Mapping[str, int], batch: Sequence[int]) -> AttentionTables:
         """The arrays of a plan, given each request's row and where its tokens begin."""
         offsets: dict[str, int] = {}
         blocks: list[int] = []
@@ -48,31 +48,36 @@ class Looking:
             blocks += table
         rows: list[int] = []
         starts, parts = [0], []
-        for id, look in plan.looks.items():
-            shared = [(offsets[part.table], *part[1:]) for part in look.parts]
+        for id, one in plan.attention.items():
+            shared = [(offsets[part.table], *part[1:]) for part in one.parts]
             row = index[id]
-            for count, token in enumerate(range(batch[row], batch[row + 1]), look.used + 1):
+            for count, token in enumerate(range(batch[row], batch[row + 1]), one.used + 1):
                 rows.append(token)
                 parts += shared
-                parts.append((offsets[look.table], 0, count, 0))
+                parts.append((offsets[one.table], 0, count, 0))
                 starts.append(len(parts))
         arrays = (np.array(one, dtype=np.int32) for one in (rows, starts, parts, blocks))
         return cls(*arrays)
 
 
-def look(
-    looking: Looking, cache: Cache, turner: Turner, query: Tensor, output: Tensor, scale: float
+def attend(
+    tables: AttentionTables,
+    cache: Cache,
+    turner: Turner,
+    query: Tensor,
+    output: Tensor,
+    scale: float,
 ) -> None:
     """Attention in torch, one row after the other; the kernel's reference and fallback.
 
     ``query`` and ``output`` are ``[tokens, heads, dim]``.
     """
-    tables = looking.tables.tolist()
-    for index, row in enumerate(looking.rows.tolist()):
+    blocks = tables.blocks.tolist()
+    for index, row in enumerate(tables.rows.tolist()):
         keys, values, queries = [], [], []
-        for part in looking.parts[looking.starts[index] : looking.starts[index + 1]].tolist():
+        for part in tables.parts[tables.starts[index] : tables.starts[index + 1]].tolist():
             offset, first, count, turn = part
-            key, value = cache.read(tables[offset:], first, count)
+            key, value = cache.read(blocks[offset:], first, count)
             keys.append(key)
             values.append(value)
             queries.append(turner(query[row].float(), turn))
@@ -89,8 +94,8 @@ def look(
         output[row] = torch.einsum("hn,nhd->hd", mass, value).to(output.dtype)
 
 
-def let_layers_look(config: Any, model: torch.nn.Module) -> Replaced:
-    """What lets the attention layers of a loaded model follow a step's looks.
+def patch_attention(config: Any, model: torch.nn.Module) -> PatchedMethod:
+    """What lets the attention layers of a loaded model follow a step's attention tables.
 
     Raises:
         InvalidValue: a layer does more than plain attention.
@@ -98,18 +103,18 @@ def let_layers_look(config: Any, model: torch.nn.Module) -> Replaced:
     from vllm.config import get_layers_from_vllm_config
     from vllm.model_executor.layers.attention import Attention
 
-    turner, replaced = Turner.of(model), Replaced("forward")
+    turner, replaced = Turner.of(model), PatchedMethod("forward")
     for name, layer in get_layers_from_vllm_config(config, Attention).items():
         impl = layer.impl
         special = (impl.alibi_slopes, impl.sinks, impl.logits_soft_cap or None)
         if any(one is not None for one in special) or impl.sliding_window not in (-1, None):
             raise InvalidValue(f"vllm plugin: {name} has ALiBi, sinks, a soft cap or a window")
-        replaced.add(impl, LookingForward(impl, turner))
+        replaced.add(impl, PatchedForward(impl, turner))
     return replaced
 
 
-class LookingForward:
-    """Stands for a layer's attention: rows that look are computed again, by the kernel."""
+class PatchedForward:
+    """Stands for a layer's attention: rows that see other segments are computed by the kernel."""
 
     def __init__(self, impl: Any, turner: Turner) -> None:
         self._stock = impl.forward
@@ -129,14 +134,14 @@ class LookingForward:
         *args: Any,
         **options: Any,
     ) -> Tensor:
-        looking = getattr(attn_metadata, "looking", None)
-        if looking is None or len(looking.rows) < attn_metadata.num_actual_tokens:
+        tables = getattr(attn_metadata, "attention_tables", None)
+        if tables is None or len(tables.rows) < attn_metadata.num_actual_tokens:
             self._stock(layer, query, key, value, kv_cache, attn_metadata, output, *args, **options)
-        if looking is not None:
+        if tables is not None:
             shaped = output.view(query.shape)
             if self._kernel is not None:
-                self._kernel(looking, kv_cache, self._turner, query, shaped, self._scale)
+                self._kernel(tables, kv_cache, self._turner, query, shaped, self._scale)
             else:
                 cache = Cache.of_cpu(kv_cache)
-                look(looking, cache, self._turner, query, shaped, self._scale)
+                attend(tables, cache, self._turner, query, shaped, self._scale)
         return output
