@@ -21,7 +21,7 @@ from weakref import WeakSet
 import anyio
 
 from orchestrator.errors import InvalidValue, ReasonError
-from reasoning.backends import requirements as needs
+from reasoning.backends import requirements
 from reasoning.backends.base import Backend, Generation, Token
 from reasoning.errors import BackendLost, CapabilityMissing
 from reasoning.values.context import Context, Gang, Segment
@@ -81,7 +81,7 @@ class PromptedGeneration(Generation):
                 f"the prompt has {len(self.prompt)} tokens and the context is {self.limit}; "
                 "shorten it or raise --max-tokens"
             )
-        self._known = max(self._known, self._backend.meet(self.segment.context))
+        self._known = max(self._known, self._backend.meet_prefix(self.segment.context))
         failures = 0
         while self._fits(0):
             written = len(self.segment)
@@ -120,8 +120,9 @@ class PromptedGeneration(Generation):
     def found_cached(self, count: int) -> None:
         """Note how many of the present prompt's tokens the server had in its cache."""
         self.cached = (self.cached or 0) + count
-        self._backend.judge(len(self.prompt), min(self._known, len(self.prompt) - 1), count)
-        self._known = max(self._known, len(self.prompt))
+        length = len(self.prompt)
+        self._backend.count_refilled(length, min(self._known, length - 1), count)
+        self._known = max(self._known, length)
 
     def extend(self, tokens: Sequence[int]) -> None:
         self._go_on(self._fits(len(tokens)))
@@ -285,7 +286,7 @@ class PromptedBackend(Backend):
 
     def refusal(self, context: Context, gang: Gang | None) -> CapabilityMissing | None:
         """Why a thread with this context can't run here; None where it can."""
-        missing = needs.of_context(context, gang, self.live)
+        missing = requirements.of_context(context, gang, self.live)
         if missing is None or missing in self.capabilities:
             return None
         return CapabilityMissing(
@@ -295,13 +296,13 @@ class PromptedBackend(Backend):
 
     def _unable(self, sampling: Sampling) -> CapabilityMissing | None:
         """Why threads can't be sampled like this here; None where they can."""
-        missing = sorted(needs.of_sampling(sampling) - self.capabilities)
+        missing = sorted(requirements.of_sampling(sampling) - self.capabilities)
         if not missing:
             return None
         words = f"this thread needs {', '.join(missing)}, which this backend lacks; leave it out"
         return CapabilityMissing(words)
 
-    def meet(self, context: Context) -> int:
+    def meet_prefix(self, context: Context) -> int:
         """How many leading tokens of this context an earlier thread had; all are known from now."""
         known = 0
         for entry in context.entries:
@@ -311,7 +312,7 @@ class PromptedBackend(Backend):
         self._met.update(entry.segment for entry in context.entries)
         return known
 
-    def judge(self, prompt: int, known: int, cached: int) -> None:
+    def count_refilled(self, prompt: int, known: int, cached: int) -> None:
         """Count what a prefix cache should have had and had not; say so the first time."""
         expected = known // self.block * self.block
         if cached >= expected:

@@ -22,7 +22,7 @@ from orchestrator.errors import InvalidValue, ReasonError
 from protocol import Client, Hub, TaskBudget, TaskHandle, TaskNeeds, TaskRequest, ThreadStart
 from protocol.hub.task_handles import TaskListener, error_of
 from protocol.wire.messages import Cancelled, Progress, Result, TokenChunk
-from reasoning.backends import requirements as needs
+from reasoning.backends import requirements
 from reasoning.backends.base import Backend, Generation, Token
 from reasoning.errors import BackendLost, CapabilityMissing
 from reasoning.values.capabilities import Capability
@@ -204,8 +204,8 @@ class RemoteBackend(Backend):
         limit: int | None = None,
         gang: Gang | None = None,
     ) -> RemoteGeneration:
-        lacking = [needs.of_context(segment.context, gang, self.live)]
-        lacking += sorted(needs.of_sampling(sampling))
+        lacking = [requirements.of_context(segment.context, gang, self.live)]
+        lacking += sorted(requirements.of_sampling(sampling))
         refused = next((_missing(name) for name in lacking if name), None)
         self.live.add(segment)
         self.open_threads += 1

@@ -16,7 +16,7 @@ from torch import Tensor
 from orchestrator.errors import InvalidValue
 from reasoning.engine.decoders.decoder import Decoder
 from reasoning.engine.pool import Pool, store_tokens
-from reasoning.engine.sampling import confide, sample
+from reasoning.engine.sampling import confidences, sample
 from reasoning.engine.scheduler import ThreadScheduler
 from reasoning.engine.segments import SegmentStore
 from reasoning.engine.step import ForwardStep
@@ -232,7 +232,7 @@ class Engine:
         """Advance every thread that can by one token; failures are of threads that can't go on."""
         self.segments.sweep()
         threads = self._scheduler.runnable()
-        rows, failures = self.segments.rows(threads, FILLED_A_STEP)
+        rows, failures = self.segments.plan(threads, FILLED_A_STEP)
         for failure in failures:
             self._scheduler.fail(failure.thread)
         self._forward([row for row in rows if row.tokens])
@@ -248,13 +248,13 @@ class Engine:
         if not rows:
             return
         lanes = min(self._lanes, len(rows) // ROWS_A_LANE)
-        if lanes > 1 and not self.segments.tied(rows):
+        if lanes > 1 and not self.segments.depend(rows):
             cuts = [len(rows) * lane // lanes for lane in range(lanes + 1)]
-            steps = [self.segments.step(rows[a:b]) for a, b in itertools.pairwise(cuts)]
+            steps = [self.segments.tables(rows[a:b]) for a, b in itertools.pairwise(cuts)]
             logits = torch.cat(list(self._workers.map(self._feed, steps)))
         else:
-            logits = self._feed(self.segments.step(rows))
-        self.segments.fed(rows, logits)
+            logits = self._feed(self.segments.tables(rows))
+        self.segments.record(rows, logits)
 
     @torch.inference_mode()
     def _feed(self, step: ForwardStep) -> Tensor:
@@ -291,7 +291,9 @@ class Engine:
         logits = torch.stack([self.segments.logits(row) for row in rows])
         out = []
         samplers = [thread.sampler for thread in threads]
-        sampled = zip(threads, *sample(logits, samplers), confide(logits, samplers), strict=True)
+        sampled = zip(
+            threads, *sample(logits, samplers), confidences(logits, samplers), strict=True
+        )
         for thread, token, logprob, confidence in sampled:
             thread.stored.tokens.append(token)
             thread.written += 1

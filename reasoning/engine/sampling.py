@@ -42,7 +42,7 @@ def sample(logits: Tensor, samplers: Sequence[Sampler]) -> tuple[list[int], list
     return tokens.tolist(), logprobs.tolist()
 
 
-def confide(logits: Tensor, samplers: Sequence[Sampler]) -> list[float | None]:
+def confidences(logits: Tensor, samplers: Sequence[Sampler]) -> list[float | None]:
     """How confident each row of ``logits [rows, V]`` is, where its sampler asks for it.
 
     C = -(1/k) Σ log P(j), j the k most probable tokens: DeepConf (arXiv 2508.15260).

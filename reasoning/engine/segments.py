@@ -61,7 +61,7 @@ class SegmentStore:
                 stored.size = stored.used = 0
                 stored.logits = None
 
-    def rows(
+    def plan(
         self, threads: Sequence[EngineThread], budget: int
     ) -> tuple[list[StepRow], list[ThreadFailure]]:
         """What to feed so that as many threads as possible advance, within a budget of tokens.
@@ -70,14 +70,14 @@ class SegmentStore:
         left out; where nothing else could be done, the latest of them fails.  A gang in lock-step
         advances as a whole or not at all.
         """
-        plan, full = self._plan(threads, budget)
+        plan, full = self._try_plan(threads, budget)
         if threads and not plan and full is None:  # what must be fed together exceeds the budget
-            plan, full = self._plan(threads, sys.maxsize)
+            plan, full = self._try_plan(threads, sys.maxsize)
         if full is not None and not plan:
             return [], [ThreadFailure(full[0].id, full[1])]
         return list(plan.values()), []
 
-    def _plan(
+    def _try_plan(
         self, threads: Sequence[EngineThread], budget: int
     ) -> tuple[dict[Segment, StepRow], tuple[EngineThread, PoolFull] | None]:
         plan: dict[Segment, StepRow] = {}
@@ -105,9 +105,11 @@ class SegmentStore:
     def _advance(self, thread: EngineThread, plan: dict[Segment, StepRow], budget: int) -> int:
         """Plan a thread's next tokens, after all that they must see; returns the budget left."""
         segment, own = thread.segment, thread.stored
-        source = segment if own.tokens else segment.context.entries[-1].segment
-        if not own.tokens and source not in plan:
-            self.stored(source).want_logits()
+        source = segment
+        if not own.tokens or (isinstance(thread, ScoringThread) and thread.before is None):
+            source = segment.context.entries[-1].segment
+            if source not in plan:
+                self.stored(source).want_logits()
         budget = self._complete(segment.context, plan, budget)
         if budget <= 0:
             return budget
@@ -195,12 +197,12 @@ class SegmentStore:
         return found
 
     @staticmethod
-    def tied(rows: Sequence[StepRow]) -> bool:
+    def depend(rows: Sequence[StepRow]) -> bool:
         """Whether a row sees what another one of the same step writes."""
         written = {row.segment for row in rows}
         return any(e.segment in written for row in rows for e in row.segment.context.entries)
 
-    def step(self, rows: Sequence[StepRow]) -> ForwardStep:
+    def tables(self, rows: Sequence[StepRow]) -> ForwardStep:
         """The tables for feeding some rows together."""
         step = ForwardStep()
         fed = {row.segment: len(row.tokens) for row in rows}
@@ -232,7 +234,7 @@ class SegmentStore:
             limit = min(limit, bisect_right(entry.segment.steps, self._clock + 1 - entry.lag))
         return limit if entry.upto is None else min(limit, entry.upto)
 
-    def fed(self, rows: Sequence[StepRow], logits: Tensor) -> None:
+    def record(self, rows: Sequence[StepRow], logits: Tensor) -> None:
         """Count what a step has fed, and keep the logits of each row's last token."""
         self._clock += 1
         each = torch.split(logits, [len(row.tokens) if row.scored else 1 for row in rows])

@@ -303,6 +303,25 @@ def test_closing_a_thread_frees_its_slot_at_once_and_leaves_the_others_unchanged
     assert endless.free_slots == free
 
 
+@pytest.mark.parametrize("read", [3, 5, 8])
+def test_what_nobody_read_of_a_closed_thread_is_forgotten(endless: Engine, read: int) -> None:
+    base = Context.given([7, 2, 3])
+    (whole,) = generate(endless, [[7, 2, 3]], [Sampling()], 16)
+    branch = Segment(base)
+    id = endless.open(branch, Sampling(), limit=16)
+    for _ in range(8):
+        endless.step()
+    endless.close(id, read=read)
+    branch.tokens += whole[:read]
+    fork = endless.open(Segment(base.after(branch)), Sampling(), limit=16)
+    scored = endless.score(Segment(base.after(branch), whole[read:]))
+    out = drain(endless, [fork, scored])
+    endless.close(fork)
+    endless.close(scored)
+    assert [token for token, _ in out[fork]] == whole[read:]
+    assert [p for _, p in out[scored]] == pytest.approx([p for _, p in out[fork]], abs=2e-4)
+
+
 def test_more_threads_than_slots_wait_their_turn(random_model: Any) -> None:
     folder, _ = random_model("Llama")
     engine = Engine.load(folder)

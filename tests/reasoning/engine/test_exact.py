@@ -69,14 +69,14 @@ class Watched(Engine):
 
     def watch(self) -> None:
         self.logits = {}
-        fed = self.segments.fed
+        fed = self.segments.record
 
         def keep(rows: list[StepRow], logits: Tensor) -> None:
             fed(rows, logits)
             for row, last in zip(rows, logits, strict=True):
                 self.logits[row.segment, len(row.segment.steps) - 1] = last.clone()
 
-        self.segments.fed = keep  # type: ignore[assignment, method-assign]
+        self.segments.record = keep  # type: ignore[assignment, method-assign]
 
 
 class Case(Watched, ReadEngine):
