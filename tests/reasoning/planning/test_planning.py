@@ -318,13 +318,13 @@ async def test_whoever_asks_for_two_devices_waits_until_both_are_there(elsewhere
         async def ask(id: str) -> None:
             found.append(set(await devices(submitter, id, least=2)))
 
-        await stack.enter_async_context(working(hub, "first", registry=tools))
-        async with anyio.create_task_group() as group:
+        async with working(hub, "first", registry=tools), anyio.create_task_group() as group:
             group.start_soon(ask, "waits")
             with anyio.move_on_after(0.2):  # one that gives up leaves nothing behind
                 await ask("gives up")
             assert found == []
-            await stack.enter_async_context(working(hub, "second", registry=tools))
+            async with working(hub, "second", registry=tools):
+                await until(lambda: found)
         assert found == [{"first", "second"}]
 
 
