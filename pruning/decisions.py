@@ -104,7 +104,7 @@ class Escalate(NamedTuple):
 
 
 class Resample(NamedTuple):
-    """Drop the draft's step, and let the draft write it anew."""
+    """Drop the draft's step, and let the draft write it again."""
 
     trace: int
     turn: int

@@ -5,7 +5,7 @@ It is a generator without I/O.  `pruning.evaluation.replay` answers the requests
 traces, and `reasoning.run.driver` from traces that a model writes, so both decide alike.
 
 The clock counts tokens.  All running traces advance in lock step, a token a tick.  What happens at
-one tick is told in the order of trace numbers.  A paused trace stands still.
+one tick is seen in the order of trace numbers.  A paused trace stands still.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class PolicyRun:
         max_traces: How many traces can be launched in all; None for no limit.
         probe_every: Traces can be probed at multiples of this many tokens; 0 where they can't.
         tokens: Written by traces that have ended.
-        probes, judged: How many probes and judgements the policy was told.
+        probes, judged: How many probes and judgements the policy has seen.
         running: The traces that have not ended, by number.
     """
 

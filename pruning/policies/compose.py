@@ -54,7 +54,7 @@ class CombinedState:
 class Combined(Policy[CombinedState]):
     """A leader and riders that decide together on one run, as a judge inside a consensus policy.
 
-    All see every observation; riders are told at the beginning that as many traces can be launched
+    All see every observation; riders learn at the beginning that as many traces can be launched
     as the leader launches.  Only the leader launches.  A rider may stop, pause, probe, judge or
     finish, and its `Launch` only says what it needs of each trace (probes, a mark, a limit).  The
     first `Finish` ends the run, the leader's before a rider's.

@@ -110,7 +110,7 @@ class TrainableModel(nn.Module):
         """Take the weights of an exported model.
 
         A model of the first markup has no path identities, and its embeddings of later markers
-        have drifted to where they are never predicted; both start anew.
+        have drifted to where they are never predicted; both are initialised again.
         """
         if "model.path_identity" not in weights:
             embedding = weights["model.embed_tokens.weight"].float()
