@@ -17,9 +17,10 @@ from pathlib import Path
 
 import anyio
 
-from reasoning import Model, Solution
+from reasoning import Solution, load_model
 from reasoning.bench import Arm, BenchResults, BenchRow, draw_problems, solve_all, summarise
 from reasoning.cli.bench import summary_line
+from reasoning.models.loaded import LoadedModel
 
 CONTEXTS = (256, 512, 1024, 2048, 4096)
 
@@ -27,7 +28,7 @@ CONTEXTS = (256, 512, 1024, 2048, 4096)
 class Grid:
     """Measures rows on one list of problems."""
 
-    def __init__(self, model: Model, domain: str, count: int, numbers: int) -> None:
+    def __init__(self, model: LoadedModel, domain: str, count: int, numbers: int) -> None:
         self.model = model
         self.domain = domain
         self.numbers = numbers
@@ -82,7 +83,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=500, help="problems")
     parser.add_argument("--model", default="reason-5m")
     options = parser.parse_args()
-    model = Model.load(options.model)
+    model = load_model(options.model)
     if options.set == "arithmetic":
         grid = Grid(model, "arithmetic", options.n, 4)
         for arm in ("single", "self-consistency:n=4", "self-consistency:n=16"):

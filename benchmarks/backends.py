@@ -35,17 +35,16 @@ from speculation import speculation
 from vllm_server import generated, server
 
 from reasoning import Context, Reasoner, Segment
-from reasoning.backends.openai.settings import OpenaiSettings
-from reasoning.backends.vllm.settings import VllmSettings
 from reasoning.bench import draw_problems
-from reasoning.models.loading import HttpModel, VllmModel
-from reasoning.run.run import TextGenerated
-from reasoning.strategies import STRATEGIES
+from reasoning.models.server import ServerSource
+from reasoning.models.vllm import VllmSource
+from reasoning.run.thread import TextGenerated
+from reasoning.strategies import BUILT_IN
 from reasoning.values.sampling import Sampling
 
 THREADS, TOKENS, WARM_UP = 64, 128, 8
 PROMPT = [(37 * i + 11) % 900 for i in range(32)]
-SETTINGS = VllmSettings(kv_cache_gib=1, context=1024, max_num_seqs=THREADS)
+SETTINGS = VllmSource(kv_cache_gib=1, context=1024, max_num_seqs=THREADS)
 STOP_AFTER = (60, 150, 300)
 """A run is stopped after so many tokens."""
 POLICY, SETTLED = "async:k=8", 20
@@ -180,9 +179,9 @@ async def interleaved(arms: dict[str, Load], rounds: int, base: str) -> list[dic
 
 
 async def in_process(rounds: int) -> dict[str, Any]:
-    model = VllmModel.load("reason-5m", SETTINGS)
+    model = SETTINGS.load("reason-5m")
     async with Reasoner(model) as reasoner:
-        backend = model.backend()
+        backend = model.backend
         leaks = [await leak(reasoner, name, None) for name in runnable(model)]
         leaks.append(await settled(reasoner, None))
         endless(backend)
@@ -196,13 +195,13 @@ async def in_process(rounds: int) -> dict[str, Any]:
 
 
 async def over_http(rounds: int, url: str) -> dict[str, Any]:
-    model = await HttpModel.connect(OpenaiSettings(base_urls=(url,), context=1024))
+    model = await ServerSource(base_urls=(url,), context=1024).connect()
     async with Reasoner(model) as reasoner:
         leaks = [await leak(reasoner, name, url) for name in runnable(model)]
         leaks.append(await settled(reasoner, url))
-    settings = OpenaiSettings(base_urls=(url,), context=1024, extra_body={"ignore_eos": True})
-    model = HttpModel.of(settings, model.profile)
-    backend = model.backend()
+    settings = ServerSource(base_urls=(url,), context=1024, extra_body={"ignore_eos": True})
+    model = settings.with_profile(model.backend.profile)
+    backend = model.backend
     backend.eos = frozenset()
     async with backend:
         arms = {
@@ -216,10 +215,10 @@ async def over_http(rounds: int, url: str) -> dict[str, Any]:
 
 def runnable(model: Any) -> list[str]:
     return [
-        name
-        for name, kind in STRATEGIES.items()
+        kind.name
+        for kind in BUILT_IN
         if not kind.needs - model.capabilities - kind.emulates.keys()
-        and name != "atts"  # runs on two models
+        and kind.name != "atts"  # runs on two models
     ]
 
 

@@ -46,17 +46,18 @@ def prompt(length: int) -> list[int]:
 def ours() -> Generate:
     import anyio
 
-    from reasoning import Context, Model, Segment
+    from reasoning import Context, Segment
+    from reasoning.models.loading import load_model
     from reasoning.values.sampling import Sampling
 
-    model = Model.load("reason-5m")
-    model.engine.config = replace(model.engine.config, eos=frozenset())
+    model = load_model("reason-5m")
+    model.backend.engine.config = replace(model.backend.engine.config, eos=frozenset())
 
     contexts = {length: Context.given(prompt(length)) for length, _ in CELLS}
 
     async def generate(length: int, threads: int, tokens: int) -> None:
         context = contexts[length]
-        async with model.backend() as backend, anyio.create_task_group() as group:
+        async with model.backend as backend, anyio.create_task_group() as group:
 
             async def one(seed: int) -> None:
                 sampling = Sampling(temperature=1.0, seed=seed)
@@ -75,11 +76,12 @@ def ours() -> Generate:
 
 def together() -> dict[int, float]:
     """Tokens a second of all workers that see each other's text in Hogwild!'s layout."""
-    from reasoning import Context, Model, Segment
+    from reasoning import Context, Segment
+    from reasoning.models.loading import load_model
     from reasoning.values.context import Gang
     from reasoning.values.sampling import Sampling
 
-    engine = Model.load("reason-5m").engine
+    engine = load_model("reason-5m").backend.engine
     engine.config = replace(engine.config, eos=frozenset())
     head = Context.given(prompt(SHARED_PROMPT)).entries[0].segment
     speeds = {}

@@ -38,7 +38,6 @@ from pruning import (
     Question,
     Summary,
     pairs,
-    parse_policy,
     read_questions,
 )
 from pruning.judge.pairs import split, unseen
@@ -47,7 +46,8 @@ from reasoning.judging.calibration import Calibration, RiskTarget, apply, calibr
 from reasoning.judging.evaluation import EvaluationOptions, evaluate
 from reasoning.judging.judge import LearnedJudge
 from reasoning.judging.training import JudgeRecipe, save, train
-from reasoning.models.catalog import Model
+from reasoning.models.loading import load_model
+from reasoning.policies import parse_policy
 
 RESULTS = Path(__file__).parent / "results" / "judge.json"
 CHAINS = "llama8b-qwq32b-math500.jsonl.gz"
@@ -148,7 +148,7 @@ def judging(judge: LearnedJudge, questions: Sequence[Question]) -> float:
 
 def solving(domain: str, count: int = 20) -> float:
     """CPU seconds of self-consistency with 16 traces on the embedded engine, mean over problems."""
-    model = Model.load(threads=1)
+    model = load_model(threads=1)
     sample = draw_problems(domain, count, numbers=4, seed=12)
     arm = Arm(strategy="self-consistency:n=16", temperature=1.0, parallel=1)
     begun = time.process_time()

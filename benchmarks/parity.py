@@ -22,11 +22,10 @@ from typing import Any
 
 import anyio
 
-from reasoning import Context, Model, Reasoner, Segment, Solution
-from reasoning.backends.settings import parse
-from reasoning.backends.vllm.settings import VllmSettings
+from reasoning import Context, Reasoner, Segment, Solution
 from reasoning.bench import draw_problems
-from reasoning.models.loading import AnyModel, VllmModel
+from reasoning.models.loaded import LoadedModel
+from reasoning.models.loading import load_model, model_source
 from reasoning.problems import Problem
 from reasoning.strategies import STRATEGIES
 from reasoning.values.sampling import Sampling
@@ -43,7 +42,7 @@ DOMAINS = {
 COUNTDOWN = ("countdown", 4, 512)
 
 
-def emulations(name: str, model: AnyModel) -> set[str] | None:
+def emulations(name: str, model: LoadedModel) -> set[str] | None:
     """What a strategy emulates on a model; None where it does not run."""
     kind = STRATEGIES[name]
     missing = kind.needs - model.capabilities
@@ -89,7 +88,7 @@ async def margin(reasoner: Reasoner, mine: Solution, theirs: Solution) -> dict[s
         prompt = reasoner.model.dialect.prompt(mine.problem).tokens
         if one.parent is not None or mine.strategy != "single":
             return {"thread": one.id, "at": same, "margin": None}
-        backend = reasoner.model.backend()
+        backend = reasoner.model.backend
         context = Context.given([*prompt, *ours[:same]])
         generation = backend.open(Segment(context), Sampling(confidence=2), limit=len(context) + 1)
         token = await anext(generation.tokens())
@@ -137,8 +136,8 @@ async def compare(
 
 
 async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
-    settings = parse(VllmSettings, ["context=4096", "kv_cache_gib=2", *options.engine])
-    here, there = Model.load(options.model), VllmModel.load(options.model, settings)
+    settings = model_source("vllm:context=4096,kv_cache_gib=2", settings=options.engine)
+    here, there = load_model(options.model), settings.load(options.model)
     rows = []
     async with Reasoner(here) as mine, Reasoner(there) as theirs:
         for name in options.strategy or STRATEGIES:

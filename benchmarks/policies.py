@@ -37,12 +37,13 @@ from pruning import (
     Summary,
     Trace,
     bootstrap,
-    parse_policy,
 )
 from pruning.policies.ballots import Ballots
 from pruning.policy import Need
-from reasoning import Model, Reasoner, Solution
+from reasoning import Reasoner, Solution, load_model
 from reasoning.bench import draw_problems, read_traces
+from reasoning.models.loaded import LoadedModel
+from reasoning.policies import parse_policy
 from reasoning.problems import Problem
 from reasoning.run.report import report
 
@@ -95,7 +96,7 @@ def judge(trace: Trace, other: Trace, tokens: int) -> float:
 
 
 async def solve(
-    model: Model, domain: str, sample: Sequence[Problem], policy: Policy[Any]
+    model: LoadedModel, domain: str, sample: Sequence[Problem], policy: Policy[Any]
 ) -> tuple[list[Solution], float, int]:
     """All questions, some at a time: the solutions, the seconds, the tokens leaked."""
     found: dict[int, Solution] = {}
@@ -123,7 +124,7 @@ async def solve(
     return [found[index] for index in range(len(sample))], seconds, leaked
 
 
-def whole(model: Model, domain: str, sample: Sequence[Problem], kept: Path) -> list[Question]:
+def whole(model: LoadedModel, domain: str, sample: Sequence[Problem], kept: Path) -> list[Question]:
     """Traces to their end, from the file that keeps them where there is one."""
     path = kept / f"{model.name}-{domain}-{len(sample)}.jsonl.gz"
     if not path.exists():
@@ -184,7 +185,7 @@ def matched(summary: Summary, gained: Gain) -> dict[str, Any]:
 
 
 def measure(
-    model: Model, domain: str, sample: Sequence[Problem], questions: list[Question], text: str
+    model: LoadedModel, domain: str, sample: Sequence[Problem], questions: list[Question], text: str
 ) -> dict[str, Any]:
     policy = parse_policy(text)
     solutions, seconds, leaked = anyio.run(solve, model, domain, sample, policy)
@@ -205,7 +206,7 @@ def main(kept: Path) -> None:
     stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"results": []}
     rows = {(row["domain"], row["policy"]): row for row in stored["results"]}
     for domain, (name, _, cap) in SETS.items():
-        model = Model.load(name, threads=1)
+        model = load_model(name, threads=1)
         sample = draw_problems(domain, QUESTIONS, numbers=4, seed=0)
         questions = whole(model, domain, sample, kept)
         for template in POLICIES:

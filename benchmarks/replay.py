@@ -43,9 +43,9 @@ from pruning import (
     Summary,
     Trace,
     bootstrap,
-    parse_policy,
     read_questions,
 )
+from reasoning.policies import parse_policy
 
 RESULTS = Path(__file__).parent / "results" / "replay.json"
 SAMPLED = "qwen3-8b-aime24-128.jsonl.gz"

@@ -217,9 +217,9 @@ def round_trips() -> dict[str, Any]:
 
 
 def problems() -> dict[str, Any]:
-    from reasoning import Model
+    from reasoning import load_model
     from reasoning.bench import draw_problems
-    from reasoning.run.solver import Reasoner
+    from reasoning.solver import Reasoner
 
     questions = [
         problem.question for problem in draw_problems("countdown", PROBLEMS, numbers=4, seed=3)
@@ -229,7 +229,7 @@ def problems() -> dict[str, Any]:
         direct: list[float] = []
         whole: list[float] = []
         streamed: list[float] = []
-        async with httpx.AsyncClient(timeout=120) as client, Reasoner(Model.load()) as reasoner:
+        async with httpx.AsyncClient(timeout=120) as client, Reasoner(load_model()) as reasoner:
             for question in questions:
                 started = time.perf_counter()
                 await reasoner.solve(question, strategy="single", max_tokens=CONTEXT)

@@ -19,10 +19,11 @@ from typing import Any
 
 import anyio
 
-from reasoning import Model, Solution
+from reasoning import Solution, load_model
 from reasoning.bench import Arm, draw_problems, solve_all, summarise
 from reasoning.language import markup
-from reasoning.language.forms.trained import finished_lines
+from reasoning.language.trained import finished_lines
+from reasoning.models.loaded import LoadedModel
 from reasoning.problems import Problem
 
 SETS: dict[str, tuple[str, int, int, int, tuple[str, ...]]] = {
@@ -63,7 +64,9 @@ SETS: dict[str, tuple[str, int, int, int, tuple[str, ...]]] = {
 """Domain, size, problems, context, and arms."""
 
 
-def measure(model: Model, sample: Sequence[Problem], name: str, context: int) -> dict[str, Any]:
+def measure(
+    model: LoadedModel, sample: Sequence[Problem], name: str, context: int
+) -> dict[str, Any]:
     """One row."""
     arm = Arm(strategy=name, max_tokens=context, parallel=16)
     started = time.monotonic()
@@ -100,7 +103,7 @@ def duplicates(solution: Solution) -> int:
     return len(items) - len(set(items))
 
 
-def latency(model: Model, sample: Sequence[Problem]) -> dict[str, float]:
+def latency(model: LoadedModel, sample: Sequence[Problem]) -> dict[str, float]:
     """Milliseconds of a step of one path alone and of eight together, in turns."""
     spent = {1: [0.0, 0], 8: [0.0, 0]}
     for problem in sample:
@@ -123,7 +126,7 @@ def main() -> None:
     )
     parser.add_argument("--problems", type=int, help="instead of each set's own number")
     options = parser.parse_args()
-    model = Model.load(options.model)
+    model = load_model(options.model)
     report: dict[str, Any] = {"schema": "reason.sharing/1", "model": model.name, "sets": {}}
     if options.sets and options.output.exists():
         report |= json.loads(options.output.read_text())

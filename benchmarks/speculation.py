@@ -17,21 +17,20 @@ from typing import Any
 import anyio
 
 from reasoning import Reasoner
-from reasoning.backends.vllm.settings import VllmSettings
 from reasoning.bench import draw_problems
-from reasoning.models.loading import VllmModel
+from reasoning.models.vllm import VllmSource
 
-SETTINGS = VllmSettings(kv_cache_gib=1, context=1024, max_num_seqs=64)
+SETTINGS = VllmSource(kv_cache_gib=1, context=1024, max_num_seqs=64)
 
 
 async def speculative(method: dict[str, Any] | None) -> dict[str, Any]:
     """Sixteen problems at temperature 0 on one engine, one after the other and all at once."""
     settings = SETTINGS.model_copy()
     if method is not None:
-        settings = VllmSettings.model_validate(
+        settings = VllmSource.model_validate(
             SETTINGS.model_dump(exclude_none=True) | {"speculative": method}
         )
-    model = VllmModel.load("reason-5m", settings)
+    model = settings.load("reason-5m")
     sample = draw_problems("countdown", 16, numbers=4, seed=2)
     texts: list[str] = []
     seconds = []

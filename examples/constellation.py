@@ -32,6 +32,7 @@ from protocol import (
     WorkerSettings,
     progress,
 )
+from reasoning.models.loading import load_model
 from reasoning.planning import (
     AnswerGiven,
     Chat,
@@ -229,8 +230,8 @@ if __name__ == "__main__":
     if given.work:
         work(*given.work)
     elif given.base_url or given.model:
-        from reasoning.models.loading import load
-
-        anyio.run(planned, load(given.model, base_urls=[given.base_url] if given.base_url else []))
+        anyio.run(
+            planned, load_model(given.model, base_urls=[given.base_url] if given.base_url else [])
+        )
     else:
         anyio.run(main, Script())

@@ -18,7 +18,7 @@ import anyio
 
 from pruning import Cut, DeepPrune, Evaluator, Question
 from pruning.judge.pairs import split, unseen
-from reasoning import Model
+from reasoning import load_model
 from reasoning.bench import Arm, draw_problems, read_traces, solve_all, write_traces
 from reasoning.judging.calibration import RiskTarget, calibrate
 from reasoning.judging.evaluation import EvaluationOptions, evaluate
@@ -32,7 +32,7 @@ def traces(folder: Path) -> list[Question]:
     problems = draw_problems("arithmetic", 30, numbers=4, seed=3)
     arm = Arm(strategy="self-consistency:n=8", temperature=1.0, seed=3, max_tokens=256)
     target = folder / "traces.jsonl"
-    write_traces(target, anyio.run(solve_all, Model.load(), arm, problems))
+    write_traces(target, anyio.run(solve_all, load_model(), arm, problems))
     return read_traces([str(target)])
 
 

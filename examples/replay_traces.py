@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from random import Random
 
-from pruning import Evaluator, parse_policy, read_questions
+from pruning import Evaluator, read_questions
+from reasoning.policies import parse_policy
 
 
 def sample(rng: Random, question: int) -> str:

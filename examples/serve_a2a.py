@@ -12,7 +12,7 @@ import anyio
 
 from protocol.a2a.remote_agent import RemoteAgent
 from protocol.http import BranchEvent, BranchText, ReasoningRequest
-from reasoning import Model
+from reasoning import load_model
 from reasoning.serving import background
 
 
@@ -34,5 +34,5 @@ if __name__ == "__main__":
         if len(sys.argv) == 3 and sys.argv[1].startswith("http"):
             anyio.run(main, *sys.argv[1:])
         else:
-            url = stack.enter_context(background(Model.load(), a2a=True))
+            url = stack.enter_context(background(load_model(), a2a=True))
             anyio.run(main, url, "reason-5m/apr")

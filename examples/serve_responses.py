@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import openai
 
-from reasoning import Model
+from reasoning import load_model
 from reasoning.serving import background
 
 
@@ -29,4 +29,4 @@ def main(url: str) -> None:
 if __name__ == "__main__":
     with ExitStack() as stack:
         given = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1].startswith("http") else None
-        main(given or stack.enter_context(background(Model.load())))
+        main(given or stack.enter_context(background(load_model())))

@@ -10,14 +10,14 @@ from collections import Counter
 import anyio
 
 from pruning import Accept, Escalate
-from reasoning import Model, Reasoner
+from reasoning import Reasoner, load_model
 from reasoning.bench import draw_problems
 
 
 async def main() -> None:
     decided: Counter[str] = Counter()
     right = 0
-    small, large = Model.load("reason-1m"), Model.load("reason-5m")
+    small, large = load_model("reason-1m"), load_model("reason-5m")
     async with Reasoner(large, draft=small) as reasoner:
         for problem in draw_problems("arithmetic", 6, numbers=4, seed=0):
             solution = await reasoner.solve(problem, strategy="atts:n=3,chunk=12")

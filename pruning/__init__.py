@@ -66,7 +66,6 @@ from pruning.policies.consensus import certainty as certainty
 from pruning.policies.deepconf import DeepConf as DeepConf
 from pruning.policies.deepconf import DeepConfOffline as DeepConfOffline
 from pruning.policies.deepprune import DeepPrune as DeepPrune
-from pruning.policies.names import parse_policy as parse_policy
 from pruning.policies.parallel_probe import ParallelProbe as ParallelProbe
 from pruning.policies.probing import AnswerConvergence as AnswerConvergence
 from pruning.policies.probing import ProbedConsensus as ProbedConsensus

@@ -53,7 +53,7 @@ class Choice(Generic[T]):
         except ReasonError:
             raise
         except (TypeError, ValueError) as error:
-            raise InvalidValue(f"{noun}: {self.name}: {error}") from error
+            raise InvalidValue(f"{noun}: {self.name}: {_first(error)}") from error
 
 
 class Registry(Generic[T]):
@@ -115,7 +115,8 @@ class Registry(Generic[T]):
             raise InvalidValue(
                 f"{self.noun}: {text!r} ends in a colon; give NAME or NAME:key=value"
             )
-        return Choice(name=name, kind=kind, values=self.arguments(name, kind, rest))
+        pairs = rest.split(",") if rest else ()
+        return Choice(name=name, kind=kind, values=self.arguments(name, kind, pairs))
 
     def make(self, given: T | str, **more: Any) -> T:
         """The object that a text stands for, with ``more`` arguments; an object is itself.
@@ -150,26 +151,35 @@ class Registry(Generic[T]):
         loaded: Callable[..., T] = found
         return loaded
 
-    def arguments(self, name: str, kind: Callable[..., T], text: str) -> dict[str, Any]:
-        """The keyword arguments ``key=value,key=value`` of a kind.
+    def arguments(self, name: str, kind: Callable[..., T], pairs: Iterable[str]) -> dict[str, Any]:
+        """The keyword arguments of a kind out of ``key=value`` pairs.
+
+        A key with a dot, as ``speculative.tokens``, is a part of a value.
 
         Raises:
             InvalidValue: a key is unknown, doubled or empty, or its value does not fit.
         """
         takes = parameters(kind)
         found: dict[str, Any] = {}
-        for part in text.split(",") if text else ():
-            key, equals, value = part.partition("=")
+        for pair in pairs:
+            key, equals, value = pair.partition("=")
             if not (key and equals):
-                raise InvalidValue(f"{self.noun}: {part!r} is not key=value; {_has(name, takes)}")
-            if key in found:
-                raise InvalidValue(f"{self.noun}: {key} is given twice; give it once")
-            if key.partition(".")[0] not in takes:
+                raise InvalidValue(f"{self.noun}: {pair!r} is not key=value; {_has(name, takes)}")
+            first, *rest = key.split(".")
+            if first not in takes:
                 raise InvalidValue(
                     f"{self.noun}: {name} has no setting {key!r}; {nearest(key, takes)}"
                     f"{_has(name, takes)}"
                 )
-            found[key] = convert(f"{self.noun}: {key}", value, takes.get(key, Any))
+            place, last = found, first
+            for part in rest:
+                place, last = place.setdefault(last, {}), part
+                if not isinstance(place, dict):
+                    raise InvalidValue(f"{self.noun}: {first} is given twice; give it once")
+            if last in place:
+                raise InvalidValue(f"{self.noun}: {key} is given twice; give it once")
+            kind_of = Any if rest else takes[first]
+            place[last] = convert(f"{self.noun}: {key}", value, kind_of)
         return found
 
 
@@ -192,14 +202,13 @@ def convert(field: str, text: str, kind: Any) -> Any:
         InvalidValue: it is none; the message names the field.
     """
     kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    known = []
     for one in kinds:
+        base = get_origin(one) or one
         try:
-            return _CONVERTERS[get_origin(one) or one](text, one)
+            return _CONVERTERS.get(base, _json)(text, one)
         except (KeyError, ValueError):
-            continue
-    known = [_WORDS.get(one) or ", ".join(map(str, get_args(one))) for one in kinds]
-    if not all(known):  # a type that no text makes, unless its class does
-        return text
+            known.append(_WORDS.get(base) or ", ".join(map(str, get_args(one))))
     raise InvalidValue(f"{field}: {text!r} does not fit; give {' or '.join(known)}")
 
 
@@ -243,7 +252,6 @@ _CONVERTERS: dict[Any, Callable[[str, Any], Any]] = {
     Path: lambda text, _: Path(text),
     Literal: _literal,
     NoneType: _none,
-    Any: _json,
 }
 _WORDS = {
     bool: "true or false",
@@ -251,6 +259,15 @@ _WORDS = {
     float: "a number",
     NoneType: "none",
 }
+
+
+def _first(error: Exception) -> str:
+    """What an error says; of pydantic's, the first field and what is wrong with it."""
+    found = getattr(error, "errors", None)
+    if not callable(found):
+        return str(error)
+    first = found()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

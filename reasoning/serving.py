@@ -23,12 +23,13 @@ from protocol.http import (
     ServerSettings,
 )
 from protocol.http.service import BranchListener
-from reasoning.models.catalog import find
-from reasoning.models.loading import AnyModel
+from reasoning.models.catalog import find, shipped
+from reasoning.models.loaded import LoadedModel
+from reasoning.options import SolveOptions
 from reasoning.problems import Problem, recognise
-from reasoning.run.run import TextGenerated
 from reasoning.run.solution import Solution
-from reasoning.run.solver import Options, Reasoner, check_options, choose_strategy
+from reasoning.run.thread import TextGenerated
+from reasoning.solver import Reasoner, choose_strategy
 from reasoning.strategies import STRATEGIES, Strategy
 
 _N = re.compile(r"(.+):n=(\d{1,4})")
@@ -44,12 +45,12 @@ class _VariantTarget(NamedTuple):
 class ReasoningService:
     """Loaded models that answer questions, each under every strategy that it can do::
 
-    async with ReasoningService([Model.load()]) as service:
+    async with ReasoningService([load_model()]) as service:
         request = ReasoningRequest.ask("reason-5m/apr", "Use 3, 10, 21 and 23 to make 50")
         result = await service.answer(request, print)
     """
 
-    def __init__(self, models: Sequence[AnyModel]) -> None:
+    def __init__(self, models: Sequence[LoadedModel]) -> None:
         names = [model.name for model in models]
         if len(set(names)) < len(names):
             raise InvalidValue("model: two have the same name; rename a folder")
@@ -86,7 +87,7 @@ class ReasoningService:
         solution = await reasoner.solve(problem, **options)
         return _result(solution, cut=observer.stop.cancel_called)
 
-    def _prepare(self, request: ReasoningRequest) -> tuple[Reasoner, Problem, Options]:
+    def _prepare(self, request: ReasoningRequest) -> tuple[Reasoner, Problem, dict[str, Any]]:
         name, n = request.variant, request.options.n
         suffixed = _N.fullmatch(name)
         if suffixed:
@@ -96,7 +97,7 @@ class ReasoningService:
                 f"model: {request.variant!r} does not exist; choose {', '.join(self._choices)}"
             )
         reasoner, strategy = self._choices[name]
-        options: Options = {
+        options: dict[str, Any] = {
             "strategy": strategy,
             "n": n,
             "temperature": request.options.temperature,
@@ -104,17 +105,17 @@ class ReasoningService:
             "max_tokens": request.options.context,
             "timeout": request.options.timeout,
         }
-        check_options(options)
+        checked = SolveOptions(**options)
         problem = recognise(request.question)
-        choose_strategy(strategy, n, reasoner.model, problem)
+        choose_strategy(checked, reasoner.model, problem)
         return reasoner, problem, options
 
 
 @contextmanager
-def background(*models: AnyModel, a2a: bool = False) -> Iterator[str]:
+def background(*models: LoadedModel, a2a: bool = False) -> Iterator[str]:
     """Serve on a free port of loopback in a thread, as in a notebook; gives the URL::
 
-    with background(Model.load()) as url:
+    with background(load_model()) as url:
         client = openai.OpenAI(base_url=f"{url}/v1", api_key="none")
     """
     from protocol.http.server import listening  # needs the packages of the extra `serve`
@@ -157,7 +158,7 @@ class _RunObserver:
 def _variants(reasoner: Reasoner) -> Iterator[tuple[ModelVariant, _VariantTarget]]:
     """The model itself, which chooses by the problem, and every strategy that it can do."""
     model = reasoner.model
-    created = int(find(model.name).stat().st_mtime) if model.shipped else 0
+    created = int(find(model.name).stat().st_mtime) if model.name in shipped() else 0
     yield (
         ModelVariant(
             id=model.name,
@@ -167,7 +168,8 @@ def _variants(reasoner: Reasoner) -> Iterator[tuple[ModelVariant, _VariantTarget
         ),
         _VariantTarget(reasoner, None),
     )
-    for name, kind in STRATEGIES.items():
+    for name in STRATEGIES.names:
+        kind = STRATEGIES.make(name)
         if kind.needs <= model.capabilities:
             yield (
                 ModelVariant(
@@ -180,7 +182,7 @@ def _variants(reasoner: Reasoner) -> Iterator[tuple[ModelVariant, _VariantTarget
             )
 
 
-def _sentence(kind: type[Strategy]) -> str:
+def _sentence(kind: Strategy) -> str:
     """The first sentence of a strategy's docstring, without its markup."""
     paragraph = (kind.__doc__ or kind.name).strip().partition("\n\n")[0]
     return " ".join(paragraph.replace("``", "").split())

@@ -9,7 +9,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-from reasoning.models.catalog import Model
+from reasoning.models.loaded import LoadedModel
+from reasoning.models.loading import load_model
 
 if TYPE_CHECKING:
     from tests.support.serving_tools import Server
@@ -24,9 +25,9 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def shipped() -> Model:
+def shipped() -> LoadedModel:
     """The model that comes with the package."""
-    return Model.load()
+    return load_model()
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +40,7 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def general(tmp_path_factory: pytest.TempPathFactory) -> Model:
+def general(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     """A tiny random chat model in a Hugging Face folder, with a byte-level tokenizer."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
@@ -67,4 +68,4 @@ def general(tmp_path_factory: pytest.TempPathFactory) -> Model:
         pad_token_id=0,
     )
     Qwen2ForCausalLM(config).save_pretrained(folder)
-    return Model.load(folder)
+    return load_model(folder)

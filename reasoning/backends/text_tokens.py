@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Literal, NamedTuple
 
-from reasoning.language.dialects import boxed, last_number
-from reasoning.language.forms.prompted import PromptedForms
+from reasoning.language.prompted import PromptedForms
 from reasoning.problems import Problem
+from reasoning.problems.answers import boxed, last_number
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context
 
@@ -90,19 +90,22 @@ class TextDialect:
         return TextDecoder(self.text_tokens)
 
     def prompt(self, problem: Problem) -> Context:
-        return self._ask(f"{problem.question}\n{ASK}")
+        return self.ask(f"{problem.question}\n{ASK}")
+
+    def default_strategy(self, problem: Problem) -> str:
+        return "single"
 
     def forms(self, problem: Problem) -> PromptedForms:
         return PromptedForms(
             problem=problem,
-            ask=self._ask,
+            ask=self.ask,
             turn=lambda text, *, cut=False: f"{TURN}\n\n{text}\n{TURN}",
             ends=self.ends,
             paragraphs=frozenset,
             boxed=boxed,
         )
 
-    def _ask(self, question: str) -> Context:
+    def ask(self, question: str) -> Context:
         return Context.given(self.text_tokens.cut(f"{question}\n", "user"))
 
     def answer(self, problem: Problem, text: str) -> str | None:

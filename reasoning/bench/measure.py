@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 
 import anyio
 from pydantic import BaseModel, ConfigDict, Field
 
-from reasoning.models.loading import AnyModel
+from reasoning.models.loaded import LoadedModel
+from reasoning.options import SolveOptions
 from reasoning.problems import Covered, Problem
 from reasoning.run.solution import Solution
-from reasoning.run.solver import Reasoner, check_options, choose_strategy
-from reasoning.strategies import Strategy, named
+from reasoning.solver import Reasoner, choose_strategy
+from reasoning.strategies import STRATEGIES, Strategy
 
 
 class BenchRow(BaseModel):
@@ -83,31 +84,28 @@ class Arm:
     max_tokens: int = 512
     parallel: int = 8
 
-    def check(self) -> None:
-        """Refuse what can be refused before a model is loaded.
+    @property
+    def options(self) -> SolveOptions:
+        """How each problem is solved; what is wrong is refused before a model is loaded.
 
         Raises:
-            UnknownName, InvalidValue: as `reasoning.run.solver.check_options`.
+            UnknownName, InvalidValue: as `SolveOptions`.
         """
-        check_options(
-            {
-                "strategy": self.strategy,
-                "policy": self.policy,
-                "temperature": self.temperature,
-            }
+        return SolveOptions(
+            strategy=self.strategy, policy=self.policy, temperature=self.temperature
         )
 
-    def choose(self, model: AnyModel, problem: Problem) -> Strategy:
+    def choose(self, model: LoadedModel, problem: Problem) -> Strategy:
         """The strategy as it runs on a model.
 
         Raises:
             CapabilityMissing: the strategy needs what the model lacks.
         """
-        return choose_strategy(self.strategy, None, model, problem)
+        return choose_strategy(self.options, model, problem)
 
 
 async def solve_all(
-    model: AnyModel,
+    model: LoadedModel,
     arm: Arm,
     problems: Sequence[Problem],
     advance: Callable[[], None] = lambda: None,
@@ -115,10 +113,10 @@ async def solve_all(
     """The solution of each problem, in order; ``advance`` is called after each of them."""
     solutions: dict[int, Solution] = {}
     slots = anyio.Semaphore(arm.parallel)
-    kind, settings = named(arm.strategy)
     strategy, policy = arm.strategy, arm.policy
+    kind = STRATEGIES.make(strategy)
     if policy is None and kind.steerable:
-        strategy, policy = kind.name, f"sc:n={settings.get('n', kind.default_n)}"
+        strategy, policy = kind.name, f"sc:n={kind.n}"
 
     async def solve_one(reasoner: Reasoner, problem: Problem, index: int) -> None:
         async with slots:
@@ -139,7 +137,7 @@ async def solve_all(
 
 
 def measure(
-    model: AnyModel,
+    model: LoadedModel,
     arm: Arm,
     problems: Sequence[Problem],
     advance: Callable[[], None] = lambda: None,
@@ -182,7 +180,7 @@ def label(strategy: Strategy) -> str:
     given += [
         (field.name, getattr(strategy, field.name))
         for field in fields(strategy)
-        if field.default is not MISSING and getattr(strategy, field.name) != field.default
+        if field.name != "n" and getattr(strategy, field.name) != field.default
     ]
     settings = ",".join(f"{key}={str(value).lower()}" for key, value in given)
     return ":".join(filter(None, (strategy.name, settings)))

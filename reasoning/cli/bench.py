@@ -156,13 +156,13 @@ for _domain, _kind in (
 def _measure(domain: str, settings: BenchSettings) -> int:
     """Measure, print, and return the exit code."""
     from reasoning.bench import BenchResults, draw_problems, measure
-    from reasoning.models.catalog import Model
+    from reasoning.models.loading import load_model
 
     arms = settings.arms()
     for arm in arms:
-        arm.check()
+        _ = arm.options
     problems = draw_problems(domain, settings.count, numbers=settings.numbers, seed=settings.seed)
-    model = Model.load(settings.model)
+    model = load_model(settings.model)
     for arm in arms:
         arm.choose(model, problems[0])  # what can't run is told before the first row
     rows = []

@@ -99,13 +99,10 @@ def _deepprune(text: str) -> DeepPrune:
     Raises:
         InvalidValue: it merges no traces, or its threshold is given.
     """
+    from pruning import DeepPrune
+    from reasoning.policies import parse_policy
 
-    from pruning import DeepPrune, PolicyError, parse_policy
-
-    try:
-        policy = parse_policy(text)
-    except PolicyError as error:
-        raise InvalidValue(str(error)) from error
+    policy = parse_policy(text)
     if not isinstance(policy, DeepPrune):
         raise InvalidValue(f"policy: {text!r} merges nothing; give deepprune")
     if "tau=" in text:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from reasoning.backends.openai.server_probe import ServerProfile
-from reasoning.backends.openai.settings import OpenaiSettings
-from reasoning.models.loading import HttpModel
+from reasoning.models.server import ServerSource
 from reasoning.strategies import STRATEGIES
 
 
@@ -37,16 +36,17 @@ class DoctorReport(BaseModel):
     """One for each address."""
 
 
-async def diagnose(settings: OpenaiSettings) -> DoctorReport:
+async def diagnose(settings: ServerSource) -> DoctorReport:
     """Ask every address; the first one decides what runs."""
     models = [
-        await HttpModel.connect(settings.model_copy(update={"base_urls": (url,)}))
+        await settings.model_copy(update={"base_urls": (url,)}).connect()
         for url in settings.base_urls
     ]
     first = models[0]
-    backend = first.backend()
+    backends: list[Any] = [model.backend for model in models]
     strategies = []
-    for name, kind in STRATEGIES.items():
+    for name in STRATEGIES.names:
+        kind = STRATEGIES.make(name)
         missing = kind.needs - first.capabilities
         lacks = tuple(sorted(missing - kind.emulates.keys()))
         emulations = tuple(kind.emulates[one] for one in sorted(missing & kind.emulates.keys()))
@@ -54,8 +54,8 @@ async def diagnose(settings: OpenaiSettings) -> DoctorReport:
             StrategySupport(strategy=name, runs=not lacks, lacks=lacks, emulations=emulations)
         )
     return DoctorReport(
-        mode=backend.mode,
+        mode=backends[0].mode,
         capabilities=tuple(sorted(first.capabilities)),
         strategies=tuple(strategies),
-        facts=tuple(model.profile for model in models),
+        facts=tuple(backend.profile for backend in backends),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -43,14 +43,11 @@ def doctor(settings: DoctorSettings) -> int:
     """
     import anyio
 
-    from reasoning.backends.openai.settings import OpenaiSettings
-    from reasoning.backends.settings import parse
     from reasoning.cli.diagnosis import diagnose
+    from reasoning.models.loading import model_source
 
-    known: dict[str, Any] = {"base_urls": settings.base_urls}
-    if settings.model:
-        known["model"] = settings.model
-    report = anyio.run(diagnose, parse(OpenaiSettings, settings.engine, **known))
+    source = model_source(base_urls=settings.base_urls, settings=settings.engine)
+    report = anyio.run(diagnose, source.model_copy(update={"model": settings.model}))
     if settings.as_json:
         print_object(report)
     else:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
     from protocol import Hub, HubEvent, Tls
-    from reasoning.models.loading import AnyModel
+    from reasoning.models.loaded import LoadedModel
 
 
 @settings_class
@@ -94,7 +94,7 @@ def hub(settings: HubCommandSettings) -> int:
     return anyio.run(_serve, settings, found, tls, pilot)
 
 
-def _load_pilot(settings: HubCommandSettings) -> AnyModel | None:
+def _load_pilot(settings: HubCommandSettings) -> LoadedModel | None:
     """The model that steers UFO³'s devices, if one is asked for.
 
     Raises:
@@ -108,7 +108,7 @@ def _load_pilot(settings: HubCommandSettings) -> AnyModel | None:
 
 
 async def _serve(
-    settings: HubCommandSettings, hub: Hub, tls: Tls | None, pilot: AnyModel | None
+    settings: HubCommandSettings, hub: Hub, tls: Tls | None, pilot: LoadedModel | None
 ) -> int:
     """Serve until a signal, and return the exit code."""
     import signal
@@ -134,7 +134,7 @@ async def _open_ufo(
     settings: HubCommandSettings,
     hub: Hub,
     tls: Tls | None,
-    model: AnyModel | None,
+    model: LoadedModel | None,
 ) -> str:
     """Let UFO³'s clients in until ``stack`` is closed; returns what they dial."""
     from protocol.ufo import UfoServer, UfoSettings

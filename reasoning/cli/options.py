@@ -18,7 +18,7 @@ from orchestrator.errors import InvalidValue
 
 if TYPE_CHECKING:
     from protocol import Client, Hub, Tls, TokenStore
-    from reasoning.models.loading import AnyModel
+    from reasoning.models.loaded import LoadedModel
 
 HUB_PORT = 8765
 
@@ -175,15 +175,18 @@ class BackendOptions:
         """Whether any of them was given."""
         return bool(self.backend or self.base_urls or self.engine)
 
-    def load(self, model: str | None) -> AnyModel:
+    def load(self, model: str | None) -> LoadedModel:
         """The model on this backend.
 
         Raises:
             ReasonError: by its leaf, what can't be loaded.
         """
-        from reasoning.models.loading import load
 
-        return load(model, backend=self.backend, base_urls=self.base_urls, settings=self.engine)
+        from reasoning.models.loading import load_model
+
+        return load_model(
+            model, backend=self.backend, base_urls=self.base_urls, settings=self.engine
+        )
 
 
 @settings_class

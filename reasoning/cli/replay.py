@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pruning import Comparison, Evaluator, Question
     from reasoning.bench.replay import ReplayFigures, ReplayResults
-    from reasoning.judging.policies import Chosen
+    from reasoning.policies import SteeredBy
 
 
 @settings_class
@@ -75,12 +75,12 @@ def replay(settings: ReplaySettings) -> int:
     from pruning import Evaluator, PolicyError
     from reasoning.bench.replay import ReplayResults, replay_row
     from reasoning.bench.traces import read_traces
-    from reasoning.judging.policies import choose
+    from reasoning.policies import steered_by
 
     if settings.plot is not None:
         _pyplot()  # what is missing is told before the work
     try:
-        chosen = [choose(text) for text in settings.policies]
+        chosen = [steered_by(text) for text in settings.policies]
         evaluator = Evaluator(
             questions=_fresh(read_traces(settings.traces), chosen, settings.only_unseen),
             shuffles=settings.shuffles,
@@ -110,7 +110,7 @@ def replay(settings: ReplaySettings) -> int:
     return 0
 
 
-def _compare(evaluator: Evaluator, chosen: Sequence[Chosen]) -> list[Comparison]:
+def _compare(evaluator: Evaluator, chosen: Sequence[SteeredBy]) -> list[Comparison]:
     compared = []
     with progress_bar("replay", 3 * len(chosen) * len(evaluator.questions)) as advance:
         evaluator.on_question = advance
@@ -121,7 +121,7 @@ def _compare(evaluator: Evaluator, chosen: Sequence[Chosen]) -> list[Comparison]
 
 
 def _fresh(
-    questions: list[Question], chosen: Sequence[Chosen], only_unseen: bool
+    questions: list[Question], chosen: Sequence[SteeredBy], only_unseen: bool
 ) -> list[Question]:
     """The questions, without those that a judge or calibration has seen, or with a note of them."""
     from pruning.judge.pairs import unseen

@@ -55,7 +55,7 @@ def sample(settings: SampleSettings) -> int:
     import anyio
 
     from reasoning.bench import Arm, draw_problems, solve_all, write_traces
-    from reasoning.models.catalog import Model
+    from reasoning.models.loading import load_model
 
     target, each = Path(settings.output), settings.each
     if not target.parent.is_dir():
@@ -70,7 +70,7 @@ def sample(settings: SampleSettings) -> int:
         max_tokens=settings.max_tokens,
         parallel=settings.parallel,
     )
-    model = Model.load(settings.model)
+    model = load_model(settings.model)
     with progress_bar(f"{settings.domain}, {each} traces each", len(problems)) as advance:
         solutions = anyio.run(solve_all, model, arm, problems, advance)
     write_traces(target, solutions)

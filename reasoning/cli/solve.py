@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import sys
-from dataclasses import field
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
     from reasoning.cli.tree import ThreadTree
-    from reasoning.models.loading import AnyModel
+    from reasoning.models.loaded import LoadedModel
+    from reasoning.options import SolveOptions
     from reasoning.problems import Problem
     from reasoning.run.solution import Solution
-    from reasoning.run.solver import Options
 
 MOST_INPUT = 1_000_000  # bytes of standard input; a longer one is refused by its length
 PATIENCE_S = 60.0
@@ -73,6 +73,11 @@ class SolveSettings:
         help="Where threads are generated: devices are workers of a hub.",
     )
     hub: HubOptions = field(default_factory=HubOptions)
+    domain: str | None = option(
+        "--domain",
+        metavar="NAME",
+        help="What kind of problem the words state; by default it is recognised.",
+    )
     policy: str | None = option(
         "--policy",
         metavar="NAME[:key=value,…]",
@@ -95,17 +100,16 @@ class SolveSettings:
     quiet: bool = option("--quiet", "-q", is_flag=True, help="No tree of threads on stderr.")
 
     @property
-    def run_options(self) -> Options:
-        """How the run goes, as `reasoning.run.solver.Options`."""
-        return {
-            "strategy": self.strategy,
-            "n": self.n,
-            "policy": self.policy,
-            "temperature": self.temperature,
-            "seed": self.seed,
-            "max_tokens": self.max_tokens,
-            "timeout": self.timeout,
-        }
+    def run_options(self) -> SolveOptions:
+        """How the run goes.
+
+        Raises:
+            UnknownName, InvalidValue: as `SolveOptions`.
+        """
+        from reasoning.options import SolveOptions
+
+        shared = SolveOptions.__dataclass_fields__.keys() & self.__dataclass_fields__.keys()
+        return SolveOptions(**{name: getattr(self, name) for name in shared})
 
 
 @click.command()
@@ -124,22 +128,19 @@ def solve(settings: SolveSettings) -> int:
     from reasoning.problems import recognise
 
     words = _standard_input() if settings.problem == "-" else settings.problem
-    problem = recognise(words)  # what is wrong is told before torch is imported
+    problem = recognise(words, settings.domain)  # what is wrong is told before torch is imported
     from reasoning.cli.tree import ThreadTree
-    from reasoning.run.solver import check_options
 
-    check_options(settings.run_options)
+    run_options = settings.run_options
     model = _load_model(settings)  # before Ctrl-C is ours to handle
     draft = None if settings.draft is None else _load_draft(settings.draft)
     tree = ThreadTree(quiet=settings.quiet)
     raise_when_interrupted()
     import anyio
 
-    solution = anyio.run(_solve, problem, model, draft, settings, tree)
+    solution = anyio.run(_solve, problem, model, draft, run_options, tree)
     if settings.as_json:
-        from reasoning.run.report import report
-
-        print_object(report(solution))
+        print_object(solution.report())
     elif solution.answer is not None:
         click.echo("".join(c for c in solution.answer if c.isprintable()))
     sys.stdout.flush()
@@ -160,7 +161,7 @@ def _standard_input() -> str:
         raise InvalidValue("standard input is not UTF-8; encode it as such") from error
 
 
-def _load_model(settings: SolveSettings) -> AnyModel:
+def _load_model(settings: SolveSettings) -> LoadedModel:
     """The model here, or on the workers of a hub.
 
     Raises:
@@ -170,13 +171,13 @@ def _load_model(settings: SolveSettings) -> AnyModel:
         return settings.backend.load(settings.model)
     if settings.backend.given:
         raise InvalidValue("on: devices bring their own backends; leave out those of this machine")
-    from reasoning.models.devices import RemoteModel
+    from reasoning.models.devices import DevicesSource
 
     submitter = settings.hub.submitter(f"solve.{os.getpid()}")
-    return RemoteModel.load(settings.model, submitter, patience_s=PATIENCE_S)
+    return DevicesSource(submitter=submitter, patience_s=PATIENCE_S).load(settings.model)
 
 
-def _load_draft(name: str) -> AnyModel:
+def _load_draft(name: str) -> LoadedModel:
     """A draft by name or folder on the embedded engine, or by a server's address."""
     if "://" in name:
         return BackendOptions(base_urls=(name,)).load(None)
@@ -185,21 +186,21 @@ def _load_draft(name: str) -> AnyModel:
 
 async def _solve(
     problem: Problem,
-    model: AnyModel,
-    draft: AnyModel | None,
-    settings: SolveSettings,
+    model: LoadedModel,
+    draft: LoadedModel | None,
+    run_options: SolveOptions,
     tree: ThreadTree,
 ) -> Solution:
     import anyio
 
-    from reasoning.run.solver import Reasoner
+    from reasoning.solver import Reasoner
 
     scope = anyio.CancelScope()
     with tree:
         async with anyio.create_task_group() as group, Reasoner(model, draft=draft) as reasoner:
             await group.start(_cancel_on_interrupt, scope)
-            how: Options = {**settings.run_options, "listener": tree.listen, "stop": scope}
-            solution = await reasoner.solve(problem, **how)
+            how = replace(run_options, listener=tree.listen, stop=scope)
+            solution = await reasoner.solve_with(problem, how)
             group.cancel_scope.cancel()
     return solution
 

@@ -15,7 +15,7 @@ from orchestrator import Event, TaskAdded, TaskEnded, TaskStarted, TaskState
 from pruning import Finish
 from reasoning.language import markup
 from reasoning.run.driver import PolicyDecided
-from reasoning.run.run import TextGenerated
+from reasoning.run.thread import TextGenerated
 
 MARKS: dict[TaskState, tuple[str, str]] = {
     "waiting": ("·", "dim"),

@@ -172,7 +172,7 @@ def _load(model: str | None, settings: WorkerCommandSettings) -> OpenHost:
     from reasoning.models.devices import offer_of
 
     found = settings.backend.load(model)
-    backend = found.backend()
+    backend = found.backend
     if "token-prompts" not in backend.capabilities:
         raise CapabilityMissing(
             f"{found.name} can't be given tokens by this backend, which threads on devices need; "

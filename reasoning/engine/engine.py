@@ -112,6 +112,10 @@ class Engine:
         """How many threads run at once at most."""
         return self._scheduler.slots
 
+    @slots.setter
+    def slots(self, count: int) -> None:
+        self._scheduler.slots = count
+
     @property
     def free_slots(self) -> int:
         """How many more threads could run at once."""

@@ -21,13 +21,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.errors import ExtraMissing, InvalidValue
-from pruning import DeepPrune, PolicyError, Question, Trace, parse_policy
+from pruning import DeepPrune, PolicyError, Question, Trace
 from pruning.evaluation.statistics import mean
 from pruning.judge.gate import TAUS, MergeRate, merges, open_gate, shut_gate
 from pruning.judge.pairs import mark, unseen
 from reasoning.judging.base_encoders import EXTRA
 from reasoning.judging.judge import LearnedJudge
 from reasoning.judging.training import check_texts
+from reasoning.policies import parse_policy
 
 BOUND = ("n", "prefix", "tau", "k", "k1", "vote", "shut")
 """The parameters that the clusters, and so the calibration, depend on; not ``k2`` and ``k3``."""

@@ -2,42 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from protocol import ModelOffer, Registry
-from reasoning.engine.config import ModelConfig, read_config
-from reasoning.language.dialects import Dialect, load_dialect
+from reasoning.engine.config import read_config
+from reasoning.language.loading import load_dialect
 from reasoning.models.catalog import find
+from reasoning.models.loaded import LoadedModel
 from reasoning.problems import recognise
-from reasoning.values.capabilities import Capability
 
 if TYPE_CHECKING:
     from protocol import Client, Hub
-    from reasoning.backends.remote import RemoteBackend
 
 
 @dataclass(frozen=True, kw_only=True)
-class RemoteModel:
-    """A model of which this process knows only the language; workers have the weights."""
+class DevicesSource:
+    """Models of which this process knows only the language; workers have the weights.
 
-    name: str
-    config: ModelConfig
-    dialect: Dialect
-    _backend: RemoteBackend = field(repr=False)
+    Attributes:
+        submitter: The hub's side here, entered and left with the backend.
+        patience_s: How long a thread waits for a worker that has the model, in seconds.
+    """
 
-    @classmethod
-    def load(
-        cls,
-        model: str | Path | None,
-        submitter: Hub | Client,
-        *,
-        patience_s: float = 60.0,
-    ) -> RemoteModel:
+    submitter: Hub | Client
+    patience_s: float = 60.0
+
+    def load(self, model: str | Path | None = None) -> LoadedModel:
         """A shipped model by name, or any folder, on the workers of a hub.
-
-        ``submitter`` is entered and left with the backend.
 
         Raises:
             ModelUnusable: there is no such model, or its folder can't be used.
@@ -47,37 +40,19 @@ class RemoteModel:
 
         folder = find(model)
         config = read_config(folder)
-        return cls(
-            name=folder.name,
-            config=config,
-            dialect=load_dialect(folder, config),
-            _backend=RemoteBackend(
-                submitter,
-                folder.name,
-                context=config.context,
-                fingerprint=fingerprint(folder),
-                patience_s=patience_s,
-            ),
+        backend = RemoteBackend(
+            self.submitter,
+            folder.name,
+            context=config.context,
+            fingerprint=fingerprint(folder),
+            patience_s=self.patience_s,
         )
-
-    @property
-    def context(self) -> int:
-        """The most tokens that a thread may see."""
-        return self.config.context
-
-    @property
-    def shipped(self) -> bool:
-        """Whether it speaks our markup."""
-        return self.config.markup is not None
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        """What the model and the workers can do together."""
-        return self.dialect.capabilities | self._backend.capabilities
-
-    def backend(self) -> RemoteBackend:
-        """The backend, to be entered with ``async with``."""
-        return self._backend
+        return LoadedModel(
+            name=folder.name,
+            dialect=load_dialect(folder, config),
+            context=config.context,
+            backend=backend,
+        )
 
 
 def offer_of(model: str | Path | None, *, backend: str, slots: int) -> ModelOffer:

@@ -1,4 +1,4 @@
-"""A second model in a run."""
+"""A smaller model beside a run's own."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reasoning.backends.base import Backend
-from reasoning.language.dialects import Dialect
+from reasoning.language.dialect import Dialect
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
-    """A model beside a run's own, entered by whoever opened the run.
+class DraftModel:
+    """A model that drafts for a run's own, entered by whoever opened the run.
 
     Attributes:
-        memory: What strategies of two have learnt of the pair, by policy, for the runs to come.
+        memory: What strategies of two models have learnt of the pair, by policy, for later runs.
     """
 
     name: str

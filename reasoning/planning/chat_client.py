@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any, Protocol, Self
 
 from orchestrator.errors import InvalidValue
-from reasoning.errors import CapabilityMissing
-from reasoning.language.forms.prompted import PromptedForms
-from reasoning.models.loading import AnyModel, HttpModel
-from reasoning.problems.recognition import FreeForm
+from reasoning.errors import CapabilityMissing, ProblemRefused
+from reasoning.models.loaded import LoadedModel
+from reasoning.models.server import ServerSource
 from reasoning.values.context import Segment
 from reasoning.values.sampling import Constraint, Sampling
 
@@ -34,7 +33,7 @@ class ChatClient:
 
     def __init__(
         self,
-        model: AnyModel,
+        model: LoadedModel,
         *,
         temperature: float = 0.0,
         seed: int = 0,
@@ -52,15 +51,16 @@ class ChatClient:
             CapabilityMissing: it is no chat model, or must be held to a schema and can't be.
         """
         model = _in_chat(model)
-        forms = model.dialect.forms(FreeForm(question=""))
-        if not isinstance(forms, PromptedForms):
+        try:
+            model.dialect.ask("")
+        except ProblemRefused as error:
             raise CapabilityMissing(
                 f"{model.name} knows its own markup only and can't plan; name a chat model with "
                 "--model, on a server with --base-url"
-            )
-        self._ask = forms.ask
+            ) from error
+        self._ask = model.dialect.ask
         self._model = model
-        self._backend = model.backend()
+        self._backend = model.backend
         self._temperature = temperature
         self._seed = seed - 1
         self._must_hold = held is True
@@ -122,10 +122,12 @@ class ChatClient:
         return text
 
 
-def _in_chat(model: AnyModel) -> AnyModel:
-    """The model; a server's is asked in chat unless a mode is set or its tokens are known."""
-    if not isinstance(model, HttpModel) or model.settings.mode is not None:
+def _in_chat(model: LoadedModel) -> LoadedModel:
+    """A server's model, talked to in chat where nobody chose and its tokens are not known."""
+    backend: Any = model.backend
+    source = getattr(backend, "settings", None)
+    if not isinstance(source, ServerSource) or source.mode is not None:
         return model
-    if model.backend().mode != "text" or not model.profile.chat:
+    if backend.mode != "text" or not backend.profile.chat:
         return model
-    return HttpModel.of(model.settings.model_copy(update={"mode": "chat"}), model.profile)
+    return source.model_copy(update={"mode": "chat"}).with_profile(backend.profile)

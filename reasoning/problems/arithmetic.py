@@ -13,11 +13,39 @@ from fractions import Fraction
 from functools import cached_property
 from typing import ClassVar
 
+from orchestrator.errors import InvalidValue
 from reasoning.problems.base import Verdict, is_held_out
-from reasoning.problems.expression import Node, Operator, apply, evaluate, parse, render, value
+from reasoning.problems.expression import (
+    MOST_SYMBOLS,
+    Node,
+    Operator,
+    apply,
+    evaluate,
+    parse,
+    plain,
+    render,
+    value,
+)
 
 LARGEST = 999
 OPERATIONS = range(3, 8)
+
+
+_ASKING = re.compile(
+    r"(?:compute|calculate|evaluate|solve|what is|what's|how much is)?(?: the value of)? ?:?", re.I
+)
+_EXPRESSION = re.compile(r"(?=\D*\d)[\d +\-*/()]+")
+
+
+def asked(text: str) -> str:
+    """What a text asks to be computed, without the words that ask."""
+    asking = _ASKING.match(text)
+    return text[asking.end() :] if asking else text
+
+
+def is_expression(text: str) -> bool:
+    """Whether a text has only what expressions are made of."""
+    return _EXPRESSION.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +54,25 @@ class Arithmetic:
 
     domain: ClassVar[str] = "arithmetic"
     expression: str
+
+    @classmethod
+    def recognise(cls, text: str) -> Arithmetic | None:
+        """The expression that a text asks for.
+
+        Raises:
+            InvalidValue: it can't be read or has no value.
+        """
+        expression = plain(asked(text).strip(" .?!=")).strip()
+        if not is_expression(expression) or expression.isdigit():
+            return None
+        try:
+            value(parse(expression))
+        except ValueError as error:
+            raise InvalidValue(
+                f"expression: {error}; write one such as (17*3+5)*4-12 with at most "
+                f"{MOST_SYMBOLS} symbols"
+            ) from error
+        return cls(expression=expression)
 
     @property
     def question(self) -> str:

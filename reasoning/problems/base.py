@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
+
+from orchestrator.errors import InvalidValue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +22,9 @@ class Problem(Protocol):
     """A problem that threads of reasoning can be set on."""
 
     @property
-    def domain(self) -> str: ...
+    def domain(self) -> str:
+        """The name of its kind, such as ``countdown``."""
+        ...
 
     @property
     def question(self) -> str:
@@ -42,6 +47,35 @@ class Covered(Problem, Protocol):
     def coverage(self, answer: str) -> float:
         """How much of it an answer covers, from 0 to 1."""
         ...
+
+
+class Domain(Protocol):
+    """A class of problems, as words state them."""
+
+    def recognise(self, text: str) -> Problem | None:
+        """The problem that a text states, in one line; None where it states none of these.
+
+        Raises:
+            InvalidValue: it states one with a number that is out of range.
+            ProblemRefused: it states one that has no solution.
+        """
+        ...
+
+
+def integer(field: str, digits: str) -> int:
+    """A number out of a text.
+
+    Raises:
+        InvalidValue: it is not whole, or too long.
+    """
+    digits = re.sub(r",(?=\d{3}\b)", "", digits)
+    if not digits.removeprefix("-").isdigit():
+        raise InvalidValue(f"{field}: {digits[:20]} is not a whole number; give 1 to 100")
+    if len(digits) > 9:
+        raise InvalidValue(
+            f"{field}: a number of {len(digits)} digits is out of range; use 1 to 100"
+        )
+    return int(digits)
 
 
 def is_held_out(key: str) -> bool:

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, cast
 
-from reasoning.problems.base import Verdict, is_held_out
+from orchestrator.errors import InvalidValue
+from reasoning.errors import ProblemRefused
+from reasoning.problems.base import Verdict, integer, is_held_out
 from reasoning.problems.expression import (
     Node,
     Operator,
@@ -76,6 +78,23 @@ def solve(numbers: Sequence[int], target: int) -> tuple[Step, ...] | None:
     return _solve(tuple(sorted(numbers)), target)
 
 
+# The gaps are bounded, so that no text makes the search slow.
+_LIST = r"(-?\d+(?: ?(?:, ?and|and|,| ) ?-?\d+)+)"
+_NUMBER = r"(-?\d+(?:[.,]\d+)*)"
+_GOAL = r"\b(?:make|get|reach|obtain)\b"
+_STATED = (
+    re.compile(
+        rf"\b(?:use|using|with|from|combine)\b[^\d-]{{0,60}}{_LIST}\D{{0,200}}?{_GOAL}\D{{0,40}}?{_NUMBER}",
+        re.I,
+    ),
+    re.compile(
+        rf"{_GOAL}[^\d-]{{0,40}}(?P<target>{_NUMBER[1:-1]})\D{{0,60}}?\b(?:using|with|from)\b"
+        rf"[^\d-]{{0,60}}{_LIST}",
+        re.I,
+    ),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Countdown:
     """A Countdown problem: reach ``target`` with each of ``numbers`` used exactly once."""
@@ -83,6 +102,24 @@ class Countdown:
     domain: ClassVar[str] = "countdown"
     numbers: tuple[int, ...]
     target: int
+
+    @classmethod
+    def recognise(cls, text: str) -> Countdown | None:
+        """The Countdown problem that a text states.
+
+        Raises:
+            InvalidValue: there are too few or many numbers, or one is out of range.
+            ProblemRefused: there is no solution.
+        """
+        for pattern in _STATED:
+            match = pattern.search(text)
+            if match is not None:
+                numbers, target = match.groups()
+                if "target" in match.groupdict():
+                    numbers, target = target, numbers
+                listed = [integer("numbers", n) for n in re.findall(r"-?\d+", numbers)]
+                return _checked(listed, integer("target", target))
+        return None
 
     @property
     def question(self) -> str:
@@ -180,3 +217,25 @@ def generate(rng: random.Random, *, count: int = 4, held_out: bool | None = None
             continue
         if solve(problem.numbers, problem.target) is not None:
             return problem
+
+
+def _checked(numbers: list[int], target: int) -> Countdown:
+    """A checked Countdown problem.
+
+    Raises:
+        InvalidValue: too few or many numbers, or one out of range.
+        ProblemRefused: there is no solution.
+    """
+    if len(numbers) not in COUNTS:
+        raise InvalidValue(f"numbers: {len(numbers)} given; a Countdown problem has 3, 4 or 5")
+    for number in numbers:
+        if number not in NUMBER_RANGE:
+            raise InvalidValue(f"numbers: {number} is out of range; give 1 to 99")
+    if target not in TARGET_RANGE:
+        raise InvalidValue(f"target: {target} is out of range; give 10 to 100")
+    if solve(numbers, target) is None:
+        raise ProblemRefused(
+            f"{', '.join(map(str, numbers))} can't make {target} with every number used once; "
+            "change a number or the target"
+        )
+    return Countdown(numbers=tuple(numbers), target=target)

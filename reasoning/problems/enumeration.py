@@ -11,13 +11,21 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from orchestrator.errors import InvalidValue
-from reasoning.problems.base import Verdict, is_held_out
+from reasoning.errors import ProblemRefused
+from reasoning.problems.base import Verdict, integer, is_held_out
 
 LARGEST = 999
 COUNTS = range(2, 101)
 DIVISORS = range(2, 100)
 USUAL = range(8, 41)
 """How many items are asked for where nothing is said."""
+
+
+_STATED = re.compile(
+    r"\b(?:list|name|give|write(?: down)?|find)\b[^\d]{0,40}?(\d+)\D{0,40}?"
+    r"\bmultiples of (\d+)\b(?! and| or|,)",
+    re.I,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +35,27 @@ class Enumeration:
     domain: ClassVar[str] = "enumeration"
     count: int
     divisor: int
+
+    @classmethod
+    def recognise(cls, text: str) -> Enumeration | None:
+        """The enumeration that a text asks for.
+
+        Raises:
+            InvalidValue, ProblemRefused: it asks for too few or too many items.
+        """
+        match = _STATED.search(text)
+        if match is None:
+            return None
+        count, divisor = integer("count", match[1]), integer("divisor", match[2])
+        if count not in COUNTS:
+            raise InvalidValue(
+                f"count: {count} is out of range; ask for 2 to {COUNTS[-1]} multiples"
+            )
+        if not divisor >= 1 or count * divisor > LARGEST:
+            raise ProblemRefused(
+                f"there are no {count} multiples of {divisor} up to {LARGEST}; ask for fewer"
+            )
+        return cls(count=count, divisor=divisor)
 
     @property
     def question(self) -> str:

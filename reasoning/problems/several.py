@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
+from orchestrator.errors import InvalidValue
 from reasoning.problems import arithmetic
-from reasoning.problems.arithmetic import Arithmetic
+from reasoning.problems.arithmetic import Arithmetic, asked, is_expression
 from reasoning.problems.base import Verdict
+from reasoning.problems.expression import parse, plain, render
 
 COUNTS = range(2, 13)
 
@@ -20,6 +23,26 @@ class Several:
 
     domain: ClassVar[str] = "several"
     expressions: tuple[str, ...]
+
+    @classmethod
+    def recognise(cls, text: str) -> Several | None:
+        """The expressions that a text asks for.
+
+        Raises:
+            InvalidValue: there are too many, or one can't be read or has no value.
+        """
+        rest = asked(text).strip().removeprefix("each").strip(" :")
+        parts = [part.strip(" ;,.?=") for part in re.split(r"(?:^|;)\s*(?:\d{1,2}\)\s*)?", rest)]
+        parts = [plain(part).strip() for part in parts if part]
+        if len(parts) < 2 or any(not is_expression(part) for part in parts):
+            return None
+        if len(parts) not in COUNTS:
+            raise InvalidValue(
+                f"expressions: {len(parts)} given; give {COUNTS[0]} to {COUNTS[-1]} at once"
+            )
+        for part in parts:
+            Arithmetic.recognise(part)  # refuses what can't be computed
+        return cls(expressions=tuple(render(parse(part)) for part in parts))
 
     @property
     def question(self) -> str:

@@ -8,12 +8,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
+from orchestrator.errors import InvalidValue
 from reasoning.problems.base import Verdict, is_held_out
 
 SIZES = range(3, 7)
 WEIGHTS = range(1, 100)
 
 Matrix = tuple[tuple[int, ...], ...]
+
+
+_STATED = re.compile(
+    r"\bshortest\b.{0,80}?\b(?:graph|edges|weights)\b[^\d]{0,40}(\d[\d ;]*\d)", re.I
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +29,34 @@ class ShortestPaths:
     domain: ClassVar[str] = "shortest-paths"
     weights: Matrix
     """``[n][n]``; what an edge from a row's node to a column's costs, 0 from a node to itself."""
+
+    @classmethod
+    def recognise(cls, text: str) -> ShortestPaths | None:
+        """The graph that a text asks about.
+
+        Raises:
+            InvalidValue: its matrix is not square, or a number is out of range.
+        """
+        match = _STATED.search(text)
+        if match is None or ";" not in match[1]:
+            return None
+        rows = tuple(
+            tuple(int(n[:9]) for n in row.split()) for row in match[1].split(";") if row.strip()
+        )
+        size = len(rows)
+        if size not in SIZES or any(len(row) != size for row in rows):
+            raise InvalidValue(
+                f"graph: {size} rows of {', '.join(str(len(row)) for row in rows[:8])} "
+                "numbers; give "
+                f"{SIZES[0]} to {SIZES[-1]} rows of as many numbers"
+            )
+        for i, row in enumerate(rows):
+            if row[i] != 0 or any(n not in WEIGHTS for j, n in enumerate(row) if j != i):
+                raise InvalidValue(
+                    f"graph: row {i + 1} must have 0 for its own node and 1 to {WEIGHTS[-1]} "
+                    "elsewhere"
+                )
+        return cls(weights=rows)
 
     @property
     def question(self) -> str:

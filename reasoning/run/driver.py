@@ -27,8 +27,8 @@ from pruning import (
     Tally,
     Trace,
     open_judge,
-    parse_policy,
 )
+from pruning.observations import How
 from pruning.policy_run import (
     CloseTrace,
     JudgePairs,
@@ -43,7 +43,7 @@ from pruning.policy_run import (
 from reasoning.errors import CapabilityMissing
 from reasoning.run.run import Run
 from reasoning.run.solution import Steering
-from reasoning.run.trace import Steered, probe
+from reasoning.run.trace import SteeredTrace
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context, Gang
 
@@ -71,18 +71,6 @@ class PolicyDecided(Event):
     decided: LoggedDecision
 
 
-def the_policy(policy: str | Policy[Any]) -> Policy[Any]:
-    """A policy, also by its name and parameters.
-
-    Raises:
-        InvalidValue: there is no such policy or parameter.
-    """
-    try:
-        return parse_policy(policy) if isinstance(policy, str) else policy
-    except PolicyError as error:
-        raise InvalidValue(f"policy: {error}") from error
-
-
 @dataclass(kw_only=True)
 class Driver:
     """Steers the traces of one run; call `steer` once, inside the run's graph.
@@ -96,7 +84,7 @@ class Driver:
     policy: Policy[Any]
     grid: int = GRID
     judge: Judge | None = None
-    traces: list[Steered] = field(default_factory=list)
+    traces: list[SteeredTrace] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._check()
@@ -166,31 +154,29 @@ class Driver:
         self._told = len(log)
 
     async def _reply(self, request: Request) -> Any:
-        if request is None:
-            return await self._next()
-        trace = None if isinstance(request, StartTrace) else self.traces[request.trace]
-        if isinstance(request, StartTrace):
-            self._open(request)
-        elif isinstance(request, ProbeTrace):
-            return await self._ask(request)
-        elif isinstance(request, JudgePairs):
-            return await self._compare(request)
-        elif isinstance(request, CloseTrace):
-            assert trace is not None
-            trace.counted = request.tokens
-            if not trace.over:
-                trace.how = None if self._session.finish else "stopped"
-                trace.abort()
-        elif isinstance(request, PauseTrace | ResumeTrace):
-            assert trace is not None
-            trace.paused = isinstance(request, PauseTrace)
-            if trace.paused:
-                trace.allow(trace.written)
+        """Do what the policy's run asks for; returns what it wants to know."""
+        match request:
+            case None:
+                return await self._next()
+            case StartTrace():
+                self._open(request)
+            case ProbeTrace():
+                return await self.traces[request.trace].probe(request.tokens)
+            case JudgePairs():
+                return await self._compare(request)
+            case CloseTrace():
+                how: How | None = None if self._session.finish else "stopped"
+                self.traces[request.trace].stop(request.tokens, how=how)
+            case PauseTrace():
+                self.traces[request.trace].pause()
+            case ResumeTrace():
+                pass  # it is released with the others
         return None
 
     def _open(self, opened: StartTrace) -> None:
-        trace = Steered(
-            driver=self,
+        trace = SteeredTrace(
+            run=self.run,
+            news=self._news_of_trace,
             number=opened.trace,
             launch=opened.launch,
             every=self.grid if self._confidence else opened.launch.probe_every,
@@ -202,7 +188,7 @@ class Driver:
 
     # The clock.
 
-    def news(self, *, due: bool) -> None:
+    def _news_of_trace(self, due: bool) -> None:
         """A trace wrote a token, after which something may be ``due`` of it."""
         if due or self._impatient:
             self._news.set()
@@ -220,13 +206,13 @@ class Driver:
             self._news = anyio.Event()
             await self._news.wait()
 
-    def _running(self) -> Iterator[tuple[int, Steered]]:
+    def _running(self) -> Iterator[tuple[int, SteeredTrace]]:
         """Every trace that does not stand still, and when it started."""
         for number, live in self._policy_run.running.items():
             if live.paused_at is None:
                 yield live.start, self.traces[number]
 
-    def _certain(self) -> Steered | None:
+    def _certain(self) -> SteeredTrace | None:
         """The trace of which something is due before all others, if that is certain."""
         found: tuple[int, int] | None = None
         soonest: tuple[int, int] | None = None
@@ -250,16 +236,9 @@ class Driver:
         for start, trace in running:
             trace.allow(None if horizon is None else horizon - start)
         for trace in self.traces:
-            if trace.over:
-                trace.let_go()
+            trace.let_go()
 
     # What a policy asks.
-
-    async def _ask(self, ask: ProbeTrace) -> str | None:
-        """The answer that a trace would give, asked of a fork of its context."""
-        trace = self.traces[ask.trace]
-        answer = await probe(trace, ask.tokens) if ask.tokens else None
-        return trace.say(ask.tokens, answer)
 
     async def _compare(self, compare: JudgePairs) -> list[float]:
         assert self._judge_session is not None
@@ -279,18 +258,17 @@ class Driver:
         finish = self._session.finish
         assert finish is not None
         for trace in self.traces:
-            if trace.thread is not None:
-                trace.thread.answer = trace.answer
-        policy_run = self._policy_run
+            trace.conclude()
+        finished = self._policy_run
         return Steering(
             policy=self.policy.label,
             seed=self.run.seed,
             grid=self.grid,
-            clock=policy_run.clock,
-            tokens=policy_run.tokens,
-            probes=policy_run.probes,
+            clock=finished.clock,
+            tokens=finished.tokens,
+            probes=finished.probes,
             probe_tokens=sum(trace.probe_tokens for trace in self.traces),
-            judged=policy_run.judged,
+            judged=finished.judged,
             judge_tokens=self._judge_tokens,
             finish=finish,
             log=tuple(self._session.log),

@@ -3,63 +3,92 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from weakref import WeakSet
 
-import anyio.lowlevel
+import anyio
 
 from orchestrator import EventStream, Task, TaskGraph, current_task
 from pruning import Judge, Policy, Tally, majority
 from reasoning.backends.base import Backend
-from reasoning.language.dialects import Dialect
-from reasoning.models.draft import Side
+from reasoning.language.dialect import Dialect
+from reasoning.models.draft import DraftModel
 from reasoning.problems import Problem
 from reasoning.run.solution import Steering
-from reasoning.run.thread import TextGenerated, Thread, Written
+from reasoning.run.thread import Thread, ThreadOptions
 from reasoning.values.context import Context, Segment
 from reasoning.values.sampling import Sampling
 
 T = TypeVar("T")
 
+PLAIN = ThreadOptions()
 
-__all__ = ["Run", "TextGenerated", "Thread", "Written"]
+
+class Changes:
+    """Wakes those who wait for something in a run to become true."""
+
+    def __init__(self) -> None:
+        self._event: anyio.Event | None = None
+
+    def tell(self, _: object = None) -> None:
+        """Something changed: whoever waits looks again."""
+        if self._event is not None:
+            self._event.set()
+            self._event = None
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until ``condition()`` holds; it is asked again after each change."""
+        while not condition():
+            if self._event is None:
+                self._event = anyio.Event()
+            await self._event.wait()
 
 
 @dataclass(kw_only=True)
 class Run:
-    """What a strategy is given: a problem, a way to open threads, and the graph that they form."""
+    """What a strategy is given: a problem, a way to open threads, and the graph that they form.
+
+    Attributes:
+        max_tokens: Each thread's context: prompt, appended and generated tokens together.
+        sampling: Priority, constraint and adapter of every thread.
+        threads: By task id, in the order of opening.
+        policy: What steers its threads, for strategies that can be steered; None for the
+            strategy's own.
+        draft: A smaller model, for strategies of two.
+        steering: What the policy did, once it has finished.
+        probe_tokens: Tokens generated beside its threads: answers to probes.
+        emulated: What was done in place of what the backend lacks or has no room for, by name.
+        segments: All that anybody still holds of what was given to its threads or written by them.
+        changes: Told of each token that a thread read and of each task that ended.
+    """
 
     problem: Problem
     backend: Backend
     dialect: Dialect
     max_tokens: int
-    """Each thread's context: prompt, appended and generated tokens together."""
     temperature: float = 0.0
     seed: int = 0
     sampling: Sampling = field(default_factory=Sampling)
-    """Priority, constraint and adapter of every thread."""
     events: EventStream = field(default_factory=EventStream)
     threads: dict[str, Thread] = field(default_factory=dict)
-    """By task id, in the order of opening."""
     policy: Policy[Any] | None = None
-    """What steers its threads, for strategies that can be steered; None for the strategy's own."""
     judge: Judge | None = None
-    draft: Side | None = None
-    """A smaller model, for strategies of two."""
+    draft: DraftModel | None = None
     steering: Steering | None = None
-    """What the policy did, once it has finished."""
-    aside: int = 0
-    """Tokens generated beside its threads: answers to probes."""
+    probe_tokens: int = 0
     emulated: set[str] = field(default_factory=set)
-    """What was done in place of what the backend lacks, by name."""
     segments: WeakSet[Segment] = field(default_factory=WeakSet)
-    """All that anybody still holds of what was given to its threads or written by them."""
+    changes: Changes = field(default_factory=Changes)
 
     def __post_init__(self) -> None:
         self.graph = TaskGraph(self.events)
+
+    @property
+    def began(self) -> bool:
+        """Whether anything was generated yet."""
+        return any(thread.written for thread in self.threads.values())
 
     def spawn(
         self,
@@ -67,38 +96,67 @@ class Run:
         context: Context,
         *args: Any,
         name: str = "thread",
-        kind: Callable[..., Thread] = Thread,
+        options: ThreadOptions = PLAIN,
     ) -> Task[T]:
         """Open a thread on ``context`` and run ``body(thread, *args)`` as a task of the graph.
 
         The thread is closed when the body ends, whatever the way.
         """
-
         # The graph keeps its tasks' functions; what a thread sees must not live as long.
-        held = [partial(kind, context=context)]
-        del context, kind
+        pending = [(context, options)]
 
         async def task(*values: Any) -> T:
-            current = current_task()
-            assert current is not None
-            with self._opened(held.pop()(run=self, task=current)) as thread:
+            with self.go_on(*pending.pop(), inside=False) as thread:
                 return await body(thread, *values)
 
         return self.graph.add(task, *args, name=name)
 
-    def go_on(self, context: Context, **options: Any) -> AbstractContextManager[Thread]:
-        """Open a thread in the current task, which has waited for others and joins them here."""
-        current = current_task()
-        assert current is not None
-        return self._opened(Thread(run=self, task=current, context=context, inside=True, **options))
-
     @contextmanager
-    def _opened(self, thread: Thread) -> Iterator[Thread]:
-        self.threads[thread.task.id] = thread
+    def go_on(
+        self, context: Context, options: ThreadOptions = PLAIN, *, inside: bool = True
+    ) -> Iterator[Thread]:
+        """Open a thread in the current task, which has waited for others and joins them here.
+
+        ``inside`` is False for a task that has not waited, and starts with this thread.
+        """
+        task = current_task()
+        assert task is not None
+        segment = options.segment
+        if segment is None:
+            given = self.dialect.encode(options.opening) if options.opening else []
+            segment = Segment(context, given, path=options.path)
+        self.segments.add(segment)
+        thread = Thread(
+            run=self,
+            task=task,
+            context=context,
+            segment=segment,
+            decoder=self.dialect.decoder(),
+            options=replace(options, segment=None),
+            inside=inside,
+            given=len(context),
+            chain=self.chain(task),
+        )
+        del context, options, segment  # what a thread saw is freed when it is closed
+        thread.generate()
+        self.account(thread)
+        self.threads[task.id] = thread
         try:
             yield thread
         finally:
             thread.close()
+
+    async def conclude(self, context: Context, options: ThreadOptions) -> None:
+        """Write the answer in the current task, over what others have written.
+
+        Where the context has no room for that, ``join-skipped`` is noted in `emulated`, and the
+        run has what its threads have.
+        """
+        with self.go_on(context, options) as thread:
+            await thread.write()
+            if thread.cut and not thread.written:
+                self.emulated.add("join-skipped")
+            thread.conclude()
 
     def join(self, base: Context, ends: Sequence[Context]) -> Context:
         """``base`` and all that its branches added, their keys and values reused.
@@ -123,12 +181,12 @@ class Run:
         own = current_task()
         assert own is not None
 
-        def look(task: Task[Any]) -> None:
+        def stop_others(task: Task[Any]) -> None:
             for other in tasks if task.state == "failed" else ():
                 other.cancel()
 
         for task in tasks:
-            task.on_end(look)
+            task.on_end(stop_others)
         for task in tasks:
             await task.wait()
             own.follow(task)
@@ -142,22 +200,26 @@ class Run:
         The gang stands still meanwhile, so what is decided then does not depend on how far the
         event loop was behind.
         """
+        gang = thread.options.gang
+        if gang is None:
+            return
+        others = [other for other in self.threads.values() if other.options.gang is gang]
+        for other in others:
+            other.task.on_end(self.changes.tell)
 
-        def is_late(other: Thread) -> bool:
-            return other.written < thread.written and not other.task.ended
+        def is_level() -> bool:
+            return all(o.written >= thread.written or o.task.ended for o in others)
 
-        gang = [other for other in self.threads.values() if other.gang is thread.gang]
-        while thread.gang is not None and any(map(is_late, gang)):
-            await anyio.lowlevel.checkpoint()
+        await self.changes.until(is_level)
 
     async def stop(self, tasks: Sequence[Task[Any]], *, after: Thread) -> None:
         """Stop others of a thread's gang, which stands still, after one step, and wait for them."""
         await self.caught_up(after)
         for task in tasks:
             task.cancel()
+            task.on_end(self.changes.tell)
         # No edge of the graph, for they may be waiting for whoever stops them.
-        while not all(task.ended for task in tasks):
-            await anyio.lowlevel.checkpoint()
+        await self.changes.until(lambda: all(task.ended for task in tasks))
 
     def chain(self, task: Task[Any]) -> int:
         """Tokens generated one after the other by those whose end a task has seen, or its parent's.

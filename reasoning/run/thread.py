@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from orchestrator import Event, Task
 from reasoning.backends.base import Generation, Token
 from reasoning.errors import BackendLost
-from reasoning.values.context import Context, Gang, Segment
+from reasoning.run.solution import TraceRecord
+from reasoning.values.context import Context, Gang, Placed, Segment
 from reasoning.values.sampling import Sampling, StopReason
 
 if TYPE_CHECKING:
+    from reasoning.language.dialect import StreamDecoder
     from reasoning.run.run import Run
 
 
@@ -31,39 +33,77 @@ class Written(NamedTuple):
     reason: StopReason
 
 
-@dataclass(kw_only=True)
-class Thread:
-    """One thread of reasoning, open on a backend while its task runs.
+class ThreadObserver(Protocol):
+    """Follows one thread, and accounts for it when the run has ended."""
+
+    def took(self, token: Token) -> None:
+        """Take note of a token that the thread wrote."""
+        ...
+
+    @property
+    def leaked(self) -> int:
+        """Tokens generated for the thread after it was stopped."""
+        ...
+
+    def record(self) -> TraceRecord:
+        """What a policy was told of the thread."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThreadOptions:
+    """How a thread is opened.
 
     Attributes:
-        context: What it sees beside what it writes now.
-        opening: What is given to it at its start, as its own first words.
+        opening: Text that it is given at its start, as its own first words.
         path: The identity of its own tokens, for models with path vectors; 0 is none.
         stop: Tokens that stop it, beside the dialect's; it may then go on.
         gang: The threads with which it advances in lock-step.
-        own: The segment that it writes to, where others had to know it before it was opened.
+        segment: The segment that it writes to, where others had to know it before.
         reserve: Tokens of its context that it leaves to those who go on from it.
+        most: The most tokens that it may generate; None for as many as its context holds.
+        confidence: Over so many of the likeliest tokens each token's confidence is measured.
+        observer: Whoever follows what it writes.
+        silent: Whether it generates nothing itself, since others write what it counts.
+    """
+
+    opening: str = ""
+    path: int = 0
+    stop: frozenset[int] = frozenset()
+    gang: Gang | None = None
+    segment: Segment | None = None
+    reserve: int = 0
+    most: int | None = None
+    confidence: int = 0
+    observer: ThreadObserver | None = None
+    silent: bool = False
+
+
+@dataclass(kw_only=True, eq=False)
+class Thread:
+    """One thread of reasoning, open on a backend while its task runs; `Run` opens it.
+
+    Attributes:
+        context: What it sees beside what it writes now.
+        segment: What it writes to.
         inside: Whether its task has been waiting for other threads and now goes on with this one.
         text: Everything after its prompt: what it wrote and what was appended.
-        given: Prompt, opening and appended tokens.
-        written: Tokens that it generated.
+        given: The number of prompt, opening and appended tokens.
+        written: The number of tokens that it generated.
         chain: Tokens generated one after the other up to its last one, by those that it was spawned
             by or has waited for and by itself.
-        logprob: The sum of their log-probabilities at temperature 1.
+        logprob: The sum of its tokens' log-probabilities at temperature 1.
         cut: Whether its context had no room for what it had to write or to read.
         lost: Why the backend lost it, if it did; what it wrote until then stands.
     """
 
     run: Run
-    task: Task[Any]
+    task: Task[object]
     context: Context
-    opening: str = ""
-    path: int = 0
-    stop: frozenset[int] = frozenset()
-    gang: Gang | None = None
-    own: Segment | None = None
+    segment: Segment
+    decoder: StreamDecoder
+    options: ThreadOptions
     inside: bool = False
-    reserve: int = 0
     text: str = ""
     given: int = 0
     written: int = 0
@@ -72,95 +112,135 @@ class Thread:
     answer: str | None = None
     cut: bool = False
     lost: str | None = None
-
-    def __post_init__(self) -> None:
-        run = self.run
-        tokens = run.dialect.encode(self.opening) if self.opening else []
-        own = self.own
-        self.segment = Segment(self.context, tokens, path=self.path) if own is None else own
-        run.segments.add(self.segment)
-        self._generation = self._open()
-        self.chain = run.chain(self.task)
-        self.decoder = run.dialect.decoder()
-        self.given = len(self.context)
-        run.account(self)
-        self._give(self.segment.tokens)
-
-    def _open(self) -> Generation:
-        run = self.run
-        return run.backend.open(
-            self.segment,
-            self.sampling,
-            stop=run.dialect.stop | self.stop,
-            limit=self.limit,
-            gang=self.gang,
-        )
+    _generation: Generation | None = field(default=None, repr=False)
 
     @property
     def limit(self) -> int:
         """Its last position is below this."""
-        return self.run.max_tokens - self.reserve
-
-    @property
-    def sampling(self) -> Sampling:
-        """The run's way of drawing tokens, with this thread's seed."""
-        return replace(self.run.sampling, temperature=self.run.temperature, seed=self.seed)
-
-    @property
-    def sent(self) -> tuple[int, int | None]:
-        """Tokens sent as prompts, and how many of these were in a prefix cache, where known."""
-        return self._generation.prompted, self._generation.cached
-
-    def _took(self, token: Token) -> None:
-        """Called after each token that it wrote, for those who make more of it."""
+        return self.run.max_tokens - self.options.reserve
 
     @property
     def seed(self) -> int:
         """Follows from the run's seed and the thread's place in the graph, never from timing."""
         return zlib.crc32(f"{self.run.seed}/{self.task.id}".encode())
 
+    @property
+    def sampling(self) -> Sampling:
+        """The run's way of drawing tokens, with this thread's seed."""
+        return replace(
+            self.run.sampling,
+            temperature=self.run.temperature,
+            seed=self.seed,
+            confidence=self.options.confidence,
+        )
+
+    @property
+    def sent(self) -> tuple[int, int | None]:
+        """Tokens sent as prompts, and how many of these were in a prefix cache, where known."""
+        generation = self._generation
+        return (0, None) if generation is None else (generation.prompted, generation.cached)
+
+    @property
+    def leaked(self) -> int:
+        """Tokens generated for it after it was closed, as far as known."""
+        return 0 if self._generation is None else self._generation.leaked
+
+    def generate(self) -> None:
+        """Start generating; called once, by the run, when everything about the thread is known.
+
+        A thread without room to write is cut and never starts, unless nothing was generated in the
+        run yet: the prompt is then too long, and the backend's error says by how much.
+        """
+        if self.segment.position >= self.limit and self.run.began:
+            self.cut = True
+        elif not self.options.silent:
+            limit = self.limit
+            if self.options.most is not None:
+                limit = min(limit, len(self.context) + self.options.most)
+            self._generation = self.run.backend.open(
+                self.segment,
+                self.sampling,
+                stop=self.run.dialect.stop | self.options.stop,
+                limit=limit,
+                gang=self.options.gang,
+            )
+        self._give(self.segment.tokens)
+
     async def write(self) -> Written:
         """Generate until the thread stops by itself, at a marker, or at its context's end.
 
-        A thread that the backend loses ends there, so that the run goes on with the others.
+        A thread that the backend loses ends there, so that the run goes on with the others; one
+        that is cut writes nothing.
         """
         start = len(self.text)
-        try:
-            reason = await self._write()
-        except BackendLost as error:
-            reason, self.lost = "lost", str(error)
-        self.cut = self.cut or reason == "length"
+        reason: StopReason = "length"
+        if self._generation is not None and not self.cut:
+            try:
+                async for token in self._generation.tokens():
+                    self.segment.tokens.append(token.token)
+                    piece = self.decoder.feed(token.token)
+                    self.text += piece
+                    self.take(token, piece)
+                    reason = token.reason or reason
+            except BackendLost as error:
+                reason, self.lost = "lost", str(error)
+            self.cut = reason == "length"
         return Written(self.text[start:], reason)
 
-    async def _write(self) -> StopReason:
-        reason: StopReason = "length"
-        async for token in self._generation.tokens():
-            self.segment.tokens.append(token.token)
-            self.written += 1
-            self.chain += 1
-            self.logprob += token.logprob
-            self.task.charge(1)
-            piece = self.decoder.feed(token.token)
-            self.text += piece
-            self.run.graph.events.emit(TextGenerated(task=self.task.id, text=piece))
-            reason = token.reason or reason
-            self._took(token)
-        return reason
+    def take(self, token: Token, piece: str) -> None:
+        """Count and show a token of the thread's; ``piece`` is its text."""
+        self.written += 1
+        self.chain += 1
+        self.logprob += token.logprob
+        self.task.charge(1)
+        self.run.graph.events.emit(TextGenerated(task=self.task.id, text=piece))
+        self.run.changes.tell()
+        if self.options.observer is not None:
+            self.options.observer.took(token)
+
+    def hold(self, until: int | None) -> None:
+        """Stand still after ``until`` tokens in all, where the backend can; None goes on."""
+        if self._generation is not None:
+            self._generation.hold(until)
 
     def append(self, text: str) -> bool:
         """Give the stopped thread more text, which it attends to when it goes on writing.
 
-        Returns False, and appends nothing, where the context has no room to write after it.
+        Returns False, and appends nothing, where the context has no room to write after it; the
+        thread is then cut.
         """
         tokens = self.run.dialect.encode(text)
-        if self.segment.position + len(tokens) >= self.limit:
-            self.cut = True
+        if self._has_no_room(self.segment.position + len(tokens)):
             return False
-        self._generation.extend(tokens)
+        if self._generation is not None:
+            self._generation.extend(tokens)
         self.segment.tokens += tokens
         self.chain = max(self.chain, self.run.chain(self.task))
         self._give(tokens)
         return True
+
+    def resume(self, context: Context, opening: str, *, segment: Segment | None = None) -> bool:
+        """Let the stopped thread go on in another context, such as a join, after given words.
+
+        Returns False, and changes nothing, where the context has no room to write; the thread is
+        then cut.
+        """
+        if segment is None:
+            segment = Segment(context, self.run.dialect.encode(opening))
+        if self._has_no_room(segment.position):
+            return False
+        self.context, self.segment = context, segment
+        self.run.segments.add(segment)
+        if self._generation is not None:
+            self._generation.resume(segment)
+        self.chain = max(self.chain, self.run.chain(self.task))
+        self.run.account(self, inside=True)
+        self._give(segment.tokens)
+        return True
+
+    def _has_no_room(self, position: int) -> bool:
+        self.cut = self.cut or position >= self.limit
+        return self.cut
 
     def _give(self, tokens: Sequence[int]) -> None:
         self.given += len(tokens)
@@ -173,22 +253,10 @@ class Thread:
         """What it sees and has written, for others to start from or to join."""
         return self.context.after(self.segment)
 
-    def resume(self, context: Context, opening: str, *, own: Segment | None = None) -> bool:
-        """Let the stopped thread go on in another context, such as a join, after given words.
-
-        Returns False, and changes nothing, where the context has no room to write.
-        """
-        segment = own if own is not None else Segment(context, self.run.dialect.encode(opening))
-        if segment.position >= self.limit:
-            self.cut = True
-            return False
-        self.context, self.segment = context, segment
-        self.run.segments.add(segment)
-        self._generation.resume(segment)
-        self.chain = max(self.chain, self.run.chain(self.task))
-        self.run.account(self, inside=True)
-        self._give(segment.tokens)
-        return True
+    def fork(self, tokens: int) -> Context:
+        """What it sees, and the first ``tokens`` tokens that it wrote."""
+        placed = Placed(self.segment, upto=tokens)
+        return Context(entries=(*self.context.entries, placed), position=self.segment.home + tokens)
 
     def conclude(self) -> str | None:
         """Read the answer from the text; None where the thread gave none."""
@@ -197,6 +265,7 @@ class Thread:
 
     def close(self) -> None:
         """Stop at once, free the slot, and let go of what it saw and wrote."""
-        self._generation.close()
+        if self._generation is not None:
+            self._generation.close()
         self.context = Context()
         self.segment = Segment(self.context)

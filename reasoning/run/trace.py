@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 import anyio
 
@@ -13,37 +13,28 @@ from orchestrator import Task
 from pruning import Launch
 from pruning.observations import How
 from pruning.policy_run import END, INTERVAL, MARK, TraceEvent
-from reasoning.backends.base import Generation, Token
-from reasoning.run.run import Run, Thread
+from reasoning.backends.base import Token
+from reasoning.run.run import Run
 from reasoning.run.solution import TraceRecord
-from reasoning.values.context import Context, Gang, Placed, Segment
+from reasoning.run.thread import Thread, ThreadOptions
+from reasoning.values.context import Context, Gang, Segment
 from reasoning.values.sampling import Sampling
 
 PROBE_ROOM = 32
 """Tokens that the answer to a probe may take."""
 
 
-class Watcher(Protocol):
-    """Whoever follows traces."""
-
-    run: Run
-
-    def news(self, *, due: bool) -> None:
-        """A trace wrote a token, after which something may be ``due`` of it."""
-        ...
-
-
 @dataclass(kw_only=True)
-class Steered:
-    """One trace of a steered run.
+class SteeredTrace:
+    """One trace of a steered run; only its own methods change it.
 
     Attributes:
+        news: Called after each token, with whether something may be due of the trace.
         every: Something is due at every multiple of so many tokens; 0 for never.
         due: What it came to that the policy was not told yet.
-        said: The answers to probes, by tokens: as an answer, and as a key for votes.
+        probed: The answers to probes, by tokens: as an answer, and as a key for votes.
         confidences: Means over each stretch of ``every`` tokens, where measured.
         until: How many tokens it may write before it stands still; None without a limit.
-        paused: Whether the policy paused it.
         how: How it ended; None for one that was aborted with the run.
         over: Whether it has ended by itself.
         counted: How many of its tokens count, where it was stopped; the rest is leaked.
@@ -51,35 +42,41 @@ class Steered:
         score: The verifier's.
     """
 
-    driver: Watcher
+    run: Run
+    news: Callable[[bool], None]
     number: int
     launch: Launch
     every: int
     confidence: int
     gang: Gang | None
     due: deque[TraceEvent] = field(default_factory=deque)
-    said: dict[int, tuple[str | None, str | None]] = field(default_factory=dict)
+    probed: dict[int, tuple[str | None, str | None]] = field(default_factory=dict)
     confidences: list[float] = field(default_factory=list)
     until: int | None = None
-    paused: bool = False
     how: How | None = None
     over: bool = False
     counted: int | None = None
     key: str | None = None
     score: float | None = None
     probe_tokens: int = 0
-    thread: TraceThread | None = None
+    thread: Thread | None = None
 
     def __post_init__(self) -> None:
         self._released = anyio.Event()
         self._sum = 0.0
 
     def start(self, prompt: Context) -> None:
-        """Open it as a task of the run's graph."""
+        """StartTrace it as a task of the run's graph."""
         if self.gang is not None:
             self.gang.size += 1  # none begins before all that were launched together
-        kind = partial(TraceThread, trace=self)
-        self.task: Task[None] = self.driver.run.spawn(self._write, prompt, name="sample", kind=kind)
+        options = ThreadOptions(
+            stop=self.run.dialect.ends,
+            gang=self.gang,
+            most=self.launch.limit,
+            confidence=self.confidence,
+            observer=self,
+        )
+        self.task: Task[None] = self.run.spawn(self._write, prompt, name="sample", options=options)
         self.task.on_end(self._lost)
 
     @property
@@ -111,7 +108,7 @@ class Steered:
         if self.thread is None:
             return 0
         extra = 0 if self.counted is None else self.written - self.counted
-        return max(0, extra) + self.thread.late
+        return max(0, extra) + self.thread.leaked
 
     # What the driver does with it.
 
@@ -122,8 +119,16 @@ class Steered:
             if self.thread is not None and not self.over:
                 self.thread.hold(until)
 
-    def abort(self) -> None:
-        """Stop it at once."""
+    def pause(self) -> None:
+        """Let it write no further until it is allowed to."""
+        self.allow(self.written)
+
+    def stop(self, counted: int, *, how: How | None) -> None:
+        """Stop it at once, unless it has ended; ``counted`` of its tokens count."""
+        self.counted = counted
+        if self.over:
+            return
+        self.how = how
         if self.thread is not None:
             self.thread.close()
         elif self.gang is not None:
@@ -131,16 +136,20 @@ class Steered:
         self.task.cancel()
 
     def let_go(self) -> None:
-        """Close it after its end, when the policy was told of it."""
-        if not self._released.is_set():
+        """CloseTrace it after its end, when the policy was told of it."""
+        if self.over and not self._released.is_set():
             self._released.set()
             if self.thread is not None:
                 self.thread.close()
 
-    def say(self, tokens: int, answer: str | None) -> str | None:
-        """Keep the answer to a probe; returns its key for votes."""
+    async def probe(self, tokens: int) -> str | None:
+        """ProbeTrace a fork of it, after its first ``tokens``, for the answer it would give.
+
+        Returns the answer's key for votes, and keeps both.
+        """
+        answer = await self._asked(tokens) if tokens else None
         key = self._key(answer)
-        self.said[tokens] = (answer, key)
+        self.probed[tokens] = (answer, key)
         return key
 
     @property
@@ -153,44 +162,43 @@ class Steered:
         """Its own answer as a key, or where it was cut or stopped the last that it was asked."""
         return self.key if self.how == "finished" else self._last[1]
 
-    @property
-    def answer(self) -> str | None:
-        """The answer behind its vote."""
-        own = self.thread.answer if self.thread else None
-        return own if self.how == "finished" else self._last[0]
-
-    @property
-    def _last(self) -> tuple[str | None, str | None]:
-        return self.said[max(self.said)] if self.said else (None, None)
+    def conclude(self) -> None:
+        """Let its thread's answer be the one behind its vote."""
+        if self.thread is not None and self.how != "finished":
+            self.thread.answer = self._last[0]
 
     def record(self) -> TraceRecord:
         """What the policy was told of it."""
         return TraceRecord(
             how=self.how,
-            probes=tuple((tokens, key) for tokens, (_, key) in sorted(self.said.items())),
+            probes=tuple((tokens, key) for tokens, (_, key) in sorted(self.probed.items())),
             confidences=tuple(self.confidences),
         )
 
+    @property
+    def _last(self) -> tuple[str | None, str | None]:
+        return self.probed[max(self.probed)] if self.probed else (None, None)
+
     def _key(self, answer: str | None) -> str | None:
-        return answer and self.driver.run.problem.canonical(answer)
+        return answer and self.run.problem.canonical(answer)
 
     # What happens to it.
 
     async def _write(self, thread: Thread) -> None:
+        self.thread = thread
+        if self.until is not None:
+            thread.hold(self.until)
         written = await thread.write()
         limit = self.launch.limit
-        cut = written.reason == "length" and limit is not None and thread.written >= limit
-        self.how = (
-            "stopped"
-            if written.reason not in ("stop", "length")
-            else "length"
-            if cut
-            else "finished"
-        )
-        if self.how == "finished":
+        if written.reason not in ("stop", "length"):
+            self.how = "stopped"
+        elif written.reason == "length" and limit is not None and thread.written >= limit:
+            self.how = "length"
+        else:
+            self.how = "finished"
             answer = thread.conclude()
             self.key = self._key(answer)
-            verdict = self.driver.run.problem.verify(answer or "")
+            verdict = self.run.problem.verify(answer or "")
             self.score = None if verdict is None else float(verdict.ok)
         self._end()
         await self._released.wait()
@@ -205,7 +213,7 @@ class Steered:
                 score=self.score,
             )
         )
-        self.driver.news(due=True)
+        self.news(True)
 
     def _lost(self, task: Task[Any]) -> None:
         """Its task ended before it did: it failed, or somebody else cancelled it."""
@@ -216,94 +224,41 @@ class Steered:
     def took(self, token: Token) -> None:
         """Note what is due after a token."""
         written = self.written
-        mean: float | None = None
         if token.confidence is not None:
             self._sum += token.confidence
-        at_stretch = self.every and written % self.every == 0
-        if at_stretch:
+        if self.every and written % self.every == 0:
+            mean: float | None = None
             if self.confidence:
                 mean, self._sum = self._sum / self.every, 0.0
                 self.confidences.append(mean)
             self.due.append(TraceEvent(self.number, INTERVAL, written, mean))
         if written == self.launch.mark:
             self.due.append(TraceEvent(self.number, MARK, written))
-        self.driver.news(due=bool(self.due) or written == self.until)
+        self.news(bool(self.due) or written == self.until)
 
-
-@dataclass(kw_only=True)
-class TraceThread(Thread):
-    """The thread of a trace that a policy steers."""
-
-    trace: Steered
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.trace.thread = self
-        self.written_to = self.segment
-        self.seen = self.context
-        if self.trace.until is not None:
-            self.hold(self.trace.until)
-
-    def _open(self) -> Generation:
-        run, trace = self.run, self.trace
-        limit = run.max_tokens
-        if trace.launch.limit is not None:
-            limit = min(limit, len(self.context) + trace.launch.limit)
-        return run.backend.open(
-            self.segment,
-            replace(self.sampling, confidence=trace.confidence),
-            stop=run.dialect.stop | run.dialect.ends,
-            limit=limit,
-            gang=trace.gang,
-        )
-
-    def _took(self, token: Token) -> None:
-        self.trace.took(token)
-
-    def hold(self, until: int | None) -> None:
-        """Stand still after so many tokens, where the backend can."""
-        self._generation.hold(until)
-
-    @property
-    def late(self) -> int:
-        """Tokens generated after it was closed."""
-        return self._generation.leaked
-
-    def fork(self, tokens: int) -> Context:
-        """What it saw, and the first ``tokens`` that it wrote."""
-        placed = Placed(self.written_to, upto=tokens)
-        return Context(entries=(*self.seen.entries, placed), position=self.written_to.home + tokens)
-
-    def close(self) -> None:
-        super().close()
-        self.written_to, self.seen = self.segment, self.context
-
-
-async def probe(trace: Steered, tokens: int) -> str | None:
-    """Ask a fork of a trace, after its first ``tokens``, for the answer it would give."""
-    thread = trace.thread
-    assert thread is not None
-    run, dialect = thread.run, thread.run.dialect
-    if not trace.over:
-        trace.allow(0)  # its last token is then computed for whoever sees it
-    suffix = dialect.encode(dialect.probe)
-    context = thread.fork(tokens).then(suffix)
-    limit = min(run.max_tokens, len(context) + PROBE_ROOM)
-    if len(context) >= limit:
-        return None
-    decoder = dialect.decoder()
-    text = "".join(map(decoder.feed, suffix))
-    segment = Segment(context)
-    run.segments.add(segment)
-    generation = run.backend.open(segment, Sampling(), stop=dialect.stop, limit=limit)
-    try:
-        async for token in generation.tokens():
-            segment.tokens.append(token.token)
-            text += decoder.feed(token.token)
-    finally:
-        generation.close()
-    spent = len(suffix) + len(segment)
-    trace.probe_tokens += spent
-    run.aside += len(segment)
-    trace.task.charge(spent)
-    return dialect.answer(run.problem, text)
+    async def _asked(self, tokens: int) -> str | None:
+        thread = self.thread
+        assert thread is not None
+        run, dialect = self.run, self.run.dialect
+        if not self.over:
+            self.allow(0)  # its last token is then computed for whoever sees it
+        suffix = dialect.encode(dialect.probe)
+        context = thread.fork(tokens).then(suffix)
+        limit = min(run.max_tokens, len(context) + PROBE_ROOM)
+        if len(context) >= limit:
+            return None
+        decoder = dialect.decoder()
+        text = "".join(map(decoder.feed, suffix))
+        segment = Segment(context)
+        run.segments.add(segment)
+        generation = run.backend.open(segment, Sampling(), stop=dialect.stop, limit=limit)
+        try:
+            async for token in generation.tokens():
+                segment.tokens.append(token.token)
+                text += decoder.feed(token.token)
+        finally:
+            generation.close()
+        self.probe_tokens += len(suffix) + len(segment)
+        run.probe_tokens += len(segment)
+        self.task.charge(len(suffix) + len(segment))
+        return dialect.answer(run.problem, text)

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from math import exp
 
-from reasoning.backends.base import Backend, Generation, Token
-from reasoning.language.dialects import Dialect
-from reasoning.models.draft import Side
-from reasoning.run.run import TextGenerated, Thread
+from reasoning.backends.base import Backend
+from reasoning.language.dialect import Dialect
+from reasoning.models.draft import DraftModel
+from reasoning.run.thread import Thread
 from reasoning.values.context import Context, Segment
 from reasoning.values.sampling import Sampling
-
-
-class _Silent(Generation):
-    """The generation of a thread that writes by others."""
-
-    async def tokens(self) -> AsyncIterator[Token]:
-        nothing: tuple[Token, ...] = ()
-        for token in nothing:
-            yield token
-
-    def close(self) -> None: ...
 
 
 @dataclass(kw_only=True)
@@ -45,22 +33,6 @@ class Chunk:
 
 
 @dataclass(kw_only=True)
-class Chain(Thread):
-    """A chain that two models write, chunk by chunk."""
-
-    def _open(self) -> Generation:
-        return _Silent()
-
-    def took(self, token: Token, piece: str) -> None:
-        """Count and show a token, whoever wrote it."""
-        self.written += 1
-        self.chain += 1
-        self.logprob += token.logprob
-        self.task.charge(1)
-        self.run.graph.events.emit(TextGenerated(task=self.task.id, text=piece))
-
-
-@dataclass(kw_only=True)
 class Voice:
     """One of the two models at a chain.
 
@@ -70,7 +42,7 @@ class Voice:
     """
 
     name: str
-    chain: Chain
+    chain: Thread
     backend: Backend
     dialect: Dialect
     max_tokens: int
@@ -94,7 +66,7 @@ class Voice:
             async for token in generation.tokens():
                 chunk.segment.tokens.append(token.token)
                 piece = decoder.feed(token.token)
-                chain.took(token, piece)
+                chain.take(token, piece)
                 chunk.text += piece
                 chunk.logprobs.append(token.logprob)
                 chunk.ended = token.reason == "stop"
@@ -133,7 +105,7 @@ class Voice:
         return replace(self.chain.sampling, seed=seed)
 
 
-def voices(chain: Chain, side: Side) -> tuple[Voice, Voice]:
+def voices(chain: Thread, side: DraftModel) -> tuple[Voice, Voice]:
     """The draft and the target at the beginning of a chain."""
     run = chain.run
     theirs = side.dialect.prompt(run.problem)

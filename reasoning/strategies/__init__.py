@@ -1,8 +1,6 @@
 """Strategies: how a problem is split into threads and how their results are joined."""
 
-from typing import Any
-
-from reasoning.strategies import names as naming
+from reasoning.registry import Registry
 from reasoning.strategies.apr import Apr
 from reasoning.strategies.atts import Atts
 from reasoning.strategies.base import Strategy
@@ -12,26 +10,19 @@ from reasoning.strategies.multiverse import Multiverse
 from reasoning.strategies.parathinker import ParaThinker
 from reasoning.strategies.sampling import SelfConsistency, Single
 
-STRATEGIES: dict[str, type[Strategy]] = {
-    strategy.name: strategy
-    for strategy in (
-        *(Single, SelfConsistency, Apr, Multiverse, ParaThinker, Hogwild, GroupThink),
-        Atts,
-    )
-}
+BUILT_IN: tuple[type[Strategy], ...] = (
+    *(Single, SelfConsistency, Apr, Multiverse, ParaThinker, Hogwild, GroupThink, Atts),
+)
 
-
-def named(text: str) -> tuple[type[Strategy], dict[str, Any]]:
-    """The strategy that a name with settings stands for, such as ``hogwild:n=2,lag=1``.
-
-    Raises:
-        UnknownName: there is no such strategy.
-        InvalidValue: it has no such setting, or the value does not fit.
-    """
-    return naming.read(text, STRATEGIES)
-
+STRATEGIES: Registry[Strategy] = Registry(
+    "strategy",
+    group="parallel_reason.strategies",
+    kinds={strategy.name: strategy for strategy in BUILT_IN},
+)
+"""Ours, a user's own, and those of installed packages."""
 
 __all__ = [
+    "BUILT_IN",
     "STRATEGIES",
     "Apr",
     "Atts",
@@ -42,5 +33,4 @@ __all__ = [
     "SelfConsistency",
     "Single",
     "Strategy",
-    "named",
 ]

@@ -20,11 +20,12 @@ from pruning import (
     level_for_budget,
 )
 from pruning.conformal.controllers import Method
-from reasoning.models.draft import Side
+from reasoning.models.draft import DraftModel
 from reasoning.run.driver import PolicyDecided
-from reasoning.run.run import Run, Thread
+from reasoning.run.run import Run
 from reasoning.run.solution import Steering
-from reasoning.run.two_models import Chain, Chunk, Voice, voices
+from reasoning.run.thread import Thread, ThreadOptions
+from reasoning.run.two_models import Chunk, Voice, voices
 from reasoning.strategies.base import Strategy
 
 SHARE = 0.4
@@ -51,9 +52,10 @@ class Atts(Strategy):
     """
 
     name: ClassVar[str] = "atts"
-    default_n: ClassVar[int] = 4
     most_n: ClassVar[int] = 64
     default_temperature: ClassVar[float] = 0.7
+
+    n: int = 4
 
     chunk: int = 16
     turns: int = 256
@@ -85,7 +87,7 @@ class _Pair:
 
     atts: Atts
     run: Run
-    draft: Side
+    draft: DraftModel
 
     def __post_init__(self) -> None:
         self._policy = self.atts.policy
@@ -101,14 +103,14 @@ class _Pair:
         self._session.tell(Began())
         self._report("")
         prompt = run.dialect.prompt(run.problem)
+        chain = ThreadOptions(silent=True)
         async with run.graph:
             for number in range(self.atts.n):
-                run.spawn(partial(self._chain, number), prompt, name="chain", kind=Chain)
+                run.spawn(partial(self._chain, number), prompt, name="chain", options=chain)
         run.steering = self._conclude()
         return self.atts.tally(run)
 
     async def _chain(self, number: int, chain: Thread) -> None:
-        assert isinstance(chain, Chain)
         draft, target = voices(chain, self.draft)
         for turn in range(self.atts.turns):
             if await self._turn(number, turn, draft, target):

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
+from orchestrator.errors import InvalidValue
 from pruning import Tally
 from reasoning.run.run import Run
 from reasoning.values.capabilities import Capability
@@ -24,12 +25,15 @@ class Strategy(ABC):
     needs: ClassVar[frozenset[Capability]] = frozenset()
     emulates: ClassVar[dict[Capability, str]] = {}
     """What the strategy can do without, and the name of what it then does instead."""
-    default_n: ClassVar[int] = 1
     most_n: ClassVar[int] = 1024
     default_temperature: ClassVar[float] = 0.0
     steerable: ClassVar[bool] = False
 
-    n: int
+    n: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n <= self.most_n:
+            raise InvalidValue(f"n: {self.n} is out of range; {self.name} takes 1 to {self.most_n}")
 
     @abstractmethod
     async def solve(self, run: Run) -> Tally:

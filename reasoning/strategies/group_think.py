@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
-from reasoning.run.run import Thread
-from reasoning.strategies.shared_text import Cohort, Working
+from reasoning.run.thread import Thread
+from reasoning.strategies.shared_text import SharedTextStrategy, Workers
 from reasoning.values.context import Context
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupThink(Working):
+class GroupThink(SharedTextStrategy):
     """Concurrent thinkers after Group Think (Hsu et al., arXiv 2505.11107).
 
     Each of ``n`` thinkers writes in a slot of positions of its own, as long as it lasts.  Its
@@ -24,32 +23,28 @@ class GroupThink(Working):
 
     lag: int = 0
 
-    def gather(self, cohort: Cohort) -> None:
-        prompt, most = cohort.form.prompt, cohort.run.max_tokens
-        room = most - cohort.reserve - prompt.position
-        slot = min(room, cohort.form.room or room) // cohort.count
+    def gather(self, workers: Workers) -> None:
+        prompt, most = workers.form.prompt, workers.run.max_tokens
+        room = most - workers.reserve - prompt.position
+        slot = min(room, workers.form.room or room) // workers.count
         places = [
             Context(entries=prompt.entries, position=prompt.position + slot * index)
-            for index in range(cohort.count)
+            for index in range(workers.count)
         ]
-        segments = [cohort.begin(worker, place) for worker, place in enumerate(places, start=1)]
+        segments = [workers.begin(worker, place) for worker, place in enumerate(places, start=1)]
         for own in segments if not self.blind else ():
             others = [other for other in segments if other is not own]
             own.look(own.context.seeing(*others, lag=self.lag))
 
         async def think(thread: Thread, worker: int) -> None:
-            cohort.threads[worker] = thread
-            while await cohort.may_go_on(worker, (await thread.write()).reason):
+            workers.threads[worker] = thread
+            while await workers.may_go_on(worker, (await thread.write()).reason):
                 if not thread.append(""):
                     return
 
         for worker, (place, own) in enumerate(zip(places, segments, strict=True), start=1):
-            kind = partial(
-                Thread,
-                own=own,
-                stop=cohort.form.steps,
-                gang=cohort.gang,
-                reserve=most - place.position - slot,
+            options = workers.options(own, reserve=most - place.position - slot)
+            task = workers.run.spawn(
+                think, place, worker, name=f"thinker {worker}", options=options
             )
-            task = cohort.run.spawn(think, place, worker, name=f"thinker {worker}", kind=kind)
-            cohort.tasks.append(task)
+            workers.tasks.append(task)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar, Literal
 
-from reasoning.run.run import Thread
-from reasoning.strategies.shared_text import Cohort, Working
+from reasoning.run.thread import Thread
+from reasoning.strategies.shared_text import SharedTextStrategy, Workers
 from reasoning.values.context import Context, Segment
 
 Layout = Literal["combined", "contiguous", "interleaved"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hogwild(Working):
+class Hogwild(SharedTextStrategy):
     """Workers on one shared cache after Hogwild! Inference (Rodionov et al., arXiv 2504.06261).
 
     Each of ``n`` workers sees the prompt, the history of finished steps, the others' unfinished
@@ -33,43 +32,37 @@ class Hogwild(Working):
     layout: Layout = "combined"
     check_every: int = 256
 
-    def gather(self, cohort: Cohort) -> None:
-        desk = _Desk(self, cohort)
+    def gather(self, workers: Workers) -> None:
+        text = _SharedText(self, workers)
 
         async def work(thread: Thread, worker: int) -> None:
-            cohort.threads[worker] = thread
-            while await cohort.may_go_on(worker, (await thread.write()).reason):
+            workers.threads[worker] = thread
+            while await workers.may_go_on(worker, (await thread.write()).reason):
                 if self.layout == "contiguous":
                     if not thread.append(""):
                         break
-                elif not thread.resume(desk.shared(worker), "", own=desk.finish_step(worker)):
+                elif not thread.resume(text.shared(worker), "", segment=text.finish_step(worker)):
                     break
-            desk.leave(worker)
+            text.leave(worker)
 
-        for worker in range(1, cohort.count + 1):
-            desk.live[worker] = cohort.begin(worker, desk.shared(worker))
-        desk.look()
-        for worker, own in desk.live.items():
-            kind = partial(
-                Thread,
-                own=own,
-                stop=cohort.form.steps,
-                gang=cohort.gang,
-                reserve=cohort.reserve,
+        for worker in range(1, workers.count + 1):
+            text.live[worker] = workers.begin(worker, text.shared(worker))
+        text.show()
+        for worker, own in text.live.items():
+            options = workers.options(own)
+            task = workers.run.spawn(
+                work, workers.form.prompt, worker, name=f"worker {worker}", options=options
             )
-            task = cohort.run.spawn(
-                work, cohort.form.prompt, worker, name=f"worker {worker}", kind=kind
-            )
-            cohort.tasks.append(task)
+            workers.tasks.append(task)
 
 
-class _Desk:
+class _SharedText:
     """The shared text: the history, and what each worker is writing."""
 
-    def __init__(self, strategy: Hogwild, cohort: Cohort) -> None:
+    def __init__(self, strategy: Hogwild, workers: Workers) -> None:
         self._strategy = strategy
-        self._cohort = cohort
-        self._prompt = [entry.segment for entry in cohort.form.prompt.entries]
+        self._workers = workers
+        self._prompt = [entry.segment for entry in workers.form.prompt.entries]
         self._history: list[tuple[int, Segment]] = []
         self._checked = 0
         self.live: dict[int, Segment] = {}
@@ -83,19 +76,19 @@ class _Desk:
     def finish_step(self, worker: int) -> Segment:
         """Move a worker's step into the history; returns the segment of its next one."""
         self._history.append((worker, self.live[worker]))
-        due = self._cohort.tokens - self._checked >= self._strategy.check_every
+        due = self._workers.tokens - self._checked >= self._strategy.check_every
         if due:
-            self._checked = self._cohort.tokens
-        self.live[worker] = self._cohort.begin(worker, self.shared(worker), check=due)
-        self.look()
+            self._checked = self._workers.tokens
+        self.live[worker] = self._workers.begin(worker, self.shared(worker), check=due)
+        self.show()
         return self.live[worker]
 
     def leave(self, worker: int) -> None:
         """A worker has ended; what it wrote last stays visible."""
         self._history.append((worker, self.live.pop(worker)))
-        self.look()
+        self.show()
 
-    def look(self) -> None:
+    def show(self) -> None:
         """Show everybody what there is now."""
         hidden = self._strategy.blind or self._strategy.layout == "interleaved"
         for worker, own in self.live.items():

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 from orchestrator import Event
 from pruning import Tally
 from reasoning.language.forms import ForkForm, Outline
-from reasoning.run.run import Run, Thread
+from reasoning.run.run import Run
+from reasoning.run.thread import Thread, ThreadOptions
 from reasoning.strategies.base import Strategy
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context
@@ -38,14 +38,15 @@ class Multiverse(Strategy):
     name: ClassVar[str] = "multiverse"
     needs: ClassVar[frozenset[Capability]] = frozenset({"shared-threads", "kv-join"})
     emulates: ClassVar[dict[Capability, str]] = {"kv-join": "text-join"}
-    default_n: ClassVar[int] = 8
     most_n: ClassVar[int] = 64
+
+    n: int = 8
 
     async def solve(self, run: Run) -> Tally:
         form = run.dialect.forms(run.problem).fork()
-        kind = partial(Thread, stop=form.stop)
+        options = ThreadOptions(stop=form.stop)
         async with run.graph:
-            run.spawn(self._trunk, form.prompt, form, name="trunk", kind=kind)
+            run.spawn(self._trunk, form.prompt, form, name="trunk", options=options)
         return self.tally(run)
 
     async def _trunk(self, thread: Thread, form: ForkForm) -> None:
@@ -73,7 +74,10 @@ class Multiverse(Strategy):
             thread.run.graph.events.emit(event)
             return thread.append(form.alone)
         ends = await self._fork(thread, form, outlines, depth)
-        return thread.resume(thread.run.join(thread.end, ends), form.conclusion)
+        joined = thread.resume(thread.run.join(thread.end, ends), form.conclusion)
+        if not joined:
+            thread.run.emulated.add("join-skipped")
+        return joined
 
     async def _fork(
         self, thread: Thread, form: ForkForm, outlines: list[Outline], depth: int
@@ -94,8 +98,7 @@ class Multiverse(Strategy):
                 base,
                 index,
                 name=f"branch {index + 1}: {outline.goal}",
-                kind=partial(
-                    Thread,
+                options=ThreadOptions(
                     opening=outline.opening,
                     stop=form.stop,
                     reserve=self._reserve(thread, depth),
@@ -106,6 +109,12 @@ class Multiverse(Strategy):
         for task in tasks:
             await task.result()
         return [ends[index] for index in sorted(ends)]
+
+    def tally(self, run: Run) -> Tally:
+        """The trunk's vote; where its join had no room, those of the branches."""
+        if "join-skipped" not in run.emulated:
+            return super().tally(run)
+        return run.vote(thread for thread in run.threads.values() if thread.answer)
 
     def _permitted(self, thread: Thread, outlines: list[Outline], depth: int) -> list[Outline]:
         encode = thread.run.dialect.encode
@@ -122,4 +131,4 @@ class Multiverse(Strategy):
 
     def _reserve(self, thread: Thread, depth: int) -> int:
         """What a fork's branches leave to the conclusion."""
-        return thread.reserve + thread.run.reserve // (depth + 1)
+        return thread.options.reserve + thread.run.reserve // (depth + 1)

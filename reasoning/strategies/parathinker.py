@@ -9,7 +9,8 @@ from typing import ClassVar
 from orchestrator import Task
 from pruning import Tally
 from reasoning.language.forms import PathForm
-from reasoning.run.run import Run, Thread
+from reasoning.run.run import Run
+from reasoning.run.thread import Thread, ThreadOptions
 from reasoning.strategies.base import Strategy
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context, Gang
@@ -27,8 +28,9 @@ class ParaThinker(Strategy):
     name: ClassVar[str] = "parathinker"
     needs: ClassVar[frozenset[Capability]] = frozenset({"shared-threads", "kv-join"})
     emulates: ClassVar[dict[Capability, str]] = {"kv-join": "text-join"}
-    default_n: ClassVar[int] = 8
     most_n: ClassVar[int] = 8
+
+    n: int = 8
 
     need: int = 1
     """How many paths must have an answer: 1 is first-finish; ``n`` or more is all."""
@@ -60,23 +62,21 @@ class ParaThinker(Strategy):
                 ends[index] = thread.end
 
         for index in range(1, self.n + 1):
-            kind = partial(
-                Thread,
+            options = ThreadOptions(
                 opening=form.opening(index),
                 path=index,
                 stop=form.stop,
                 gang=gang,
                 reserve=run.reserve,
             )
-            paths.append(run.spawn(path, form.prompt, index, name=f"path {index}", kind=kind))
+            paths.append(run.spawn(path, form.prompt, index, name=f"path {index}", options=options))
         await run.ended(paths)
         context = run.join(form.prompt, [ends[index] for index in sorted(ends)])
-        with run.go_on(context, opening=form.summary) as thread:
-            await thread.write()
-            thread.conclude()
+        await run.conclude(context, ThreadOptions(opening=form.summary))
 
     def tally(self, run: Run) -> Tally:
-        """The summary's vote; in a run that was stopped before it, those of the paths."""
-        if any("." not in id for id in run.threads):
-            return super().tally(run)
-        return run.vote(run.threads.values())
+        """The summary's vote; where there is none, or it had no room, those of the paths."""
+        summaries = [thread for id, thread in run.threads.items() if "." not in id]
+        if summaries and "join-skipped" not in run.emulated:
+            return run.vote(summaries)
+        return run.vote(thread for id, thread in run.threads.items() if "." in id)

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from pruning import AsyncConsensus, Tally
 from reasoning.run.driver import Driver
-from reasoning.run.run import Run, Thread
+from reasoning.run.run import Run
+from reasoning.run.thread import Thread
 from reasoning.strategies.base import Strategy
 
 
@@ -26,9 +27,10 @@ class SelfConsistency(Strategy):
     """
 
     name: ClassVar[str] = "self-consistency"
-    default_n: ClassVar[int] = 16
     default_temperature: ClassVar[float] = 0.7
     steerable: ClassVar[bool] = True
+
+    n: int = 16
 
     async def solve(self, run: Run) -> Tally:
         driver = Driver(run=run, policy=run.policy or AsyncConsensus(k=self.n), judge=run.judge)
@@ -42,8 +44,9 @@ class Single(Strategy):
     """One thread."""
 
     name: ClassVar[str] = "single"
-    default_n: ClassVar[int] = 1
     most_n: ClassVar[int] = 1
+
+    n: int = 1
 
     async def solve(self, run: Run) -> Tally:
         async with run.graph:

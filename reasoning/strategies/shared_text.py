@@ -7,19 +7,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-import anyio.lowlevel
-
 from orchestrator import Task
 from pruning import Tally
 from reasoning.language.forms import ShareForm
-from reasoning.run.run import Run, Thread
+from reasoning.run.run import Run
+from reasoning.run.thread import Thread, ThreadOptions
 from reasoning.strategies.base import Strategy
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context, Gang, Segment
 from reasoning.values.sampling import StopReason
 
 
-class Cohort:
+class Workers:
     """The workers of one run and what they have written."""
 
     def __init__(self, run: Run, form: ShareForm, count: int) -> None:
@@ -48,6 +47,20 @@ class Cohort:
     def reserve(self) -> int:
         """What workers leave of their context to whoever reads them all."""
         return self.run.reserve if self.form.finisher else 0
+
+    def options(self, own: Segment, *, reserve: int | None = None) -> ThreadOptions:
+        """How a worker's thread is opened, which writes to a segment of its own."""
+        return ThreadOptions(
+            segment=own,
+            stop=self.form.steps,
+            gang=self.gang if self.live else None,
+            reserve=self.reserve if reserve is None else reserve,
+        )
+
+    @property
+    def live(self) -> bool:
+        """Whether workers see each other's unfinished words."""
+        return "live-contexts" in self.run.backend.capabilities
 
     @property
     def texts(self) -> list[str]:
@@ -80,14 +93,14 @@ class Cohort:
         self._stopped.add(worker)
         try:
             await self.run.caught_up(self.threads[worker])
-            while min(self._stopped) < worker:
-                await anyio.lowlevel.checkpoint()
+            await self.run.changes.until(lambda: min(self._stopped) == worker)
         finally:
             self._stopped.remove(worker)
+            self.run.changes.tell()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Working(Strategy):
+class SharedTextStrategy(Strategy):
     """``n`` workers on one task, each seeing what the others write, and one joint answer.
 
     Where the backend has no live contexts they see the others' finished steps only, and what they
@@ -96,8 +109,9 @@ class Working(Strategy):
 
     needs: ClassVar[frozenset[Capability]] = frozenset({"shared-threads", "live-contexts"})
     emulates: ClassVar[dict[Capability, str]] = {"live-contexts": "step-wise"}
-    default_n: ClassVar[int] = 4
     most_n: ClassVar[int] = 8
+
+    n: int = 4
 
     blind: bool = False
     """Nobody sees the others: a baseline to compare with."""
@@ -109,43 +123,41 @@ class Working(Strategy):
         return self.tally(run)
 
     async def _together(self, run: Run, form: ShareForm) -> None:
-        cohort = Cohort(run, form, self.n)
-        if "live-contexts" in run.backend.capabilities:
-            self.gather(cohort)
+        workers = Workers(run, form, self.n)
+        if workers.live:
+            self.gather(workers)
         else:
             run.emulated.add("step-wise")
-            self._take_turns(cohort)
-        await run.ended(cohort.tasks)
-        if form.finisher and form.merged(cohort.texts) is None:
+            self._take_turns(workers)
+        await run.ended(workers.tasks)
+        if form.finisher and form.merged(workers.texts) is None:
             base = form.prompt
-            context = run.join(base, [base.after(segment) for segment in cohort.written])
-            with run.go_on(context, opening=form.finisher) as thread:
-                await thread.write()
-                thread.conclude()
+            context = run.join(base, [base.after(segment) for segment in workers.written])
+            await run.conclude(context, ThreadOptions(opening=form.finisher))
 
     @abstractmethod
-    def gather(self, cohort: Cohort) -> None:
+    def gather(self, workers: Workers) -> None:
         """Open the workers' threads, each with its view of the others."""
 
-    def _take_turns(self, cohort: Cohort) -> None:
+    def _take_turns(self, workers: Workers) -> None:
         shared: list[int] = []
-        prompt = cohort.form.prompt
+        prompt = workers.form.prompt
 
         async def work(thread: Thread, worker: int) -> None:
-            cohort.threads[worker] = thread
+            workers.threads[worker] = thread
             history = [] if self.blind else shared
-            while await cohort.may_go_on(worker, (await thread.write()).reason):
+            while await workers.may_go_on(worker, (await thread.write()).reason):
                 history += thread.segment.tokens
                 context = prompt.then(history)
-                own = cohort.begin(worker, context)
-                if not thread.resume(context, "", own=own):
+                own = workers.begin(worker, context)
+                if not thread.resume(context, "", segment=own):
                     return
 
-        for worker in range(1, cohort.count + 1):
-            own = cohort.begin(worker, prompt)
-            kind = partial(Thread, own=own, stop=cohort.form.steps, reserve=cohort.reserve)
-            task = cohort.run.spawn(work, prompt, worker, name=f"worker {worker}", kind=kind)
-            cohort.tasks.append(task)
+        for worker in range(1, workers.count + 1):
+            own = workers.begin(worker, prompt)
+            options = workers.options(own)
+            task = workers.run.spawn(work, prompt, worker, name=f"worker {worker}", options=options)
+            workers.tasks.append(task)
 
     def tally(self, run: Run) -> Tally:
         """One vote, for the joint answer: that of a finisher, or what the workers' texts give."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from reasoning.language import markup
-from reasoning.language.forms.trained import items
+from reasoning.language.trained import items
 from reasoning.problems import enumeration, shortest_paths
 from reasoning.problems.shortest_paths import ShortestPaths
 from reasoning.training.demonstrations import TOKEN_IDS, Passage

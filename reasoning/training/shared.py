@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from reasoning.language import markup
-from reasoning.language.forms.trained import items
+from reasoning.language.trained import items
 from reasoning.problems import arithmetic, expression, several
 from reasoning.training.demonstrations import (
     JOIN_WEIGHT,

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.errors import ReasonError
 from pruning import (
     AsyncConsensus,
     Began,
@@ -34,10 +35,10 @@ from pruning import (
     Trace,
     agree,
     pairs,
-    parse_policy,
     read_questions,
 )
 from pruning.judge.pairs import balanced, mark, oversampled, split, unseen
+from reasoning.policies import parse_policy
 
 
 def t(tokens: int, answer: str | None, text: str = "") -> Trace:
@@ -269,11 +270,11 @@ def test_a_real_order_of_ends_never_leaves_a_trace_paused(seed: int) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("deepprune:vote=loud", "vote: 'loud' is neither; give hard or soft"),
+        ("deepprune:vote=loud", "vote: 'loud' does not fit; give hard, soft"),
         ("async with nope", "policy 'nope' does not exist"),
         ("async with ", "policy '' does not exist"),
     ],
 )
 def test_a_bad_policy_is_refused(text: str, message: str) -> None:
-    with pytest.raises(PolicyError, match=message):
+    with pytest.raises(ReasonError, match=message):
         parse_policy(text)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.errors import ReasonError
 from pruning import (
     POLICIES,
     AsyncConsensus,
@@ -31,8 +32,8 @@ from pruning import (
     Replayed,
     Stop,
     Trace,
-    parse_policy,
 )
+from reasoning.policies import parse_policy
 
 EVERY = 10
 
@@ -156,18 +157,18 @@ def test_the_label_names_the_policy(policy: Policy[Any]) -> None:
         ("", "policy '' does not exist; choose default, sc"),
         ("SC", "policy 'SC' does not exist"),
         ("sc:", "ends in a colon"),
-        ("sc:n", "has no parameter 'n'"),
-        ("sc:k=1", "has no parameter 'k=1'"),
-        ("sc:n=1,n=2", "n: given twice"),
-        ("sc:n=1.5", "n: '1.5' is no whole number"),
+        ("sc:n", "'n' is not key=value"),
+        ("sc:k=1", "has no setting 'k'"),
+        ("sc:n=1,n=2", "n is given twice"),
+        ("sc:n=1.5", "n: '1.5' does not fit; give a whole number"),
         ("sc:n=0", "n: 0 is out of range"),
-        ("async:threshold=nan", "threshold: 'nan' is not finite"),
+        ("async:threshold=nan", "threshold: 'nan' does not fit; give a number"),
         ("async:threshold=0.5", "threshold: 0.5 is out of range"),
-        ("deepconf-offline:measure=best", "measure: choose mean"),
+        ("deepconf-offline:measure=best", "measure: 'best' does not fit; give mean"),
     ],
 )
 def test_a_policy_that_can_not_be_is_refused_by_name(text: str, message: str) -> None:
-    with pytest.raises(PolicyError, match=message.replace("(", r"\(")):
+    with pytest.raises(ReasonError, match=message.replace("(", r"\(")):
         parse_policy(text)
 
 

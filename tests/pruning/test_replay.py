@@ -33,8 +33,8 @@ from pruning import (
     Stop,
     Trace,
     bootstrap,
-    parse_policy,
 )
+from reasoning.policies import parse_policy
 
 
 class Script(Policy[list[Observation]]):

@@ -12,8 +12,9 @@ import anyio
 import uvicorn
 from anyio.abc import ByteStream, SocketAttribute
 
-from reasoning import Context, Model, Segment
+from reasoning import Context, Segment
 from reasoning.backends.embedded import EmbeddedBackend
+from reasoning.models.loaded import LoadedModel
 from reasoning.values.sampling import Sampling
 
 Scope, Receive, Send = Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]
@@ -32,7 +33,7 @@ class Completions:
     """
 
     backend: EmbeddedBackend
-    model: Model
+    model: LoadedModel
     refuse: tuple[str, ...] = ("priority", "structured_outputs")
     bare: bool = False
     pace_s: float = 0.0

@@ -14,8 +14,9 @@ import torch
 from reasoning.backends.base import Backend, Generation, Token
 from reasoning.backends.embedded import EmbeddedBackend
 from reasoning.engine.engine import Engine
-from reasoning.language.dialects import Dialect
-from reasoning.language.forms import Outline
+from reasoning.language.dialect import Dialect
+from reasoning.language.forms import Outline, SpawnForm
+from reasoning.models.loaded import LoadedModel
 from reasoning.problems import FreeForm, Problem
 from reasoning.run.run import Run
 from reasoning.values.capabilities import Capability
@@ -129,8 +130,17 @@ class Letters:
         found: list[str] = re.findall(r"=(\w)", text)
         return found[-1] if found else None
 
+    def ask(self, question: str) -> Context:
+        return Context.given(ids(question))
+
+    def default_strategy(self, problem: Problem) -> str:
+        return "single"
+
     def forms(self, problem: Problem) -> Letters:
         return self
+
+    def spawning(self) -> SpawnForm:
+        raise NotImplementedError
 
     def fork(self) -> Fork:
         return self.fork_form
@@ -170,26 +180,20 @@ def random_folder(folder: Path, **extra: Any) -> Path:
     return folder
 
 
-@dataclass(kw_only=True)
-class LetterModel:
+def letter_model(
+    *,
+    dialect: Dialect,
+    engine: Engine | None = None,
+    script: Script | None = None,
+    kind: type[EmbeddedBackend] = EmbeddedBackend,
+    context: int = 256,
+) -> LoadedModel:
     """A model of letters, embedded or scripted."""
-
-    dialect: Dialect
-    engine: Engine | None = None
-    script: Script | None = None
-    name: str = "letters"
-    context: int = 256
-    shipped: bool = False
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        return self.dialect.capabilities | self.backend().capabilities
-
-    def backend(self) -> Any:
-        if self.script is not None:
-            return self.script
-        assert self.engine is not None
-        return EmbeddedBackend(self.engine)
+    backend: Any = script
+    if backend is None:
+        assert engine is not None
+        backend = kind(engine)
+    return LoadedModel(name="letters", dialect=dialect, context=context, backend=backend)
 
 
 class Turn(NamedTuple):

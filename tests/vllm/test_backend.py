@@ -15,14 +15,15 @@ import anyio
 import pytest
 
 from orchestrator.errors import InvalidValue
-from reasoning import Context, Model, Reasoner, Segment, Solution
+from reasoning import Context, Reasoner, Segment, Solution
 from reasoning.backends.base import Token
 from reasoning.backends.vllm.backend import delivered
-from reasoning.backends.vllm.settings import VllmSettings
 from reasoning.bench import draw_problems
 from reasoning.errors import BackendLost, CapabilityMissing
-from reasoning.models.loading import VllmModel
-from reasoning.run.run import TextGenerated
+from reasoning.models.loaded import LoadedModel
+from reasoning.models.loading import load_model
+from reasoning.models.vllm import VllmSource
+from reasoning.run.thread import TextGenerated
 from reasoning.values.sampling import Constraint, Sampling
 from tests.support.reading import reading
 
@@ -33,14 +34,14 @@ CONTEXT = 512
 
 
 @pytest.fixture(scope="module")
-def here() -> Model:
-    return Model.load()
+def here() -> LoadedModel:
+    return load_model()
 
 
 @pytest.fixture(scope="module")
 async def there() -> AsyncIterator[Reasoner]:
     """One engine for all tests here; the last two kill it."""
-    model = VllmModel.load(None, VllmSettings(kv_cache_gib=1, context=CONTEXT, restarts=1))
+    model = VllmSource(kv_cache_gib=1, context=CONTEXT, restarts=1).load(None)
     async with Reasoner(model) as reasoner:
         yield reasoner
     with warnings.catch_warnings():  # vLLM leaves it to the garbage collector to close its sockets
@@ -60,7 +61,7 @@ async def written(backend: Any, context: Context, sampling: Sampling, **more: An
 
 @pytest.mark.parametrize(("strategy", "n"), [("single", None), ("apr", 8)])
 async def test_a_strategy_writes_the_same_as_on_the_embedded_engine(
-    here: Model, there: Reasoner, strategy: str, n: int | None
+    here: LoadedModel, there: Reasoner, strategy: str, n: int | None
 ) -> None:
     for problem in draw_problems("countdown", 3, numbers=4, seed=11):
         options: dict[str, Any] = {"strategy": strategy, "n": n, "max_tokens": CONTEXT}
@@ -77,12 +78,12 @@ def work(solution: Solution) -> tuple[Any, ...]:
 
 
 async def test_log_probabilities_and_confidence_are_those_of_the_embedded_engine(
-    here: Model, there: Reasoner
+    here: LoadedModel, there: Reasoner
 ) -> None:
     prompt = here.dialect.prompt(draw_problems("countdown", 1, numbers=4, seed=3)[0])
-    async with here.backend() as backend:
+    async with here.backend as backend:
         mine = await written(backend, prompt, Sampling(confidence=5), limit=200)
-    theirs = await written(there.model.backend(), prompt, Sampling(confidence=5), limit=200)
+    theirs = await written(there.model.backend, prompt, Sampling(confidence=5), limit=200)
     assert [t.token for t in theirs] == [t.token for t in mine]
     assert theirs[-1].reason == mine[-1].reason
     for one, other in zip(mine, theirs, strict=True):
@@ -111,7 +112,7 @@ def test_confidence_is_the_same_where_a_reader_is_late_and_deltas_are_merged(
 
 
 async def test_the_same_seed_gives_the_same_tokens_alone_or_in_a_batch(there: Reasoner) -> None:
-    backend, prompt = there.model.backend(), Context.given(range(10, 40))
+    backend, prompt = there.model.backend, Context.given(range(10, 40))
     alone = await written(backend, prompt, Sampling(temperature=1.0, seed=4), limit=60)
     batch: dict[int, list[Token]] = {}
 
@@ -127,7 +128,7 @@ async def test_the_same_seed_gives_the_same_tokens_alone_or_in_a_batch(there: Re
 
 
 async def test_forks_find_their_prefix_in_the_cache(there: Reasoner) -> None:
-    backend = there.model.backend()
+    backend = there.model.backend
     prompt = Context.given([(7 * i) % 1000 for i in range(200)])
     trunk = backend.open(Segment(prompt), Sampling(), limit=201)
     _ = [token async for token in reading(trunk, trunk.segment)]
@@ -143,7 +144,7 @@ async def test_forks_find_their_prefix_in_the_cache(there: Reasoner) -> None:
 
 
 async def test_a_form_is_kept_to(there: Reasoner) -> None:
-    backend, prompt = there.model.backend(), Context.given(range(10, 30))
+    backend, prompt = there.model.backend, Context.given(range(10, 30))
     free = await written(backend, prompt, Sampling(), limit=33)
     bound = Sampling(constraint=Constraint(kind="choice", value="17\n23"))
     tokens = await written(backend, prompt, bound, limit=60)
@@ -160,7 +161,7 @@ async def test_a_form_is_kept_to(there: Reasoner) -> None:
 async def test_a_prompt_that_does_not_fit_and_what_is_lacking_are_refused(
     there: Reasoner,
 ) -> None:
-    backend = there.model.backend()
+    backend = there.model.backend
     with pytest.raises(InvalidValue, match="512"):
         await written(backend, Context.given([5] * 600), Sampling())
     with pytest.raises(InvalidValue, match="empty"):
@@ -170,7 +171,7 @@ async def test_a_prompt_that_does_not_fit_and_what_is_lacking_are_refused(
 
 
 async def test_stopping_threads_leaks_at_most_a_step_of_each(there: Reasoner) -> None:
-    backend, prompt = there.model.backend(), Context.given(range(10, 40))
+    backend, prompt = there.model.backend, Context.given(range(10, 40))
     leaked, read = backend.leaked, [0] * 8
     with anyio.CancelScope() as scope:
         async with anyio.create_task_group() as group:
@@ -195,9 +196,9 @@ async def test_stopping_threads_leaks_at_most_a_step_of_each(there: Reasoner) ->
 
 
 async def test_an_engine_that_dies_is_started_again_and_its_threads_go_on(
-    here: Model, there: Reasoner
+    here: LoadedModel, there: Reasoner
 ) -> None:
-    backend = there.model.backend()
+    backend = there.model.backend
     problem = draw_problems("countdown", 1, numbers=4, seed=3)[0]
     prompt = here.dialect.prompt(problem)
     whole = await written(backend, prompt, Sampling(), limit=200)
@@ -215,7 +216,7 @@ async def test_an_engine_that_dies_is_started_again_and_its_threads_go_on(
 async def test_an_engine_that_dies_too_often_ends_the_run_with_what_is_there(
     there: Reasoner,
 ) -> None:
-    backend = there.model.backend()
+    backend = there.model.backend
 
     def listen(event: Any) -> None:
         nonlocal seen

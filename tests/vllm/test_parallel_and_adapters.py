@@ -11,12 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from reasoning import Model, Segment
+from reasoning import Segment, load_model
 from reasoning.backends.base import Token
-from reasoning.backends.vllm.settings import VllmSettings
 from reasoning.bench import draw_problems
 from reasoning.models.catalog import shipped
-from reasoning.models.loading import VllmModel
+from reasoning.models.vllm import VllmSource
 from reasoning.values.sampling import Sampling
 from tests.support.reading import reading
 
@@ -24,12 +23,12 @@ pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("default")]
 
 RANK, ALPHA = 8, 16
-DIALECT = Model.load("reason-1m").dialect
+DIALECT = load_model("reason-1m").dialect
 TINY: dict[str, Any] = {"kv_cache_gib": 0.5, "context": 256, "max_num_seqs": 4}
 
 
 async def greedy(model: Any, **sampling: Any) -> list[int]:
-    async with model.backend() as backend:
+    async with model.backend as backend:
         return [one.token for one in await written(backend, **sampling)]
 
 
@@ -66,17 +65,17 @@ def adapt(base: Path, adapter: Path, merged: Path) -> None:
 async def test_an_adapter_writes_what_a_model_with_it_merged_writes(tmp_path: Path) -> None:
     base = shipped()["reason-1m"]
     adapt(base, tmp_path / "adapter", tmp_path / "merged")
-    settings = VllmSettings(**TINY, adapters={"mine": str(tmp_path / "adapter")})
-    model = VllmModel.load("reason-1m", settings)
-    async with model.backend() as backend:
+    settings = VllmSource(**TINY, adapters={"mine": str(tmp_path / "adapter")})
+    model = settings.load("reason-1m")
+    async with model.backend as backend:
         plain = [one.token for one in await written(backend)]
         adapted = [one.token for one in await written(backend, adapter="mine")]
-    assert plain == await greedy(Model.load("reason-1m"))
-    assert adapted == await greedy(Model.load(tmp_path / "merged"))
+    assert plain == await greedy(load_model("reason-1m"))
+    assert adapted == await greedy(load_model(tmp_path / "merged"))
     assert adapted != plain
 
 
 @pytest.mark.parametrize("setting", ["tensor_parallel", "data_parallel"])
 async def test_a_model_on_two_devices_writes_the_same(setting: str) -> None:
-    found = await greedy(VllmModel.load("reason-1m", VllmSettings(**TINY, **{setting: 2})))
-    assert found == await greedy(Model.load("reason-1m"))
+    found = await greedy(VllmSource(**TINY, **{setting: 2}).load("reason-1m"))
+    assert found == await greedy(load_model("reason-1m"))

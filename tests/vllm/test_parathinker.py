@@ -11,11 +11,12 @@ import pytest
 
 from reasoning.backends.base import Token
 from reasoning.backends.embedded import EmbeddedBackend
-from reasoning.backends.vllm.settings import VllmSettings
 from reasoning.bench import draw_problems
 from reasoning.engine.config import read_config
 from reasoning.engine.engine import Engine
-from reasoning.models.catalog import Model
+from reasoning.models.loaded import LoadedModel
+from reasoning.models.loading import load_model
+from reasoning.models.vllm import VllmSource
 from reasoning.values.context import Context, Gang, Segment
 from reasoning.values.sampling import Sampling
 from reasoning.vllm_plugin import Mode
@@ -27,7 +28,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("default"), pytest.m
 PATHS = 4
 
 
-async def solved(backend: Any, model: Model, gang: Gang | None) -> list[list[Token]]:
+async def solved(backend: Any, model: LoadedModel, gang: Gang | None) -> list[list[Token]]:
     """What the paths of a problem and their summary write, the first of them cut short."""
     dialect = model.dialect
     (problem,) = draw_problems("countdown", 1, numbers=4, seed=5)
@@ -64,14 +65,14 @@ async def test_parathinker_generates_the_same_on_vllm(
 ) -> None:
     from reasoning.vllm_plugin.backend import SharedVllmBackend
 
-    folder, loaded = model("shipped"), Model.load("reason-5m")
+    folder, loaded = model("shipped"), load_model("reason-5m")
 
     def gang() -> Gang | None:
         return Gang(size=PATHS, lockstep=True) if mode == "live" else None
 
     async with EmbeddedBackend(Engine.load(folder)) as here:
         wanted = await solved(here, loaded, gang())
-    settings = VllmSettings(context=1024, plugin=mode, kv_cache_gib=1)
+    settings = VllmSource(context=1024, plugin=mode, kv_cache_gib=1)
     async with SharedVllmBackend(folder, read_config(folder), settings) as there:
         with anyio.fail_after(120):
             found = await solved(there, loaded, gang())

@@ -28,9 +28,10 @@ import torch
 
 from orchestrator import Event
 from protocol import Hub, Registry
-from reasoning.backends.vllm.settings import VllmSettings
 from reasoning.errors import CapabilityMissing
-from reasoning.models.loading import AnyModel, VllmModel, load
+from reasoning.models.loaded import LoadedModel
+from reasoning.models.loading import load_model
+from reasoning.models.vllm import VllmSource
 from reasoning.planning import (
     ChatClient,
     Constellation,
@@ -115,7 +116,7 @@ class Kept:
         return text
 
 
-async def planned(model: AnyModel, requests: int = 3, turns: int = 3) -> None:
+async def planned(model: LoadedModel, requests: int = 3, turns: int = 3) -> None:
     """Have a model plan on two devices, as nonsensically as it likes; check all that it wrote."""
     events: list[Event] = []
     outcomes: list[ConstellationResult] = []
@@ -167,17 +168,17 @@ def check(kept: Kept, events: list[Event], outcomes: list[ConstellationResult]) 
 
 
 @pytest.fixture(scope="module")
-async def here(folder: Path) -> AsyncIterator[VllmModel]:
+async def here(folder: Path) -> AsyncIterator[LoadedModel]:
     """The model on the vllm backend, started once."""
-    settings = VllmSettings(
+    settings = VllmSource(
         kv_cache_gib=1,
         context=CONTEXT,
         dtype="float32",
         max_num_seqs=8,
         engine={"structured_outputs_config": COMPACT, "max_num_batched_tokens": CONTEXT},
     )
-    model = VllmModel.load(folder, settings)
-    async with model.backend():
+    model = settings.load(folder)
+    async with model.backend:
         yield model
     with warnings.catch_warnings():  # vLLM leaves it to the garbage collector to close its sockets
         warnings.simplefilter("ignore")
@@ -186,13 +187,13 @@ async def here(folder: Path) -> AsyncIterator[VllmModel]:
 
 
 async def test_the_vllm_backend_holds_a_random_model_to_plans_that_run_or_are_refused(
-    here: VllmModel,
+    here: LoadedModel,
 ) -> None:
     await planned(here)
 
 
 async def test_a_schema_that_vllm_refuses_is_let_go_by_name_or_is_an_error(
-    here: VllmModel,
+    here: LoadedModel,
 ) -> None:
     unusable = json.dumps({"type": "object", "properties": {"a": {"$ref": "#/$defs/none"}}})
     chat = ChatClient(here, temperature=1.0)
@@ -251,9 +252,9 @@ async def test_a_vllm_server_holds_it_by_response_format_in_chat_and_by_its_own_
 ) -> None:
     settings = [f"mode={mode}", *([f"tokenizer={folder}"] if mode == "tokens" else [])]
     model: Any = await anyio.to_thread.run_sync(
-        lambda: load(None, base_urls=[url], settings=settings)
+        lambda: load_model(None, base_urls=[url], settings=settings)
     )
-    assert model.profile.json_schema
+    assert model.backend.profile.json_schema
     assert "json-schema" in model.capabilities
-    async with model.backend():
+    async with model.backend:
         await planned(model)

@@ -13,10 +13,10 @@ import pytest
 
 from reasoning.backends.base import Token
 from reasoning.backends.embedded import EmbeddedBackend
-from reasoning.backends.vllm.settings import VllmSettings
 from reasoning.engine.config import read_config
 from reasoning.engine.engine import Engine
 from reasoning.language import markup
+from reasoning.models.vllm import VllmSource
 from reasoning.values.context import Context, Gang, Segment
 from reasoning.values.sampling import Sampling
 from tests.support.reading import reading
@@ -166,7 +166,7 @@ async def test_every_paradigm_generates_the_same_on_vllm(model: Callable[[str], 
     kinds: list[Callable[[Any], Awaitable[list[list[Token]]]]] = [multiverse, hogwild, group_think]
     async with EmbeddedBackend(Engine.load(folder)) as here:
         wanted = [await kind(here) for kind in kinds]
-    settings = VllmSettings(context=2048, plugin="live", kv_cache_gib=1)
+    settings = VllmSource(context=2048, plugin="live", kv_cache_gib=1)
     async with SharedVllmBackend(folder, read_config(folder), settings) as there:
         assert {"kv-join", "live-contexts"} <= there.capabilities
         for kind, threads in zip(kinds, wanted, strict=True):

@@ -10,12 +10,13 @@ import anyio
 import pytest
 
 from orchestrator.errors import InvalidValue, ReasonError, UnknownName
-from reasoning import Context, Model, Reasoner, Segment, Solution
+from reasoning import Context, Reasoner, Segment, Solution
 from reasoning.backends.openai.server_probe import ServerProfile
-from reasoning.backends.openai.settings import OpenaiSettings
 from reasoning.cli.diagnosis import diagnose
 from reasoning.errors import BackendLost, CapabilityMissing
-from reasoning.models.loading import HttpModel
+from reasoning.models.loaded import LoadedModel
+from reasoning.models.loading import model_source
+from reasoning.models.server import ServerSource
 from reasoning.problems import Countdown
 from reasoning.values.sampling import Constraint, Sampling
 from tests.support.completions_server import Completions, Proxy, served
@@ -32,8 +33,8 @@ FAST: dict[str, Any] = {
 
 
 @asynccontextmanager
-async def service(model: Model, **more: Any) -> AsyncIterator[tuple[Completions, int]]:
-    async with model.backend() as engine:
+async def service(model: LoadedModel, **more: Any) -> AsyncIterator[tuple[Completions, int]]:
+    async with model.backend as engine:
         app = Completions(engine, model, **more)
         async with served(app) as port:
             yield app, port
@@ -43,12 +44,12 @@ KNOWN: dict[bool, ServerProfile] = {}
 """What the server can do, bare or not; asked once."""
 
 
-async def connected(*ports: int | str, bare: bool = False, **more: Any) -> HttpModel:
+async def connected(*ports: int | str, bare: bool = False, **more: Any) -> LoadedModel:
     urls = tuple(p if isinstance(p, str) else f"http://127.0.0.1:{p}" for p in ports)
-    settings = OpenaiSettings(base_urls=urls, **{**FAST, **more})
+    settings = ServerSource(base_urls=urls, **{**FAST, **more})
     if bare not in KNOWN:
-        KNOWN[bare] = (await HttpModel.connect(settings)).profile
-    return HttpModel.of(settings, KNOWN[bare])
+        KNOWN[bare] = (await settings.connect()).backend.profile
+    return settings.with_profile(KNOWN[bare])
 
 
 async def solved(model: Any, **options: Any) -> Solution:
@@ -65,7 +66,7 @@ async def solved(model: Any, **options: Any) -> Solution:
     ],
     ids=lambda options: options["strategy"],
 )
-async def test_a_strategy_writes_the_same_over_http(shipped: Model, options: Any) -> None:
+async def test_a_strategy_writes_the_same_over_http(shipped: LoadedModel, options: Any) -> None:
     here = await solved(shipped, **options)
     async with service(shipped) as (_, port):
         there = await solved(await connected(port), **options)
@@ -81,7 +82,7 @@ async def test_a_strategy_writes_the_same_over_http(shipped: Model, options: Any
 
 
 async def test_each_thread_is_a_request_and_goes_on_with_all_that_it_has_seen(
-    shipped: Model,
+    shipped: LoadedModel,
 ) -> None:
     async with service(shipped) as (app, port):
         model = await connected(port)
@@ -93,10 +94,10 @@ async def test_each_thread_is_a_request_and_goes_on_with_all_that_it_has_seen(
     assert len(last) > len(first) + solution.threads[0].tokens / 2
 
 
-async def test_a_closed_thread_ends_on_the_server_at_once(shipped: Model) -> None:
+async def test_a_closed_thread_ends_on_the_server_at_once(shipped: LoadedModel) -> None:
     async with service(shipped, pace_s=0.005) as (app, port):
         model = await connected(port)
-        async with model.backend() as backend:
+        async with model.backend as backend:
             generated, read = app.generated, 0
             prompt = shipped.dialect.prompt(PROBLEM)
             generation = backend.open(Segment(prompt), Sampling(temperature=1.0), limit=900)
@@ -112,10 +113,10 @@ async def test_a_closed_thread_ends_on_the_server_at_once(shipped: Model) -> Non
             assert backend.open_threads == 0
 
 
-async def test_a_thread_that_is_closed_between_two_tokens_ends_too(shipped: Model) -> None:
+async def test_a_thread_that_is_closed_between_two_tokens_ends_too(shipped: LoadedModel) -> None:
     async with service(shipped, pace_s=0.005) as (app, port):
         model = await connected(port)
-        async with model.backend() as backend:
+        async with model.backend as backend:
             prompt = shipped.dialect.prompt(PROBLEM)
             generation = backend.open(Segment(prompt), Sampling(temperature=1.0), limit=900)
             stream = generation.tokens()
@@ -126,7 +127,7 @@ async def test_a_thread_that_is_closed_between_two_tokens_ends_too(shipped: Mode
             await stream.aclose()
 
 
-async def test_no_more_requests_are_open_than_allowed(shipped: Model) -> None:
+async def test_no_more_requests_are_open_than_allowed(shipped: LoadedModel) -> None:
     async with service(shipped) as (app, port):
         proxy = Proxy(port)
         async with proxy.running() as url:
@@ -142,7 +143,7 @@ FAULTS = ["die", "truncate", "stall", "garbage", "500", "429"]
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_with_another_replica_a_run_goes_on_as_if_nothing_had_happened(
-    shipped: Model, fault: str
+    shipped: LoadedModel, fault: str
 ) -> None:
     here = await solved(shipped, strategy="apr", n=8)
     async with service(shipped) as (_, port):
@@ -158,7 +159,7 @@ async def test_with_another_replica_a_run_goes_on_as_if_nothing_had_happened(
 
 @pytest.mark.parametrize("fault", ["truncate", "stall", "garbage", "500", "429"])
 async def test_a_fault_that_passes_is_survived_on_the_same_server(
-    shipped: Model, fault: str
+    shipped: LoadedModel, fault: str
 ) -> None:
     here = await solved(shipped, strategy="single")
     async with service(shipped) as (_, port):
@@ -174,7 +175,7 @@ async def test_a_fault_that_passes_is_survived_on_the_same_server(
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_fault_that_stays_ends_the_run_with_what_is_there(
-    shipped: Model, fault: str
+    shipped: LoadedModel, fault: str
 ) -> None:
     async with service(shipped) as (_, port):
         proxy = Proxy(port)
@@ -196,7 +197,7 @@ async def test_a_fault_that_stays_ends_the_run_with_what_is_there(
 
 
 async def test_threads_that_had_ended_keep_their_votes_when_the_server_dies(
-    shipped: Model,
+    shipped: LoadedModel,
 ) -> None:
     async with service(shipped, pace_s=0.002) as (_, port):
         proxy = Proxy(port)
@@ -209,7 +210,7 @@ async def test_threads_that_had_ended_keep_their_votes_when_the_server_dies(
     assert all(thread.tokens for thread in solution.threads if not thread.lost)
 
 
-async def test_replicas_share_the_work(shipped: Model) -> None:
+async def test_replicas_share_the_work(shipped: LoadedModel) -> None:
     async with service(shipped) as (_, port):
         left, right = Proxy(port), Proxy(port)
         async with left.running() as first, right.running() as second:
@@ -220,7 +221,7 @@ async def test_replicas_share_the_work(shipped: Model) -> None:
     assert right.requests >= 3
 
 
-async def test_what_a_server_lacks_is_refused_by_name(shipped: Model) -> None:
+async def test_what_a_server_lacks_is_refused_by_name(shipped: LoadedModel) -> None:
     async with service(shipped) as (_, port):
         model = await connected(port)
         assert "token-prompts" in model.capabilities
@@ -228,7 +229,7 @@ async def test_what_a_server_lacks_is_refused_by_name(shipped: Model) -> None:
         async with Reasoner(model) as reasoner:
             with pytest.raises(CapabilityMissing, match="priorities"):
                 await reasoner.solve(PROBLEM, strategy="single", priority=3)
-        async with model.backend() as backend:
+        async with model.backend as backend:
             context = Context.given([1, 2, 3])
             live = Segment(context)
             other = backend.open(live, Sampling(), limit=50)
@@ -243,10 +244,10 @@ async def test_what_a_server_lacks_is_refused_by_name(shipped: Model) -> None:
                 one.close()
 
 
-async def test_a_server_without_token_ids_is_talked_to_in_text(shipped: Model) -> None:
+async def test_a_server_without_token_ids_is_talked_to_in_text(shipped: LoadedModel) -> None:
     async with service(shipped, bare=True) as (app, port):
         model = await connected(port, bare=True)
-        assert model.backend().mode == "text"
+        assert model.backend.mode == "text"
         assert "token-prompts" not in model.capabilities
         app.prompts.clear()
         async with Reasoner(model) as reasoner:
@@ -257,9 +258,9 @@ async def test_a_server_without_token_ids_is_talked_to_in_text(shipped: Model) -
     assert solution.threads[0].text
 
 
-async def test_the_doctor_tells_what_runs_and_how(shipped: Model) -> None:
+async def test_the_doctor_tells_what_runs_and_how(shipped: LoadedModel) -> None:
     async with service(shipped) as (_, port):
-        settings = OpenaiSettings(base_urls=(f"127.0.0.1:{port}",))
+        settings = ServerSource(base_urls=(f"127.0.0.1:{port}",))
         report = await diagnose(settings)
     assert report.mode == "tokens"
     (facts,) = report.facts
@@ -271,14 +272,14 @@ async def test_the_doctor_tells_what_runs_and_how(shipped: Model) -> None:
     assert runs["self-consistency"]
 
 
-async def test_a_wrong_address_model_or_mode_is_an_error_with_its_cure(shipped: Model) -> None:
+async def test_a_wrong_address_model_or_mode_is_an_error_with_its_cure(
+    shipped: LoadedModel,
+) -> None:
     with pytest.raises(BackendLost, match="base-url"):
-        await HttpModel.connect(OpenaiSettings(base_urls=("127.0.0.1:1",)))
+        await ServerSource(base_urls=("127.0.0.1:1",)).connect()
     async with service(shipped, bare=True) as (_, port):
         with pytest.raises(UnknownName, match="reason-5m"):
-            await HttpModel.connect(
-                OpenaiSettings(base_urls=(f"127.0.0.1:{port}",), model="gpt-12")
-            )
+            await ServerSource(base_urls=(f"127.0.0.1:{port}",), model="gpt-12").connect()
         with pytest.raises(CapabilityMissing, match="tokenizer"):
             await connected(port, bare=True, mode="tokens")
         model = await connected(port, bare=True)
@@ -289,16 +290,20 @@ async def test_a_wrong_address_model_or_mode_is_an_error_with_its_cure(shipped: 
 
 
 def test_settings_are_checked_by_name() -> None:
-    from reasoning.backends.settings import parse
-
-    settings = parse(OpenaiSettings, ["retries=2", "mode=chat"], base_urls=("http://a:1/v1/",))
+    settings = model_source("openai:retries=2,mode=chat", base_urls=("http://a:1/v1/",))
     assert (settings.retries, settings.mode) == (2, "chat")
     assert settings.base_urls == ("http://a:1/v1",)
-    with pytest.raises(InvalidValue, match="retries"):
-        parse(OpenaiSettings, ["retries=-2"], base_urls=("a",))
-    with pytest.raises(InvalidValue, match="NAME=VALUE"):
-        parse(OpenaiSettings, ["retries"], base_urls=("a",))
-    with pytest.raises(InvalidValue, match="colour"):
-        parse(OpenaiSettings, ["colour=red"], base_urls=("a",))
+    for pair, words in (
+        ("retries=-2", "retries"),
+        ("retries", "is not key=value"),
+        ("retires=2", "did you mean 'retries'"),
+        ("extra_body.stop=a", None),
+    ):
+        if words is None:
+            made = model_source(base_urls=("a",), settings=[pair])
+            assert made.extra_body == {"stop": "a"}
+            continue
+        with pytest.raises(InvalidValue, match=words):
+            model_source(base_urls=("a",), settings=[pair])
     with pytest.raises(InvalidValue, match="base_urls"):
-        parse(OpenaiSettings, [], base_urls=("ftp://a",))
+        model_source(base_urls=("ftp://a",))

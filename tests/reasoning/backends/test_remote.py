@@ -13,9 +13,9 @@ from protocol import Client, Hub, ModelOffer, Worker, WorkerSettings
 from reasoning.backends.remote import RemoteBackend
 from reasoning.backends.thread_host import BackendHost
 from reasoning.errors import BackendLost, CapabilityMissing
-from reasoning.models.catalog import Model
-from reasoning.models.devices import RemoteModel, offer_of
-from reasoning.run.solver import Reasoner
+from reasoning.models.devices import DevicesSource, offer_of
+from reasoning.models.loaded import LoadedModel
+from reasoning.solver import Reasoner
 from reasoning.values.context import Context, Segment
 from reasoning.values.sampling import Sampling
 from tests.support.protocol_tools import until, working
@@ -27,11 +27,11 @@ PROBLEM = "Use 3, 10, 21 and 23 to make 50"
 
 
 @asynccontextmanager
-async def devices(hub: Hub, model: Model, *names: str) -> AsyncIterator[dict[str, Worker]]:
+async def devices(hub: Hub, model: LoadedModel, *names: str) -> AsyncIterator[dict[str, Worker]]:
     """Workers with the shipped model, on one engine."""
     offer = offer_of(None, backend="embedded", slots=32)
     found: dict[str, Worker] = {}
-    async with model.backend() as backend, anyio.create_task_group() as group:
+    async with model.backend as backend, anyio.create_task_group() as group:
         for name in names:
             host = BackendHost(backend, offer)
             settings = WorkerSettings(slowest_s=0.2)
@@ -50,31 +50,34 @@ def essence(solution: Any) -> list[Any]:
 
 @pytest.mark.parametrize(("strategy", "n"), [("apr", 6), ("self-consistency", 6)])
 async def test_devices_give_the_same_run_as_this_machine(
-    shipped: Model, strategy: str, n: int
+    shipped: LoadedModel, strategy: str, n: int
 ) -> None:
     async with Reasoner(shipped) as here:
         local = await here.solve(PROBLEM, strategy=strategy, n=n, seed=3)
     hub = Hub()
-    remote = RemoteModel.load(None, hub)
+    remote = DevicesSource(submitter=hub).load(None)
     async with Reasoner(remote) as reasoner, devices(hub, shipped, "a", "b"):
         spread = await reasoner.solve(PROBLEM, strategy=strategy, n=n, seed=3)
     assert essence(spread) == essence(local)
 
 
-async def test_threads_spread_over_workers(shipped: Model) -> None:
+async def test_threads_spread_over_workers(shipped: LoadedModel) -> None:
     hub = Hub()
     ran: list[Any] = []
     hub.observe(ran.append)
-    async with Reasoner(RemoteModel.load(None, hub)) as reasoner, devices(hub, shipped, "a", "b"):
+    async with (
+        Reasoner(DevicesSource(submitter=hub).load(None)) as reasoner,
+        devices(hub, shipped, "a", "b"),
+    ):
         await reasoner.solve(PROBLEM, strategy="self-consistency", n=8)
     placed = [event.worker for event in ran if type(event).__name__ == "TaskAssigned"]
     assert (placed.count("a"), placed.count("b")) == (4, 4)
 
 
-async def test_a_thread_goes_on_elsewhere_when_its_worker_is_lost(shipped: Model) -> None:
+async def test_a_thread_goes_on_elsewhere_when_its_worker_is_lost(shipped: LoadedModel) -> None:
     prompt = Context.given(shipped.dialect.prompt(_problem()).tokens)
     sampling = Sampling(temperature=1.0, seed=5)
-    async with shipped.backend() as backend:
+    async with shipped.backend as backend:
         segment = Segment(prompt)
         generation = backend.open(segment, sampling, stop=shipped.dialect.stop, limit=200)
         expected = [token async for token in reading(generation, segment)]
@@ -101,16 +104,16 @@ def _problem() -> Any:
     return recognise(PROBLEM)
 
 
-async def test_a_client_of_a_hub_elsewhere_solves_as_well(shipped: Model) -> None:
+async def test_a_client_of_a_hub_elsewhere_solves_as_well(shipped: LoadedModel) -> None:
     async with Hub() as hub, devices(hub, shipped, "a"):
         client = Client(hub.url, hub.tokens.create("c", scopes=["submit"]))
-        async with Reasoner(RemoteModel.load(None, client)) as reasoner:
+        async with Reasoner(DevicesSource(submitter=client).load(None)) as reasoner:
             solution = await reasoner.solve(PROBLEM, strategy="apr", n=6)
         assert solution.answer is not None
         await until(lambda: not hub.connected["a"].assigned)
 
 
-async def test_closing_a_thread_stops_it_on_its_worker(shipped: Model) -> None:
+async def test_closing_a_thread_stops_it_on_its_worker(shipped: LoadedModel) -> None:
     hub = Hub()
     offer = offer_of(None, backend="embedded", slots=32)
     remote = RemoteBackend(hub, offer.name, context=512)
@@ -124,7 +127,7 @@ async def test_closing_a_thread_stops_it_on_its_worker(shipped: Model) -> None:
         assert remote.open_threads == 0
 
 
-async def test_what_is_not_sequential_is_refused_by_capability(shipped: Model) -> None:
+async def test_what_is_not_sequential_is_refused_by_capability(shipped: LoadedModel) -> None:
     remote = RemoteBackend(Hub(), "m", context=512)
     live = Segment(Context.given([1, 2]))
     remote.open(live, Sampling())
@@ -139,7 +142,7 @@ async def test_what_is_not_sequential_is_refused_by_capability(shipped: Model) -
             await anext(remote.open(segment, Sampling()).tokens())
 
 
-async def test_other_weights_under_the_same_name_are_not_asked(shipped: Model) -> None:
+async def test_other_weights_under_the_same_name_are_not_asked(shipped: LoadedModel) -> None:
     hub = Hub()
     remote = RemoteBackend(hub, "reason-5m", context=512, fingerprint="other", patience_s=0.1)
     async with remote, devices(hub, shipped, "a"):
@@ -148,7 +151,7 @@ async def test_other_weights_under_the_same_name_are_not_asked(shipped: Model) -
             await anext(thread.tokens())
 
 
-async def test_a_worker_that_generates_other_tokens_is_found_out(shipped: Model) -> None:
+async def test_a_worker_that_generates_other_tokens_is_found_out(shipped: LoadedModel) -> None:
     hub = Hub()
     remote = RemoteBackend(hub, "m", context=512)
     async with remote:

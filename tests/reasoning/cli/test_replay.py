@@ -226,8 +226,8 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     ("policy", "message"),
     [
         ("nope", "policy 'nope' does not exist; choose default, sc"),
-        ("sc:m=3", "policy 'sc' has no parameter 'm=3'; give n"),
-        ("sc:n=many", "n: 'many' is no whole number"),
+        ("sc:m=3", "policy: sc has no setting 'm'; sc has n"),
+        ("sc:n=many", "n: 'many' does not fit; give a whole number"),
         ("deepprune", "needs judge, which these traces lack"),
         ("parallel-probe:probe_every=0", "probe_every: 0 is out of range"),
     ],
@@ -238,7 +238,7 @@ def test_a_bad_policy_is_one_line(stored: str, policy: str, message: str) -> Non
 
 def test_an_error_is_an_object_too_where_json_is_asked_for(stored: str) -> None:
     done = replay(stored, "--policy", "nope", "--json")
-    assert json.loads(done.stdout)["error"]["code"] == "InvalidValue"
+    assert json.loads(done.stdout)["error"]["code"] == "UnknownName"
 
 
 def test_a_plot_that_can_not_be_written_is_one_line(stored: str, tmp_path: Path) -> None:

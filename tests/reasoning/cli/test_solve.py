@@ -16,8 +16,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from protocol import Report
-from reasoning import Model
 from reasoning.cli import main
+from reasoning.models.loaded import LoadedModel
 
 REASON = [sys.executable, "-m", "reasoning"]
 COUNTDOWN = "Use 3, 10, 21 and 23 to make 50"
@@ -176,7 +176,9 @@ def test_an_error_under_json_is_an_object_with_a_code() -> None:
 @pytest.mark.parametrize(
     "damage", ["empty folder", "no config", "cut weights", "no tokenizer", "other markup"]
 )
-def test_a_broken_model_folder_is_one_line(shipped: Model, tmp_path: Path, damage: str) -> None:
+def test_a_broken_model_folder_is_one_line(
+    shipped: LoadedModel, tmp_path: Path, damage: str
+) -> None:
     from reasoning.models.catalog import shipped as shipped_models
 
     if damage != "empty folder":

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from orchestrator.errors import InvalidValue
-from reasoning import Context, Model, Segment
-from reasoning.backends.settings import EmbeddedSettings
+from reasoning import Context, Segment
 from reasoning.engine.engine import Engine
 from reasoning.models.catalog import find
-from reasoning.models.loading import load
+from reasoning.models.embedded import EmbeddedSource
+from reasoning.models.loading import load_model
 from reasoning.values.sampling import Sampling
 from tests.support.reading import ReadEngine
 
@@ -68,7 +68,7 @@ def test_a_device_that_is_not_there_is_refused_by_name() -> None:
     with pytest.raises(
         InvalidValue, match=r"device: 'cuda' is not there; give cpu, for this torch"
     ):
-        load("reason-5m", settings=["device=cuda"])
+        load_model("reason-5m", settings=["device=cuda"])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
@@ -79,6 +79,6 @@ def test_a_gpu_writes_what_the_cpu_writes() -> None:
 
 def test_settings_of_the_embedded_engine_are_checked_by_name() -> None:
     with pytest.raises(InvalidValue, match="engine: dtype"):
-        load("reason-5m", settings=["dtype=int4"])
-    model = Model.load("reason-5m", settings=EmbeddedSettings(dtype="bfloat16"))
-    assert model.engine.decoder.dtype == torch.bfloat16
+        load_model("reason-5m", settings=["dtype=int4"])
+    model = EmbeddedSource(dtype="bfloat16").load("reason-5m")
+    assert model.backend.engine.decoder.dtype == torch.bfloat16

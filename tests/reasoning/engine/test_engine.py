@@ -24,7 +24,7 @@ from reasoning.engine.decoders.llama import NativeDecoder
 from reasoning.engine.engine import Engine
 from reasoning.engine.identities import PATHS_FILE
 from reasoning.errors import ModelUnusable
-from reasoning.models.catalog import Model
+from reasoning.models.loaded import LoadedModel
 from reasoning.problems import countdown
 from reasoning.values.context import Context, Segment
 from reasoning.values.sampling import Sampling
@@ -168,8 +168,10 @@ def test_the_compiled_step_equals_the_torch_step(
         assert [p for _, p in got[id]] == pytest.approx([p for _, p in tokens], abs=2e-4)
 
 
-def test_the_compiled_step_leaves_the_process_its_subnormal_numbers(shipped: Model) -> None:
-    assert isinstance(shipped.engine.decoder, CompiledDecoder) or shutil.which("g++") is None
+def test_the_compiled_step_leaves_the_process_its_subnormal_numbers(shipped: LoadedModel) -> None:
+    assert (
+        isinstance(shipped.backend.engine.decoder, CompiledDecoder) or shutil.which("g++") is None
+    )
     assert sys.float_info.min / 2 > 0
 
 
@@ -203,8 +205,8 @@ def test_a_batch_cut_into_lanes_writes_what_it_writes_in_one(random_model: Any) 
     assert one == two
 
 
-def test_a_thread_is_the_same_alone_and_in_a_batch_of_64(shipped: Model) -> None:
-    engine, dialect = shipped.engine, shipped.dialect
+def test_a_thread_is_the_same_alone_and_in_a_batch_of_64(shipped: LoadedModel) -> None:
+    engine, dialect = shipped.backend.engine, shipped.dialect
     rng = random.Random(3)
     contexts = [dialect.prompt(countdown.generate(rng)) for _ in range(64)]
     prompts = [context.entries[0].segment.tokens for context in contexts]

@@ -423,9 +423,9 @@ def test_a_judge_can_be_written_over_and_nothing_else(tmp_path: Path) -> None:
             ("calibrate", "T", "--judge", "J", "-o", "o", "--policy", "deepprune:tau=0.3"),
             "tau is what is chosen",
         ),
-        (("replay", "T", "--policy", "sc:judge=J"), "policy 'sc' asks none; give deepprune"),
+        (("replay", "T", "--policy", "sc:judge=J"), "sc has no setting 'judge'"),
         (("replay", "T", "--policy", "deepprune:calibration=g"), "give judge=FOLDER too"),
-        (("replay", "T", "--policy", "deepprune:judge=J,nope=1"), "no parameter 'nope=1'"),
+        (("replay", "T", "--policy", "deepprune:judge=J,nope=1"), "no setting 'nope'"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from orchestrator import Event
-from reasoning import Model, Reasoner, Solution
-from reasoning.language.dialects import ChatDialect
-from reasoning.language.forms.prompted import PromptedFork
+from reasoning import Reasoner, Solution, load_model
+from reasoning.language.chat import ChatDialect
+from reasoning.language.prompted import PromptedFork
+from reasoning.models.loaded import LoadedModel
 from reasoning.problems import Arithmetic, FreeForm
 from reasoning.strategies.multiverse import ForkRefused
-from tests.support.sharing_tools import LetterModel, Script, Turn
+from tests.support.sharing_tools import Script, Turn, letter_model
 
 pytestmark = pytest.mark.anyio
 
@@ -30,7 +31,7 @@ ARMS = ["multiverse", "parathinker", "hogwild", "group-think"]
 
 
 @pytest.fixture(scope="module")
-def chat(tmp_path_factory: pytest.TempPathFactory) -> Model:
+def chat(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     """A tiny random chat model with the usual template; its turns end with a token of its own."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
@@ -60,11 +61,11 @@ def chat(tmp_path_factory: pytest.TempPathFactory) -> Model:
     )
     Qwen2ForCausalLM(config).save_pretrained(folder)
     assert json.loads((folder / "config.json").read_text())["eos_token_id"][1] == 7
-    return Model.load(folder)
+    return load_model(folder)
 
 
 @pytest.fixture
-def dialect(chat: Model) -> ChatDialect:
+def dialect(chat: LoadedModel) -> ChatDialect:
     assert isinstance(chat.dialect, ChatDialect)
     return chat.dialect
 
@@ -92,7 +93,7 @@ def test_another_turn_makes_the_conversation_that_the_template_would_write(
     assert cut == whole(dialect, "Why?", "So", "And then?")
 
 
-def test_a_template_without_ends_or_no_template_at_all_does_as_well(general: Model) -> None:
+def test_a_template_without_ends_or_no_template_at_all_does_as_well(general: LoadedModel) -> None:
     bare = general.dialect
     assert isinstance(bare, ChatDialect)
     assert bare._turn("Next?") == "<|user|>Next?"
@@ -109,7 +110,7 @@ def test_every_end_token_that_the_model_names_ends_a_turn(dialect: ChatDialect) 
 
 
 def test_steps_end_with_a_paragraph_or_where_the_tokenizer_has_none_with_a_line(
-    dialect: ChatDialect, general: Model
+    dialect: ChatDialect, general: LoadedModel
 ) -> None:
     assert [dialect._tokenizer.decode([id]) for id in dialect._paragraphs()] == ["\n\n"]
     assert isinstance(general.dialect, ChatDialect)
@@ -150,7 +151,7 @@ async def told(
     dialect: ChatDialect, strategy: str, say: Callable[[str, str], str], **options: Any
 ) -> tuple[Solution, list[Turn]]:
     script = Script(say, "kv-join", encode=dialect.encode, decode=dialect._tokenizer.decode)
-    model = LetterModel(dialect=dialect, script=script, context=4096)
+    model = letter_model(dialect=dialect, script=script, context=4096)
     async with Reasoner(model) as reasoner:
         return await reasoner.solve(SUM, strategy=strategy, **options), script.turns
 
@@ -241,7 +242,7 @@ async def test_a_finisher_concludes_where_no_worker_did(dialect: ChatDialect) ->
 
 
 @pytest.mark.parametrize("strategy", ARMS)
-async def test_any_chat_model_folder_runs_every_strategy(chat: Model, strategy: str) -> None:
+async def test_any_chat_model_folder_runs_every_strategy(chat: LoadedModel, strategy: str) -> None:
     async with Reasoner(chat) as reasoner:
         first, again = [
             await reasoner.solve(
@@ -259,8 +260,8 @@ async def test_any_chat_model_folder_runs_every_strategy(chat: Model, strategy: 
     assert first.emulated == ()
     assert [t.text for t in first.threads] == [t.text for t in again.threads]
     assert sum(thread.tokens for thread in first.threads) > 20
-    chat.engine.segments.sweep()
-    assert chat.engine.open_threads == chat.engine.pool.used == 0
+    chat.backend.engine.segments.sweep()
+    assert chat.backend.engine.open_threads == chat.backend.engine.pool.used == 0
 
 
 def test_the_question_stands_in_every_prompt(dialect: ChatDialect) -> None:
@@ -269,6 +270,6 @@ def test_the_question_stands_in_every_prompt(dialect: ChatDialect) -> None:
         assert SUM.question in dialect._tokenizer.decode(form.prompt.tokens)
 
 
-def test_the_fixture_is_what_a_hub_folder_is(chat: Model, tmp_path: Path) -> None:
-    assert not chat.shipped
+def test_the_fixture_is_what_a_hub_folder_is(chat: LoadedModel, tmp_path: Path) -> None:
+    assert chat.dialect.default_strategy(SUM) == "single"
     assert {"kv-join", "live-contexts", "shared-threads"} <= chat.capabilities

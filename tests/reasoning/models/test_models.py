@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from orchestrator.errors import InvalidValue
-from reasoning import Model, Reasoner
+from reasoning import Reasoner, load_model
 from reasoning.bench import draw_problems
 from reasoning.engine.engine import Engine
 from reasoning.models.catalog import shipped as shipped_models
+from reasoning.models.loaded import LoadedModel
 from reasoning.problems import Problem, countdown
 from reasoning.training.batches import batches
 from reasoning.training.export import export, tokenizer
@@ -49,7 +50,7 @@ def test_transformers_loads_a_shipped_folder_unchanged_and_writes_the_same(name:
     tokens = AutoTokenizer.from_pretrained(folder)
     text = "<bos> <serial> 3 10 21 23 => 50 :"
     ids = tokens(text, return_tensors="pt").input_ids
-    ours = Model.load(name)
+    ours = load_model(name)
     assert ids[0].tolist() == ours.dialect.encode(text)
     assert tokens.decode(ids[0]) == text
     out = theirs.generate(
@@ -79,7 +80,7 @@ def test_transformers_loads_a_shipped_folder_unchanged_and_writes_the_same(name:
     ],
 )
 def test_the_shipped_model_solves_most_held_out_problems(
-    shipped: Model, strategy: str, domain: str, size: int, floor: float
+    shipped: LoadedModel, strategy: str, domain: str, size: int, floor: float
 ) -> None:
     right: list[bool] = []
 

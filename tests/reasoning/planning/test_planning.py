@@ -16,8 +16,8 @@ from orchestrator import Event, TaskStarted
 from orchestrator.errors import InvalidValue
 from protocol import Client, Hub, Profile
 from protocol.hub.directory import Directory, devices
-from reasoning import Model
 from reasoning.errors import CapabilityMissing
+from reasoning.models.loaded import LoadedModel
 from reasoning.planning import (
     ChatClient,
     Constellation,
@@ -383,14 +383,14 @@ def test_arguments_of_a_tool_that_says_nothing_of_them_are_let_through() -> None
     assert found.kind(PlannedCall(tool="t", arguments={"anything": 1})) == "tool"
 
 
-def test_a_model_that_knows_only_our_markup_is_refused(shipped: Model) -> None:
+def test_a_model_that_knows_only_our_markup_is_refused(shipped: LoadedModel) -> None:
     with pytest.raises(CapabilityMissing, match="can't plan"):
         ChatClient(shipped)
 
 
 @anyio_test
 async def test_a_chat_model_of_the_embedded_engine_is_asked_and_its_nonsense_refused(
-    general: Model,
+    general: LoadedModel,
 ) -> None:
     """The model is real, tiny and random: all of the path runs, and nothing it writes passes."""
     async with fleet() as hub, ChatClient(general) as chat:

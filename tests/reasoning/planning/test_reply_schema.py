@@ -19,7 +19,8 @@ from orchestrator import TaskGraph
 from orchestrator.errors import InvalidValue
 from protocol import Offer, Profile, Registry
 from reasoning.errors import CapabilityMissing
-from reasoning.models.loading import HttpModel, load
+from reasoning.models.loaded import LoadedModel
+from reasoning.models.loading import load_model
 from reasoning.planning import ChatClient, Constellation, PlannerReply, ReplyBounds
 from reasoning.planning.devices import DevicePool, PlannedCall
 from reasoning.planning.reply import AddTask, ChangeTask
@@ -207,7 +208,7 @@ class Server:
 
 async def answered(server: Callable[[dict[str, Any]], str | None], **options: Any) -> Any:
     with chat_server(respond=server) as url:
-        model = await anyio.to_thread.run_sync(partial(load, None, base_urls=[url]))
+        model = await anyio.to_thread.run_sync(partial(load_model, None, base_urls=[url]))
         async with fleet() as hub, ChatClient(model, **options) as chat:
             return await Constellation(hub, chat).run("x", seconds=20), chat, model
 
@@ -217,7 +218,7 @@ async def test_a_chat_server_gets_the_schema_as_response_format() -> None:
     server = Server()
     outcome, chat, model = await answered(server, held=True)
     assert (outcome.answer, chat.unheld) == ("held", None)
-    assert isinstance(model, HttpModel)
+    assert isinstance(model, LoadedModel)
     assert {"json-schema"} == {"json-schema", "structured-output"} & model.capabilities
     body = server.bodies[-1]
     assert "structured_outputs" not in body
@@ -242,7 +243,7 @@ async def test_a_server_that_refuses_the_schema_is_asked_without_it_and_that_is_
 async def test_a_server_that_takes_no_notice_of_schemas_is_not_taken_at_its_word() -> None:
     outcome, chat, model = await answered(lambda body: '{"answer": "free"}')
     assert (outcome.answer, chat.unheld) == ("free", "its backend has no json-schema")
-    assert not model.profile.json_schema
+    assert not model.backend.profile.json_schema
     with pytest.raises(CapabilityMissing, match="can't be held to a schema"):
         ChatClient(model, held=True)
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from orchestrator import Event
-from orchestrator.errors import InvalidValue
+from orchestrator.errors import InvalidValue, ReasonError
 from pruning import (
     POLICIES,
     Began,
@@ -29,13 +29,14 @@ from pruning import (
     Resume,
     Stop,
     Trace,
-    parse_policy,
 )
 from pruning.policy import Need
-from reasoning import Model, Reasoner, Solution
+from reasoning import Reasoner, Solution, load_model
 from reasoning.bench import read_traces
 from reasoning.cli import main
 from reasoning.errors import CapabilityMissing
+from reasoning.models.loaded import LoadedModel
+from reasoning.policies import parse_policy
 from reasoning.problems import Countdown, FreeForm
 from reasoning.run.driver import GRID, PolicyDecided
 from reasoning.run.report import report
@@ -90,11 +91,11 @@ def judge(trace: Trace, other: Trace, tokens: int) -> float:
 
 
 @pytest.fixture(scope="module")
-def small() -> Model:
-    return Model.load("reason-1m")
+def small() -> LoadedModel:
+    return load_model("reason-1m")
 
 
-async def steered(model: Model, policy: str | Policy[Any], **options: Any) -> Solution:
+async def steered(model: LoadedModel, policy: str | Policy[Any], **options: Any) -> Solution:
     given: dict[str, Any] = {"max_tokens": 300, "temperature": 0.9, "judge": judge, **options}
     async with Reasoner(model) as reasoner:
         solution = await reasoner.solve(PROBLEM, policy=policy, **given)
@@ -119,7 +120,7 @@ def replayed(policy: Policy[Any], question: Question) -> Any:
 
 
 @pytest.fixture(scope="module")
-def whole(small: Model, tmp_path_factory: pytest.TempPathFactory) -> Question:
+def whole(small: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Question:
     """The run's traces, each up to its own end, and all that can be observed of them."""
     solution = anyio.run(lambda: steered(small, Everything()))
     question = stored(solution, tmp_path_factory.mktemp("whole") / "run.json")
@@ -134,7 +135,7 @@ def test_every_named_policy_is_tried() -> None:
 
 @pytest.mark.parametrize("text", TEXTS)
 async def test_a_policy_decides_online_as_in_replay(
-    small: Model, whole: Question, text: str, tmp_path: Path
+    small: LoadedModel, whole: Question, text: str, tmp_path: Path
 ) -> None:
     policy = parse_policy(text)
     solution = await steered(small, text)
@@ -149,17 +150,17 @@ async def test_a_policy_decides_online_as_in_replay(
         assert (replay.probes, replay.judged) == (steering.probes, steering.judged)
 
 
-async def test_what_is_stopped_wastes_nothing(small: Model) -> None:
+async def test_what_is_stopped_wastes_nothing(small: LoadedModel) -> None:
     for text in ("async:k=8,threshold=0.7", "convergence:n=4,probe_every=16,streak=1"):
         solution = await steered(small, text)
         assert "cancelled" in {thread.state for thread in solution.threads}
         assert solution.usage.leaked_tokens == 0
         assert solution.steering is not None
         assert solution.steering.tokens == sum(thread.tokens for thread in solution.threads)
-    assert small.engine.open_threads == 0
+    assert small.backend.engine.open_threads == 0
 
 
-async def test_each_decision_is_an_event_with_its_reason(small: Model) -> None:
+async def test_each_decision_is_an_event_with_its_reason(small: LoadedModel) -> None:
     events: list[Event] = []
     solution = await steered(small, "convergence:n=3,probe_every=16", listener=events.append)
     decided = [event for event in events if isinstance(event, PolicyDecided)]
@@ -193,20 +194,22 @@ def test_the_terminal_and_the_file_show_why(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"policy": "magic"}, "policy: policy 'magic' does not exist"),
+        ({"policy": "magic"}, "policy 'magic' does not exist"),
         ({"policy": "async", "n": 4}, "n: the policy says how many"),
         ({"policy": "async", "strategy": "apr"}, "policy: strategy 'apr' takes none"),
     ],
 )
 async def test_a_policy_that_can_not_steer_is_refused(
-    small: Model, options: dict[str, Any], words: str
+    small: LoadedModel, options: dict[str, Any], words: str
 ) -> None:
     async with Reasoner(small) as reasoner:
-        with pytest.raises(InvalidValue, match=words):
+        with pytest.raises(ReasonError, match=words):
             await reasoner.solve(PROBLEM, **options)
 
 
-async def test_what_a_policy_needs_and_a_run_lacks_is_named(general: Model, small: Model) -> None:
+async def test_what_a_policy_needs_and_a_run_lacks_is_named(
+    general: LoadedModel, small: LoadedModel
+) -> None:
     with pytest.raises(CapabilityMissing, match="needs judge"):
         await steered(small, "deepprune:n=4", judge=None)
     async with Reasoner(general) as reasoner:
@@ -214,7 +217,7 @@ async def test_what_a_policy_needs_and_a_run_lacks_is_named(general: Model, smal
             await reasoner.solve(FreeForm(question="Why?"), policy="best-of-n:n=2")
 
 
-async def test_any_chat_model_is_probed_and_stopped(general: Model) -> None:
+async def test_any_chat_model_is_probed_and_stopped(general: LoadedModel) -> None:
     async with Reasoner(general) as reasoner:
         solution = await reasoner.solve(
             FreeForm(question="Why?"), policy="cap:n=3,tokens=24", temperature=1.0
@@ -244,7 +247,7 @@ class Scripted(Policy[list[Observation]]):
 
 
 async def test_a_paused_trace_stands_still_and_goes_on_as_if_nothing_had_been(
-    small: Model, whole: Question
+    small: LoadedModel, whole: Question
 ) -> None:
     first, second = whole.traces[:2]
     policy = Scripted(
@@ -273,7 +276,9 @@ async def test_a_paused_trace_stands_still_and_goes_on_as_if_nothing_had_been(
     assert texts["3"] == whole.traces[2].tokens
 
 
-async def test_a_policy_can_finish_while_traces_are_paused_or_not_yet_begun(small: Model) -> None:
+async def test_a_policy_can_finish_while_traces_are_paused_or_not_yet_begun(
+    small: LoadedModel,
+) -> None:
     policy = Scripted(
         {
             "Began": (Launch(count=100, reason="more than there are slots", mark=5),),
@@ -284,7 +289,7 @@ async def test_a_policy_can_finish_while_traces_are_paused_or_not_yet_begun(smal
         solution = await steered(small, policy)
     assert solution.answer is None
     assert len(solution.threads) <= 100
-    assert small.engine.open_threads == 0
+    assert small.backend.engine.open_threads == 0
 
 
 def test_bench_measures_policies_beside_samples_that_all_end() -> None:

@@ -14,12 +14,13 @@ from click.testing import CliRunner
 from orchestrator import Event
 from orchestrator.errors import InvalidValue
 from pruning import Accept, Escalate, Resample, StepScored
-from reasoning import Model, Reasoner
+from reasoning import Reasoner, load_model
 from reasoning.backends.base import Backend, Generation, Token
 from reasoning.bench import draw_problems
 from reasoning.cli import main
 from reasoning.language import markup
-from reasoning.models.draft import Side
+from reasoning.models.draft import DraftModel
+from reasoning.models.loaded import LoadedModel
 from reasoning.problems import Countdown
 from reasoning.run.driver import PolicyDecided
 from reasoning.run.run import Run
@@ -39,7 +40,9 @@ class Scripted(Backend):
 
     capabilities: frozenset[Capability] = frozenset({"scoring"})
 
-    def __init__(self, model: Model, texts: Sequence[str], score: Callable[[str], float]) -> None:
+    def __init__(
+        self, model: LoadedModel, texts: Sequence[str], score: Callable[[str], float]
+    ) -> None:
         self.model = model
         self.texts = list(texts)
         self.scored = score
@@ -91,13 +94,13 @@ class ScriptedGeneration(Generation):
     def close(self) -> None: ...
 
 
-def pair(model: Model, target: Scripted, draft: Scripted) -> Run:
-    side = Side(name="draft", backend=draft, dialect=model.dialect, max_tokens=512)
+def pair(model: LoadedModel, target: Scripted, draft: Scripted) -> Run:
+    side = DraftModel(name="draft", backend=draft, dialect=model.dialect, max_tokens=512)
     return Run(problem=PROBLEM, backend=target, dialect=model.dialect, max_tokens=512, draft=side)
 
 
 async def test_the_target_goes_on_after_a_strange_chunk_and_the_draft_after_that(
-    shipped: Model,
+    shipped: LoadedModel,
 ) -> None:
     draft = Scripted(shipped, ["3 + 10", "21 - 3 = 18 ,", END], lambda _: 0.0)
     strange = {"21 - 3 = 18 ,": -5.0}
@@ -126,7 +129,7 @@ async def test_the_target_goes_on_after_a_strange_chunk_and_the_draft_after_that
 
 
 async def test_a_strange_chunk_is_dropped_and_drafted_anew_where_that_is_asked_for(
-    shipped: Model,
+    shipped: LoadedModel,
 ) -> None:
     draft = Scripted(shipped, ["3 + 10 ;", "21 - 3 ;", END], lambda _: 0.0)
     strange = {"21 - 3 ;": -5.0, "3 + 10 ;": -6.0}
@@ -149,7 +152,7 @@ async def test_a_strange_chunk_is_dropped_and_drafted_anew_where_that_is_asked_f
 
 
 async def test_where_the_draft_would_end_strangely_the_target_writes_instead(
-    shipped: Model,
+    shipped: LoadedModel,
 ) -> None:
     wrong = f"{markup.ANSWER} 3 + 10 = 13 {markup.EOS}"
     target = Scripted(shipped, [END], lambda text: -9.0 if text == wrong else -0.1)
@@ -164,7 +167,7 @@ async def test_where_the_draft_would_end_strangely_the_target_writes_instead(
     assert run.threads["1"].text.strip() == END
 
 
-async def test_no_chain_waits_for_another(shipped: Model) -> None:
+async def test_no_chain_waits_for_another(shipped: LoadedModel) -> None:
     draft = Scripted(shipped, [f"wait {END}", END, END, "3 + 10", END, END], lambda _: 0.0)
     target = Scripted(shipped, [], lambda _: -0.1)
     draft.gate = anyio.Event()
@@ -191,7 +194,7 @@ class Letters:
     ends: frozenset[int] = frozenset()
     probe = "?"
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: LoadedModel) -> None:
         self.model = model
 
     def encode(self, text: str) -> list[int]:
@@ -222,7 +225,7 @@ class Spelled(Scripted):
         return "".join(map(chr, tokens))
 
 
-async def test_models_of_other_tokens_hear_each_other_as_text(shipped: Model) -> None:
+async def test_models_of_other_tokens_hear_each_other_as_text(shipped: LoadedModel) -> None:
     draft = Scripted(shipped, ["3 + 10 ;", END], lambda _: 0.0)
     target = Spelled(shipped, [], lambda _: -0.1)
     run = replace_dialect(pair(shipped, target, draft), Letters(shipped))
@@ -238,9 +241,9 @@ def replace_dialect(run: Run, dialect: Any) -> Run:
 
 
 async def test_the_shipped_pair_holds_its_rate_over_a_stream_of_problems(
-    shipped: Model,
+    shipped: LoadedModel,
 ) -> None:
-    small = Model.load("reason-1m")
+    small = load_model("reason-1m")
     decided: Counter[type[Any]] = Counter()
     heard = 0
 
@@ -259,9 +262,9 @@ async def test_the_shipped_pair_holds_its_rate_over_a_stream_of_problems(
     assert decided[Escalate] / steps == pytest.approx(0.4, abs=0.08)
     assert heard == sum(decided.values())
     for model in (shipped, small):
-        model.engine.segments.sweep()
-        assert model.engine.open_threads == 0
-        assert model.engine.pool.used == 0
+        model.backend.engine.segments.sweep()
+        assert model.backend.engine.open_threads == 0
+        assert model.backend.engine.pool.used == 0
 
 
 def test_a_budget_of_calls_sets_the_level() -> None:
@@ -270,7 +273,7 @@ def test_a_budget_of_calls_sets_the_level() -> None:
     assert Atts(n=1, calls=99).policy.alpha == 0.99
 
 
-async def test_two_models_are_needed(shipped: Model) -> None:
+async def test_two_models_are_needed(shipped: LoadedModel) -> None:
     async with Reasoner(shipped) as reasoner:
         with pytest.raises(InvalidValue, match="give --draft"):
             await reasoner.solve(PROBLEM, strategy="atts")

@@ -21,20 +21,22 @@ from reasoning.cli import main
 from reasoning.engine.engine import Engine
 from reasoning.errors import CapabilityMissing
 from reasoning.models import loading
-from reasoning.run.run import TextGenerated
-from reasoning.run.solver import choose_strategy
+from reasoning.models.loaded import LoadedModel
+from reasoning.options import SolveOptions
+from reasoning.run.thread import TextGenerated
+from reasoning.solver import choose_strategy
 from reasoning.strategies import GroupThink, Hogwild, Multiverse, ParaThinker
 from reasoning.strategies.multiverse import ForkRefused
 from tests.support.sharing_tools import (
     QUESTION,
     SOME,
     Fork,
-    LetterModel,
     Letters,
     Paths,
     Script,
     Share,
     Turn,
+    letter_model,
     random_folder,
     scripted_run,
 )
@@ -269,9 +271,9 @@ arms = pytest.mark.parametrize("strategy", ARMS)
 
 
 async def solved(
-    engine: Engine, strategy: str, kind: type[LetterModel] = LetterModel, **options: Any
+    engine: Engine, strategy: str, kind: type[EmbeddedBackend] = EmbeddedBackend, **options: Any
 ) -> Solution:
-    async with Reasoner(kind(engine=engine, dialect=anything())) as reasoner:
+    async with Reasoner(letter_model(engine=engine, dialect=anything(), kind=kind)) as reasoner:
         return await reasoner.solve(
             QUESTION, **{"strategy": strategy, "temperature": 1.0, **ARMS[strategy], **options}
         )
@@ -304,7 +306,7 @@ async def test_a_run_beside_others_is_the_same_as_alone(engine: Engine, strategy
     found: dict[int, Solution] = {}
     slots, engine.slots = engine.slots, 8  # so that cohorts have to wait for each other
     try:
-        async with Reasoner(LetterModel(engine=engine, dialect=anything())) as reasoner:
+        async with Reasoner(letter_model(engine=engine, dialect=anything())) as reasoner:
 
             async def one(seed: int) -> None:
                 found[seed] = await reasoner.solve(
@@ -354,19 +356,13 @@ class Jumbled(EmbeddedBackend):
             self._loop.call_soon(self._deliver, [])
 
 
-class JumbledModel(LetterModel):
-    def backend(self) -> Any:
-        assert self.engine is not None
-        return Jumbled(self.engine)
-
-
 @arms
 async def test_the_order_in_which_tokens_arrive_changes_nothing(
     engine: Engine, strategy: str
 ) -> None:
     for seed in range(4):
         plain = await solved(engine, strategy, seed=seed)
-        jumbled = await solved(engine, strategy, seed=seed, kind=JumbledModel)
+        jumbled = await solved(engine, strategy, seed=seed, kind=Jumbled)
         assert told(jumbled) == told(plain)
 
 
@@ -427,7 +423,7 @@ async def test_workers_are_cut_where_all_is_done(endless: Engine, layout: Any) -
     engine, letters = endless, anything()
     run = scripted_run(Script(lambda seen, own: ""), letters, max_tokens=256)
     run.temperature = 1.0
-    async with LetterModel(engine=engine, dialect=letters).backend() as run.backend:
+    async with letter_model(engine=engine, dialect=letters).backend as run.backend:
         await Hogwild(n=3, layout=layout, check_every=20).solve(run)
         run.close()
     written = [thread.written for thread in run.threads.values()]
@@ -462,7 +458,7 @@ async def test_the_finisher_has_room_when_the_workers_have_none_left(
     engine: Engine, strategy: str
 ) -> None:
     dialect = Letters(share_form=Share(steps=SOME, most=10**6, finisher="F"))
-    async with Reasoner(LetterModel(engine=engine, dialect=dialect)) as reasoner:
+    async with Reasoner(letter_model(engine=engine, dialect=dialect)) as reasoner:
         solution = await reasoner.solve(
             QUESTION, strategy=strategy, n=3, temperature=1.0, max_tokens=128
         )
@@ -474,22 +470,21 @@ async def test_the_finisher_has_room_when_the_workers_have_none_left(
 # ---- what is refused, and what is said ---------------------------------------------------------
 
 
-def lacking(*capabilities: Any) -> LetterModel:
+def lacking(*capabilities: Any, dialect: Letters | None = None) -> LoadedModel:
     script = Script(lambda seen, own: "=1\0", *capabilities)
-    return LetterModel(script=script, dialect=Letters())
+    return letter_model(script=script, dialect=dialect or Letters())
 
 
 @arms
 def test_what_can_be_emulated_is_not_refused(strategy: str) -> None:
-    assert choose_strategy(strategy, None, lacking(), QUESTION).name == strategy
+    assert choose_strategy(SolveOptions(strategy=strategy), lacking(), QUESTION).name == strategy
 
 
 @arms
 def test_what_can_not_be_emulated_is_refused_by_name(strategy: str) -> None:
-    model = lacking()
-    model.dialect = Letters(capabilities=frozenset())
+    model = lacking(dialect=Letters(capabilities=frozenset()))
     with pytest.raises(CapabilityMissing, match=f"'{strategy}' needs shared-threads.*letters"):
-        choose_strategy(strategy, None, model, QUESTION)
+        choose_strategy(SolveOptions(strategy=strategy), model, QUESTION)
 
 
 @pytest.mark.parametrize(
@@ -513,10 +508,10 @@ def test_the_command_names_what_was_emulated(monkeypatch: pytest.MonkeyPatch) ->
     def say(seen: str, own: str) -> str:
         return "=1\0" if own == "S" else "long=1."
 
-    def load(*_: object, **__: object) -> LetterModel:
-        return LetterModel(script=Script(say), dialect=Letters())
+    def load(*_: object, **__: object) -> LoadedModel:
+        return letter_model(script=Script(say), dialect=Letters())
 
-    monkeypatch.setattr(loading, "load", load)
+    monkeypatch.setattr(loading, "load_model", load)
     arguments = ["solve", "Why?", "--strategy", "parathinker:need=3", "--n", "3"]
     shown = CliRunner().invoke(main, arguments)
     assert shown.stdout == "1\n"

@@ -11,15 +11,19 @@ import pytest
 
 from orchestrator import Event, TaskAdded, TaskEnded
 from orchestrator.errors import InvalidValue, UnknownName
-from reasoning import Model, Reasoner, Solution
+from reasoning import Reasoner, Solution
 from reasoning.backends.base import Backend, Generation, Token
 from reasoning.errors import CapabilityMissing, ProblemRefused
 from reasoning.language import markup
+from reasoning.language.forms import Spawn
+from reasoning.language.trained import TrainedSpawn
+from reasoning.models.loaded import LoadedModel
+from reasoning.options import SolveOptions
 from reasoning.problems import Countdown, FreeForm, arithmetic, countdown
-from reasoning.run.run import Run, TextGenerated, Thread
-from reasoning.run.solver import choose_strategy, summarise
-from reasoning.strategies import STRATEGIES, Apr, SelfConsistency
-from reasoning.strategies.apr import Spawn, spawns
+from reasoning.run.run import Run
+from reasoning.run.thread import TextGenerated, Thread
+from reasoning.solver import choose_strategy, summarise
+from reasoning.strategies import BUILT_IN, STRATEGIES, Apr, SelfConsistency
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Gang, Segment
 from reasoning.values.sampling import Sampling
@@ -34,7 +38,7 @@ class Scripted(Backend):
 
     capabilities: frozenset[Capability] = frozenset()
 
-    def __init__(self, model: Model, script: Callable[[str], list[str]]) -> None:
+    def __init__(self, model: LoadedModel, script: Callable[[str], list[str]]) -> None:
         self.model = model
         self.script = script
         self.prompts: list[str] = []
@@ -76,19 +80,19 @@ class ScriptedGeneration(Generation):
         self.backend.closed += 1
 
 
-def scripted_run(model: Model, script: Callable[[str], list[str]]) -> tuple[Run, Scripted]:
+def scripted_run(model: LoadedModel, script: Callable[[str], list[str]]) -> tuple[Run, Scripted]:
     backend = Scripted(model, script)
     run = Run(problem=PROBLEM, backend=backend, dialect=model.dialect, max_tokens=512)
     return run, backend
 
 
-async def solved(shipped: Model, problem: str | Countdown, **options: object) -> Solution:
+async def solved(shipped: LoadedModel, problem: str | Countdown, **options: object) -> Solution:
     async with Reasoner(shipped) as reasoner:
         return await reasoner.solve(problem, **options)  # type: ignore[arg-type]
 
 
 async def test_apr_gives_each_child_its_message_and_the_parent_their_answers(
-    shipped: Model,
+    shipped: LoadedModel,
 ) -> None:
     answer = f"{markup.ANSWER} 23 - 3 = 20 , 30 + 20 = 50 {markup.EOS}"
 
@@ -113,7 +117,7 @@ async def test_apr_gives_each_child_its_message_and_the_parent_their_answers(
     assert backend.closed == 3
 
 
-async def test_a_thread_whose_context_was_too_small_says_so(shipped: Model) -> None:
+async def test_a_thread_whose_context_was_too_small_says_so(shipped: LoadedModel) -> None:
     five = Countdown(numbers=(3, 10, 21, 23), target=50)
     whole = await solved(shipped, five, strategy="apr")
     assert not any(thread.cut for thread in whole.threads)
@@ -124,7 +128,7 @@ async def test_a_thread_whose_context_was_too_small_says_so(shipped: Model) -> N
     assert less.threads[0].context < parent.context - 25
 
 
-async def test_apr_never_opens_more_children_than_the_budget(shipped: Model) -> None:
+async def test_apr_never_opens_more_children_than_the_budget(shipped: LoadedModel) -> None:
     lines = " ".join(f"{i} : 1 + 1 = 2 <spawn> {i} 2 3 => 50 ;" for i in range(1, 9))
 
     def script(prompt: str) -> list[str]:
@@ -137,7 +141,7 @@ async def test_apr_never_opens_more_children_than_the_budget(shipped: Model) -> 
     assert len(backend.prompts) == 1 + 10
 
 
-async def test_children_may_spawn_in_turn(shipped: Model) -> None:
+async def test_children_may_spawn_in_turn(shipped: LoadedModel) -> None:
     def script(prompt: str) -> list[str]:
         if "3 10 21 23" in prompt:
             return [
@@ -164,13 +168,15 @@ def test_a_message_asked_for_twice_is_spawned_once() -> None:
         " 21 3 ; 1 : 10 * 3 = 30 <spawn> 21 23 30 => 50 ; 2 : 9 + 9 = 18 <spawn> 1 2 => 5 ;"
         " 3 : 3 * 10 = 30 <spawn> 21 23 30 => 50 ; <join>"
     )
-    assert spawns(text) == [
+    assert TrainedSpawn(encode=list, message="").spawns(text) == [
         Spawn("1", "10 * 3 = 30", "21 23 30 => 50"),
         Spawn("2", "9 + 9 = 18", "1 2 => 5"),
     ]
 
 
-async def test_self_consistency_takes_the_majority_and_counts_abstentions(shipped: Model) -> None:
+async def test_self_consistency_takes_the_majority_and_counts_abstentions(
+    shipped: LoadedModel,
+) -> None:
     answers = iter(["10 * 5 = 50", "5 * 10 = 50", "25 + 25 = 50", None])
 
     def script(prompt: str) -> list[str]:
@@ -183,7 +189,7 @@ async def test_self_consistency_takes_the_majority_and_counts_abstentions(shippe
     assert tally.confidence == 0.5
 
 
-async def test_the_shared_prompt_is_counted_once_as_work(shipped: Model) -> None:
+async def test_the_shared_prompt_is_counted_once_as_work(shipped: LoadedModel) -> None:
     solution = await solved(shipped, "Compute 2 + 3 * 4", strategy="self-consistency", n=8)
     prompt = len(shipped.dialect.prompt(solution.problem))
     assert solution.usage.prompt_tokens == prompt
@@ -191,13 +197,13 @@ async def test_the_shared_prompt_is_counted_once_as_work(shipped: Model) -> None
     assert solution.usage.span_tokens == prompt + max(t.tokens for t in solution.threads)
 
 
-async def test_single_has_a_span_equal_to_its_work(shipped: Model) -> None:
+async def test_single_has_a_span_equal_to_its_work(shipped: LoadedModel) -> None:
     solution = await solved(shipped, PROBLEM, strategy="single", max_tokens=256)
     assert solution.usage.span_tokens == solution.usage.work_tokens
     assert [thread.id for thread in solution.threads] == ["1"]
 
 
-async def test_apr_splits_a_problem_and_its_span_is_below_its_work(shipped: Model) -> None:
+async def test_apr_splits_a_problem_and_its_span_is_below_its_work(shipped: LoadedModel) -> None:
     solution = await solved(shipped, PROBLEM)
     assert solution.strategy == "apr"
     assert solution.verified
@@ -207,7 +213,7 @@ async def test_apr_splits_a_problem_and_its_span_is_below_its_work(shipped: Mode
 
 
 @pytest.mark.parametrize("strategy", ["single", "self-consistency", "apr"])
-async def test_the_same_seed_gives_the_same_threads(shipped: Model, strategy: str) -> None:
+async def test_the_same_seed_gives_the_same_threads(shipped: LoadedModel, strategy: str) -> None:
     problem = countdown.generate(random.Random(4), held_out=True)
     options = {"strategy": strategy, "n": None if strategy == "single" else 6}
     first, again = [
@@ -219,7 +225,7 @@ async def test_the_same_seed_gives_the_same_threads(shipped: Model, strategy: st
     assert [t.text for t in first.threads] != [t.text for t in other.threads]
 
 
-async def test_a_timeout_stops_every_thread_and_keeps_what_they_wrote(shipped: Model) -> None:
+async def test_a_timeout_stops_every_thread_and_keeps_what_they_wrote(shipped: LoadedModel) -> None:
     five = countdown.generate(random.Random(1), count=5)
     async with Reasoner(shipped) as reasoner:
         solution = await reasoner.solve(five, strategy="single", max_tokens=4096, timeout=1.0)
@@ -229,11 +235,13 @@ async def test_a_timeout_stops_every_thread_and_keeps_what_they_wrote(shipped: M
             assert solution.threads[0].state == "cancelled"
         again = await reasoner.solve("Compute 2 + 3 * 4", strategy="single")
         assert again.status == "finished"
-    assert shipped.engine.running == 0
-    assert shipped.engine.open_threads == 0
+    assert shipped.backend.engine.running == 0
+    assert shipped.backend.engine.open_threads == 0
 
 
-async def test_cancelling_a_run_from_outside_ends_it_with_what_was_found(shipped: Model) -> None:
+async def test_cancelling_a_run_from_outside_ends_it_with_what_was_found(
+    shipped: LoadedModel,
+) -> None:
     scope = anyio.CancelScope()
     seen = 0
 
@@ -248,12 +256,14 @@ async def test_cancelling_a_run_from_outside_ends_it_with_what_was_found(shipped
     assert solution.status == "interrupted"
     assert sum(thread.tokens for thread in solution.threads) >= 40
     assert all(thread.state in {"cancelled", "succeeded"} for thread in solution.threads)
-    assert shipped.engine.open_threads == 0
+    assert shipped.backend.engine.open_threads == 0
 
 
-async def test_after_a_stop_at_most_a_few_tokens_of_each_thread_are_lost(shipped: Model) -> None:
+async def test_after_a_stop_at_most_a_few_tokens_of_each_thread_are_lost(
+    shipped: LoadedModel,
+) -> None:
     prompt = shipped.dialect.prompt(countdown.generate(random.Random(2), count=5))
-    async with shipped.backend() as backend, anyio.create_task_group() as group:
+    async with shipped.backend as backend, anyio.create_task_group() as group:
 
         async def ten(seed: int) -> None:
             sampling = Sampling(temperature=1.0, seed=seed)
@@ -267,19 +277,19 @@ async def test_after_a_stop_at_most_a_few_tokens_of_each_thread_are_lost(shipped
 
         for seed in range(8):
             group.start_soon(ten, seed)
-    assert shipped.engine.open_threads == 0
+    assert shipped.backend.engine.open_threads == 0
     assert backend.leaked <= 8 * 3
 
 
-async def test_a_reasoner_that_was_not_entered_says_so(shipped: Model) -> None:
+async def test_a_reasoner_that_was_not_entered_says_so(shipped: LoadedModel) -> None:
     with pytest.raises(InvalidValue, match="async with"):
         await Reasoner(shipped).solve("Compute 2 + 3")
 
 
 async def test_threads_that_share_a_prompt_pay_for_it_once_even_one_after_the_other(
-    shipped: Model,
+    shipped: LoadedModel,
 ) -> None:
-    async with shipped.backend() as backend:
+    async with shipped.backend as backend:
         run = Run(problem=PROBLEM, backend=backend, dialect=shipped.dialect, max_tokens=24)
         prompt = shipped.dialect.prompt(PROBLEM)
 
@@ -293,7 +303,7 @@ async def test_threads_that_share_a_prompt_pay_for_it_once_even_one_after_the_ot
     assert given == len(prompt)
 
 
-async def test_an_answer_that_cannot_vote_is_not_given(shipped: Model) -> None:
+async def test_an_answer_that_cannot_vote_is_not_given(shipped: LoadedModel) -> None:
     def script(prompt: str) -> list[str]:
         return [f"{markup.ANSWER} 5 + {markup.EOS}"]
 
@@ -303,15 +313,15 @@ async def test_an_answer_that_cannot_vote_is_not_given(shipped: Model) -> None:
     assert summarise(run, SelfConsistency(n=2), tally, "m", "finished", 0.0).answer is None
 
 
-async def test_a_run_that_has_ended_leaves_no_keys_and_values_behind(shipped: Model) -> None:
+async def test_a_run_that_has_ended_leaves_no_keys_and_values_behind(shipped: LoadedModel) -> None:
     async with Reasoner(shipped) as reasoner:
         solutions = [await reasoner.solve(PROBLEM, strategy=name) for name in ("apr", "single")]
-    shipped.engine.segments.sweep()
-    assert shipped.engine.pool.used == 0
+    shipped.backend.engine.segments.sweep()
+    assert shipped.backend.engine.pool.used == 0
     assert all(solution.verified for solution in solutions)
 
 
-async def test_an_engine_has_one_driver_at_a_time(shipped: Model) -> None:
+async def test_an_engine_has_one_driver_at_a_time(shipped: LoadedModel) -> None:
     async with Reasoner(shipped):
         with pytest.raises(InvalidValue, match="share one Reasoner"):
             async with Reasoner(shipped):
@@ -319,7 +329,7 @@ async def test_an_engine_has_one_driver_at_a_time(shipped: Model) -> None:
     assert (await solved(shipped, "Compute 2 + 3", strategy="single")).status == "finished"
 
 
-async def test_events_tell_each_thread_from_its_start_to_its_end(shipped: Model) -> None:
+async def test_events_tell_each_thread_from_its_start_to_its_end(shipped: LoadedModel) -> None:
     events: list[Event] = []
     solution = await solved(shipped, PROBLEM, listener=events.append)
     for thread in solution.threads:
@@ -331,25 +341,25 @@ async def test_events_tell_each_thread_from_its_start_to_its_end(shipped: Model)
         assert thread.text.startswith(written[:20])
 
 
-def test_strategies_and_models_are_matched_before_anything_runs(shipped: Model) -> None:
+def test_strategies_and_models_are_matched_before_anything_runs(shipped: LoadedModel) -> None:
     sum_ = arithmetic.generate(random.Random(0))
-    assert choose_strategy(None, None, shipped, PROBLEM).name == "apr"
-    assert choose_strategy(None, None, shipped, sum_).name == "self-consistency"
+    assert choose_strategy(SolveOptions(), shipped, PROBLEM).name == "apr"
+    assert choose_strategy(SolveOptions(), shipped, sum_).name == "self-consistency"
     with pytest.raises(UnknownName, match="choose single"):
-        choose_strategy("magic", None, shipped, PROBLEM)
+        choose_strategy(SolveOptions(strategy="magic"), shipped, PROBLEM)
     with pytest.raises(InvalidValue, match="n: 0"):
-        choose_strategy("apr", 0, shipped, PROBLEM)
+        choose_strategy(SolveOptions(strategy="apr", n=0), shipped, PROBLEM)
     with pytest.raises(InvalidValue, match="single takes 1 to 1"):
-        choose_strategy("single", 4, shipped, PROBLEM)
-    assert {kind.name for kind in STRATEGIES.values()} == set(STRATEGIES)
+        choose_strategy(SolveOptions(strategy="single", n=4), shipped, PROBLEM)
+    assert {kind.name for kind in BUILT_IN} == set(STRATEGIES.names)
 
 
-async def test_what_a_model_lacks_is_refused_by_name(general: Model) -> None:
+async def test_what_a_model_lacks_is_refused_by_name(general: LoadedModel) -> None:
     with pytest.raises(CapabilityMissing, match="spawn-join"):
-        choose_strategy("apr", None, general, PROBLEM)
+        choose_strategy(SolveOptions(strategy="apr"), general, PROBLEM)
 
 
-async def test_problems_that_the_shipped_model_cannot_do_are_refused(shipped: Model) -> None:
+async def test_problems_that_the_shipped_model_cannot_do_are_refused(shipped: LoadedModel) -> None:
     with pytest.raises(ProblemRefused, match="name a model with --model"):
         await solved(shipped, FreeForm(question="Why?"), strategy="single")
     with pytest.raises(ProblemRefused, match="0 to 999"):
@@ -363,7 +373,9 @@ async def test_problems_that_the_shipped_model_cannot_do_are_refused(shipped: Mo
 
 
 @pytest.mark.parametrize("strategy", ["single", "self-consistency"])
-async def test_any_chat_model_folder_runs_with_its_template(general: Model, strategy: str) -> None:
+async def test_any_chat_model_folder_runs_with_its_template(
+    general: LoadedModel, strategy: str
+) -> None:
     problem = FreeForm(question="Why?")
     prompt = general.dialect.prompt(problem)
     decoder = general.dialect.decoder()
@@ -376,7 +388,9 @@ async def test_any_chat_model_folder_runs_with_its_template(general: Model, stra
     assert all(thread.tokens <= 20 for thread in solution.threads)
 
 
-def test_answers_of_general_models_come_from_the_box_or_the_last_number(general: Model) -> None:
+def test_answers_of_general_models_come_from_the_box_or_the_last_number(
+    general: LoadedModel,
+) -> None:
     read = general.dialect.answer
     assert read(PROBLEM, r"so \boxed{\frac{1}{2}} or \boxed{7}.") == "7"
     assert read(PROBLEM, r"thus \boxed{\frac{1}{2}}, done") == r"\frac{1}{2}"

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from reasoning.language import markup
-from reasoning.language.forms.trained import TrainedForms
+from reasoning.language.trained import TrainedForms
 from reasoning.problems import Countdown, Enumeration, Problem, Several, ShortestPaths
 from reasoning.training import lockstep, shared
 from reasoning.training.batches import pack

@@ -1,7 +1,8 @@
 """How threads that share what they wrote are spoken to: what opens them, ends them, joins them.
 
-A strategy says who sees whom; a form has the words.  The shipped model was taught its form
-(`.trained`); any chat model is asked in plain language (`.prompted`).
+A strategy says who sees whom; a form has the words.  The shipped model was taught its forms
+(`reasoning.language.trained`); any chat model is asked in plain language
+(`reasoning.language.prompted`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,43 @@ class Outline(NamedTuple):
 
     goal: str
     opening: str
+
+
+class Spawn(NamedTuple):
+    """One child that a parent asked for: what the parent notes for itself, and the message."""
+
+    number: str
+    note: str
+    message: str
+
+
+class SpawnForm(Protocol):
+    """APR: a thread sends messages to children, is told what they found, and goes on."""
+
+    @property
+    def message(self) -> str:
+        """The problem as a message to a thread."""
+        ...
+
+    def prompt(self, message: str, budget: int) -> Context:
+        """The context of a thread with this message, which may spawn up to ``budget`` children."""
+        ...
+
+    def asks(self, text: str) -> bool:
+        """Whether what a thread wrote ends by waiting for children."""
+        ...
+
+    def spawns(self, text: str) -> list[Spawn]:
+        """The children that a text asks for, each once."""
+        ...
+
+    def report(self, spawns: Sequence[Spawn], found: Sequence[str | None]) -> str:
+        """What the parent is told of its children's answers, None for one that found nothing."""
+        ...
+
+    def found(self, text: str) -> str | None:
+        """What a thread that has ended sends to its parent; None for nothing."""
+        ...
 
 
 class ForkForm(Protocol):
@@ -124,6 +162,8 @@ class Forms(Protocol):
     Each raises:
         ProblemRefused: the model can't do problems of this kind so.
     """
+
+    def spawning(self) -> SpawnForm: ...
 
     def fork(self) -> ForkForm: ...
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from reasoning.language.forms import Outline
+from reasoning.errors import ProblemRefused
+from reasoning.language.forms import Outline, SpawnForm
 from reasoning.problems import Problem
 from reasoning.values.context import Context
 
@@ -91,6 +92,9 @@ class PromptedForms:
     ends: frozenset[int]
     paragraphs: Callable[[], frozenset[int]]
     boxed: Callable[[str], str | None]
+
+    def spawning(self) -> SpawnForm:
+        raise ProblemRefused("a chat model was not taught apr; use --strategy multiverse")
 
     def fork(self) -> PromptedFork:
         question = PLAN.format(question=self.problem.question, most=MOST_PARTS)

@@ -1,4 +1,4 @@
-"""The forms that the shipped model was taught, in the second version of its markup."""
+"""What the shipped model was taught, domain by domain, in its own markup (`language.markup`)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, ClassVar
 
 from reasoning.errors import ProblemRefused
 from reasoning.language import markup
-from reasoning.language.forms import Outline
-from reasoning.problems import Countdown, Enumeration, Problem, Several, ShortestPaths
+from reasoning.language.forms import ForkForm, Outline, PathForm, ShareForm, Spawn, SpawnForm
+from reasoning.problems import Arithmetic, Countdown, Enumeration, Problem, Several, ShortestPaths
+from reasoning.problems.expression import evaluate, largest, parse, render
 from reasoning.values.context import Context
 
 Encode = Callable[[str], list[int]]
@@ -22,43 +24,206 @@ def items(texts: Sequence[str]) -> str:
     return " ; ".join(f"{i} : {text}" for i, text in enumerate(texts, start=1)) + " ;"
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainedForms:
-    """The shipped model's forms for one problem."""
+def raw_answer(text: str) -> str | None:
+    """What stands between the answer marker and the end, or None."""
+    _, marker, rest = text.rpartition(markup.ANSWER)
+    found = _END.split(rest, maxsplit=1)
+    return found[0].strip() or None if marker and len(found) > 1 else None
 
-    problem: Problem
+
+_END = re.compile("|".join((markup.EOS, markup.PATH_END, markup.THINK_END)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedForms(ABC):
+    """The shipped model's forms for one problem; what a domain was not taught is refused.
+
+    Attributes:
+        version: The first version of the markup that has the domain.
+        strategy: What suits the model best.
+    """
+
+    version: ClassVar[int] = 2
+    strategy: ClassVar[str] = "self-consistency"
+
+    problem: Any
     encode: Encode
 
-    def fork(self) -> TrainedFork:
-        if not isinstance(self.problem, Several):
-            raise self._refused("multiverse", "several expressions at once")
-        return TrainedFork(encode=self.encode, problem=self.problem)
+    @property
+    @abstractmethod
+    def prompt(self) -> Context:
+        """The context in which one thread solves the problem alone.
 
-    def paths(self) -> TrainedPaths:
-        if not isinstance(self.problem, Countdown) or len(self.problem.numbers) != 4:
-            raise self._refused("parathinker", "Countdown with four numbers")
-        return TrainedPaths(encode=self.encode, problem=self.problem)
+        Raises:
+            ProblemRefused: it is beyond what the model computes with.
+        """
 
-    def share(self, workers: int) -> TrainedShare:
-        match self.problem:
-            case Several():
-                kind: type[TrainedShare] = SharedList
-            case Enumeration():
-                kind = SharedEnumeration
-            case ShortestPaths() if len(self.problem.weights) <= 4:
-                kind = SharedGraph
-            case _:
-                raise self._refused(
-                    "working together",
-                    "several expressions, an enumeration, or a graph of three or four nodes",
-                )
-        return kind(encode=self.encode, problem=self.problem)
+    def answer(self, text: str) -> str | None:
+        """The answer that a thread's text gives, or None."""
+        found = raw_answer(text)
+        return None if found is None else found.replace(" ", "").replace(",", ", ")
+
+    def spawning(self) -> SpawnForm:
+        raise self._refused("apr", "Countdown")
+
+    def fork(self) -> ForkForm:
+        raise self._refused("multiverse", "several expressions at once")
+
+    def paths(self) -> PathForm:
+        raise self._refused("parathinker", "Countdown with four numbers")
+
+    def share(self, workers: int) -> ShareForm:
+        raise self._refused(
+            "working together",
+            "several expressions, an enumeration, or a graph of three or four nodes",
+        )
 
     def _refused(self, what: str, known: str) -> ProblemRefused:
         return ProblemRefused(
             f"the shipped model learned {what} for {known}, not for this {self.problem.domain} "
-            "problem; use another --strategy"
+            "problem; use --strategy self-consistency or single"
         )
+
+
+class CountdownForms(TrainedForms):
+    version = 1
+    strategy = "apr"
+
+    problem: Countdown
+
+    @property
+    def message(self) -> str:
+        return f"{' '.join(map(str, self.problem.numbers))} => {self.problem.target}"
+
+    @property
+    def prompt(self) -> Context:
+        return _prompt(self.encode, f"{markup.SERIAL} {self.message}")
+
+    def spawning(self) -> SpawnForm:
+        return TrainedSpawn(encode=self.encode, message=self.message)
+
+    def paths(self) -> PathForm:
+        if len(self.problem.numbers) != 4:
+            return super().paths()
+        return TrainedPaths(encode=self.encode, message=self.message)
+
+
+class ArithmeticForms(TrainedForms):
+    version = 1
+
+    problem: Arithmetic
+
+    @property
+    def prompt(self) -> Context:
+        return _prompt(self.encode, f"{markup.CALC} {_expression(self.problem)}")
+
+
+class SeveralForms(TrainedForms):
+    strategy = "multiverse"
+
+    problem: Several
+
+    @property
+    def prompt(self) -> Context:
+        return _prompt(
+            self.encode, f"{markup.EACH} {items([*map(_expression, self.problem.parts)])}"
+        )
+
+    def fork(self) -> ForkForm:
+        return TrainedFork(encode=self.encode, problem=self.problem)
+
+    def share(self, workers: int) -> ShareForm:
+        return SharedList(encode=self.encode, problem=self.problem)
+
+
+class SharedForms(TrainedForms):
+    """Of a domain in which one thread alone is one worker of one."""
+
+    strategy = "group-think"
+
+    @property
+    def prompt(self) -> Context:
+        form = self.share(1)
+        return Context.given(form.prompt.tokens + self.encode(form.opening(1, 1)))
+
+    def answer(self, text: str) -> str | None:
+        return self.share(1).merged([text])
+
+
+class EnumerationForms(SharedForms):
+    problem: Enumeration
+
+    def share(self, workers: int) -> ShareForm:
+        return SharedEnumeration(encode=self.encode, problem=self.problem)
+
+
+class ShortestPathsForms(SharedForms):
+    problem: ShortestPaths
+
+    def share(self, workers: int) -> ShareForm:
+        if len(self.problem.weights) > 4:
+            return super().share(workers)
+        return SharedGraph(encode=self.encode, problem=self.problem)
+
+
+TAUGHT: dict[str, type[TrainedForms]] = {
+    Countdown.domain: CountdownForms,
+    Arithmetic.domain: ArithmeticForms,
+    Several.domain: SeveralForms,
+    Enumeration.domain: EnumerationForms,
+    ShortestPaths.domain: ShortestPathsForms,
+}
+"""The forms of each domain that the shipped model was taught."""
+
+
+def _expression(problem: Arithmetic) -> str:
+    tree = parse(problem.expression)
+    if isinstance(tree, int):
+        raise ProblemRefused(f"{tree} has no operation; give an expression such as (17*3+5)*4")
+    try:
+        evaluate(tree)
+        too_large = largest(tree) > markup.LARGEST
+    except ValueError as error:
+        raise ProblemRefused(f"{error}; the shipped model computes with 0 to 999 only") from error
+    if too_large:
+        raise ProblemRefused(
+            f"the expression reaches {largest(tree)}; the shipped model computes with 0 to 999 only"
+        )
+    return render(tree)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedSpawn:
+    """``7 : 10 * 3 = 30 <spawn> 21 23 30 => 50 ;`` for each child, then ``<join>``."""
+
+    encode: Encode
+    message: str
+
+    def prompt(self, message: str, budget: int) -> Context:
+        return _prompt(self.encode, f"{markup.APR} {budget} : {message}")
+
+    def asks(self, text: str) -> bool:
+        return text.endswith(markup.JOIN)
+
+    def spawns(self, text: str) -> list[Spawn]:
+        found: dict[str, Spawn] = {}
+        for number, note, message in _SPAWN.findall(text):
+            found.setdefault(message, Spawn(number, note, message))
+        return list(found.values())
+
+    def report(self, spawns: Sequence[Spawn], found: Sequence[str | None]) -> str:
+        lines = [
+            f"{spawn.number} : {spawn.note} , {answer} ;"
+            for spawn, answer in zip(spawns, found, strict=False)
+            if answer is not None
+        ]
+        return " ".join([*lines, markup.JOINED])
+
+    def found(self, text: str) -> str | None:
+        return raw_answer(text)
+
+
+_SPAWN = re.compile(rf"(\d+) : ([^;<]*?) {markup.SPAWN} ([^;<]+?) ;")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,13 +266,12 @@ class TrainedPaths:
     """``<think> 2 ... </think>`` each, then ``<summary>``."""
 
     encode: Encode
-    problem: Countdown
+    message: str
     summary: str = markup.SUMMARY
 
     @cached_property
     def prompt(self) -> Context:
-        numbers = " ".join(map(str, self.problem.numbers))
-        return _prompt(self.encode, f"{markup.PARA} {numbers} => {self.problem.target}")
+        return _prompt(self.encode, f"{markup.PARA} {self.message}")
 
     @property
     def stop(self) -> frozenset[int]:

@@ -1,0 +1,129 @@
+"""The language of any chat or completion model: its own template, answers from ``\\boxed{}``."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import ExtraMissing
+from reasoning.errors import ModelUnusable
+from reasoning.language.dialect import StreamDecoder
+from reasoning.language.prompted import PromptedForms
+from reasoning.problems import Problem
+from reasoning.problems.answers import boxed, last_number
+from reasoning.values.capabilities import Capability
+from reasoning.values.context import Context
+
+
+class ChatDialect:
+    """Any chat or completion model: its own chat template, answers from ``\\boxed{}``."""
+
+    capabilities: frozenset[Capability] = frozenset({"shared-threads"})
+    stop: frozenset[int] = frozenset()
+    probe = "\n\nThe final answer is \\boxed{"
+
+    def __init__(self, folder: Path, ends: frozenset[int] = frozenset()) -> None:
+        try:
+            from transformers import AutoTokenizer
+        except ImportError as error:
+            raise ExtraMissing(
+                "this model needs transformers; pip install 'parallel-reason[local]'"
+            ) from error
+        try:
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False
+            )
+        except Exception as error:  # transformers raises what it likes here
+            raise ModelUnusable(
+                f"the tokenizer in {folder} can't be loaded ({error}); download the model again"
+            ) from error
+
+        end = self._tokenizer.eos_token_id
+        self.ends = ends if end is None else ends | {end}
+
+    def encode(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+    def decoder(self) -> StreamDecoder:
+        return _IncrementalDecoder(self._tokenizer)
+
+    def prompt(self, problem: Problem) -> Context:
+        return self.ask(
+            f"{problem.question}\nReason step by step, then put the answer in \\boxed{{}}."
+        )
+
+    def default_strategy(self, problem: Problem) -> str:
+        return "single"
+
+    def forms(self, problem: Problem) -> PromptedForms:
+        return PromptedForms(
+            problem=problem,
+            ask=self.ask,
+            turn=self._turn,
+            ends=self.ends,
+            paragraphs=self._paragraphs,
+            boxed=boxed,
+        )
+
+    def ask(self, question: str) -> Context:
+        if not self._tokenizer.chat_template:
+            return Context.given(self._tokenizer.encode(f"{question}\n"))
+        text = self._tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
+        )
+        return Context.given(self.encode(text))
+
+    def _turn(self, text: str, *, cut: bool = False) -> str:
+        """What follows a model's ended turn: the user's next one and the model's opening.
+
+        One that was ``cut`` is ended first.
+        """
+        if not self._tokenizer.chat_template:
+            return f"\n\n{text}\n"
+        said = "What was said."
+        turns = [("user", "?"), ("assistant", said), ("user", text)]
+        whole: str = self._tokenizer.apply_chat_template(
+            [{"role": role, "content": content} for role, content in turns],
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        rest = whole.rpartition(said)[2]
+        end = self._tokenizer.eos_token or ""
+        before, _, after = rest.partition(end) if end else (rest, "", "")
+        if not end or before.strip():  # the template does not write it
+            return end * cut + rest
+        return end * cut + after
+
+    @cache  # noqa: B019  one dialect lives as long as its model
+    def _paragraphs(self) -> frozenset[int]:
+        """The tokens that end a paragraph; where there are none, those that end a line."""
+        broken = [
+            id for raw, id in self._tokenizer.get_vocab().items() if _NEWLINE.search(raw)
+        ]  # decoding the whole vocabulary would take seconds
+        decoded = {id: self._tokenizer.decode([id]) for id in broken}
+        found = frozenset(id for id, text in decoded.items() if text.endswith("\n\n"))
+        return found or frozenset(id for id, text in decoded.items() if text.endswith("\n"))
+
+    def answer(self, problem: Problem, text: str) -> str | None:
+        return boxed(text) or last_number(text)
+
+
+_NEWLINE = re.compile(r"\n|Ċ|<0x0A>")
+"""How tokenizers write the end of a line."""
+
+
+class _IncrementalDecoder:
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._backend = getattr(tokenizer, "backend_tokenizer", None)
+        from tokenizers.decoders import DecodeStream
+
+        self._stream = DecodeStream(skip_special_tokens=True)
+
+    def feed(self, token: int) -> str:
+        if self._backend is None:
+            return str(self._tokenizer.decode([token], skip_special_tokens=True))
+        return self._stream.step(self._backend, token) or ""

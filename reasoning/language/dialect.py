@@ -1,0 +1,66 @@
+"""How a model is spoken to: prompts for problems, and answers out of what it wrote."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from reasoning.language.forms import Forms
+from reasoning.problems import Problem
+from reasoning.values.capabilities import Capability
+from reasoning.values.context import Context
+
+
+class StreamDecoder(Protocol):
+    """Turns a thread's tokens into text, one by one."""
+
+    def feed(self, token: int) -> str:
+        """The text that this token adds; empty while a character is incomplete."""
+        ...
+
+
+class Dialect(Protocol):
+    """One model's language."""
+
+    capabilities: frozenset[Capability]
+    stop: frozenset[int]
+    """Tokens that stop a thread, beside the model's own end tokens."""
+    ends: frozenset[int]
+    """The model's own end tokens, as far as the dialect knows them."""
+    probe: str
+    """What makes a thread give, at any point, the answer that it has by then."""
+
+    def encode(self, text: str) -> list[int]:
+        """A text as tokens, without any that the tokenizer would add around it."""
+        ...
+
+    def decoder(self) -> StreamDecoder:
+        """What turns one thread's tokens into text."""
+        ...
+
+    def prompt(self, problem: Problem) -> Context:
+        """The context in which one thread solves the problem alone.
+
+        Raises:
+            ProblemRefused: the model can't do problems of this kind.
+        """
+        ...
+
+    def ask(self, question: str) -> Context:
+        """The context in which a thread answers a question in words, as they stand.
+
+        Raises:
+            ProblemRefused: the model understands no words.
+        """
+        ...
+
+    def answer(self, problem: Problem, text: str) -> str | None:
+        """The answer that a thread's text gives, or None."""
+        ...
+
+    def default_strategy(self, problem: Problem) -> str:
+        """The name of the strategy that suits the model best for this problem."""
+        ...
+
+    def forms(self, problem: Problem) -> Forms:
+        """How threads on this problem that share what they wrote are spoken to."""
+        ...

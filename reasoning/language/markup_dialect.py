@@ -1,0 +1,76 @@
+"""The language of the shipped models, in one of its versions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reasoning.errors import ProblemRefused
+from reasoning.language import markup
+from reasoning.language.dialect import StreamDecoder
+from reasoning.language.trained import TAUGHT, TrainedForms
+from reasoning.problems import Problem
+from reasoning.values.capabilities import Capability
+from reasoning.values.context import Context
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+class MarkupDialect:
+    """The language of the shipped models (`reasoning.language.markup`), in one of its versions."""
+
+    probe = markup.ANSWER
+
+    def __init__(self, tokenizer: Tokenizer, version: int = 2) -> None:
+        self._tokenizer = tokenizer
+        self.version = version
+        known: list[Capability] = ["spawn-join", "shared-threads"]
+        self.capabilities: frozenset[Capability] = frozenset(known[:version])
+        self.ends = frozenset(self.encode(markup.EOS))
+        self.stop = frozenset(self.encode(markup.JOIN))
+
+    def encode(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text).ids
+
+    def decoder(self) -> StreamDecoder:
+        return _SpacedDecoder(self._tokenizer)
+
+    def prompt(self, problem: Problem) -> Context:
+        return self.forms(problem).prompt
+
+    def ask(self, question: str) -> Context:
+        raise ProblemRefused("the shipped model knows its own markup only; name a chat model")
+
+    def default_strategy(self, problem: Problem) -> str:
+        return self.forms(problem).strategy
+
+    def forms(self, problem: Problem) -> TrainedForms:
+        """The forms of the problem's domain.
+
+        Raises:
+            ProblemRefused: this version of the markup has no such domain.
+        """
+        kind = TAUGHT.get(problem.domain)
+        if kind is None or kind.version > self.version:
+            known = [name for name, one in TAUGHT.items() if one.version <= self.version]
+            raise ProblemRefused(
+                f"the shipped model does {', '.join(known)}, no {problem.domain} problem; "
+                "name a model with --model PATH"
+            )
+        return kind(problem=problem, encode=self.encode)
+
+    def answer(self, problem: Problem, text: str) -> str | None:
+        return self.forms(problem).answer(text)
+
+
+class _SpacedDecoder:
+    """Our tokens are words; the separating space belongs to the later one."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._space = ""
+
+    def feed(self, token: int) -> str:
+        piece = self._space + (self._tokenizer.id_to_token(token) or "")
+        self._space = " "
+        return piece

@@ -1,0 +1,73 @@
+"""Models on OpenAI-compatible servers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reasoning.backends.openai.settings import OpenaiSettings
+from reasoning.engine.config import read_config
+from reasoning.errors import CapabilityMissing
+from reasoning.language.dialect import Dialect
+from reasoning.language.loading import load_dialect
+from reasoning.models.catalog import find, shipped
+from reasoning.models.loaded import LoadedModel
+from reasoning.values.sync import run_sync
+
+if TYPE_CHECKING:
+    from reasoning.backends.openai.server_probe import ServerProfile
+
+CONTEXT = 8192
+"""Tokens of context of a server that does not say."""
+
+
+class ServerSource(OpenaiSettings):
+    """Asks a server what it can do, and chooses how to talk to it."""
+
+    def load(self, model: str | Path | None = None) -> LoadedModel:
+        """`connect`, for code without an event loop, to the server's model of this name."""
+        named = self if model is None else self.model_copy(update={"model": str(model)})
+        return run_sync(named.connect)
+
+    async def connect(self) -> LoadedModel:
+        """The model on the servers, after a few requests to the first of them.
+
+        Raises:
+            BackendLost: it can't be reached.
+            UnknownName: it does not have the model.
+            CapabilityMissing: it can't do what the settings ask for.
+        """
+        from reasoning.backends.openai.client import connect
+        from reasoning.backends.openai.server_probe import examine
+
+        url = self.base_urls[0]
+        async with connect(url, self) as client:
+            return self.with_profile(await examine(client, url, self))
+
+    def with_profile(self, profile: ServerProfile) -> LoadedModel:
+        """The model on servers of which it is known what they can do."""
+        from reasoning.backends.openai.client import OpenaiBackend
+        from reasoning.backends.text_tokens import TextDialect, TextTokens
+
+        tokenizer = self.tokenizer or (profile.model if profile.model in shipped() else None)
+        mode = self.mode or (profile.mode if tokenizer or profile.mode != "tokens" else "text")
+        dialect: Dialect
+        text_tokens = TextTokens()
+        eos: frozenset[int] = frozenset()
+        if mode == "tokens":
+            if tokenizer is None or profile.mode != "tokens":
+                raise CapabilityMissing(
+                    f"mode tokens needs a server that takes and gives token ids "
+                    f"({self.base_urls[0]}: {profile.mode}) and --engine tokenizer=PATH"
+                )
+            folder = find(tokenizer)
+            config = read_config(folder)
+            dialect, eos = load_dialect(folder, config), config.eos
+        else:
+            dialect = TextDialect(text_tokens)
+        context = self.context or profile.context or CONTEXT
+        context = min(context, profile.context or context)
+        backend = OpenaiBackend(
+            self, profile, mode=mode, eos=eos, context=context, text_tokens=text_tokens
+        )
+        return LoadedModel(name=profile.model, dialect=dialect, context=context, backend=backend)

@@ -1,0 +1,35 @@
+"""Models on vLLM in a process of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reasoning.backends.vllm.settings import VllmSettings
+from reasoning.engine.config import read_config
+from reasoning.language.loading import load_dialect
+from reasoning.models.catalog import find
+from reasoning.models.loaded import LoadedModel
+
+
+class VllmSource(VllmSettings):
+    """Loads shipped models by name, and any other from its folder; the engine starts on entry."""
+
+    def load(self, model: str | Path | None = None) -> LoadedModel:
+        """The model ``model``; by default the larger shipped one.
+
+        Raises:
+            ModelUnusable: there is no such model, or its folder can't be used.
+        """
+        from reasoning.backends.vllm.backend import VllmBackend
+
+        folder = find(model)
+        config = read_config(folder)
+        kind = VllmBackend
+        if self.plugin is not None:
+            from reasoning.vllm_plugin.backend import SharedVllmBackend as kind
+        return LoadedModel(
+            name=folder.name,
+            dialect=load_dialect(folder, config),
+            context=min(config.context, self.context or config.context),
+            backend=kind(folder, config, self),
+        )

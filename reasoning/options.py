@@ -1,0 +1,145 @@
+"""How a problem is to be solved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator import Listener
+from orchestrator.errors import InvalidValue
+from pruning import Judge, Policy
+from reasoning.policies import SteeredBy, steered_by
+from reasoning.strategies import STRATEGIES, SelfConsistency, Strategy
+from reasoning.values.sampling import Constraint, Sampling
+
+if TYPE_CHECKING:
+    import anyio
+
+    from reasoning.models.loaded import LoadedModel
+    from reasoning.models.loading import ModelSource
+
+_NUMBER = (int, float)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SolveOptions:
+    """How to solve a problem; everything has a sensible default.
+
+    Attributes:
+        strategy: A strategy, or its name, perhaps with settings (``hogwild:layout=contiguous``); by
+            default the best that the model has.
+        n: Samples of self-consistency, or the budget of children of each apr thread.
+        policy: What steers the samples: a policy, or its name with settings, as ``async:k=8``.
+        judge: For policies that ask whether two traces will agree.
+        temperature: 0 is greedy; by default the strategy's own.
+        seed: The same seed gives the same tokens.
+        max_tokens: The context of each thread, prompt included; by default the model's whole one.
+        timeout: Seconds, loading not counted, after which the run answers with what there is.
+        priority: Threads of a lower value are served first; needs a backend with priorities.
+        constraint: A form that what threads write must have; needs structured output.
+        adapter: A LoRA adapter of the backend, by name.
+        domain: The domain whose problem the words state; by default it is recognised.
+        listener: Receives every event of the run.
+        stop: A new scope for this run; cancelling it stops the run in the same way as the timeout.
+
+    Raises:
+        UnknownName: there is no such strategy or policy.
+        InvalidValue: a value is out of range or of another type, or two don't fit each other.
+    """
+
+    strategy: str | Strategy | None = None
+    n: int | None = None
+    policy: str | Policy[Any] | None = None
+    judge: Judge | None = None
+    temperature: float | None = None
+    seed: int = 0
+    max_tokens: int | None = None
+    timeout: float | None = None
+    priority: int = 0
+    constraint: Constraint | None = None
+    adapter: str | None = None
+    domain: str | None = None
+    listener: Listener | None = None
+    stop: anyio.CancelScope | None = None
+
+    def __post_init__(self) -> None:
+        self._check_types()
+        if self.timeout is not None and not self.timeout > 0:
+            raise InvalidValue(f"timeout: {self.timeout:g} is not a time; give seconds above 0")
+        if self.max_tokens is not None and self.max_tokens < 16:
+            raise InvalidValue(f"max-tokens: {self.max_tokens} is too small; give at least 16")
+        Sampling(temperature=self.temperature or 0.0)
+        if self.strategy is not None:
+            self._check_strategy(self.strategy)
+        elif self.n is not None and not 1 <= self.n <= Strategy.most_n:
+            raise InvalidValue(f"n: {self.n} is out of range; give 1 to {Strategy.most_n}")
+        if self.policy is not None:
+            self._check_policy()
+
+    def _check_types(self) -> None:
+        wholes = ("n", "seed", "max_tokens", "priority")
+        for name in (*wholes, "temperature", "timeout"):
+            value = getattr(self, name)
+            kinds = int if name in wholes else _NUMBER
+            if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
+                kind = "a whole number" if name in wholes else "a number"
+                raise InvalidValue(f"{name}: {value!r} is no number of its kind; give {kind}")
+
+    def _check_strategy(self, strategy: str | Strategy) -> None:
+        if isinstance(strategy, str):
+            STRATEGIES.make(strategy, **self._n)
+        elif not isinstance(strategy, Strategy):
+            raise InvalidValue(
+                f"strategy: {strategy!r} is no Strategy; give one, or the name of one"
+            )
+        elif self.n is not None:
+            raise InvalidValue("n: the strategy says how many; leave it out")
+
+    def _check_policy(self) -> None:
+        _ = self.steering
+        if self.n is not None:
+            raise InvalidValue("n: the policy says how many; leave it out, or give policy sc:n=N")
+        kind = self.strategy
+        if isinstance(kind, str):
+            kind = STRATEGIES.make(kind)
+        if kind is not None and not kind.steerable:
+            raise InvalidValue(
+                f"policy: strategy {kind.name!r} takes none; use {SelfConsistency.name}"
+            )
+
+    @property
+    def _n(self) -> dict[str, int]:
+        return {} if self.n is None else {"n": self.n}
+
+    @cached_property
+    def steering(self) -> SteeredBy | None:
+        """The policy and its judge, if there is one."""
+        return None if self.policy is None else steered_by(self.policy, judge=self.judge)
+
+    def strategy_or(self, default: str) -> Strategy:
+        """The strategy that is asked for; where none is, the one of this name."""
+        strategy = self.strategy
+        if strategy is None:
+            strategy = default if self.policy is None else SelfConsistency.name
+        return STRATEGIES.make(strategy, **self._n) if isinstance(strategy, str) else strategy
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(SolveOptions):
+    """How to solve a problem, and by which model.
+
+    Attributes:
+        model: A loaded model, the name of a shipped one, a Hugging Face folder, or a model's name
+            on a server.
+        backend: What generates: a name, perhaps with settings, as ``vllm:max_num_seqs=128``, or a
+            backend of your own.
+        base_url: An OpenAI-compatible server's address.
+        draft: A smaller model in the same forms, for strategies of two, such as atts.
+    """
+
+    model: LoadedModel | str | Path | None = None
+    backend: str | ModelSource | Any | None = None
+    base_url: str | None = None
+    draft: LoadedModel | str | Path | None = None

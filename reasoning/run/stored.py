@@ -1,0 +1,102 @@
+"""Solutions as JSON that keeps everything, so that a journaled task may return one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from pydantic_core import core_schema
+
+import pruning.decisions
+from orchestrator.views.diagrams import from_json, to_json
+from pruning import Finish, LoggedDecision
+from reasoning.problems import FreeForm, Problem, Verdict, recognise
+from reasoning.run.solution import Solution, Steering, ThreadRecord, TraceRecord, Usage
+
+
+def schema() -> core_schema.CoreSchema:
+    """For pydantic: a `Solution` is itself in Python, and a dictionary in JSON."""
+    return core_schema.no_info_plain_validator_function(
+        lambda value: value if isinstance(value, Solution) else restore(value),
+        serialization=core_schema.plain_serializer_function_ser_schema(store, when_used="json"),
+    )
+
+
+def store(solution: Solution) -> dict[str, Any]:
+    """The solution as values that JSON has."""
+    plain = {
+        field.name: getattr(solution, field.name)
+        for field in fields(solution)
+        if field.name not in ("problem", "graph", "steering", "usage", "threads", "verdict")
+    }
+    steering = solution.steering
+    return plain | {
+        "problem": {"domain": solution.problem.domain, "question": solution.problem.question},
+        "verdict": None if solution.verdict is None else asdict(solution.verdict),
+        "usage": asdict(solution.usage),
+        "threads": [asdict(thread) for thread in solution.threads],
+        "graph": json.loads(to_json(solution.graph)),
+        "steering": None if steering is None else _steering(steering),
+    }
+
+
+def restore(values: Mapping[str, Any]) -> Solution:
+    """The solution that was stored.
+
+    A problem of a domain that does not exist any more comes back as a `FreeForm` one.
+
+    Raises:
+        ValueError, KeyError, TypeError: the values are no stored solution.
+    """
+    steering, verdict = values["steering"], values["verdict"]
+    return Solution(
+        **{
+            **values,
+            "problem": _problem(**values["problem"]),
+            "verdict": None if verdict is None else Verdict(**verdict),
+            "usage": Usage(**values["usage"]),
+            "threads": tuple(map(_thread, values["threads"])),
+            "graph": from_json(json.dumps(values["graph"])),
+            "steering": None if steering is None else _restored_steering(steering),
+            "errors": tuple(values["errors"]),
+            "emulated": tuple(values["emulated"]),
+        }
+    )
+
+
+def _problem(domain: str, question: str) -> Problem:
+    found = recognise(question)
+    return found if found.domain == domain else FreeForm(question=question)
+
+
+def _thread(values: Mapping[str, Any]) -> ThreadRecord:
+    trace = values["trace"]
+    if trace is None:
+        return ThreadRecord(**values)
+    probes = tuple((tokens, key) for tokens, key in trace["probes"])
+    record = TraceRecord(how=trace["how"], probes=probes, confidences=tuple(trace["confidences"]))
+    return ThreadRecord(**{**values, "trace": record})
+
+
+def _steering(steering: Steering) -> dict[str, Any]:
+    log = [[told, _decision(decision)] for told, decision in steering.log]
+    return {**asdict(steering), "finish": _decision(steering.finish), "log": log}
+
+
+def _restored_steering(values: Mapping[str, Any]) -> Steering:
+    finish = _restored_decision(values["finish"])
+    assert isinstance(finish, Finish)
+    log = tuple(LoggedDecision(told, _restored_decision(one)) for told, one in values["log"])
+    return Steering(**{**values, "finish": finish, "log": log})
+
+
+def _decision(decision: Any) -> dict[str, Any]:
+    return {"kind": type(decision).__name__, **asdict(decision)}
+
+
+def _restored_decision(values: Mapping[str, Any]) -> Any:
+    kind = getattr(pruning.decisions, values["kind"])
+    given = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+    return kind(**{key: value for key, value in given.items() if key != "kind"})

@@ -1,0 +1,245 @@
+"""From a problem to a `Solution`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any, Self
+
+import anyio
+
+from orchestrator import EventStream
+from orchestrator.errors import InvalidValue
+from pruning import Tally
+from reasoning.errors import CapabilityMissing
+from reasoning.keywords import method_takes_options, takes_options
+from reasoning.models.draft import DraftModel
+from reasoning.models.loaded import LoadedModel
+from reasoning.models.loading import load_model
+from reasoning.options import ModelOptions, SolveOptions
+from reasoning.problems import Problem, recognise
+from reasoning.run.run import Run
+from reasoning.run.solution import Solution, Status, ThreadRecord, Usage
+from reasoning.run.thread import Thread
+from reasoning.strategies import Strategy
+from reasoning.values.sampling import Sampling
+from reasoning.values.sync import run_sync
+
+
+def choose_strategy(options: SolveOptions, model: LoadedModel, problem: Problem) -> Strategy:
+    """The strategy asked for, checked against the model; by default the best that it has.
+
+    Raises:
+        CapabilityMissing: the strategy needs what the model lacks.
+        ProblemRefused: the model can't do problems of this kind.
+    """
+    default = "" if options.strategy else model.dialect.default_strategy(problem)
+    strategy = options.strategy_or(default)
+    missing = strategy.needs - model.capabilities - set(strategy.emulates)
+    if missing:
+        raise CapabilityMissing(
+            f"strategy {strategy.name!r} needs {', '.join(sorted(missing))}, which {model.name} "
+            "lacks; use single or self-consistency"
+        )
+    return strategy
+
+
+class Reasoner:
+    """A loaded model that solves problems, several at once if asked::
+
+    async with Reasoner(load_model()) as reasoner:
+        solution = await reasoner.solve("Use 3, 10, 21 and 23 to make 50")
+    """
+
+    def __init__(self, model: LoadedModel, *, draft: LoadedModel | None = None) -> None:
+        """``draft`` is a smaller model beside it, for strategies of two."""
+        self.model = model
+        self.draft = draft
+        self._draft = (
+            None
+            if draft is None
+            else DraftModel(
+                name=draft.name,
+                backend=draft.backend,
+                dialect=draft.dialect,
+                max_tokens=draft.context,
+            )
+        )
+        self._entered = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            for model in filter(None, (self.model, self.draft)):
+                await stack.enter_async_context(model.backend)
+            self._entered = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._entered.__aexit__(*error)
+
+    @property
+    def open_threads(self) -> int:
+        """Threads of the backend that are not closed."""
+        return self.model.backend.open_threads
+
+    @property
+    def leaked(self) -> int:
+        """Tokens generated for threads after they were closed."""
+        return self.model.backend.leaked
+
+    @method_takes_options(SolveOptions)
+    async def solve(self, problem: str | Problem, options: SolveOptions) -> Solution:
+        """Solve one problem; the options are those of `SolveOptions`.
+
+        Raises:
+            TypeError: an option does not exist.
+            ReasonError: by its leaf, what can't be done and how to mend it.
+        """
+        return await self.solve_with(problem, options)
+
+    async def solve_with(self, problem: str | Problem, options: SolveOptions) -> Solution:
+        """`solve`, with the options as one object."""
+        if isinstance(problem, str):
+            problem = recognise(problem, options.domain)
+        strategy = choose_strategy(options, self.model, problem)
+        run = self._run(problem, strategy, options)
+        started = time.monotonic()
+        tally: Tally | None = None
+        scope = options.stop or anyio.CancelScope()
+        try:
+            with anyio.move_on_after(options.timeout) as limit, scope:
+                tally = await strategy.solve(run)
+        finally:
+            run.close()
+            if self.draft is not None:
+                self.draft.backend.release(list(run.segments))
+        await self.model.backend.settle()
+        status: Status = "finished"
+        if tally is None:
+            status = "timed-out" if limit.cancelled_caught else "interrupted"
+            tally = strategy.tally(run)
+        wall = time.monotonic() - started
+        return summarise(run, strategy, tally, self.model.name, status, wall)
+
+    def _run(self, problem: Problem, strategy: Strategy, options: SolveOptions) -> Run:
+        events = EventStream()
+        if options.listener is not None:
+            events.subscribe(options.listener)
+        model, steering, heat = self.model, options.steering, options.temperature
+        return Run(
+            problem=problem,
+            backend=model.backend,
+            dialect=model.dialect,
+            temperature=strategy.default_temperature if heat is None else heat,
+            seed=options.seed,
+            policy=None if steering is None else steering.policy,
+            judge=options.judge if steering is None else steering.judge,
+            draft=self._draft,
+            sampling=Sampling(
+                priority=options.priority,
+                constraint=options.constraint,
+                adapter=options.adapter,
+            ),
+            max_tokens=min(options.max_tokens or model.context, model.context),
+            events=events,
+        )
+
+
+async def _solve(problem: str | Problem, options: ModelOptions) -> Solution:
+    if isinstance(problem, str):
+        problem = recognise(problem, options.domain)  # before the model is loaded
+    model, draft = options.model, options.draft
+    if not isinstance(model, LoadedModel):
+        urls = () if options.base_url is None else (options.base_url,)
+        model = load_model(model, backend=options.backend, base_urls=urls)
+    elif options.backend is not None or options.base_url is not None:
+        raise InvalidValue("backend: the model is loaded already; leave it out")
+    if draft is not None and not isinstance(draft, LoadedModel):
+        draft = load_model(draft)
+    async with Reasoner(model, draft=draft) as reasoner:
+        return await reasoner.solve_with(problem, options)
+
+
+@takes_options(ModelOptions)
+async def solve(problem: str | Problem, options: ModelOptions) -> Solution:
+    """Solve one problem, stated in words or as a `Problem`; the options are `ModelOptions`.
+
+    Raises:
+        TypeError: an option does not exist.
+        ReasonError: by its leaf, what can't be done and how to mend it.
+    """
+    return await _solve(problem, options)
+
+
+@takes_options(ModelOptions)
+def solve_sync(problem: str | Problem, options: ModelOptions) -> Solution:
+    """`solve` for code without an event loop, and for notebooks, where one runs already."""
+    return run_sync(partial(_solve, problem, options))
+
+
+def summarise(
+    run: Run, strategy: Strategy, tally: Tally, model: str, status: Status, wall: float
+) -> Solution:
+    """What a run that has ended comes to."""
+    threads = list(run.threads.values())
+    answer = None
+    if tally.winner is not None:
+        answer = next(
+            t.answer
+            for t in threads
+            if t.answer and run.problem.canonical(t.answer) == tally.winner
+        )
+    completion = sum(thread.written for thread in threads) + run.probe_tokens
+    return Solution(
+        problem=run.problem,
+        strategy=strategy.name,
+        model=model,
+        status=status,
+        answer=answer,
+        verdict=None if answer is None else run.problem.verify(answer),
+        votes=tally.votes,
+        confidence=tally.confidence,
+        usage=Usage(
+            prompt_tokens=run.graph.work - completion,
+            completion_tokens=completion,
+            span_tokens=run.graph.span,
+            leaked_tokens=sum(t.options.observer.leaked for t in threads if t.options.observer),
+            **_sent(threads),
+        ),
+        wall_s=wall,
+        threads=tuple(map(_record, threads)),
+        graph=run.graph.record(),
+        steering=run.steering,
+        errors=tuple(dict.fromkeys(thread.lost for thread in threads if thread.lost)),
+        parallelism=completion / max([1, *(thread.chain for thread in threads)]) or 1.0,
+        emulated=tuple(sorted(run.emulated)),
+    )
+
+
+def _sent(threads: Sequence[Thread]) -> dict[str, int]:
+    """What was sent as prompts, and came from a prefix cache, as fields of `Usage`."""
+    sent = [thread.sent for thread in threads]
+    known = [cached for _, cached in sent if cached is not None]
+    cached = {"cached_tokens": sum(known)} if known else {}
+    return {"sent_tokens": sum(prompted for prompted, _ in sent), **cached}
+
+
+def _record(thread: Thread) -> ThreadRecord:
+    task, observer = thread.task, thread.options.observer
+    return ThreadRecord(
+        id=task.id,
+        parent=task.parent.id if task.parent else None,
+        name=task.name,
+        state=task.state,
+        tokens=thread.written,
+        context=thread.given + thread.written,
+        text=thread.text,
+        answer=thread.answer,
+        logprob=thread.logprob / thread.written if thread.written else None,
+        cut=thread.cut,
+        trace=observer.record() if observer else None,
+        cached=thread.sent[1],
+        lost=thread.lost,
+    )
