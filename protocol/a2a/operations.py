@@ -222,7 +222,7 @@ class AgentOperations(RequestHandler):
     async def _work(
         self, task: AgentTask, scope: anyio.CancelScope, request: ReasoningRequest
     ) -> None:
-        """Run a request for a task, to whatever end."""
+        """Run the request of a task, and publish how it ended."""
         with scope:
             try:
                 with self._runner.counted("a2a"):

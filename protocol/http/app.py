@@ -85,14 +85,7 @@ def _routes(runner: RequestRunner, settings: ServerSettings) -> list[BaseRoute]:
         return JSONResponse(model_object(variants[name]))
 
     async def openapi(request: Request) -> Response:
-        return JSONResponse(
-            openapi_document(
-                variants=list(variants),
-                keys=bool(settings.keys),
-                agent=settings.a2a,
-                version=settings.version,
-            )
-        )
+        return JSONResponse(openapi_document(runner.service, settings))
 
     async def health(request: Request) -> Response:
         closed = runner.admission.closed

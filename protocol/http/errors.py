@@ -26,6 +26,11 @@ RPC_STATUSES = {
     429: "RESOURCE_EXHAUSTED",
     503: "UNAVAILABLE",
 }
+_ROUTING = {
+    404: ("not_found", "there is nothing here; see /openapi.json"),
+    405: ("method_not_allowed", "not this method"),
+    413: ("refused", "too large"),
+}
 _FIELD = re.compile(r"([a-z_-]+): ")
 
 
@@ -132,22 +137,14 @@ def _rpc_status(problem: Refusal) -> dict[str, Any]:
 
 
 async def on_error(request: Request, error: Exception) -> Response:
-    """Starlette's handler for whatever a route raises."""
-    if isinstance(error, HTTPException):  # no such route, or not this method
-        words = {
-            404: "there is nothing here; see /openapi.json",
-            405: "not this method",
-            413: "too large",
-        }
-        message = f"{request.method} {request.url.path}: {words.get(error.status_code, 'refused')}"
-        problem = Refusal(
-            error.status_code,
-            {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "refused"),
-            message,
-            headers=error.headers,
-        )
-        return error_response(problem, request.url.path)
-    return error_response(as_refusal(error), request.url.path)
+    """Starlette's handler for whatever a route raises, and for what no route takes."""
+    if isinstance(error, HTTPException):
+        code, words = _ROUTING.get(error.status_code, ("refused", "refused"))
+        message = f"{request.method} {request.url.path}: {words}"
+        problem = Refusal(error.status_code, code, message, headers=error.headers)
+    else:
+        problem = as_refusal(error)
+    return error_response(problem, request.url.path)
 
 
 async def on_failure(request: Request, error: Exception) -> Response:

@@ -20,52 +20,37 @@ class Metrics:
 
     def __init__(self, service: Service, admission: AdmissionControl) -> None:
         self._registry = registry = CollectorRegistry()
-        self.requests = Counter(
-            "reason_requests", "Requests, by status.", ["endpoint", "status"], registry=registry
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"reason_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, read: Callable[[], float]) -> None:
+            Gauge(f"reason_{name}", text, registry=registry).set_function(read)
+
+        self.requests = counter("requests", "Requests, by status.", "endpoint", "status")
+        self.disconnected = counter(
+            "disconnected", "Requests whose client left before the end.", "endpoint"
         )
-        self.disconnected = Counter(
-            "reason_disconnected",
-            "Requests whose client left before the end.",
-            ["endpoint"],
-            registry=registry,
+        self._tokens = counter("tokens", "Tokens of every branch, by kind.", "variant", "kind")
+        self._answers = counter(
+            "answers", "Runs that ended, by what the verifier said.", "variant", "verdict"
         )
-        self.tokens = Counter(
-            "reason_tokens",
-            "Tokens of every branch: given (prompt) and generated (completion).",
-            ["variant", "kind"],
-            registry=registry,
-        )
-        self.answers = Counter(
-            "reason_answers",
-            "Runs that ended, by what the verifier said.",
-            ["variant", "verdict"],
-            registry=registry,
-        )
-        self.branches = Counter(
-            "reason_branches", "Branches that were opened.", ["variant"], registry=registry
-        )
-        self.seconds = Histogram(
+        self._branches = counter("branches", "Branches that were opened.", "variant")
+        self._seconds = Histogram(
             "reason_run_seconds",
             "How long runs took.",
             ["variant"],
             buckets=_SECONDS,
             registry=registry,
         )
-        for name, text, read in (
-            ("reason_runs", "Runs at this moment.", lambda: admission.running),
-            ("reason_runs_waiting", "Requests that wait for a place.", lambda: admission.waiting),
-            (
-                "reason_engine_threads",
-                "Threads that generate or wait for a slot of the engine.",
-                lambda: service.load.threads,
-            ),
-            (
-                "reason_engine_leaked_tokens",
-                "Tokens generated for threads after they were closed.",
-                lambda: service.load.leaked,
-            ),
-        ):
-            Gauge(name, text, registry=registry).set_function(read)
+        gauge("runs", "Runs at this moment.", lambda: admission.running)
+        gauge("runs_waiting", "Requests that wait for a place.", lambda: admission.waiting)
+        gauge("engine_threads", "Threads that generate or wait.", lambda: service.load.threads)
+        gauge(
+            "engine_leaked_tokens",
+            "Tokens generated for threads after they were closed.",
+            lambda: service.load.leaked,
+        )
 
     @contextmanager
     def timed(self, variant: str) -> Iterator[Callable[[ReasoningResult], None]]:
@@ -75,15 +60,15 @@ class Metrics:
 
         def account(result: ReasoningResult) -> None:
             verdict = {True: "verified", False: "rejected", None: "unverified"}[result.verified]
-            self.answers.labels(variant, "none" if result.text is None else verdict).inc()
-            self.tokens.labels(variant, "prompt").inc(result.prompt_tokens)
-            self.tokens.labels(variant, "completion").inc(result.completion_tokens)
-            self.branches.labels(variant).inc(result.branches)
+            self._answers.labels(variant, "none" if result.text is None else verdict).inc()
+            self._tokens.labels(variant, "prompt").inc(result.prompt_tokens)
+            self._tokens.labels(variant, "completion").inc(result.completion_tokens)
+            self._branches.labels(variant).inc(result.branches)
 
         try:
             yield account
         finally:
-            self.seconds.labels(variant).observe(time.monotonic() - started)
+            self._seconds.labels(variant).observe(time.monotonic() - started)
 
     def text(self) -> bytes:
         """All figures, as ``/metrics`` gives them."""

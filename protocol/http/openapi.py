@@ -10,6 +10,8 @@ from pydantic.json_schema import models_json_schema
 from protocol.http.access import NO_KEY_NEEDED
 from protocol.http.openai.chat import ChatRequest
 from protocol.http.openai.responses import ResponseRequest
+from protocol.http.service import Service
+from protocol.http.settings import ServerSettings
 
 QUESTION = "Use 3, 10, 21 and 23 to make 50"
 
@@ -29,56 +31,47 @@ class ErrorBody(BaseModel):
     error: ErrorObject
 
 
-def openapi_document(
-    *, variants: list[str], keys: bool, agent: bool, version: str
-) -> dict[str, Any]:
-    """The document; ``keys`` if a bearer key is asked for, ``agent`` if A2A is spoken."""
+def openapi_document(service: Service, settings: ServerSettings) -> dict[str, Any]:
+    """The document of a server's interface."""
     _, schemas = models_json_schema(
         [(model, "validation") for model in (ChatRequest, ResponseRequest, ErrorBody)],
         ref_template="#/components/schemas/{model}",
     )
-    question = {"model": variants[0], "messages": [{"role": "user", "content": QUESTION}]}
+    model = service.variants[0].id
+    chat = {"model": model, "messages": [{"role": "user", "content": QUESTION}]}
+    response = {"model": model, "input": QUESTION}
+    schema = {"type": "string", "minLength": 1}
+    name = _parameter("name", "path", schema) | {"example": model}
+    paths = {
+        "/health": {"get": _get("Whether the server takes requests.", _object("status"))},
+        "/metrics": {"get": _get("Figures for Prometheus.", {"type": "string"}, "text/plain")},
+        "/v1/models": {"get": _get("Every strategy on every model.", _object("data"))},
+        "/v1/models/{name}": {"parameters": [name], "get": _get("One of them.", _object("id"))},
+        "/v1/chat/completions": {"post": _post("Answer a chat.", ChatRequest, chat, "choices")},
+        "/v1/responses": {"post": _post("Answer with items.", ResponseRequest, response, "output")},
+        **(_agent() if settings.a2a else {}),
+    }
     spec: dict[str, Any] = {
         "openapi": "3.1.0",
-        "info": {"title": "reason", "version": version},
-        "paths": {
-            "/health": {"get": _get("Whether the server takes requests.", _object("status"))},
-            "/metrics": {"get": _get("Figures for Prometheus.", {"type": "string"}, "text/plain")},
-            "/v1/models": {"get": _get("Every strategy on every model.", _object("data"))},
-            "/v1/models/{name}": {
-                "parameters": [
-                    {
-                        "name": "name",
-                        "in": "path",
-                        "required": True,
-                        "schema": {"type": "string", "minLength": 1},
-                        "example": variants[0],
-                    }
-                ],
-                "get": _get("One of them.", _object("id")),
-            },
-            "/v1/chat/completions": {
-                "post": _post("Answer a chat.", ChatRequest, question, "choices")
-            },
-            "/v1/responses": {
-                "post": _post(
-                    "Answer with items.",
-                    ResponseRequest,
-                    {"model": variants[0], "input": QUESTION},
-                    "output",
-                )
-            },
-        },
+        "info": {"title": "reason", "version": settings.version},
+        "paths": paths,
         "components": {"schemas": schemas["$defs"]},
     }
-    if agent:
-        spec["paths"] |= _agent()
-    if keys:
+    if settings.keys:
         spec["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         spec["security"] = [{"key": []}]
-        for path in NO_KEY_NEEDED & spec["paths"].keys():
-            spec["paths"][path]["get"]["security"] = []
+        for path in NO_KEY_NEEDED & paths.keys():
+            paths[path]["get"]["security"] = []
     return spec
+
+
+def _parameter(name: str, where: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": where, "required": True, "schema": schema}
+
+
+def _body(schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
+    content = {"application/json": {"schema": schema, "example": example}}
+    return {"required": True, "content": content}
 
 
 def _object(*required: str) -> dict[str, Any]:
@@ -101,10 +94,9 @@ def _get(summary: str, schema: dict[str, Any], kind: str = "application/json") -
 def _post(
     summary: str, model: type[BaseModel], example: dict[str, Any], *required: str
 ) -> dict[str, Any]:
-    body = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}, "example": example}
     return {
         "summary": summary,
-        "requestBody": {"required": True, "content": {"application/json": body}},
+        "requestBody": _body({"$ref": f"#/components/schemas/{model.__name__}"}, example),
         "responses": _answers(_object(*required), "application/json", "text/event-stream"),
     }
 
@@ -114,7 +106,7 @@ def _agent() -> dict[str, Any]:
     message = {"role": "ROLE_USER", "messageId": "m-1", "parts": [{"text": QUESTION}]}
     send = {"message": message}
     call = {"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": send}
-    task = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+    task = {"parameters": [_parameter("id", "path", {"type": "string"})]}
     rest = "/a2a/v1"
     return {
         "/.well-known/agent-card.json": {"get": _get("The agent's card.", _object("skills"))},
@@ -122,32 +114,21 @@ def _agent() -> dict[str, Any]:
         f"{rest}/message:send": {"post": _a2a("Send a message.", send, "message")},
         f"{rest}/message:stream": {"post": _a2a("Send one, and follow.", send, "message")},
         f"{rest}/tasks": {"get": _a2a("List tasks.")},
-        f"{rest}/tasks/{{id}}": {"parameters": [task], "get": _a2a("A task as it is.")},
-        f"{rest}/tasks/{{id}}:cancel": {"parameters": [task], "post": _a2a("Stop a task.", {})},
+        f"{rest}/tasks/{{id}}": {**task, "get": _a2a("A task as it is.")},
+        f"{rest}/tasks/{{id}}:cancel": {**task, "post": _a2a("Stop a task.", {})},
         f"{rest}/tasks/{{id}}:subscribe": {
-            "parameters": [task],
+            **task,
             "post": _a2a("Follow a task; Last-Event-ID says from where on.", {}),
         },
     }
 
 
 def _a2a(summary: str, example: dict[str, Any] | None = None, *required: str) -> dict[str, Any]:
-    version = {
-        "name": "A2A-Version",
-        "in": "header",
-        "required": True,
-        "schema": {"const": "1.0"},
-    }
     kinds = ("application/a2a+json", "application/json", "text/event-stream")
     answers = {
         code: {"description": text, "content": {kind: {} for kind in kinds}}
         for code, text in (("200", "Done."), ("default", "Refused, as A2A's bindings say it."))
     }
-    operation = {"summary": summary, "parameters": [version], "responses": answers}
-    if example is None:
-        return operation
-    body = {"schema": _object(*required), "example": example}
-    return {
-        **operation,
-        "requestBody": {"required": True, "content": {"application/json": body}},
-    }
+    version = _parameter("A2A-Version", "header", {"const": "1.0"})
+    body = {} if example is None else {"requestBody": _body(_object(*required), example)}
+    return {"summary": summary, "parameters": [version], "responses": answers, **body}

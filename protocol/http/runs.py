@@ -131,7 +131,7 @@ class RequestRunner:
         """Count a request by its status: 200, that of its refusal, or 499 if it was abandoned.
 
         Raises:
-            Refusal: whatever went wrong in the block.
+            Refusal: the block failed.
         """
         status = 499
         try:
@@ -150,7 +150,7 @@ class RequestRunner:
 
         Raises:
             Refusal: there is no place for it.
-            Exception: whatever ended the run, once the block has ended.
+            Exception: the run failed; this is raised when the block has ended.
         """
         run = RunningRequest()
         async with self.admission.admitted():

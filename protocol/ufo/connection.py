@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
 
 MOST_WAITING = 1000
-"""Frames that may wait to be sent; a client that reads more slowly is let go."""
+"""Frames that may wait to be sent; a client that reads more slowly is disconnected."""
 
 
 TOO_LARGE = 1009

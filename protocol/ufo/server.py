@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -24,8 +24,8 @@ from protocol.ufo.device import RequestArguments, UfoDevice, request_to
 from protocol.ufo.frames import ClientFrame, failed, ok
 from protocol.ufo.galaxy_client import GalaxyClient
 from protocol.ufo.pilots import CommandListPilot, Pilot
+from protocol.wire.checked import CheckedModel
 from protocol.wire.connection import ConnectionLimits, Tls
-from protocol.wire.messages import Cancelled, Result
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
@@ -48,8 +48,7 @@ MOST_CONNECTIONS = 1024
 REFUSED = 1008
 
 
-@dataclass(frozen=True, kw_only=True)
-class UfoSettings:
+class UfoSettings(CheckedModel):
     """Where a `UfoServer` listens, and its time limits.
 
     Attributes:
@@ -66,7 +65,7 @@ class UfoSettings:
     port: int = 0
     tls: Tls | None = None
     insecure: bool = False
-    limits: ConnectionLimits = field(default_factory=ConnectionLimits)
+    limits: ConnectionLimits = ConnectionLimits()
     discover_s: float = 8.0
     command_s: float = 300.0
 
@@ -227,7 +226,7 @@ class UfoServer:
             worker = found = self._hub.attach(
                 id, device.profile, device, scopes=frozenset({"tool"})
             )
-            device.receive = lambda said: self._received(found, said)
+            device.receive = partial(self._hub.receive, found)
 
         device.begin = lambda task, asked: self._begin(device, task, asked)
         try:
@@ -241,9 +240,6 @@ class UfoServer:
                 self._hub.detach(worker, connection.why)
             if self._devices.get(id) is device:
                 del self._devices[id]
-
-    def _received(self, worker: ConnectedWorker, said: Result | Cancelled) -> None:
-        self._hub.receive(worker, said)
 
     def _begin(self, device: UfoDevice, task: str, asked: RequestArguments) -> None:
         """Submit a task that the device's own user typed there."""

@@ -150,7 +150,7 @@ def test_a_message_may_return_at_once(agent: Caller) -> None:
     assert ended["status"]["state"] == "TASK_STATE_CANCELED"
 
 
-def test_a_stream_begins_with_the_task_shows_branches_and_ends_with_the_state(
+def test_a_stream_shows_the_task_then_branches_then_the_final_state(
     agent: Caller,
 ) -> None:
     events = list(agent.stream("SendStreamingMessage", message()))  # CORE-STREAM-001, 003

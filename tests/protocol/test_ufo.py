@@ -99,7 +99,7 @@ async def test_a_device_is_given_a_request_and_asks_for_it_and_is_told_the_end()
                 await hub.submit(order("request", {"request": "be loud"}, id="2")).outcome()
 
 
-async def test_a_cancelled_task_gets_no_further_command_and_what_runs_counts_as_leaked() -> None:
+async def test_a_cancelled_task_gets_no_further_command() -> None:
     begun = anyio.Event()
     go_on = anyio.Event()
 
@@ -181,7 +181,7 @@ async def test_a_command_that_a_device_cannot_carry_out_fails_at_once() -> None:
             assert dev.ends[0].status == "failed"
 
 
-async def test_a_tool_that_a_device_does_not_have_is_refused_with_those_that_it_has() -> None:
+async def test_an_unknown_tool_is_refused_with_the_names_of_the_known() -> None:
     async with ufo_server(command_s=300.0) as (hub, ufo):
         token = hub.tokens.create("dev1")
         async with device(ufo.url, token, tools={"shout": shout}):
@@ -250,7 +250,7 @@ async def test_a_windows_device_offers_the_tools_of_both_its_agents() -> None:
             assert (called["choose"], called["click"]) == ("HostAgent", "AppAgent")
 
 
-async def test_a_device_that_drops_loses_its_task_which_is_not_done_twice_if_so_asked() -> None:
+async def test_a_task_of_a_lost_device_is_not_done_twice_if_so_asked() -> None:
     begun = anyio.Event()
 
     async def hang(parameters: dict[str, Any]) -> None:
@@ -295,7 +295,7 @@ async def test_a_frame_that_is_too_large_is_named_as_what_the_task_was_lost_by(
                 await hub.submit(order("picture", {}, budget=TaskBudget(attempts=1))).outcome()
 
 
-async def test_a_device_that_comes_again_takes_over_from_its_half_open_connection(
+async def test_a_returning_device_replaces_its_half_open_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("protocol.ufo.server.ALIVE_S", 0.1)
@@ -350,7 +350,7 @@ async def test_a_galaxy_client_uses_the_hub_as_its_devices_server() -> None:
             assert "no model steers devices" in (failed.error or "")
 
 
-async def test_what_a_galaxy_client_asks_anew_under_one_name_takes_the_place_of_the_old() -> None:
+async def test_a_new_galaxy_request_of_the_same_name_replaces_the_old_one() -> None:
     """It gives up by its own clock, tells nobody, and may try other words under the same name."""
     begun = anyio.Event()
     go_on = anyio.Event()
@@ -442,7 +442,7 @@ async def test_a_galaxy_client_that_dials_before_its_device_waits_for_it() -> No
                 assert (await client.run(COMMANDS)).result == ["HI"]
 
 
-async def test_a_galaxy_client_is_told_in_their_words_that_its_device_is_not_there(
+async def test_a_galaxy_client_is_told_that_its_device_is_not_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("protocol.ufo.server.ARRIVAL_S", 0.05)

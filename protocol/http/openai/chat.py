@@ -12,7 +12,6 @@ from protocol.http.errors import Refusal, error_body
 from protocol.http.openai.common_fields import (
     UNSUPPORTED,
     CommonRequest,
-    Conversation,
     EmptyList,
     EmptyObject,
     No,
@@ -21,12 +20,12 @@ from protocol.http.openai.common_fields import (
     TextFormat,
     TurnFields,
     Zero,
-    read_conversation,
+    read_turns,
 )
 from protocol.http.openai.run_response import BodyWriter, sse
 from protocol.http.openai.thoughts import BranchFocus, LabelledText
 from protocol.http.runs import texts_by_branch
-from protocol.http.service import BranchEvent, ModelVariant, ReasoningResult
+from protocol.http.service import BranchEvent, ModelVariant, ReasoningRequest, ReasoningResult
 
 
 class ChatStreamOptions(StrictModel):
@@ -62,19 +61,10 @@ class ChatRequest(CommonRequest):
     verbosity: Nothing = None
     web_search_options: Nothing = None
 
-    @property
-    def token_limit(self) -> int | None:
-        """See `CommonRequest.token_limit`."""
-        return self.max_completion_tokens or self.max_tokens
-
-    @property
-    def own_seed(self) -> int | None:
-        """See `CommonRequest.own_seed`."""
-        return self.seed
-
-    def read_turns(self) -> Conversation:
-        """See `CommonRequest.read_turns`."""
-        return read_conversation(self.messages, "messages")
+    def request(self) -> tuple[ReasoningRequest, tuple[str, ...]]:
+        turns, unread = read_turns(self.messages, "messages")
+        budget = self.max_completion_tokens or self.max_tokens
+        return self.asking(turns, budget, self.seed), unread
 
 
 class ChatWriter(BodyWriter[ChatRequest]):

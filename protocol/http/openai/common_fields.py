@@ -83,34 +83,26 @@ class CommonRequest(StrictModel):
     moderation: Nothing = None
     x_reason: ReasonFields = ReasonFields()
 
-    @property
     @abstractmethod
-    def token_limit(self) -> int | None:
-        """The most tokens that all branches together may write."""
-
-    @property
-    def own_seed(self) -> int | None:
-        """The seed, where the interface has a field of its own for it."""
-        return None
-
-    @abstractmethod
-    def read_turns(self) -> Conversation:
-        """What is asked.
+    def request(self) -> tuple[ReasoningRequest, tuple[str, ...]]:
+        """What the service is asked, and the names of what is not read.
 
         Raises:
-            Refusal: the last turn is not the user's.
+            Refusal: the conversation does not end with the user's turn.
         """
 
-    def request(self, turns: tuple[ConversationTurn, ...]) -> ReasoningRequest:
-        """What the service is asked."""
-        seed = self.x_reason.seed if self.own_seed is None else self.own_seed
+    def asking(
+        self, turns: tuple[ConversationTurn, ...], budget: int | None, seed: int | None = None
+    ) -> ReasoningRequest:
+        """A request with these turns, and what the body says in the fields of both interfaces."""
+        extra = self.x_reason
         options = AnswerOptions(
-            n=self.x_reason.n,
+            n=extra.n,
             temperature=self.temperature,
-            seed=seed or 0,
-            budget=self.token_limit,
-            context=self.x_reason.context,
-            timeout=self.x_reason.timeout,
+            seed=next((s for s in (seed, extra.seed) if s is not None), 0),
+            budget=budget,
+            context=extra.context,
+            timeout=extra.timeout,
         )
         return ReasoningRequest(variant=self.model, turns=turns, options=options)
 
@@ -137,7 +129,7 @@ Content = Annotated[
 
 
 class TurnFields(BaseModel):
-    """One message; fields that a client repeats from our responses are not looked at."""
+    """One message; fields that a client repeats from our responses are ignored."""
 
     model_config = ConfigDict(strict=True)
 
@@ -151,12 +143,10 @@ class TurnFields(BaseModel):
         return ConversationTurn(self.role, text)
 
 
-Conversation = tuple[tuple[ConversationTurn, ...], tuple[str, ...]]
-"""The turns, of which the last is the user's, and the names of what is not read."""
-
-
-def read_conversation(messages: Sequence[TurnFields | None], field: str) -> Conversation:
-    """The conversation in a list called ``field``, in which None stands for what is no turn.
+def read_turns(
+    messages: Sequence[TurnFields | None], field: str
+) -> tuple[tuple[ConversationTurn, ...], tuple[str, ...]]:
+    """The turns in a list called ``field``, where None is no turn, and the names of the unread.
 
     Raises:
         Refusal: the last message is not the user's.

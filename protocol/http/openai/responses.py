@@ -13,18 +13,22 @@ from protocol.http.errors import Refusal
 from protocol.http.openai.common_fields import (
     UNSUPPORTED,
     CommonRequest,
-    Conversation,
     EmptyList,
     No,
     Nothing,
     StrictModel,
     TextFormat,
     TurnFields,
-    read_conversation,
+    read_turns,
 )
 from protocol.http.openai.run_response import BodyWriter, sse
 from protocol.http.runs import texts_by_branch
-from protocol.http.service import BranchClosed, BranchEvent, ConversationTurn, ReasoningResult
+from protocol.http.service import (
+    BranchClosed,
+    BranchEvent,
+    ReasoningRequest,
+    ReasoningResult,
+)
 
 
 class MessageItem(TurnFields):
@@ -96,19 +100,15 @@ class ResponseRequest(CommonRequest):
     image: Nothing = None
     access_programs: Nothing = None
 
-    @property
-    def token_limit(self) -> int | None:
-        """See `CommonRequest.token_limit`."""
-        return self.max_output_tokens
-
-    def read_turns(self) -> Conversation:
-        """See `CommonRequest.read_turns`."""
+    def request(self) -> tuple[ReasoningRequest, tuple[str, ...]]:
+        items = (
+            [MessageItem(role="user", content=self.input)]
+            if isinstance(self.input, str)
+            else [item if isinstance(item, MessageItem) else None for item in self.input]
+        )
+        turns, unread = read_turns(items, "input")
         ignored = ("instructions",) if self.instructions else ()
-        if isinstance(self.input, str):
-            return (ConversationTurn("user", self.input),), ignored
-        items = [item if isinstance(item, MessageItem) else None for item in self.input]
-        turns, earlier = read_conversation(items, "input")
-        return turns, ignored + earlier
+        return self.asking(turns, self.max_output_tokens), ignored + unread
 
 
 class _BranchItem:

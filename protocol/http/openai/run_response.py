@@ -167,19 +167,15 @@ def endpoint(
     *,
     name: str,
 ) -> Callable[[Request], Awaitable[Response]]:
-    """The endpoint of one interface, by what it reads and how it writes.
+    """The endpoint of one interface, which reads bodies of ``kind`` and answers by ``writer``.
 
-    Args:
-        runner: Runs the requests.
-        kind: The bodies of its requests.
-        writer: Called with such a body and the names of what is not read in it.
-        name: What metrics call it.
+    ``writer`` gets such a body and the names of what is not read in it; ``name`` is for metrics.
     """
 
     async def answer(request: Request) -> Response:
         asked = parse(kind, await read_json(request))
-        turns, ignored = asked.read_turns()
-        checked = runner.check(asked.request(turns))
+        wanted, ignored = asked.request()
+        checked = runner.check(wanted)
         stream = asked.stream is True
         return RunResponse(runner, checked, writer(asked, ignored), stream=stream, endpoint=name)
 
