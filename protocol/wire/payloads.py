@@ -42,11 +42,12 @@ def parts(payload: Payload, data: bytes) -> Iterator[PayloadPart]:
 def put_whole(channel: Channel, message: TaskMessage | Result) -> bool:
     """Queue a message whose text is long, behind the parts of the text; False if it is short."""
     field = "arguments" if isinstance(message, TaskMessage) else "value"
-    text = getattr(message, field)
-    value, data = pack(text) if isinstance(text, str) else (text, b"")
-    if not data:
+    text = message.arguments if isinstance(message, TaskMessage) else message.value
+    if not isinstance(text, str):
         return False
-    assert isinstance(value, Payload)
+    value, data = pack(text)
+    if isinstance(value, str):
+        return False
     channel.put_lazily((*parts(value, data), message.model_copy(update={field: value})))
     return True
 

@@ -1,4 +1,4 @@
-"""``reason hub``: workers dial in, and clients have it spread tasks over them."""
+"""``reason hub``: workers connect, and clients have it spread tasks over them."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ class HubCommandSettings:
 @click.command()
 @options(HubCommandSettings)
 def hub(settings: HubCommandSettings) -> int:
-    """Run a hub: workers dial in, and clients have it spread tasks over them.
+    """Run a hub: workers connect, and clients have it spread tasks over them.
 
-    Its URL goes to stdout, with --ufo followed by that for UFO³'s clients.  Who may dial in is
+    Its URL goes to stdout, with --ufo followed by that for UFO³'s clients.  Who may connect is
     said by `reason token`.
 
     \b

@@ -109,8 +109,8 @@ class WorkerCommandSettings:
 def worker(settings: WorkerCommandSettings) -> int:
     """Work for a hub: generate threads of reasoning, call functions and tools.
 
-    It dials out, and dials again after each break.  The first Ctrl-C lets it finish what it has;
-    the second stops it at once.
+    It connects to the hub, and again after each break.  The first Ctrl-C lets it finish what it
+    has; the second stops it at once.
 
     \b
     reason worker --hub ws://127.0.0.1:8765 --token-file laptop.token
