@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.budgets import Budget, Reservation, current_budget
@@ -52,139 +53,94 @@ class Edge:
         self.target.inbound.remove(self)
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Node:
     """One task as the scheduler sees it; its fields belong to this package alone.
 
     A node and its `Task` are two objects: the second costs about 1 % of the time and 3 % of the
-    memory of 100,000 tasks, and users can't touch what the scheduler relies on.
-
-    Attributes:
-        task: The handle that users hold.
-        fed: Whether a task is among its arguments.
-        unresolved: How many of its inbound edges are not resolved.
-        unended: How many of its children have not ended.
-        spawned: How many children it ever added; the next one's id follows from it.
-        rank: Its place in a topological order of the graph.
-        edited_in: The version of the graph at the last edit that touched it.
-        outcome: Its final state, decided while children have not ended.
-        acknowledged: Whether somebody has seen its failure.
-        waits: Calls that wait for other tasks now.
-        idle: Whether it waits for other tasks only.
-        stalled: Whether it was found to wait for what waits for it.
-        attempts: Start, end and error of each attempt that is over.
-        clock: The cost along the longest dependent chain that ends here.
-        clock_s: The seconds along that chain.
-        clock_at: When it last began to compute.
-
-    Times are of the monotonic clock, in seconds.
+    memory of 100,000 tasks, and users can't touch what the scheduler relies on.  Times are of the
+    monotonic clock, in seconds.
     """
 
-    __slots__ = (
-        "acknowledged",
-        "added_at",
-        "args",
-        "attempts",
-        "budget",
-        "busy_s",
-        "cancel_asked",
-        "children",
-        "clock",
-        "clock_at",
-        "clock_s",
-        "edited_in",
-        "ended_at",
-        "error",
-        "fed",
-        "function",
-        "graph",
-        "holds_slot",
-        "id",
-        "idle",
-        "inbound",
-        "kwargs",
-        "leaked",
-        "name",
-        "outbound",
-        "outcome",
-        "parent",
-        "partial",
-        "queue_timer",
-        "rank",
-        "ready_at",
-        "reservation",
-        "resumed",
-        "scheduler",
-        "scope",
-        "settings",
-        "spawned",
-        "stalled",
-        "started_at",
-        "state",
-        "task",
-        "unended",
-        "unresolved",
-        "value",
-        "waits",
-        "watchers",
-        "work",
-    )
-    task: Task[Any]
-    name: str
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    settings: TaskSettings
+    graph: TaskGraph
+    scheduler: Scheduler
+    id: str
+    parent: Node | None
+    rank: int
+    """Its place in a topological order of the graph."""
+    task: Task[Any] = field(init=False)
 
-    def __init__(
-        self, graph: TaskGraph, scheduler: Scheduler, id: str, parent: Node | None, rank: int
-    ) -> None:
-        self.graph = graph
-        self.scheduler = scheduler
-        self.id = id
-        self.parent = parent
-        self.rank = rank
-        self.edited_in = 0
-        # How it stands to others.
-        self.fed = False
-        self.children: list[Node] | tuple[()] = ()  # made a list for the few that have some
-        self.inbound: list[Edge] = []
-        self.outbound: list[Edge] = []
-        self.unresolved = 0
-        self.unended = 0
-        self.spawned = 0
-        # How it stands and how it ended.
-        self.state: TaskState = "waiting"
-        self.outcome: TaskState | None = None
-        self.value: Any = None
-        self.error: Exception | None = None
-        self.acknowledged = False
-        self.partial: Any = None
-        self.leaked = False
-        self.watchers: list[Callable[[Task[Any]], None]] | None = None
-        # How it runs.
-        self.scope: anyio.CancelScope | None = None
-        self.started_at = 0.0
-        self.cancel_asked = False
-        self.stalled = False
-        self.holds_slot = False
-        self.waits = 0
-        self.idle = False
-        self.resumed: anyio.Event | None = None
-        self.queue_timer: Any = None
-        self.reservation: Reservation | None = None
-        # What it cost, and when.
-        self.work = 0
-        self.attempts: tuple[tuple[float, float, str | None], ...] = ()
-        self.added_at = time.monotonic()
-        self.ready_at: float | None = None
-        self.ended_at: float | None = None
-        self.busy_s = 0.0
-        self.clock_at = 0.0
-        if parent is None:
-            self.budget: Budget | None = current_budget()
-            self.clock, self.clock_s = 0, 0.0
-        else:
-            self.budget = current_budget() or parent.budget
+    # What it does; see `Call`.
+    name: str = field(init=False)
+    function: Callable[..., Any] = field(init=False)
+    args: tuple[Any, ...] = field(init=False)
+    kwargs: Mapping[str, Any] = field(init=False)
+    settings: TaskSettings = field(init=False)
+    fed: bool = field(init=False)
+    """Whether a task is among its arguments."""
+    edited_in: int = field(init=False, default=0)
+    """The version of the graph at the last edit that touched it."""
+
+    # How it stands to others.
+    inbound: list[Edge] = field(init=False, default_factory=list)
+    outbound: list[Edge] = field(init=False, default_factory=list)
+    unresolved: int = field(init=False, default=0)
+    """How many of its inbound edges are not resolved."""
+    children: list[Node] | tuple[()] = field(init=False, default=())
+    """Made a list for the few that have some."""
+    unended: int = field(init=False, default=0)
+    """How many of its children have not ended."""
+    spawned: int = field(init=False, default=0)
+    """How many children it ever added; the next one's id follows from it."""
+
+    # How it stands, and how it ended.
+    state: TaskState = field(init=False, default="waiting")
+    outcome: TaskState | None = field(init=False, default=None)
+    """Its final state, decided while children have not ended."""
+    value: Any = field(init=False, default=None)
+    error: Exception | None = field(init=False, default=None)
+    acknowledged: bool = field(init=False, default=False)
+    """Whether somebody has seen its failure."""
+    partial: Any = field(init=False, default=None)
+    leaked: bool = field(init=False, default=False)
+    watchers: list[Callable[[Task[Any]], None]] | None = field(init=False, default=None)
+
+    # How it runs.
+    scope: anyio.CancelScope | None = field(init=False, default=None)
+    started_at: float = field(init=False, default=0.0)
+    cancel_asked: bool = field(init=False, default=False)
+    stalled: bool = field(init=False, default=False)
+    """Whether it was found to wait for what waits for it."""
+    holds_slot: bool = field(init=False, default=False)
+    waits: int = field(init=False, default=0)
+    """How many of its calls wait for other tasks."""
+    idle: bool = field(init=False, default=False)
+    """Whether it waits for other tasks only."""
+    resumed: anyio.Event | None = field(init=False, default=None)
+    queue_timer: Any = field(init=False, default=None)
+    reservation: Reservation | None = field(init=False, default=None)
+    budget: Budget | None = field(init=False)
+
+    # What it cost, and when.
+    work: int = field(init=False, default=0)
+    clock: int = field(init=False, default=0)
+    """The cost along the longest dependent chain that ends here."""
+    clock_s: float = field(init=False, default=0.0)
+    """The seconds along that chain."""
+    clock_at: float = field(init=False, default=0.0)
+    """When it last began to compute."""
+    busy_s: float = field(init=False, default=0.0)
+    attempts: tuple[tuple[float, float, str | None], ...] = field(init=False, default=())
+    """Start, end and error of each attempt that is over."""
+    added_at: float = field(init=False, default_factory=time.monotonic)
+    ready_at: float | None = field(init=False, default=None)
+    ended_at: float | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.budget = current_budget()
+        parent = self.parent
+        if parent is not None:
+            self.budget = self.budget or parent.budget
             self.clock, self.clock_s = parent.clock, parent.clock_s
 
     @property
