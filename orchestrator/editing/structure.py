@@ -75,8 +75,9 @@ class Structure:
                 for source, when in self._conditions(call.after)
                 if when is not SUCCESS or all(edge.source is not source for edge in edges)
             ]
-        for edge in edges:
-            check_source(edge.source, node)
+        if parent is not None:
+            for edge in edges:
+                check_source(edge.source, node)
         for edge in edges:
             edge.link()
         self.nodes[id] = node
@@ -135,10 +136,15 @@ class Structure:
     def _data_edges(
         self, node: Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> list[Edge]:
-        sources = dict.fromkeys(_handles(args))
-        if kwargs:
-            sources.update(dict.fromkeys(_handles(kwargs.values())))
-        return [Edge(self.node_of(source), node, "data") for source in sources]
+        sources: dict[Node, None] = {}  # a source once, however often it is among the arguments
+        for arg in (*args, *kwargs.values()) if kwargs else args:
+            if isinstance(arg, Task):
+                sources[self.node_of(arg)] = None
+            elif type(arg) in (list, tuple):
+                for item in arg:
+                    if isinstance(item, Task):
+                        sources[self.node_of(item)] = None
+        return [Edge(source, node, "data") for source in sources]
 
     def _conditions(self, after: After) -> Iterator[tuple[Node, Condition]]:
         if isinstance(after, Task):
@@ -164,13 +170,3 @@ def check_source(source: Node, node: Node) -> None:
                 "pass a value instead"
             )
         ancestor = ancestor.parent
-
-
-def _handles(args: Iterable[Any]) -> Iterable[Task[Any]]:
-    for arg in args:
-        if isinstance(arg, Task):
-            yield arg
-        elif type(arg) in (list, tuple):
-            for item in arg:
-                if isinstance(item, Task):
-                    yield item
