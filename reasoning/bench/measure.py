@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import anyio
 from pydantic import BaseModel, ConfigDict, Field
 
 from reasoning.models.loaded import LoadedModel
 from reasoning.options import SolveOptions
+from reasoning.policies import steered_by
 from reasoning.problems import Covered, Problem
 from reasoning.run.solution import Solution
 from reasoning.solver import Reasoner, choose_strategy
@@ -84,16 +86,33 @@ class Arm:
     max_tokens: int = 512
     parallel: int = 8
 
-    @property
+    @cached_property
     def options(self) -> SolveOptions:
-        """How each problem is solved; what is wrong is refused before a model is loaded.
+        """How the first problem is solved.
 
         Raises:
             UnknownName, InvalidValue: as `SolveOptions`.
         """
+        strategy, policy = STRATEGIES.make(self.strategy), self.policy
+        if policy is None and strategy.steerable:
+            policy = f"sc:n={strategy.n}"
+        steered = None if policy is None else steered_by(policy)  # a judge is loaded once
         return SolveOptions(
-            strategy=self.strategy, policy=self.policy, temperature=self.temperature
+            strategy=strategy,
+            policy=None if steered is None else steered.policy,
+            judge=None if steered is None else steered.judge,
+            temperature=self.temperature,
+            seed=self.seed,
+            max_tokens=self.max_tokens,
         )
+
+    def check(self) -> None:
+        """Refuse what can be refused before a model is loaded.
+
+        Raises:
+            UnknownName, InvalidValue: as `SolveOptions`.
+        """
+        _ = self.options
 
     def choose(self, model: LoadedModel, problem: Problem) -> Strategy:
         """The strategy as it runs on a model.
@@ -113,21 +132,11 @@ async def solve_all(
     """The solution of each problem, in order; ``advance`` is called after each of them."""
     solutions: dict[int, Solution] = {}
     slots = anyio.Semaphore(arm.parallel)
-    strategy, policy = arm.strategy, arm.policy
-    kind = STRATEGIES.make(strategy)
-    if policy is None and kind.steerable:
-        strategy, policy = kind.name, f"sc:n={kind.n}"
 
     async def solve_one(reasoner: Reasoner, problem: Problem, index: int) -> None:
         async with slots:
-            solutions[index] = await reasoner.solve(
-                problem,
-                strategy=strategy,
-                policy=policy,
-                temperature=arm.temperature,
-                seed=arm.seed + index,
-                max_tokens=arm.max_tokens,
-            )
+            options = replace(arm.options, seed=arm.seed + index)
+            solutions[index] = await reasoner.solve_with(problem, options)
             advance()
 
     async with Reasoner(model) as reasoner, anyio.create_task_group() as group:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reasoning.cli.options import json_option, option, options, settings_class
+from reasoning.cli.options import json_option, named_option, option, options, settings_class
 from reasoning.cli.printing import print_object, print_tables, progress_bar, table
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ def _count(default: int) -> Any:
 
 
 def _strategies(*default: str) -> Any:
-    return option(
+    return named_option(
         "--strategy",
+        "reasoning.strategies:STRATEGIES",
         multiple=True,
-        metavar="NAME[:key=value,…]",
         default=default,
         help="A strategy with its settings, as apr:n=16; may be repeated.",
     )
@@ -44,10 +44,10 @@ class BenchSettings:
     """The size of a problem; an option where the domain has sizes."""
     count: int = _count(50)
     strategies: tuple[str, ...] = ()
-    policies: tuple[str, ...] = option(
+    policies: tuple[str, ...] = named_option(
         "--policy",
+        "reasoning.policies:POLICIES",
         multiple=True,
-        metavar="NAME[:key=value,…]",
         help="Also self-consistency steered by this policy; may be repeated.",
     )
     contexts: tuple[int, ...] = option(
@@ -160,7 +160,7 @@ def _measure(domain: str, settings: BenchSettings) -> int:
 
     arms = settings.arms()
     for arm in arms:
-        _ = arm.options
+        arm.check()
     problems = draw_problems(domain, settings.count, numbers=settings.numbers, seed=settings.seed)
     model = load_model(settings.model)
     for arm in arms:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from functools import update_wrapper
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
 
 import click
@@ -49,6 +50,30 @@ def option(*flags: str, **attributes: Any) -> Any:
     empty = () if attributes.get("multiple") else False if attributes.get("is_flag") else None
     default = attributes.get("default", empty)
     return field(default=default, metadata={"make": click.option, "flags": flags, **attributes})
+
+
+class NamedOption(click.Option):
+    """An option that takes a name of a registry, or a class of the user's own.
+
+    Its help lists the registry's names, which are looked up only when the help is shown.
+    """
+
+    def __init__(self, *flags: Any, registry: str, **attributes: Any) -> None:
+        """``registry`` is written as ``module:NAME``; the rest is for `click.Option`."""
+        super().__init__(*flags, **attributes)
+        self.registry = registry
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        record = super().get_help_record(ctx)
+        module, _, name = self.registry.partition(":")
+        names = ", ".join(getattr(import_module(module), name).names)
+        return record and (record[0], f"{record[1]}  One of {names}; or module:Name, path.py:Name.")
+
+
+def named_option(flag: str, registry: str, **attributes: Any) -> Any:
+    """A field that is a `NamedOption` with settings, as ``NAME:key=value,key=value``."""
+    attributes.setdefault("metavar", "NAME[:key=value,…]")
+    return option(flag, cls=NamedOption, registry=registry, **attributes)
 
 
 def options(kind: type[Settings]) -> Callable[[Callable[[Settings], Result]], Any]:
@@ -152,10 +177,10 @@ def json_option(instead: str = "the answer") -> Any:
 class BackendOptions:
     """Which backend generates, and how it is started or reached."""
 
-    backend: str | None = option(
+    backend: str | None = named_option(
         "--backend",
-        metavar="NAME",
-        help="embedded, vllm or openai; by default openai with --base-url and else embedded.",
+        "reasoning.models.loading:BACKENDS",
+        help="What generates; by default openai with --base-url and else embedded.",
     )
     base_urls: tuple[str, ...] = option(
         "--base-url",

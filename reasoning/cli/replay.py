@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.errors import ExtraMissing, InvalidValue
-from reasoning.cli.options import argument, json_option, option, options, settings_class
+from reasoning.cli.options import (
+    argument,
+    json_option,
+    named_option,
+    option,
+    options,
+    settings_class,
+)
 from reasoning.cli.printing import print_object, print_tables, progress_bar, table, warn
 
 if TYPE_CHECKING:
@@ -24,10 +31,10 @@ class ReplaySettings:
     """Files of traces, and the policies that are replayed over them."""
 
     traces: tuple[str, ...] = argument(nargs=-1, required=True, metavar="TRACES...")
-    policies: tuple[str, ...] = option(
+    policies: tuple[str, ...] = named_option(
         "--policy",
+        "reasoning.policies:POLICIES",
         multiple=True,
-        metavar="NAME[:key=value,…]",
         default=("default",),
         help="A policy and its parameters, as async:k=8,cap=20000; may be repeated.",
     )

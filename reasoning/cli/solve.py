@@ -19,6 +19,7 @@ from reasoning.cli.options import (
     HubOptions,
     argument,
     json_option,
+    named_option,
     option,
     options,
     settings_class,
@@ -45,10 +46,10 @@ class SolveSettings:
     """A problem, the model that solves it, and how."""
 
     problem: str = argument()
-    strategy: str | None = option(
+    strategy: str | None = named_option(
         "--strategy",
-        metavar="NAME[:key=value,…]",
-        help="single, self-consistency or apr; by default the best that the model has.",
+        "reasoning.strategies:STRATEGIES",
+        help="How threads share the work; by default the best that the model has.",
     )
     n: int | None = option(
         "--n",
@@ -73,16 +74,16 @@ class SolveSettings:
         help="Where threads are generated: devices are workers of a hub.",
     )
     hub: HubOptions = field(default_factory=HubOptions)
-    domain: str | None = option(
+    domain: str | None = named_option(
         "--domain",
+        "reasoning.problems:DOMAINS",
         metavar="NAME",
         help="What kind of problem the words state; by default it is recognised.",
     )
-    policy: str | None = option(
+    policy: str | None = named_option(
         "--policy",
-        metavar="NAME[:key=value,…]",
-        help="When to stop samples of self-consistency, as async:k=8; reason replay knows the "
-        "same.",
+        "reasoning.policies:POLICIES",
+        help="When to stop samples of self-consistency, as async:k=8.",
     )
     temperature: float | None = option(
         "--temperature", type=float, help="0 is greedy; by default the strategy's own."

@@ -178,7 +178,7 @@ def _load(model: str | None, settings: WorkerCommandSettings) -> OpenHost:
             f"{found.name} can't be given tokens by this backend, which threads on devices need; "
             "use --backend embedded or vllm"
         )
-    name = settings.backend.backend or "embedded"
+    name = (settings.backend.backend or "embedded").partition(":")[0]
     offer = offer_of(model, backend=name, slots=settings.threads)
 
     async def open_host(stack: AsyncExitStack) -> BackendHost:

@@ -67,16 +67,16 @@ class DeviceCalls:
         self._submitter = submitter
         self._limits = limits
 
-    def find(self, name: str) -> Call | None:
+    def find(self, name: str) -> DeviceCall | None:
         """The function that a name of `function_name` means; None for any other name."""
         try:
             called = _Called.model_validate_json(name)
         except ValidationError:
             return None
-        return Call(self._submitter, called, self._limits)
+        return DeviceCall(self._submitter, called, self._limits)
 
 
-class Call:
+class DeviceCall:
     """Calls one tool or function, with the arguments of the task that it is.
 
     It is known to the hub by its run, task, attempt and content, so that what a device has done
