@@ -54,27 +54,23 @@ class EmbeddedGeneration(Generation):
                 return
 
     def extend(self, tokens: Sequence[int]) -> None:
-        def command(engine: Engine) -> None:
-            if self.engine_id is not None:
-                engine.extend(self.engine_id, tokens)
-
-        self._backend.submit(self, command)
+        self._submit(lambda engine, id: engine.extend(id, tokens))
 
     def resume(self, segment: Segment) -> None:
         self._segment = segment
-
-        def command(engine: Engine) -> None:
-            if self.engine_id is not None:
-                engine.resume(self.engine_id, segment)
-
-        self._backend.submit(self, command)
+        self._submit(lambda engine, id: engine.resume(id, segment))
 
     def hold(self, until: int | None) -> None:
-        def command(engine: Engine) -> None:
-            if self.engine_id is not None:
-                engine.hold(self.engine_id, until)
+        self._submit(lambda engine, id: engine.hold(id, until))
 
-        self._backend.submit(self, command)
+    def _submit(self, command: Callable[[Engine, int], None]) -> None:
+        """Have the engine do something with the thread, if it is there by then."""
+
+        def submitted(engine: Engine) -> None:
+            if self.engine_id is not None:
+                command(engine, self.engine_id)
+
+        self._backend.submit(self, submitted)
 
     def close(self) -> None:
         if not self.closed:
@@ -143,10 +139,6 @@ class EmbeddedBackend(Backend):
             await anyio.to_thread.run_sync(self._thread.join)
         self.engine.release()
 
-    def _opened(self, segment: Segment) -> EmbeddedGeneration:
-        self.open_threads += 1
-        return EmbeddedGeneration(self, segment)
-
     def open(
         self,
         segment: Segment,
@@ -156,24 +148,25 @@ class EmbeddedBackend(Backend):
         limit: int | None = None,
         gang: Gang | None = None,
     ) -> EmbeddedGeneration:
-        generation = self._opened(segment)
+        return self._start(
+            segment,
+            lambda engine: engine.open(segment, sampling, stop=stop, limit=limit, gang=gang),
+        )
+
+    def _start(self, segment: Segment, begin: Callable[[Engine], int]) -> EmbeddedGeneration:
+        """A thread that the engine begins between two steps."""
+        generation = EmbeddedGeneration(self, segment)
+        self.open_threads += 1
 
         def command(engine: Engine) -> None:
-            id = engine.open(segment, sampling, stop=stop, limit=limit, gang=gang)
-            generation.engine_id = id
+            generation.engine_id = id = begin(engine)
             self._open[id] = generation
 
         self.submit(generation, command)
         return generation
 
     async def score(self, segment: Segment) -> list[float]:
-        generation = self._opened(segment)
-
-        def command(engine: Engine) -> None:
-            generation.engine_id = engine.score(segment)
-            self._open[generation.engine_id] = generation
-
-        self.submit(generation, command)
+        generation = self._start(segment, lambda engine: engine.score(segment))
         try:
             return [token.logprob async for token in generation.tokens()]
         finally:

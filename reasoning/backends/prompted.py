@@ -165,6 +165,7 @@ class PromptedBackend(Backend):
     """Opens threads that are requests.
 
     Attributes:
+        generation: The class of its threads.
         context: The most tokens that a thread may see.
         eos: Tokens that end a thread for good.
         block: Prefixes are cached in blocks of so many tokens.
@@ -172,6 +173,8 @@ class PromptedBackend(Backend):
         running: What aborts the present request of each thread that has one.
         recovered: How many requests were lost and went on elsewhere or after a restart.
     """
+
+    generation: type[PromptedGeneration] = PromptedGeneration
 
     def __init__(self, *, context: int, eos: Collection[int] = (), block: int = 128) -> None:
         self.context = context
@@ -230,24 +233,13 @@ class PromptedBackend(Backend):
         self.live.add(segment)
         self.open_threads += 1
         return self.generation(
+            self,
             segment,
             sampling,
             stop=frozenset(stop),
             limit=min(limit or self.context, self.context),
             refused=refused,
         )
-
-    def generation(
-        self,
-        segment: Segment,
-        sampling: Sampling,
-        *,
-        stop: frozenset[int],
-        limit: int,
-        refused: ReasonError | None,
-    ) -> PromptedGeneration:
-        """A new thread of this backend's kind."""
-        return PromptedGeneration(self, segment, sampling, stop=stop, limit=limit, refused=refused)
 
     @abstractmethod
     def request(

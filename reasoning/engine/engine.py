@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from orchestrator.errors import InvalidValue
-from reasoning.engine.decoders.decoder import Decoder
+from reasoning.engine.decoders.loading import Decoder, free_lanes, load_decoder
 from reasoning.engine.pool import Pool, store_tokens
 from reasoning.engine.sampling import confidences, sample
 from reasoning.engine.scheduler import ThreadScheduler
@@ -78,8 +78,6 @@ class Engine:
             InvalidValue: there is no such device.
             ModelUnusable: the folder is missing, broken or of an unsupported kind.
         """
-        from reasoning.engine.decoders.loading import free_lanes, load_decoder
-
         decoder = load_decoder(folder, dtype, device)
         return cls(decoder, lanes=lanes or free_lanes(decoder), store_gib=store_gib)
 

@@ -13,7 +13,7 @@ import anyio
 
 from orchestrator.errors import InvalidValue
 from reasoning.backends.base import Token
-from reasoning.backends.prompted import PromptedGeneration
+from reasoning.backends.prompted import PromptedBackend, PromptedGeneration
 from reasoning.backends.vllm.backend import VllmBackend
 from reasoning.backends.vllm.settings import VllmSettings
 from reasoning.engine.config import ModelConfig
@@ -51,8 +51,9 @@ class SharedGeneration(PromptedGeneration):
     room = 0
     """How many tokens its present request may write."""
 
-    def __init__(self, backend: SharedVllmBackend, segment: Segment, *args: Any, **options: Any):
-        super().__init__(backend, segment, *args, **options)
+    def __init__(self, backend: PromptedBackend, *args: Any, **options: Any) -> None:
+        assert isinstance(backend, SharedVllmBackend)
+        super().__init__(backend, *args, **options)
         self._shared = backend
 
     def join(self, cohort: _OpenGang) -> None:
@@ -108,6 +109,8 @@ class SharedGeneration(PromptedGeneration):
 class SharedVllmBackend(VllmBackend):
     """A `VllmBackend` whose engine runs the plugin, by default with its live half."""
 
+    generation = SharedGeneration
+
     def __init__(
         self, folder: Path, config: ModelConfig, settings: VllmSettings | None = None
     ) -> None:
@@ -144,9 +147,6 @@ class SharedVllmBackend(VllmBackend):
             name = self.client.name()
             opened.join(self._cohorts.setdefault(gang, _OpenGang(gang, name)))
         return opened
-
-    def generation(self, segment: Segment, sampling: Sampling, **options: Any) -> SharedGeneration:
-        return SharedGeneration(self, segment, sampling, **options)
 
     async def request(
         self, generation: PromptedGeneration, prompt: list[int]

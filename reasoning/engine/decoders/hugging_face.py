@@ -114,20 +114,16 @@ def _attention(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    scaling: float | None = None,
-    sliding_window: int | None = None,
-    s_aux: Tensor | None = None,
-    attend: Attend | None = None,
-    **_: Any,
+    **options: Any,
 ) -> tuple[Tensor, None]:
     """What transformers calls in place of its own attention; ``[1, heads, tokens, dim]`` each."""
-    assert attend is not None
+    attend: Attend = options["attend"]
     out = attend(
         module.layer_idx,
         *(part[0].transpose(0, 1) for part in (query, key, value)),
-        scale=scaling,
-        window=sliding_window,
-        sinks=s_aux,
+        scale=options.get("scaling"),
+        window=options.get("sliding_window"),
+        sinks=options.get("s_aux"),
     )
     return out.view(1, len(out), query.shape[1], -1), None
 

@@ -4,12 +4,30 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from orchestrator.errors import InvalidValue
-from reasoning.engine.config import read_config
-from reasoning.engine.decoders.decoder import Decoder
+from reasoning.engine.config import ModelConfig, read_config
+from reasoning.engine.pool import Pool
+from reasoning.engine.step import ForwardStep
+
+
+class Decoder(Protocol):
+    """A model: feeds a step, keeping its keys and values, and gives the logits of its outputs.
+
+    Attributes:
+        paths: How many path identities it has; None where it ignores paths.
+    """
+
+    config: ModelConfig
+    dtype: torch.dtype
+    device: str
+    paths: int | None
+
+    def __call__(self, step: ForwardStep, pool: Pool) -> Tensor: ...
 
 
 def load_decoder(folder: Path, dtype: torch.dtype, device: str) -> Decoder:
