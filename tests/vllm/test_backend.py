@@ -77,7 +77,7 @@ def work(solution: Solution) -> tuple[Any, ...]:
     return solution.answer, solution.usage.work_tokens, solution.usage.span_tokens
 
 
-async def test_log_probabilities_and_confidence_are_those_of_the_embedded_engine(
+async def test_logprobs_and_confidence_are_those_of_the_embedded_engine(
     here: LoadedModel, there: Reasoner
 ) -> None:
     prompt = here.dialect.prompt(draw_problems("countdown", 1, numbers=4, seed=3)[0])
@@ -92,7 +92,7 @@ async def test_log_probabilities_and_confidence_are_those_of_the_embedded_engine
 
 
 @pytest.mark.parametrize(("drawn", "rank"), [(7, 1), (3, 2), (9, 5)])
-def test_confidence_is_the_same_where_a_reader_is_late_and_deltas_are_merged(
+def test_confidence_is_the_same_where_deltas_are_merged_for_a_late_reader(
     drawn: int, rank: int
 ) -> None:
     from vllm.logprobs import FlatLogprobs

@@ -22,7 +22,7 @@ def prompt(length: int) -> list[int]:
     return [rng.randrange(3, 256) for _ in range(length)]
 
 
-def test_all_kinds_of_requests_equal_a_flat_forward_pass_in_compiled_graphs(
+def test_all_requests_equal_a_flat_forward_pass_in_compiled_graphs(
     start: Callable[..., Any], reference: Callable[[str], Any]
 ) -> None:
     from torch._dynamo.utils import counters

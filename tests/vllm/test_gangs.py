@@ -255,7 +255,7 @@ def test_a_join_that_is_preempted_joins_again(author: Any, flat: Any) -> None:
     assert request.num_preemptions == 1
 
 
-def test_a_gang_whose_member_never_comes_fails_in_time_and_frees_what_it_held(author: Any) -> None:
+def test_a_gang_whose_member_never_comes_fails_and_frees_what_it_held(author: Any) -> None:
     driver = author.driver
     before = driver.free_blocks
     segments = workers(3, 45, opening=160)
@@ -347,7 +347,7 @@ def test_a_lagging_sight_is_refused_by_a_join_only_client(author: Any) -> None:
         SegmentClient("join").plan_requests(own)
 
 
-def test_the_last_token_of_a_member_that_leaves_is_seen_from_the_next_step_on(
+def test_the_last_token_of_a_leaving_member_is_seen_from_the_next_step(
     author: Any, flat: Any
 ) -> None:
     """Group Think: what a thinker wrote last has no keys and values when it ends."""

@@ -186,7 +186,7 @@ async def here(folder: Path) -> AsyncIterator[LoadedModel]:
         gc.collect()
 
 
-async def test_the_vllm_backend_holds_a_random_model_to_plans_that_run_or_are_refused(
+async def test_vllm_holds_a_random_model_to_plans_that_run_or_are_refused(
     here: LoadedModel,
 ) -> None:
     await planned(here)
@@ -247,7 +247,7 @@ def url(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["chat", "tokens"])
-async def test_a_vllm_server_holds_it_by_response_format_in_chat_and_by_its_own_field_elsewhere(
+async def test_a_vllm_server_holds_it_in_chat_and_in_completions(
     url: str, folder: Path, mode: str
 ) -> None:
     settings = [f"mode={mode}", *([f"tokenizer={folder}"] if mode == "tokens" else [])]

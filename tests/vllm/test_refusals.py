@@ -12,6 +12,8 @@ import torch
 from orchestrator.errors import InvalidValue
 from reasoning.vllm_plugin import engine_arguments, support
 
+pytestmark = pytest.mark.filterwarnings("default")  # vLLM's and torch's own, at import
+
 
 class FullAttentionSpec:
     sliding_window = None

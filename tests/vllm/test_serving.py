@@ -181,7 +181,7 @@ def test_members_that_come_through_two_api_servers_are_one_gang(
         assert worst < 1e-4
 
 
-def test_a_malformed_note_is_an_error_of_its_request_and_the_server_goes_on(
+def test_a_malformed_note_fails_its_request_and_the_server_goes_on(
     server: Server,
 ) -> None:
     from reasoning.vllm_plugin.note import Note

@@ -151,7 +151,7 @@ async def test_an_error_inside_the_block_comes_out_as_it_is() -> None:
             raise KeyError
 
 
-def test_the_least_busy_replica_is_asked_and_one_that_knows_the_prefix_preferred() -> None:
+def test_the_least_busy_replica_is_asked_or_the_one_with_the_prefix() -> None:
     replicas = Replicas([Replica(name, None) for name in "abc"])
     first, second, third = replicas.members
     prefix, other = Segment(Context(), [1]), Segment(Context(), [2])

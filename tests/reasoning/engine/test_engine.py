@@ -281,7 +281,7 @@ def test_an_extended_thread_equals_a_fresh_one_on_the_whole_text(
     assert shortest > 0
 
 
-def test_closing_a_thread_frees_its_slot_at_once_and_leaves_the_others_unchanged(
+def test_closing_a_thread_frees_its_slot_and_leaves_the_others_unchanged(
     endless: Engine,
 ) -> None:
     prompts = [[i, 2, 3] for i in range(4)]

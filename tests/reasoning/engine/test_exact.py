@@ -393,7 +393,7 @@ def test_a_siblings_text_changes_the_conclusion_and_no_branch(
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_forks_joins_and_releases_in_any_order_leave_exact_logits_and_no_extent(
+def test_forks_joins_and_releases_in_any_order_stay_exact_and_leak_nothing(
     model: Callable[[str], tuple[Path, Reference]], monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     folder, reference = model("llama")
@@ -508,7 +508,7 @@ def test_a_gang_in_lock_step_advances_as_a_whole_or_not_at_all(
     assert engine.running == 0
 
 
-def test_a_thread_for_which_the_store_is_full_waits_and_one_that_can_never_fit_fails(
+def test_a_full_store_makes_threads_wait_and_fails_those_that_never_fit(
     model: Callable[[str], tuple[Path, Reference]],
 ) -> None:
     folder, _ = model("llama")

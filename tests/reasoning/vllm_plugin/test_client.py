@@ -32,7 +32,7 @@ def test_a_plain_thread_is_an_ordinary_request_whose_segments_are_named() -> Non
     assert [(hold.first, hold.count) for hold in asked.note.keeps] == [(0, 3), (3, None)]
 
 
-def test_a_join_copies_what_its_branches_wrote_and_computes_their_last_tokens_first() -> None:
+def test_a_join_copies_its_branches_after_their_last_tokens_are_computed() -> None:
     client = SegmentClient("join")
     base = Context.given([1, 2, 3])
     branches = [Segment(base, [10]), Segment(base, [11])]
@@ -71,7 +71,7 @@ def test_a_path_and_what_follows_it_are_no_ordinary_text() -> None:
         read_note({KEY: '{"path":1}'})
 
 
-def test_a_flowing_context_is_looked_at_and_refused_by_an_engine_that_only_joins() -> None:
+def test_a_flowing_context_is_read_in_place_and_refused_by_a_mere_join() -> None:
     head = Segment(Context(), [1, 2, 3])
     own, other = (Segment(Context.flow([head]), [token]) for token in (4, 5))
     own.look(Context.flow([head, other]))
@@ -88,7 +88,7 @@ def test_a_flowing_context_is_looked_at_and_refused_by_an_engine_that_only_joins
         SegmentClient("join").plan_requests(own)
 
 
-def test_a_token_that_stopped_a_member_is_computed_beside_the_next_step_of_its_gang() -> None:
+def test_a_members_stop_token_is_computed_beside_its_gangs_next_step() -> None:
     client = SegmentClient("live")
     head = Segment(Context(), [1, 2, 3])
     own, other = (Segment(Context.flow([head]), [token]) for token in (4, 5))
@@ -117,7 +117,7 @@ def test_a_token_that_stopped_a_member_is_computed_beside_the_next_step_of_its_g
     assert note.views == {}
 
 
-def test_members_that_stopped_in_the_same_step_see_each_others_last_tokens() -> None:
+def test_members_that_stop_in_the_same_step_see_each_others_last_tokens() -> None:
     client = SegmentClient("live")
     head = Segment(Context(), [1, 2, 3])
     live = [Segment(Context.flow([head]), [4 + index]) for index in range(2)]
@@ -161,7 +161,7 @@ def test_what_was_reserved_and_never_sent_is_seen_by_nobody() -> None:
     assert client.stored(own).runs == []
 
 
-def test_a_thread_without_a_token_of_its_own_is_refused_where_it_needs_one() -> None:
+def test_a_thread_without_a_token_is_refused_where_it_needs_one() -> None:
     base = Context.given([1, 2])
     joined = base.join([base.after(Segment(base, [3])), base.after(Segment(base, [4]))])
     with pytest.raises(InvalidValue, match="token of its own"):
