@@ -139,7 +139,7 @@ class Play:
             for name in self.bodies
             if name != "hub" and (self.stage.folder / f"{name}.errors").exists()
         ]
-        lost, double = _committed(self.stage)
+        lost, double = (TASKS, 0) if status else _committed(self.stage)
         executed = self.stage.folder / "executed"
         lines = executed.read_text().split() if executed.exists() else []
         network = json.loads((self.stage.folder / "done.json").read_text())
