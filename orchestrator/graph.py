@@ -249,7 +249,7 @@ class TaskGraph:
         """
         given = (name, after, kwargs, retry, timeout, priority, resources, executor, reserve)
         if not keywords and given == _NOTHING:
-            return self._put(Call(name_of(function), function, args))
+            return self._put(Call(name_of(function), function, args, NO_KEYWORDS))
         return self._put(self._call(function, args, given, keywords))
 
     @overload
@@ -324,7 +324,7 @@ class TaskGraph:
             return [await task.result() for task in calls]
 
         source = over if isinstance(over, Task) else list(over)
-        return self._put(Call(f"map {call.name}", fan_out, (source,), after=after))
+        return self._put(Call(f"map {call.name}", fan_out, (source,), NO_KEYWORDS, after))
 
     @overload
     def reduce(
@@ -407,7 +407,7 @@ class TaskGraph:
                     return items[0]
 
         source = over if isinstance(over, Task) else list(over)
-        return self._put(Call(f"reduce {call.name}", fold, (source,), after=after))
+        return self._put(Call(f"reduce {call.name}", fold, (source,), NO_KEYWORDS, after))
 
     def _call(
         self,

@@ -82,8 +82,8 @@ class Node:
     """The version of the graph at the last edit that touched it."""
 
     # How it stands to others.
-    inbound: list[Edge] = field(init=False, default_factory=list)
-    outbound: list[Edge] = field(init=False, default_factory=list)
+    inbound: list[Edge] = field(init=False)
+    outbound: list[Edge] = field(init=False)
     unresolved: int = field(init=False, default=0)
     """How many of its inbound edges are not resolved."""
     children: list[Node] | tuple[()] = field(init=False, default=())
@@ -132,11 +132,13 @@ class Node:
     busy_s: float = field(init=False, default=0.0)
     attempts: tuple[tuple[float, float, str | None], ...] = field(init=False, default=())
     """Start, end and error of each attempt that is over."""
-    added_at: float = field(init=False, default_factory=time.monotonic)
+    added_at: float = field(init=False)
     ready_at: float | None = field(init=False, default=None)
     ended_at: float | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
+        self.inbound, self.outbound = [], []
+        self.added_at = time.monotonic()
         self.budget = current_budget()
         parent = self.parent
         if parent is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.editing.cycles import order_edge
 from orchestrator.errors import InvalidValue
@@ -22,19 +23,20 @@ After = Task[Any] | Iterable[Task[Any]] | Mapping[Task[Any], str | Condition]
 NO_KEYWORDS: Mapping[str, Any] = {}
 
 
-class Call(NamedTuple):
+@dataclass(slots=True)  # not frozen: one is made for each task, and that would double its cost
+class Call:
     """What a new task calls, with what, when and how."""
 
     name: str
     function: Callable[..., Any]
-    args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = NO_KEYWORDS
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
     after: After | None = None
     settings: TaskSettings = PLAIN
 
     def on(self, args: tuple[Any, ...], name: str) -> Call:
         """The same call with other arguments, and named so."""
-        return self._replace(args=args, name=name, after=None)
+        return Call(name, self.function, args, self.kwargs, None, self.settings)
 
 
 class Structure:

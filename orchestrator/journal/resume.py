@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from orchestrator.calls import signature
 from orchestrator.editing.patches import Patch, Remove, apply
-from orchestrator.editing.structure import Call
+from orchestrator.editing.structure import NO_KEYWORDS, Call
 from orchestrator.errors import InvalidValue, PatchRefused, ReasonError
 from orchestrator.journal.codec import from_json
 from orchestrator.journal.store import Journal, ResultRow, TaskRow, edges_text, function_name
@@ -158,7 +158,7 @@ class Restored:
             rows += self._children[row.id]
 
     def _revive(self, row: TaskRow) -> None:
-        call = Call(row.name, _gone)
+        call = Call(row.name, _gone, (), NO_KEYWORDS)
         node = self._run.structure.create(row.id, self._nodes[row.parent or ""], call)
         try:
             edges = _edges.validate_json(row.edges)

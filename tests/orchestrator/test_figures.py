@@ -18,7 +18,7 @@ JOURNALED = {
 OURS = {shape: RATIOS["orchestrator", shape] for shape in JOURNALED}
 
 
-def test_a_task_costs_at_most_five_times_a_plain_one_and_twenty_with_the_journal() -> None:
+def test_a_task_costs_at_most_five_plain_ones_and_twenty_with_journal() -> None:
     assert OURS.keys() == JOURNALED.keys() == {"layered", "fan"}
     assert max(OURS.values()) <= 5
     assert max(JOURNALED.values()) <= 20

@@ -370,7 +370,7 @@ async def test_a_process_that_was_taken_for_dead_cannot_commit(tmp_path: Path) -
 PROGRAM = Path(__file__).parents[1] / "support" / "killed_program.py"
 
 
-def test_a_process_killed_at_100_random_points_loses_nothing_and_repeats_nothing(
+def test_killed_at_100_random_points_nothing_is_lost_or_repeated(
     tmp_path: Path,
 ) -> None:
     done = subprocess.run(

@@ -506,7 +506,7 @@ async def test_tasks_that_wait_for_each_other_fail_instead_of_hanging() -> None:
         await graph.run()
 
 
-async def test_a_child_that_waits_for_its_parents_successor_fails_instead_of_hanging() -> None:
+async def test_a_child_that_waits_for_its_parents_successor_fails() -> None:
     after: list[Task[Any]] = []
 
     async def parent() -> None:
