@@ -6,14 +6,7 @@ from collections.abc import Callable
 from random import Random
 
 from orchestrator.errors import InvalidValue
-from reasoning.problems import (
-    Problem,
-    arithmetic,
-    countdown,
-    enumeration,
-    several,
-    shortest_paths,
-)
+from reasoning.problems import Problem, arithmetic, countdown, enumeration, several, shortest_paths
 
 MOST_PROBLEMS = 100_000
 

@@ -185,9 +185,4 @@ def _stored(solution: Solution) -> dict[str, Any]:
 
     traces = [stored_trace(thread) for thread in solution.threads]
     question = problem.question
-    return {
-        "question_id": question,
-        "question": question,
-        "gold": list(right),
-        "traces": traces,
-    }
+    return {"question_id": question, "question": question, "gold": list(right), "traces": traces}

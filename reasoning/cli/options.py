@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
 
@@ -37,7 +37,8 @@ def settings_class(kind: type[Settings]) -> type[Settings]:
 
 def argument(**attributes: Any) -> Any:
     """A field that is an argument of the command; ``attributes`` are those of `click.argument`."""
-    return field(default=attributes.get("default"), metadata={"make": click.argument, **attributes})
+    make = partial(click.argument, **attributes)
+    return field(default=attributes.get("default"), metadata={"make": make})
 
 
 def option(*flags: str, **attributes: Any) -> Any:
@@ -48,8 +49,8 @@ def option(*flags: str, **attributes: Any) -> Any:
     if "default" in attributes:
         attributes.setdefault("show_default", True)
     empty = () if attributes.get("multiple") else False if attributes.get("is_flag") else None
-    default = attributes.get("default", empty)
-    return field(default=default, metadata={"make": click.option, "flags": flags, **attributes})
+    make = partial(click.option, *flags, **attributes)
+    return field(default=attributes.get("default", empty), metadata={"make": make})
 
 
 class NamedOption(click.Option):
@@ -84,18 +85,11 @@ def options(kind: type[Settings]) -> Callable[[Callable[[Settings], Result]], An
             return function(_filled(kind, values))
 
         command: Callable[..., Result] = update_wrapper(call, function)
-        for name, metadata in [*_declared(kind)][::-1]:
-            make, flags, attributes = _split(**metadata)
-            command = make(*flags, name, **attributes)(command)
+        for name, make in [*_declared(kind)][::-1]:
+            command = make(name)(command)
         return command
 
     return decorate
-
-
-def _split(
-    make: Callable[..., Any], flags: tuple[str, ...] = (), **attributes: Any
-) -> tuple[Callable[..., Any], tuple[str, ...], dict[str, Any]]:
-    return make, flags, attributes
 
 
 def _group(one: Field[Any]) -> Any:
@@ -104,13 +98,13 @@ def _group(one: Field[Any]) -> Any:
     return kind if is_dataclass(kind) else None
 
 
-def _declared(kind: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The name of each option, with what is needed to make it, in order."""
+def _declared(kind: Any) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """The name of each option, and what makes it of its name, in order."""
     for one in fields(kind):
         if group := _group(one):
             yield from _declared(group)
         elif one.metadata:
-            yield one.name, one.metadata
+            yield one.name, one.metadata["make"]
 
 
 def _filled(kind: Any, values: Mapping[str, Any]) -> Any:

@@ -134,10 +134,7 @@ def plan(settings: PlanSettings) -> int:
     submitter = settings.hub.submitter(settings.instance)
     model = settings.backend.load(settings.model)
     chat = ChatClient(
-        model,
-        temperature=settings.temperature,
-        seed=settings.seed,
-        held=settings.held,
+        model, temperature=settings.temperature, seed=settings.seed, held=settings.held
     )
     raise_when_interrupted()
     try:
@@ -191,17 +188,10 @@ _REASONS = {
 def _print_object(result: ConstellationResult, chat: ChatClient) -> None:
     import json
 
+    names = ("id", "state", "device", "attempts", "value", "error")
     tasks = [
-        {
-            "id": task.id,
-            "call": task.name,
-            "arguments": dict(task.arguments),
-            "state": task.state,
-            "device": task.device,
-            "attempts": task.attempts,
-            "value": task.value,
-            "error": task.error,
-        }
+        {"call": task.name, "arguments": dict(task.arguments)}
+        | {name: getattr(task, name) for name in names}
         for task in result.tasks
     ]
     found: dict[str, Any] = {

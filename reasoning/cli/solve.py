@@ -62,9 +62,7 @@ class SolveSettings:
         help="A shipped model (reason-5m), a Hugging Face folder, or a model's name on a server.",
     )
     draft: str | None = option(
-        "--draft",
-        metavar="NAME|PATH|URL",
-        help="A smaller model that drafts, for --strategy atts.",
+        "--draft", metavar="NAME|PATH|URL", help="A smaller model that drafts, for --strategy atts."
     )
     backend: BackendOptions = field(default_factory=BackendOptions)
     on: str = option(

@@ -23,10 +23,17 @@ def token() -> None:
 
 
 @settings_class
-class CreateTokenSettings:
-    """A new token."""
+class TokenSettings:
+    """The token of one worker or client, and the file that holds it."""
 
     name: str = argument()
+    store: TokenStoreOptions = field(default_factory=TokenStoreOptions)
+
+
+@settings_class
+class CreateTokenSettings(TokenSettings):
+    """A new token."""
+
     scopes: tuple[str, ...] = option(
         "--scope",
         multiple=True,
@@ -37,7 +44,6 @@ class CreateTokenSettings:
     expires: float | None = option(
         "--expires", type=Duration(), help="As 12h or 30d; by default never."
     )
-    store: TokenStoreOptions = field(default_factory=TokenStoreOptions)
 
 
 @token.command()
@@ -50,14 +56,12 @@ def create(settings: CreateTokenSettings) -> int:
 
 
 @settings_class
-class RotateTokenSettings:
+class RotateTokenSettings(TokenSettings):
     """A token that takes another's place."""
 
-    name: str = argument()
     grace: float | None = option(
         "--grace", type=Duration(), help="How long the old one is still valid, as 1h."
     )
-    store: TokenStoreOptions = field(default_factory=TokenStoreOptions)
 
 
 @token.command()
@@ -68,17 +72,9 @@ def rotate(settings: RotateTokenSettings) -> int:
     return 0
 
 
-@settings_class
-class RevokeTokenSettings:
-    """A token that ends."""
-
-    name: str = argument()
-    store: TokenStoreOptions = field(default_factory=TokenStoreOptions)
-
-
 @token.command()
-@options(RevokeTokenSettings)
-def revoke(settings: RevokeTokenSettings) -> int:
+@options(TokenSettings)
+def revoke(settings: TokenSettings) -> int:
     """Make NAME's token invalid, and end its connections within seconds."""
     settings.store.open().revoke(settings.name)
     return 0

@@ -23,11 +23,7 @@ from reasoning.planning.chat_client import Chat
 from reasoning.planning.devices import DevicePool, PlannedCall
 from reasoning.planning.events import AnswerGiven, PlanApplied, PlannerAsked, PlanRefused
 from reasoning.planning.journal_notes import NAME, record_event
-from reasoning.planning.reply import (
-    AddTask,
-    ChangeTask,
-    PlannerReply,
-)
+from reasoning.planning.reply import AddTask, ChangeTask, PlannerReply
 from reasoning.planning.reply_schema import ReplyBounds, schema_of
 from reasoning.planning.state import ConstellationResult, PlannerState, Status
 

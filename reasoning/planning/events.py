@@ -9,58 +9,59 @@ from reasoning.planning.reply import PlannerReply
 
 
 @dataclass(frozen=True, kw_only=True)
-class RequestGiven(Event):
-    """The run began, for this request."""
+class PlannerEvent(Event):
+    """Something happened to a planner's run."""
 
     task: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestGiven(PlannerEvent):
+    """The run began, for this request."""
+
     request: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunResumed(Event):
+class RunResumed(PlannerEvent):
     """The run goes on from its journal, in which ``ended`` tasks had ended and ``left`` had not."""
 
-    task: str = ""
     version: int
     ended: int
     left: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlannerAsked(Event):
+class PlannerAsked(PlannerEvent):
     """The planner was asked; ``turn`` counts from 1."""
 
-    task: str = ""
     turn: int
     version: int
     """The version of the graph that it was shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanApplied(Event):
+class PlanApplied(PlannerEvent):
     """All edits of a plan were applied; ``version`` is the graph's version after them."""
 
-    task: str = ""
     turn: int
     version: int
     plan: PlannerReply
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanRefused(Event):
+class PlanRefused(PlannerEvent):
     """Nothing of a reply was applied, and the planner is told why."""
 
-    task: str = ""
     turn: int
     reasons: tuple[str, ...]
     text: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnswerGiven(Event):
+class AnswerGiven(PlannerEvent):
     """The planner gave the answer to the request."""
 
-    task: str = ""
     turn: int
     answer: str
 

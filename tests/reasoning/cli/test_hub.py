@@ -71,10 +71,7 @@ def test_a_token_is_made_listed_rotated_and_revoked(shell: Shell) -> None:
         ("worker --hub ws://[::1]:1 --token-file {t} --resource gpu", "resource: 'gpu'"),
         ("worker --hub ws://[::1]:1 --token-file {t} --patience x", "patience: 'x'"),
         ("worker --hub ws://[::1]:1 --token-file {t} --register no.such:r", "register: no.such:r"),
-        (
-            "worker --hub ws://[::1]:1 --token-file {t} --register os:path",
-            "os:path is not a",
-        ),
+        ("worker --hub ws://[::1]:1 --token-file {t} --register os:path", "os:path is not a"),
         ("worker --hub ws://[::1]:1 --token-file {t} --no-model --model reason-5m", "no-model"),
         ("worker --hub wss://[::1]:1 --token-file {t} --cert {no}", "tls: a file can't be used"),
         ("worker --hub ws://[::1]:1 --token-file {t} --ca {t}", "tls: ws:// is plain text"),

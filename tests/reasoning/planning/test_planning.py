@@ -143,19 +143,10 @@ async def test_a_failure_is_shown_to_the_planner_which_mends_the_plan() -> None:
         ({"edit": []}, "edit: Extra inputs"),
         ({"edits": [{"op": "explode"}]}, "edits.0: Input tag 'explode'"),
         ({"edits": [add("a b", "read", {"path": "x"})]}, "edits.0.add.id"),
-        (
-            {"edits": [add("b", "fly")]},
-            "add b: tool: no device offers 'fly' (there",
-        ),
-        (
-            {"edits": [add("b", "read", {"file": 1})]},
-            "add b: arguments: 'file' is unknown; read",
-        ),
+        ({"edits": [add("b", "fly")]}, "add b: tool: no device offers 'fly' (there"),
+        ({"edits": [add("b", "read", {"file": 1})]}, "add b: arguments: 'file' is unknown; read"),
         ({"edits": [add("b", "read")]}, "add b: arguments: 'path' is missing"),
-        (
-            {"edits": [add("b", "read", {"path": "x"}, device="moon")]},
-            "add b: device: 'moon' is",
-        ),
+        ({"edits": [add("b", "read", {"path": "x"}, device="moon")]}, "add b: device: 'moon' is"),
         ({"edits": [add("b", "read", {"path": "x"}, tags=["gpu"])]}, "add b: tags: none of box"),
         ({"edits": [add("a", "read", {"path": "x"})]}, "add a: there is a task a already"),
         ({"edits": [add("b", "read", {"path": {"$task": "z"}})]}, "add b: there is no task z"),
@@ -164,10 +155,7 @@ async def test_a_failure_is_shown_to_the_planner_which_mends_the_plan() -> None:
             "edits.0.add.after.a",
         ),
         ({"edits": [{"op": "remove", "id": "a"}]}, "remove a: task a is running"),
-        (
-            {"edits": [{"op": "change", "id": "z", "tool": "read"}]},
-            "change z: there is no such",
-        ),
+        ({"edits": [{"op": "change", "id": "z", "tool": "read"}]}, "change z: there is no such"),
         (
             {
                 "edits": [
