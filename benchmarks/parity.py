@@ -44,7 +44,7 @@ COUNTDOWN = ("countdown", 4, 512)
 
 def emulations(name: str, model: LoadedModel) -> set[str] | None:
     """What a strategy emulates on a model; None where it does not run."""
-    kind = STRATEGIES[name]
+    kind = STRATEGIES.make(name)
     missing = kind.needs - model.capabilities
     if missing - kind.emulates.keys():
         return None
@@ -99,7 +99,7 @@ async def margin(reasoner: Reasoner, mine: Solution, theirs: Solution) -> dict[s
     return {"thread": None, "at": None, "margin": None}
 
 
-def facts(solution: Solution) -> tuple[Any, ...]:
+def cost(solution: Solution) -> tuple[Any, ...]:
     usage = solution.usage
     return usage.work_tokens, usage.span_tokens
 
@@ -125,7 +125,7 @@ async def compare(
         "strategy": name,
         "problems": len(sample),
         "same_answers": sum(one.answer == other.answer for one, other in pairs),
-        "same_work_and_span": sum(facts(one) == facts(other) for one, other in pairs),
+        "same_work_and_span": sum(cost(one) == cost(other) for one, other in pairs),
         "same_texts": len(pairs) - len(parted),
         "solved": [sum(s.verified is True for s in side) for side in (mine, theirs)],
         "tokens": [sum(s.usage.work_tokens for s in side) for side in (mine, theirs)],
@@ -140,7 +140,7 @@ async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     here, there = load_model(options.model), settings.load(options.model)
     rows = []
     async with Reasoner(here) as mine, Reasoner(there) as theirs:
-        for name in options.strategy or STRATEGIES:
+        for name in options.strategy or STRATEGIES.names:
             found = [emulations(name, model) for model in (here, there)]
             if found[0] is None or found[0] != found[1]:
                 print(f"{name}: left out, {found[0]} here and {found[1]} there", file=sys.stderr)
@@ -158,7 +158,7 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=50)
     parser.add_argument("--seed", type=int, default=5)
     only = "only this; the rows of others stay"
-    parser.add_argument("--strategy", action="append", choices=STRATEGIES, help=only)
+    parser.add_argument("--strategy", action="append", choices=STRATEGIES.names, help=only)
     parser.add_argument("--engine", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--json", type=Path, help="write the results here")
     options = parser.parse_args()

@@ -255,7 +255,7 @@ class PromptedBackend(Backend):
     async def recover(
         self, generation: PromptedGeneration, error: BackendLost, failures: int
     ) -> bool:
-        """After a thread's request was lost the so-manieth time: whether it may go on."""
+        """Whether a thread may go on after its request was lost, ``failures`` times by now."""
 
     def abort(self, generation: PromptedGeneration) -> None:
         """Abort a generation's present request, if it has one, without waiting."""

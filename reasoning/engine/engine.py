@@ -212,7 +212,7 @@ class Engine:
         self._scheduler.go_on(thread)
 
     def hold(self, id: int, until: int | None) -> None:
-        """Let a thread generate up to ``until`` tokens in all, and then stand still, slotless.
+        """Let a thread generate up to ``until`` tokens in all, and then stand still without a slot.
 
         None lets it write on; unknown ids and threads that have ended are left as they are.
         """

@@ -51,7 +51,7 @@ class OpenaiBackend(PromptedBackend):
     Attributes:
         profile: What the servers can do; several replicas are taken to be equal to the first.
         mode: How they are talked to.
-        pieces: What stands for tokens in the modes ``text`` and ``chat``.
+        text_tokens: What stands for tokens in the modes ``text`` and ``chat``.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class OpenaiBackend(PromptedBackend):
     async def _texts(
         self, generation: PromptedGeneration, replica: Replica, body: Event
     ) -> AsyncGenerator[Token, None]:
-        """Tokens from a stream of text: a piece for each chunk, and empty ones up to the count."""
+        """Tokens from a stream of text: one for each chunk, and empty ones up to the count."""
         thinking, written, counted = False, 0, None
         reason: StopReason | None = None
         async with aclosing(self._events(generation, replica, body)) as events:

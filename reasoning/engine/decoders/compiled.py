@@ -38,9 +38,9 @@ class _LayerPointers(ctypes.Structure):
 
 class _StepPointers(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_int32) for name in ("tokens", "groups", "outputs")),
+        *((name, ctypes.c_int32) for name in ("tokens", "reads", "outputs")),
         *((name, _Pointer) for name in ("ids", "positions", "slots", "paths")),
-        *((name, _Pointer) for name in ("output", "group", "sight")),
+        *((name, _Pointer) for name in ("output", "read", "range")),
         *((name, _Pointer) for name in ("store", "logits", "scratch")),
         ("layer_stride", ctypes.c_int64),
     ]

@@ -24,13 +24,13 @@ struct Model {
     const uint16_t *head;
     Layer layers[LAYERS];
 };
-struct Sight { int32_t query, limit, turn; };
-struct Group { int32_t start, first, end; };
+struct Range { int32_t query, limit, turn; };
+struct Read { int32_t start, first, end; };
 struct Step {
-    int32_t tokens, groups, outputs;
+    int32_t tokens, reads, outputs;
     const int32_t *ids, *positions, *slots, *paths, *output;
-    const Group *group;
-    const Sight *sight;
+    const Read *read;
+    const Range *range;
     float *store, *logits, *scratch;
     int64_t layer_stride;
 };
@@ -89,7 +89,7 @@ static void rotate(const float *x, const float *table, int position, float *y) {
 
 struct Partial { float top, total, sum[DIM]; };  // of one query head, over the keys so far
 
-static void look(const float *q, const float *keys, int count, Partial &state) {
+static void attend_tile(const float *q, const float *keys, int count, Partial &state) {
     float score[TILE], top = state.top;
     const int stride = 2 * KV_HEADS * DIM;
     for (int t = 0; t < count; t++) {
@@ -110,25 +110,25 @@ static void look(const float *q, const float *keys, int count, Partial &state) {
     state.total = state.total * fade + total;
 }
 
-// Groups are segments: each tile of keys is read once for all tokens of the step that see it.
+// A read is of one segment: each tile of keys is read once for all tokens of the step that see it.
 static void attend(const Model &m, const Step &s, const float *store, const float *qkv, Partial *states, float *out) {
     const int shared = HEADS / KV_HEADS, stride = 2 * KV_HEADS * DIM;
     for (int i = 0; i < s.tokens * HEADS; i++) states[i] = Partial{-1e30f, 0, {}};
-    for (int g = 0; g < s.groups; g++) {
-        Group group = s.group[g];
+    for (int g = 0; g < s.reads; g++) {
+        Read read = s.read[g];
         int longest = 0;
-        for (int i = group.first; i < group.end; i++) longest = std::max(longest, s.sight[i].limit);
+        for (int i = read.first; i < read.end; i++) longest = std::max(longest, s.range[i].limit);
         for (int h = 0; h < KV_HEADS; h++)
             for (int t = 0; t < longest; t += TILE)
-                for (int i = group.first; i < group.end; i++) {
-                    Sight sight = s.sight[i];
-                    if (sight.limit <= t) continue;
+                for (int i = read.first; i < read.end; i++) {
+                    Range range = s.range[i];
+                    if (range.limit <= t) continue;
                     for (int j = h * shared; j < (h + 1) * shared; j++) {
                         float turned[DIM];
-                        const float *q = qkv + (int64_t)sight.query * padded(QKV) + j * DIM;
-                        if (sight.turn) rotate(q, m.rotations, sight.turn, turned), q = turned;
-                        look(q, store + (int64_t)(group.start + t) * stride + h * DIM,
-                             std::min(TILE, sight.limit - t), states[sight.query * HEADS + j]);
+                        const float *q = qkv + (int64_t)range.query * padded(QKV) + j * DIM;
+                        if (range.turn) rotate(q, m.rotations, range.turn, turned), q = turned;
+                        attend_tile(q, store + (int64_t)(read.start + t) * stride + h * DIM,
+                             std::min(TILE, range.limit - t), states[range.query * HEADS + j]);
                     }
                 }
     }

@@ -26,12 +26,17 @@ UNFAIR_S = 0.2
 
 
 @dataclass
-class _TakenRoom:
-    """What gangs that enter in the same step have taken already."""
+class _Room:
+    """Room in a step: blocks of the cache, places among the running, and tokens to be fed."""
 
     blocks: int = 0
     seats: int = 0
     tokens: int = 0
+
+    def add(self, more: _Room) -> None:
+        self.blocks += more.blocks
+        self.seats += more.seats
+        self.tokens += more.tokens
 
 
 class GangScheduler(Scheduler):
@@ -45,7 +50,7 @@ class GangScheduler(Scheduler):
         self._gangs = RequestGangs()
         self._cleared: set[str] = set()
         self._closed = False
-        self._taken = _TakenRoom()
+        self._taken = _Room()  # what gangs that enter in this step have taken
         self._allocate = self.kv_cache_manager.allocate_slots
 
     def _member(self, request: Request) -> ActiveRequest | None:
@@ -83,7 +88,7 @@ class GangScheduler(Scheduler):
         self._closed = False
         if not self._gangs:
             return super().schedule(throttle_prefills)
-        self._taken = _TakenRoom()
+        self._taken = _Room()
         for gang in self._gangs:
             self._clear(gang)
         self.running.sort(key=lambda request: self._member(request) is None)
@@ -115,8 +120,29 @@ class GangScheduler(Scheduler):
 
     def _obstacle(self, gang: RequestGang) -> str:
         """What keeps a complete gang from advancing; empty if nothing does."""
-        feeding = {one.id for one in gang.requests}
+        why = self._unready(gang)
         entering = [one for one in gang.requests if one.request.status != RequestStatus.RUNNING]
+        if why or not entering:
+            return why
+        needed = _Room(
+            blocks=sum(self._most_blocks(one.request) for one in entering),
+            seats=len(entering),
+            tokens=sum(r.request.num_tokens - r.request.num_computed_tokens for r in gang.requests),
+        )
+        if self._never_fits(gang, needed):
+            why = (
+                f"gang {gang.name!r} needs {needed.blocks} blocks, {needed.tokens} tokens in a "
+                f"step and {len(gang.requests)} seats, more than there ever are; give its members "
+                "less"
+            )
+            for one in entering:
+                self._fail(one, why)
+            return why
+        return self._enter(gang, needed)
+
+    def _unready(self, gang: RequestGang) -> str:
+        """Which segments a gang lacks; a request that will never have them fails."""
+        feeding = {one.id for one in gang.requests}
         for one in gang.requests:
             try:
                 if self._known.readiness(one, feeding) == "wait":
@@ -124,39 +150,43 @@ class GangScheduler(Scheduler):
             except InvalidValue as error:
                 self._fail(one, str(error))
                 return str(error)
-        if not entering:
-            return ""
-        fed = sum(one.request.num_tokens - one.request.num_computed_tokens for one in gang.requests)
-        blocks = sum(self._most_blocks(one.request) for one in entering)
-        pool = self.kv_cache_manager.block_pool
-        others = [r for r in self.running if self._member(r) is None]
-        if (
-            fed + self.max_num_running_reqs > self.max_num_scheduled_tokens
+        return ""
+
+    def _never_fits(self, gang: RequestGang, needed: _Room) -> bool:
+        """Whether a gang needs more than an empty engine has."""
+        return bool(
+            needed.tokens + self.max_num_running_reqs > self.max_num_scheduled_tokens
             or len(gang.requests) > self.max_num_running_reqs
-            or blocks >= pool.num_gpu_blocks
+            or needed.blocks >= self.kv_cache_manager.block_pool.num_gpu_blocks
+        )
+
+    def _enter(self, gang: RequestGang, needed: _Room) -> str:
+        """Take the room that a gang needs; returns what is missing, and takes nothing then."""
+        spare = self._spare()
+        if (
+            needed.blocks > spare.blocks
+            or needed.seats > spare.seats
+            or needed.tokens > spare.tokens
         ):
-            why = (
-                f"gang {gang.name!r} needs {blocks} blocks, {fed} tokens in a step and "
-                f"{len(gang.requests)} seats, more than there ever are; give its members less"
-            )
-            for one in entering:
-                self._fail(one, why)
-            return why
-        wanted = sum(1 + (r.num_tokens - r.num_computed_tokens) // self.block_size for r in others)
-        spare = pool.get_num_free_blocks() - self.kv_cache_manager.watermark_blocks - wanted
-        spare -= self._taken.blocks
-        seats = self.max_num_active_reqs - len(self.running) - self._taken.seats
-        tokens = self.max_num_scheduled_tokens - self.max_num_running_reqs - self._taken.tokens
-        if blocks > spare or len(entering) > seats or fed > tokens:
             if self._gangs.waited(gang) > UNFAIR_S:
                 self._closed = True
-            if blocks > spare and not self.running:
+            if needed.blocks > spare.blocks and not self.running:
                 self._known.make_room()
-            return f"there is no room for {blocks} blocks and {len(entering)} requests"
-        self._taken.blocks += blocks
-        self._taken.seats += len(entering)
-        self._taken.tokens += fed
+            return f"there is no room for {needed.blocks} blocks and {needed.seats} requests"
+        self._taken.add(needed)
         return ""
+
+    def _spare(self) -> _Room:
+        """The room that is left in this step, after what ordinary requests will ask for."""
+        others = [r for r in self.running if self._member(r) is None]
+        wanted = sum(1 + (r.num_tokens - r.num_computed_tokens) // self.block_size for r in others)
+        manager, taken = self.kv_cache_manager, self._taken
+        free = manager.block_pool.get_num_free_blocks() - manager.watermark_blocks
+        return _Room(
+            blocks=free - wanted - taken.blocks,
+            seats=self.max_num_active_reqs - len(self.running) - taken.seats,
+            tokens=self.max_num_scheduled_tokens - self.max_num_running_reqs - taken.tokens,
+        )
 
     def _most_blocks(self, request: Request) -> int:
         tokens: int = min(request.num_prompt_tokens + request.max_tokens, self.max_model_len)
