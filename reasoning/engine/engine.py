@@ -178,7 +178,7 @@ class Engine:
         if not len(thread.stored.tokens) + len(thread.segment.context):
             raise InvalidValue("the prompt is empty; give at least one token")
         if not self._fits(thread):
-            position = self.segments.position(thread.segment)
+            position = self.segments.position(thread.segment, thread.stored)
             raise InvalidValue(
                 f"the prompt has {position} tokens and the context is "
                 f"{thread.limit}; shorten it or raise --max-tokens"
@@ -186,7 +186,7 @@ class Engine:
 
     def _fits(self, thread: EngineThread, count: int = 0) -> bool:
         """Whether a thread could still write after so many more given tokens."""
-        return self.segments.position(thread.segment) + count < thread.limit
+        return self.segments.position(thread.segment, thread.stored) + count < thread.limit
 
     def extend(self, id: int, tokens: Sequence[int]) -> None:
         """Give more tokens to a thread that met one of its stop tokens, and let it go on.
@@ -207,8 +207,10 @@ class Engine:
         """
         check_paths(segment, self.decoder.paths)
         thread = self._scheduler.threads[id]
-        thread.go_on(fits=len(segment) > 0 and self.segments.position(segment) < thread.limit)
-        thread.segment, thread.stored = segment, self.segments.stored(segment)
+        stored = self.segments.stored(segment)
+        position = self.segments.position(segment, stored)
+        thread.go_on(fits=len(segment) > 0 and position < thread.limit)
+        thread.segment, thread.stored = segment, stored
         self._scheduler.go_on(thread)
 
     def hold(self, id: int, until: int | None) -> None:

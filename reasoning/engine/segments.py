@@ -172,9 +172,9 @@ class SegmentStore:
         """How many tokens of a segment an entry shows, computed or not."""
         return len(self.stored(entry.segment).tokens) if entry.upto is None else entry.upto
 
-    def position(self, segment: Segment) -> int:
+    def position(self, segment: Segment, stored: StoredSegment) -> int:
         """Where a segment's next token will stand; in a flowing context, behind all the rest."""
-        context, own = segment.context, len(self.stored(segment).tokens)
+        context, own = segment.context, len(stored.tokens)
         if context.flowing:
             return sum(map(self._visible, context.entries)) + own
         return segment.home + own
