@@ -16,7 +16,7 @@ from orchestrator.errors import InvalidValue
 from protocol import Report, ThreadReport
 from protocol.wire.report import TraceReport
 from pruning import Question, Trace, TracesError, read_questions
-from reasoning.problems import recognise
+from reasoning.problems import Problem, recognise
 from reasoning.run.solution import Solution, ThreadRecord
 
 MOST_BYTES = 1 << 30  # of one file, unpacked; a longer one is refused by its length
@@ -65,60 +65,63 @@ def _questions_of(path: str) -> Iterator[Question]:
 def _runs(text: str, name: str) -> Iterator[Question]:
     """Runs of `reason solve --json`: one object over lines, or one on each line."""
     try:
-        yield from (_question(Report.model_validate_json(text), name) for _ in "1")
-        return
+        reports = {name: Report.model_validate_json(text)}
     except ValidationError:
         lines = [line for line in text.splitlines() if line.strip()]
-    for number, line in enumerate(lines, 1):
-        try:
-            report = Report.model_validate_json(line)
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(map(str, first["loc"])) or "run"
-            raise TracesError(
-                f"run {number}: {field}: {first['msg']}; give what reason solve --json prints"
-            ) from error
-        yield _question(report, f"{name}-{number}")
+        reports = {f"{name}-{n}": _report(line, n) for n, line in enumerate(lines, 1)}
+    for id, report in reports.items():
+        yield _question(report, id)
+
+
+def _report(line: str, number: int) -> Report:
+    try:
+        return Report.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "run"
+        raise TracesError(
+            f"run {number}: {field}: {first['msg']}; give what reason solve --json prints"
+        ) from error
 
 
 def _question(report: Report, id: str) -> Question:
     """A run as a question: its top-level threads are the traces, its verifier says who is right."""
-    problem = recognise(report.problem)
+    problem, grid = recognise(report.problem), _grid(report)
     tops = [thread for thread in report.threads if thread.parent is None and thread.tokens > 0]
     if not tops:
         raise TracesError(f"{id}: no thread with tokens; give a run of self-consistency")
-    right: set[str] = set()
-
-    def trace(thread: ThreadReport) -> Trace:
-        key = None if thread.answer is None else problem.canonical(thread.answer)
-        verdict = problem.verify(thread.answer or "")
-        if thread.answer is not None and verdict is None:
-            raise TracesError(f"{id}: its problem has no verifier; store it with its gold answer")
-        if key is not None and verdict is not None and verdict.ok:
-            right.add(key)
-        steered = thread.trace
-        for probed in {key for _, key in steered.probes if key} if steered else ():
-            answered = problem.verify(probed)
-            right.update({probed} if answered is not None and answered.ok else ())
-        return Trace(
-            # An end that a policy made is not the trace's own: that would come later.
-            tokens=thread.tokens + open_ended(thread),
-            answer=key,
-            probes=_probes(steered, grid) if steered else (),
-            confidences=steered.confidences if steered else (),
-            score=None if verdict is None else float(verdict.ok),
-            text=thread.text,
-        )
-
-    grid = _grid(report)
-    traces = tuple(map(trace, tops))
+    if any(top.answer is not None and problem.verify(top.answer) is None for top in tops):
+        raise TracesError(f"{id}: its problem has no verifier; store it with its gold answer")
     return Question(
         id=id,
-        right=frozenset(right),
-        traces=traces,
+        right=frozenset(key for top in tops for key in _right_keys(problem, top)),
+        traces=tuple(_trace(problem, top, grid) for top in tops),
         probe_every=grid,
         words=report.problem,
         ordered=any(map(open_ended, tops)),
+    )
+
+
+def _right_keys(problem: Problem, thread: ThreadReport) -> Iterator[str]:
+    """The keys of the right answers that a thread gave, or would have given when probed."""
+    probed = [key for _, key in thread.trace.probes if key] if thread.trace else []
+    given = None if thread.answer is None else problem.canonical(thread.answer)
+    for key, answer in [(given, thread.answer), *((key, key) for key in probed)]:
+        verdict = None if key is None or answer is None else problem.verify(answer)
+        if key is not None and verdict is not None and verdict.ok:
+            yield key
+
+
+def _trace(problem: Problem, thread: ThreadReport, grid: int) -> Trace:
+    verdict, steered = problem.verify(thread.answer or ""), thread.trace
+    return Trace(
+        # An end that a policy made is not the trace's own: that would come later.
+        tokens=thread.tokens + open_ended(thread),
+        answer=None if thread.answer is None else problem.canonical(thread.answer),
+        probes=_probes(steered, grid) if steered else (),
+        confidences=steered.confidences if steered else (),
+        score=None if verdict is None else float(verdict.ok),
+        text=thread.text,
     )
 
 

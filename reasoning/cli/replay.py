@@ -66,6 +66,10 @@ class ReplaySettings:
     )
 
 
+_SHARED = ("shuffles", "seed", "probe_tokens", "judge_price")
+"""Settings that the evaluator has too, and the results repeat."""
+
+
 @click.command()
 @options(ReplaySettings)
 def replay(settings: ReplaySettings) -> int:
@@ -77,37 +81,9 @@ def replay(settings: ReplaySettings) -> int:
     \b
     reason replay traces.jsonl.gz --policy default --policy sc:n=64
     """
-    from pathlib import Path
-
-    from pruning import Evaluator, PolicyError
-    from reasoning.bench.replay import ReplayResults, replay_row
-    from reasoning.bench.traces import read_traces
-    from reasoning.policies import steered_by
-
     if settings.plot is not None:
         _pyplot()  # what is missing is told before the work
-    try:
-        chosen = [steered_by(text) for text in settings.policies]
-        evaluator = Evaluator(
-            questions=_fresh(read_traces(settings.traces), chosen, settings.only_unseen),
-            shuffles=settings.shuffles,
-            seed=settings.seed,
-            probe_tokens=settings.probe_tokens,
-            judge_price=settings.judge_price,
-        )
-        compared = _compare(evaluator, chosen)
-    except PolicyError as error:
-        raise InvalidValue(str(error)) from error
-    results = ReplayResults(
-        traces=[Path(path).name for path in settings.traces],
-        shuffles=settings.shuffles,
-        seed=settings.seed,
-        probe_tokens=settings.probe_tokens,
-        judge_price=settings.judge_price,
-        results=[
-            replay_row(text, one) for text, one in zip(settings.policies, compared, strict=True)
-        ],
-    )
+    results = _replay(settings)
     if settings.plot is not None:
         _draw(results, settings.plot)
     if settings.as_json:
@@ -115,6 +91,35 @@ def replay(settings: ReplaySettings) -> int:
     else:
         print_tables(_table(results))
     return 0
+
+
+def _replay(settings: ReplaySettings) -> ReplayResults:
+    """The rows of all policies.
+
+    Raises:
+        InvalidValue: a policy or a file of traces can't be used.
+    """
+    from pathlib import Path
+
+    from pruning import Evaluator, PolicyError
+    from reasoning.bench.replay import ReplayResults, replay_row
+    from reasoning.bench.traces import read_traces
+    from reasoning.policies import steered_by
+
+    shared = {name: getattr(settings, name) for name in _SHARED}
+    try:
+        chosen = [steered_by(text) for text in settings.policies]
+        questions = _fresh(read_traces(settings.traces), chosen, settings.only_unseen)
+        compared = _compare(Evaluator(questions=questions, **shared), chosen)
+    except PolicyError as error:
+        raise InvalidValue(str(error)) from error
+    return ReplayResults(
+        traces=[Path(path).name for path in settings.traces],
+        results=[
+            replay_row(text, one) for text, one in zip(settings.policies, compared, strict=True)
+        ],
+        **shared,
+    )
 
 
 def _compare(evaluator: Evaluator, chosen: Sequence[SteeredBy]) -> list[Comparison]:

@@ -92,13 +92,10 @@ def serve(settings: ServeSettings) -> int:
       "messages": [{"role": "user", "content": "Use 3, 10, 21 and 23 to make 50"}]}'
     """
     import signal
-    from importlib import metadata
-    from pathlib import Path
 
     import anyio
 
     try:
-        from protocol.http.access import ApiKeys
         from protocol.http.server import HttpServer, address, bind
     except ImportError as error:
         raise ExtraMissing(
@@ -106,12 +103,7 @@ def serve(settings: ServeSettings) -> int:
         ) from error
 
     _silence_a2a()
-    shared = {f.name for f in fields(ServerSettings)} & {f.name for f in fields(ServeSettings)}
-    serving = ServerSettings(
-        keys=ApiKeys.read(Path(settings.api_key_file)) if settings.api_key_file else None,
-        version=metadata.version("parallel-reason"),
-        **{name: getattr(settings, name) for name in shared},
-    )
+    serving = _server_settings(settings)
     with bind(serving.host, serving.port) as listener:
         from reasoning.serving import ReasoningService
 
@@ -130,6 +122,25 @@ def serve(settings: ServeSettings) -> int:
 
         raise_when_interrupted()
         return anyio.run(main)
+
+
+def _server_settings(settings: ServeSettings) -> ServerSettings:
+    """What the server needs to know of the settings.
+
+    Raises:
+        InvalidValue: the host can be reached by others without a key, or the keys can't be read.
+    """
+    from importlib import metadata
+    from pathlib import Path
+
+    from protocol.http.access import ApiKeys
+
+    shared = {f.name for f in fields(ServerSettings)} & {f.name for f in fields(ServeSettings)}
+    return ServerSettings(
+        keys=ApiKeys.read(Path(settings.api_key_file)) if settings.api_key_file else None,
+        version=metadata.version("parallel-reason"),
+        **{name: getattr(settings, name) for name in shared},
+    )
 
 
 def _silence_a2a() -> None:

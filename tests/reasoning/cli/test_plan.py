@@ -24,7 +24,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
         yield found
 
 
-def test_a_plan_is_made_by_a_model_behind_a_server_and_run_by_a_worker_process(
+def test_a_model_behind_a_server_plans_and_a_worker_process_runs_it(
     shell: Shell,
 ) -> None:
     token, mine = shell.token("box"), shell.token("me", "--scope", "submit")
@@ -56,7 +56,7 @@ def test_a_plan_is_made_by_a_model_behind_a_server_and_run_by_a_worker_process(
     assert hub.wait(30) == 0
 
 
-def test_ufo_clients_come_in_by_the_hubs_second_door_and_a_model_steers_the_device(
+def test_ufo_clients_dial_the_hub_and_a_model_steers_their_device(
     shell: Shell,
 ) -> None:
     dev = Path(shell.token("dev1")).read_text()

@@ -377,6 +377,10 @@ def test_from_traces_to_a_gated_policy(tmp_path: Path) -> None:
     assert json.loads(left.stdout)["results"][0]["n"] == 12
     riding = f"async:k=8 with deepprune:judge={folder},vote=soft,n=8"
     assert done("replay", more, "--policy", riding).exit_code == 0
+    live = f"deepprune:judge={folder},calibration={gate}"
+    assert done("solve", "Compute 17*3+5-12", "--policy", live, "--quiet").stdout.strip() == "44"
+    measured = done("bench", "arithmetic", "--n", "2", "--policy", live, "--json")
+    assert live in json.loads(measured.stdout)["results"][-1]["strategy"]
     refused(reason("replay", more, "--policy", f"{name},tau=0.2"), "leave tau out")
 
 

@@ -98,7 +98,7 @@ async def test_edits_that_removed_and_changed_tasks_are_not_undone(tmp_path: Pat
 
 
 @anyio_test
-async def test_a_run_that_was_answered_is_answered_again_without_asking_or_running(
+async def test_an_answered_run_gives_its_answer_again_and_asks_nobody(
     tmp_path: Path,
 ) -> None:
     path, script = tmp_path / "run.db", Script()
@@ -191,7 +191,7 @@ UNUSABLE: list[tuple[Callable[[Path], None], str, type[Exception], str]] = [
 
 
 @pytest.mark.parametrize(("make", "request_", "kind", "told"), UNUSABLE)
-def test_a_damaged_or_foreign_journal_is_refused_in_one_line_before_anything_begins(
+def test_a_damaged_or_foreign_journal_is_refused_before_anything_begins(
     make: Callable[[Path], None],
     request_: str,
     kind: type[Exception],
@@ -256,7 +256,7 @@ def test_a_journal_that_holds_a_run_is_not_written_over(tmp_path: Path) -> None:
 # ---- kill -9 -------------------------------------------------------------------------------------
 
 
-def test_a_process_killed_at_20_random_points_repeats_nothing_and_keeps_every_edit(
+def test_a_process_killed_20_times_repeats_nothing_and_keeps_every_edit(
     tmp_path: Path,
 ) -> None:
     command = [sys.executable, "-m", PROGRAM, tmp_path, "20"]

@@ -377,7 +377,7 @@ def test_a_model_that_knows_only_our_markup_is_refused(shipped: LoadedModel) -> 
 
 
 @anyio_test
-async def test_a_chat_model_of_the_embedded_engine_is_asked_and_its_nonsense_refused(
+async def test_an_embedded_chat_model_is_asked_and_its_nonsense_refused(
     general: LoadedModel,
 ) -> None:
     """The model is real, tiny and random: all of the path runs, and nothing it writes passes."""

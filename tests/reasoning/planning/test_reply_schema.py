@@ -123,7 +123,7 @@ PLAIN: dict[Any, Callable[[dict[str, Any]], st.SearchStrategy[Any]]] = {
 @pytest.mark.parametrize("state", GRAPHS)
 @settings(max_examples=25)
 @given(data=st.data())
-def test_what_the_schema_lets_through_is_a_plan_of_true_tools_devices_and_parameters(
+def test_what_fits_the_schema_names_true_tools_devices_and_parameters(
     state: str, data: st.DataObject
 ) -> None:
     schema = SCHEMAS[state]
@@ -159,7 +159,7 @@ def test_what_would_be_refused_by_name_does_not_pass_the_schema(said: dict[str, 
     jsonschema.validate(good, schema)
 
 
-def test_without_devices_nothing_can_be_added_and_unknown_parameters_are_free() -> None:
+def test_without_devices_nothing_can_be_added_to_the_plan() -> None:
     empty = json.loads(schema_of(DevicePool({}), graph(), BOUNDS))
     assert empty["properties"]["edits"]["maxItems"] == 0
     offer = Offer(name="any/thing", parameters="{}", result="{}")
@@ -228,7 +228,7 @@ async def test_a_chat_server_gets_the_schema_as_response_format() -> None:
 
 
 @anyio_test
-async def test_a_server_that_refuses_the_schema_is_asked_without_it_and_that_is_said() -> None:
+async def test_a_server_that_refuses_the_schema_is_asked_without_it() -> None:
     outcome, chat, _ = await answered(Server(plans=False))
     assert outcome.answer == "free"
     assert "refuses the request" in chat.unheld
@@ -249,7 +249,7 @@ async def test_a_server_that_takes_no_notice_of_schemas_is_not_taken_at_its_word
 
 
 @anyio_test
-async def test_what_is_wrong_for_another_reason_is_not_taken_for_the_schemas_fault() -> None:
+async def test_another_error_is_not_taken_for_the_schemas_fault() -> None:
     def full(body: dict[str, Any]) -> str | None:
         held = "response_format" in body and "edits" not in json.dumps(body)
         return Server()(body) if held or "You plan" not in json.dumps(body) else None
