@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orchestrator.errors import ReasonError as ReasonError
+    from reasoning.backends.text import TextBackend as TextBackend
     from reasoning.models.loaded import LoadedModel as LoadedModel
     from reasoning.models.loading import BACKENDS as BACKENDS
     from reasoning.models.loading import load_model as load_model
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "orchestrator.errors": ("ReasonError",),
+    "reasoning.backends.text": ("TextBackend",),
     "reasoning.models.loaded": ("LoadedModel",),
     "reasoning.models.loading": ("BACKENDS", "load_model"),
     "reasoning.options": ("SolveOptions",),
