@@ -193,7 +193,7 @@ class PromptedBackend(Backend):
         try:
             await self.start()
         except BaseException:
-            await self.stop()
+            await self._stop()
             raise
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
@@ -210,6 +210,10 @@ class PromptedBackend(Backend):
         try:  # without the error, which would come back inside a group
             await self._tasks.__aexit__(None, None, None)
         finally:
+            await self._stop()
+
+    async def _stop(self) -> None:
+        with anyio.CancelScope(shield=True):  # what was started is stopped in a cancelled run too
             await self.stop()
 
     @abstractmethod
@@ -218,7 +222,7 @@ class PromptedBackend(Backend):
 
     @abstractmethod
     async def stop(self) -> None:
-        """Stop it, however far it was started; shielded from cancellation."""
+        """Stop it, however far it was started; no cancellation reaches it."""
 
     def open(
         self,
