@@ -1,6 +1,7 @@
 """A strategy of one's own: two samples, and two more only if they disagree.
 
-On the command line: reason solve "Compute 12 + 5 * 3" --strategy examples/own_strategy.py:SecondOpinion
+On the command line: reason solve "Compute 12 + 5 * 3" \
+    --strategy examples/own_strategy.py:SecondOpinion:more=4
 """
 
 from dataclasses import dataclass

@@ -9,11 +9,13 @@ from typing import Any
 from orchestrator.errors import InvalidValue
 from pruning import Combined, DeepPrune, Judge, Policy
 from pruning.policies import POLICIES as KINDS
-from reasoning.registry import Registry
+from reasoning.registry import KindRegistry
 
 WITH = " with "
 
-POLICIES: Registry[Policy[Any]] = Registry("policy", group="parallel_reason.policies", kinds=KINDS)
+POLICIES: KindRegistry[Policy[Any]] = KindRegistry(
+    "policy", group="parallel_reason.policies", kinds=KINDS
+)
 """The policies of `pruning`, a user's own, and those of installed packages."""
 
 
@@ -34,7 +36,7 @@ def parse_policy(text: str) -> Policy[Any]:
     """The policy that a text names, without its judge; `Policy.label` is the inverse.
 
     Raises:
-        UnknownName, InvalidValue: as `Registry.make`.
+        UnknownName, InvalidValue: as `KindRegistry.make`.
     """
     return steered_by(text).policy
 

@@ -56,7 +56,7 @@ class Choice(Generic[T]):
             raise InvalidValue(f"{noun}: {self.name}: {_first(error)}") from error
 
 
-class Registry(Generic[T]):
+class KindRegistry(Generic[T]):
     """The kinds of one seam.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from orchestrator.errors import InvalidValue
 from reasoning.models.loaded import LoadedModel
-from reasoning.registry import Registry
+from reasoning.registry import KindRegistry
 
 
 @runtime_checkable
@@ -21,7 +21,7 @@ class ModelSource(Protocol):
         ...
 
 
-BACKENDS: Registry[Any] = Registry(
+BACKENDS: KindRegistry[Any] = KindRegistry(
     "backend",
     group="parallel_reason.backends",
     kinds={

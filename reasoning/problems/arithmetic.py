@@ -17,7 +17,7 @@ from orchestrator.errors import InvalidValue
 from reasoning.problems.base import Verdict, is_held_out
 from reasoning.problems.expression import (
     MOST_SYMBOLS,
-    Node,
+    Operation,
     Operator,
     apply,
     evaluate,
@@ -79,7 +79,7 @@ class Arithmetic:
         return f"Compute {self.expression.replace(' ', '')}."
 
     @cached_property
-    def tree(self) -> Node | int:
+    def tree(self) -> Operation | int:
         return parse(self.expression)
 
     @property
@@ -122,7 +122,7 @@ def generate(
             return problem
 
 
-def _draw(rng: random.Random, count: int) -> Node | int | None:
+def _draw(rng: random.Random, count: int) -> Operation | int | None:
     if count == 0:
         return rng.randint(1, 99)
     split = rng.randrange(count)
@@ -137,4 +137,4 @@ def _draw(rng: random.Random, count: int) -> Node | int | None:
     ]
     if not allowed:
         return None
-    return Node(left=left, operator=rng.choice(allowed), right=right)
+    return Operation(left=left, operator=rng.choice(allowed), right=right)

@@ -19,7 +19,7 @@ from orchestrator.errors import InvalidValue
 from reasoning.errors import ProblemRefused
 from reasoning.problems.base import Verdict, integer, is_held_out
 from reasoning.problems.expression import (
-    Node,
+    Operation,
     Operator,
     Step,
     apply,
@@ -163,7 +163,7 @@ class Countdown:
     def canonical(self, answer: str) -> str | None:
         """A key shared by equivalent answers: operands commuted, steps in another order."""
         tree = _expression(answer)
-        if isinstance(tree, Node):
+        if isinstance(tree, Operation):
             return canonical(tree)
         built: dict[int, list[str]] = {}
         text = None
@@ -192,7 +192,7 @@ def parse_answer(answer: str) -> list[Step] | None:
     return found
 
 
-def _expression(answer: str) -> Node | int | None:
+def _expression(answer: str) -> Operation | int | None:
     """The tree of ``(a+b)*c`` or ``(a+b)*c = 12``, where the claim holds; None for all else."""
     text, equals, claim = answer.strip().rstrip(".").partition("=")
     try:

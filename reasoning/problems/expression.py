@@ -50,15 +50,15 @@ def plain(text: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Node:
+class Operation:
     """An operation of an expression tree; a leaf is a plain int."""
 
-    left: Node | int
+    left: Operation | int
     operator: Operator
-    right: Node | int
+    right: Operation | int
 
 
-def parse(text: str) -> Node | int:
+def parse(text: str) -> Operation | int:
     """Read an expression with ``+ - * /`` and parentheses.
 
     Raises:
@@ -84,9 +84,9 @@ def parse(text: str) -> Node | int:
     return tree
 
 
-def _parse(tokens: list[str], at: int, minimum: int) -> tuple[Node | int, int]:
+def _parse(tokens: list[str], at: int, minimum: int) -> tuple[Operation | int, int]:
     token = tokens[at]
-    tree: Node | int
+    tree: Operation | int
     if token == "(":
         tree, at = _parse(tokens, at + 1, 0)
         if tokens[at] != ")":
@@ -101,11 +101,11 @@ def _parse(tokens: list[str], at: int, minimum: int) -> tuple[Node | int, int]:
     while (rank := _RANK.get(tokens[at], -1)) >= minimum:
         operator = tokens[at]
         right, at = _parse(tokens, at + 1, rank + 1)
-        tree = Node(left=tree, operator=operator, right=right)  # type: ignore[arg-type]
+        tree = Operation(left=tree, operator=operator, right=right)  # type: ignore[arg-type]
     return tree, at
 
 
-def render(tree: Node | int, *, minimum: int = 0) -> str:
+def render(tree: Operation | int, *, minimum: int = 0) -> str:
     """The tree as text, tokens separated by spaces, with only the parentheses that it needs."""
     if isinstance(tree, int):
         return str(tree)
@@ -115,19 +115,19 @@ def render(tree: Node | int, *, minimum: int = 0) -> str:
     return f"( {text} )" if rank < minimum else text
 
 
-def steps(tree: Node | int) -> Iterator[Step]:
+def steps(tree: Operation | int) -> Iterator[Step]:
     """The operations in the order of evaluation, operands before what uses them.
 
     Raises:
         ValueError: an intermediate is negative or not an integer.
     """
-    if isinstance(tree, Node):
+    if isinstance(tree, Operation):
         yield from steps(tree.left)
         yield from steps(tree.right)
         yield Step(evaluate(tree.left), tree.operator, evaluate(tree.right), evaluate(tree))
 
 
-def evaluate(tree: Node | int) -> int:
+def evaluate(tree: Operation | int) -> int:
     """The exact value.
 
     Raises:
@@ -142,7 +142,7 @@ def evaluate(tree: Node | int) -> int:
     return value
 
 
-def value(tree: Node | int) -> Fraction:
+def value(tree: Operation | int) -> Fraction:
     """The exact value, with negative numbers and fractions allowed.
 
     Raises:
@@ -164,7 +164,7 @@ def value(tree: Node | int) -> Fraction:
             return left / right
 
 
-def canonical(tree: Node | int) -> str:
+def canonical(tree: Operation | int) -> str:
     """The expression with the operands of ``+`` and ``*`` in a fixed order, fully bracketed."""
     if isinstance(tree, int):
         return str(tree)
@@ -178,14 +178,14 @@ def combine(left: str, operator: str, right: str) -> str:
     return f"({left}{operator}{right})"
 
 
-def largest(tree: Node | int) -> int:
+def largest(tree: Operation | int) -> int:
     """The largest number that occurs in the expression or in its evaluation."""
     if isinstance(tree, int):
         return tree
     return max(largest(tree.left), largest(tree.right), evaluate(tree))
 
 
-def redexes(tree: Node | int) -> int:
+def redexes(tree: Operation | int) -> int:
     """The number of operations whose operands are both plain numbers."""
     if isinstance(tree, int):
         return 0
@@ -194,20 +194,22 @@ def redexes(tree: Node | int) -> int:
     return redexes(tree.left) + redexes(tree.right)
 
 
-def redex(tree: Node | int, index: int) -> Step:
+def redex(tree: Operation | int, index: int) -> Step:
     """The ``index``-th redex (from the left) as a step."""
-    assert isinstance(tree, Node)
+    assert isinstance(tree, Operation)
     if isinstance(tree.left, int) and isinstance(tree.right, int):
         return Step(tree.left, tree.operator, tree.right, evaluate(tree))
     inside = redexes(tree.left)
     return redex(tree.left, index) if index < inside else redex(tree.right, index - inside)
 
 
-def reduce_at(tree: Node | int, index: int) -> Node | int:
+def reduce_at(tree: Operation | int, index: int) -> Operation | int:
     """The tree with its ``index``-th redex (from the left) replaced by its value."""
     if isinstance(tree, int) or (isinstance(tree.left, int) and isinstance(tree.right, int)):
         return evaluate(tree)
     inside = redexes(tree.left)
     if index < inside:
-        return Node(left=reduce_at(tree.left, index), operator=tree.operator, right=tree.right)
-    return Node(left=tree.left, operator=tree.operator, right=reduce_at(tree.right, index - inside))
+        return Operation(left=reduce_at(tree.left, index), operator=tree.operator, right=tree.right)
+    return Operation(
+        left=tree.left, operator=tree.operator, right=reduce_at(tree.right, index - inside)
+    )

@@ -12,7 +12,7 @@ from reasoning.problems.countdown import Countdown
 from reasoning.problems.enumeration import Enumeration
 from reasoning.problems.several import Several
 from reasoning.problems.shortest_paths import ShortestPaths
-from reasoning.registry import Registry
+from reasoning.registry import KindRegistry
 
 LONGEST = 100_000  # characters; beyond this a prompt is a mistake
 
@@ -39,7 +39,7 @@ class FreeForm:
 KNOWN: tuple[Domain, ...] = (Countdown, Enumeration, ShortestPaths, Several, Arithmetic)
 """The domains that words are recognised as, the first that fits."""
 
-DOMAINS: Registry[Problem] = Registry(
+DOMAINS: KindRegistry[Problem] = KindRegistry(
     "domain",
     group="parallel_reason.domains",
     kinds={

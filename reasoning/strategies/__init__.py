@@ -1,6 +1,6 @@
 """Strategies: how a problem is split into threads and how their results are joined."""
 
-from reasoning.registry import Registry
+from reasoning.registry import KindRegistry
 from reasoning.strategies.apr import Apr
 from reasoning.strategies.atts import Atts
 from reasoning.strategies.base import Strategy
@@ -14,7 +14,7 @@ BUILT_IN: tuple[type[Strategy], ...] = (
     *(Single, SelfConsistency, Apr, Multiverse, ParaThinker, Hogwild, GroupThink, Atts),
 )
 
-STRATEGIES: Registry[Strategy] = Registry(
+STRATEGIES: KindRegistry[Strategy] = KindRegistry(
     "strategy",
     group="parallel_reason.strategies",
     kinds={strategy.name: strategy for strategy in BUILT_IN},

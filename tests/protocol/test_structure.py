@@ -15,8 +15,6 @@ import protocol
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = [ROOT / name for name in ("orchestrator", "pruning", "protocol", "reasoning")]
 SOURCES = [*(ROOT / "protocol").rglob("*.py"), ROOT / "reasoning" / "serving.py"]
-PUBLIC_TWICE = {"Client", "Registry"}
-"""Names that another package has as well; each is what its users call it there."""
 MOST_PARAMETERS = 7
 
 
@@ -70,7 +68,7 @@ def test_every_class_has_a_name_of_its_own() -> None:
         for node in ast.walk(tree(path))
         if isinstance(node, ast.ClassDef)
     }
-    assert {name for name in ours if names[name] > 1} <= PUBLIC_TWICE
+    assert {name for name in ours if names[name] > 1} == set()
 
 
 def test_the_package_lists_its_exports_and_imports_them_when_used() -> None:

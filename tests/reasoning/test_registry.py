@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import InvalidValue, UnknownName
-from reasoning.registry import Registry
+from reasoning.registry import KindRegistry
 
 GROUP = "parallel_reason.shapes"
 
@@ -35,17 +35,19 @@ class Ball:
 
 
 @pytest.fixture
-def shapes() -> Registry[object]:
-    return Registry("shape", group=GROUP, kinds={"box": Box, "ball": f"{__name__}:Ball"})
+def shapes() -> KindRegistry[object]:
+    return KindRegistry("shape", group=GROUP, kinds={"box": Box, "ball": f"{__name__}:Ball"})
 
 
-def test_a_name_with_settings_makes_an_object_with_typed_values(shapes: Registry[object]) -> None:
+def test_a_name_with_settings_makes_an_object_with_typed_values(
+    shapes: KindRegistry[object],
+) -> None:
     made = shapes.make("box:width=3,depth=.5,lid=true,colour=blue,label=a=b,file=x/y")
     assert made == Box(width=3, depth=0.5, lid=True, colour="blue", label="a=b", file=Path("x/y"))
     assert shapes.make("box:label=none") == Box(label="none")  # text before none
 
 
-def test_an_object_is_itself_and_a_built_in_text_is_imported(shapes: Registry[object]) -> None:
+def test_an_object_is_itself_and_a_built_in_text_is_imported(shapes: KindRegistry[object]) -> None:
     box = Box()
     assert shapes.make(box) is box
     made = shapes.make("ball", size=2)
@@ -69,7 +71,7 @@ def test_an_object_is_itself_and_a_built_in_text_is_imported(shapes: Registry[ob
     ],
 )
 def test_a_mistake_in_the_settings_is_told_by_name(
-    shapes: Registry[object], text: str, words: str
+    shapes: KindRegistry[object], text: str, words: str
 ) -> None:
     with pytest.raises(InvalidValue, match=words):
         shapes.make(text)
@@ -86,13 +88,13 @@ def test_a_mistake_in_the_settings_is_told_by_name(
     ],
 )
 def test_what_does_not_exist_is_told_by_name(
-    shapes: Registry[object], text: str, words: str
+    shapes: KindRegistry[object], text: str, words: str
 ) -> None:
     with pytest.raises(UnknownName, match=words):
         shapes.make(text)
 
 
-def test_a_class_is_loaded_from_a_file_once(shapes: Registry[object], tmp_path: Path) -> None:
+def test_a_class_is_loaded_from_a_file_once(shapes: KindRegistry[object], tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(
         "from dataclasses import dataclass\n"
@@ -103,7 +105,9 @@ def test_a_class_is_loaded_from_a_file_once(shapes: Registry[object], tmp_path: 
     assert repr(one) == "Star(points=7)"
 
 
-def test_a_registered_name_is_known_and_can_not_be_taken_twice(shapes: Registry[object]) -> None:
+def test_a_registered_name_is_known_and_can_not_be_taken_twice(
+    shapes: KindRegistry[object],
+) -> None:
     shapes.register("sphere", Ball)
     assert shapes.names == ["box", "ball", "sphere"]
     with pytest.raises(InvalidValue, match="exists already"):
@@ -113,7 +117,7 @@ def test_a_registered_name_is_known_and_can_not_be_taken_twice(shapes: Registry[
 
 
 def test_an_entry_point_of_an_installed_package_is_found(
-    shapes: Registry[object], monkeypatch: pytest.MonkeyPatch
+    shapes: KindRegistry[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     point = metadata.EntryPoint("crate", f"{__name__}:Box", GROUP)
     monkeypatch.setattr(metadata, "entry_points", lambda group: [point] if group == GROUP else [])
@@ -123,6 +127,6 @@ def test_an_entry_point_of_an_installed_package_is_found(
 
 @given(st.integers(-(10**9), 10**9), st.booleans(), st.sampled_from(["red", "blue"]))
 def test_settings_come_back_as_they_were_written(width: int, lid: bool, colour: str) -> None:
-    registry: Registry[object] = Registry("shape", group=GROUP, kinds={"box": Box})
+    registry: KindRegistry[object] = KindRegistry("shape", group=GROUP, kinds={"box": Box})
     text = f"box:width={width},lid={str(lid).lower()},colour={colour}"
     assert registry.make(text) == Box(width=width, lid=lid, colour=colour)  # type: ignore[arg-type]

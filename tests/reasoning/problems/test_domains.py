@@ -18,7 +18,7 @@ from orchestrator.errors import InvalidValue, ReasonError
 from reasoning.errors import ProblemRefused
 from reasoning.problems import Arithmetic, Countdown, FreeForm, arithmetic, countdown, recognise
 from reasoning.problems.expression import (
-    Node,
+    Operation,
     apply,
     evaluate,
     largest,
@@ -36,31 +36,31 @@ SUM = Arithmetic(expression="( 17 * 3 + 5 ) * 4 - 12")  # 212
 
 
 @st.composite
-def operation(draw: st.DrawFn, sides: st.SearchStrategy[Node | int]) -> Node:
+def operation(draw: st.DrawFn, sides: st.SearchStrategy[Operation | int]) -> Operation:
     left, right = draw(sides), draw(sides)
     values = evaluate(left), evaluate(right)
     allowed = [sign for sign in "+-*/" if apply(values[0], sign, values[1]) is not None]
-    return Node(left=left, operator=draw(st.sampled_from(allowed)), right=right)
+    return Operation(left=left, operator=draw(st.sampled_from(allowed)), right=right)
 
 
-def trees(leaves: st.SearchStrategy[int]) -> st.SearchStrategy[Node | int]:
+def trees(leaves: st.SearchStrategy[int]) -> st.SearchStrategy[Operation | int]:
     return st.recursive(leaves, operation, max_leaves=8)
 
 
 TREES = trees(st.integers(0, 99))
 WILD = st.recursive(
     st.integers(0, 9),
-    lambda sides: st.builds(Node, left=sides, operator=st.sampled_from("+-*/"), right=sides),
+    lambda sides: st.builds(Operation, left=sides, operator=st.sampled_from("+-*/"), right=sides),
     max_leaves=6,
 )
 """Trees whose intermediates may be negative or fractional."""
 
 
-def leaves(tree: Node | int) -> list[int]:
+def leaves(tree: Operation | int) -> list[int]:
     return [tree] if isinstance(tree, int) else leaves(tree.left) + leaves(tree.right)
 
 
-def exact(tree: Node | int) -> Iterator[Fraction]:
+def exact(tree: Operation | int) -> Iterator[Fraction]:
     """Every intermediate, the value last, computed without the code under test."""
     if isinstance(tree, int):
         yield Fraction(tree)
@@ -74,40 +74,40 @@ def exact(tree: Node | int) -> Iterator[Fraction]:
         yield {"+": a + b, "-": a - b, "*": a * b}[tree.operator]
 
 
-def full(tree: Node | int) -> str:
+def full(tree: Operation | int) -> str:
     """The tree with every parenthesis."""
     if isinstance(tree, int):
         return str(tree)
     return f"({full(tree.left)}{tree.operator}{full(tree.right)})"
 
 
-def mirrored(tree: Node | int) -> Node | int:
+def mirrored(tree: Operation | int) -> Operation | int:
     """The tree with the operands of every sum and product exchanged."""
     if isinstance(tree, int):
         return tree
     sides = mirrored(tree.left), mirrored(tree.right)
     left, right = reversed(sides) if tree.operator in "+*" else sides
-    return Node(left=left, operator=tree.operator, right=right)
+    return Operation(left=left, operator=tree.operator, right=right)
 
 
 # ---- expressions -------------------------------------------------------------------------------
 
 
 @given(TREES)
-def test_rendering_and_parsing_are_inverse(tree: Node | int) -> None:
+def test_rendering_and_parsing_are_inverse(tree: Operation | int) -> None:
     assert parse(render(tree)) == tree
     assert parse(full(tree)) == tree
     assert parse(render(tree).replace(" ", "")) == tree
 
 
 @given(TREES)
-def test_the_value_is_what_python_computes(tree: Node | int) -> None:
+def test_the_value_is_what_python_computes(tree: Operation | int) -> None:
     text = re.sub(r"\d+", r"Fraction(\g<0>)", render(tree))
     assert evaluate(tree) == eval(text, {"Fraction": Fraction})
 
 
 @given(WILD)
-def test_a_negative_or_fractional_intermediate_has_no_value(tree: Node | int) -> None:
+def test_a_negative_or_fractional_intermediate_has_no_value(tree: Operation | int) -> None:
     try:
         allowed = all(n >= 0 and n.denominator == 1 for n in exact(tree))
     except ZeroDivisionError:
@@ -120,7 +120,7 @@ def test_a_negative_or_fractional_intermediate_has_no_value(tree: Node | int) ->
 
 
 @given(TREES)
-def test_reducing_any_redex_keeps_the_value(tree: Node | int) -> None:
+def test_reducing_any_redex_keeps_the_value(tree: Operation | int) -> None:
     for index in range(redexes(tree)):
         reduced = reduce_at(tree, index)
         assert evaluate(reduced) == evaluate(tree)
@@ -135,7 +135,7 @@ def test_redexes_are_counted_from_the_left() -> None:
 
 
 @given(TREES)
-def test_steps_are_exact_and_end_in_the_value(tree: Node | int) -> None:
+def test_steps_are_exact_and_end_in_the_value(tree: Operation | int) -> None:
     found = list(steps(tree))
     assert len(found) == len(leaves(tree)) - 1
     for step in found:
@@ -144,7 +144,7 @@ def test_steps_are_exact_and_end_in_the_value(tree: Node | int) -> None:
 
 
 @given(TREES)
-def test_largest_is_the_largest_intermediate(tree: Node | int) -> None:
+def test_largest_is_the_largest_intermediate(tree: Operation | int) -> None:
     assert largest(tree) == max(exact(tree))
 
 
@@ -315,11 +315,11 @@ def test_an_expression_claimed_to_equal_another_number_is_rejected() -> None:
 
 
 @given(trees(st.integers(1, 99)))
-def test_a_tree_solves_the_problem_that_it_defines(tree: Node | int) -> None:
+def test_a_tree_solves_the_problem_that_it_defines(tree: Operation | int) -> None:
     problem = Countdown(numbers=tuple(leaves(tree)), target=evaluate(tree))
     assert problem.verify(full(tree)).ok
     assert problem.verify(render(mirrored(tree))).ok
-    if isinstance(tree, Node):
+    if isinstance(tree, Operation):
         assert problem.verify(", ".join(map(str, steps(tree)))).ok
     more = Countdown(numbers=(*problem.numbers, 1), target=problem.target)
     other = Countdown(numbers=problem.numbers, target=problem.target + 1)
@@ -356,7 +356,7 @@ def test_commuted_and_reordered_answers_vote_together(one: str, other: str) -> N
 
 @given(trees(st.integers(1, 9)))
 @example(parse("(3+2)*(5-1)"))
-def test_exchanging_operands_of_sums_and_products_keeps_the_vote(tree: Node | int) -> None:
+def test_exchanging_operands_of_sums_and_products_keeps_the_vote(tree: Operation | int) -> None:
     assert EXAMPLE.canonical(full(tree)) == EXAMPLE.canonical(full(mirrored(tree)))
 
 
