@@ -74,7 +74,7 @@ class TaskGraph:
         events: The stream of what happens.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         events: EventStream | None = None,
         *,
@@ -203,7 +203,7 @@ class TaskGraph:
         **keywords: Any,
     ) -> Task[T]: ...
 
-    def add(
+    def add(  # noqa: PLR0913
         self,
         function: Callable[..., Any],
         /,
@@ -290,7 +290,7 @@ class TaskGraph:
         **keywords: Any,
     ) -> Task[list[T]]: ...
 
-    def map(
+    def map(  # noqa: PLR0913
         self,
         function: Callable[..., Any],
         over: Task[list[Any]] | Iterable[Any],
@@ -366,7 +366,7 @@ class TaskGraph:
         **keywords: Any,
     ) -> Task[T]: ...
 
-    def reduce(
+    def reduce(  # noqa: PLR0913
         self,
         function: Callable[..., Any],
         over: Task[list[Any]] | Sequence[Task[Any]],

@@ -16,7 +16,7 @@ COMMANDS = (
     *("bench", "calibrate", "doctor", "hub", "judge", "plan", "replay", "sample", "serve"),
     *("solve", "token", "worker"),
 )
-"""Each is a module of this package, which holds a command of the same name."""
+"""Each is a module of `reasoning.cli.commands`, which holds a command of the same name."""
 
 
 class Commands(click.Group):
@@ -28,7 +28,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(import_module(f"reasoning.cli.{cmd_name}"), cmd_name)
+        command = getattr(import_module(f"reasoning.cli.commands.{cmd_name}"), cmd_name)
         assert isinstance(command, click.Command)
         return command
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from reasoning.backends.vllm.settings import VllmSettings
 from reasoning.engine.config import read_config
 from reasoning.language.loading import load_dialect
-from reasoning.models.catalog import find
+from reasoning.models.catalog import find, shipped
 from reasoning.models.loaded import LoadedModel
 
 
@@ -31,5 +31,13 @@ class VllmSource(VllmSettings):
             name=folder.name,
             dialect=load_dialect(folder, config),
             context=min(config.context, self.context or config.context),
-            backend=kind(folder, config, self),
+            backend=kind(folder, config, self._with_folders()),
         )
+
+    def _with_folders(self) -> VllmSource:
+        """These settings, where a shipped draft is named by its folder."""
+        draft = self.speculative
+        if draft is None or draft.model not in shipped():
+            return self
+        folder = str(shipped()[draft.model])
+        return self.model_copy(update={"speculative": draft.model_copy(update={"model": folder})})

@@ -92,14 +92,11 @@ class VllmSettings(BackendSettings):
     def _speculation(self) -> dict[str, Any] | None:
         if self.speculative is None:
             return None
-        from reasoning.models.catalog import shipped
-
         one = self.speculative
-        names = {name: str(path) for name, path in shipped().items()}
         wanted = {
             "method": one.method,
             "num_speculative_tokens": one.tokens,
-            "model": names.get(one.model, one.model) if one.model else None,
+            "model": one.model,
             "prompt_lookup_min": one.lookup_min,
             "prompt_lookup_max": one.lookup_max,
         }

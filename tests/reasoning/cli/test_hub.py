@@ -110,7 +110,7 @@ def test_a_run_with_no_worker_says_how_to_start_one(
     from reasoning.cli.main import main
 
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.setattr("reasoning.cli.solve.PATIENCE_S", 0.2)
+    monkeypatch.setattr("reasoning.cli.commands.solve.PATIENCE_S", 0.2)
     monkeypatch.setattr(options, "HUB_PORT", 0)
     done = CliRunner().invoke(main, ["solve", PROBLEM, "--on", "devices"])
     assert done.exit_code == 1

@@ -60,7 +60,7 @@ def test_a_start_from_no_model_is_refused(tmp_path: Path) -> None:
 
 def test_solving_imports_no_training_and_no_judges() -> None:
     code = (
-        "import sys, reasoning, reasoning.cli, reasoning.cli.solve, reasoning.solver; "
+        "import sys, reasoning, reasoning.cli, reasoning.cli.commands.solve, reasoning.solver; "
         f"print(*[n for n in {APART} if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,0 +1,1 @@
+"""One module for each command of ``reason``: its options, and what it does."""
