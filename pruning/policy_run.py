@@ -15,16 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 from pruning.decisions import AskJudge, Decision, Finish, Launch, Pause, Probe, Resume, Stop
-from pruning.observations import (
-    Began,
-    Ended,
-    Generated,
-    How,
-    Judged,
-    Observation,
-    Probed,
-    Reached,
-)
+from pruning.observations import Began, Ended, Generated, How, Judged, Observation, Probed, Reached
 from pruning.policy import PolicyError, PolicySession
 
 INTERVAL, MARK, END = range(3)

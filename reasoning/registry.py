@@ -253,12 +253,7 @@ _CONVERTERS: dict[Any, Callable[[str, Any], Any]] = {
     Literal: _literal,
     NoneType: _none,
 }
-_WORDS = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    NoneType: "none",
-}
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", NoneType: "none"}
 
 
 def _first(error: Exception) -> str:

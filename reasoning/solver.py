@@ -138,9 +138,7 @@ class Reasoner:
             judge=options.judge if steering is None else steering.judge,
             draft=self._draft,
             sampling=Sampling(
-                priority=options.priority,
-                constraint=options.constraint,
-                adapter=options.adapter,
+                priority=options.priority, constraint=options.constraint, adapter=options.adapter
             ),
             max_tokens=min(options.max_tokens or model.context, model.context),
             events=events,

@@ -108,9 +108,7 @@ class _RpcDispatcher(JsonRpcDispatcher):
 
 class _RestDispatcher(RestDispatcher):
     async def _handle_streaming(
-        self,
-        request: Request,
-        handler_func: Callable[[ServerCallContext], AsyncIterator[Any]],
+        self, request: Request, handler_func: Callable[[ServerCallContext], AsyncIterator[Any]]
     ) -> EventSourceResponse:
         stream = aiter(handler_func(self._build_call_context(request)))
         first = await anext(stream)  # a refusal has a status of its own

@@ -97,8 +97,7 @@ class GalaxyClient:
             self._end(session, error=f"Target device '{frame.target_id}' is not connected")
         elif not self._takes_requests(target):
             self._end(
-                session,
-                error=f"worker {target} has no tool named {REQUEST!r}; register one there",
+                session, error=f"worker {target} has no tool named {REQUEST!r}; register one there"
             )
         else:
             self._connection.say(ok(session))

@@ -41,15 +41,20 @@ def argument(**attributes: Any) -> Any:
     return field(default=attributes.get("default"), metadata={"make": make})
 
 
-def option(*flags: str, **attributes: Any) -> Any:
+def option(help: str, *flags: str, **attributes: Any) -> Any:
     """A field that is an option of the command; ``attributes`` are those of `click.option`.
 
-    Without a default it is None, an empty tuple where it may be repeated, or False for a flag.
+    Without ``flags`` it is called as the field is.  Without a default it is None, an empty tuple
+    where it may be repeated, or False for a flag.
     """
     if "default" in attributes:
         attributes.setdefault("show_default", True)
     empty = () if attributes.get("multiple") else False if attributes.get("is_flag") else None
-    make = partial(click.option, *flags, **attributes)
+
+    def make(name: str) -> Callable[..., Any]:
+        own = flags or (f"--{name.replace('_', '-')}",)
+        return click.option(*own, name, help=help, **attributes)
+
     return field(default=attributes.get("default", empty), metadata={"make": make})
 
 
@@ -71,10 +76,10 @@ class NamedOption(click.Option):
         return record and (record[0], f"{record[1]}  One of {names}; or module:Name, path.py:Name.")
 
 
-def named_option(flag: str, registry: str, **attributes: Any) -> Any:
+def named_option(help: str, registry: str, *flags: str, **attributes: Any) -> Any:
     """A field that is a `NamedOption` with settings, as ``NAME:key=value,key=value``."""
     attributes.setdefault("metavar", "NAME[:key=value,…]")
-    return option(flag, cls=NamedOption, registry=registry, **attributes)
+    return option(help, *flags, cls=NamedOption, registry=registry, **attributes)
 
 
 def options(kind: type[Settings]) -> Callable[[Callable[[Settings], Result]], Any]:
@@ -164,7 +169,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
 
 def json_option(instead: str = "the answer") -> Any:
     """``--json``."""
-    return option("--json", is_flag=True, help=f"Print one JSON object instead of {instead}.")
+    return option(f"Print one JSON object instead of {instead}.", "--json", is_flag=True)
 
 
 @settings_class
@@ -172,21 +177,19 @@ class BackendOptions:
     """Which backend generates, and how it is started or reached."""
 
     backend: str | None = named_option(
-        "--backend",
+        "What generates; by default openai with --base-url and else embedded.",
         "reasoning.models.loading:BACKENDS",
-        help="What generates; by default openai with --base-url and else embedded.",
     )
     base_urls: tuple[str, ...] = option(
+        "An OpenAI-compatible server, as http://localhost:8000/v1; repeat for replicas.",
         "--base-url",
         multiple=True,
         metavar="URL",
-        help="An OpenAI-compatible server, as http://localhost:8000/v1; repeat for replicas.",
     )
     engine: tuple[str, ...] = option(
-        "--engine",
+        "A setting of the backend, as max_num_seqs=128; may be repeated.",
         multiple=True,
         metavar="NAME=VALUE",
-        help="A setting of the backend, as max_num_seqs=128; may be repeated.",
     )
 
     @property
@@ -213,7 +216,7 @@ class TokenStoreOptions:
     """Where a hub keeps its tokens."""
 
     tokens: str | None = option(
-        "--tokens", metavar="FILE", help="Where tokens are kept; by default the user's file."
+        "Where tokens are kept; by default the user's file.", metavar="FILE"
     )
 
     def open(self) -> TokenStore:
@@ -235,10 +238,8 @@ class TokenFileOptions:
     """The token with which a hub is dialled."""
 
     token_file: str | None = option(
-        "--token-file",
+        "Holds the token for the hub, a client's with the scope submit; or it is in REASON_TOKEN.",
         metavar="FILE",
-        help="Holds the token for the hub, a client's with the scope submit; or it is in "
-        "REASON_TOKEN.",
     )
 
     def read(self) -> str:
@@ -268,10 +269,10 @@ class HubOptions:
     """The hub whose workers are used: one elsewhere, or one that opens here."""
 
     url: str | None = option(
+        f"The hub whose workers are used; without it one opens here, on port {HUB_PORT}.",
         "--hub",
         metavar="URL",
         envvar="REASON_HUB",
-        help=f"The hub whose workers are used; without it one opens here, on port {HUB_PORT}.",
     )
     token: TokenFileOptions = field(default_factory=TokenFileOptions)
 
@@ -294,14 +295,12 @@ class HubOptions:
 class TlsOptions:
     """Certificates of either side."""
 
-    cert: str | None = option("--cert", metavar="FILE", help="This side's certificate, in PEM.")
-    key: str | None = option("--key", metavar="FILE", help="The certificate's private key.")
+    cert: str | None = option("This side's certificate, in PEM.", metavar="FILE")
+    key: str | None = option("The certificate's private key.", metavar="FILE")
     ca: str | None = option(
-        "--ca",
-        metavar="FILE",
-        help="Whom to believe; a hub with one asks workers for certificates.",
+        "Whom to believe; a hub with one asks workers for certificates.", metavar="FILE"
     )
-    insecure: bool = option("--insecure", is_flag=True, help="Plain text beyond this machine.")
+    insecure: bool = option("Plain text beyond this machine.", is_flag=True)
 
     def load(self) -> Tls | None:
         """The certificates, if any were given."""

@@ -177,11 +177,7 @@ def _judge(judge: LearnedJudge, question: Question) -> _JudgedQuestion:
     cosines = tfidf([judge.cut.of(trace) for trace in question.traces])
     index = {id(trace): number for number, trace in enumerate(question.traces)}
     lexical = [float(cosines[index[id(pair.one)], index[id(pair.other)]]) for pair in drawn]
-    scores = {
-        "judge": probabilities,
-        "difficulty oracle": [rate] * len(drawn),
-        "tf-idf": lexical,
-    }
+    scores = {"judge": probabilities, "difficulty oracle": [rate] * len(drawn), "tf-idf": lexical}
     return _JudgedQuestion(question, drawn, scores)
 
 

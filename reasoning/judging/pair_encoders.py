@@ -146,10 +146,7 @@ class CrossPairEncoder(PairEncoder):
     def load(cls, folder: Path, *, max_length: int) -> CrossPairEncoder:
         sentence_transformers = _library()
         encoder = _open(
-            sentence_transformers.CrossEncoder,
-            folder,
-            num_labels=1,
-            max_length=2 * max_length + 3,
+            sentence_transformers.CrossEncoder, folder, num_labels=1, max_length=2 * max_length + 3
         )
         return cls(encoder, max_length=max_length)
 

@@ -99,9 +99,7 @@ class Multiverse(Strategy):
                 index,
                 name=f"branch {index + 1}: {outline.goal}",
                 options=ThreadOptions(
-                    opening=outline.opening,
-                    stop=form.stop,
-                    reserve=self._reserve(thread, depth),
+                    opening=outline.opening, stop=form.stop, reserve=self._reserve(thread, depth)
                 ),
             )
             for index, outline in enumerate(outlines)

@@ -59,11 +59,7 @@ def _train(options: argparse.Namespace) -> None:
 
     torch.set_num_threads(options.threads)
     train(
-        recipe,
-        options.folder,
-        init=options.init,
-        resume=options.resume,
-        compile=not options.eager,
+        recipe, options.folder, init=options.init, resume=options.resume, compile=not options.eager
     )
 
 

@@ -145,10 +145,7 @@ def serial(
         pieces, found = leaf_search(numbers, target)
         return Demonstration([Passage(prompt, 0.0)], [(1, pieces + _conclusion(found, HIT_WEIGHT))])
     order = _shuffled(numbers, rng)
-    head = [
-        Passage(prompt, 0.0),
-        Passage(f"{' '.join(map(str, order))} ;", CHOICE_WEIGHT),
-    ]
+    head = [Passage(prompt, 0.0), Passage(f"{' '.join(map(str, order))} ;", CHOICE_WEIGHT)]
     body: list[tuple[int, list[Passage]]] = []
     length = 0
 

@@ -204,12 +204,7 @@ class SegmentClient:
         return PlannedRequest(segment, context.tokens + segment.tokens, note, fill)
 
     def _attending(
-        self,
-        segment: Segment,
-        context: Context,
-        run: StoredRun,
-        member: Member | None,
-        fill: bool,
+        self, segment: Segment, context: Context, run: StoredRun, member: Member | None, fill: bool
     ) -> PlannedRequest:
         run.view = self.view(segment, context)
         note = self._note(

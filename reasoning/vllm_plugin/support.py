@@ -123,10 +123,7 @@ def _refused_live(config: Any) -> list[tuple[bool, str]]:
     return [
         (bool(scheduler.async_scheduling), "gangs need --no-async-scheduling"),
         (scheduler.policy != "fcfs", "gangs need --scheduling-policy fcfs"),
-        (
-            config.model_config.dtype != torch.float32,
-            "live segments on a CPU need --dtype float32",
-        ),
+        (config.model_config.dtype != torch.float32, "live segments on a CPU need --dtype float32"),
     ]
 
 

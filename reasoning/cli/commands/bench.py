@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import click
+from click import IntRange
 
 from reasoning.cli.options import json_option, named_option, option, options, settings_class
 from reasoning.cli.printing import print_object, print_tables, progress_bar, table
@@ -17,23 +18,21 @@ if TYPE_CHECKING:
 
 
 def _count(default: int) -> Any:
-    return option(
-        "--n", "--problems", type=int, default=default, help="How many held-out problems."
-    )
+    return option("How many held-out problems.", "--n", "--problems", default=default)
 
 
 def _strategies(*default: str) -> Any:
     return named_option(
-        "--strategy",
+        "A strategy with its settings, as apr:n=16; may be repeated.",
         "reasoning.strategies:STRATEGIES",
+        "--strategy",
         multiple=True,
         default=default,
-        help="A strategy with its settings, as apr:n=16; may be repeated.",
     )
 
 
 def _numbers(least: int, most: int, default: int, help: str) -> Any:
-    return option("--numbers", type=click.IntRange(least, most), default=default, help=help)
+    return option(help, type=IntRange(least, most), default=default)
 
 
 @settings_class
@@ -45,28 +44,22 @@ class BenchSettings:
     count: int = _count(50)
     strategies: tuple[str, ...] = ()
     policies: tuple[str, ...] = named_option(
-        "--policy",
+        "Also self-consistency steered by this policy; may be repeated.",
         "reasoning.policies:POLICIES",
+        "--policy",
         multiple=True,
-        help="Also self-consistency steered by this policy; may be repeated.",
     )
     contexts: tuple[int, ...] = option(
+        "Context of each thread; may be repeated.",
         "--max-tokens",
-        type=click.IntRange(min=16),
+        type=IntRange(min=16),
         multiple=True,
         default=(512,),
-        help="Context of each thread; may be repeated.",
     )
-    model: str | None = option(
-        "--model", metavar="NAME|PATH", help="A shipped model or a Hugging Face folder."
-    )
-    temperature: float | None = option(
-        "--temperature", type=float, help="By default the strategy's own."
-    )
-    seed: int = option("--seed", type=int, default=0, help="Chooses the problems and the samples.")
-    parallel: int = option(
-        "--parallel", type=click.IntRange(1, 256), default=8, help="Problems solved at once."
-    )
+    model: str | None = option("A shipped model or a Hugging Face folder.", metavar="NAME|PATH")
+    temperature: float | None = option("By default the strategy's own.", type=float)
+    seed: int = option("Chooses the problems and the samples.", default=0)
+    parallel: int = option("Problems solved at once.", type=IntRange(1, 256), default=8)
     as_json: bool = json_option("a table")
 
     def arms(self) -> list[Arm]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
+from click import IntRange
 
 from orchestrator.errors import InvalidValue
 from reasoning.cli.options import argument, option, options, settings_class
@@ -23,35 +24,19 @@ class CalibrateSettings:
     """A judge, a policy, and the risk that its merges may have."""
 
     traces: tuple[str, ...] = argument(nargs=-1, required=True, metavar="TRACES...")
-    folder: str = option("--judge", required=True, metavar="FOLDER", help="A trained judge.")
-    output: str = option(
-        "--output", "-o", required=True, metavar="FILE", help="The calibration, JSON."
-    )
-    risk: float = option(
-        "--risk",
-        type=float,
-        default=0.1,
-        help="The mean share of a question's merges that may be wrong.",
-    )
+    folder: str = option("A trained judge.", "--judge", required=True, metavar="FOLDER")
+    output: str = option("The calibration, JSON.", "--output", "-o", required=True, metavar="FILE")
+    risk: float = option("The mean share of a question's merges that may be wrong.", default=0.1)
     delta: float = option(
-        "--delta",
-        type=float,
-        default=0.1,
-        help="How probable it may be that the risk is exceeded after all.",
+        "How probable it may be that the risk is exceeded after all.", default=0.1
     )
     policy: str = option(
-        "--policy",
+        "What is calibrated: deepprune, with all but its tau.",
         default="deepprune:vote=soft",
         metavar="NAME[:key=value,…]",
-        help="What is calibrated: deepprune, with all but its tau.",
     )
-    orders: int = option(
-        "--orders",
-        type=click.IntRange(1, 1000),
-        default=4,
-        help="Orders of each question's traces.",
-    )
-    as_json: bool = option("--json", is_flag=True, help="Print the calibration, not a table.")
+    orders: int = option("Orders of each question's traces.", type=IntRange(1, 1000), default=4)
+    as_json: bool = option("Print the calibration, not a table.", "--json", is_flag=True)
 
 
 @click.command()

@@ -18,17 +18,15 @@ class DoctorSettings:
     """The servers that are examined."""
 
     base_urls: tuple[str, ...] = option(
+        "An OpenAI-compatible server, as http://localhost:8000/v1; may be repeated.",
         "--base-url",
         multiple=True,
         required=True,
         metavar="URL",
-        help="An OpenAI-compatible server, as http://localhost:8000/v1; may be repeated.",
     )
-    model: str | None = option(
-        "--model", metavar="NAME", help="The model there; by default the first listed."
-    )
+    model: str | None = option("The model there; by default the first listed.", metavar="NAME")
     engine: tuple[str, ...] = option(
-        "--engine", multiple=True, metavar="NAME=VALUE", help="A setting, as for solve."
+        "A setting, as for solve.", multiple=True, metavar="NAME=VALUE"
     )
     as_json: bool = json_option("tables")
 

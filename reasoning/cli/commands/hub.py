@@ -6,6 +6,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 
 import click
+from click import IntRange
 
 from orchestrator.errors import InvalidValue
 from reasoning.cli.interrupts import INTERRUPTED, raise_when_interrupted
@@ -31,35 +32,28 @@ if TYPE_CHECKING:
 class HubCommandSettings:
     """Where a hub listens, and to whom."""
 
-    host: str = option("--host", default="127.0.0.1", help="The address to listen on.")
+    host: str = option("The address to listen on.", default="127.0.0.1")
     port: int = option(
-        "--port",
-        type=click.IntRange(0, 65535),
-        default=HUB_PORT,
-        help="The port; 0 takes a free one and prints it.",
+        "The port; 0 takes a free one and prints it.", type=IntRange(0, 65535), default=HUB_PORT
     )
     store: TokenStoreOptions = field(default_factory=TokenStoreOptions)
     lease: float = option(
-        "--lease",
+        "How long a worker that is not heard of keeps its tasks.",
         type=Duration(least=0.5, most=3600),
         default=15.0,
-        help="How long a worker that is not heard of keeps its tasks.",
     )
     ufo: int | None = option(
-        "--ufo",
-        type=click.IntRange(0, 65535),
+        "Let clients of UFO³ in as well, on this port; 0 takes a free one.",
+        type=IntRange(0, 65535),
         metavar="PORT",
-        help="Let clients of UFO³ in as well, on this port; 0 takes a free one.",
     )
     pilot: str | None = option(
-        "--pilot",
-        metavar="NAME|PATH",
-        help="The chat model that carries out requests on their devices.",
+        "The chat model that carries out requests on their devices.", metavar="NAME|PATH"
     )
     backend: BackendOptions = field(default_factory=BackendOptions)
     tls: TlsOptions = field(default_factory=TlsOptions)
     quiet: bool = option(
-        "--quiet", "-q", is_flag=True, help="Nothing on stderr when workers come and go."
+        "Nothing on stderr when workers come and go.", "--quiet", "-q", is_flag=True
     )
 
 

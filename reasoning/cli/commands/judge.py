@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
+from click import Choice, FloatRange, IntRange
 
 from reasoning.cli.options import argument, json_option, option, options, settings_class
 from reasoning.cli.printing import print_object, print_tables, progress_bar, table
@@ -28,88 +29,60 @@ class TrainJudgeSettings:
 
     traces: tuple[str, ...] = argument(nargs=-1, required=True, metavar="TRACES...")
     output: str = option(
-        "--output",
-        "-o",
-        required=True,
-        metavar="FOLDER",
-        help="The judge's folder, new or a judge's.",
+        "The judge's folder, new or a judge's.", "--output", "-o", required=True, metavar="FOLDER"
     )
     encoder: str = option(
-        "--encoder",
+        "minilm (packaged), scratch (small, reads characters) or a Hugging Face folder.",
         metavar="PATH|NAME",
         default="minilm",
-        help="minilm (packaged), scratch (small, reads characters) or a Hugging Face folder.",
     )
     form: str = option(
-        "--form",
-        type=click.Choice(["cross", "bi"]),
+        "Read a pair at once, or each trace once however many pairs it is in.",
+        type=Choice(["cross", "bi"]),
         default="bi",
-        help="Read a pair at once, or each trace once however many pairs it is in.",
     )
     cut: str = option(
-        "--cut",
-        type=click.Choice(["tokens", "steps"]),
+        "Read the first tokens, or the reasoning steps among them.",
+        type=Choice(["tokens", "steps"]),
         default="tokens",
-        help="Read the first tokens, or the reasoning steps among them.",
     )
     prefix: int = option(
-        "--prefix",
-        type=click.IntRange(1, 1_000_000),
-        default=500,
-        help="Tokens of a trace after which it is judged.",
+        "Tokens of a trace after which it is judged.", type=IntRange(1, 1_000_000), default=500
     )
-    steps: int = option(
-        "--steps",
-        type=click.IntRange(1, 10_000),
-        default=25,
-        help="With --cut steps: at most so many.",
-    )
+    steps: int = option("With --cut steps: at most so many.", type=IntRange(1, 10_000), default=25)
     max_length: int = option(
-        "--max-length",
-        type=click.IntRange(8, 100_000),
+        "The encoder's tokens for a side; of a longer one its middle is left out.",
+        type=IntRange(8, 100_000),
         default=250,
-        help="The encoder's tokens for a side; of a longer one its middle is left out.",
     )
-    epochs: int = option(
-        "--epochs", type=click.IntRange(1, 1000), default=2, help="Passes over the pairs."
-    )
-    batch: int = option(
-        "--batch", type=click.IntRange(1, 4096), default=16, help="Pairs of one step."
-    )
+    epochs: int = option("Passes over the pairs.", type=IntRange(1, 1000), default=2)
+    batch: int = option("Pairs of one step.", type=IntRange(1, 4096), default=16)
     lr: float | None = option(
-        "--lr",
-        type=click.FloatRange(0, 1, min_open=True),
-        help="The learning rate; by default 5e-5 or so.",
+        "The learning rate; by default 5e-5 or so.", type=FloatRange(0, 1, min_open=True)
     )
     gamma: float = option(
-        "--gamma",
-        type=click.FloatRange(0, 10),
+        "Focal loss: how little pairs count that are judged well already.",
+        type=FloatRange(0, 10),
         default=2.0,
-        help="Focal loss: how little pairs count that are judged well already.",
     )
     alpha: float = option(
-        "--alpha",
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        "Focal loss: the weight of pairs that agree.",
+        type=FloatRange(0, 1, min_open=True, max_open=True),
         default=0.5,
-        help="Focal loss: the weight of pairs that agree.",
     )
     oversample: str = option(
-        "--oversample",
-        type=click.Choice(["within", "pooled"]),
+        "As many of both kinds from each question, or the rarer kind twice over all.",
+        type=Choice(["within", "pooled"]),
         default="within",
-        help="As many of both kinds from each question, or the rarer kind twice over all.",
     )
-    most: int = option(
-        "--pairs", type=click.IntRange(2, 100_000), default=24, help="Pairs of each question."
-    )
-    frozen: bool = option("--frozen", is_flag=True, help="Train the head alone.")
+    most: int = option("Pairs of each question.", "--pairs", type=IntRange(2, 100_000), default=24)
+    frozen: bool = option("Train the head alone.", is_flag=True)
     holdout: float = option(
-        "--holdout",
-        type=click.FloatRange(0, 0.95),
+        "The share of the questions to leave for eval and calibrate.",
+        type=FloatRange(0, 0.95),
         default=0.5,
-        help="The share of the questions to leave for eval and calibrate.",
     )
-    seed: int = option("--seed", type=int, default=0, help="Chooses the questions and the pairs.")
+    seed: int = option("Chooses the questions and the pairs.", default=0)
 
     @property
     def recipe(self) -> JudgeRecipe:
@@ -158,18 +131,14 @@ class EvaluateJudgeSettings:
     """A judge, and the traces on which it is evaluated."""
 
     traces: tuple[str, ...] = argument(nargs=-1, required=True, metavar="TRACES...")
-    folder: str = option("--judge", required=True, metavar="FOLDER", help="A trained judge.")
+    folder: str = option("A trained judge.", "--judge", required=True, metavar="FOLDER")
     each: int = option(
-        "--each",
-        type=click.IntRange(2, 1024),
-        default=16,
-        help="Traces of each question; all their pairs are judged.",
+        "Traces of each question; all their pairs are judged.", type=IntRange(2, 1024), default=16
     )
     tau: float = option(
-        "--tau",
-        type=click.FloatRange(0, 1),
+        "Clustering takes two traces for one above this probability.",
+        type=FloatRange(0, 1),
         default=0.5,
-        help="Clustering takes two traces for one above this probability.",
     )
     as_json: bool = json_option("tables")
 

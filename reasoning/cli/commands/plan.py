@@ -6,6 +6,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import click
+from click import IntRange
 
 from orchestrator.errors import InvalidValue, leaf
 from reasoning.cli.interrupts import raise_when_interrupted
@@ -36,45 +37,37 @@ class PlanSettings:
     """A request, the model that plans it, and the hub whose devices carry it out."""
 
     request: str | None = argument(required=False)
-    model: str | None = option("--model", metavar="NAME|PATH", help="The chat model that plans.")
+    model: str | None = option("The chat model that plans.", metavar="NAME|PATH")
     backend: BackendOptions = field(default_factory=BackendOptions)
     hub: HubOptions = field(default_factory=HubOptions)
     devices: int = option(
-        "--devices",
-        type=click.IntRange(1, 10_000),
+        "How many devices to wait for before planning begins, up to a minute.",
+        type=IntRange(1, 10_000),
         default=1,
-        help="How many devices to wait for before planning begins, up to a minute.",
     )
-    turns: int = option(
-        "--turns",
-        type=click.IntRange(1, 10_000),
-        default=30,
-        help="How often the planner may be asked.",
-    )
+    turns: int = option("How often the planner may be asked.", type=IntRange(1, 10_000), default=30)
     journal: str | None = option(
-        "--journal",
+        "Records edits, results and turns, so that a run that was cut off can go on.",
         metavar="FILE",
-        help="Records edits, results and turns, so that a run that was cut off can go on.",
     )
     resume: bool = option(
-        "--resume",
+        "Go on with the run in --journal, if it holds one; REQUEST may then be left out.",
         is_flag=True,
-        help="Go on with the run in --journal, if it holds one; REQUEST may then be left out.",
     )
     timeout: float | None = option(
-        "--timeout", type=Duration(), help="As 90s or 10m; then it ends with what there is."
+        "As 90s or 10m; then it ends with what there is.", type=Duration()
     )
-    temperature: float = option("--temperature", type=float, default=0.0, help="The planner's.")
+    temperature: float = option("The planner's.", default=0.0)
     held: bool | None = option(
+        "Whether replies must be held to the schema of plans while they are generated; by "
+        "default where the backend can.",
         "--held/--not-held",
         default=None,
         show_default=False,
-        help="Whether replies must be held to the schema of plans while they are generated; by "
-        "default where the backend can.",
     )
-    seed: int = option("--seed", type=int, default=0, help="The planner's.")
+    seed: int = option("The planner's.", default=0)
     as_json: bool = json_option()
-    quiet: bool = option("--quiet", "-q", is_flag=True, help="Nothing on stderr while it runs.")
+    quiet: bool = option("Nothing on stderr while it runs.", "--quiet", "-q", is_flag=True)
 
     def check(self) -> None:
         """Refuse what could not be run, before anything is started.

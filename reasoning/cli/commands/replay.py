@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
+from click import FloatRange, IntRange
 
 from orchestrator.errors import ExtraMissing, InvalidValue
 from reasoning.cli.options import (
@@ -32,38 +33,27 @@ class ReplaySettings:
 
     traces: tuple[str, ...] = argument(nargs=-1, required=True, metavar="TRACES...")
     policies: tuple[str, ...] = named_option(
-        "--policy",
+        "A policy and its parameters, as async:k=8,cap=20000; may be repeated.",
         "reasoning.policies:POLICIES",
+        "--policy",
         multiple=True,
         default=("default",),
-        help="A policy and its parameters, as async:k=8,cap=20000; may be repeated.",
     )
     shuffles: int = option(
-        "--shuffles",
-        type=click.IntRange(1, 1000),
-        default=16,
-        help="Orders in which each question's traces are launched.",
+        "Orders in which each question's traces are launched.", type=IntRange(1, 1000), default=16
     )
-    seed: int = option("--seed", type=int, default=0, help="The same seed gives the same orders.")
+    seed: int = option("The same seed gives the same orders.", default=0)
     probe_tokens: int = option(
-        "--probe-tokens",
-        type=click.IntRange(0, 10_000),
-        default=0,
-        help="What one probe of a running trace costs.",
+        "What one probe of a running trace costs.", type=IntRange(0, 10_000), default=0
     )
     judge_price: float = option(
-        "--judge-price",
-        type=click.FloatRange(0, 1000),
-        default=1.0,
-        help="What a token costs that a judge reads.",
+        "What a token costs that a judge reads.", type=FloatRange(0, 1000), default=1.0
     )
     only_unseen: bool = option(
-        "--unseen", is_flag=True, help="Leave out what a judge or calibration has seen."
+        "Leave out what a judge or calibration has seen.", "--unseen", is_flag=True
     )
     as_json: bool = json_option("a table")
-    plot: str | None = option(
-        "--plot", metavar="FILE", help="Draw accuracy against tokens and against span."
-    )
+    plot: str | None = option("Draw accuracy against tokens and against span.", metavar="FILE")
 
 
 _SHARED = ("shuffles", "seed", "probe_tokens", "judge_price")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+from click import Choice, FloatRange, IntRange
 
 from orchestrator.errors import InvalidValue
 from reasoning.cli.options import argument, option, options, settings_class
@@ -13,33 +14,20 @@ from reasoning.cli.printing import progress_bar
 class SampleSettings:
     """Problems, and the traces that are sampled on each of them."""
 
-    domain: str = argument(type=click.Choice(["arithmetic", "countdown"]))
+    domain: str = argument(type=Choice(["arithmetic", "countdown"]))
     output: str = option(
-        "--output", "-o", required=True, metavar="FILE", help="JSON lines; .gz is packed."
+        "JSON lines; .gz is packed.", "--output", "-o", required=True, metavar="FILE"
     )
-    count: int = option("--n", "--problems", type=int, default=100, help="Problems.")
-    each: int = option(
-        "--each", type=click.IntRange(1, 1024), default=16, help="Traces of each problem."
-    )
-    model: str | None = option(
-        "--model", metavar="NAME|PATH", help="A shipped model or a Hugging Face folder."
-    )
-    temperature: float = option(
-        "--temperature", type=click.FloatRange(0, 10), default=1.0, help="Of every trace."
-    )
+    count: int = option("Problems.", "--n", "--problems", default=100)
+    each: int = option("Traces of each problem.", type=IntRange(1, 1024), default=16)
+    model: str | None = option("A shipped model or a Hugging Face folder.", metavar="NAME|PATH")
+    temperature: float = option("Of every trace.", type=FloatRange(0, 10), default=1.0)
     max_tokens: int = option(
-        "--max-tokens",
-        type=click.IntRange(min=16),
-        default=512,
-        help="Context of each trace; one that is cut has no answer.",
+        "Context of each trace; one that is cut has no answer.", type=IntRange(min=16), default=512
     )
-    numbers: int = option(
-        "--numbers", type=click.IntRange(4, 5), default=4, help="Numbers of a Countdown problem."
-    )
-    seed: int = option("--seed", type=int, default=0, help="Chooses problems and samples.")
-    parallel: int = option(
-        "--parallel", type=click.IntRange(1, 256), default=4, help="Problems solved at once."
-    )
+    numbers: int = option("Numbers of a Countdown problem.", type=IntRange(4, 5), default=4)
+    seed: int = option("Chooses problems and samples.", default=0)
+    parallel: int = option("Problems solved at once.", type=IntRange(1, 256), default=4)
 
 
 @click.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import field, fields
 
 import click
+from click import IntRange
 
 from orchestrator.errors import ExtraMissing
 from protocol.http import ServerSettings
@@ -17,66 +18,52 @@ class ServeSettings:
     """Models, where they are served, and to whom."""
 
     models: tuple[str, ...] = option(
+        "A shipped model (reason-5m), a Hugging Face folder, or a model's name on a server; "
+        "may be repeated.",
         "--model",
         multiple=True,
         metavar="NAME|PATH",
-        help="A shipped model (reason-5m), a Hugging Face folder, or a model's name on a server; "
-        "may be repeated.",
     )
     backend: BackendOptions = field(default_factory=BackendOptions)
-    a2a: bool = option(
-        "--a2a", is_flag=True, help="Be an A2A agent too: strategies are its skills."
-    )
+    a2a: bool = option("Be an A2A agent too: strategies are its skills.", is_flag=True)
     public_url: str | None = option(
-        "--public-url",
+        "Where others reach the server, for the A2A card; by default the address it listens on.",
         metavar="URL",
-        help="Where others reach the server, for the A2A card; by default the address it listens "
-        "on.",
     )
-    host: str = option("--host", default=ServerSettings.host, help="The address to listen on.")
+    host: str = option("The address to listen on.", default=ServerSettings.host)
     port: int = option(
-        "--port",
-        type=click.IntRange(0, 65535),
+        "The port; 0 takes a free one and prints it.",
+        type=IntRange(0, 65535),
         default=ServerSettings.port,
-        help="The port; 0 takes a free one and prints it.",
     )
     api_key_file: str | None = option(
-        "--api-key-file",
+        "One bearer key, or sha256: and its hash, a line; without it nobody is asked for one.",
         metavar="FILE",
-        help="One bearer key, or sha256: and its hash, a line; without it nobody is asked for one.",
     )
-    insecure: bool = option(
-        "--insecure", is_flag=True, help="Listen beyond this machine without a key."
-    )
+    insecure: bool = option("Listen beyond this machine without a key.", is_flag=True)
     origins: tuple[str, ...] = option(
+        "A web origin, as http://localhost:3000, whose pages may ask; may be repeated.",
         "--allow-origin",
         multiple=True,
         metavar="ORIGIN",
-        help="A web origin, as http://localhost:3000, whose pages may ask; may be repeated.",
     )
     max_concurrent: int = option(
-        "--max-concurrent",
-        type=click.IntRange(1, 1024),
-        default=ServerSettings.max_concurrent,
-        help="Runs at once.",
+        "Runs at once.", type=IntRange(1, 1024), default=ServerSettings.max_concurrent
     )
     max_queued: int = option(
-        "--max-queued",
-        type=click.IntRange(0, 10_000),
+        "Requests that wait for their turn; more are told to come back.",
+        type=IntRange(0, 10_000),
         default=ServerSettings.max_queued,
-        help="Requests that wait for their turn; more are told to come back.",
     )
     timeout: float = option(
-        "--timeout",
+        "How long a run may take; it then answers with what there is.",
         type=Duration(most=86_400),
         default=ServerSettings.timeout,
-        help="How long a run may take; it then answers with what there is.",
     )
     drain: float = option(
-        "--drain",
+        "How long runs may go on after a signal to stop.",
         type=Duration(least=1, most=3600),
         default=ServerSettings.drain,
-        help="How long runs may go on after a signal to stop.",
     )
 
 

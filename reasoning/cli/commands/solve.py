@@ -10,6 +10,7 @@ from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 import click
+from click import Choice
 
 from orchestrator.errors import InvalidValue
 from reasoning.cli.interrupts import INTERRUPTED, raise_when_interrupted
@@ -47,56 +48,44 @@ class SolveSettings:
 
     problem: str = argument()
     strategy: str | None = named_option(
-        "--strategy",
+        "How threads share the work; by default the best that the model has.",
         "reasoning.strategies:STRATEGIES",
-        help="How threads share the work; by default the best that the model has.",
     )
     n: int | None = option(
-        "--n",
-        type=int,
-        help="Samples of self-consistency (16), or each apr thread's budget of children (24).",
+        "Samples of self-consistency (16), or each apr thread's budget of children (24).", type=int
     )
     model: str | None = option(
-        "--model",
+        "A shipped model (reason-5m), a Hugging Face folder, or a model's name on a server.",
         metavar="NAME|PATH",
-        help="A shipped model (reason-5m), a Hugging Face folder, or a model's name on a server.",
     )
     draft: str | None = option(
-        "--draft", metavar="NAME|PATH|URL", help="A smaller model that drafts, for --strategy atts."
+        "A smaller model that drafts, for --strategy atts.", metavar="NAME|PATH|URL"
     )
     backend: BackendOptions = field(default_factory=BackendOptions)
     on: str = option(
-        "--on",
-        type=click.Choice(["here", "devices"]),
+        "Where threads are generated: devices are workers of a hub.",
+        type=Choice(["here", "devices"]),
         default="here",
-        help="Where threads are generated: devices are workers of a hub.",
     )
     hub: HubOptions = field(default_factory=HubOptions)
     domain: str | None = named_option(
-        "--domain",
+        "What kind of problem the words state; by default it is recognised.",
         "reasoning.problems:DOMAINS",
         metavar="NAME",
-        help="What kind of problem the words state; by default it is recognised.",
     )
     policy: str | None = named_option(
-        "--policy",
-        "reasoning.policies:POLICIES",
-        help="When to stop samples of self-consistency, as async:k=8.",
+        "When to stop samples of self-consistency, as async:k=8.", "reasoning.policies:POLICIES"
     )
-    temperature: float | None = option(
-        "--temperature", type=float, help="0 is greedy; by default the strategy's own."
-    )
-    seed: int = option("--seed", type=int, default=0, help="The same seed gives the same tokens.")
+    temperature: float | None = option("0 is greedy; by default the strategy's own.", type=float)
+    seed: int = option("The same seed gives the same tokens.", default=0)
     max_tokens: int | None = option(
-        "--max-tokens",
-        type=int,
-        help="The context of each thread, prompt included; by default the model's.",
+        "The context of each thread, prompt included; by default the model's.", type=int
     )
     timeout: float | None = option(
-        "--timeout", type=Duration(), help="Stop then, and answer with what there is; 60 or 15m."
+        "Stop then, and answer with what there is; 60 or 15m.", type=Duration()
     )
     as_json: bool = json_option()
-    quiet: bool = option("--quiet", "-q", is_flag=True, help="No tree of threads on stderr.")
+    quiet: bool = option("No tree of threads on stderr.", "--quiet", "-q", is_flag=True)
 
     @property
     def run_options(self) -> SolveOptions:

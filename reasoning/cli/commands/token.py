@@ -35,15 +35,13 @@ class CreateTokenSettings(TokenSettings):
     """A new token."""
 
     scopes: tuple[str, ...] = option(
+        "function, tool, thread (what a worker may be given), submit (a client); repeatable.",
         "--scope",
         multiple=True,
         default=("function", "tool", "thread"),
         metavar="SCOPE",
-        help="function, tool, thread (what a worker may be given), submit (a client); repeatable.",
     )
-    expires: float | None = option(
-        "--expires", type=Duration(), help="As 12h or 30d; by default never."
-    )
+    expires: float | None = option("As 12h or 30d; by default never.", type=Duration())
 
 
 @token.command()
@@ -59,9 +57,7 @@ def create(settings: CreateTokenSettings) -> int:
 class RotateTokenSettings(TokenSettings):
     """A token that takes another's place."""
 
-    grace: float | None = option(
-        "--grace", type=Duration(), help="How long the old one is still valid, as 1h."
-    )
+    grace: float | None = option("How long the old one is still valid, as 1h.", type=Duration())
 
 
 @token.command()

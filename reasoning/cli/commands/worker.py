@@ -7,6 +7,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import click
+from click import IntRange
 
 from orchestrator.errors import InvalidValue, leaf
 from reasoning.cli.interrupts import INTERRUPTED, raise_when_interrupted
@@ -36,52 +37,43 @@ OpenHost = Callable[["AsyncExitStack"], Any]
 class WorkerCommandSettings:
     """A hub, and what is done for it."""
 
-    url: str = option("--hub", metavar="URL", envvar="REASON_HUB", required=True, help="The hub's.")
+    url: str = option("The hub's.", "--hub", metavar="URL", envvar="REASON_HUB", required=True)
     token: TokenFileOptions = field(default_factory=TokenFileOptions)
     models: tuple[str, ...] = option(
+        "A model to generate with, by default reason-5m; may be repeated.",
         "--model",
         multiple=True,
         metavar="NAME|PATH",
-        help="A model to generate with, by default reason-5m; may be repeated.",
     )
-    no_model: bool = option("--no-model", is_flag=True, help="Only functions and tools.")
+    no_model: bool = option("Only functions and tools.", is_flag=True)
     backend: BackendOptions = field(default_factory=BackendOptions)
     threads: int = option(
-        "--threads",
-        type=click.IntRange(1, 4096),
-        default=16,
-        help="Threads of reasoning at once on each model.",
+        "Threads of reasoning at once on each model.", type=IntRange(1, 4096), default=16
     )
     registries: tuple[str, ...] = option(
+        "A protocol.Registry of functions and tools to offer; may be repeated.",
         "--register",
         multiple=True,
         metavar="MODULE:NAME",
-        help="A protocol.Registry of functions and tools to offer; may be repeated.",
     )
-    slots: int | None = option(
-        "--slots", type=click.IntRange(1, 100_000), help="Functions and tools at once."
-    )
+    slots: int | None = option("Functions and tools at once.", type=IntRange(1, 100_000))
     tags: tuple[str, ...] = option(
-        "--tag", multiple=True, metavar="WORD", help="A word that tasks can ask for."
+        "A word that tasks can ask for.", "--tag", multiple=True, metavar="WORD"
     )
     resources: tuple[str, ...] = option(
+        "An amount that tasks can ask for, as gpu=2; may be repeated.",
         "--resource",
         multiple=True,
         metavar="NAME=N",
-        help="An amount that tasks can ask for, as gpu=2; may be repeated.",
     )
     name: str = option(
-        "--name",
-        default="",
-        show_default=False,
-        metavar="NAME",
-        help="Tells apart workers that share a token.",
+        "Tells apart workers that share a token.", default="", show_default=False, metavar="NAME"
     )
     tls: TlsOptions = field(default_factory=TlsOptions)
     patience: float | None = option(
-        "--patience", type=Duration(), help="Give up on a hub that is gone so long, as 10m."
+        "Give up on a hub that is gone so long, as 10m.", type=Duration()
     )
-    quiet: bool = option("--quiet", "-q", is_flag=True, help="Nothing on stderr.")
+    quiet: bool = option("Nothing on stderr.", "--quiet", "-q", is_flag=True)
 
     def worker(self, hosts: Sequence[BackendHost] = ()) -> Worker:
         """The worker, with the models of ``hosts``.
