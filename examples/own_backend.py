@@ -5,8 +5,8 @@ On the command line: reason solve "Write 42 in binary" --backend examples/own_ba
 
 import json
 import threading
-import urllib.request
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from urllib.request import urlopen
 
 from anyio import to_thread
 
@@ -17,7 +17,7 @@ class ToyApi(BaseHTTPRequestHandler):  # POST {"prompt": ..., "seed": ...} gives
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         number = int(asked["prompt"].split()[1]) + (asked["seed"] % 3 == 0)
-        self.send_response(200)
+        self.send_response_only(200)
         self.end_headers()
         self.wfile.write(json.dumps(f"It is \\boxed{{{number:b}}}").encode())
 
@@ -25,7 +25,6 @@ class ToyApi(BaseHTTPRequestHandler):  # POST {"prompt": ..., "seed": ...} gives
 class ToyBackend(TextBackend):
     async def start(self):
         self.server = HTTPServer(("127.0.0.1", 0), ToyApi)
-        ToyApi.log_message = lambda *_: None
         threading.Thread(target=self.server.serve_forever).start()
 
     async def stop(self):
@@ -35,7 +34,7 @@ class ToyBackend(TextBackend):
     async def write(self, messages, sampling, *, most):
         body = json.dumps({"prompt": messages[-1]["content"], "seed": sampling.seed}).encode()
         url = f"http://127.0.0.1:{self.server.server_port}"
-        yield json.loads(await to_thread.run_sync(lambda: urllib.request.urlopen(url, body).read()))
+        yield json.loads(await to_thread.run_sync(lambda: urlopen(url, body).read()))
 
 
 if __name__ == "__main__":
