@@ -1,5 +1,4 @@
 """A backend of one's own over a toy HTTP API, which writes numbers in binary and often errs.
-
 On the command line: reason solve "Write 42 in binary" --backend examples/own_backend.py:ToyBackend
 """
 
