@@ -193,7 +193,8 @@ class Thread:
         self.chain += 1
         self.logprob += token.logprob
         self.task.charge(1)
-        self.run.graph.events.emit(TextGenerated(task=self.task.id, text=piece))
+        if self.run.events.heard:
+            self.run.events.emit(TextGenerated(task=self.task.id, text=piece))
         self.run.changes.tell()
         if self.options.observer is not None:
             self.options.observer.took(token)
