@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from orchestrator.budgets import current_budget as current_budget
     from orchestrator.editing.patches import Patch as Patch
     from orchestrator.errors import ReasonError as ReasonError
+    from orchestrator.errors import TaskAborted as TaskAborted
     from orchestrator.errors import TaskCancelled as TaskCancelled
     from orchestrator.events import AttemptFailed as AttemptFailed
     from orchestrator.events import Event as Event
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.events import EventStream as EventStream
     from orchestrator.events import GraphPatched as GraphPatched
     from orchestrator.events import Listener as Listener
+    from orchestrator.events import ListenerFailed as ListenerFailed
     from orchestrator.events import RunEnded as RunEnded
     from orchestrator.events import TaskAdded as TaskAdded
     from orchestrator.events import TaskEnded as TaskEnded
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from orchestrator.graph import TaskGraph as TaskGraph
     from orchestrator.scheduler.conditions import Condition as Condition
     from orchestrator.scheduler.joins import Joined as Joined
+    from orchestrator.scheduler.joins import gather as gather
     from orchestrator.scheduler.joins import join as join
     from orchestrator.scheduler.retries import Retry as Retry
     from orchestrator.scheduler.retries import Timeout as Timeout
@@ -42,13 +45,13 @@ if TYPE_CHECKING:
 _MODULES = {
     "budgets": "Budget Reservation current_budget",
     "editing.patches": "Patch",
-    "errors": "ReasonError TaskCancelled",
-    "events": "AttemptFailed Event EventQueue EventStream GraphPatched Listener RunEnded TaskAdded "
-    "TaskEnded TaskReady TaskStarted",
+    "errors": "ReasonError TaskAborted TaskCancelled",
+    "events": "AttemptFailed Event EventQueue EventStream GraphPatched Listener ListenerFailed "
+    "RunEnded TaskAdded TaskEnded TaskReady TaskStarted",
     "executors.processes": "Executor Processes",
     "graph": "TaskGraph",
     "scheduler.conditions": "Condition",
-    "scheduler.joins": "Joined join",
+    "scheduler.joins": "Joined gather join",
     "scheduler.retries": "Retry Timeout",
     "task": "Task current_task",
     "views.record": "RunRecord TaskState",

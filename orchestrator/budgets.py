@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from orchestrator.errors import BudgetExhausted, InvalidValue
 
@@ -25,6 +25,11 @@ _current: ContextVar[Budget | None] = ContextVar("orchestrator_budget", default=
 def current_budget() -> Budget | None:
     """The innermost budget whose block encloses this code."""
     return _current.get()
+
+
+def set_budget(budget: Budget | None) -> tuple[ContextVar[Any], Token[Any]]:
+    """Let this code spend from a budget; return the variable and how to reset it."""
+    return _current, _current.set(budget)
 
 
 class Budget:

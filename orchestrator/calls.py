@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import collections.abc
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MethodType
-from typing import Any, TypeVar, get_type_hints
+from typing import (
+    Any,
+    ParamSpec,
+    ParamSpecArgs,
+    ParamSpecKwargs,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 from weakref import WeakKeyDictionary
 
 import anyio.to_thread
 
+from orchestrator.editing.arguments import ATOMS, filled, kind_of
 from orchestrator.errors import InvalidValue
 from orchestrator.node import Node
 from orchestrator.options import nearest
 from orchestrator.task import Task
 
 Check = Callable[[Any], Any]
-"""Returns the value as the parameter wants it, or raises `ValueError`."""
+"""Raises `ValueError` for a value that does not fit; what it returns is not used."""
 
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -68,7 +79,9 @@ class Signature:
             check = self._checks[name]
         except KeyError:
             check = self._checks[name] = _check(self._hints.get(name))
-        return value if check is None else check(value)
+        if check is not None:
+            check(value)
+        return value
 
     def _name(self, position: int) -> str | None:
         position += self._given
@@ -80,7 +93,7 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
         function = getattr(type(function), "__call__", function)  # noqa: B004 (the method itself)
     try:
         return get_type_hints(function)
-    except (TypeError, NameError):  # a builtin, or names for type checkers only
+    except Exception:  # a builtin, names for type checkers only, or no annotation at all
         return {}
 
 
@@ -148,21 +161,45 @@ def is_async(function: Callable[..., Any]) -> bool:
 
 
 def _check(hint: Any) -> Check | None:
-    if hint is None or hint is Any or hint is object or isinstance(hint, TypeVar):
+    if hint is None or hint is Any or hint is object or _is_open(hint):
         return None
     from orchestrator.journal.codec import adapter  # pydantic, needed only where values flow
 
     found = adapter(hint)
     if found is None:
         return None
-    validate = partial(found.validate_python, strict=True)
-    if not isinstance(hint, type) or hint is type(None):
-        return validate
+    kind = hint if isinstance(hint, type) and get_origin(hint) is None else None
 
-    def quick(value: Any) -> Any:
-        return value if type(value) is hint else validate(value)
+    def check(value: Any) -> None:
+        if kind is not None and type(value) is kind:
+            return
+        try:
+            if kind is None or not isinstance(value, kind):
+                found.validate_python(value, strict=True)
+        except (ValueError, AssertionError):
+            raise
+        except Exception:
+            pass
 
-    return quick
+    return check
+
+
+def _is_open(hint: Any) -> bool:
+    """Whether an annotation can't be checked without using the value up, or at all.
+
+    These are protocols, abstract collections, type variables, and all that contains one.
+    """
+    origin = get_origin(hint) or hint
+    if isinstance(origin, (TypeVar, ParamSpec, ParamSpecArgs, ParamSpecKwargs)):
+        return True
+    if getattr(origin, "_is_protocol", False) or origin in _ABSTRACT:
+        return True
+    return any(map(_is_open, get_args(hint)))
+
+
+_ABSTRACT = frozenset(
+    found for found in vars(collections.abc).values() if isinstance(found, type)
+) - {collections.abc.Callable}
 
 
 async def call(node: Node) -> Any:
@@ -181,17 +218,44 @@ async def call(node: Node) -> Any:
     if executor is not None:
         return await executor.call(node.task, function, args, kwargs)
     if is_async(function):
-        return await function(*args, **kwargs)
-    value = await _in_thread(node, partial(function, *args, **kwargs))
-    return await value if inspect.isawaitable(value) else value
+        value = await function(*args, **kwargs)
+    else:
+        value = await _in_thread(node, partial(function, *args, **kwargs))
+    return value if type(value) in ATOMS else await _returned(node, value)
+
+
+async def _returned(node: Node, value: Any) -> Any:
+    """What a function gave in the end: of a task or an awaitable, its own value.
+
+    Raises:
+        InvalidValue: a generator, or tasks within a collection, which can't be passed on.
+    """
+    while True:
+        if isinstance(value, Task):
+            if value is node.task:
+                raise InvalidValue(f"{node.label} returned itself; return its id instead")
+            value = await value.result()
+        elif inspect.isawaitable(value):
+            value = await value
+        else:
+            break
+    inside = value.values() if isinstance(value, dict) else value
+    collection = isinstance(value, (dict, list, tuple, set, frozenset))
+    if collection and any(issubclass(kind, Task) for kind in set(map(type, inside))):
+        raise InvalidValue(
+            f"{node.label} returned tasks in {kind_of(value)}; return their results instead"
+        )
+    if inspect.isgenerator(value) or inspect.isasyncgen(value):
+        raise InvalidValue(
+            f"{node.label} returned {kind_of(value)}, which can be read only once; "
+            "return a list of what it gives"
+        )
+    return value
 
 
 def _arrive(node: Node, place: int | str, arg: Any) -> Any:
-    if isinstance(arg, Task):
-        value = arg.value
-    elif type(arg) in (list, tuple) and any(isinstance(item, Task) for item in arg):
-        value = type(arg)(item.value if isinstance(item, Task) else item for item in arg)
-    else:
+    value = arg.value if type(arg) is Task else filled(arg, lambda task: task.value)
+    if value is arg:
         return arg
     if not getattr(node.function, "__annotations__", True):
         return value
@@ -218,10 +282,16 @@ async def _in_thread(node: Node, function: Callable[[], Any]) -> Any:
         finally:
             returned = True
 
-    try:
-        return await anyio.to_thread.run_sync(
-            run, abandon_on_cancel=True, limiter=node.scheduler.threads
-        )
-    except anyio.get_cancelled_exc_class():
-        node.leaked = not returned
-        raise
+    scheduler = node.scheduler
+    scheduler.waits_for_thread(node)
+    async with scheduler.threads:
+        scheduler.thread_starts(node)
+        try:
+            return await anyio.to_thread.run_sync(
+                run, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
+            )
+        except anyio.get_cancelled_exc_class():
+            node.leaked = not returned
+            raise
+        finally:
+            scheduler.in_thread.discard(node)

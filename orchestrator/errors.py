@@ -12,6 +12,7 @@
     ├── BudgetExhausted     a budget that has too little left for what was asked
     ├── PatchRefused        an edit of a graph that conflicts with what it is now
     ├── QuorumMissed        a join of which too few tasks succeeded
+    ├── TaskAborted         a task that raised SystemExit or a cancellation of its own
     ├── TaskCancelled       the result of a cancelled task was asked for
     └── TaskStalled         a task that could never end, since it waited for its own waiter
 
@@ -70,6 +71,10 @@ class TaskCancelled(ReasonError):
     """Raised to whoever waits for a task that was cancelled."""
 
 
+class TaskAborted(ReasonError):
+    """Raised for a task that raised SystemExit, GeneratorExit, or a cancellation of its own."""
+
+
 class QuorumMissed(ReasonError):
     """Raised by a join of which too few tasks succeeded."""
 
@@ -102,6 +107,37 @@ class PatchRefused(ReasonError):
 
 class TaskStalled(ReasonError):
     """Raised when a task waits, directly or not, for a task that waits for it."""
+
+
+def unwrapped(error: Exception) -> Exception:
+    """The error inside groups of one, which task groups wrap around it; a true group stays."""
+    found: BaseException = error
+    while isinstance(found, BaseExceptionGroup) and len(found.exceptions) == 1:
+        found = found.exceptions[0]
+    return found if isinstance(found, Exception) else error
+
+
+def told(value: object, most: int | None = None) -> str:
+    """How a value shows itself, cut to so many characters; what can't, by its class."""
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"<{type(value).__name__}>"
+    return text if most is None or len(text) <= most else text[: most - 3] + "..."
+
+
+def text_of(error: BaseException) -> str:
+    """The error's text; the name of its class if it can't be made."""
+    try:
+        return str(error)
+    except Exception:
+        return type(error).__name__
+
+
+def with_note(error: BaseException, note: str) -> None:
+    """Add a note to an error, once."""
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
 
 
 def leaf(error: Exception) -> Exception:

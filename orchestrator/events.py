@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 
+from orchestrator.errors import told
 from orchestrator.views.record import TaskState
 
 if TYPE_CHECKING:
@@ -76,18 +77,28 @@ class RunEnded(Event):
     task: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ListenerFailed(Event):
+    """A listener raised; ``task`` is the one that it was told of, or empty."""
+
+    error: str
+
+
 Listener = Callable[[Event], None]
 
 
 class EventStream:
     """Delivers each event to every subscriber, in order, at once; subscribers must not block.
 
-    A subscriber that raises gets no more events; its error is kept in ``broken``.
+    A subscriber that raises gets no more events, and others hear of it.
+
+    Attributes:
+        broken: What listeners raised; the run warns of it when it has ended.
     """
 
     def __init__(self) -> None:
         self._listeners: list[Listener] = []
-        self.broken: list[Exception] = []
+        self.broken: list[BaseException] = []
 
     @property
     def heard(self) -> bool:
@@ -97,16 +108,27 @@ class EventStream:
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Deliver all later events to ``listener``, until the returned function is called."""
         self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+
+        def leave() -> None:
+            if listener in self._listeners:  # else it broke, or left before
+                self._listeners.remove(listener)
+
+        return leave
 
     def emit(self, event: Event) -> None:
         """Deliver one event."""
         for listener in tuple(self._listeners):
             try:
                 listener(event)
-            except Exception as error:
-                self._listeners.remove(listener)
-                self.broken.append(error)
+            except BaseException as error:  # whatever it is, what happened has happened
+                if listener in self._listeners:
+                    self._listeners.remove(listener)
+                self.failed(error, event.task)
+
+    def failed(self, error: BaseException, task: str) -> None:
+        """Report what a listener raised when it was told of a task."""
+        self.broken.append(error)
+        self.emit(ListenerFailed(task=task, error=told(error)))
 
     def open(self, size: int = 1000) -> EventQueue:
         """The events from now on, for an asynchronous reader that may be slow."""

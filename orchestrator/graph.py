@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 import anyio
 import anyio.from_thread
@@ -19,6 +18,7 @@ from orchestrator.errors import InvalidValue
 from orchestrator.events import EventStream
 from orchestrator.node import Node, current_node
 from orchestrator.options import check_amounts, check_kind, strict
+from orchestrator.scheduler.joins import gather
 from orchestrator.scheduler.ready_queue import ReadyQueue
 from orchestrator.scheduler.run import GraphRun, JournalSettings
 from orchestrator.scheduler.scheduler import Scheduler
@@ -87,6 +87,8 @@ class TaskGraph:
         resume: bool = False,
         again: Iterable[TaskState] = (),
         seed: int = 0,
+        threads: int = 64,
+        errors: Literal["all", "first"] = "all",
     ) -> None:
         """Make an empty graph.
 
@@ -103,6 +105,9 @@ class TaskGraph:
                 the same graph, and what has ended does not run again.
             again: With ``resume``: states that do not count as ended, such as ``("failed",)``.
             seed: Of the jitter of retries.
+            threads: How many functions that are not asynchronous run at once.
+            errors: What the run raises if several tasks failed and nobody saw it: ``"all"`` in an
+                ExceptionGroup, or the ``"first"``.  One failure is raised as itself.
 
         Raises:
             InvalidValue: an option can't be used; the message names it.
@@ -112,6 +117,11 @@ class TaskGraph:
         check_kind("graph", "journal", journal, (str, Path, type(None)), "a path")
         check_kind("graph", "resume", resume, (bool,), "True or False")
         check_kind("graph", "seed", seed, (int,), "a whole number")
+        check_kind("graph", "threads", threads, (int,), "a whole number of threads")
+        if threads < 1:
+            raise InvalidValue(f"threads is {threads}; give 1 or more")
+        if errors not in ("all", "first"):
+            raise InvalidValue(f"errors is {errors!r}; give 'all' or 'first'")
         check_amounts("graph", "resources", resources or {})
         if limit is not None and limit < 1:
             raise InvalidValue(f"limit is {limit}; give 1 or more tasks at once")
@@ -121,12 +131,14 @@ class TaskGraph:
         self.events = events or EventStream()
         self._nodes: dict[str, Node] = {}
         self._queue = ReadyQueue(limit, resources or {})
-        scheduler = Scheduler(self._nodes, self.events, self._queue, seed)
+        scheduler = Scheduler(self._nodes, self.events, self._queue, seed=seed, threads=threads)
         self._structure = Structure(self, self._nodes, scheduler)
         record = (
             JournalSettings(path=Path(journal), resume=resume, again=again) if journal else None
         )
-        self._run = GraphRun(name, self._structure, scheduler, Functions(resolver), record)
+        self._run = GraphRun(
+            name, self._structure, scheduler, Functions(resolver), record, every=errors == "all"
+        )
         self._roots = 0
         for function in functions:
             self.register(function)
@@ -321,7 +333,7 @@ class TaskGraph:
                 self._put(call.on((item,), f"{call.name} {number}"))
                 for number, item in enumerate(items, 1)
             ]
-            return [await task.result() for task in calls]
+            return await gather(calls)
 
         source = over if isinstance(over, Task) else list(over)
         return self._put(Call(f"map {call.name}", fan_out, (source,), NO_KEYWORDS, after))
@@ -402,7 +414,7 @@ class TaskGraph:
             while True:
                 groups = [items[i : i + width] for i in range(0, len(items), width)] or [items]
                 joins = [self._put(call.on((group,), call.name)) for group in groups]
-                items = [await join.result() for join in joins]
+                items = await gather(joins)
                 if len(items) == 1:
                     return items[0]
 
@@ -431,10 +443,10 @@ class TaskGraph:
         return Call(name, function, args, kwargs, after, settings)
 
     def _put(self, call: Call) -> Task[Any]:
-        """Add a task; from a thread of the graph's, on the event loop."""
-        run = self._run
-        if run.thread is not None and run.thread != threading.get_ident():
-            return anyio.from_thread.run_sync(self._put, call)
+        """Add a task; from another thread, on the event loop."""
+        return self._run.scheduler.here(self._place, call)
+
+    def _place(self, call: Call) -> Task[Any]:
         parent = current_node.get()
         if parent is None or parent.graph is not self:
             parent = None
@@ -444,7 +456,7 @@ class TaskGraph:
             parent.spawned += 1
             id = f"{parent.id}.{parent.spawned}"
         node = self._structure.create(id, parent, call)
-        run.admit(node)
+        self._run.admit(node)
         return node.task
 
     # ---- edits ---------------------------------------------------------------------------------
@@ -459,7 +471,7 @@ class TaskGraph:
         """
         from orchestrator.editing.patches import apply
 
-        return apply(self._run, patch)
+        return self._run.scheduler.here(apply, self._run, patch)
 
     def register(self, function: Callable[..., Any], name: str | None = None) -> None:
         """Let patches name this function."""
@@ -470,7 +482,7 @@ class TaskGraph:
 
         It is kept in order with ends and edits: what is found there has all that came before it.
         """
-        self._run.note(text)
+        self._run.scheduler.here(self._run.note, text)
 
     # ---- running -------------------------------------------------------------------------------
 
@@ -484,7 +496,8 @@ class TaskGraph:
         """Run every task; return the value of ``target``, if given.
 
         Raises:
-            Exception: the first failure that nobody awaited, after all tasks have ended.
+            Exception: the failure that nobody awaited, after all tasks have ended.
+            ExceptionGroup: all such failures, if there are several and not ``errors="first"``.
         """
         async with self:
             pass

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.budgets import Budget, Reservation, current_budget
+from orchestrator.errors import text_of
 from orchestrator.scheduler.conditions import SUCCESS, Condition
 from orchestrator.settings import TaskSettings
 from orchestrator.views.record import FINAL, TaskState
@@ -99,6 +100,8 @@ class Node:
     """Its final state, decided while children have not ended."""
     value: Any = field(init=False, default=None)
     error: Exception | None = field(init=False, default=None)
+    because: Task[Any] | None = field(init=False, default=None)
+    """The task for whose sake it was skipped or cancelled."""
     acknowledged: bool = field(init=False, default=False)
     """Whether somebody has seen its failure."""
     partial: Any = field(init=False, default=None)
@@ -120,6 +123,8 @@ class Node:
     queue_timer: Any = field(init=False, default=None)
     reservation: Reservation | None = field(init=False, default=None)
     budget: Budget | None = field(init=False)
+    context: Context = field(init=False)
+    """The context variables of the place that added it."""
 
     # What it cost, and when.
     work: int = field(init=False, default=0)
@@ -140,6 +145,7 @@ class Node:
         self.inbound, self.outbound = [], []
         self.added_at = time.monotonic()
         self.budget = current_budget()
+        self.context = copy_context()
         parent = self.parent
         if parent is not None:
             self.budget = self.budget or parent.budget
@@ -158,7 +164,7 @@ class Node:
     @property
     def error_line(self) -> str | None:
         """Its error with the name of its class, as records have it."""
-        return None if self.error is None else f"{type(self.error).__name__}: {self.error}"
+        return None if self.error is None else f"{type(self.error).__name__}: {text_of(self.error)}"
 
     def adopt(self, child: Node) -> None:
         """Take a new node as a child."""

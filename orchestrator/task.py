@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from orchestrator.errors import TaskCancelled
+from orchestrator.errors import TaskCancelled, text_of, told
 from orchestrator.node import Node, current_node
 from orchestrator.scheduler.wakeup import Wakeup
 from orchestrator.views.record import FINAL, TaskState
@@ -90,7 +91,7 @@ class Task(Generic[T]):
     @property
     def error_text(self) -> str | None:
         """The error's message, as conditions see it."""
-        return None if self.error is None else str(self.error)
+        return None if self.error is None else text_of(self.error)
 
     @property
     def value(self) -> T:
@@ -106,7 +107,7 @@ class Task(Generic[T]):
         if node.error is not None and node.ended:
             node.acknowledged = True
             raise node.error
-        raise TaskCancelled(f"{node.label} was {node.state}; run it again")
+        raise _unavailable(node)
 
     def acknowledge(self) -> None:
         """Count a failure as seen: the end of the run does not raise it."""
@@ -167,15 +168,16 @@ class Task(Generic[T]):
     def on_end(self, listener: Callable[[Task[T]], None]) -> None:
         """Call ``listener(task)`` when the task has ended; at once if it has."""
         if self._node.state in FINAL:
-            listener(self)
-        elif self._node.watchers is None:
-            self._node.watchers = [listener]
+            self._node.scheduler.tell(listener, self._node)
         else:
-            self._node.watchers.append(listener)
+            self._node.scheduler.here(self._node.scheduler.watch, self._node, listener)
 
-    def cancel(self) -> None:
-        """Cancel the task and all its descendants; a task that has ended is left as it is."""
-        self._node.scheduler.cancel(self._node)
+    def cancel(self, because: Task[Any] | None = None) -> None:
+        """Cancel the task and all its descendants; a task that has ended is left as it is.
+
+        ``because`` is the task for whose sake, as errors tell it.
+        """
+        self._node.scheduler.here(self._node.scheduler.cancel, self._node, because)
 
     # ---- from inside it ------------------------------------------------------------------------
 
@@ -183,7 +185,7 @@ class Task(Generic[T]):
         """Say that the task is alive (its idle timeout starts anew) and what it has so far."""
         if partial is not None:
             self._node.partial = partial
-        self._node.scheduler.progressed(self._node)
+        self._node.scheduler.here(self._node.scheduler.progressed, self._node)
 
     def follow(self, other: Task[Any]) -> None:
         """Count what ``other`` cost as a part of the chain that ends at this task."""
@@ -204,8 +206,8 @@ class Task(Generic[T]):
         Raises:
             BudgetExhausted: the hard limit is reached; left uncaught, it cancels the task.
         """
-        if self._node.reservation is not None:
-            self._node.reservation.spend(tokens=tokens, cost=cost)
+        scheduler = self._node.scheduler
+        scheduler.here(partial(scheduler.spend, self._node, tokens=tokens, cost=cost))
 
     @property
     def wrap_up(self) -> bool:
@@ -217,3 +219,17 @@ def current_task() -> Task[Any] | None:
     """The task that is running this code, if any."""
     node = current_node.get()
     return None if node is None else node.task
+
+
+def _unavailable(node: Node) -> TaskCancelled:
+    """What to raise for the value of a task that has not succeeded."""
+    because = node.because
+    if because is None:
+        return TaskCancelled(f"{node.label} was {node.state}; run it again")
+    why = "" if because.error is None else f" ({told(because.error, 200)})"
+    error = TaskCancelled(
+        f"{node.label} was {node.state}, because task {because.id} ({because.name}) "
+        f"was {because.state}{why}; run it again"
+    )
+    error.__cause__ = because.error
+    return error

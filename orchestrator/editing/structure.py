@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.editing.arguments import ATOMS, tasks_in
 from orchestrator.editing.cycles import order_edge
 from orchestrator.errors import InvalidValue
 from orchestrator.node import Edge, Node
@@ -140,12 +141,11 @@ class Structure:
     ) -> list[Edge]:
         sources: dict[Node, None] = {}  # a source once, however often it is among the arguments
         for arg in (*args, *kwargs.values()) if kwargs else args:
-            if isinstance(arg, Task):
+            if type(arg) is Task:
                 sources[self.node_of(arg)] = None
-            elif type(arg) in (list, tuple):
-                for item in arg:
-                    if isinstance(item, Task):
-                        sources[self.node_of(item)] = None
+            elif type(arg) not in ATOMS:
+                for task in tasks_in(arg):
+                    sources[self.node_of(task)] = None
         return [Edge(source, node, "data") for source in sources]
 
     def _conditions(self, after: After) -> Iterator[tuple[Node, Condition]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pydantic_core
-from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter
 from pydantic import ValidationError as Invalid
 
 from orchestrator.errors import InvalidValue
@@ -17,11 +17,11 @@ def adapter(hint: Any) -> TypeAdapter[Any] | None:
         return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
     except PydanticUserError:  # a type with a configuration of its own
         pass
-    except PydanticSchemaGenerationError:
+    except Exception:  # whatever is wrong with an annotation, it can't be used
         return None
     try:
         return TypeAdapter(hint)
-    except (PydanticSchemaGenerationError, PydanticUserError):
+    except Exception:
         return None
 
 

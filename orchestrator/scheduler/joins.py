@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import anyio
 
-from orchestrator.errors import InvalidValue, QuorumMissed
+from orchestrator.errors import InvalidValue, QuorumMissed, told, with_note
 from orchestrator.scheduler.wakeup import Wakeup
 from orchestrator.task import Task
 
@@ -62,21 +62,51 @@ async def join(
     with anyio.move_on_after(math.inf if within is None else within):
         await watch.decided.wait(timed=within is not None)
     if cancel:
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            await task.wait()
+        await _cancel(tasks)
     if within is not None:
         await watch.decided.settle()
     return await _joined(tasks, 0 if within is not None else needed)
 
 
-class _Watch:
-    """Counts tasks that end, until it is decided whether enough of them succeed."""
+async def gather(tasks: Sequence[Task[T]]) -> list[T]:
+    """Wait for all tasks and return their values, in order; the first failure ends the wait.
 
-    def __init__(self, tasks: Sequence[Task[Any]], needed: int) -> None:
+    The others are then cancelled, for nobody can use their values together any more.
+
+    Raises:
+        TaskCancelled: a task was cancelled or skipped.
+        Exception: whatever the first task to fail has raised.
+    """
+    if not tasks:
+        return []
+    watch = _Watch(tasks, len(tasks))
+    await watch.decided.wait()
+    lost = [task for task in tasks if task.ended and task.state != "succeeded"]
+    if lost:
+        first = min(lost, key=lambda task: task.ended_at or 0.0)
+        await _cancel(tasks, first)
+        for task in tasks:
+            task.acknowledge()
+            if first.error is not None and task.error is not None and task is not first:
+                with_note(first.error, f"task {task.id} failed too: {told(task.error, 200)}")
+        return [await first.result()]
+    return [await task.result() for task in tasks]
+
+
+async def _cancel(tasks: Sequence[Task[Any]], because: Task[Any] | None = None) -> None:
+    """Cancel the tasks and wait until all have ended."""
+    for task in tasks:
+        task.cancel(because)
+    await _Watch(tasks, None).decided.wait()
+
+
+class _Watch:
+    """Counts tasks that end, until it is decided whether enough succeed; None: until all end."""
+
+    def __init__(self, tasks: Sequence[Task[Any]], needed: int | None) -> None:
         self.decided = Wakeup(tasks[0].graph)
-        self._lacking = needed
+        self._all = needed is None
+        self._lacking = needed or 0
         self._open = len(tasks)
         self._look()
         for task in tasks:
@@ -88,7 +118,8 @@ class _Watch:
         self._look()
 
     def _look(self) -> None:
-        if self._lacking <= 0 or self._lacking > self._open:
+        enough = self._lacking <= 0 or self._lacking > self._open
+        if not self._open or (enough and not self._all):
             self.decided.set()
 
 

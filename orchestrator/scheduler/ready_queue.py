@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import NamedTuple
 
 import anyio
@@ -27,7 +28,9 @@ class Waiting(NamedTuple):
 
 
 class ReadyQueue:
-    """Tasks with the same needs wait in one line, so that nobody is held up by whom he can't help.
+    """Tasks with the same needs wait in one line; what the first in order lacks is kept for it.
+
+    So nobody is held up by whom he can't help, and no stream of small tasks starves a wide one.
 
     A task holds a slot and its named resources from `take` until `give_back`.
     """
@@ -72,17 +75,23 @@ class ReadyQueue:
         """The best that can run now, its slot and resources taken; None if there is none."""
         if self.slots <= 0:
             return None
-        best: list[Waiting] | None = None
+        open_lines = []
         for needs, line in self._lines.items():
             while line and _stale(line[0]):
                 heapq.heappop(line)
-            if line and (best is None or line[0] < best[0]) and self._fits(needs):
-                best = line
-        if best is None:
-            return None
-        place = heapq.heappop(best)
-        self.take(place.node)
-        return place
+            if line:
+                open_lines.append((line[0], needs, line))
+        if len(open_lines) > 1:
+            open_lines.sort(key=itemgetter(0))
+        kept: dict[str, int] = {}
+        for place, needs, line in open_lines:
+            if all(self._free[name] - kept.get(name, 0) >= amount for name, amount in needs):
+                heapq.heappop(line)
+                self.take(place.node)
+                return place
+            for name, amount in needs:
+                kept[name] = kept.get(name, 0) + amount
+        return None
 
     def take(self, node: Node) -> None:
         """Take a slot and the task's resources, unless it holds them; for what goes on anyway."""

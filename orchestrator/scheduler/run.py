@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-import threading
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from anyio.abc import TaskGroup
 
 from orchestrator.editing.functions import Functions
 from orchestrator.editing.structure import Structure
-from orchestrator.errors import InvalidValue
+from orchestrator.errors import InvalidValue, told, with_note
 from orchestrator.events import EventStream, RunEnded, TaskAdded
 from orchestrator.node import Node
 from orchestrator.scheduler.scheduler import Scheduler
@@ -40,7 +41,6 @@ class GraphRun:
 
     Attributes:
         functions: Those that patches may name.
-        thread: That of the event loop while it runs; None before and after.
         notes: What was kept with `note`, by earlier processes first.
     """
 
@@ -51,6 +51,8 @@ class GraphRun:
         scheduler: Scheduler,
         functions: Functions,
         journal: JournalSettings | None,
+        *,
+        every: bool,
     ) -> None:
         self.name = name
         self.functions = functions
@@ -58,12 +60,12 @@ class GraphRun:
         self.scheduler = scheduler
         self.notes: list[str] = []
         self._id = secrets.token_hex(8)
+        self._every = every
         self._settings = journal
         self._journal: Journal | None = None
         self._restored: Restored | None = None
         self._group: TaskGroup | None = None
         self._began = False
-        self.thread: int | None = None
 
     @property
     def events(self) -> EventStream:
@@ -113,7 +115,12 @@ class GraphRun:
         if self._began:
             raise InvalidValue("this graph has run already; build a new one to run it again")
         self._began = True
-        self.thread = threading.get_ident()
+        try:
+            self.scheduler.enter(asyncio.get_running_loop())
+        except RuntimeError as error:
+            raise InvalidValue(
+                "a task graph runs on asyncio, not on trio; run it with anyio.run(main)"
+            ) from error
         if self._settings is not None:
             from orchestrator.journal.resume import open_journal
 
@@ -128,7 +135,7 @@ class GraphRun:
         """Wait for every task, or, after an error of the block around the run, cancel them.
 
         Raises:
-            Exception: the first failure that nobody has seen, or what a listener raised.
+            Exception: the failure that nobody has seen, or a group of them.
         """
         try:
             if error is None:
@@ -139,14 +146,17 @@ class GraphRun:
             self.structure.closed = True
             self.scheduler.journal = None
             self.scheduler.stop()
-            self.thread = None
             if self._journal is not None:
                 with anyio.CancelScope(shield=True):
                     await anyio.to_thread.run_sync(self._journal.shut)
             if self.events.heard:
                 self.events.emit(RunEnded())
-        if error is None:
-            self._raise_unseen()
+            if self.scheduler.interrupted is not None:
+                raise self.scheduler.interrupted
+        unseen = self._unseen() if error is None else None
+        self._warn_of_listeners(unseen or error)
+        if unseen is not None:
+            raise unseen
 
     async def _drain(self) -> None:
         try:
@@ -173,9 +183,22 @@ class GraphRun:
             if ours:  # the journal's: tasks keep their errors to themselves
                 raise ours[0] from None
 
-    def _raise_unseen(self) -> None:
+    def _unseen(self) -> Exception | None:
+        """The failure that nobody has seen, or all of them in a group."""
+        found: dict[int, Exception] = {}  # once, if a task failed by what another raised
         for node in self.structure.nodes.values():
             if node.state == "failed" and not node.acknowledged and node.error is not None:
-                raise node.error
-        if self.events.broken:
-            raise self.events.broken[0]
+                found[id(node.error)] = node.error
+        errors = list(found.values())
+        if len(errors) > 1 and self._every:
+            return ExceptionGroup(f"{len(errors)} tasks of graph {self.name} failed", errors)
+        return errors[0] if errors else None
+
+    def _warn_of_listeners(self, error: BaseException | None) -> None:
+        """Tell what listeners raised: as notes of what the run raises, or as warnings."""
+        for broken in self.events.broken:
+            text = f"a listener of graph {self.name} raised {told(broken)}; mend it"
+            if error is not None:
+                with_note(error, text)
+            else:
+                warnings.warn(text, RuntimeWarning, stacklevel=4)

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import math
 import random
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 
+from orchestrator.budgets import current_budget, set_budget
 from orchestrator.calls import call
-from orchestrator.errors import BudgetExhausted, InvalidValue, ReasonError, leaf
+from orchestrator.errors import (
+    BudgetExhausted,
+    InvalidValue,
+    ReasonError,
+    TaskAborted,
+    told,
+    unwrapped,
+    with_note,
+)
 from orchestrator.events import AttemptFailed, EventStream, TaskStarted
 from orchestrator.node import Node, current_node
 from orchestrator.scheduler import limit_messages as limits
 from orchestrator.scheduler.ready_queue import ReadyQueue
 from orchestrator.scheduler.states import States
 from orchestrator.views.record import TaskState
+
+R = TypeVar("R")
+Tokens = list[tuple[contextvars.ContextVar[Any], contextvars.Token[Any]]]
 
 SLICE_S = 0.005
 """How long tasks that never wait may keep the event loop before it gets its turn."""
@@ -34,10 +50,21 @@ class Scheduler(States):
     """
 
     def __init__(
-        self, nodes: Mapping[str, Node], events: EventStream, queue: ReadyQueue, seed: int
+        self,
+        nodes: Mapping[str, Node],
+        events: EventStream,
+        queue: ReadyQueue,
+        *,
+        seed: int,
+        threads: int,
     ) -> None:
         super().__init__(events, queue)
-        self.threads = anyio.CapacityLimiter(math.inf)
+        self.threads = anyio.CapacityLimiter(threads)
+        self.in_thread: set[Node] = set()
+        """Those whose function runs in a thread."""
+        self.interrupted: BaseException | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: int | None = None
         self._nodes = nodes
         self._rng = random.Random(seed)
         self._group: TaskGroup | None = None
@@ -52,6 +79,26 @@ class Scheduler(States):
     def now(self) -> float:
         """Seconds since the run began."""
         return time.monotonic() - self.began if self.began else 0.0
+
+    def enter(self, loop: asyncio.AbstractEventLoop) -> None:
+        """From now on, the graph belongs to this thread and its event loop."""
+        self._loop, self._thread = loop, threading.get_ident()
+
+    def here(self, do: Callable[..., R], *args: object) -> R:
+        """Call ``do(*args)`` on the event loop, from whatever thread; return what it returns."""
+        loop = self._loop
+        if loop is None or self._thread == threading.get_ident():
+            return do(*args)
+        done: Future[R] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(do(*args))
+            except BaseException as error:  # whoever asked gets it, not the event loop
+                done.set_exception(error)
+
+        loop.call_soon_threadsafe(run, context=contextvars.copy_context())
+        return done.result()
 
     @property
     def running(self) -> bool:
@@ -81,7 +128,7 @@ class Scheduler(States):
         for node in reversed(self._not_ended()):
             if not node.ended:
                 self.finish(node, "cancelled")
-        self._group = None
+        self._group = self._loop = None
 
     # ---- workers -------------------------------------------------------------------------------
 
@@ -134,19 +181,48 @@ class Scheduler(States):
         return True
 
     async def _attempt(self, node: Node) -> None:
+        tokens = _enter_context(node)
         self._begin(node)
-        token = current_node.set(node)
         state: TaskState = "cancelled"
         try:
             with node.scope:  # type: ignore[union-attr]
                 node.value = await call(node)
                 state = "succeeded"
-        except Exception as error:
-            node.error = leaf(error)
-            state = "failed"
+        except BaseException as error:
+            state = self._raised(node, error)
         finally:
-            current_node.reset(token)
+            for variable, token in reversed(tokens):
+                variable.reset(token)
             self._over(node, state)
+
+    def _raised(self, node: Node, error: BaseException) -> TaskState:
+        """The state of a task whose function raised; what is meant for the run goes on to it."""
+        if isinstance(error, Exception):
+            node.error = unwrapped(error)
+        elif isinstance(error, asyncio.CancelledError) and anyio.current_effective_deadline() < 0:
+            raise error
+        elif isinstance(error, (asyncio.CancelledError, SystemExit, GeneratorExit)):
+            forget_cancellation()
+            node.error = TaskAborted(
+                f"{node.label} raised {error!r}, which nobody had asked for; "
+                "raise an error of your own instead"
+            )
+            node.error.__cause__ = error
+        else:
+            self.interrupt(error)
+            return "cancelled"
+        assert node.error is not None
+        arguments = told(node.args, 200)
+        number = len(node.attempts) + 1
+        with_note(node.error, f"{node.label}, attempt {number}, called with {arguments}")
+        return "failed"
+
+    def interrupt(self, error: BaseException) -> None:
+        """Stop the run by what is no task's affair, such as KeyboardInterrupt."""
+        self.interrupted = self.interrupted or error
+        self.journal = None  # what is cancelled now has not ended
+        if self._group is not None:
+            self._group.cancel_scope.cancel()
 
     def _begin(self, node: Node) -> None:
         node.state = "running"
@@ -172,7 +248,7 @@ class Scheduler(States):
             node.error = None
             if self.journal is not None:
                 state = self._written(node)
-        error = None if state != "failed" else repr(node.error)
+        error = None if state != "failed" else told(node.error)
         node.attempts += ((node.started_at, now, error),)
         if state == "failed" and self._again(node):
             return
@@ -231,7 +307,7 @@ class Scheduler(States):
         wait = retry.wait(number, self._rng)
         if self.events.heard:
             self.events.emit(
-                AttemptFailed(task=node.id, attempt=number, error=repr(error), wait_s=wait)
+                AttemptFailed(task=node.id, attempt=number, error=told(error), wait_s=wait)
             )
         node.state = "waiting"
         self.timers.after(wait, self._retry, node)
@@ -251,6 +327,7 @@ class Scheduler(States):
         if node.waits == 1:
             node.count_time()
             self.queue.give_back(node)
+            self._lend_thread(node, 1)
             if node.resumed is not None:  # while one part of it waits, its slot is for others
                 node.resumed.set()
                 node.resumed = None
@@ -266,11 +343,29 @@ class Scheduler(States):
         finally:
             self.woken(node)
             node.waits -= 1
+            if not node.waits:
+                self._lend_thread(node, -1)
             node.clock_at = time.monotonic()
             if not over and not node.waits:
                 self.queue.take(node)  # its wait was cut short: it goes on, and others wait longer
         if not node.waits:
             await self._resume(node)
+
+    def waits_for_thread(self, node: Node) -> None:
+        """Stop its clock; only the end of its budget can end the wait."""
+        if node.scope is not None:
+            node.scope.deadline = math.inf if node.budget is None else node.budget.deadline
+
+    def thread_starts(self, node: Node) -> None:
+        """Its function begins in a thread, and its clock anew."""
+        self.in_thread.add(node)
+        node.started_at = time.monotonic()
+        self.progressed(node)
+
+    def _lend_thread(self, node: Node, count: int) -> None:
+        """Let others have one more thread while this one only waits; else all might wait."""
+        if node in self.in_thread:
+            self.threads.total_tokens += count
 
     def woken(self, node: Node) -> None:
         """The task goes on; if it has several waits, the first that is over makes it active."""
@@ -304,6 +399,8 @@ class Scheduler(States):
         """Fail what can never end: all that is left waits, and nothing is left to wait for."""
         if self._drained is None or self._active or self.queue or self.timers or self._summoned:
             return
+        if not self.unfinished:
+            return
         if self.starved:
             self.give_up_starved()
             return
@@ -332,3 +429,25 @@ class Scheduler(States):
         run = math.inf if timeout.run is None else node.started_at + timeout.run
         idle = math.inf if timeout.idle is None else time.monotonic() + timeout.idle
         scope.deadline = min(run, idle, deadline)
+
+
+def _enter_context(node: Node) -> Tokens:
+    """Give this code the context variables of the place that added the task; how to undo it."""
+    tokens: Tokens = []
+    for variable, value in node.context.items():
+        if variable is not current_node and variable.get(_NONE) is not value:
+            tokens.append((variable, variable.set(value)))
+    if current_budget() is not node.budget:
+        tokens.append(set_budget(node.budget))
+    tokens.append((current_node, current_node.set(node)))
+    return tokens
+
+
+_NONE = object()
+
+
+def forget_cancellation() -> None:
+    """Undo what a function did that cancelled the asyncio task which runs it."""
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()

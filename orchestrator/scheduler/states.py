@@ -9,11 +9,11 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from orchestrator.errors import InvalidValue
+from orchestrator.errors import InvalidValue, text_of
 from orchestrator.events import EventStream, TaskEnded, TaskReady
 from orchestrator.node import Edge, Node
 from orchestrator.scheduler import limit_messages as limits
@@ -23,6 +23,7 @@ from orchestrator.views.record import FINAL, TaskState
 
 if TYPE_CHECKING:
     from orchestrator.journal.store import Journal
+    from orchestrator.task import Task
 
 
 class Timers:
@@ -167,7 +168,28 @@ class States(ABC):
             self.journal.ended(node)
         if node.watchers is not None:
             for watcher in node.watchers:
-                watcher(node.task)
+                self.tell(watcher, node)
+
+    def watch(self, node: Node, listener: Callable[[Task[Any]], None]) -> None:
+        """See `Task.on_end`."""
+        if node.state in FINAL:
+            self.tell(listener, node)
+        elif node.watchers is None:
+            node.watchers = [listener]
+        else:
+            node.watchers.append(listener)
+
+    def tell(self, listener: Callable[[Task[Any]], None], node: Node) -> None:
+        """Call a listener; what it raises is reported, and changes nothing."""
+        try:
+            listener(node.task)
+        except BaseException as error:  # whatever it is, the task has ended
+            self.events.failed(error, node.id)
+
+    def spend(self, node: Node, **amounts: float) -> None:
+        """See `Task.spend`."""
+        if node.reservation is not None:
+            node.reservation.spend(**amounts)
 
     def _resolve(
         self, edge: Edge, ends: list[tuple[Node, TaskState]], *, settle: bool = True
@@ -180,9 +202,8 @@ class States(ABC):
             holds = source.state == "succeeded"
         else:
             try:
-                holds = edge.when.holds(
-                    source.state, source.value, None if source.error is None else str(source.error)
-                )
+                error_text = None if source.error is None else text_of(source.error)
+                holds = edge.when.holds(source.state, source.value, error_text)
             except InvalidValue as error:
                 target.error = error
                 ends.append((target, "failed"))
@@ -190,6 +211,8 @@ class States(ABC):
             if source.state == "failed":
                 source.acknowledged = True
         if not holds:
+            skipped = source.state == "skipped"
+            target.because = (source.because if skipped else None) or source.task
             ends.append((target, "skipped"))
             return
         target.follow(source)
@@ -197,16 +220,20 @@ class States(ABC):
         if settle and not target.unresolved and target.state == "waiting":
             self.make_ready(target)
 
-    def cancel(self, node: Node) -> None:
+    def cancel(self, node: Node, because: Task[Any] | None = None) -> None:
         """Cancel a task and its descendants; see `Task.cancel`."""
         if node.state in FINAL:
             return
+        node.because = node.because or because
         below = [node]
         for found in below:  # grows while it is read
             found.cancel_asked = True
             if found.unended and self.journal is not None:
                 self.journal.attempted(found, len(found.attempts) + (found.outcome is None))
-            below += [child for child in found.children if child.state not in FINAL]
+            for child in found.children:
+                if child.state not in FINAL:
+                    child.because = child.because or node.task
+                    below.append(child)
         for found in reversed(below):
             if found.outcome is not None:
                 found.outcome = "cancelled"

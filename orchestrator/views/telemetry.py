@@ -54,11 +54,12 @@ class _Spans:
 
     def _start(self, event: TaskStarted) -> None:
         from opentelemetry import trace as api
+        from opentelemetry.context import attach
 
         task = self._graph[event.task]
         parent = None if task.parent is None else self._spans.get(task.parent.id)
         before = [self._spans[t.id] for t in task.after if t.id in self._spans]
-        self._spans[task.id] = self._tracer.start_span(
+        span = self._spans[task.id] = self._tracer.start_span(
             task.name,
             context=None if parent is None else api.set_span_in_context(parent),
             links=[api.Link(span.get_span_context()) for span in before],
@@ -69,6 +70,7 @@ class _Spans:
                 "graph.version": self._graph.version,
             },
         )
+        attach(api.set_span_in_context(span))  # the scheduler leaves this context with the task
 
     def _end(self, id: str, state: str, error: str | None, **attributes: Any) -> None:
         from opentelemetry.trace import Status, StatusCode

@@ -112,6 +112,7 @@ class Constellation:
             resolver=DeviceCalls(self._submitter, self._limits).find,
             journal=journal,
             resume=resume,
+            errors="first",
         )
         graph.events.subscribe(self.events.emit)
         state = PlannerState(graph=graph)

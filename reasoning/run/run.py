@@ -83,7 +83,7 @@ class Run:
     changes: Changes = field(default_factory=Changes)
 
     def __post_init__(self) -> None:
-        self.graph = TaskGraph(self.events)
+        self.graph = TaskGraph(self.events, errors="first")
 
     @property
     def began(self) -> bool:

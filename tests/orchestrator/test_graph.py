@@ -119,13 +119,15 @@ async def test_tasks_run_side_by_side() -> None:
 
 
 async def test_current_task_is_the_one_that_runs() -> None:
-    async def own() -> Task[Any] | None:
-        return current_task()
+    seen: list[Task[Any] | None] = []
+
+    async def own() -> None:
+        seen.append(current_task())
 
     assert current_task() is None
     async with TaskGraph() as graph:
         task = graph.add(own)
-    assert await task.result() is task
+    assert seen == [task]
 
 
 # ---- parents and children ----------------------------------------------------------------------
@@ -551,7 +553,7 @@ async def test_a_listener_that_fails_is_heard_and_hangs_nobody() -> None:
 
     events = EventStream()
     events.subscribe(fail)
-    with pytest.raises(OSError, match="the listener broke"):
+    with pytest.warns(RuntimeWarning, match="the listener broke"):
         async with TaskGraph(events) as graph:
             task = graph.add(nothing)
     await task.result()

@@ -121,7 +121,7 @@ async def swallow(graph: TaskGraph) -> None:
     try:
         with anyio.fail_after(20):
             await graph.run()
-    except (Broken, TaskCancelled):
+    except* (Broken, TaskCancelled):
         pass
 
 
