@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from orchestrator.errors import InvalidValue
 from reasoning.problems.base import Verdict, is_held_out
+from reasoning.problems.equality import number, unmarked
 from reasoning.problems.expression import (
     MOST_SYMBOLS,
     Operation,
@@ -63,7 +64,7 @@ class Arithmetic:
             InvalidValue: it can't be read or has no value.
         """
         expression = plain(asked(text).strip(" .?!=")).strip()
-        if not is_expression(expression) or expression.isdigit():
+        if not is_expression(expression) or expression.isdigit() or _is_code(expression):
             return None
         try:
             value(parse(expression))
@@ -97,15 +98,34 @@ class Arithmetic:
         return Verdict(ok=True, reason="the value is right")
 
     def canonical(self, answer: str) -> str | None:
-        """The number as an integer or reduced fraction, or None."""
-        match = _NUMBER.fullmatch(answer.translate(_IGNORED))
-        if match is None or (match[2] and not int(match[2])):
-            return None
-        return str(Fraction(match[1]) / int(match[2] or 1))
+        """The number as an integer or reduced fraction, or None.
+
+        Of an equation such as ``25*50 = 1250`` it is the last side, where all sides are equal.
+        """
+        if "=" not in answer:
+            found = number(answer)
+        else:
+            sides = [side.strip() for side in unmarked(answer).rstrip(". ").split("=")]
+            known = {_side(side) for side in sides if not _VARIABLE.fullmatch(side)}
+            found = number(sides[-1]) if len(known) == 1 else None
+        return None if found is None else str(found)
 
 
-_NUMBER = re.compile(r"\s*([-+]?\d{1,30}(?:\.\d{1,30})?)(?:\s*/\s*(\d{1,30}))?\s*\.?\s*")
-_IGNORED = str.maketrans({",": None, "$": None, "−": "-"})
+_VARIABLE = re.compile(r"[a-z]", re.I)
+_CODE = re.compile(r"(?<!\d)0\d|^\d+(?:-\d+)*-\d{3,}-\d+$|^\d{3}-\d{4}$|^\d{4}-\d\d-\d\d$")
+
+
+def _is_code(text: str) -> bool:
+    """Whether it is a telephone number or a date, which has hyphens and no minus signs."""
+    return _CODE.search(text) is not None
+
+
+def _side(text: str) -> Fraction | None:
+    """The value of one side of an equation; None where it has none."""
+    try:
+        return number(text) if number(text) is not None else value(parse(text))
+    except ValueError:
+        return None
 
 
 def generate(

@@ -82,17 +82,27 @@ def solve(numbers: Sequence[int], target: int) -> tuple[Step, ...] | None:
 _LIST = r"(-?\d+(?: ?(?:, ?and|and|,| ) ?-?\d+)+)"
 _NUMBER = r"(-?\d+(?:[.,]\d+)*)"
 _GOAL = r"\b(?:make|get|reach|obtain)\b"
+_ASKED = r"(?:(?:please|how (?:can|do) (?:i|we|you)|can you|try to),? )?"
+_NAMED = r"(?:(?:only|all|each|of|the|numbers?|digits)\b:? ?){0,6}"
+_TARGET = r"(?:(?:exactly|the|target|number|value|result|total|of)\b:? ?){0,5}"
+_RULES = (
+    r"(?:[ ,()*/×÷+−-]|\b(?:each|all|every|exactly|only|just|once|number|numbers|one|time|with|using"
+    r"|use|by|and|the|operations?|operators?|arithmetic|basic|four|in|any|order|to)\b){0,60}"
+)
+_END = r"[ .!?]*(?:every intermediate result must be a non-negative integer\.?)?"
 _STATED = (
     re.compile(
-        rf"\b(?:use|using|with|from|combine)\b[^\d-]{{0,60}}{_LIST}\D{{0,200}}?{_GOAL}\D{{0,40}}?{_NUMBER}",
+        rf"{_ASKED}(?:use|using|with|from|combine|combining) {_NAMED}{_LIST}{_RULES}?{_GOAL} "
+        rf"{_TARGET}{_NUMBER}{_RULES}{_END}",
         re.I,
     ),
     re.compile(
-        rf"{_GOAL}[^\d-]{{0,40}}(?P<target>{_NUMBER[1:-1]})\D{{0,60}}?\b(?:using|with|from)\b"
-        rf"[^\d-]{{0,60}}{_LIST}",
+        rf"{_ASKED}{_GOAL} {_TARGET}(?P<target>{_NUMBER[1:-1]}),? (?:by )?"
+        rf"(?:using|use|with|from|combining) {_NAMED}{_LIST}{_RULES}{_END}",
         re.I,
     ),
 )
+"""What states such a problem and nothing more: a question about it is no such problem."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +122,7 @@ class Countdown:
             ProblemRefused: there is no solution.
         """
         for pattern in _STATED:
-            match = pattern.search(text)
+            match = pattern.fullmatch(text)
             if match is not None:
                 numbers, target = match.groups()
                 if "target" in match.groupdict():
@@ -193,17 +203,24 @@ def parse_answer(answer: str) -> list[Step] | None:
 
 
 def _expression(answer: str) -> Operation | int | None:
-    """The tree of ``(a+b)*c`` or ``(a+b)*c = 12``, where the claim holds; None for all else."""
-    text, equals, claim = answer.strip().rstrip(".").partition("=")
+    """The tree of ``(a+b)*c``, ``(a+b)*c = 12`` or ``12 = (a+b)*c``, where the claim holds.
+
+    None for all else.
+    """
+    text = _FACTOR.sub("*", plain(answer)).strip().rstrip(".")
     try:
-        tree = parse(text)
-        if equals and int(claim) != evaluate(tree):
+        sides = [parse(side) for side in text.split("=")]
+        trees = [side for side in sides if isinstance(side, Operation)] or sides
+        if len(trees) != 1 or len({evaluate(side) for side in sides}) != 1:
             return None
-        evaluate(tree)
     except ValueError:
         return None
     # One step is read as a step, so that "2+3=5" has one meaning only.
-    return None if equals and _STEP.fullmatch(plain(answer)) else tree
+    return None if _STEP.fullmatch(plain(answer)) else trees[0]
+
+
+_FACTOR = re.compile(r"(?<=[\d)])\s*(?=\()|(?<=\))\s*(?=\d)")
+"""Where ``10(2+3)`` and ``(2+3)(4+1)`` leave out the sign of a product."""
 
 
 def generate(rng: random.Random, *, count: int = 4, held_out: bool | None = None) -> Countdown:

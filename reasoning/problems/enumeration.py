@@ -13,6 +13,7 @@ from typing import ClassVar
 from orchestrator.errors import InvalidValue
 from reasoning.errors import ProblemRefused
 from reasoning.problems.base import Verdict, integer, is_held_out
+from reasoning.problems.equality import unmarked
 
 LARGEST = 999
 COUNTS = range(2, 101)
@@ -22,10 +23,11 @@ USUAL = range(8, 41)
 
 
 _STATED = re.compile(
-    r"\b(?:list|name|give|write(?: down)?|find)\b[^\d]{0,40}?(\d+)\D{0,40}?"
-    r"\bmultiples of (\d+)\b(?! and| or|,)",
+    r"(?:please )?(?:list|name|give|write(?: down)?|find)(?: me)? (\d+)(?: different| distinct"
+    r"| positive| unique)* multiples of (\d+)(?: (?:up to 999|below 1000))?[ .!?]*",
     re.I,
 )
+_LISTED = re.compile(r"(?:[^:\n]{0,80}:)?(?:\s|[-\d.,;{}()\[\]⦃⦄*&]|\band\b)*", re.I)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ class Enumeration:
         Raises:
             InvalidValue, ProblemRefused: it asks for too few or too many items.
         """
-        match = _STATED.search(text)
+        match = _STATED.fullmatch(text)
         if match is None:
             return None
         count, divisor = integer("count", match[1]), integer("divisor", match[2])
@@ -68,6 +70,8 @@ class Enumeration:
 
     def verify(self, answer: str) -> Verdict:
         """Check that there are enough different multiples and nothing else."""
+        if not _LISTED.fullmatch(unmarked(answer)):
+            return Verdict(ok=False, reason="the answer is no list of numbers")
         given = _numbers(answer)
         wrong = [number for number in given if not self._fits(number)]
         if wrong:

@@ -46,7 +46,8 @@ _SYMBOLS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-
 
 def plain(text: str) -> str:
     """The text with typographic and LaTeX operators replaced by ``- * /``."""
-    return text.translate(_SYMBOLS).replace("\\times", "*").replace("\\div", "/")
+    text = text.translate(_SYMBOLS).replace("\\times", "*").replace("\\div", "/")
+    return text.replace("\\cdot", "*").replace("\\left", "").replace("\\right", "")
 
 
 @dataclass(frozen=True, kw_only=True)

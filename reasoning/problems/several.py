@@ -12,6 +12,7 @@ from orchestrator.errors import InvalidValue
 from reasoning.problems import arithmetic
 from reasoning.problems.arithmetic import Arithmetic, asked, is_expression
 from reasoning.problems.base import Verdict
+from reasoning.problems.equality import unmarked
 from reasoning.problems.expression import parse, plain, render
 
 COUNTS = range(2, 13)
@@ -74,21 +75,38 @@ class Several:
         return sum(right) / len(right)
 
     def canonical(self, answer: str) -> str | None:
-        given = [
-            part.canonical(text) for part, text in zip(self.parts, _items(answer), strict=False)
-        ]
+        items = _items(answer, len(self.parts))
+        given = [part.canonical(text) for part, text in zip(self.parts, items, strict=False)]
         return ", ".join(value or "?" for value in given) if any(given) else None
 
     def _right(self, answer: str) -> list[bool]:
-        given = _items(answer)
+        given = _items(answer, len(self.parts))
         if len(given) > len(self.parts):
             return [False] * len(self.parts)
         given += ["?"] * (len(self.parts) - len(given))
         return [part.verify(text).ok for part, text in zip(self.parts, given, strict=False)]
 
 
-def _items(answer: str) -> list[str]:
-    return [item.strip() for item in answer.split(",")]
+_BETWEEN = r"\s*(?:;|,?\s*\band\b"
+_LABEL = re.compile(r"(?:(?<=[\s,;])|^)\(?(\d{1,2})\)\s*(?=[-+\d.?])")
+
+
+def _items(answer: str, count: int) -> list[str]:
+    """The values of an answer in order, ``1) 23; 2) 30`` or ``23, 30``.
+
+    A comma before three digits belongs to a number where there would else be too many values.
+    """
+    text = unmarked(answer).strip()
+    labels = _LABEL.findall(text)
+    if labels and labels != [str(n) for n in range(1, len(labels) + 1)]:
+        return []  # some are left out or in another order
+    if len(labels) > 1:
+        text = _LABEL.sub(lambda found: "" if found.start() == 0 else "; ", text)
+        text = re.sub(r"[\s;,]*;[\s;]*", "; ", text)
+    items = re.split(rf"{_BETWEEN}|,)\s*", text)
+    if len(items) > count:
+        items = re.split(rf"{_BETWEEN}|,(?!\d{{3}}(?!\d)))\s*", text)
+    return [item.strip() for item in items]
 
 
 def generate(

@@ -18,7 +18,10 @@ Matrix = tuple[tuple[int, ...], ...]
 
 
 _STATED = re.compile(
-    r"\bshortest\b.{0,80}?\b(?:graph|edges|weights)\b[^\d]{0,40}(\d[\d ;]*\d)", re.I
+    r"(?:(?:please )?(?:find|compute|calculate|give|list)(?: all)? )?(?:the )?shortest "
+    r"(?:paths?|distances?)\b[^\d.?!]{0,80}?\b(?:graph|edges|weights)\b[^\d.?!]{0,40}"
+    r"(\d[\d ;]*\d)[ .!?;]*",
+    re.I,
 )
 
 
@@ -37,7 +40,7 @@ class ShortestPaths:
         Raises:
             InvalidValue: its matrix is not square, or a number is out of range.
         """
-        match = _STATED.search(text)
+        match = _STATED.fullmatch(text)
         if match is None or ";" not in match[1]:
             return None
         rows = tuple(
