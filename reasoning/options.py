@@ -11,6 +11,7 @@ from orchestrator import Listener
 from orchestrator.errors import InvalidValue
 from pruning import Judge, Policy
 from reasoning.policies import SteeredBy, steered_by
+from reasoning.problems.answers import AUTO, AnswerFormat
 from reasoning.strategies import STRATEGIES, SelfConsistency, Strategy
 from reasoning.values.sampling import Constraint, Sampling
 
@@ -40,7 +41,10 @@ class SolveOptions:
         priority: Threads of a lower value are served first; needs a backend with priorities.
         constraint: A form that what threads write must have; needs structured output.
         adapter: A LoRA adapter of the backend, by name.
-        domain: The domain whose problem the words state; by default it is recognised.
+        domain: The domain whose problem the words state.  By default it is recognised for a shipped
+            model; to any other the words are a question as they stand.
+        answer: The form of a free-form answer: ``auto``, ``boxed``, ``text``, ``json`` or
+            ``/regex/``.
         listener: Receives every event of the run.
         stop: A new scope for this run; cancelling it stops the run in the same way as the timeout.
 
@@ -61,6 +65,7 @@ class SolveOptions:
     constraint: Constraint | None = None
     adapter: str | None = None
     domain: str | None = None
+    answer: str | AnswerFormat = AUTO
     listener: Listener | None = None
     stop: anyio.CancelScope | None = None
 
@@ -71,6 +76,7 @@ class SolveOptions:
         if self.max_tokens is not None and self.max_tokens < 16:
             raise InvalidValue(f"max-tokens: {self.max_tokens} is too small; give at least 16")
         Sampling(temperature=self.temperature or 0.0)
+        _ = self.answer_format
         if self.strategy is not None:
             self._check_strategy(self.strategy)
         elif self.n is not None and not 1 <= self.n <= Strategy.most_n:
@@ -112,6 +118,12 @@ class SolveOptions:
     @property
     def _n(self) -> dict[str, int]:
         return {} if self.n is None else {"n": self.n}
+
+    @cached_property
+    def answer_format(self) -> AnswerFormat:
+        """The form in which a free-form answer is expected."""
+        given = self.answer
+        return given if isinstance(given, AnswerFormat) else AnswerFormat.parse(str(given))
 
     @cached_property
     def steering(self) -> SteeredBy | None:

@@ -26,7 +26,7 @@ from protocol.http.service import BranchListener
 from reasoning.models.catalog import find, shipped
 from reasoning.models.loaded import LoadedModel
 from reasoning.options import SolveOptions
-from reasoning.problems import Problem, recognise
+from reasoning.problems import Problem, pose
 from reasoning.run.solution import Solution
 from reasoning.run.thread import TextGenerated
 from reasoning.solver import Reasoner, choose_strategy
@@ -106,7 +106,7 @@ class ReasoningService:
             "timeout": request.options.timeout,
         }
         checked = SolveOptions(**options)
-        problem = recognise(request.question)
+        problem = pose(request.question, trained=reasoner.model.dialect.trained)
         choose_strategy(checked, reasoner.model, problem)
         return reasoner, problem, options
 

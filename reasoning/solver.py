@@ -17,9 +17,10 @@ from reasoning.errors import CapabilityMissing
 from reasoning.keywords import method_takes_options, takes_options
 from reasoning.models.draft import DraftModel
 from reasoning.models.loaded import LoadedModel
-from reasoning.models.loading import load_model
+from reasoning.models.loading import is_trained, load_model
 from reasoning.options import ModelOptions, SolveOptions
-from reasoning.problems import Problem, recognise
+from reasoning.problems import Problem, pose
+from reasoning.problems.recognition import check_text, with_format
 from reasoning.run.run import Run
 from reasoning.run.solution import Solution, Status, ThreadRecord, Usage
 from reasoning.run.thread import Thread
@@ -101,8 +102,7 @@ class Reasoner:
 
     async def solve_with(self, problem: str | Problem, options: SolveOptions) -> Solution:
         """`solve`, with the options as one object."""
-        if isinstance(problem, str):
-            problem = recognise(problem, options.domain)
+        problem = set_problem(problem, options, trained=self.model.dialect.trained)
         strategy = choose_strategy(options, self.model, problem)
         run = self._run(problem, strategy, options)
         started = time.monotonic()
@@ -145,12 +145,27 @@ class Reasoner:
         )
 
 
+def set_problem(problem: str | Problem, options: SolveOptions, *, trained: bool) -> Problem:
+    """The problem that a model is set, with the form of its answer.
+
+    Raises:
+        UnknownName, InvalidValue, ProblemRefused: as `pose`.
+    """
+    if not isinstance(problem, str):
+        return with_format(problem, options.answer_format)
+    return pose(
+        problem, trained=trained, domain=options.domain, answer_format=options.answer_format
+    )
+
+
 async def _solve(problem: str | Problem, options: ModelOptions) -> Solution:
-    if isinstance(problem, str):
-        problem = recognise(problem, options.domain)  # before the model is loaded
     model, draft = options.model, options.draft
     if not isinstance(model, LoadedModel):
         urls = () if options.base_url is None else (options.base_url,)
+        if isinstance(problem, str):
+            check_text(problem)
+        if options.domain or is_trained(model, backend=options.backend, base_urls=urls):
+            problem = set_problem(problem, options, trained=True)  # what is wrong is told at once
         model = load_model(model, backend=options.backend, base_urls=urls)
     elif options.backend is not None or options.base_url is not None:
         raise InvalidValue("backend: the model is loaded already; leave it out")
@@ -182,13 +197,13 @@ def summarise(
 ) -> Solution:
     """What a run that has ended comes to."""
     threads = list(run.threads.values())
-    answer = None
+    winner: Thread | None = None
     if tally.winner is not None:
-        answer = next(
-            t.answer
-            for t in threads
-            if t.answer and run.problem.canonical(t.answer) == tally.winner
+        winner = next(
+            t for t in threads if t.answer and run.problem.canonical(t.answer) == tally.winner
         )
+    answer = None if winner is None else winner.answer
+    spoken = threads[0] if winner is None and len(threads) == 1 else winner
     completion = sum(thread.written for thread in threads) + run.probe_tokens
     return Solution(
         problem=run.problem,
@@ -213,6 +228,9 @@ def summarise(
         errors=tuple(dict.fromkeys(thread.lost for thread in threads if thread.lost)),
         parallelism=completion / max([1, *(thread.chain for thread in threads)]) or 1.0,
         emulated=tuple(sorted(run.emulated)),
+        answer_source="none" if winner is None else winner.answer_source,
+        final_text=None if spoken is None else spoken.final_text,
+        tied=tally.tied,
     )
 
 
@@ -240,4 +258,5 @@ def _record(thread: Thread) -> ThreadRecord:
         trace=observer.record() if observer else None,
         cached=thread.sent[1],
         lost=thread.lost,
+        answer_source=thread.answer_source,
     )

@@ -91,6 +91,8 @@ class ThreadReport(_Message):
     """Tokens of its prompts that came from the prefix cache, where the backend says."""
     lost: str | None = None
     """Why the backend lost it, if it did."""
+    answer_source: str = "none"
+    """Where its answer stood."""
 
 
 class Report(_Message):
@@ -99,12 +101,20 @@ class Report(_Message):
     schema_: Literal["reason.solve/1"] = Field(default=SCHEMA, alias="schema")
     status: Literal["finished", "timed-out", "interrupted"]
     problem: str
+    domain: str | None = None
+    """What kind of problem it was taken for, such as ``free-form``."""
     answer: str | None
+    answer_source: str = "none"
+    """Where the answer stood: box, cue, text, pattern, json or none."""
+    final_text: str | None = None
+    """All that the thread of the answer wrote after its thoughts."""
     verified: bool | None
     reason: str | None
     """The verifier's words."""
     votes: dict[str, int]
     confidence: float = Field(ge=0, le=1)
+    tied: bool = False
+    """Whether another answer had as many votes."""
     strategy: str
     model: str
     usage: UsageReport

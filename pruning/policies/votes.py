@@ -27,6 +27,13 @@ class Tally:
         total = sum(self.votes.values()) + self.abstained
         return self.votes[self.winner] / total if self.winner is not None else 0.0
 
+    @property
+    def tied(self) -> bool:
+        """Whether another answer has as many votes as the winner, or more."""
+        winning = self.votes.get(self.winner, 0) if self.winner is not None else 0
+        rivals = (votes for key, votes in self.votes.items() if key != self.winner)
+        return self.winner is not None and winning > 0 and max(rivals, default=0) == winning
+
 
 def majority(ballots: Iterable[str | None]) -> Tally:
     """Count ballots in the order cast; None abstains (self-consistency, arXiv 2203.11171)."""

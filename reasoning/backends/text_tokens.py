@@ -10,15 +10,14 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Literal, NamedTuple
 
-from reasoning.language.prompted import PromptedForms
+from reasoning.language.prompted import PromptedForms, instructed, read
 from reasoning.problems import Problem
-from reasoning.problems.answers import boxed, last_number
+from reasoning.problems.answers import Reading, boxed
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context
 
 GIVEN_CHARACTERS = 4
 """How much given text makes a token."""
-ASK = "Reason step by step, then put the answer in \\boxed{}."
 TURN = "\x1e"
 """Stands around the user's turns in text that is given to a thread."""
 Role = Literal["user", "assistant"]
@@ -69,10 +68,11 @@ class TextTokens:
 
 
 class TextDialect:
-    """Speaks to a model in text; answers are read from ``\\boxed{}``."""
+    """Speaks to a model in text; answers are read by `read_answer`."""
 
     capabilities: frozenset[Capability] = frozenset({"shared-threads"})
     stop: frozenset[int] = frozenset()
+    trained = False
     probe = "\n\nThe final answer is \\boxed{"
 
     def __init__(self, text_tokens: TextTokens) -> None:
@@ -90,7 +90,7 @@ class TextDialect:
         return TextDecoder(self.text_tokens)
 
     def prompt(self, problem: Problem) -> Context:
-        return self.ask(f"{problem.question}\n{ASK}")
+        return self.ask(instructed(problem))
 
     def default_strategy(self, problem: Problem) -> str:
         return "single"
@@ -108,8 +108,8 @@ class TextDialect:
     def ask(self, question: str) -> Context:
         return Context.given(self.text_tokens.cut(f"{question}\n", "user"))
 
-    def answer(self, problem: Problem, text: str) -> str | None:
-        return boxed(text) or last_number(text)
+    def answer(self, problem: Problem, text: str, *, finished: bool = True) -> Reading:
+        return read(problem, text, finished=finished)
 
 
 class TextDecoder:

@@ -16,7 +16,7 @@ from orchestrator.errors import InvalidValue
 from protocol import Report, ThreadReport
 from protocol.wire.report import TraceReport
 from pruning import Question, Trace, TracesError, read_questions
-from reasoning.problems import Problem, recognise
+from reasoning.problems import FreeForm, Problem, pose, recognise
 from reasoning.run.solution import Solution, ThreadRecord
 
 MOST_BYTES = 1 << 30  # of one file, unpacked; a longer one is refused by its length
@@ -86,7 +86,8 @@ def _report(line: str, number: int) -> Report:
 
 def _question(report: Report, id: str) -> Question:
     """A run as a question: its top-level threads are the traces, its verifier says who is right."""
-    problem, grid = recognise(report.problem), _grid(report)
+    free, grid = report.domain == FreeForm.domain, _grid(report)
+    problem = pose(report.problem, trained=False) if free else recognise(report.problem)
     tops = [thread for thread in report.threads if thread.parent is None and thread.tokens > 0]
     if not tops:
         raise TracesError(f"{id}: no thread with tokens; give a run of self-consistency")

@@ -10,18 +10,19 @@ from typing import Any
 from orchestrator.errors import ExtraMissing
 from reasoning.errors import ModelUnusable
 from reasoning.language.dialect import StreamDecoder
-from reasoning.language.prompted import PromptedForms
+from reasoning.language.prompted import PromptedForms, instructed, read
 from reasoning.problems import Problem
-from reasoning.problems.answers import boxed, last_number
+from reasoning.problems.answers import Reading, boxed
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context
 
 
 class ChatDialect:
-    """Any chat or completion model: its own chat template, answers from ``\\boxed{}``."""
+    """Any chat or completion model: its own chat template, answers as `read_answer` finds them."""
 
     capabilities: frozenset[Capability] = frozenset({"shared-threads"})
     stop: frozenset[int] = frozenset()
+    trained = False
     probe = "\n\nThe final answer is \\boxed{"
 
     def __init__(self, folder: Path, ends: frozenset[int] = frozenset()) -> None:
@@ -51,9 +52,7 @@ class ChatDialect:
         return _IncrementalDecoder(self._tokenizer)
 
     def prompt(self, problem: Problem) -> Context:
-        return self.ask(
-            f"{problem.question}\nReason step by step, then put the answer in \\boxed{{}}."
-        )
+        return self.ask(instructed(problem))
 
     def default_strategy(self, problem: Problem) -> str:
         return "single"
@@ -107,8 +106,8 @@ class ChatDialect:
         found = frozenset(id for id, text in decoded.items() if text.endswith("\n\n"))
         return found or frozenset(id for id, text in decoded.items() if text.endswith("\n"))
 
-    def answer(self, problem: Problem, text: str) -> str | None:
-        return boxed(text) or last_number(text)
+    def answer(self, problem: Problem, text: str, *, finished: bool = True) -> Reading:
+        return read(problem, text, finished=finished)
 
 
 _NEWLINE = re.compile(r"\n|Ċ|<0x0A>")

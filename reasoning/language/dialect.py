@@ -6,6 +6,7 @@ from typing import Protocol
 
 from reasoning.language.forms import Forms
 from reasoning.problems import Problem
+from reasoning.problems.answers import Reading
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context
 
@@ -22,6 +23,8 @@ class Dialect(Protocol):
     """One model's language."""
 
     capabilities: frozenset[Capability]
+    trained: bool
+    """Whether the model was trained on the domains of `reasoning.problems`."""
     stop: frozenset[int]
     """Tokens that stop a thread, beside the model's own end tokens."""
     ends: frozenset[int]
@@ -53,8 +56,8 @@ class Dialect(Protocol):
         """
         ...
 
-    def answer(self, problem: Problem, text: str) -> str | None:
-        """The answer that a thread's text gives, or None."""
+    def answer(self, problem: Problem, text: str, *, finished: bool = True) -> Reading:
+        """The answer in what a thread itself wrote; a text that was cut is not ``finished``."""
         ...
 
     def default_strategy(self, problem: Problem) -> str:

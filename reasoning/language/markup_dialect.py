@@ -9,6 +9,7 @@ from reasoning.language import markup
 from reasoning.language.dialect import StreamDecoder
 from reasoning.language.trained import TAUGHT, TrainedForms
 from reasoning.problems import Problem
+from reasoning.problems.answers import Reading
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context
 
@@ -20,6 +21,7 @@ class MarkupDialect:
     """The language of the shipped models (`reasoning.language.markup`), in one of its versions."""
 
     probe = markup.ANSWER
+    trained = True
 
     def __init__(self, tokenizer: Tokenizer, version: int = 2) -> None:
         self._tokenizer = tokenizer
@@ -59,8 +61,11 @@ class MarkupDialect:
             )
         return kind(problem=problem, encode=self.encode)
 
-    def answer(self, problem: Problem, text: str) -> str | None:
-        return self.forms(problem).answer(text)
+    def answer(self, problem: Problem, text: str, *, finished: bool = True) -> Reading:
+        found = self.forms(problem).answer(text)
+        return Reading(
+            answer=found, source="none" if found is None else "cue", text=text, complete=finished
+        )
 
 
 class _SpacedDecoder:

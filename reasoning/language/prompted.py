@@ -13,7 +13,8 @@ from typing import Protocol
 
 from reasoning.errors import ProblemRefused
 from reasoning.language.forms import Outline, SpawnForm
-from reasoning.problems import Problem
+from reasoning.problems import FreeForm, Problem
+from reasoning.problems.answers import AUTO, Reading, read_answer
 from reasoning.values.context import Context
 
 
@@ -27,6 +28,8 @@ class Turn(Protocol):
 
 
 MOST_PARTS = 8
+
+ASK = "Reason step by step, then put the answer in \\boxed{}."
 
 PLAN = """\
 {question}
@@ -73,6 +76,18 @@ CHECK = "Is somebody else doing this already? (yes/no): "
 
 FINISH = """\
 Time is up.  From all that the workers have written above, give the final answer in \\boxed{}."""
+
+
+def instructed(problem: Problem) -> str:
+    """The question word for word, and how to give the answer where the asker did not say."""
+    form = problem.answer_format if isinstance(problem, FreeForm) else AUTO
+    return f"{problem.question}\n{ASK}" if form.kind in ("auto", "boxed") else problem.question
+
+
+def read(problem: Problem, text: str, *, finished: bool) -> Reading:
+    """The answer in what a model wrote, in the form that the problem asks for."""
+    form = problem.answer_format if isinstance(problem, FreeForm) else AUTO
+    return read_answer(text, form, question=problem.question, finished=finished)
 
 
 @dataclass(frozen=True, kw_only=True)

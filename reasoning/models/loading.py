@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from orchestrator.errors import InvalidValue
+from reasoning.models.catalog import shipped
 from reasoning.models.loaded import LoadedModel
 from reasoning.registry import KindRegistry
 
@@ -69,6 +70,16 @@ def load_model(
     return LoadedModel(
         name=source.name, dialect=source.dialect, context=source.context, backend=source
     )
+
+
+def is_trained(
+    model: str | Path | None, *, backend: str | Any | None = None, base_urls: Sequence[str] = ()
+) -> bool:
+    """Whether it is certain, before anything is loaded, that a shipped model is asked."""
+    if base_urls or not (backend is None or isinstance(backend, str)):
+        return False
+    named = (backend or "embedded").partition(":")[0]
+    return named in ("embedded", "vllm") and (model is None or str(model) in shipped())
 
 
 def model_source(

@@ -4,7 +4,7 @@ from reasoning.problems.arithmetic import Arithmetic
 from reasoning.problems.base import Covered, Domain, Problem, Verdict
 from reasoning.problems.countdown import Countdown
 from reasoning.problems.enumeration import Enumeration
-from reasoning.problems.recognition import DOMAINS, FreeForm, recognise
+from reasoning.problems.recognition import DOMAINS, FreeForm, pose, recognise
 from reasoning.problems.several import Several
 from reasoning.problems.shortest_paths import ShortestPaths
 
@@ -20,5 +20,6 @@ __all__ = [
     "Several",
     "ShortestPaths",
     "Verdict",
+    "pose",
     "recognise",
 ]

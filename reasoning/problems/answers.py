@@ -104,6 +104,11 @@ def read_answer(
     return Reading(answer=answer, source=source, text=final.strip(), complete=finished)
 
 
+def boxed(text: str) -> str | None:
+    """The last boxed answer after the thoughts, or those that one sentence joins."""
+    return read_answer(text, AnswerFormat(kind="boxed"), finished=False).answer
+
+
 # ---- thoughts ------------------------------------------------------------------------------------
 
 _THOUGHTS = re.compile(
@@ -120,7 +125,8 @@ def _after_thoughts(text: str) -> str:
     channels = list(_CHANNEL.finditer(text))
     if channels:
         text = text[channels[-1].end() :] if channels[-1][1] == "final" else ""
-    kept, start, inside = [], 0, False
+    kept: list[str] = []
+    start, inside = 0, False
     for mark in _THOUGHTS.finditer(text):
         closes = "/" in (mark["a"] or mark["b"] or mark["c"] or "") or mark["d"] == "end"
         if closes and not inside:
@@ -263,8 +269,8 @@ def _stated(text: str, after: int, finished: bool) -> str | None:
     at = after if lead is None else lead.end()
     if lead is not None and re.search(r"(?:\*\*|__)\s*\Z", lead[0]) and text[at : at + 1].strip():
         bold = text.rfind("**", after, at)
-        line = text.rfind("\n", 0, after) + 1
-        if bold >= 0 and text.count("**", line, bold) % 2 == 0:
+        begin = text.rfind("\n", 0, after) + 1
+        if bold >= 0 and text.count("**", begin, bold) % 2 == 0:
             at = bold  # it opens what is bold
     enclosed = _ENCLOSED.match(text, at)
     if enclosed is not None and not _MORE.match(text, enclosed.end()):
@@ -332,7 +338,8 @@ _QUANTITY = re.compile(
     r"|\b(?:compute|calculate|evaluate|simplify|solve)\b|\bwhat (?:percentage|fraction|share)\b"
     r"|\bwhat number\b|\b(?:find|determine|what is) (?:the )?(?:value|sum|product|number|total|area"
     r"|probability|difference|remainder|smallest|largest|least|greatest|[a-z](?=[\s?.=]))\b"
-    r"|\bwhat(?: is|'s) [-(\d]|\bcuánt|\bcombien\b|\bwie ?viele?\b|\bсколько\b|多少|いくつ|いくら|몇",
+    r"|\bwhat(?: is|'s) [-(\d]|\bcuánt|\bcombien\b|\bwie ?viele?\b|\bсколько\b"
+    r"|多少|いくつ|いくら|몇",
     re.I,
 )
 _YES_NO = re.compile(
@@ -370,7 +377,8 @@ def _is_value(text: str) -> bool:
     if len(text) > 100 or "\n" in text:
         return False
     value = _TRAILING.sub("", text)
-    return _NUMERIC.match(value) is not None and len(re.findall(r"[^\W\d]{2,}", re.sub(r"\\\w+", "", value))) <= 3
+    words = re.findall(r"(?<!\\)\b[^\W\d]{2,}", value)
+    return _NUMERIC.match(value) is not None and len(words) <= 3
 
 
 # ---- the formats ---------------------------------------------------------------------------------

@@ -86,8 +86,8 @@ _ASKED = r"(?:(?:please|how (?:can|do) (?:i|we|you)|can you|try to),? )?"
 _NAMED = r"(?:(?:only|all|each|of|the|numbers?|digits)\b:? ?){0,6}"
 _TARGET = r"(?:(?:exactly|the|target|number|value|result|total|of)\b:? ?){0,5}"
 _RULES = (
-    r"(?:[ ,()*/×÷+−-]|\b(?:each|all|every|exactly|only|just|once|number|numbers|one|time|with|using"
-    r"|use|by|and|the|operations?|operators?|arithmetic|basic|four|in|any|order|to)\b){0,60}"
+    r"(?:[ ,()*/×÷+−-]|\b(?:each|all|every|exactly|only|just|once|numbers?|one|time|with|using|use"
+    r"|by|and|the|operations?|operators?|arithmetic|basic|four|in|any|order|to)\b){0,60}"
 )
 _END = r"[ .!?]*(?:every intermediate result must be a non-negative integer\.?)?"
 _STATED = (

@@ -1,9 +1,9 @@
 r"""Equal answers are one answer: a key for votes, verifiers, benchmarks and replays.
 
-`canonical` writes an answer in one form: numbers by their value, whatever their thousands, currency
-or LaTeX; sets without an order, tuples and intervals with theirs; choices by their letter; words
-without case, articles and quotes.  Nothing is computed but single numbers, so that ``9^9^9^9`` costs
-nothing, and what is not understood keeps its own words: different answers never become one.
+`canonical` writes an answer in one form: numbers by their value, whatever their thousands,
+currency or LaTeX; sets without an order, tuples and intervals with theirs; choices by their letter;
+words without case, articles and quotes.  Nothing is computed but single numbers, so that
+``9^9^9^9`` costs nothing, and what is not understood keeps its own words.
 """
 
 from __future__ import annotations
@@ -25,21 +25,45 @@ def equal(one: str, other: str) -> bool:
     return key is not None and key == canonical(other)
 
 
-def canonical(answer: str) -> str | None:
+def canonical(answer: str, question: str = "") -> str | None:
     """The key that equal answers share; None where there are no words in the answer.
 
     It is its own key, and it is always found in a time that grows as the answer's length does.
+    A unit that the ``question`` names may be left out, and where it asks for all solutions their
+    order is none.
     """
     if len(answer) > LONGEST:
         return " ".join(answer.casefold().split()) or None
-    key, seen = answer, {answer}
-    while True:
-        key = _key(unmarked(key), 0)
-        if key in seen:
-            return key or None
-        seen.add(key)
-        if len(seen) > _DEEPEST * 2:
-            return key or None
+    key = answer
+    for _ in range(2 * _DEEPEST):
+        before, key = key, _key(unmarked(key), 0)
+        if key == before:
+            break
+    return (_asked_for(key, answer, question) if question else key) or None
+
+
+_KEY_WITH_UNIT = re.compile(r"(-?\d+(?:/\d+)?)(?: (.+)|(%))")
+_ALL_SOLUTIONS = re.compile(
+    r"\b(?:find|what are|give|list|determine) (?:all|both)\b|\broots\b|\bzeros\b|\bsolutions\b"
+    r"|\ball (?:\w+ )?(?:values|[a-z])\b|\bwhich (?:two|three|four)\b",
+    re.I,
+)
+_ORDERED = re.compile(r"\b(?:system|pairs?|order|sequence|sorted|respectively)\b", re.I)
+
+
+def _asked_for(key: str, answer: str, question: str) -> str:
+    found = _KEY_WITH_UNIT.fullmatch(key)
+    if found is not None:
+        words = set(_unit(question.casefold()[:LONGEST]).replace("%", " % ").split())
+        unit = found[2] or found[3]
+        named = {word.strip("?.,;:!()") for word in words}
+        return found[1] if unit in named or (unit == "%" and "percentage" in named) else key
+    several = ", " in key and not key.startswith(("(", "[", "{"))
+    if several and _ALL_SOLUTIONS.search(question) and not _ORDERED.search(question):
+        names = set(re.findall(r"([^\W\d_])\s*=", answer))
+        items = [_key(item, 1) for item in _items(key)]
+        return _set(items) if len(names) < 2 else key
+    return key
 
 
 def number(answer: str) -> Fraction | None:
@@ -57,7 +81,9 @@ def number(answer: str) -> Fraction | None:
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
 _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+")
 _MINUS = re.compile("[−–—‐‑‒﹣－]")
-_SPACES = re.compile(r"\\[,;:!> ]|\\(?:quad|qquad|thinspace|enspace)(?![a-z])|(?<!\\)~|[\u00a0\u202f]")
+_SPACES = re.compile(
+    r"\\[,;:!> ]|\\(?:quad|qquad|thinspace|enspace)(?![a-z])|(?<!\\)~|[\u00a0\u202f]"
+)
 _SIZES = re.compile(r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits)(?![a-zA-Z])")
 _COMMANDS = {
     "times": "*", "cdot": "*", "div": "/", "pm": "±", "pi": "π", "leq": "<=", "le": "<=",
@@ -72,7 +98,7 @@ _COMMANDS = {
 _COMMAND = re.compile(r"\\([a-zA-Z]+)")
 _SIGNS = str.maketrans(
     {"×": "*", "·": "*", "⋅": "*", "÷": "/", "≤": "<=", "≥": ">=", "≠": "!=", "’": "'", "‘": "'",
-     "“": '"', "”": '"', "√": "√"}
+     "“": '"', "”": '"'}
 )  # fmt: skip
 _WORDS_OF = re.compile(
     r"\\(?:text|mathrm|textbf|mathbf|textit|mathit|emph|texttt|mathsf|textrm|operatorname|mbox"
@@ -160,12 +186,8 @@ _EUROPEAN = re.compile(
 _POWER = re.compile(r"(?:(.+?)\s?\*\s?)?10\s?\^\s?\(?\s?([-+]?\d{1,3})\s?\)?|(.+?)e([-+]?\d{1,3})")
 _RATIO = re.compile(r"\(?([-+]?[\d.]+)\)?\s?/\s?\(?([-+]?[\d.]+)\)?")
 _MIXED_NUMBER = re.compile(r"(\d+) (\d+)\s?/\s?(\d+)")
-_WORD_NUMBERS = {
-    word: Fraction(value)
-    for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve".split()
-    )
-}
+_WORDS = "zero one two three four five six seven eight nine ten eleven twelve"
+_WORD_NUMBERS = {word: Fraction(value) for value, word in enumerate(_WORDS.split(" "))}
 
 
 def _number(text: str) -> Fraction | None:
@@ -231,6 +253,7 @@ _MEASURE = re.compile(
     r"([-+]?\s?(?:\d[\d,.' ]*\d|\d)(?:\s?(?:/\s?\d+|e[-+]?\d{1,3}|\*\s?10\s?\^\s?\(?-?\d{1,3}\)?))?"
     r"|[-+]?\.\d+)\s?(%|°|[^\W\d_][\w/^ *.²³-]{0,60}|°\s?[a-z])"
 )
+_NO_UNIT = re.compile(r"\b(?:and|or|to|by)\b|(?<![\^\d-])-?\d")
 _UNITS = {
     "metre": "m", "meter": "m", "centimetre": "cm", "centimeter": "cm", "kilometre": "km",
     "kilometer": "km", "millimetre": "mm", "millimeter": "mm", "gram": "g", "kilogram": "kg",
@@ -271,7 +294,7 @@ def _measure(text: str) -> str | None:
     given, unit = found[1].strip(), _unit(found[2])
     cents = _CENTS.fullmatch(given.lstrip("+- "))
     value = _number(given.replace(",", ".") if cents is not None else given)
-    if value is None or len(unit.split()) > 4 or re.search(r"\b(?:and|or|to|by)\b|(?<![\^\d-])-?\d", unit):
+    if value is None or len(unit.split()) > 4 or _NO_UNIT.search(unit):
         return None
     if unit == "°":
         return str(value)

@@ -17,11 +17,15 @@ def report(solution: Solution) -> Report:
     return Report(
         status=solution.status,
         problem=solution.problem.question,
+        domain=solution.problem.domain,
         answer=solution.answer,
+        answer_source=solution.answer_source,
+        final_text=solution.final_text,
         verified=solution.verified,
         reason=solution.verdict.reason if solution.verdict else None,
         votes=solution.votes,
         confidence=solution.confidence,
+        tied=solution.tied,
         strategy=solution.strategy,
         model=solution.model,
         usage=UsageReport(

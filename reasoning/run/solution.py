@@ -9,6 +9,7 @@ from orchestrator import RunRecord, TaskState
 from pruning import Finish, LoggedDecision
 from pruning.observations import How
 from reasoning.problems import Problem, Verdict
+from reasoning.problems.answers import Source
 
 if TYPE_CHECKING:
     from protocol import Report
@@ -72,6 +73,7 @@ class ThreadRecord:
         trace: What a policy was told of it, where one steered it.
         cached: How many tokens of its prompts the backend had in its prefix cache, if it says.
         lost: Why the backend lost it, if it did.
+        answer_source: Where its answer stood.
     """
 
     id: str
@@ -87,6 +89,7 @@ class ThreadRecord:
     trace: TraceRecord | None = None
     cached: int | None = None
     lost: str | None = None
+    answer_source: Source = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +133,9 @@ class Solution:
         graph: The executed task graph, as data; `orchestrator.views.diagrams` draws it.
         steering: What the policy that steered it did, if one did and has finished.
         errors: What went wrong without ending the run: why the backend lost threads.
+        answer_source: Where the answer stood: in a box, after a cue, as the text itself, ...
+        final_text: All that the thread of the answer wrote after its thoughts.
+        tied: Whether another answer had as many votes as the winner.
     """
 
     problem: Problem
@@ -148,6 +154,9 @@ class Solution:
     errors: tuple[str, ...] = ()
     parallelism: float = 1.0
     emulated: tuple[str, ...] = ()
+    answer_source: Source = "none"
+    final_text: str | None = None
+    tied: bool = False
 
     @property
     def verified(self) -> bool | None:

@@ -12,7 +12,8 @@ from pydantic_core import core_schema
 import pruning.decisions
 from orchestrator.views.diagrams import from_json, to_json
 from pruning import Finish, LoggedDecision
-from reasoning.problems import FreeForm, Problem, Verdict, recognise
+from reasoning.problems import FreeForm, Problem, Verdict, pose, recognise
+from reasoning.problems.answers import AUTO, AnswerFormat
 from reasoning.run.solution import Solution, Steering, ThreadRecord, TraceRecord, Usage
 
 
@@ -33,7 +34,7 @@ def store(solution: Solution) -> dict[str, Any]:
     }
     steering = solution.steering
     return plain | {
-        "problem": {"domain": solution.problem.domain, "question": solution.problem.question},
+        "problem": _stored_problem(solution.problem),
         "verdict": None if solution.verdict is None else asdict(solution.verdict),
         "usage": asdict(solution.usage),
         "threads": [asdict(thread) for thread in solution.threads],
@@ -66,7 +67,14 @@ def restore(values: Mapping[str, Any]) -> Solution:
     )
 
 
-def _problem(domain: str, question: str) -> Problem:
+def _stored_problem(problem: Problem) -> dict[str, Any]:
+    form = problem.answer_format if isinstance(problem, FreeForm) else AUTO
+    return {"domain": problem.domain, "question": problem.question, "answer": str(form)}
+
+
+def _problem(domain: str, question: str, answer: str) -> Problem:
+    if domain == FreeForm.domain:
+        return pose(question, trained=False, answer_format=AnswerFormat.parse(answer))
     found = recognise(question)
     return found if found.domain == domain else FreeForm(question=question)
 

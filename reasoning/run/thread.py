@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from orchestrator import Event, Task
 from reasoning.backends.base import Generation, Token
 from reasoning.errors import BackendLost
+from reasoning.problems.answers import Source
 from reasoning.run.solution import TraceRecord
 from reasoning.values.context import Context, Gang, Placed, Segment
 from reasoning.values.sampling import Sampling, StopReason
@@ -95,6 +96,7 @@ class Thread:
         logprob: The sum of its tokens' log-probabilities at temperature 1.
         cut: Whether its context had no room for what it had to write or to read.
         lost: Why the backend lost it, if it did; what it wrote until then stands.
+        answer: What it concluded, with where that stood, and all of its final text.
     """
 
     run: Run
@@ -110,8 +112,11 @@ class Thread:
     chain: int = 0
     logprob: float = 0.0
     answer: str | None = None
+    answer_source: Source = "none"
+    final_text: str | None = None
     cut: bool = False
     lost: str | None = None
+    _given_text: list[tuple[int, int]] = field(default_factory=list, repr=False)
     _generation: Generation | None = field(default=None, repr=False)
 
     @property
@@ -246,8 +251,20 @@ class Thread:
     def _give(self, tokens: Sequence[int]) -> None:
         self.given += len(tokens)
         self.task.charge(len(tokens))
+        start = len(self.text)
         for token in tokens:
             self.text += self.decoder.feed(token)
+        if len(self.text) > start:
+            self._given_text.append((start, len(self.text)))
+
+    @property
+    def own_text(self) -> str:
+        """What it generated itself; a blank line stands where it was given more."""
+        pieces, start = [], 0
+        for given, end in self._given_text:
+            pieces.append(self.text[start:given])
+            start = end
+        return "\n\n".join(piece for piece in (*pieces, self.text[start:]) if piece)
 
     @property
     def end(self) -> Context:
@@ -260,8 +277,15 @@ class Thread:
         return Context(entries=(*self.context.entries, placed), position=self.segment.home + tokens)
 
     def conclude(self) -> str | None:
-        """Read the answer from the text; None where the thread gave none."""
-        self.answer = self.run.dialect.answer(self.run.problem, self.text)
+        """Read the answer from what it wrote; None where the thread gave none.
+
+        A thread that was cut or lost gives only an answer that stands complete in its text.
+        """
+        reading = self.run.dialect.answer(
+            self.run.problem, self.own_text, finished=not self.cut and self.lost is None
+        )
+        self.answer, self.answer_source = reading.answer, reading.source
+        self.final_text = reading.text
         return self.answer
 
     def close(self) -> None:

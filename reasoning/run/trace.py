@@ -166,6 +166,7 @@ class SteeredTrace:
         """Let its thread's answer be the one behind its vote."""
         if self.thread is not None and self.how != "finished":
             self.thread.answer = self._last[0]
+            self.thread.answer_source = "none" if self._last[0] is None else "cue"
 
     def record(self) -> TraceRecord:
         """What the policy was told of it."""
@@ -261,4 +262,4 @@ class SteeredTrace:
         self.probe_tokens += len(suffix) + len(segment)
         run.probe_tokens += len(segment)
         self.task.charge(len(suffix) + len(segment))
-        return dialect.answer(run.problem, text)
+        return dialect.answer(run.problem, text, finished=False).answer

@@ -167,5 +167,7 @@ class SharedTextStrategy(Strategy):
         if not final and workers:
             form = run.dialect.forms(run.problem).share(self.n)
             workers[0].answer = form.merged([thread.text for thread in workers])
+            if workers[0].answer is not None:
+                workers[0].answer_source = "cue" if run.dialect.trained else "box"
             final = workers[:1]
         return run.vote(final)

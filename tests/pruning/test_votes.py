@@ -60,6 +60,23 @@ def test_confidence_is_the_share_of_all_traces(
     assert majority(ballots).confidence == confidence
 
 
+@pytest.mark.parametrize(
+    ("ballots", "tied"),
+    [
+        (["a", "b", "c", "d"], True),
+        (["a", "a", "b", "b", None], True),
+        (["a", "a", "b"], False),
+        (["a"], False),
+        ([None, None], False),
+        ([], False),
+    ],
+)
+def test_a_winner_with_no_more_votes_than_another_is_tied(
+    ballots: list[str | None], tied: bool
+) -> None:
+    assert majority(ballots).tied is tied
+
+
 def test_an_empty_string_is_a_vote() -> None:
     tally = majority(["", "", "a"])
     assert tally.winner == ""

@@ -69,9 +69,15 @@ class SolveSettings:
     )
     hub: HubOptions = field(default_factory=HubOptions)
     domain: str | None = named_option(
-        "What kind of problem the words state; by default it is recognised.",
+        "What kind of problem the words state; by default it is recognised for a shipped model, "
+        "and any other is asked as it stands.",
         "reasoning.problems:DOMAINS",
         metavar="NAME",
+    )
+    answer: str = option(
+        "How a free answer is read: auto, boxed, text, json or /regex/.",
+        metavar="FORMAT",
+        default="auto",
     )
     policy: str | None = named_option(
         "When to stop samples of self-consistency, as async:k=8.", "reasoning.policies:POLICIES"
@@ -113,14 +119,18 @@ def solve(settings: SolveSettings) -> int:
     reason solve "Use 3, 10, 21 and 23 to make 50"
     reason solve "Compute (17*3+5)*4-12" --strategy self-consistency --n 8
     """
-    from reasoning.problems import recognise
+    from reasoning.problems.recognition import check_text
 
     words = _standard_input() if settings.problem == "-" else settings.problem
-    problem = recognise(words, settings.domain)  # what is wrong is told before torch is imported
+    check_text(words)
+    run_options = settings.run_options
+    _check_before_loading(words, settings, run_options)
     from reasoning.cli.tree import ThreadTree
 
-    run_options = settings.run_options
     model = _load_model(settings)  # before Ctrl-C is ours to handle
+    from reasoning.solver import set_problem
+
+    problem = set_problem(words, run_options, trained=model.dialect.trained)
     draft = None if settings.draft is None else _load_draft(settings.draft)
     tree = ThreadTree(quiet=settings.quiet)
     raise_when_interrupted()
@@ -133,11 +143,38 @@ def solve(settings: SolveSettings) -> int:
         click.echo("".join(c for c in solution.answer if c.isprintable()))
     sys.stdout.flush()
     with contextlib.suppress(OSError):  # the answer is out; nobody reads the rest
+        if not settings.quiet:
+            click.echo(_recognised(problem), err=True)
         tree.print()
         _conclude(solution, settings.timeout)
     if solution.status == "interrupted":
         return INTERRUPTED
     return 0 if solution.answer is not None and solution.verified is not False else 1
+
+
+def _check_before_loading(words: str, settings: SolveSettings, run_options: SolveOptions) -> None:
+    """Tell what is wrong with a shipped model's problem before torch is imported.
+
+    Raises:
+        UnknownName, InvalidValue, ProblemRefused: as `pose`.
+    """
+    from reasoning.models.loading import is_trained
+    from reasoning.problems import pose
+
+    backend = settings.backend
+    urls = backend.base_urls
+    if settings.domain or is_trained(settings.model, backend=backend.backend, base_urls=urls):
+        pose(words, trained=True, domain=settings.domain, answer_format=run_options.answer_format)
+
+
+def _recognised(problem: Problem) -> str:
+    """What the words were taken for, in one line."""
+    from reasoning.problems import FreeForm
+
+    if not isinstance(problem, FreeForm):
+        return f"problem: {problem.domain}"
+    checker = problem.checker
+    return "problem: free-form" + (f", verified as {checker.domain}" if checker else "")
 
 
 def _standard_input() -> str:
@@ -232,7 +269,7 @@ def _conclude(solution: Solution, timeout: float | None) -> None:
         _verdict(solution),
     ]
     if len(solution.votes) > 1 or solution.strategy == "self-consistency":
-        said.append(f"confidence {solution.confidence:.0%}")
+        said.append(f"confidence {solution.confidence:.0%}" + ", tied" * solution.tied)
     if steered is not None:
         said.append(f"{steered.policy}: {steered.finish.reason}")
     if solution.emulated:

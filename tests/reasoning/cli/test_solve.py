@@ -33,7 +33,8 @@ def test_the_answer_is_alone_on_stdout_and_the_threads_are_on_stderr() -> None:
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == 1
     assert done.stdout.strip().endswith("=50")
-    *tree, last = done.stderr.splitlines()
+    problem, *tree, last = done.stderr.splitlines()
+    assert problem == "problem: countdown"
     assert tree[0].startswith("✓ 1 ")
     assert any(line.startswith("  ✓ 1.1") for line in tree)
     assert last.startswith("apr · ")

@@ -374,6 +374,23 @@ def test_different_answers_vote_apart() -> None:
     assert max(Counter(map(EXAMPLE.canonical, answers)).values()) == 1
 
 
+@pytest.mark.parametrize(
+    ("answer", "ok"),
+    [
+        (r"50 = 10 \times (23 - (21 - 3))", True),
+        (r"\left(23 - (21 - 3)\right) \cdot 10 = 50", True),
+        ("10(23 - (21 - 3))", True),
+        ("(23−(21−3))·10", True),
+        ("10*(23-(21-3)) = 51", False),
+        ("50 = 50", False),
+        ("50", False),
+        ("10*(23-(21-3)) = 10*(23-21+3)", False),
+    ],
+)
+def test_an_expression_is_judged_in_any_notation(answer: str, ok: bool) -> None:
+    assert EXAMPLE.verify(answer).ok is ok
+
+
 @pytest.mark.parametrize("answer", ["", "no idea", "1/0", "3-10", "(3"])
 def test_a_malformed_answer_abstains(answer: str) -> None:
     assert EXAMPLE.canonical(answer) is None
@@ -431,6 +448,21 @@ def test_a_wrong_value_is_rejected_with_its_reason(answer: str, reason: str) -> 
     [
         ("1,000", "1000"),
         (" 1000.0", "1000"),
+        ("1'000", "1000"),
+        (r"1\,000", "1000"),
+        ("1,0,0,0", None),
+        ("−7", "-7"),
+        ("- 7", "-7"),
+        ("(-7)", "-7"),
+        (r"3\frac{1}{2}", "7/2"),
+        ("3 1/2", "7/2"),
+        ("31/2", "31/2"),
+        ("7/2 = 3.5", "7/2"),
+        (r"25 \times 50 = 1250", "1250"),
+        ("25*50 = 1251", None),
+        ("25*50", None),
+        (r"1.25 \times 10^2", "125"),
+        ("x = 7", "7"),
         ("-7", "-7"),
         ("-0", "0"),
         ("007", "7"),
@@ -505,12 +537,23 @@ def test_arithmetic_is_recognised_from_plain_words(text: str) -> None:
         "What is 7?",
         "Tom has 3 apples and buys 4 more; how many has he?",
         "Make a list of 10 colours",
+        "A shop sells boxes with 6, 12 and 24 eggs; how do I get 100 eggs?",
+        "From 8, 12 and 20 players we have to make teams of 10. How many are left?",
+        "Use 5, 6 and 7 as often as you like to make 18.",
+        "Can you make 100 from 1, 2, 3 and 4? Explain why not.",
+        "With 10, 20 and 30 percent off, what gets me below 50 euros?",
+        "What is 1-800-555-0199?",
+        "What is 555-0199?",
+        "What is 2024-05-06?",
+        "What is 1 + 1 in binary?",
+        "Compute 3+4 and explain each step.",
+        "def f():\n    return 1",
         " x + 2 = 5, what is x? ",
     ],
 )
 def test_any_other_question_is_free_form(text: str) -> None:
     problem = recognise(text)
-    assert problem == FreeForm(question=text.strip())
+    assert problem == FreeForm(question=text)
     assert problem.verify("42") is None
 
 

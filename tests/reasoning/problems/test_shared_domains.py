@@ -133,6 +133,11 @@ def test_skewed_weights_make_detours_pay(seed: int) -> None:
         ("7, 14, 21, 1001", 0.75, "1001 is not"),
         ("7, 14, 21, 7000000000000", 0.75, "is not"),
         ("", 0.0, "0 of 4"),
+        ("7, 14, 21 and 28", 1.0, ""),
+        ("7; 14; 21; 28.", 1.0, ""),
+        (r"\{7, 14, \text{ and } 21, 28\}", 1.0, ""),
+        ("not 7, 14, 21, 28", 1.0, "no list"),
+        ("7, 14, 21, 28 are wrong", 1.0, "no list"),
     ],
 )
 def test_an_enumeration_needs_enough_different_items_and_no_other(
@@ -153,6 +158,11 @@ def test_an_enumeration_needs_enough_different_items_and_no_other(
         ("?, 30, 8", 1 / 3, "wrong or missing: 1, 3"),
         ("30, 7, 7", 1 / 3, "wrong or missing: 1, 2"),
         ("7, 30, 7, 7", 0.0, "wrong or missing"),
+        ("1) 7; 2) 30; 3) 7", 1.0, ""),
+        ("(1) 7 (2) 30 (3) 7", 1.0, ""),
+        (r"7, 30 \text{ and } 7", 1.0, ""),
+        ("7; 30; 7.", 1.0, ""),
+        ("2) 30; 1) 7; 3) 7", 0.0, "wrong or missing"),
     ],
 )
 def test_several_values_are_checked_in_order(answer: str, share: float, reason: str) -> None:
@@ -250,6 +260,12 @@ def test_a_graph_is_recognised_from_plain_words(text: str) -> None:
         "What is the shortest path from Rome to Oslo?",
         "Is a list; of; 3 words a list?",
         "List five multiples of seven",
+        "List 10 multiples of 4 that are not multiples of 8.",
+        "Give the first 5 multiples of 12 in binary.",
+        "Find 3 consecutive multiples of 4 whose sum is 108.",
+        "List 4 multiples of 7 below 20",
+        "Find the shortest path in the graph with edges 1-2 5; 2-3 4; 1-3 10. Which nodes?",
+        "Compute each and say which is larger: 1) 3+4; 2) 2*5",
     ],
 )
 def test_what_is_not_quite_such_a_problem_is_free_form(text: str) -> None:

@@ -211,8 +211,8 @@ class Letters:
 
         return Context.given(self.encode("make 50:"))
 
-    def answer(self, problem: Any, text: str) -> str | None:
-        return self.model.dialect.answer(problem, text)
+    def answer(self, problem: Any, text: str, *, finished: bool = True) -> Any:
+        return self.model.dialect.answer(problem, text, finished=finished)
 
 
 class Spelled(Scripted):

@@ -388,12 +388,11 @@ async def test_any_chat_model_folder_runs_with_its_template(
     assert all(thread.tokens <= 20 for thread in solution.threads)
 
 
-def test_answers_of_general_models_come_from_the_box_or_the_last_number(
-    general: LoadedModel,
-) -> None:
+def test_a_general_models_answer_says_where_it_stood(general: LoadedModel) -> None:
     read = general.dialect.answer
-    assert read(PROBLEM, r"so \boxed{\frac{1}{2}} or \boxed{7}.") == "7"
-    assert read(PROBLEM, r"thus \boxed{\frac{1}{2}}, done") == r"\frac{1}{2}"
-    assert read(PROBLEM, "first 3, then 1,204") == "1204"
-    assert read(PROBLEM, r"unfinished \boxed{12") == "12"
-    assert read(PROBLEM, "no idea") is None
+    boxed = read(PROBLEM, r"thus \boxed{\frac{1}{2}}, done")
+    assert (boxed.answer, boxed.source) == (r"\frac{1}{2}", "box")
+    stated = read(PROBLEM, "The final answer is 7. I used 3 numbers.")
+    assert (stated.answer, stated.source) == ("7", "cue")
+    cut = read(PROBLEM, r"unfinished \boxed{12", finished=False)
+    assert (cut.answer, cut.source, cut.complete) == (None, "none", False)

@@ -1,0 +1,144 @@
+"""What a user is told of an answer: the question as it was asked, where the answer stood, ties."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import InvalidValue
+from reasoning import Reasoner, load_model
+from reasoning.backends.text import TextBackend
+from reasoning.problems import FreeForm
+from reasoning.run.run import Run
+from reasoning.run.solution import Solution
+from reasoning.strategies import Multiverse
+from reasoning.values.sampling import Sampling
+
+pytestmark = pytest.mark.anyio
+
+COUNTDOWN = "Use 3, 10, 21 and 23 to make 50"
+
+
+class Replies(TextBackend):
+    """Gives the next of its replies to each request."""
+
+    name = "replies"
+
+    def __init__(self, *replies: str) -> None:
+        super().__init__(context=4000)
+        self.replies = list(replies)
+        self.asked: list[str] = []
+
+    async def write(
+        self, messages: list[dict[str, str]], sampling: Sampling, *, most: int
+    ) -> AsyncIterator[str]:
+        self.asked.append(messages[-1]["content"])
+        yield self.replies.pop(0)
+
+
+async def solved(question: str | FreeForm, *replies: str, **options: Any) -> Solution:
+    options.setdefault("strategy", "single" if len(replies) == 1 else "self-consistency")
+    if options["strategy"] == "self-consistency":
+        options["policy"] = f"sc:n={len(replies)}"
+    async with Reasoner(load_model(backend=Replies(*replies))) as reasoner:
+        return await reasoner.solve(question, **options)
+
+
+@pytest.mark.parametrize(
+    "question", ["  def f(x):\n\treturn x  # what?\n", f"{COUNTDOWN}\n", "Ünï\r\nx\u2028y"]
+)
+async def test_a_question_arrives_word_for_word(question: str) -> None:
+    backend = Replies("\\boxed{1}")
+    async with Reasoner(load_model(backend=backend)) as reasoner:
+        solution = await reasoner.solve(question)
+    assert backend.asked[0].startswith(question)
+    assert solution.problem.question == question
+    assert solution.problem.domain == "free-form"
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "A shop sells boxes with 6, 12 and 24 eggs. Use 6, 12 and 24 to make 100",
+        "Use 1, 1, 1 and 1 to make 99",
+        "Compute (3+4",
+        "List 900 multiples of 900",
+    ],
+)
+async def test_no_limit_of_the_shipped_model_refuses_another_model(question: str) -> None:
+    solution = await solved(question, "The answer is 3.")
+    assert solution.answer == "3"
+    assert solution.verified is None
+
+
+async def test_a_stated_domain_verifies_any_models_answer() -> None:
+    right = await solved(COUNTDOWN, r"So \boxed{10(23 - (21 - 3)) = 50}.")
+    wrong = await solved(COUNTDOWN, r"\boxed{50}")
+    assert right.verified is True
+    assert wrong.verified is False
+
+
+async def test_a_solution_says_where_its_answer_stood() -> None:
+    solution = await solved("How many?", "<think>Hm, 5?</think>The answer is 7. Done.")
+    assert (solution.answer, solution.answer_source) == ("7", "cue")
+    assert solution.final_text == "The answer is 7. Done."
+    report = solution.report()
+    assert (report.answer_source, report.final_text) == ("cue", "The answer is 7. Done.")
+    assert report.threads[0].answer_source == "cue"
+    assert report.domain == "free-form"
+
+
+async def test_a_solution_without_an_answer_has_its_text() -> None:
+    solution = await solved("How many?", "There may be 7, or 8.")
+    assert (solution.answer, solution.answer_source) == (None, "none")
+    assert solution.final_text == "There may be 7, or 8."
+
+
+async def test_equal_answers_vote_together() -> None:
+    replies = [rf"\boxed{{{form}}}" for form in (r"\frac12", "1/2", "0.5", "2")]
+    solution = await solved("What is half?", *replies)
+    assert list(solution.votes.values()) == [3, 1]
+    assert not solution.tied
+
+
+@pytest.mark.parametrize("forms", [("1", "2", "3", "4"), ("1", "2", "1", "2")])
+async def test_a_tie_is_told(forms: tuple[str, ...]) -> None:
+    solution = await solved("How many?", *(rf"\boxed{{{form}}}" for form in forms))
+    assert solution.tied
+    assert solution.report().tied
+    assert solution.confidence <= 0.5
+
+
+async def test_the_asked_form_of_an_answer_is_read_and_no_box_is_asked_for() -> None:
+    backend = Replies("Roses are red.")
+    async with Reasoner(load_model(backend=backend)) as reasoner:
+        solution = await reasoner.solve("Write a line.", answer="text")
+    assert (solution.answer, solution.answer_source) == ("Roses are red.", "text")
+    assert backend.asked[0].strip() == "Write a line."
+
+
+async def test_a_domains_problem_takes_no_other_form() -> None:
+    with pytest.raises(InvalidValue, match="answer: a countdown answer has a form of its own"):
+        await solved(COUNTDOWN, "50", domain="countdown", answer="json")
+
+
+async def test_a_thread_answers_by_its_own_words_only() -> None:
+    backend = Replies("Plan.\n1: count\n2: add", "5", "6", "The answer is 11.")
+    async with backend:
+        run = Run(
+            problem=FreeForm(question="How many?"),
+            backend=backend,
+            dialect=backend.dialect,
+            max_tokens=backend.context,
+        )
+        tally = await Multiverse(n=2).solve(run)
+    assert tally.winner == "11"
+    threads = list(run.threads.values())
+    assert any("Do part 1" in thread.text for thread in threads)
+    assert {thread.own_text for thread in threads} == {
+        "Plan.\n1: count\n2: add\n\nThe answer is 11.",
+        "5",
+        "6",
+    }
