@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from reasoning.language.prompted import PromptedForms, instructed, read
 from reasoning.problems import Problem
-from reasoning.problems.answers import Reading, boxed
+from reasoning.problems.answers import FoundAnswer, boxed
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context
 
@@ -108,7 +108,7 @@ class TextDialect:
     def ask(self, question: str) -> Context:
         return Context.given(self.text_tokens.cut(f"{question}\n", "user"))
 
-    def answer(self, problem: Problem, text: str, *, finished: bool = True) -> Reading:
+    def answer(self, problem: Problem, text: str, *, finished: bool = True) -> FoundAnswer:
         return read(problem, text, finished=finished)
 
 

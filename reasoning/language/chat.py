@@ -12,7 +12,7 @@ from reasoning.errors import ModelUnusable
 from reasoning.language.dialect import StreamDecoder
 from reasoning.language.prompted import PromptedForms, instructed, read
 from reasoning.problems import Problem
-from reasoning.problems.answers import Reading, boxed
+from reasoning.problems.answers import FoundAnswer, boxed
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context
 
@@ -106,7 +106,7 @@ class ChatDialect:
         found = frozenset(id for id, text in decoded.items() if text.endswith("\n\n"))
         return found or frozenset(id for id, text in decoded.items() if text.endswith("\n"))
 
-    def answer(self, problem: Problem, text: str, *, finished: bool = True) -> Reading:
+    def answer(self, problem: Problem, text: str, *, finished: bool = True) -> FoundAnswer:
         return read(problem, text, finished=finished)
 
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from reasoning.language.forms import Forms
 from reasoning.problems import Problem
-from reasoning.problems.answers import Reading
+from reasoning.problems.answers import FoundAnswer
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context
 
@@ -56,7 +56,7 @@ class Dialect(Protocol):
         """
         ...
 
-    def answer(self, problem: Problem, text: str, *, finished: bool = True) -> Reading:
+    def answer(self, problem: Problem, text: str, *, finished: bool = True) -> FoundAnswer:
         """The answer in what a thread itself wrote; a text that was cut is not ``finished``."""
         ...
 

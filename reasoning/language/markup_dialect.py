@@ -9,7 +9,7 @@ from reasoning.language import markup
 from reasoning.language.dialect import StreamDecoder
 from reasoning.language.trained import TAUGHT, TrainedForms
 from reasoning.problems import Problem
-from reasoning.problems.answers import Reading
+from reasoning.problems.answers import FoundAnswer
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context
 
@@ -61,9 +61,9 @@ class MarkupDialect:
             )
         return kind(problem=problem, encode=self.encode)
 
-    def answer(self, problem: Problem, text: str, *, finished: bool = True) -> Reading:
+    def answer(self, problem: Problem, text: str, *, finished: bool = True) -> FoundAnswer:
         found = self.forms(problem).answer(text)
-        return Reading(
+        return FoundAnswer(
             answer=found, source="none" if found is None else "cue", text=text, complete=finished
         )
 

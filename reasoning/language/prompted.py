@@ -14,7 +14,7 @@ from typing import Protocol
 from reasoning.errors import ProblemRefused
 from reasoning.language.forms import Outline, SpawnForm
 from reasoning.problems import FreeForm, Problem
-from reasoning.problems.answers import AUTO, Reading, read_answer
+from reasoning.problems.answers import AUTO, FoundAnswer, read_answer
 from reasoning.values.context import Context
 
 
@@ -84,7 +84,7 @@ def instructed(problem: Problem) -> str:
     return f"{problem.question}\n{ASK}" if form.kind in ("auto", "boxed") else problem.question
 
 
-def read(problem: Problem, text: str, *, finished: bool) -> Reading:
+def read(problem: Problem, text: str, *, finished: bool) -> FoundAnswer:
     """The answer in what a model wrote, in the form that the problem asks for."""
     form = problem.answer_format if isinstance(problem, FreeForm) else AUTO
     return read_answer(text, form, question=problem.question, finished=finished)

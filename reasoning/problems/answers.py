@@ -68,7 +68,7 @@ AUTO = AnswerFormat()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class FoundAnswer:
     """An answer and where it came from.
 
     Attributes:
@@ -85,7 +85,7 @@ class Reading:
 
 def read_answer(
     text: str, format: AnswerFormat = AUTO, *, question: str = "", finished: bool = True
-) -> Reading:
+) -> FoundAnswer:
     """The answer that a model's text gives.
 
     Args:
@@ -101,7 +101,7 @@ def read_answer(
         source = "none"
     elif _offers_choices(question) and (chosen := _CHOSEN.fullmatch(answer)):
         answer = chosen[1]
-    return Reading(answer=answer, source=source, text=final.strip(), complete=finished)
+    return FoundAnswer(answer=answer, source=source, text=final.strip(), complete=finished)
 
 
 def boxed(text: str) -> str | None:

@@ -18,7 +18,7 @@ from reasoning.language.dialect import Dialect
 from reasoning.language.forms import Outline, SpawnForm
 from reasoning.models.loaded import LoadedModel
 from reasoning.problems import FreeForm, Problem
-from reasoning.problems.answers import Reading
+from reasoning.problems.answers import FoundAnswer
 from reasoning.run.run import Run
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context, Gang, Segment
@@ -128,10 +128,10 @@ class Letters:
     def prompt(self, problem: Problem) -> Context:
         return Context.given(ids("Prompt"))
 
-    def answer(self, problem: Problem, text: str, *, finished: bool = True) -> Reading:
+    def answer(self, problem: Problem, text: str, *, finished: bool = True) -> FoundAnswer:
         found: list[str] = re.findall(r"=(\w)", text)
         answer = found[-1] if found else None
-        return Reading(answer=answer, source="cue" if found else "none", text=text)
+        return FoundAnswer(answer=answer, source="cue" if found else "none", text=text)
 
     def ask(self, question: str) -> Context:
         return Context.given(ids(question))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import InvalidValue
-from reasoning.problems.answers import AnswerFormat, Reading, read_answer
+from reasoning.problems.answers import AnswerFormat, FoundAnswer, read_answer
 
 MANY = "How many are there?"
 
@@ -186,7 +186,7 @@ def test_a_pattern_at_the_end_of_a_cut_text_may_go_on() -> None:
 
 
 def test_a_reading_keeps_the_whole_final_text() -> None:
-    assert read_answer("<think>Hm.</think>\nIt is \\boxed{7}.", question=MANY) == Reading(
+    assert read_answer("<think>Hm.</think>\nIt is \\boxed{7}.", question=MANY) == FoundAnswer(
         answer="7", source="box", text="It is \\boxed{7}."
     )
 
