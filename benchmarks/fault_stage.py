@@ -175,7 +175,7 @@ def hub_process(stage: Stage) -> None:
         store = TokenStore(stage.folder / "tokens.db")
         settings = HubSettings(port=stage.hub_port, lease_s=LEASE_S)
         async with Hub(settings, tokens=store) as hub:
-            devices = Devices(hub, DeviceSettings(patience_s=30, attempts=1000))
+            devices = Devices(hub, DeviceSettings(patience_s=30, attempts=1000, kills=1000))
             graph, tasks, values = build(stage.schedule.seed, stage.journal, devices)
             await graph.run()
             assert [task.value for task in tasks] == [v for row in values for v in row]

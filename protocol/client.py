@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import anyio
 
-from protocol.errors import first
+from protocol.errors import ProtocolError, first
 from protocol.hub.task_handles import TaskHandle, TaskListener, TaskRequest
 from protocol.settings import ClientSettings
 from protocol.wire.framing import Hello, to_client
@@ -19,6 +19,7 @@ from protocol.wire.messages import (
     PayloadPart,
     Progress,
     Result,
+    TaskFailure,
     TaskMessage,
     TokenChunk,
 )
@@ -52,7 +53,11 @@ class Client:
         """
         settings = settings or ClientSettings()
         side = SessionSide(
-            adapter=to_client, hello=self._hello, joined=self._joined, handle=self._handle
+            reader=to_client,
+            hello=self._hello,
+            joined=self._joined,
+            handle=self._handle,
+            refuse=self._refuse,
         )
         self._instance = settings.instance
         self._connection = ReconnectingConnection(url, token, side, settings, rng)
@@ -87,14 +92,13 @@ class Client:
     def submit(self, request: TaskRequest, listener: TaskListener | None = None) -> TaskHandle:
         """See `Submitter.submit`."""
         handle = self._handles.get(request.id)
-        fresh = handle is None
         if handle is None:
             handle = TaskHandle(request, self)
+            if self._connection.connected.is_set():
+                self._send(handle)
             self._handles[request.id] = handle
         if listener is not None:
             handle.listen(listener)
-        if fresh and self._connection.connected.is_set():
-            self._send(handle)
         return handle
 
     def extend(self, id: str, tokens: tuple[int, ...]) -> None:
@@ -114,7 +118,7 @@ class Client:
                 if handle.cancelling:
                     self._over(handle, Cancelled(id=handle.id, leaked=True))
                 else:
-                    self._send(handle)
+                    self._send_again(handle)
 
     def _handle(self, message: Any) -> None:
         if isinstance(message, PayloadPart):
@@ -126,14 +130,29 @@ class Client:
         if isinstance(message, (Progress, TokenChunk)):
             handle.tell(message)
         elif isinstance(message, Cancelled) and not handle.cancelling:
-            self._send(handle)  # the hub took this side for dead
+            self._send_again(handle)  # the hub took this side for dead
         elif isinstance(message, (Result, Cancelled)):
             whole = self._payloads.whole(message) if isinstance(message, Result) else message
             self._over(handle, whole)
 
+    def _refuse(self, message: Any, why: str) -> None:
+        """Fail the task of which a message came that can't be taken."""
+        handle = self._handles.get(getattr(message, "id", ""))
+        if handle is not None:
+            self._channel.put_anyway(Cancel(id=handle.id))
+            failure = TaskFailure(code="bad-message", message=f"the hub sent {why}")
+            self._over(handle, Result(id=handle.id, failure=failure))
+
     def _over(self, handle: TaskHandle, end: Result | Cancelled) -> None:
         del self._handles[handle.id]
         handle.end(end)
+
+    def _send_again(self, handle: TaskHandle) -> None:
+        try:
+            self._send(handle)
+        except ProtocolError as error:
+            failure = TaskFailure(code=error.wire_code, message=str(error))
+            self._over(handle, Result(id=handle.id, failure=failure))
 
     def _send(self, handle: TaskHandle) -> None:
         request = handle.request
@@ -147,6 +166,7 @@ class Client:
             budget=request.budget,
             needs=request.needs,
             inputs=tuple(handle.inputs),
+            patience_s=request.patience_s,
         )
         if not put_whole(self._channel, task):
             self._channel.put(task)

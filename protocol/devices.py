@@ -32,7 +32,7 @@ class Devices:
         """Prepare an executor over a hub here, or the client of one elsewhere."""
         self._submitter = submitter
         self._settings = settings = settings or DeviceSettings()
-        self._budget = TaskBudget(attempts=settings.attempts)
+        self._budget = TaskBudget(attempts=settings.attempts, kills=settings.kills)
         self._limiter = anyio.CapacityLimiter(settings.at_once)
 
     async def call(

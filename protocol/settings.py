@@ -23,6 +23,7 @@ class HubSettings(CheckedModel):
         tls: Certificates; with a ``ca``, workers need one as well.
         insecure: Whether other addresses than loopback may be used without TLS.
         lease_s: Seconds that a worker of which nothing is heard keeps its tasks.
+        keep_s: Seconds that functions and tools of a client that is gone go on without it.
         epoch: Larger than that of any hub that it takes over from; by default the next of its
             tokens' file.
         limits: What each connection may do.
@@ -35,6 +36,7 @@ class HubSettings(CheckedModel):
     tls: Tls | None = None
     insecure: bool = False
     lease_s: Positive = 15.0
+    keep_s: Seconds = 60.0
     epoch: Count | None = None
     limits: ConnectionLimits = ConnectionLimits()
     most_connections: Annotated[int, Field(ge=1)] = 4096
@@ -89,6 +91,7 @@ class DeviceSettings(CheckedModel):
         deadline_s: Seconds for each task, waiting included.
         patience_s: Seconds that a task waits while no able worker is connected.
         attempts: Workers that may be lost under a task before it fails.
+        kills: Workers whose process may end under a task before it is given up.
         at_once: Tasks under way at once.
     """
 
@@ -96,5 +99,6 @@ class DeviceSettings(CheckedModel):
     name: Name | None = None
     deadline_s: Seconds | None = None
     patience_s: Seconds = 60.0
-    attempts: Annotated[int, Field(ge=1)] = 5
+    attempts: Annotated[int, Field(ge=1, le=1000)] = 5
+    kills: Annotated[int, Field(ge=1, le=1000)] = 2
     at_once: Annotated[int, Field(ge=1)] = 10_000

@@ -32,7 +32,7 @@ class Demand:
             worker=needs.worker,
             platform=needs.platform,
             tags=needs.tags,
-            resources=tuple(sorted(needs.resources.items())),
+            resources=tuple(sorted((n, amount) for n, amount in needs.resources.items() if amount)),
             fingerprint=needs.fingerprint,
         )
 
@@ -49,12 +49,18 @@ class Demand:
 class WorkerLoad:
     """What a worker is doing, against what it can."""
 
-    __slots__ = ("_limits", "_used")
+    __slots__ = ("_limits", "_slots", "_used")
 
     def __init__(self, profile: Profile) -> None:
         models = {f"model {offer.name}": offer.slots for offer in profile.models}
         self._limits = {**profile.resources, **models, _TASKS: profile.slots}
         self._used = dict.fromkeys(self._limits, 0)
+        self._slots = (_TASKS, *models)
+
+    @property
+    def full(self) -> bool:
+        """Whether it has no room for any task."""
+        return all(self._used[name] >= self._limits[name] for name in self._slots)
 
     def fits(self, demand: Demand) -> bool:
         """Whether there is room for one more, for a worker that is able."""
@@ -158,6 +164,13 @@ class ConnectedWorker:
             and all(profile.resources.get(name, 0) >= amount for name, amount in demand.resources)
             and self._offers(demand)
         )
+
+    @property
+    def offers(self) -> set[tuple[Kind, str]]:
+        """The kind and name of all that it can be asked for."""
+        found: set[tuple[Kind, str]] = {("function", one.name) for one in self.profile.functions}
+        found |= {("tool", one.name) for one in self.profile.tools}
+        return found | {("thread", one.name) for one in self.profile.models}
 
     def _offers(self, demand: Demand) -> bool:
         if demand.kind == "thread":

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
+from functools import partial
 
 import anyio
-from pydantic import TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from protocol.hub.connected_workers import ConnectedWorker
 from protocol.hub.events import HubEvent, WorkerJoined
 from protocol.hub.hub import Hub
 from protocol.hub.task_handles import Submitter, TaskRequest
+from protocol.wire.checked import first_problem
 from protocol.wire.messages import (
     Cancel,
     Cancelled,
@@ -20,12 +21,22 @@ from protocol.wire.messages import (
     Payload,
     Profile,
     Result,
+    TaskFailure,
     TaskMessage,
     TaskNeeds,
 )
 
 TOOL = "hub.devices"
 WORKER = "hub"
+
+
+class DirectoryQuestion(BaseModel):
+    """The arguments of the tool: how many workers must be there."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    least: int = Field(default=0, ge=0, le=100_000)
+
 
 _profiles: TypeAdapter[dict[Name, Profile]] = TypeAdapter(dict[Name, Profile])
 
@@ -41,7 +52,7 @@ class Directory:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._worker: ConnectedWorker | None = None
-        self._asked: dict[str, TaskMessage] = {}
+        self._asked: dict[str, tuple[TaskMessage, int]] = {}
 
     def open(self) -> None:
         """Be a worker of the hub from now on."""
@@ -53,8 +64,7 @@ class Directory:
     def send(self, message: Down) -> None:
         """See `protocol.WorkerTransport.send`; it answers in the next round, not at once."""
         if isinstance(message, TaskMessage):
-            self._asked[message.id] = message
-            self._hub.call_soon(self._answer)
+            self._ask(message)
         elif isinstance(message, Cancel) and message.id in self._asked:
             del self._asked[message.id]
             cancelled = Cancelled(id=message.id, fence=message.fence)
@@ -67,12 +77,23 @@ class Directory:
         if self._asked and isinstance(event, WorkerJoined):
             self._hub.call_soon(self._answer)
 
+    def _ask(self, task: TaskMessage) -> None:
+        assert isinstance(task.arguments, str)
+        try:
+            least = DirectoryQuestion.model_validate_json(task.arguments).least
+        except ValidationError as error:
+            failure = TaskFailure(code="bad-arguments", message=first_problem(error))
+            result = Result(id=task.id, fence=task.fence, failure=failure)
+            self._hub.call_soon(partial(self._say, result))
+        else:
+            self._asked[task.id] = task, least
+            self._hub.call_soon(self._answer)
+
     def _answer(self) -> None:
         """Answer every question for which enough workers are there."""
         here = others(self._hub)
-        for task in list(self._asked.values()):
-            assert isinstance(task.arguments, str)
-            if len(here) >= json.loads(task.arguments).get("least", 0):
+        for task, least in list(self._asked.values()):
+            if len(here) >= least:
                 del self._asked[task.id]
                 value = _profiles.dump_json(here).decode()
                 self._say(Result(id=task.id, fence=task.fence, value=value))
@@ -102,7 +123,7 @@ async def devices(submitter: Submitter, id: str, *, least: int = 0) -> dict[str,
         id=id,
         kind="tool",
         name=TOOL,
-        arguments=json.dumps({"least": least}),
+        arguments=DirectoryQuestion(least=least).model_dump_json(),
         needs=TaskNeeds(worker=WORKER),
         patience_s=5,
     )

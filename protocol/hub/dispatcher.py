@@ -7,13 +7,16 @@ how often.  Workers and tasks stand in tables by id; they do not hold one anothe
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import itertools
+import logging
 import math
 from collections.abc import Sequence
 from functools import partial
 
 from orchestrator.errors import InvalidValue
-from protocol.errors import Congested
+from protocol.errors import BadMessage, Congested
 from protocol.hub.connected_workers import ConnectedWorker, Demand, WorkerTransport
 from protocol.hub.events import (
     HubEvent,
@@ -53,6 +56,12 @@ MOST_ENDED = 4096
 MOST_ENDED_BYTES = 64 << 20
 """Of tasks that ended and may be asked for again, their arguments and values."""
 
+MOST_INPUTS = 4096
+MOST_INPUT_TOKENS = 1 << 20
+"""Of what a thread is given to read; more ends it."""
+
+log = logging.getLogger(__name__)
+
 WorkerMessage = Progress | TokenChunk | Result | Cancelled | Drain
 
 KINDS: frozenset[Kind] = frozenset({"function", "tool", "thread"})
@@ -67,18 +76,20 @@ class Dispatcher:
     """
 
     def __init__(
-        self, timers: TimerQueue, *, epoch: int, lease_s: float, most_waiting: int
+        self, timers: TimerQueue, *, epoch: int, lease_s: float, most_waiting: int, key: bytes
     ) -> None:
+        """Begin without workers or tasks; ``key`` proves to a later hub what workers were given."""
         self.workers: dict[str, ConnectedWorker] = {}
         self.observers: list[HubObserver] = []
         self._timers = timers
         self._lease_s = lease_s
         self._most_waiting = most_waiting
+        self._key = key
         self._fences = itertools.count((epoch << 32) + 1)
         self._tasks: dict[str, LiveTask] = {}
         self._assigned = 0
         self._ended: BoundedTable[TaskHandle] = BoundedTable(MOST_ENDED, MOST_ENDED_BYTES)
-        self._lists = WaitingLists(self.workers, timers, self._fail_for_want_of_workers)
+        self._lists = WaitingLists(timers, self._fail_for_want_of_workers)
         self._held: dict[str, tuple[str, int]] = {}
         """Worker and fence of tasks that an earlier hub gave out and nobody has asked for yet."""
 
@@ -96,7 +107,7 @@ class Dispatcher:
         """Take a worker in; one of the same id leaves."""
         if id in self.workers:
             self._keep_back(self.workers[id], {held.id for held in holding})
-            self.detach(self.workers[id], "replaced by another of the same name")
+            self.detach(self.workers[id], "replaced by another of the same name", killed=True)
         worker = ConnectedWorker(id, profile, scopes, transport)
         self.workers[id] = worker
         for held in holding:
@@ -108,8 +119,11 @@ class Dispatcher:
         self._feed(worker)
         return worker
 
-    def detach(self, worker: ConnectedWorker, why: str) -> None:
-        """Let a worker go; what it had goes elsewhere."""
+    def detach(self, worker: ConnectedWorker, why: str, *, killed: bool = False) -> None:
+        """Let a worker go; what it had goes elsewhere.
+
+        A task under which too many workers' processes have ended, as ``killed`` says, is given up.
+        """
         if self.workers.get(worker.id) is not worker:
             return
         worker.away = True
@@ -122,6 +136,7 @@ class Dispatcher:
         self._emit(WorkerLeft(worker=worker.id, why=why))
         for task in tasks:
             task.lost.append(worker.id)
+            task.killed += [worker.id] * killed
             if task.handle.result is None:
                 self._again(task, f"its worker {worker.id} was lost ({why})")
 
@@ -151,6 +166,13 @@ class Dispatcher:
             self._settle(task, worker, message)
             self._feed(worker)
 
+    def refuse(self, worker: ConnectedWorker, id: str, fence: int, why: str) -> None:
+        """Fail a worker's own task, as what the worker said of it can't be read."""
+        if worker.assigned.get(id) == fence:
+            worker.transport.send(Cancel(id=id, fence=fence))
+            self._fail(self._tasks[id], "bad-message", f"worker {worker.id} sent {why}")
+            self._feed(worker)
+
     def _settle(self, task: LiveTask, worker: ConnectedWorker, end: Result | Cancelled) -> None:
         """End a task as its worker says, or give it to another."""
         if isinstance(end, Cancelled):
@@ -176,13 +198,19 @@ class Dispatcher:
             self._take_back(self._tasks[id])
 
     def _take_over(self, worker: ConnectedWorker, held: HeldTask) -> None:
-        """Give a worker the task that it says it has, if it may have it, or keep it in mind."""
+        """Give a worker the task that it says it has, if it was its own, or keep it in mind."""
         task = self._tasks.get(held.id)
-        if task is None and held.id not in self._ended:
+        proof = self._proof(worker.id, held.id, held.fence)
+        own = hmac.compare_digest(proof.encode(), held.proof.encode())
+        if task is not None:
+            own = own or held.fence >= task.given.get(worker.id, math.inf)
+        if own and task is None and held.id not in self._ended:
             self._held[held.id] = worker.id, held.fence
-        elif task is not None and task.handle.state == "queued" and worker.able(task.demand):
+        elif (
+            own and task is not None and task.handle.state == "queued" and worker.able(task.demand)
+        ):
             self._assign(task, worker, adopted=True)
-        else:
+        elif task is None or task.handle.worker != worker.id:
             worker.transport.send(Cancel(id=held.id, fence=held.fence))
             if task is not None and task.handle.state == "queued":
                 self._lists.add(task)
@@ -219,9 +247,17 @@ class Dispatcher:
 
     def extend(self, id: str, tokens: tuple[int, ...]) -> None:
         """See `TaskControl.extend`."""
-        worker = self._worker_of(self._tasks[id])
+        task = self._tasks[id]
+        inputs = task.handle.inputs
+        if len(inputs) > MOST_INPUTS or sum(map(len, inputs)) > MOST_INPUT_TOKENS:
+            self._abort(task, "budget", f"task {id} was given too much to read; begin another")
+            return
+        worker = self._worker_of(task)
         if worker is not None:
-            worker.transport.send(Input(id=id, fence=worker.assigned[id], tokens=tokens))
+            try:
+                worker.transport.send(Input(id=id, fence=worker.assigned[id], tokens=tokens))
+            except BadMessage as error:
+                self._abort(task, error.wire_code, str(error))
 
     def cancel(self, id: str) -> None:
         """See `TaskControl.cancel`."""
@@ -231,24 +267,25 @@ class Dispatcher:
             self._end(task, Cancelled(id=id))
         else:
             worker.transport.send(Cancel(id=id, fence=worker.assigned[id]))
-            self._timers.after(CANCEL_S, partial(self._give_up, task))
+            if task.timer is not None:
+                task.timer.cancel()
+            task.timer = self._timers.after(CANCEL_S, partial(self._give_up, task))
 
     def _admit(self, request: TaskRequest) -> LiveTask:
         waiting = len(self._tasks) - self._assigned
         if waiting >= self._most_waiting:
             raise Congested(f"{waiting} tasks wait already; wait for some to end")
         packed, data = pack(request.arguments)
-        deadline = math.inf
-        if request.deadline_s is not None:
-            deadline = self._timers.clock() + request.deadline_s
-            self._timers.after(request.deadline_s, partial(self._expire, request.id))
+        limit = math.inf if request.deadline_s is None else request.deadline_s
         task = LiveTask(
             handle=TaskHandle(request, self),
             demand=Demand.of(request.kind, request.name, request.needs),
             payload=packed if isinstance(packed, Payload) else None,
             data=data,
-            deadline=deadline,
+            deadline=self._timers.clock() + limit,
         )
+        if limit < math.inf:
+            task.timer = self._timers.after(limit, partial(self._expire, task))
         self._tasks[request.id] = task
         self._lists.add(task)
         return task
@@ -259,6 +296,7 @@ class Dispatcher:
         worker = self.workers.get(holder)
         if worker is not None and worker.open and worker.able(task.demand):
             del self._held[task.id]
+            self._lists.discard(task)
             self._assign(task, worker, adopted=True)  # it has it already, or even its result
         else:
             self._place(self._lists.of(task.demand))
@@ -266,7 +304,7 @@ class Dispatcher:
     def _feed(self, worker: ConnectedWorker) -> None:
         """Give a worker that has room what has waited longest for the likes of it."""
         for waiting in self._lists.served_by(worker):
-            if not worker.open:
+            if worker.load.full or not worker.open:
                 return
             self._place(waiting)
 
@@ -278,11 +316,22 @@ class Dispatcher:
         self._assigned += 1
         task.handle.worker = worker.id
         task.handle.attempts += 1
-        worker.assigned[task.id] = next(self._fences)
+        fence = worker.assigned[task.id] = next(self._fences)
+        task.given.setdefault(worker.id, fence)
         worker.load.take(task.demand)
-        task.send_to(worker, task.deadline - self._timers.clock())
+        left_s = task.deadline - self._timers.clock()
+        try:
+            task.send_to(worker, left_s, self._proof(worker.id, task.id, fence))
+        except BadMessage as error:
+            self._fail(task, error.wire_code, str(error))
+            return
         attempt = task.handle.attempts
         self._emit(TaskAssigned(worker=worker.id, task=task.id, attempt=attempt, adopted=adopted))
+
+    def _proof(self, worker: str, task: str, fence: int) -> str:
+        """What only a hub with this key can have said to the worker that was given the task."""
+        words = f"{worker}\n{task}\n{fence}".encode()
+        return hashlib.blake2b(words, key=self._key, digest_size=16).hexdigest()
 
     def _worker_of(self, task: LiveTask) -> ConnectedWorker | None:
         return None if task.handle.worker is None else self.workers[task.handle.worker]
@@ -302,6 +351,9 @@ class Dispatcher:
         """Give a task to another worker, if it may have one more."""
         if task.handle.cancelling:
             self._end(task, Cancelled(id=task.id, leaked=True))
+        elif len(task.killed) >= task.handle.request.budget.kills:
+            ended = f"task {task.id} ({task.demand}) was run by {', '.join(task.killed)} when they"
+            self._fail(task, "worker-lost", f"{ended} ended; it may have ended them, look at it")
         elif task.handle.attempts >= task.handle.request.budget.attempts:
             given = f"task {task.id} was given to {task.handle.attempts} workers, and {why}"
             self._fail(task, "worker-lost", f"{given}; look at them, or allow more attempts")
@@ -314,6 +366,9 @@ class Dispatcher:
 
     def _end(self, task: LiveTask, result: Result | Cancelled, worker: str = "") -> None:
         self._take_back(task)
+        self._lists.discard(task)
+        if task.timer is not None:
+            task.timer.cancel()
         del self._tasks[task.id]
         if is_final(result):
             self._ended.add(task.id, task.handle, task.handle.size_with(result))
@@ -328,17 +383,18 @@ class Dispatcher:
         if task.handle.result is None:
             self._end(task, Cancelled(id=task.id, leaked=True))
 
-    def _expire(self, id: str) -> None:
+    def _expire(self, task: LiveTask) -> None:
         """Fail a task whose deadline has passed."""
-        task = self._tasks.get(id)
-        if task is None or task.deadline > self._timers.clock():
-            return  # it has ended, and perhaps another has its id
+        limit = task.handle.request.deadline_s
+        self._abort(task, "deadline", f"task {task.id} took longer than {limit:g} s")
+
+    def _abort(self, task: LiveTask, code: Code, message: str) -> None:
+        """Fail a task, wherever it runs."""
         worker = self._worker_of(task)
         if worker is not None:
-            stop = Cancel(id=id, fence=worker.assigned[id], reason="deadline")
+            stop = Cancel(id=task.id, fence=worker.assigned[task.id], reason=code)
             worker.transport.send(stop)
-        limit = task.handle.request.deadline_s
-        self._fail(task, "deadline", f"task {id} took longer than {limit:g} s")
+        self._fail(task, code, message)
 
     def _fail_for_want_of_workers(self, task: LiveTask) -> None:
         message = f"no connected worker can run {task.demand}; start one with reason worker"
@@ -346,4 +402,7 @@ class Dispatcher:
 
     def _emit(self, event: HubEvent) -> None:
         for observer in self.observers:
-            observer(event)
+            try:
+                observer(event)
+            except Exception:
+                log.exception("an observer of the hub failed")

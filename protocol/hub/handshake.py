@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Container
+from collections.abc import Set
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -12,10 +12,10 @@ import anyio
 import anyio.to_thread
 
 from protocol.errors import BadMessage, ConnectionRefused, first
-from protocol.hub.dispatcher import KINDS, Dispatcher
+from protocol.hub.dispatcher import Dispatcher
 from protocol.hub.listener import HELLO_S
 from protocol.hub.sessions import ClientSession, PeerSession, WorkerSession
-from protocol.hub.timers import TimerQueue
+from protocol.hub.timers import Timer, TimerQueue
 from protocol.hub.tokens import WORKING, Grant, TokenStore
 from protocol.settings import HubSettings
 from protocol.wire.connection import receive, refuse, say
@@ -42,19 +42,21 @@ class SessionTable:
         self._lease_s = lease_s
         self._by_key: dict[str, PeerSession] = {}
         self._by_owner: dict[tuple[Role, str], PeerSession] = {}
+        self._leases: dict[str, Timer] = {}
 
     def of(self, role: Role, id: str) -> PeerSession | None:
         """The session of a worker or client."""
         return self._by_owner.get((role, id))
 
-    def resumable(self, role: Role, id: str, claim: str | None) -> PeerSession | None:
-        """The owner's session, if it lives and is claimed by its ``key.secret``."""
-        key, _, secret = (claim or "").partition(".")
+    def resumable(self, hello: Hello, id: str, grant: Grant) -> PeerSession | None:
+        """The owner's session, if it lives, is claimed by its ``key.secret``, and can go on."""
+        key, _, secret = (hello.session or "").partition(".")
         found = self._by_key.get(key)
-        if found is None or (found.role, found.id) != (role, id):
+        if found is None or (found.role, found.id) != (hello.role, id):
             return None
         same = hmac.compare_digest(found.secret.encode(), secret.encode())
-        return found if same else None
+        known = found.channel.acknowledges(hello.ack) and found.grant.scopes == grant.scopes
+        return found if same and known else None
 
     def add(self, session: PeerSession) -> None:
         """Keep a session from now on; an earlier one of its owner ends."""
@@ -74,13 +76,14 @@ class SessionTable:
         if self._by_key.pop(session.key, None) is None:
             return
         del self._by_owner[session.role, session.id]
-        session.end(why)
+        self._leases.pop(session.key).cancel()
+        session.end(why, code)
         session.drop(Refused(code=code, message=why, retry=code == "worker-lost"))
 
-    def end_invalid(self, valid: Container[str]) -> None:
-        """End the sessions whose token's name is not among the valid ones."""
+    def end_invalid(self, valid: Set[Grant]) -> None:
+        """End the sessions whose token does not allow the same any more."""
         for session in list(self._by_key.values()):
-            if session.id.partition("/")[0] not in valid:
+            if session.grant not in valid:
                 self.end(session, "its token is no longer valid", "bad-token")
 
     def close(self) -> None:
@@ -89,12 +92,12 @@ class SessionTable:
             session.drop(Refused(code="draining", message="the hub is closing", retry=True))
 
     def _check_lease(self, session: PeerSession) -> None:
-        if session.key in self._by_key:
-            left = session.heard + self._lease_s - self._timers.clock()
-            if left <= 0:
-                self.end(session, "its lease ended")
-            else:
-                self._timers.after(left, partial(self._check_lease, session))
+        left = session.heard + self._lease_s - self._timers.clock()
+        self._leases[session.key] = self._timers.after(
+            max(left, 0.0), partial(self._check_lease, session)
+        )
+        if left <= 0:
+            self.end(session, "its lease ended")
 
 
 class Handshake:
@@ -121,7 +124,7 @@ class Handshake:
         """End the sessions whose tokens were revoked or are over, for ever."""
         while True:
             await anyio.sleep(RECHECK_S)
-            self.sessions.end_invalid(await anyio.to_thread.run_sync(self._tokens.valid))
+            self.sessions.end_invalid(await anyio.to_thread.run_sync(self._tokens.grants))
 
     def request(self, socket: ServerConnection, request: Request) -> Response | None:
         """Refuse what can be refused before the connection is a WebSocket."""
@@ -164,14 +167,15 @@ class Handshake:
         if hello.epoch > self._epoch:
             raise ConnectionRefused("stale-hub", "another hub has taken over")
         id = f"{grant.name}/{hello.instance}" if hello.instance else grant.name
-        old = self.sessions.resumable(hello.role, id, hello.session)
+        old = self.sessions.resumable(hello, id, grant)
         session = old or self._open(id, hello, grant)
+        session.grant = grant
         session.drop()
         await say(socket, self._welcome(session, resumed=old is not None))
         if old is not None:
             session.channel.acknowledge(hello.ack)
             session.channel.rewind()
-        await session.serve(socket, self._settings.limits)
+        await session.serve(socket)
 
     async def _grant(self, socket: ServerConnection, hello: Hello) -> Grant:
         """Who it is and what it may do.
@@ -190,14 +194,13 @@ class Handshake:
 
     def _open(self, id: str, hello: Hello, grant: Grant) -> PeerSession:
         """A new session, in place of an earlier one of the same name."""
-        clock, leave = self._timers.clock, self.sessions.end_soon
+        given = id, grant, self._dispatcher, self._timers, self._settings, self.sessions.end_soon
         session: PeerSession
         if hello.role == "worker":
-            scopes = frozenset(kind for kind in KINDS if kind in grant.scopes)
-            session = WorkerSession(id, self._dispatcher, clock, leave)
-            session.attach(hello, scopes)
+            session = WorkerSession(*given)
+            session.attach(hello)
         else:
-            session = ClientSession(id, self._dispatcher, clock, leave)
+            session = ClientSession(*given)
         self.sessions.add(session)
         return session
 

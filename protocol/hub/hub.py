@@ -64,6 +64,7 @@ class Hub:
             epoch=self.epoch,
             lease_s=settings.lease_s,
             most_waiting=settings.most_waiting,
+            key=self.tokens.key(),
         )
         self._handshake = Handshake(
             self._dispatcher, self.tokens, self._timers, settings, epoch=self.epoch

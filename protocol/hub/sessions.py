@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import anyio
-from pydantic import TypeAdapter
 
+from orchestrator.errors import ReasonError
 from protocol.errors import BadMessage, Congested, ConnectionRefused, ProtocolError
 from protocol.hub.connected_workers import ConnectedWorker
-from protocol.hub.dispatcher import Dispatcher
-from protocol.hub.task_handles import TaskHandle, TaskRequest
-from protocol.wire.channel import Channel
-from protocol.wire.connection import ConnectionLimits, WebSocket, frames, refuse, write
+from protocol.hub.dispatcher import KINDS, Dispatcher
+from protocol.hub.task_handles import PATIENCE_S, TaskHandle, TaskListener, TaskRequest
+from protocol.hub.timers import Timer, TimerQueue
+from protocol.hub.tokens import Grant
+from protocol.settings import HubSettings
+from protocol.wire.channel import Channel, encoded
+from protocol.wire.connection import WebSocket, frames, refuse, write
 from protocol.wire.framing import (
     Beat,
     DownFrame,
+    FrameReader,
     Hello,
     Refused,
     Role,
+    Unreadable,
     UpFrame,
     from_client,
     from_worker,
 )
 from protocol.wire.messages import (
+    MAX_TEXT,
     Cancel,
     Cancelled,
     Code,
@@ -45,7 +53,14 @@ from protocol.wire.messages import (
 )
 from protocol.wire.payloads import Payloads, parts, put_whole
 
-Clock = Callable[[], float]
+log = logging.getLogger(__name__)
+
+MOST_TASKS = 20_000
+"""Tasks of one client that have not ended; their arguments take at most `MAX_TEXT` together."""
+
+LEFT = "it left"
+CLOSED = "its connection was closed, and it has not come back"
+
 Leave = Callable[["PeerSession", str], None]
 
 
@@ -56,21 +71,32 @@ class PeerSession(ABC):
         id: Who it is.
         key: Names the session.
         secret: What it is resumed by.
+        grant: What its token allows.
         heard: When something last came from it, by the hub's clock.
         socket: Its connection, if it has one.
     """
 
     role: ClassVar[Role]
-    adapter: ClassVar[TypeAdapter[Any]]
+    reader: ClassVar[FrameReader[Any]]
 
-    def __init__(self, id: str, dispatcher: Dispatcher, clock: Clock, leave: Leave) -> None:
+    def __init__(
+        self,
+        id: str,
+        grant: Grant,
+        dispatcher: Dispatcher,
+        timers: TimerQueue,
+        settings: HubSettings,
+        leave: Leave,
+    ) -> None:
         """Begin a session; ``leave`` has it end soon, for a reason."""
         self.id = id
+        self.grant = grant
         self._dispatcher = dispatcher
+        self._timers = timers
+        self._settings = settings
         self.key = secrets.token_hex(8)
         self.secret = secrets.token_urlsafe(32)
-        self.clock = clock
-        self.heard = clock()
+        self.heard = timers.clock()
         self.channel = Channel()
         self.payloads = Payloads()
         self.socket: WebSocket | None = None
@@ -78,8 +104,12 @@ class PeerSession(ABC):
         self._goodbye: Refused | None = None
         self._leave = leave
 
-    async def serve(self, socket: WebSocket, limits: ConnectionLimits) -> None:
-        """Exchange messages over a connection until it breaks or another takes over."""
+    async def serve(self, socket: WebSocket) -> None:
+        """Exchange messages over a connection until it breaks or another takes over.
+
+        Raises:
+            BadMessage: what came is no frame; the session can't go on.
+        """
         self.drop()
         with anyio.CancelScope() as scope:
             self.socket, self._scope, self._goodbye = socket, scope, None
@@ -88,8 +118,13 @@ class PeerSession(ABC):
             try:
                 async with anyio.create_task_group() as group:
                     group.start_soon(write, socket, self.channel)
-                    async for message in frames(socket, self.adapter, limits, self.hear):
+                    async for message in frames(
+                        socket, self.reader, self._settings.limits, self.hear
+                    ):
                         self.take(message)
+            except* BadMessage:
+                self._leave(self, "it sent what is no message")
+                raise
             finally:
                 if self._scope is scope:
                     self.socket = self._scope = None
@@ -109,20 +144,39 @@ class PeerSession(ABC):
 
     def hear(self) -> None:
         """Something came from it."""
-        self.heard = self.clock()
+        self.heard = self._timers.clock()
 
     def take(self, message: object) -> None:
-        """Take what came."""
+        """Take what came; of a frame, a message that can't be taken is refused by itself.
+
+        Raises:
+            BadMessage: it acknowledges what was never sent.
+        """
         if isinstance(message, Refused):
-            self._leave(self, "it left")
+            self._leave(self, LEFT)
         elif isinstance(message, Beat):
             self.channel.heard(message)
         elif isinstance(message, (UpFrame, DownFrame)):
             for one in self.channel.accept(message.ack, message.seq, message.body):
-                if isinstance(one, PayloadPart):
-                    self.payloads.add(one)
-                else:
-                    self.handle(one)
+                self._take(one)
+
+    def _take(self, message: Message | Unreadable) -> None:
+        try:
+            if isinstance(message, Unreadable):
+                self.refuse(message, message.why)
+            elif isinstance(message, PayloadPart):
+                self.payloads.add(message)
+            else:
+                self.handle(message)
+        except BadMessage as error:
+            self.refuse(message, str(error))
+        except Exception as error:
+            log.exception("a message of %s could not be taken", self.id)
+            self.refuse(message, f"what the hub failed at ({type(error).__name__})")
+
+    @abstractmethod
+    def refuse(self, message: Any, why: str) -> None:
+        """Tell the owner of a message's task that the message is not taken."""
 
     @abstractmethod
     def handle(self, message: Message) -> None:
@@ -133,7 +187,7 @@ class PeerSession(ABC):
         """It has a connection now, or no longer."""
 
     @abstractmethod
-    def end(self, why: str) -> None:
+    def end(self, why: str, code: Code) -> None:
         """It is gone for good."""
 
     def put(self, message: Message) -> None:
@@ -149,11 +203,12 @@ class WorkerSession(PeerSession):
     """Brings the dispatcher's messages to a worker, and the worker's to the dispatcher."""
 
     role = "worker"
-    adapter = from_worker
+    reader = from_worker
     inline = False
     _worker: ConnectedWorker
+    _grace: Timer | None = None
 
-    def attach(self, hello: Hello, scopes: frozenset[Kind]) -> None:
+    def attach(self, hello: Hello) -> None:
         """Take the worker in.
 
         Raises:
@@ -161,6 +216,7 @@ class WorkerSession(PeerSession):
         """
         if hello.profile is None:
             raise ConnectionRefused("bad-message", "a worker's hello needs a profile")
+        scopes: frozenset[Kind] = frozenset(kind for kind in KINDS if kind in self.grant.scopes)
         self._worker = self._dispatcher.attach(
             self.id, hello.profile, self, scopes=scopes, holding=hello.holding
         )
@@ -168,6 +224,7 @@ class WorkerSession(PeerSession):
     def send(self, message: Down) -> None:
         """See `WorkerTransport.send`."""
         if isinstance(message, TaskMessage) and isinstance(message.arguments, Payload):
+            encoded(message)  # it can be sent
             self.channel.put_lazily([message])  # behind its parts
         else:
             self.put(message)
@@ -187,24 +244,37 @@ class WorkerSession(PeerSession):
         assert isinstance(message, (Progress, TokenChunk, Result, Cancelled, Drain))
         self._dispatcher.receive(self._worker, message)
 
+    def refuse(self, message: Any, why: str) -> None:
+        """Fail the task of which it came, if it is the worker's own."""
+        if getattr(message, "id", ""):
+            self._dispatcher.refuse(self._worker, message.id, message.fence, why)
+
     def present(self, present: bool) -> None:
-        """See `PeerSession.present`."""
+        """See `PeerSession.present`; a worker whose connection was closed has to be back soon."""
+        if self._grace is not None:
+            self._grace.cancel()
+        if not present:
+            grace_s = self._settings.lease_s / 3
+            self._grace = self._timers.after(grace_s, partial(self._leave, self, CLOSED))
         self._dispatcher.away(self._worker, not present)
 
-    def end(self, why: str) -> None:
+    def end(self, why: str, code: Code) -> None:
         """Its tasks go elsewhere."""
-        self._dispatcher.detach(self._worker, why)
+        if self._grace is not None:
+            self._grace.cancel()
+        self._dispatcher.detach(self._worker, why, killed=why == CLOSED)
 
 
 class ClientSession(PeerSession):
     """Submits a client's tasks to the dispatcher, under the client's name."""
 
     role = "client"
-    adapter = from_client
+    reader = from_client
 
-    def __init__(self, id: str, dispatcher: Dispatcher, clock: Clock, leave: Leave) -> None:
-        super().__init__(id, dispatcher, clock, leave)
-        self._handles: dict[str, TaskHandle] = {}
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._handles: dict[str, tuple[TaskHandle, TaskListener]] = {}
+        self._bytes = 0
 
     def present(self, present: bool) -> None:
         """Its tasks go on without it."""
@@ -214,21 +284,42 @@ class ClientSession(PeerSession):
         if isinstance(message, TaskMessage):
             self._submit(message)
         elif isinstance(message, (Cancel, Input)):
-            handle = self._handles.get(message.id)
-            if handle is None:
+            if message.id not in self._handles:
                 return  # it has ended, and the client will hear of it
+            handle, _ = self._handles[message.id]
             if isinstance(message, Cancel):
                 handle.cancel()
             else:
                 handle.extend(message.tokens)
 
-    def end(self, why: str) -> None:
-        """Nobody waits for its tasks any more."""
-        for handle in list(self._handles.values()):
+    def refuse(self, message: Any, why: str) -> None:
+        """Fail the task of which it came."""
+        if not getattr(message, "id", ""):
+            return
+        if message.id in self._handles:
+            handle, listener = self._handles[message.id]
+            handle.unlisten(listener)
             handle.cancel()
+        self._tell(message.id, _failed(message.id, "bad-message", f"this came: {why}"))
+
+    def end(self, why: str, code: Code) -> None:
+        """Its calls go on for a while, in which it may submit them again, unless it left."""
+        kept = code in ("worker-lost", "replaced") and why != LEFT
+        left: list[TaskHandle] = []
+        for handle, listener in list(self._handles.values()):
+            handle.unlisten(listener)
+            if kept and handle.request.kind != "thread":  # its chunks were told already
+                left.append(handle)
+            else:
+                handle.cancel()
+        if left:
+            self._timers.after(self._settings.keep_s, partial(_cancel_forgotten, left))
 
     def _submit(self, task: TaskMessage) -> None:
+        if task.id in self._handles:
+            return  # it came before
         try:
+            self._check_room(task)
             request = TaskRequest(
                 id=f"{self.id}/{task.id}",
                 kind=task.kind,
@@ -237,20 +328,49 @@ class ClientSession(PeerSession):
                 deadline_s=task.deadline_s,
                 budget=task.budget,
                 needs=task.needs,
+                patience_s=PATIENCE_S if task.patience_s is None else task.patience_s,
             )
             handle = self._dispatcher.submit(request)
-        except Exception as error:
+        except ReasonError as error:
             code: Code = error.wire_code if isinstance(error, ProtocolError) else "bad-arguments"
-            self.put(Result(id=task.id, failure=TaskFailure(code=code, message=str(error))))
+            self.put(_failed(task.id, code, str(error)))
             return
-        self._handles[task.id] = handle
+        listener: TaskListener = partial(self._tell, task.id)
+        self._handles[task.id] = handle, listener
+        self._bytes += len(request.arguments)
         for tokens in task.inputs[len(handle.inputs) :]:
             handle.extend(tokens)
-        handle.listen(lambda said: self._tell(task.id, said))
+        handle.listen(listener)
+
+    def _check_room(self, task: TaskMessage) -> None:
+        """
+        Raises:
+            Congested: the client has too many tasks.
+        """
+        size = task.arguments.size if isinstance(task.arguments, Payload) else len(task.arguments)
+        if len(self._handles) >= MOST_TASKS or self._bytes + size > MAX_TEXT:
+            raise Congested(
+                f"this client has {len(self._handles)} tasks, of {self._bytes} bytes; wait for "
+                "some to end"
+            )
 
     def _tell(self, id: str, message: Progress | TokenChunk | Result | Cancelled) -> None:
-        if isinstance(message, (Result, Cancelled)):
-            self._handles.pop(id, None)
+        if isinstance(message, (Result, Cancelled)) and id in self._handles:
+            handle, _ = self._handles.pop(id)
+            self._bytes -= len(handle.request.arguments)
         message = message.model_copy(update={"id": id, "fence": 0})
+        if isinstance(message, Progress) and self.channel.full:
+            return  # what comes later says more
         if not (isinstance(message, Result) and put_whole(self.channel, message)):
             self.put(message)
+
+
+def _failed(id: str, code: Code, message: str) -> Result:
+    return Result(id=id, failure=TaskFailure(code=code, message=message))
+
+
+def _cancel_forgotten(handles: list[TaskHandle]) -> None:
+    """Cancel tasks that nobody has asked for again."""
+    for handle in handles:
+        if not handle.followed:
+            handle.cancel()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Literal, Protocol
 
 import anyio
 from pydantic import Field
@@ -16,6 +17,7 @@ from protocol.wire.messages import (
     Cancelled,
     Code,
     Id,
+    JsonText,
     Kind,
     Name,
     Progress,
@@ -28,8 +30,14 @@ from protocol.wire.messages import (
     TokenChunk,
 )
 
+log = logging.getLogger(__name__)
+
 _PASSING: frozenset[Code] = frozenset({"no-worker", "worker-lost", "deadline", "bad-payload"})
 """Failures of the moment."""
+
+PATIENCE_S = 60.0
+OVERHEAD = 500
+"""Bytes of a task that has ended, besides its texts."""
 
 TaskListener = Callable[[Progress | TokenChunk | Result | Cancelled], None]
 
@@ -47,11 +55,11 @@ class TaskRequest(CheckedModel):
     id: Id
     kind: Kind
     name: Name
-    arguments: str = "{}"
+    arguments: JsonText = "{}"
     deadline_s: Seconds | None = None
     budget: TaskBudget = Field(default_factory=TaskBudget)
     needs: TaskNeeds = Field(default_factory=TaskNeeds)
-    patience_s: Annotated[float, Field(ge=0)] = 60.0
+    patience_s: Seconds = PATIENCE_S
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +135,16 @@ class TaskHandle:
         else:
             self._listeners.append(listener)
 
+    def unlisten(self, listener: TaskListener) -> None:
+        """Don't call ``listener`` any more."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+
+    @property
+    def followed(self) -> bool:
+        """Whether anybody listens."""
+        return bool(self._listeners)
+
     def extend(self, tokens: tuple[int, ...]) -> None:
         """Give a stopped thread tokens to read, and let it go on; no tokens end it."""
         if self.result is None:
@@ -169,14 +187,15 @@ class TaskHandle:
     def size_with(self, result: Result | Cancelled) -> int:
         """Roughly the bytes that it takes with its result."""
         value = result.value if isinstance(result, Result) else None
-        return len(self.request.arguments) + (len(value) if isinstance(value, str) else 0)
+        size = len(value) if isinstance(value, str) else 0
+        return len(self.request.arguments) + size + OVERHEAD
 
     # ---- for those who run it ------------------------------------------------------------------
 
     def tell(self, message: Progress | TokenChunk) -> None:
         """Hand on what a worker says."""
-        for listener in self._listeners:
-            listener(message)
+        for listener in tuple(self._listeners):
+            _call(listener, message)
 
     def end(self, result: Result | Cancelled) -> None:
         """It has ended."""
@@ -185,7 +204,7 @@ class TaskHandle:
         self.result = result
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
-            listener(result)
+            _call(listener, result)
         if self._done is not None:
             self._done.set()
 
@@ -211,6 +230,14 @@ class Submitter(Protocol):
             InvalidValue: the id is that of another task.
         """
         ...
+
+
+def _call(listener: TaskListener, message: Progress | TokenChunk | Result | Cancelled) -> None:
+    """Call a listener; whoever brought the message is not to blame for its errors."""
+    try:
+        listener(message)
+    except Exception:
+        log.exception("a listener of task %s failed", message.id)
 
 
 def is_final(result: Result | Cancelled) -> bool:

@@ -32,6 +32,7 @@ CREATE TABLE IF NOT EXISTS tokens (
     created REAL NOT NULL, expires REAL, revoked REAL);
 CREATE TABLE IF NOT EXISTS former (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, hash BLOB NOT NULL, until REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS keys (name TEXT PRIMARY KEY, key BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS epochs (epoch INTEGER PRIMARY KEY, opened REAL NOT NULL);
 """
 
@@ -56,9 +57,10 @@ class TokenRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Grant:
-    """What a valid token allows."""
+    """What a valid token allows; ``token`` is its public part."""
 
     name: str
+    token: str
     scopes: frozenset[Scope]
 
 
@@ -125,6 +127,8 @@ class TokenStore:
 
     def rotate(self, name: str, *, grace_s: float = 0.0) -> str:
         """Make a new token in place of the old, which is valid for ``grace_s`` more seconds.
+
+        Then connections that use the old one end, too.
 
         Raises:
             UnknownName: there is none of that name.
@@ -197,16 +201,29 @@ class TokenStore:
         over = expires is not None and expires <= now
         if row is None or not same or over or revoked is not None:
             raise ConnectionRefused("bad-token", "not a valid token; see reason token create")
-        return Grant(name=name, scopes=_scopes(scopes))
+        return Grant(name=name, token=id, scopes=_scopes(scopes))
 
-    def valid(self) -> frozenset[str]:
-        """The names whose tokens are neither over nor revoked."""
+    def grants(self) -> frozenset[Grant]:
+        """What all tokens allow that are neither over nor revoked, nor rotated too long ago."""
         now = time.time()
         rows = self._db.execute(
-            "SELECT name FROM tokens WHERE revoked IS NULL AND (expires IS NULL OR expires > ?)",
-            (now,),
+            "WITH valid AS (SELECT * FROM tokens WHERE revoked IS NULL AND "
+            "(expires IS NULL OR expires > ?)) SELECT name, id, scopes FROM valid UNION ALL "
+            "SELECT f.name, f.id, v.scopes FROM former f JOIN valid v ON v.name = f.name "
+            "WHERE f.until > ?",
+            (now, now),
         )
-        return frozenset(row[0] for row in rows)
+        return frozenset(
+            Grant(name=name, token=id, scopes=_scopes(scopes)) for name, id, scopes in rows
+        )
+
+    def key(self) -> bytes:
+        """A secret that all hubs of this file share."""
+        self._db.execute(
+            "INSERT OR IGNORE INTO keys VALUES ('proof', ?)", (secrets.token_bytes(32),)
+        )
+        row = self._db.execute("SELECT key FROM keys WHERE name = 'proof'").fetchone()
+        return bytes(row[0])
 
     def next_epoch(self) -> int:
         """A number larger than that of any hub that was started from this file before."""
@@ -224,7 +241,7 @@ def _new() -> tuple[str, str, bytes]:
 
 
 def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
+    return hashlib.sha256(token.encode(errors="surrogatepass")).digest()
 
 
 def _scopes(text: str) -> frozenset[Scope]:

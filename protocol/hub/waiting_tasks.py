@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import random
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from protocol.hub.connected_workers import ConnectedWorker, Demand
 from protocol.hub.task_handles import TaskHandle
-from protocol.hub.timers import TimerQueue
-from protocol.wire.messages import Payload, TaskMessage
+from protocol.hub.timers import Timer, TimerQueue
+from protocol.wire.messages import Kind, Payload, TaskMessage
 
 SAMPLE = 16
 """Of many able workers, so many are looked at: the best of a few is nearly the best of all."""
@@ -20,8 +20,13 @@ SAMPLE = 16
 PATIENCE_GRAIN_S = 0.05
 """Tasks whose patience ends closer together than this are given up together."""
 
+SCANNED_PER_S = 20_000
+"""Waiting tasks that are looked at, at most, for whether their patience has ended."""
+
 MOST_LISTS = 64
 """With more lists, those in which nothing waits are forgotten."""
+
+_rng = random.Random(0)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -35,6 +40,9 @@ class LiveTask:
         deadline: When it must have ended, by the hub's clock.
         queued_at: Since when it waits.
         lost: The workers that were lost under it.
+        killed: Those of them whose process has ended.
+        given: The first fence under which each worker had it.
+        timer: Ends it at its deadline, or when a cancelled one is not over.
     """
 
     handle: TaskHandle
@@ -44,16 +52,22 @@ class LiveTask:
     deadline: float
     queued_at: float = 0.0
     lost: list[str] = field(default_factory=list)
+    killed: list[str] = field(default_factory=list)
+    given: dict[str, int] = field(default_factory=dict)
+    timer: Timer | None = None
 
     @property
     def id(self) -> str:
         """The task's id."""
         return self.handle.id
 
-    def send_to(self, worker: ConnectedWorker, left_s: float) -> None:
+    def send_to(self, worker: ConnectedWorker, left_s: float, proof: str) -> None:
         """Send it to the worker that it is assigned to, before it its long arguments.
 
         Arguments that the worker has are not sent again.
+
+        Raises:
+            BadMessage: it is too long.
         """
         request, transport = self.handle.request, worker.transport
         arguments: str | Payload = request.arguments
@@ -73,6 +87,7 @@ class LiveTask:
                 deadline_s=None if left_s == math.inf else max(0.0, left_s),
                 budget=request.budget,
                 inputs=tuple(self.handle.inputs),
+                proof=proof,
             )
         )
 
@@ -85,34 +100,37 @@ class WaitingTasks:
         check_at: When somebody looks next whether a task has waited too long for an able worker.
     """
 
-    __slots__ = ("_rng", "_tasks", "check_at", "demand", "unable_since", "workers")
+    __slots__ = ("_tasks", "check_at", "demand", "timer", "unable_since", "workers")
 
     def __init__(self, demand: Demand, now: float) -> None:
         self.demand = demand
         self.workers: list[ConnectedWorker] = []
         self.unable_since: float | None = now
         self.check_at = math.inf
-        self._tasks: deque[LiveTask] = deque()
-        self._rng = random.Random(0)
+        self.timer: Timer | None = None
+        self._tasks: OrderedDict[str, LiveTask] = OrderedDict()
 
     def add(self, task: LiveTask, *, first: bool = False) -> None:
         """Let a task wait, behind the others or before them."""
+        self._tasks[task.id] = task
         if first:
-            self._tasks.appendleft(task)
-        else:
-            self._tasks.append(task)
+            self._tasks.move_to_end(task.id, last=False)
+
+    def discard(self, task: LiveTask) -> None:
+        """Let a task wait no longer."""
+        self._tasks.pop(task.id, None)
 
     def next(self) -> tuple[LiveTask, ConnectedWorker] | None:
         """Take out the first task and the worker that should run it; None if there is none."""
-        while self._tasks and self._tasks[0].handle.state != "queued":
-            self._tasks.popleft()  # it was cancelled, or assigned out of its turn
-        if not self._tasks:
+        task = next(iter(self._tasks.values()), None)
+        worker = None if task is None else self._best(task)
+        if task is None or worker is None:
             return None
-        worker = self._best(self._tasks[0])
-        return None if worker is None else (self._tasks.popleft(), worker)
+        del self._tasks[task.id]
+        return task, worker
 
-    def __bool__(self) -> bool:
-        return bool(self._tasks)
+    def __len__(self) -> int:
+        return len(self._tasks)
 
     def impatient(self, now: float) -> tuple[list[LiveTask], float]:
         """Tasks that have waited too long for an able worker, and when the next will have."""
@@ -121,13 +139,12 @@ class WaitingTasks:
         since = self.unable_since
         if since is None:
             return late, next_due
-        for task in self._tasks:
-            if task.handle.state == "queued":
-                due = max(since, task.queued_at) + task.handle.request.patience_s
-                if due <= now:
-                    late.append(task)
-                else:
-                    next_due = min(next_due, due)
+        for task in self._tasks.values():
+            due = max(since, task.queued_at) + task.handle.request.patience_s
+            if due <= now:
+                late.append(task)
+            else:
+                next_due = min(next_due, due)
         return late, next_due
 
     def _best(self, task: LiveTask) -> ConnectedWorker | None:
@@ -151,7 +168,7 @@ class WaitingTasks:
         if count <= 2 * SAMPLE:
             yield from self.workers
             return
-        start = self._rng.randrange(count)
+        start = _rng.randrange(count)
         found = 0
         for index in range(count):
             worker = self.workers[(start + index) % count]
@@ -172,16 +189,16 @@ class WaitingLists:
 
     def __init__(
         self,
-        workers: Mapping[str, ConnectedWorker],
         timers: TimerQueue,
         give_up: Callable[[LiveTask], None],
     ) -> None:
-        """Keep lists for ``workers``; ``give_up`` ends a task that nobody could run in time."""
-        self._workers = workers
+        """Keep lists; ``give_up`` ends a task that nobody could run in time."""
         self._timers = timers
         self._give_up = give_up
         self._lists: dict[Demand, WaitingTasks] = {}
-        self._served: dict[str, list[WaitingTasks]] = {}
+        self._prune_at = MOST_LISTS
+        self._served: dict[str, dict[Demand, WaitingTasks]] = {}
+        self._offering: dict[tuple[Kind, str], dict[str, ConnectedWorker]] = {}
 
     def of(self, demand: Demand) -> WaitingTasks:
         """The list of a demand, which is made if there is none."""
@@ -189,7 +206,7 @@ class WaitingLists:
         if found is None:
             self._prune()
             found = self._lists[demand] = WaitingTasks(demand, self._timers.clock())
-            for worker in self._workers.values():
+            for worker in self._offering.get((demand.kind, demand.name), {}).values():
                 self._try(worker, found)
         return found
 
@@ -201,18 +218,32 @@ class WaitingLists:
         if waiting.unable_since is not None:
             self._check_patience_after(waiting, task.handle.request.patience_s)
 
+    def discard(self, task: LiveTask) -> None:
+        """Let a task wait no longer."""
+        waiting = self._lists.get(task.demand)
+        if waiting is not None:
+            waiting.discard(task)
+            if not waiting and len(self._lists) > MOST_LISTS:
+                self._drop(waiting)
+
     def served_by(self, worker: ConnectedWorker) -> Sequence[WaitingTasks]:
-        """The lists of tasks that a worker can run."""
-        return tuple(self._served.get(worker.id, ()))
+        """The lists in which tasks wait that a worker can run."""
+        return [waiting for waiting in self._served.get(worker.id, {}).values() if waiting]
 
     def join(self, worker: ConnectedWorker) -> None:
         """Let a worker serve the lists that it is able to."""
+        for offer in worker.offers:
+            self._offering.setdefault(offer, {})[worker.id] = worker
         for waiting in self._lists.values():
             self._try(worker, waiting)
 
     def leave(self, worker: ConnectedWorker) -> None:
         """Forget a worker."""
-        for waiting in self._served.pop(worker.id, []):
+        for offer in worker.offers:
+            self._offering[offer].pop(worker.id)
+            if not self._offering[offer]:
+                del self._offering[offer]
+        for waiting in self._served.pop(worker.id, {}).values():
             waiting.workers.remove(worker)
             if not waiting.workers:
                 waiting.unable_since = self._timers.clock()
@@ -222,13 +253,15 @@ class WaitingLists:
         if worker.able(waiting.demand):
             waiting.workers.append(worker)
             waiting.unable_since = None
-            self._served.setdefault(worker.id, []).append(waiting)
+            self._served.setdefault(worker.id, {})[waiting.demand] = waiting
 
     def _check_patience_after(self, waiting: WaitingTasks, seconds: float) -> None:
         due = self._timers.clock() + seconds
         if due < waiting.check_at:
             waiting.check_at = due
-            self._timers.after(seconds, partial(self._check_patience, waiting))
+            if waiting.timer is not None:
+                waiting.timer.cancel()
+            waiting.timer = self._timers.after(seconds, partial(self._check_patience, waiting))
 
     def _check_patience(self, waiting: WaitingTasks) -> None:
         """Give up what has waited too long for an able worker; look again when more may have."""
@@ -237,11 +270,19 @@ class WaitingLists:
         for task in late:
             self._give_up(task)
         if due < math.inf:
-            self._check_patience_after(waiting, max(PATIENCE_GRAIN_S, due - now))
+            pause = max(PATIENCE_GRAIN_S, len(waiting) / SCANNED_PER_S)
+            self._check_patience_after(waiting, max(pause, due - now))
 
     def _prune(self) -> None:
-        if len(self._lists) < MOST_LISTS:
-            return
-        self._lists = {demand: waiting for demand, waiting in self._lists.items() if waiting}
-        for id, served in self._served.items():
-            self._served[id] = [waiting for waiting in served if waiting]
+        """Forget lists in which nothing waits, when there are twice as many as were needed."""
+        if len(self._lists) >= self._prune_at:
+            for waiting in [one for one in self._lists.values() if not one]:
+                self._drop(waiting)
+            self._prune_at = max(MOST_LISTS, 2 * len(self._lists))
+
+    def _drop(self, waiting: WaitingTasks) -> None:
+        del self._lists[waiting.demand]
+        for worker in waiting.workers:
+            del self._served[worker.id][waiting.demand]
+        if waiting.timer is not None:
+            waiting.timer.cancel()

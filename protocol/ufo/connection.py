@@ -10,7 +10,7 @@ import anyio
 
 from protocol.errors import BadMessage
 from protocol.ufo.frames import ClientFrame, ServerFrame, failed, from_client
-from protocol.wire.connection import STALL_S, ConnectionLimits, RateLimiter, parse
+from protocol.wire.connection import STALL_S, ConnectionLimits, RateLimiter
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
@@ -68,7 +68,7 @@ class UfoConnection:
         Raises:
             BadMessage: it is not AIP.
         """
-        return parse(from_client, _text(await self._socket.recv()))
+        return from_client.read(_text(await self._socket.recv()))
 
     async def frames(self) -> AsyncIterator[ClientFrame]:
         """The frames that come; anything else is answered by an error."""
@@ -79,7 +79,7 @@ class UfoConnection:
             await number.take(1)
             await size.take(len(data))
             try:
-                frame = parse(from_client, _text(data))
+                frame = from_client.read(_text(data))
             except BadMessage as error:
                 self.say(failed(str(error)))
                 continue

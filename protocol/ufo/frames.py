@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from protocol.wire.framing import FrameReader
+
 Status = Literal["continue", "completed", "failed", "ok", "error"]
 ToolType = Literal["action", "data_collection"]
 Name = Annotated[str, Field(max_length=300)]
@@ -100,7 +102,7 @@ class ToolInfo(_AipFrame):
     output_schema: dict[str, Any] | None = None
 
 
-from_client: TypeAdapter[ClientFrame] = TypeAdapter(ClientFrame)
+from_client: FrameReader[ClientFrame] = FrameReader(ClientFrame)
 tool_infos: TypeAdapter[list[ToolInfo]] = TypeAdapter(list[ToolInfo])
 
 

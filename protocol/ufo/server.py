@@ -101,7 +101,7 @@ class UfoServer:
         self._hub = hub
         self._pilot = pilot or CommandListPilot()
         self._devices: dict[str, UfoDevice] = {}
-        self._connections: dict[UfoConnection, str] = {}
+        self._connections: dict[UfoConnection, Grant] = {}
         self._arrived = anyio.Event()
         self._stack = AsyncExitStack()
         hub.observe(self._observe)
@@ -137,12 +137,12 @@ class UfoServer:
                 await self._stack.aclose()
 
     async def _recheck(self) -> None:
-        """Close connections whose tokens were revoked or have expired."""
+        """Close connections whose tokens were revoked, rotated or have expired."""
         while True:
             await anyio.sleep(RECHECK_S)
-            valid = await anyio.to_thread.run_sync(self._hub.tokens.valid)
-            for connection, name in list(self._connections.items()):
-                if name not in valid:
+            valid = await anyio.to_thread.run_sync(self._hub.tokens.grants)
+            for connection, grant in list(self._connections.items()):
+                if grant not in valid:
                     connection.close()
 
     # ---- a connection --------------------------------------------------------------------------
@@ -162,7 +162,7 @@ class UfoServer:
             grant = await self._grant(socket)
             with anyio.fail_after(HELLO_S):
                 hello = await connection.hello()
-            self._connections[connection] = grant.name
+            self._connections[connection] = grant
             await self._serve(connection, hello, grant)
         except* (ConnectionRefused, BadMessage) as group:
             await _turn_away(socket, str(first(group)))

@@ -15,7 +15,7 @@ import anyio
 
 from protocol.errors import BadMessage, Congested
 from protocol.wire.framing import Beat
-from protocol.wire.messages import Message, PayloadPart
+from protocol.wire.messages import MAX_MESSAGE, Message, PayloadPart, shown
 
 M = TypeVar("M")
 
@@ -80,9 +80,10 @@ class Channel:
         """Queue a message.
 
         Raises:
+            BadMessage: it is too long.
             Congested: the other side has not acknowledged too much already.
         """
-        if len(self._kept) >= self.most_messages or self._bytes >= self.most_bytes:
+        if self.full:
             raise Congested(
                 f"{len(self._kept)} messages ({self._bytes} bytes) are not acknowledged; the other "
                 "side is too slow, give it less at once"
@@ -150,6 +151,11 @@ class Channel:
         self.wake()
 
     @property
+    def full(self) -> bool:
+        """Whether the other side has not acknowledged too much already."""
+        return len(self._kept) >= self.most_messages or self._bytes >= self.most_bytes
+
+    @property
     def unacknowledged(self) -> int:
         """How many messages are kept."""
         return len(self._kept)
@@ -207,6 +213,10 @@ class Channel:
         if beat.reply:
             self.say()
 
+    def acknowledges(self, ack: int) -> bool:
+        """Whether another side that has received so much can go on."""
+        return self._acked <= ack <= self._sent
+
     def acknowledge(self, ack: int) -> None:
         """Drop what the other side has.
 
@@ -240,8 +250,19 @@ class Channel:
 
 
 def encoded(message: Message) -> bytes:
-    """The message as JSON, without what is as it would be anyway."""
-    rest = message.model_dump_json(exclude_defaults=True).encode()
+    """The message as JSON, without what is as it would be anyway.
+
+    Raises:
+        BadMessage: it is too long, or can't be written.
+    """
+    try:
+        rest = message.model_dump_json(exclude_defaults=True).encode()
+    except ValueError as error:
+        raise BadMessage(f"a {message.type} can't be sent ({shown(str(error))})") from error
+    if len(rest) > MAX_MESSAGE:
+        raise BadMessage(
+            f"a {message.type} of {len(rest)} bytes is longer than {MAX_MESSAGE}; send less"
+        )
     return b'{"type":"%s"%s' % (message.type.encode(), b"}" if rest == b"{}" else b"," + rest[1:])
 
 

@@ -14,7 +14,7 @@ def first_problem(error: ValidationError) -> str:
     """The first problem of a validation, as ``field: what is wrong``."""
     found = error.errors(include_url=False, include_input=False, include_context=False)[0]
     place = ".".join(str(part) for part in found["loc"])
-    return f"{place}: {found['msg']}" if place else found["msg"]
+    return f"{place[:200]}: {found['msg'][:500]}" if place else found["msg"][:500]
 
 
 class CheckedModel(BaseModel):

@@ -13,13 +13,12 @@ from typing import Annotated, Literal, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import anyio
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field
 
 from orchestrator.errors import ExtraMissing, InvalidValue
-from protocol.errors import BadMessage
 from protocol.wire.channel import Channel
-from protocol.wire.checked import CheckedModel, first_problem
-from protocol.wire.framing import Refused
+from protocol.wire.checked import CheckedModel
+from protocol.wire.framing import FrameReader, Refused
 
 M = TypeVar("M")
 FilePath = Annotated[Path, Field(strict=False)]
@@ -76,21 +75,9 @@ class ConnectionLimits(CheckedModel):
     bytes_per_s: Annotated[float, Field(gt=0)] = 64.0 * (1 << 20)
 
 
-def parse(adapter: TypeAdapter[M], data: bytes) -> M:
-    """A frame as a message.
-
-    Raises:
-        BadMessage: it does not fit the specification.
-    """
-    try:
-        return adapter.validate_json(data)
-    except ValidationError as error:
-        raise BadMessage(f"{first_problem(error)}; see docs/protocol.md") from error
-
-
-async def receive(socket: WebSocket, adapter: TypeAdapter[M]) -> M:
-    """The next message, parsed."""
-    return parse(adapter, await socket.recv(decode=False))
+async def receive(socket: WebSocket, reader: FrameReader[M]) -> M:
+    """The next message, read."""
+    return reader.read(await socket.recv(decode=False))
 
 
 async def say(socket: WebSocket, message: BaseModel) -> None:
@@ -121,7 +108,7 @@ async def write(socket: WebSocket, channel: Channel) -> None:
 
 
 async def frames(
-    socket: WebSocket, adapter: TypeAdapter[M], limits: ConnectionLimits, heard: Callable[[], None]
+    socket: WebSocket, reader: FrameReader[M], limits: ConnectionLimits, heard: Callable[[], None]
 ) -> AsyncIterator[M]:
     """What comes, at most at the given rates."""
     number = RateLimiter(per_s=limits.frames_per_s, burst=2 * limits.frames_per_s)
@@ -131,7 +118,7 @@ async def frames(
         heard()
         await number.take(1)
         await size.take(len(data))
-        yield parse(adapter, data)
+        yield reader.read(data)
 
 
 # ---- where and how to connect --------------------------------------------------------------------

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic_core import from_json, to_json
 
+from protocol.errors import BadMessage
+from protocol.wire.checked import first_problem
 from protocol.wire.messages import (
     VERSION,
     Code,
@@ -15,9 +19,12 @@ from protocol.wire.messages import (
     Id,
     Profile,
     Seconds,
+    Shown,
     Up,
     WireModel,
 )
+
+M = TypeVar("M")
 
 # ---- handshake -----------------------------------------------------------------------------------
 
@@ -68,7 +75,7 @@ class Refused(WireModel):
 
     type: Literal["refused"] = "refused"
     code: Code
-    message: str
+    message: Shown
     retry: bool = False
     """Whether connecting again may help."""
 
@@ -118,8 +125,68 @@ FromWorker = Annotated[Hello | Refused | UpFrame | Beat, Field(discriminator="ty
 FromClient = Annotated[Hello | Refused | DownFrame | Beat, Field(discriminator="type")]
 ToClient = Annotated[Welcome | Refused | UpFrame | Beat, Field(discriminator="type")]
 
-greeting: TypeAdapter[Hello] = TypeAdapter(Hello)
-to_worker: TypeAdapter[Welcome | Refused | DownFrame | Beat] = TypeAdapter(ToWorker)
-from_worker: TypeAdapter[Hello | Refused | UpFrame | Beat] = TypeAdapter(FromWorker)
-from_client: TypeAdapter[Hello | Refused | DownFrame | Beat] = TypeAdapter(FromClient)
-to_client: TypeAdapter[Welcome | Refused | UpFrame | Beat] = TypeAdapter(ToClient)
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A numbered message that does not fit the specification, and what can be told of it."""
+
+    type: str
+    id: str
+    fence: int
+    why: str
+
+
+class FrameReader(Generic[M]):
+    """Reads what one side can send."""
+
+    def __init__(self, every: Any, body: Any = None) -> None:
+        """Read messages of the type ``every``, with numbered ones of the type ``body``."""
+        self._every: TypeAdapter[M] = TypeAdapter(every)
+        self._body: TypeAdapter[Any] = TypeAdapter(body)
+
+    def read(self, data: bytes) -> M:
+        """A message; in a frame, numbered messages that do not fit come as `Unreadable`.
+
+        Raises:
+            BadMessage: it does not fit the specification.
+        """
+        try:
+            return self._every.validate_json(data)
+        except ValidationError as error:
+            frame = self._frame(data)
+            if frame is None:
+                raise BadMessage(f"{first_problem(error)}; see docs/protocol.md") from error
+            return frame
+
+    def _frame(self, data: bytes) -> M | None:
+        """The frame whose numbered messages are not all readable, if it is one."""
+        try:
+            given = from_json(data)
+            body = given["body"]
+            frame: Any = self._every.validate_json(to_json({**given, "body": ()}))
+        except (ValueError, LookupError, TypeError):
+            return None
+        if not isinstance(body, list):
+            return None
+        read: M = frame.model_copy(update={"body": tuple(map(self._one, body))})
+        return read
+
+    def _one(self, given: Any) -> Any:
+        try:
+            return self._body.validate_json(to_json(given, inf_nan_mode="constants"))
+        except ValidationError as error:
+            return _unreadable(given, first_problem(error))
+
+
+def _unreadable(given: Any, why: str) -> Unreadable:
+    given = given if isinstance(given, dict) else {}
+    kind, id, fence = given.get("type"), given.get("id"), given.get("fence", 0)
+    readable = isinstance(id, str) and 0 < len(id) <= 600 and isinstance(fence, int)
+    return Unreadable(str(kind), id if readable else "", fence if readable else 0, why)
+
+
+greeting: FrameReader[Hello] = FrameReader(Hello)
+to_worker: FrameReader[Welcome | Refused | DownFrame | Beat] = FrameReader(ToWorker, Down)
+from_worker: FrameReader[Hello | Refused | UpFrame | Beat] = FrameReader(FromWorker, Up)
+from_client: FrameReader[Hello | Refused | DownFrame | Beat] = FrameReader(FromClient, Down)
+to_client: FrameReader[Welcome | Refused | UpFrame | Beat] = FrameReader(ToClient, Up)

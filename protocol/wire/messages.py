@@ -10,15 +10,24 @@ both sides would have to share.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 VERSION = 1
 """The only version that there is so far."""
 
 MAX_FRAME = 1 << 20
 """Bytes of a frame; one that is longer closes the connection."""
+
+MAX_MESSAGE = MAX_FRAME - 1024
+"""Bytes of one numbered message; a longer one is not sent, and fails its task."""
+
+MAX_TEXT = 256 << 20
+"""Characters of a JSON text, and bytes of a payload."""
+
+MAX_SHOWN = 10_000
+"""Characters of a text for people; what is longer is cut."""
 
 PART = 192 << 10
 """Bytes of a payload's part, which base64 makes a third longer."""
@@ -51,10 +60,26 @@ Code = Literal[
 Kind = Literal["function", "tool", "thread"]
 """A registered function, a tool called with arguments that a model wrote, a reasoning thread."""
 
-Name = Annotated[str, Field(min_length=1, max_length=200)]
-Id = Annotated[str, Field(min_length=1, max_length=400)]
+
+def shown(text: Any) -> Any:
+    """A text for people as it can be sent: not too long, and without what UTF-8 can't hold."""
+    if not isinstance(text, str):
+        return text
+    return text[:MAX_SHOWN].encode(errors="backslashreplace").decode()[:MAX_SHOWN]
+
+
+PLAIN = r"^[^\x00-\x1f\x7f-\x9f]*$"
+"""No control characters, which a terminal would obey."""
+
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=PLAIN)]
+Word = Annotated[str, Field(max_length=400, pattern=PLAIN)]
+Id = Annotated[str, Field(min_length=1, max_length=600)]
+"""At most 400 characters of a client's, and its name, which the hub puts before them."""
 Count = Annotated[int, Field(ge=0, lt=1 << 63)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+JsonText = Annotated[str, Field(max_length=MAX_TEXT)]
+Shown = Annotated[str, BeforeValidator(shown)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
 
@@ -95,7 +120,7 @@ class ModelOffer(WireModel):
 class Profile(WireModel):
     """What a worker is and can do."""
 
-    platform: str = ""
+    platform: Word = ""
     slots: Annotated[int, Field(ge=1, le=100_000)] = 1
     """How many tasks it takes at once."""
     resources: dict[Name, Count] = {}
@@ -108,12 +133,12 @@ class Profile(WireModel):
 class TaskNeeds(WireModel):
     """What a task asks of its worker."""
 
-    worker: str | None = None
+    worker: Word | None = None
     """The worker's id, if the task is pinned to it."""
-    platform: str | None = None
-    tags: frozenset[Name] = frozenset()
-    resources: dict[Name, Count] = {}
-    fingerprint: str = ""
+    platform: Word | None = None
+    tags: Annotated[frozenset[Name], Field(max_length=64)] = frozenset()
+    resources: Annotated[dict[Name, Count], Field(max_length=64)] = {}
+    fingerprint: Word = ""
     """Of a thread's model; empty takes any model of the name."""
 
 
@@ -121,8 +146,10 @@ class TaskBudget(WireModel):
     """What a task may spend."""
 
     tokens: Count | None = None
-    attempts: Annotated[int, Field(ge=1)] = 5
+    attempts: Annotated[int, Field(ge=1, le=1000)] = 5
     """How many workers may be lost under it, less one."""
+    kills: Annotated[int, Field(ge=1, le=1000)] = 2
+    """After how many workers whose process has ended under it it is given up."""
 
 
 class Payload(WireModel):
@@ -138,6 +165,8 @@ class HeldTask(WireModel):
     id: Id
     fence: Count
     ended: bool = False
+    proof: Annotated[str, Field(max_length=64)] = ""
+    """As it came with the task."""
 
 
 # ---- numbered messages ---------------------------------------------------------------------------
@@ -165,13 +194,17 @@ class TaskMessage(WireModel):
     attempt: Annotated[int, Field(ge=1)] = 1
     kind: Kind
     name: Name
-    arguments: str | Payload
+    arguments: JsonText | Payload
     """JSON text of an object, by the parameters' names; of a `ThreadStart` for a thread."""
     deadline_s: Seconds | None = None
     budget: TaskBudget = Field(default_factory=TaskBudget)
     needs: TaskNeeds = Field(default_factory=TaskNeeds)
     inputs: tuple[tuple[TokenId, ...], ...] = ()
     """For a thread that begins anew elsewhere: what it was given so far by `Input`."""
+    patience_s: Seconds | None = None
+    """From a client: how long it waits while no connected worker is able to run it."""
+    proof: Annotated[str, Field(max_length=64)] = ""
+    """From a hub: shows a later one that the task was this worker's; see `HeldTask`."""
 
 
 class ThreadStart(WireModel):
@@ -208,7 +241,7 @@ class Progress(WireModel):
     type: Literal["progress"] = "progress"
     id: Id
     fence: Count = 0
-    text: Annotated[str, Field(max_length=10_000)] = ""
+    text: Shown = ""
 
 
 class TokenChunk(WireModel):
@@ -219,17 +252,23 @@ class TokenChunk(WireModel):
     fence: Count = 0
     at: Count
     tokens: tuple[TokenId, ...]
-    logprobs: tuple[float, ...]
+    logprobs: tuple[Finite, ...]
     reason: Literal["stop", "length"] | None = None
     """Why the thread has stopped after them, if it has; it then waits for `Input`."""
+
+    @model_validator(mode="after")
+    def _equally_many(self) -> Self:
+        if len(self.tokens) != len(self.logprobs):
+            raise ValueError("each token needs its log-probability")
+        return self
 
 
 class TaskFailure(WireModel):
     """Why a task has no value."""
 
     code: Code
-    kind: str = ""
-    message: str = ""
+    kind: Shown = ""
+    message: Shown = ""
 
 
 class TaskUsage(WireModel):
@@ -245,7 +284,7 @@ class Result(WireModel):
     type: Literal["result"] = "result"
     id: Id
     fence: Count = 0
-    value: str | Payload | None = None
+    value: JsonText | Payload | None = None
     failure: TaskFailure | None = None
     usage: TaskUsage = Field(default_factory=TaskUsage)
     worker: str = ""

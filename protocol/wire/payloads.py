@@ -8,13 +8,21 @@ from collections.abc import Iterator
 from protocol.errors import BadMessage
 from protocol.wire.bounded import BoundedTable
 from protocol.wire.channel import Channel
-from protocol.wire.messages import INLINE, PART, Payload, PayloadPart, Result, TaskMessage
-
-MOST_BYTES = 256 << 20
-"""Of one payload, and of all that are under way in one session."""
+from protocol.wire.messages import (
+    INLINE,
+    MAX_TEXT,
+    PART,
+    Payload,
+    PayloadPart,
+    Result,
+    TaskMessage,
+)
 
 MOST = 65_536
 """Payloads that are kept in one session."""
+
+MOST_UNDER_WAY = 64
+"""Payloads of which a part is missing; with more, the oldest is forgotten."""
 
 
 def pack(text: str) -> tuple[str | Payload, bytes]:
@@ -59,9 +67,9 @@ class Payloads:
         most_bytes: Of what is under way, and of what is kept; the oldest go first.
     """
 
-    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, most_bytes: int = MAX_TEXT) -> None:
         self.most_bytes = most_bytes
-        self._under_way: dict[str, bytearray] = {}
+        self._under_way: BoundedTable[bytearray] = BoundedTable(MOST_UNDER_WAY, most_bytes)
         self._kept: BoundedTable[bytes] = BoundedTable(MOST, most_bytes)
 
     def __contains__(self, sha256: str) -> bool:
@@ -73,27 +81,24 @@ class Payloads:
         Raises:
             BadMessage: it is out of order, too much, or not what its digest says.
         """
-        if part.offset == 0:
-            self._under_way[part.sha256] = bytearray()
-        got = self._under_way.get(part.sha256)
-        if got is None or part.offset != len(got):
+        name = part.sha256[:8]
+        got = self._under_way.get(part.sha256) if part.offset else bytearray()
+        self._under_way.drop(part.sha256)
+        if got is None or part.offset != len(got) or len(part.data) < min(part.size, 1):
             raise BadMessage(
-                f"a part at {part.offset} of payload {part.sha256[:8]} came out of order; send "
-                "parts in their order, from 0"
+                f"a part at {part.offset} of payload {name} came empty or out of order; send parts "
+                "in their order, from 0"
             )
         got += part.data
-        size = sum(map(len, self._under_way.values()))
-        if len(got) > part.size or size > self.most_bytes:
+        if len(got) > part.size or part.size > self.most_bytes:
             raise BadMessage(
-                f"payload {part.sha256[:8]} is longer than it says or than {self.most_bytes} "
-                "bytes; send less"
+                f"payload {name} is longer than it says or than {self.most_bytes} bytes; send less"
             )
-        if len(got) == part.size:
-            del self._under_way[part.sha256]
-            if hashlib.sha256(got).hexdigest() != part.sha256:
-                raise BadMessage(
-                    f"payload {part.sha256[:8]} has another digest than its name; send it again"
-                )
+        if len(got) < part.size:
+            self._under_way.add(part.sha256, got, len(got))
+        elif hashlib.sha256(got).hexdigest() != part.sha256:
+            raise BadMessage(f"payload {name} has another digest than its name; send it again")
+        else:
             self._kept.add(part.sha256, bytes(got), len(got))
 
     def text(self, value: str | Payload) -> str:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
-from pydantic import TypeAdapter
 
 from orchestrator.errors import InvalidValue
 from protocol.errors import BadMessage, ConnectionRefused, HubUnreachable, first
@@ -31,7 +30,16 @@ from protocol.wire.connection import (
 from protocol.wire.connection import (
     logger as quiet,
 )
-from protocol.wire.framing import Beat, DownFrame, Hello, Refused, UpFrame, Welcome
+from protocol.wire.framing import (
+    Beat,
+    DownFrame,
+    FrameReader,
+    Hello,
+    Refused,
+    Unreadable,
+    UpFrame,
+    Welcome,
+)
 from protocol.wire.messages import MAX_FRAME
 
 log = logging.getLogger(__name__)
@@ -46,17 +54,19 @@ class SessionSide:
     """What a worker or a client says and does in its session.
 
     Attributes:
-        adapter: Parses what the hub sends.
+        reader: Reads what the hub sends.
         hello: Gives what is said first; session, numbers and epoch are filled in.
         joined: Called when a connection is there, with whether the session was resumed; if not,
             the hub knows nothing of this side.
         handle: Takes one message.
+        refuse: Tells the owner of a message that it is not taken, and why.
     """
 
-    adapter: TypeAdapter[Any]
+    reader: FrameReader[Any]
     hello: Callable[[], Hello]
     joined: Callable[[bool], None]
     handle: Callable[[Any], None]
+    refuse: Callable[[Any, str], None]
 
 
 class ReconnectingConnection:
@@ -124,6 +134,8 @@ class ReconnectingConnection:
                 raise
             except* _gone() as group:
                 why = str(first(group)) or type(first(group)).__name__
+                if isinstance(first(group), BadMessage):
+                    self._session = None  # what can't be read would be sent again
             if self.linked:
                 self.linked, failures, last = False, 0, time.monotonic()
             failures += 1
@@ -161,7 +173,7 @@ class ReconnectingConnection:
         )
         self._asked = time.monotonic()
         await say(socket, hello)
-        while not isinstance(welcome := await receive(socket, self._side.adapter), Welcome):
+        while not isinstance(welcome := await receive(socket, self._side.reader), Welcome):
             if isinstance(welcome, Refused):
                 _raise(welcome)
         if welcome.epoch < self._epoch:
@@ -184,7 +196,7 @@ class ReconnectingConnection:
                 group.start_soon(write, socket, self.channel)
                 group.start_soon(self._beat)
                 limits = ConnectionLimits()
-                async for message in frames(socket, self._side.adapter, limits, self._hear):
+                async for message in frames(socket, self._side.reader, limits, self._hear):
                     self._take(message)
         except anyio.get_cancelled_exc_class():
             await refuse(socket, Refused(code="draining", message="it leaves"))
@@ -198,7 +210,20 @@ class ReconnectingConnection:
             self.renewed = self._asked
         elif isinstance(message, (UpFrame, DownFrame)):
             for one in self.channel.accept(message.ack, message.seq, message.body):
-                self._side.handle(one)
+                self._take_one(one)
+
+    def _take_one(self, message: Any) -> None:
+        """Take one message; one that can't be taken is refused by itself."""
+        try:
+            if isinstance(message, Unreadable):
+                self._side.refuse(message, message.why)
+            else:
+                self._side.handle(message)
+        except BadMessage as error:
+            self._side.refuse(message, str(error))
+        except Exception as error:
+            log.exception("a message of the hub could not be taken")
+            self._side.refuse(message, f"what failed here ({type(error).__name__})")
 
     def _hear(self) -> None:
         self.heard = time.monotonic()

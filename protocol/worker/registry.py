@@ -25,6 +25,8 @@ from protocol.wire.messages import Offer
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_DOUBTFUL = ("null", "NaN", "Infinity")
+
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -76,13 +78,16 @@ class Callee:
             RemoteFailure: it is not what the annotation says.
         """
         try:
-            return self._returns.dump_json(value, warnings="error").decode()
+            text = self._returns.dump_json(value, warnings="error").decode()
+            if any(word in text for word in _DOUBTFUL):  # pydantic writes null for NaN
+                json.dumps(self._returns.dump_python(value, mode="json"), allow_nan=False)
+            return text
         except (pydantic_core.PydanticSerializationError, ValueError) as error:
             raise RemoteFailure(
                 "failed",
                 type(error).__name__,
                 f"{self.name} returned a {type(value).__name__}, "
-                "which its annotation does not cover; correct one of them",
+                "which its annotation does not cover, or JSON (NaN, infinities); correct one",
             ) from error
 
     @property
@@ -165,6 +170,10 @@ def function_name(function: Callable[..., Any]) -> str:
     return f"{module}:{name}"
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
 def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     """The arguments of a call, as the JSON that `Callee.arguments` reads.
 
@@ -173,7 +182,10 @@ def bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[st
     """
     try:
         bound = inspect.signature(function).bind(*args, **kwargs)
-        return pydantic_core.to_json(bound.arguments).decode()
+        text = pydantic_core.to_json(bound.arguments).decode()
+        if any(word in text for word in _DOUBTFUL):
+            json.loads(text, parse_constant=_refuse)
+        return text
     except (TypeError, ValueError, pydantic_core.PydanticSerializationError) as error:
         name = getattr(function, "__qualname__", repr(function))
         raise InvalidValue(

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import anyio.from_thread
 import anyio.to_thread
 from anyio.abc import TaskGroup
+from pydantic import ValidationError
 
 from orchestrator.calls import is_async
-from orchestrator.errors import leaf
 from protocol.errors import BadMessage, Congested, RemoteFailure
 from protocol.wire.bounded import BoundedTable
 from protocol.wire.channel import Channel
+from protocol.wire.checked import first_problem
 from protocol.wire.messages import (
+    MAX_FRAME,
     Cancel,
     Cancelled,
     Code,
@@ -42,6 +45,12 @@ KEPT = 1024
 KEPT_BYTES = 64 << 20
 """Ends that are kept for a hub that has forgotten them, because it was restarted."""
 
+MOST_LEAKED = 64
+"""Blocking functions that were stopped and have not returned; with more, no other is called."""
+
+HELD_BYTES = MAX_FRAME // 4
+"""Of a hello, for what a worker still has; the newest is told of."""
+
 _ENDED = "null"
 """The value of a thread."""
 
@@ -55,17 +64,61 @@ def progress(text: str) -> None:
         tell(text)
 
 
+_WHY: dict[Code, str] = {
+    "deadline": "the task took too long",
+    "bad-message": "a message to the task could not be read",
+}
+
+
+def described(error: BaseException) -> TaskFailure:
+    """What a function raised, as a failure; its own words may fail as well."""
+    cause = error
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    try:
+        message = str(cause)
+    except BaseException:
+        message = ""
+    kind = type(cause).__name__
+    return TaskFailure(
+        code="failed", kind=kind, message=message or f"the function raised {kind} without a word"
+    )
+
+
+def _chunk(
+    one: RunningTask, token: int, logprob: float, reason: Literal["stop", "length"] | None
+) -> TokenChunk:
+    """A token as it is sent.
+
+    Raises:
+        RemoteFailure: it can't be.
+    """
+    try:
+        return TokenChunk(
+            id=one.task.id,
+            fence=one.fence,
+            at=one.tokens,
+            tokens=(token,),
+            logprobs=(logprob,),
+            reason=reason,
+        )
+    except ValidationError as error:
+        problem = f"the model gave what is no token: {first_problem(error)}"
+        raise RemoteFailure("failed", "", problem) from error
+
+
 class RunningTask:
     """One task under way.
 
     Attributes:
         fence: Of its newest assignment.
+        proof: That this worker was given it, under that fence.
         why: The code of what stops it, if it is being stopped; None for a cancellation.
     """
 
     def __init__(self, task: TaskMessage) -> None:
         self.task = task
-        self.fence = task.fence
+        self.fence, self.proof = task.fence, task.proof
         self.scope = anyio.CancelScope()
         self.why: Code | None = None
         self.leaked = False
@@ -107,7 +160,8 @@ class TaskRunner:
         self._limiter = anyio.CapacityLimiter(threads)
         self._payloads = Payloads()
         self._running: dict[str, RunningTask] = {}
-        self._ended: BoundedTable[Result | Cancelled] = BoundedTable(KEPT, KEPT_BYTES)
+        self._ended: BoundedTable[tuple[Result | Cancelled, str]] = BoundedTable(KEPT, KEPT_BYTES)
+        self._leaked = 0
         self._stopped: BoundedTable[int] = BoundedTable(KEPT, KEPT_BYTES)
         self.draining = False
         self._changed = anyio.Event()
@@ -116,16 +170,21 @@ class TaskRunner:
     def holding(self) -> tuple[HeldTask, ...]:
         """What it has, for a hello."""
         running = [
-            HeldTask(id=id, fence=one.fence)
+            HeldTask(id=id, fence=one.fence, proof=one.proof)
             for id, one in self._running.items()
             if one.task.kind != "thread"  # its tokens are with the hub that was
         ]
         ended = [
-            HeldTask(id=id, fence=end.fence, ended=True)
-            for id, end in self._ended
+            HeldTask(id=id, fence=end.fence, ended=True, proof=proof)
+            for id, (end, proof) in self._ended
             if isinstance(end, Result) and end.value != _ENDED
         ]
-        return (*running, *ended)
+        left, held = HELD_BYTES, []
+        for one in (*running, *reversed(ended)):  # a hello is one frame
+            left -= len(one.model_dump_json().encode())
+            if left >= 0:
+                held.append(one)
+        return tuple(held)
 
     @property
     def busy(self) -> bool:
@@ -166,12 +225,16 @@ class TaskRunner:
     # ---- one message ---------------------------------------------------------------------------
 
     def _take(self, task: TaskMessage, group: TaskGroup) -> None:
-        one, end = self._running.get(task.id), self._ended.get(task.id)
+        one = self._running.get(task.id)
+        end, _ = self._ended.get(task.id) or (None, "")
         stopped = self._stopped.get(task.id)
         if one is not None and task.kind != "thread" and not one.scope.cancel_called:
-            one.fence = task.fence  # it goes on, in the name of the newer assignment
+            one.fence, one.proof = (
+                task.fence,
+                task.proof,
+            )  # it goes on, in the name of the newer assignment
         elif isinstance(end, Result) and task.kind != "thread":
-            self._end(task.id, end.model_copy(update={"fence": task.fence}))
+            self._end(end.model_copy(update={"fence": task.fence}), task.proof)
         elif stopped is not None and stopped >= task.fence:
             self._channel.put_anyway(Cancelled(id=task.id, fence=task.fence))
         elif self.draining:
@@ -189,7 +252,7 @@ class TaskRunner:
         if one is not None and one.fence == cancel.fence:
             one.stop(cancel.reason)
             return
-        end = self._ended.get(cancel.id)
+        end, _ = self._ended.get(cancel.id) or (None, "")
         if end is not None and end.fence == cancel.fence:
             self._ended.drop(cancel.id)  # the hub has the end, or does not want it
             return
@@ -208,14 +271,14 @@ class TaskRunner:
                 del self._running[id]
         if end is None:
             end = Cancelled(id=id, fence=one.fence, leaked=one.leaked)
-            if one.why == "deadline":
-                failure = TaskFailure(code="deadline", message="the task took too long")
+            if one.why is not None:
+                failure = TaskFailure(code=one.why, message=_WHY.get(one.why, "it was stopped"))
                 end = Result(id=id, fence=one.fence, failure=failure)
         seconds = time.monotonic() - one.began
         if isinstance(end, Result):
             usage = TaskUsage(seconds=seconds, tokens=one.tokens)
             end = end.model_copy(update={"fence": one.fence, "usage": usage})
-        self._end(id, end)
+        self._end(end, one.proof)
         self._changed.set()
 
     async def _attempt(self, one: RunningTask) -> Result | None:
@@ -232,11 +295,12 @@ class TaskRunner:
             failure = TaskFailure(code=error.reason, kind=error.kind, message=message)
         except BadMessage as error:
             failure = TaskFailure(code="bad-payload", message=str(error))
-        except Exception as error:
-            cause = leaf(error)
-            failure = TaskFailure(
-                code="failed", kind=type(cause).__name__, message=str(cause)[:10_000]
-            )
+        except anyio.get_cancelled_exc_class() as error:
+            if anyio.current_effective_deadline() == -math.inf:
+                raise  # it is stopped
+            failure = described(error)
+        except BaseException as error:  # whatever the function does, only this task ends
+            failure = described(error)
         return Result(id=task.id, fence=one.fence, value=value, failure=failure)
 
     async def _value(self, one: RunningTask) -> str:
@@ -261,25 +325,35 @@ class TaskRunner:
 
     def _progress(self, one: RunningTask, text: str) -> None:
         with suppress(Congested):  # what comes later says more
-            self._channel.put(Progress(id=one.task.id, fence=one.fence, text=text[:10_000]))
+            self._channel.put(Progress(id=one.task.id, fence=one.fence, text=text))
 
     async def _in_thread(self, one: RunningTask, function: Callable[[], Any]) -> Any:
+        if self._leaked >= MOST_LEAKED:
+            many = f"{self._leaked} functions of this worker do not end; start it anew"
+            raise RemoteFailure("failed", "", many)
         returned = False
 
-        def run() -> Any:
+        def run() -> tuple[Any, BaseException | None]:
             nonlocal returned
             try:
-                return function()
+                return function(), None
+            except BaseException as error:  # as a value: it would end the event loop
+                return None, error
             finally:
                 returned = True
+                self._leaked -= one.leaked
 
         try:
-            return await anyio.to_thread.run_sync(
+            value, error = await anyio.to_thread.run_sync(
                 run, abandon_on_cancel=True, limiter=self._limiter
             )
         except anyio.get_cancelled_exc_class():
             one.leaked = not returned
+            self._leaked += one.leaked
             raise
+        if error is not None:
+            raise error
+        return value
 
     async def _thread(self, one: RunningTask, text: str) -> str:
         """Generate until the thread is ended by an empty input; its tokens are its chunks."""
@@ -296,16 +370,7 @@ class TaskRunner:
             while True:
                 async for token, logprob, reason in run.tokens():
                     await self._channel.room()
-                    self._channel.put_anyway(
-                        TokenChunk(
-                            id=one.task.id,
-                            fence=one.fence,
-                            at=one.tokens,
-                            tokens=(token,),
-                            logprobs=(logprob,),
-                            reason=reason,
-                        )
-                    )
+                    self._channel.put_anyway(_chunk(one, token, logprob, reason))
                     one.tokens += 1
                     if most is not None and one.tokens >= most and reason is None:
                         raise RemoteFailure("budget", "", f"the thread's {most} tokens are spent")
@@ -320,12 +385,23 @@ class TaskRunner:
 
     # ---- ends ----------------------------------------------------------------------------------
 
-    def _end(self, id: str, end: Result | Cancelled) -> None:
+    def refuse(self, message: Any, why: str) -> None:
+        """Fail the task of which a message came that can't be taken."""
+        id, fence = getattr(message, "id", ""), getattr(message, "fence", 0)
+        one = self._running.get(id)
+        if one is not None and one.fence == fence:
+            one.stop("bad-message")
+        elif id and message.type == "task":
+            failure = TaskFailure(code="bad-message", message=f"the hub sent {why}")
+            self._channel.put_anyway(Result(id=id, fence=fence, failure=failure))
+
+    def _end(self, end: Result | Cancelled, proof: str) -> None:
         """Send how a task ended, and keep it."""
+        id = end.id
         value = end.value if isinstance(end, Result) and isinstance(end.value, str) else ""
         if isinstance(end, Result) and end.failure and end.failure.code == "bad-payload":
             self._ended.drop(id)
         else:
-            self._ended.add(id, end, len(value) + 100)
+            self._ended.add(id, (end, proof), len(value) + 1000)
         if not (value and isinstance(end, Result) and put_whole(self._channel, end)):
             self._channel.put_anyway(end)

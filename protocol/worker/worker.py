@@ -12,14 +12,18 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
+from orchestrator.errors import InvalidValue
 from protocol.errors import ConnectionRefused, HubUnreachable, first
 from protocol.settings import WorkerSettings
 from protocol.wire.framing import Hello, to_worker
-from protocol.wire.messages import Drain, Profile
+from protocol.wire.messages import MAX_FRAME, Drain, Profile
 from protocol.worker.reconnecting import ReconnectingConnection, SessionSide
 from protocol.worker.registry import Registry
 from protocol.worker.task_runner import TaskRunner
 from protocol.worker.threads import ThreadHost
+
+MAX_PROFILE = MAX_FRAME // 2
+"""Bytes of what a worker tells of itself; the rest of its hello is for what it holds."""
 
 FAREWELL_S = 5.0
 """How long a worker that has drained waits for a hub that it can't reach."""
@@ -75,9 +79,18 @@ class Worker:
             tools=tuple(callee.offer for callee in registry.tools.values()),
             models=tuple(host.offer for host in models.values()),
         )
+        if len(self.profile.model_dump_json()) > MAX_PROFILE:
+            raise InvalidValue(
+                f"registry: what it offers takes more than {MAX_PROFILE} bytes; shorten "
+                "descriptions, or register less"
+            )
         self._instance = settings.instance
         side = SessionSide(
-            adapter=to_worker, hello=self._hello, joined=self._joined, handle=self._handle
+            reader=to_worker,
+            hello=self._hello,
+            joined=self._joined,
+            handle=self._handle,
+            refuse=self._refuse,
         )
         self._connection = ReconnectingConnection(url, token, side, settings, rng)
         self._runner = TaskRunner(registry, models, self.profile.slots, self._connection.channel)
@@ -146,6 +159,9 @@ class Worker:
             self._runner.drain()
         else:
             self._runner.handle(message, self._group)
+
+    def _refuse(self, message: Any, why: str) -> None:
+        self._runner.refuse(message, why)
 
     async def _watch_lease(self) -> None:
         """Stop what runs when the hub must have given it to others."""

@@ -40,7 +40,7 @@ def progress(text: str) -> Progress:
 
 def arrive(channel: Channel, data: bytes) -> list[str]:
     """What is new for a channel in a frame."""
-    message = from_worker.validate_json(data)
+    message = from_worker.read(data)
     if isinstance(message, Beat):
         channel.heard(message)
         return []

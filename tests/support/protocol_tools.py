@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import anyio.lowlevel
+from websockets.asyncio.client import connect
 
 from protocol import Hub, Registry, ThreadHost, Worker, WorkerSettings, progress
 from protocol.hub.sessions import PeerSession
@@ -75,6 +77,54 @@ def session_of(hub: Hub, id: str) -> PeerSession:
     found = hub._handshake.sessions.of("worker", id)
     assert found is not None
     return found
+
+
+class RawSession:
+    """A session with a hub that says whatever it is told to.
+
+    Attributes:
+        welcome: What the hub said first.
+    """
+
+    def __init__(self, hub: Hub, token: str, role: str = "worker", **hello: Any) -> None:
+        self._url, self._token = hub.url, token
+        offer = {"name": "t", "parameters": "{}", "result": "{}"}
+        profile = {"profile": {"slots": 8, "tools": [offer]}} if role == "worker" else {}
+        self._hello = {"type": "hello", "role": role} | profile | hello
+        self._sent = self._got = 0
+        self._heard: list[dict[str, Any]] = []
+
+    async def __aenter__(self) -> Self:
+        headers = {"Authorization": f"Bearer {self._token}"}
+        self.socket = await connect(self._url, additional_headers=headers, proxy=None)
+        await self.socket.send(json.dumps(self._hello))
+        self.welcome = json.loads(await self.socket.recv())
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.socket.close()
+
+    async def say(self, *messages: dict[str, Any]) -> None:
+        """Send a frame."""
+        frame = {"type": "frame", "ack": self._got, "seq": self._sent + 1, "body": messages}
+        self._sent += len(messages)
+        await self.socket.send(json.dumps(frame))
+
+    async def answer(self, task: dict[str, Any]) -> None:
+        """End a task with the value 1."""
+        result = {"type": "result", "id": task["id"], "fence": task["fence"], "value": "1"}
+        await self.say(result)
+
+    async def hear(self, seconds: float = 5) -> dict[str, Any]:
+        """The next numbered message, or what refuses the connection."""
+        with anyio.fail_after(seconds):
+            while not self._heard:
+                frame = json.loads(await self.socket.recv())
+                if frame["type"] == "refused":
+                    return dict(frame)
+                self._heard += frame.get("body", [])
+                self._got += len(frame.get("body", []))
+        return self._heard.pop(0)
 
 
 async def until(condition: Any, seconds: float = 10.0) -> None:
