@@ -104,11 +104,15 @@ class Backend(ABC):
             emulation.
         leaked: Tokens generated for threads after they were closed, as far as known.
         open_threads: Threads that are not closed, whether they run or have stopped.
+        exact: Whether tokens are the model's own; elsewhere those that were given are a guess.
+        addresses: Where it is reached; none in this process.
     """
 
     capabilities: frozenset[Capability] = frozenset()
     leaked: int = 0
     open_threads: int = 0
+    exact: bool = True
+    addresses: tuple[str, ...] = ()
 
     @abstractmethod
     def open(

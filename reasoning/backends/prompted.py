@@ -138,8 +138,18 @@ class PromptedGeneration(Generation):
         self._known = 0
         self.segment = segment
 
+    @property
+    def room(self) -> int:
+        """How many tokens it may write.
+
+        Where given text is only guessed at, a long prompt leaves a quarter of the context: the
+        server knows better whether it fits.
+        """
+        left = self.limit - len(self.segment.context) - len(self.segment)
+        return left if left > 0 or self._backend.exact else self._backend.context // 4
+
     def _fits(self, count: int) -> bool:
-        return len(self.segment.context) + len(self.segment) + count < self.limit
+        return self.room > count
 
     def _go_on(self, fits: bool) -> None:
         if not self._stopped:

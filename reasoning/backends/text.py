@@ -13,7 +13,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from reasoning.backends.base import Token
 from reasoning.backends.prompted import PromptedBackend, PromptedGeneration
-from reasoning.backends.text_tokens import TextDialect, TextTokens
+from reasoning.backends.text_tokens import END, TextDialect, chat_messages, text_token
 from reasoning.errors import BackendLost
 from reasoning.values.sampling import Sampling, StopReason
 
@@ -42,9 +42,8 @@ class TextBackend(PromptedBackend):
 
     def __init__(self, *, name: str | None = None, context: int = 8192) -> None:
         self.name = name or type(self).__name__
-        self._text_tokens = TextTokens()
-        self.dialect = TextDialect(self._text_tokens)
-        super().__init__(context=context, eos={self._text_tokens.end})
+        self.dialect = TextDialect()
+        super().__init__(context=context, eos={END})
 
     @abstractmethod
     def write(
@@ -74,7 +73,7 @@ class TextBackend(PromptedBackend):
     async def request(
         self, generation: PromptedGeneration, prompt: list[int]
     ) -> AsyncGenerator[Token, None]:
-        messages = self._text_tokens.messages(prompt)
+        messages = chat_messages(prompt)
         most = generation.limit - len(prompt)
         pieces = self.write(messages, generation.sampling, most=most)
         send, receive = anyio.create_memory_object_stream[str | Exception](0)
@@ -89,12 +88,12 @@ class TextBackend(PromptedBackend):
                         raise piece
                     written += 1
                     reason: StopReason | None = "length" if written == most else None
-                    yield Token(self._text_tokens.id(piece), math.nan, reason)
+                    yield Token(text_token(piece), math.nan, reason)
         finally:
             self.running.pop(generation, None)
             scope.cancel()
         if not generation.closed and written < most:
-            yield Token(self._text_tokens.end, math.nan, "stop")
+            yield Token(END, math.nan, "stop")
 
     async def recover(
         self, generation: PromptedGeneration, error: BackendLost, failures: int

@@ -1,14 +1,15 @@
 """The language of a model whose tokenizer is unknown: runs of text stand for tokens.
 
 Given text is cut into runs of four characters, about a token each; each run of an answer is what
-was received at once.  A server's own counts stand in the usage.
+was received at once.  A server's own counts stand in the usage.  A token is its text, written as a
+number, so that equal texts are equal tokens everywhere and nothing has to remember them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from reasoning.language.prompted import PromptedForms, instructed, read
 from reasoning.problems import Problem
@@ -20,51 +21,43 @@ GIVEN_CHARACTERS = 4
 """How much given text makes a token."""
 TURN = "\x1e"
 """Stands around the user's turns in text that is given to a thread."""
-Role = Literal["user", "assistant"]
+Role = Literal["assistant", "user"]
+ROLES: tuple[Role, ...] = ("assistant", "user")
 
 
-class _RoleText(NamedTuple):
-    text: str
-    role: Role
+def text_token(text: str, role: Role = "assistant") -> int:
+    """The token of a text that was said by ``role``."""
+    mark = b"\1" if role == "assistant" else b"\2"
+    return int.from_bytes(mark + text.encode("utf-8", "surrogatepass"), "big")
 
 
-class TextTokens:
-    """Numbers runs of text, by whom they were said: the same run always has the same number.
+END = text_token("", "user")
+"""Ends an answer."""
+FILLER = text_token("")
+"""Stands for a token of which no text was sent."""
 
-    Attributes:
-        end: Ends an answer.
-        filler: Stands for a token of which no text was sent.
-    """
 
-    def __init__(self) -> None:
-        self._all: list[_RoleText] = []
-        self._ids: dict[_RoleText, int] = {}
-        self.end = self.id("", "user")
-        self.filler = self.id("")
+def text_of(ids: Sequence[int]) -> str:
+    """The text of tokens, whoever said it."""
+    return "".join(text for text, _ in map(_said, ids))
 
-    def id(self, text: str, role: Role = "assistant") -> int:
-        """The token of a text."""
-        said = _RoleText(text, role)
-        found = self._ids.get(said)
-        if found is None:
-            found = self._ids[said] = len(self._all)
-            self._all.append(said)
-        return found
 
-    def cut(self, text: str, role: Role) -> list[int]:
-        """Given text as tokens."""
-        size = GIVEN_CHARACTERS
-        return [self.id(text[i : i + size], role) for i in range(0, len(text), size)]
+def chat_messages(ids: Sequence[int]) -> list[dict[str, str]]:
+    """Tokens as chat messages: one for each run of the same role."""
+    said = (one for one in map(_said, ids) if one[0])
+    runs = groupby(said, lambda one: one[1])
+    return [{"role": role, "content": "".join(text for text, _ in run)} for role, run in runs]
 
-    def text(self, ids: Sequence[int]) -> str:
-        """The text of tokens, whoever said it."""
-        return "".join(self._all[id].text for id in ids)
 
-    def messages(self, ids: Sequence[int]) -> list[dict[str, str]]:
-        """Tokens as chat messages: one for each run of the same role."""
-        said = (self._all[id] for id in ids if self._all[id].text)
-        runs = groupby(said, lambda one: one.role)
-        return [{"role": role, "content": "".join(s.text for s in run)} for role, run in runs]
+def _said(id: int) -> tuple[str, Role]:
+    data = id.to_bytes((id.bit_length() + 7) // 8, "big")
+    return data[1:].decode("utf-8", "surrogatepass"), ROLES[data[0] - 1]
+
+
+def _cut(text: str, role: Role) -> Iterator[int]:
+    """Given text as tokens."""
+    for start in range(0, len(text), GIVEN_CHARACTERS):
+        yield text_token(text[start : start + GIVEN_CHARACTERS], role)
 
 
 class TextDialect:
@@ -73,21 +66,15 @@ class TextDialect:
     capabilities: frozenset[Capability] = frozenset({"shared-threads"})
     stop: frozenset[int] = frozenset()
     trained = False
+    ends = frozenset({END})
     probe = "\n\nThe final answer is \\boxed{"
 
-    def __init__(self, text_tokens: TextTokens) -> None:
-        self.text_tokens = text_tokens
-        self.ends = frozenset({text_tokens.end})
-
     def encode(self, text: str) -> list[int]:
-        roles: tuple[Role, ...] = ("assistant", "user")
-        parts = text.split(TURN)
-        return [
-            id for n, part in enumerate(parts) for id in self.text_tokens.cut(part, roles[n % 2])
-        ]
+        parts = enumerate(text.split(TURN))
+        return [id for n, part in parts for id in _cut(part, ROLES[n % 2])]
 
     def decoder(self) -> TextDecoder:
-        return TextDecoder(self.text_tokens)
+        return TextDecoder()
 
     def prompt(self, problem: Problem) -> Context:
         return self.ask(instructed(problem))
@@ -106,17 +93,14 @@ class TextDialect:
         )
 
     def ask(self, question: str) -> Context:
-        return Context.given(self.text_tokens.cut(f"{question}\n", "user"))
+        return Context.given(list(_cut(f"{question}\n", "user")))
 
     def answer(self, problem: Problem, text: str, *, finished: bool = True) -> FoundAnswer:
         return read(problem, text, finished=finished)
 
 
 class TextDecoder:
-    """TextTokens are text already."""
-
-    def __init__(self, text_tokens: TextTokens) -> None:
-        self._text_tokens = text_tokens
+    """Text tokens are text already."""
 
     def feed(self, token: int) -> str:
-        return self._text_tokens.text([token])
+        return text_of([token])

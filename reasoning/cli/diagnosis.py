@@ -38,10 +38,8 @@ class DoctorReport(BaseModel):
 
 async def diagnose(settings: ServerSource) -> DoctorReport:
     """Ask every address; the first one decides what runs."""
-    models = [
-        await settings.model_copy(update={"base_urls": (url,)}).connect()
-        for url in settings.base_urls
-    ]
+    sources = [settings.model_copy(update={"base_urls": (url,)}) for url in settings.base_urls]
+    models = [one.with_profile(await one.examine(thorough=True)) for one in sources]
     first = models[0]
     backends: list[Any] = [model.backend for model in models]
     strategies = []

@@ -37,37 +37,37 @@ class ServerSource(OpenaiSettings):
             UnknownName: it does not have the model.
             CapabilityMissing: it can't do what the settings ask for.
         """
-        from reasoning.backends.openai.client import connect
+        return self.with_profile(await self.examine())
+
+    async def examine(self, *, thorough: bool = False) -> ServerProfile:
+        """What the first of the servers can do; see `server_probe.examine`."""
+        from reasoning.backends.openai.connection import connect
         from reasoning.backends.openai.server_probe import examine
 
         url = self.base_urls[0]
         async with connect(url, self) as client:
-            return self.with_profile(await examine(client, url, self))
+            return await examine(client, url, self, tokenizers=shipped(), thorough=thorough)
 
     def with_profile(self, profile: ServerProfile) -> LoadedModel:
         """The model on servers of which it is known what they can do."""
         from reasoning.backends.openai.client import OpenaiBackend
-        from reasoning.backends.text_tokens import TextDialect, TextTokens
+        from reasoning.backends.text_tokens import TextDialect
 
         tokenizer = self.tokenizer or (profile.model if profile.model in shipped() else None)
-        mode = self.mode or (profile.mode if tokenizer or profile.mode != "tokens" else "text")
-        dialect: Dialect
-        text_tokens = TextTokens()
-        eos: frozenset[int] = frozenset()
+        best = profile.mode(tokenizer=tokenizer is not None)
+        mode = self.mode or best
+        dialect: Dialect = TextDialect()
+        eos = dialect.ends
         if mode == "tokens":
-            if tokenizer is None or profile.mode != "tokens":
+            if tokenizer is None or best != "tokens":
                 raise CapabilityMissing(
                     f"mode tokens needs a server that takes and gives token ids "
-                    f"({self.base_urls[0]}: {profile.mode}) and --engine tokenizer=PATH"
+                    f"({self.base_urls[0]}: {best}) and --engine tokenizer=PATH"
                 )
             folder = find(tokenizer)
             config = read_config(folder)
             dialect, eos = load_dialect(folder, config), config.eos
-        else:
-            dialect = TextDialect(text_tokens)
         context = self.context or profile.context or CONTEXT
         context = min(context, profile.context or context)
-        backend = OpenaiBackend(
-            self, profile, mode=mode, eos=eos, context=context, text_tokens=text_tokens
-        )
+        backend = OpenaiBackend(self, profile, mode=mode, eos=eos, context=context)
         return LoadedModel(name=profile.model, dialect=dialect, context=context, backend=backend)

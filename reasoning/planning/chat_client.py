@@ -7,7 +7,6 @@ from typing import Any, Protocol, Self
 from orchestrator.errors import InvalidValue
 from reasoning.errors import CapabilityMissing, ProblemRefused
 from reasoning.models.loaded import LoadedModel
-from reasoning.models.server import ServerSource
 from reasoning.values.context import Segment
 from reasoning.values.sampling import Constraint, Sampling
 
@@ -39,7 +38,7 @@ class ChatClient:
         seed: int = 0,
         held: bool | None = None,
     ) -> None:
-        """Take a loaded model; a server that has chat is talked to in chat.
+        """Take a loaded model.
 
         Args:
             model: The model that is asked.
@@ -50,7 +49,6 @@ class ChatClient:
         Raises:
             CapabilityMissing: it is no chat model, or must be held to a schema and can't be.
         """
-        model = _in_chat(model)
         try:
             model.dialect.ask("")
         except ProblemRefused as error:
@@ -120,14 +118,3 @@ class ChatClient:
             generation.close()
             self._backend.release([segment])
         return text
-
-
-def _in_chat(model: LoadedModel) -> LoadedModel:
-    """A server's model, talked to in chat where nobody chose and its tokens are not known."""
-    backend: Any = model.backend
-    source = getattr(backend, "settings", None)
-    if not isinstance(source, ServerSource) or source.mode is not None:
-        return model
-    if backend.mode != "text" or not backend.profile.chat:
-        return model
-    return source.model_copy(update={"mode": "chat"}).with_profile(backend.profile)

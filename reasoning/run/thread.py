@@ -154,9 +154,11 @@ class Thread:
         """Start generating; called once, by the run, when everything about the thread is known.
 
         A thread without room to write is cut and never starts, unless nothing was generated in the
-        run yet: the prompt is then too long, and the backend's error says by how much.
+        run yet: the prompt is then too long, and the backend's error says by how much.  Where a
+        prompt's length is a guess, only the backend can say.
         """
-        if self.segment.position >= self.limit and self.run.began:
+        guessed = not self.run.backend.exact and len(self.context.entries) == 1
+        if self.segment.position >= self.limit and self.run.began and not guessed:
             self.cut = True
         elif not self.options.silent:
             limit = self.limit

@@ -9,40 +9,96 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import anyio
 
-from orchestrator.errors import ExtraMissing, InvalidValue, UnknownName
+from orchestrator.errors import InvalidValue, UnknownName
 from reasoning.backends.base import Token
 from reasoning.backends.openai import reasoning_fields as fields
-from reasoning.backends.openai.replicas import Replica, Replicas
+from reasoning.backends.openai.connection import connect, unreachable
+from reasoning.backends.openai.event_stream import (
+    ErrorEvent,
+    Event,
+    EventParser,
+    Malformed,
+    read_events,
+)
+from reasoning.backends.openai.parameters import BOUNDS, Parameters, smaller_bound, words_of
+from reasoning.backends.openai.replicas import AGAIN, Replica, Replicas, asked_to_wait
 from reasoning.backends.openai.server_probe import ServerProfile
 from reasoning.backends.openai.settings import Mode, OpenaiSettings
 from reasoning.backends.prompted import PromptedBackend, PromptedGeneration
-from reasoning.backends.text_tokens import TextTokens
+from reasoning.backends.text_tokens import FILLER, chat_messages, text_of
 from reasoning.errors import BackendLost, CapabilityMissing
+from reasoning.values.context import Segment
 from reasoning.values.sampling import Constraint, StopReason
 
 logger = logging.getLogger(__name__)
 
-AGAIN = (408, 409, 425, 429)
-"""Statuses below 500 that are worth another try."""
-CLOSE_S = 1.0
-
-Event = dict[str, Any]
+LATE_S = 5.0
+"""How long the usage may come after the end of an answer."""
+NO_HEADERS: Mapping[str, str] = {}
+MOST_LESSONS = 8
+"""So many refusals of one request are learnt from."""
 
 
 class RequestLost(BackendLost):
     """One request failed in a way that another try may mend."""
 
     def __init__(self, replica: Replica, what: str, wait_s: float | None = None) -> None:
-        super().__init__(f"{replica.url} {what}; see its log, or add a replica with --base-url")
+        cure = "" if "; " in what else "; see its log, or add a replica with --base-url"
+        super().__init__(f"{replica.url} {what}{cure}")
         self.replica = replica
         self.wait_s = wait_s
+
+
+class RequestRefused(BackendLost, InvalidValue):
+    """One request was refused, or its answer withheld: only its own thread is lost.
+
+    Attributes:
+        said: The server's words.
+        field: The field of the request that it names beside them.
+    """
+
+    def __init__(self, what: str, *, said: str = "", field: str | None = None) -> None:
+        super().__init__(what)
+        self.said = said
+        self.field = field
+
+
+class Patience:
+    """How long an answer's next bytes may take.
+
+    Attributes:
+        late: Whether the answer has ended and only its usage may come.
+    """
+
+    def __init__(self, settings: OpenaiSettings) -> None:
+        self._settings = settings
+        self._since = time.monotonic()
+        self._begun = False
+        self.late = False
+
+    def meet_token(self) -> None:
+        """A token came."""
+        self._since = time.monotonic()
+        self._begun = True
+
+    @property
+    def seconds(self) -> float:
+        left = self._since + self._settings.first_token_timeout - time.monotonic()
+        if self._begun:
+            left = min(left, self._settings.token_timeout)
+        return max(0.0, min(left, LATE_S) if self.late else left)
+
+    @property
+    def waited(self) -> str:
+        return f"{time.monotonic() - self._since:.0f} s"
 
 
 class OpenaiBackend(PromptedBackend):
@@ -51,7 +107,6 @@ class OpenaiBackend(PromptedBackend):
     Attributes:
         profile: What the servers can do; several replicas are taken to be equal to the first.
         mode: How they are talked to.
-        text_tokens: What stands for tokens in the modes ``text`` and ``chat``.
     """
 
     def __init__(
@@ -62,17 +117,19 @@ class OpenaiBackend(PromptedBackend):
         mode: Mode,
         eos: Collection[int] = (),
         context: int = 8192,
-        text_tokens: TextTokens | None = None,
     ) -> None:
         super().__init__(context=context, eos=eos)
         self.settings = settings
         self.profile = profile
         self.mode = mode
-        self.text_tokens = text_tokens or TextTokens()
+        self.exact = mode == "tokens"
+        self.addresses = settings.base_urls
         self.capabilities = profile.capabilities(mode)
         if settings.adapters:
             self.capabilities |= {"adapters"}
         self.replicas = Replicas([])
+        self._parameters = Parameters(profile.refused)
+        self._excess: WeakKeyDictionary[Segment, int] = WeakKeyDictionary()
         self._stack = AsyncExitStack()
 
     async def start(self) -> None:
@@ -92,130 +149,154 @@ class OpenaiBackend(PromptedBackend):
     async def request(
         self, generation: PromptedGeneration, prompt: list[int]
     ) -> AsyncGenerator[Token, None]:
-        body = self._body(generation, prompt)
         entries = generation.segment.context.entries
-        read = self._ids if self.mode == "tokens" else self._texts
-        async with self._slots:
-            with self.replicas.borrow(entries[0].segment if entries else None) as replica:
-                async with aclosing(read(generation, replica, body)) as stream:
-                    async for token in stream:
-                        yield token
+        prefix = entries[0].segment if entries else generation.segment
+        begun = False
+        for lesson in range(MOST_LESSONS):
+            await self.replicas.open()
+            async with self._slots:
+                with self.replicas.borrow(prefix) as replica:
+                    body = self._body(generation, prompt, prefix)
+                    try:
+                        async with aclosing(self._answer(generation, replica, body)) as stream:
+                            async for token in stream:
+                                begun = True
+                                yield token
+                        return
+                    except RequestRefused as error:
+                        if begun or lesson + 1 == MOST_LESSONS:
+                            raise
+                        if not self._learn(error, body, prefix):
+                            raise
 
-    async def _ids(
+    def _learn(self, error: RequestRefused, body: Event, prefix: Segment) -> bool:
+        """Whether a refused request may be sent again, in another form."""
+        sent = body["extra_body"]
+        ours = sent.keys() - self.settings.extra_body.keys()
+        if self._parameters.learn(ours, error.said, error.field):
+            return True
+        bound = next((sent[name] for name in BOUNDS if name in ours), 0)
+        most, with_prompt = smaller_bound(error.said, bound) or (0, False)
+        if with_prompt:
+            self._excess[prefix] = self._excess.get(prefix, 0) + bound - most
+        elif most:
+            self._parameters.most = most
+        return most > 0
+
+    async def _answer(
         self, generation: PromptedGeneration, replica: Replica, body: Event
     ) -> AsyncGenerator[Token, None]:
-        """Tokens from a stream of token ids.
+        """The tokens of one answer, the last one with the reason.
 
-        The last one is held back until the usage is there, which comes behind the reason.
+        It is held back until the usage is there, which comes behind the reason.  Where no token is
+        left for the reason, the end token is added.
         """
+        answer = fields.AnswerReader(in_text=not self.exact, k=generation.sampling.confidence)
         last: Token | None = None
-        async with aclosing(self._events(generation, replica, body)) as events:
-            async for event in events:
-                self._note(generation, event)
-                for choice in event.get("choices") or ():
-                    found = fields.tokens(choice, generation.sampling.confidence)
-                    reason = self._reason(replica, choice)
-                    if reason is not None and found:
-                        last = found.pop()._replace(reason=reason)
-                    for token in found:
-                        yield token
-        if last is not None:
-            yield last
-
-    async def _texts(
-        self, generation: PromptedGeneration, replica: Replica, body: Event
-    ) -> AsyncGenerator[Token, None]:
-        """Tokens from a stream of text: one for each chunk, and empty ones up to the count."""
-        thinking, written, counted = False, 0, None
-        reason: StopReason | None = None
-        async with aclosing(self._events(generation, replica, body)) as events:
-            async for event in events:
-                found = self._note(generation, event)
-                counted = found.completion if found else counted
-                for choice in event.get("choices") or ():
-                    thought, said = fields.text(choice)
-                    if thought and not thinking:
-                        thought, thinking = f"{fields.OPEN}{thought}", True
-                    elif said and thinking and not thought:
-                        said, thinking = f"{fields.CLOSE}{said}", False
-                    if thought or said:
-                        written += 1
-                        logprobs = fields.text_logprobs(choice)
-                        yield Token(
-                            self.text_tokens.id(thought + said),
-                            sum(logprobs) if logprobs else math.nan,
-                        )
-                    reason = self._reason(replica, choice) or reason
-        if reason is None:
-            return
-        for _ in range((counted or 0) - written - 1):
-            yield Token(self.text_tokens.filler, math.nan)
-        yield Token(self.text_tokens.end, math.nan, reason)
-
-    def _note(self, generation: PromptedGeneration, event: Event) -> fields.ServerUsage | None:
-        found = fields.usage(event)
+        async with aclosing(self._chunks(generation, replica, body, answer)) as chunks:
+            async for tokens in chunks:
+                if last is not None and tokens:
+                    yield last
+                    last = None
+                if self.exact and tokens and answer.finish is not None:
+                    last = tokens.pop()
+                for token in tokens:
+                    yield token
+        reason = self._reason(replica, answer)
+        found = answer.usage
         if found is not None and found.cached is not None:
             generation.found_cached(found.cached)
-        return found
+        if not self.exact and found is not None:
+            for _ in range(min(found.completion or 0, generation.room) - answer.written - 1):
+                yield Token(FILLER, math.nan)
+        end = Token(min(self.eos), 0.0 if self.exact else math.nan) if last is None else last
+        yield end._replace(reason=reason)
 
-    def _reason(self, replica: Replica, choice: Event) -> StopReason | None:
-        match choice.get("finish_reason"):
-            case None:
-                return None
-            case "stop" | "eos" | "tool_calls":
-                return "stop"
-            case "length":
-                return "length"
-            case other:
-                raise RequestLost(replica, f"ended an answer with {other!r}")
+    def _reason(self, replica: Replica, answer: fields.AnswerReader) -> StopReason:
+        """Why an answer ended.
 
-    async def _events(
-        self, generation: PromptedGeneration, replica: Replica, body: Event
-    ) -> AsyncGenerator[Event, None]:
-        """The events of one request's stream; leaving it early closes its connection."""
+        Raises:
+            RequestLost: it broke off.
+            RequestRefused: the server withholds it.
+        """
+        finish = (answer.finish or "").lower()
+        if finish in fields.WITHHELD:
+            raise RequestRefused(f"{replica.url} withheld an answer ({finish}); ask otherwise")
+        if finish in fields.BROKEN_OFF:
+            raise RequestLost(replica, f"ended an answer with {finish!r}")
+        if not finish and not (answer.complete and answer.written):
+            raise RequestLost(replica, "ended an answer without a reason")
+        return "length" if finish in fields.CUT else "stop"
+
+    async def _chunks(
+        self,
+        generation: PromptedGeneration,
+        replica: Replica,
+        body: Event,
+        answer: fields.AnswerReader,
+    ) -> AsyncGenerator[list[Token], None]:
+        """What each event of one stream brings; leaving it early closes its connection."""
+        patience, parser = Patience(self.settings), EventParser()
+        create = _creator(replica.client, self.mode)
+        async with self._explained(replica, patience), AsyncExitStack() as stack:
+            with anyio.fail_after(patience.seconds):
+                response = await stack.enter_async_context(create(**body))
+            self.running[generation] = response.close
+            stack.callback(self.running.pop, generation, None)
+            self._parameters.proven = True
+            events = await stack.enter_async_context(aclosing(read_events(response, parser)))
+            async for event in _in_time(events, patience):
+                tokens = answer.read(event)
+                if tokens:
+                    patience.meet_token()
+                    yield tokens
+                patience.late = answer.finish is not None
+            answer.complete = parser.done
+
+    @asynccontextmanager
+    async def _explained(self, replica: Replica, patience: Patience) -> AsyncIterator[None]:
+        """Whatever may go wrong with a request as what it means to its thread."""
         import httpx2
         from openai import APIConnectionError, APIStatusError
 
-        limit = self.settings.first_token_timeout
-        create = _creator(replica.client, self.mode)
-        async with AsyncExitStack() as stack:
-            try:
-                with anyio.fail_after(limit):
-                    response = await stack.enter_async_context(create(**body))
-                self.running[generation] = response.close
-                lines = response.iter_lines()
-                while (line := await _next(lines, limit)) is not None:
-                    event = fields.event(line)
-                    if event is not None:
-                        limit = self.settings.token_timeout
-                        yield event
-            except fields.Malformed as error:
-                raise RequestLost(replica, str(error)) from error
-            except TimeoutError as error:
-                raise RequestLost(replica, f"was silent for {limit:g} s") from error
-            except APIStatusError as error:
-                raise self._refused(replica, error) from error
-            except APIConnectionError as error:
-                raise RequestLost(replica, "can't be reached") from error
-            except (httpx2.HTTPError, httpx2.StreamError) as error:
+        try:
+            yield
+        except Malformed as error:
+            raise RequestLost(replica, str(error)) from error
+        except ErrorEvent as error:
+            raise self._failed(replica, error.status, str(error)) from error
+        except TimeoutError as error:
+            if not patience.late:
+                raise RequestLost(replica, f"was silent for {patience.waited}") from error
+        except APIStatusError as error:
+            said, headers = words_of(error), error.response.headers
+            raise self._failed(replica, error.status_code, said, headers, error.param) from error
+        except APIConnectionError as error:
+            why = await unreachable(replica.url, error, self.settings)
+            raise RequestLost(replica, why) from error
+        except (httpx2.HTTPError, httpx2.StreamError) as error:
+            if not patience.late:
                 raise RequestLost(replica, f"broke off ({type(error).__name__})") from error
-            finally:
-                self.running.pop(generation, None)
 
-    def _refused(self, replica: Replica, error: Any) -> Exception:
-        """What a status means: lost for now, or wrong for good."""
-        status, said = error.status_code, " ".join(str(error.message).split())[:200]
+    def _failed(
+        self,
+        replica: Replica,
+        status: int,
+        said: str,
+        headers: Mapping[str, str] = NO_HEADERS,
+        field: str | None = None,
+    ) -> BackendLost:
+        """What a status means: lost for now, or refused for good."""
+        short = " ".join(said.split())[:200]
         if status in AGAIN or status >= 500:
-            wait = error.response.headers.get("retry-after", "")
-            seconds = float(wait) if wait.replace(".", "", 1).isdigit() else None
-            return RequestLost(replica, f"answered {status} ({said})", seconds)
+            wait = asked_to_wait(headers)
+            return RequestLost(replica, f"answered {status} ({short})", wait)
+        what = f"refuses the request ({short}); see reason doctor"
         if status in (401, 403):
-            return InvalidValue(
-                f"{replica.url} refuses the key; set {self.settings.api_key_env} to a valid one"
-            )
+            what = f"refuses the key ({short}); set {self.settings.api_key_env} to a valid one"
         if status == 404:
-            return UnknownName(f"{replica.url} does not know {said}; see reason doctor")
-        return InvalidValue(f"{replica.url} refuses the request ({said}); see reason doctor")
+            what = f"does not know {short}; see reason doctor"
+        return RequestRefused(f"{replica.url} {what}", said=said, field=field)
 
     async def recover(
         self, generation: PromptedGeneration, error: BackendLost, failures: int
@@ -225,42 +306,46 @@ class OpenaiBackend(PromptedBackend):
         begun = bool(generation.segment.tokens)
         if begun and not self.profile.continues(self.mode):
             return False
-        wait = error.wait_s if isinstance(error, RequestLost) else None
+        if isinstance(error, RequestRefused):
+            return False
         if isinstance(error, RequestLost):
-            error.replica.rest()
+            error.replica.rest(error.wait_s)
+            if error.wait_s:
+                logger.warning("%s asks to wait for %.0f s", error.replica.url, error.wait_s)
         logger.info("a request was lost and is sent again: %s", error)
-        await anyio.sleep(self.replicas.pause(failures, self.settings.backoff, wait))
+        if not isinstance(error, RequestLost) or error.wait_s is None:
+            await anyio.sleep(self.replicas.pause(failures, self.settings.backoff))
         self.recovered += 1
         return True
 
-    def _body(self, generation: PromptedGeneration, prompt: list[int]) -> Event:
+    def _body(self, generation: PromptedGeneration, prompt: list[int], prefix: Segment) -> Event:
         """The arguments of the client's call; what is not OpenAI's own goes to ``extra_body``."""
-        sampling = generation.sampling
+        sampling, given = generation.sampling, self.settings.extra_body
         extra: Event = {
             "temperature": sampling.temperature,
-            "max_tokens": generation.limit - len(prompt),
             "stream_options": {"include_usage": True},
-            **self.settings.extra_body,
         }
+        if not given.keys() & set(BOUNDS):
+            extra["max_tokens"] = max(1, generation.room - self._excess.get(prefix, 0))
         if sampling.temperature > 0:
             extra["seed"] = sampling.seed
         if sampling.priority:
             extra["priority"] = sampling.priority
         if sampling.constraint is not None:
             extra |= self._form(sampling.constraint)
+        if self.mode != "chat" and self.profile.logprobs:
+            extra["logprobs"] = sampling.confidence
+        if self.mode == "tokens":
+            extra |= {
+                "return_token_ids": True,
+                "skip_special_tokens": False,
+                "stop_token_ids": list(generation.stop),
+            }
+        extra = self._parameters.fit(extra) | given
         body: Event = {"model": self._model(sampling.adapter), "stream": True, "extra_body": extra}
         if self.mode == "chat":
             return body | self._messages(prompt, extra)
-        if self.profile.logprobs:
-            extra["logprobs"] = sampling.confidence
-        if self.mode == "text":
-            return body | {"prompt": self.text_tokens.text(prompt)}
-        extra |= {
-            "return_token_ids": True,
-            "skip_special_tokens": False,
-            "stop_token_ids": list(generation.stop),
-        }
-        return body | {"prompt": prompt}
+        return body | {"prompt": text_of(prompt) if self.mode == "text" else prompt}
 
     def _form(self, constraint: Constraint) -> Event:
         if constraint.kind == "json" and self.mode == "chat" and self.profile.json_schema:
@@ -268,7 +353,7 @@ class OpenaiBackend(PromptedBackend):
         return {"structured_outputs": constraint.options}
 
     def _messages(self, prompt: list[int], extra: Event) -> Event:
-        messages = self.text_tokens.messages(prompt)
+        messages = chat_messages(prompt)
         if messages[-1]["role"] == "assistant":
             if not self.profile.chat_continuation:
                 raise CapabilityMissing(
@@ -290,30 +375,19 @@ def _creator(client: Any, mode: Mode) -> Any:
     return endpoint.with_streaming_response.create
 
 
-async def _next(lines: AsyncIterator[str], limit: float) -> str | None:
-    with anyio.fail_after(limit):
-        return await anext(lines, None)
-
-
-@asynccontextmanager
-async def connect(url: str, settings: OpenaiSettings) -> AsyncIterator[Any]:
-    """A client of the ``openai`` library for one server, which never retries by itself.
+async def _in_time(
+    events: AsyncGenerator[Event | None, None], patience: Patience
+) -> AsyncIterator[Event]:
+    """The events, as long as they come in time; None is a sign of life.
 
     Raises:
-        ExtraMissing: the library is not installed.
+        TimeoutError: they do not.
     """
-    try:
-        import httpx2
-        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
-    except ImportError as error:
-        raise ExtraMissing(
-            "the openai backend needs the openai library; pip install 'parallel-reason[openai]'"
-        ) from error
-    most = settings.max_connections
-    http = DefaultAsyncHttpxClient(
-        limits=httpx2.Limits(max_connections=most, max_keepalive_connections=most),
-        timeout=httpx2.Timeout(None, connect=settings.connect_timeout),
-    )
-    key = os.environ.get(settings.api_key_env) or "none"
-    async with AsyncOpenAI(base_url=url, api_key=key, http_client=http, max_retries=0) as client:
-        yield client
+    while True:
+        with anyio.fail_after(patience.seconds):
+            try:
+                event = await anext(events)
+            except StopAsyncIteration:
+                return
+        if event is not None:
+            yield event

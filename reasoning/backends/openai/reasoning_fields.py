@@ -2,19 +2,80 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from typing import Any
 
 from reasoning.backends.base import Token
+from reasoning.backends.openai.event_stream import Event, Malformed
 from reasoning.backends.prompted import confidence
+from reasoning.backends.text_tokens import text_token
 
 OPEN, CLOSE = "<think>", "</think>"
 
+CUT = ("length", "max_tokens", "max_output_tokens", "model_length", "token_limit")
+WITHHELD = (
+    *("content_filter", "safety", "recitation", "blocklist", "prohibited_content", "spii"),
+    *("sensitive", "refusal", "guardrail_intervened"),
+)
+BROKEN_OFF = ("error", "abort", "aborted", "cancelled", "timeout", "insufficient_system_resource")
+"""Reasons why an answer ended, in small letters; any other is a good end."""
 
-class Malformed(Exception):
-    """What a server did that is no part of an answer, to be said after its name."""
+
+class AnswerReader:
+    """Reads one answer out of its events.
+
+    Attributes:
+        finish: Why it ended, in the server's words; None while it goes on, or where nobody says.
+        usage: The server's last count.
+        written: How many tokens were read; in text one for each event.
+        complete: Whether the stream came to its proper end.
+    """
+
+    def __init__(self, *, in_text: bool, k: int) -> None:
+        """``k`` is over how many of the likeliest tokens confidence is measured."""
+        self.finish: str | None = None
+        self.usage: ServerUsage | None = None
+        self.written = 0
+        self.complete = False
+        self._in_text = in_text
+        self._k = k
+        self._thinks = False
+        self._half = ""
+
+    def read(self, event: Event) -> list[Token]:
+        """The tokens that an event brings.
+
+        Raises:
+            Malformed: it is no event of an answer.
+        """
+        try:
+            self.usage = usage(event) or self.usage
+            choice: dict[str, Any] = next(iter(event.get("choices") or ()), {})
+            found = self._text_tokens(choice) if self._in_text else tokens(choice, self._k)
+            finish = choice.get("finish_reason")
+        except (AttributeError, TypeError, ValueError) as error:
+            raise Malformed(f"sent a malformed event ({str(event)[:60]!r})") from error
+        self.written += len(found)
+        if finish or found:  # one that is said before the last token means nothing
+            self.finish = str(finish) if finish else None
+        return found
+
+    def _text_tokens(self, choice: dict[str, Any]) -> list[Token]:
+        thought, said = text(choice)
+        if thought and not self._thinks:
+            thought, self._thinks = f"{OPEN}{thought}", True
+        elif said and self._thinks and not thought:
+            said, self._thinks = f"{CLOSE}{said}", False
+        piece = f"{self._half}{thought}{said}"
+        self._half = piece[-1:] if "\ud800" <= piece[-1:] <= "\udbff" else ""
+        piece = piece.removesuffix(self._half)
+        if not piece:
+            return []
+        if not piece.isascii():  # halves of characters, which JSON may hold, become whole
+            piece = piece.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        logprobs = text_logprobs(choice)
+        return [Token(text_token(piece), sum(logprobs) if logprobs else math.nan)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,34 +87,6 @@ class ServerUsage:
     cached: int | None
 
 
-def event(line: str) -> dict[str, Any] | None:
-    """The object in one line of a server-sent stream; None where the line carries none.
-
-    Raises:
-        Malformed: the line is no event, or reports an error.
-    """
-    if not line.startswith("data:"):
-        if not line or line[0] == ":" or line.partition(":")[0] in ("event", "id", "retry"):
-            return None
-        raise Malformed(f"sent no event stream ({line[:60]!r})")
-    data = line[5:].strip()
-    if not data or data == "[DONE]":
-        return None
-    try:
-        found = json.loads(data)
-    except ValueError as error:
-        raise Malformed(f"sent a malformed event ({data[:60]!r})") from error
-    if not isinstance(found, dict):
-        raise Malformed(f"sent {data[:60]!r} as an event")
-    if found.get("error"):
-        raise Malformed(f"failed: {_message(found['error'])}")
-    return found
-
-
-def _message(error: Any) -> str:
-    return str(error.get("message", error) if isinstance(error, dict) else error)[:200]
-
-
 def usage(body: dict[str, Any]) -> ServerUsage | None:
     """The usage in a response or in a stream's last event."""
     found = body.get("usage")
@@ -61,10 +94,14 @@ def usage(body: dict[str, Any]) -> ServerUsage | None:
         return None
     details = found.get("prompt_tokens_details") or {}
     return ServerUsage(
-        prompt=found.get("prompt_tokens"),
-        completion=found.get("completion_tokens"),
-        cached=details.get("cached_tokens") if isinstance(details, dict) else None,
+        prompt=_count(found.get("prompt_tokens")),
+        completion=_count(found.get("completion_tokens")),
+        cached=_count(details.get("cached_tokens")) if isinstance(details, dict) else None,
     )
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and value >= 0 else None
 
 
 def tokens(choice: dict[str, Any], likeliest: int) -> list[Token]:
@@ -78,6 +115,8 @@ def tokens(choice: dict[str, Any], likeliest: int) -> list[Token]:
     tops = logprobs.get("top_logprobs") or []
     out = []
     for index, token in enumerate(ids):
+        if _count(token) is None:
+            raise ValueError(f"{token!r} is no token")
         logprob = chosen[index] if index < len(chosen) else None
         top = tops[index] if index < len(tops) else None
         best = sorted((top or {}).values(), reverse=True)[:likeliest]
@@ -86,7 +125,7 @@ def tokens(choice: dict[str, Any], likeliest: int) -> list[Token]:
 
 
 def _number(logprob: float | None) -> float:
-    return math.nan if logprob is None else logprob
+    return math.nan if logprob is None else float(logprob)
 
 
 def text(choice: dict[str, Any]) -> tuple[str, str]:
@@ -107,7 +146,7 @@ def text(choice: dict[str, Any]) -> tuple[str, str]:
             break
     else:
         thought = "".join(map(_detail, delta.get("reasoning_details") or []))
-    content = delta.get("content")
+    content = delta.get("content") or delta.get("refusal")
     if isinstance(content, list):
         thought += "".join(_part(one, thinking=True) for one in content)
         content = "".join(_part(one, thinking=False) for one in content)

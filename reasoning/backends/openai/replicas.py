@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from weakref import WeakKeyDictionary
+
+import anyio
 
 from reasoning.values.context import Segment
 
 REST_S = 5.0
 MOST_S = 30.0
+AGAIN = (408, 409, 425, 429)
+"""Statuses below 500 that are worth another try."""
 LEAN = 4
 """So many more requests than the least busy one a replica may have that knows the prefix."""
 
@@ -24,14 +30,23 @@ class Replica:
         self.url = url
         self.client = client
         self.busy = 0
-        self.resting_until = 0.0
+        self._resting_until = 0.0
+        self._closed_until = 0.0
 
     @property
     def resting(self) -> bool:
-        return time.monotonic() < self.resting_until
+        return time.monotonic() < self._resting_until
 
-    def rest(self, seconds: float = REST_S) -> None:
-        self.resting_until = time.monotonic() + seconds
+    @property
+    def closed_s(self) -> float:
+        """How long it wants nobody to ask it."""
+        return max(0.0, self._closed_until - time.monotonic())
+
+    def rest(self, asked: float | None = None) -> None:
+        """Let others be asked for a while, or as long as it ``asked`` for."""
+        now = time.monotonic()
+        self._resting_until = now + max(REST_S, asked or 0.0)
+        self._closed_until = max(self._closed_until, now + (asked or 0.0))
 
 
 class Replicas:
@@ -43,7 +58,8 @@ class Replicas:
         self._jitter = random.Random(0)
 
     def choose(self, prefix: Segment | None) -> Replica:
-        awake = [one for one in self.members if not one.resting] or self.members
+        awake = [one for one in self.members if not one.resting]
+        awake = awake or [one for one in self.members if not one.closed_s] or self.members
         least = min(awake, key=lambda one: one.busy)
         home = self._homes.get(prefix) if prefix is not None else None
         if home in awake and home.busy <= least.busy + LEAN:
@@ -62,11 +78,35 @@ class Replicas:
         finally:
             replica.busy -= 1
 
-    def pause(self, failures: int, backoff: float, asked: float | None) -> float:
+    async def open(self) -> None:
+        """Wait until one of them wants to be asked."""
+        while (seconds := min(one.closed_s for one in self.members)) > 0:  # noqa: ASYNC110
+            await anyio.sleep(seconds)
+
+    def pause(self, failures: int, backoff: float) -> float:
         """Seconds to wait before a retry: none while another replica is awake."""
-        if any(not one.resting for one in self.members) and asked is None:
+        if any(not one.resting for one in self.members):
             return 0.0
-        if asked is not None:
-            return min(asked, MOST_S)
-        doubled: float = backoff * 2.0 ** (failures - 1)
+        doubled: float = backoff * 2.0 ** min(failures - 1, 30)
         return min(doubled, MOST_S) * self._jitter.uniform(0.75, 1.25)
+
+
+def asked_to_wait(headers: Mapping[str, str]) -> float | None:
+    """How many seconds a refusal asks to wait, as a number or a date; None where it does not."""
+    with suppress(ValueError):
+        return max(0.0, float(headers.get("retry-after-ms", "")) / 1000)
+    said = headers.get("retry-after", "")
+    with suppress(ValueError):
+        return max(0.0, float(said))
+    with suppress(ValueError):
+        date = _date(said)
+        now = datetime.now(UTC)
+        with suppress(ValueError):  # the server's own clock, where it shows it
+            now = _date(headers.get("date", ""))
+        return max(0.0, (date - now).total_seconds())
+    return None
+
+
+def _date(said: str) -> datetime:
+    date = parsedate_to_datetime(said)
+    return date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import anyio
 from pydantic import BaseModel, ConfigDict
 
-from orchestrator.errors import InvalidValue, UnknownName
+from orchestrator.errors import InvalidValue, UnknownName, leaf
+from reasoning.backends.openai.connection import unreachable
+from reasoning.backends.openai.parameters import BOUNDS, Parameters, words_of
 from reasoning.backends.openai.reasoning_fields import text, tokens, usage
+from reasoning.backends.openai.replicas import AGAIN
 from reasoning.backends.openai.settings import Mode, OpenaiSettings
 from reasoning.errors import BackendLost
 from reasoning.values.capabilities import Capability
 from reasoning.values.sampling import Constraint
 
-PROBE_S = 30.0
+CHAT, COMPLETIONS = "/chat/completions", "/completions"
 PROMPT = [11, 12, 13, 14, 15]
 WORDS = "one two three four five six seven"
+MOST_LESSONS = 4
+VERSION_S = 2.0
 
-Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any] | None]]
+Answer = dict[str, Any] | Literal[False] | None
+"""A server's answer, False where it refuses the request, None where it gave none in time."""
+Facts = dict[str, bool | None]
 
 
 class ServerProfile(BaseModel):
@@ -39,54 +46,56 @@ class ServerProfile(BaseModel):
     model: str
     models: tuple[str, ...]
     context: int | None
-    completions: bool
-    chat: bool
-    token_prompts: bool
+    completions: bool | None = None
+    chat: bool | None = None
+    token_prompts: bool | None = None
     """Takes prompts as token ids, and counts them as such."""
-    token_ids: bool
+    token_ids: bool | None = None
     """Answers with token ids."""
-    logprobs: bool
-    top_logprobs: bool
-    stop_tokens: bool
+    logprobs: bool | None = None
+    top_logprobs: bool | None = None
+    stop_tokens: bool | None = None
     """Accepts stop token ids."""
-    seeds: bool
+    seeds: bool | None = None
     """The same seed gave the same text twice."""
-    chat_continuation: bool
+    chat_continuation: bool | None = None
     """Goes on with a partial answer of the assistant."""
-    cached_tokens: bool
+    cached_tokens: bool | None = None
     """Says how much of a prompt was in its cache."""
-    prefix_caching: bool | None
-    """A prompt that was sent twice was found in the cache; None where it does not say."""
-    priorities: bool
-    structured_output: bool
-    json_schema: bool
+    prefix_caching: bool | None = None
+    """A prompt that was sent twice was found in the cache."""
+    priorities: bool | None = None
+    structured_output: bool | None = None
+    json_schema: bool | None = None
     """Holds an answer in chat to a JSON schema with bounds, given as ``response_format``."""
-    reasoning_field: bool
+    reasoning_field: bool | None = None
     """Sends reasoning apart from the answer."""
+    refused: tuple[str, ...] = ()
+    """Common fields of requests that it does not take."""
 
-    @property
-    def mode(self) -> Mode:
-        """The best way to talk to it."""
-        if self.token_prompts and self.token_ids:
+    def mode(self, *, tokenizer: bool) -> Mode:
+        """The best way to talk to it, where its ``tokenizer`` is known here or not."""
+        if tokenizer and self.token_prompts and self.token_ids:
             return "tokens"
-        return "text" if self.completions else "chat"
+        return "text" if self.chat is False else "chat"
 
     def capabilities(self, mode: Mode) -> frozenset[Capability]:
         """What a backend on this server has, in our terms."""
         have: dict[Capability, bool] = {
             "token-prompts": mode == "tokens",
-            "logprobs": self.logprobs,
-            "confidence": self.top_logprobs and mode == "tokens",
-            "prefix-sharing": bool(self.prefix_caching),
-            "priorities": self.priorities,
-            "structured-output": self.structured_output,
-            "json-schema": self.structured_output or (mode == "chat" and self.json_schema),
+            "logprobs": bool(self.logprobs) and mode != "chat",
+            "confidence": bool(self.top_logprobs) and mode == "tokens",
+            "prefix-sharing": bool(self.prefix_caching) and self.continues(mode),
+            "priorities": bool(self.priorities),
+            "structured-output": bool(self.structured_output),
+            "json-schema": bool(self.structured_output)
+            or (mode == "chat" and bool(self.json_schema)),
         }
         return frozenset(name for name, true in have.items() if true)
 
     def continues(self, mode: Mode) -> bool:
         """Whether a partial answer can be sent back to be gone on with."""
-        return mode != "chat" or self.chat_continuation
+        return mode != "chat" or bool(self.chat_continuation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,50 +107,126 @@ class _Identity:
     context: int | None
 
 
-async def examine(client: Any, url: str, settings: OpenaiSettings) -> ServerProfile:
-    """Ask a server what it is and try what it can.
+async def examine(
+    client: Any,
+    url: str,
+    settings: OpenaiSettings,
+    *,
+    tokenizers: Collection[str] = (),
+    thorough: bool = False,
+) -> ServerProfile:
+    """Ask a server what it is and try what it can, within the settings' ``probe_timeout``.
+
+    What does not matter in the mode in which it will be talked to is tried only when ``thorough``.
+    ``tokenizers`` are models whose tokenizer is known here.
 
     Raises:
-        BackendLost: it can't be reached.
+        BackendLost: it can't be reached, or has no mode.
         UnknownName: it does not have the model.
         InvalidValue: it refuses the key.
     """
-    identity = await _identify(client, url, settings)
-
-    async def ask(path: str, body: dict[str, Any]) -> dict[str, Any] | None:
-        """The answer to a request; None where the server refuses it."""
-        from openai import APIError
-
-        whole = {"model": identity.model, "max_tokens": 1, "temperature": 0, **body}
-        with anyio.move_on_after(PROBE_S):
-            with contextlib.suppress(APIError, ValueError):
-                found = await client.post(path, body=whole, cast_to=object)
-                return found if isinstance(found, dict) and found.get("choices") else None
-        return None
-
-    completions, chat = await _completions(ask), await _chat(ask)
-    if not (completions["completions"] or chat["chat"]):
+    found: Facts = {}
+    scope = anyio.move_on_after(settings.probe_timeout)
+    with scope:
+        identity = await _identify(client, url, settings, scope.deadline)
+        server = _Asker(client, identity.model, _refuses_key(url, settings))
+        known = settings.tokenizer is not None or identity.model in tokenizers
+        in_chat, in_text = settings.mode in (None, "chat"), settings.mode != "chat"
+        if in_text and (known or not in_chat or thorough):
+            await _try_completions(server, found)
+        in_tokens = known and found.get("token_prompts") and found.get("token_ids")
+        if in_chat and (thorough or not in_tokens):
+            await _try_chat(server, found, more=identity.server == "vllm")
+        if in_text and "completions" not in found and not found.get("chat"):
+            await _try_completions(server, found)
+    if found.get("chat", False) is False and found.get("completions", False) is False:
         raise BackendLost(
             f"{url} answers neither completions nor chat completions for {identity.model}; see its "
             "log, or name another --model"
         )
-    return ServerProfile(url=url, **vars(identity), **completions, **chat)
+    refused = tuple(sorted(server.parameters.refused))
+    return ServerProfile.model_validate({"url": url, **vars(identity), **found, "refused": refused})
 
 
-async def _identify(client: Any, url: str, settings: OpenaiSettings) -> _Identity:
-    from openai import APIConnectionError, APIStatusError
+class _Asker:
+    """Sends requests of one token, in the form in which the server takes them."""
+
+    def __init__(self, client: Any, model: str, refuses_key: InvalidValue) -> None:
+        self._client = client
+        self._model = model
+        self._refuses_key = refuses_key
+        self.parameters = Parameters()
+
+    async def ask(self, path: str, body: dict[str, Any]) -> Answer:
+        """The answer to one request.
+
+        Raises:
+            InvalidValue: the key is refused.
+        """
+        from openai import APIConnectionError, APIError, APIStatusError
+
+        body = {"model": self._model, "max_tokens": 1, "temperature": 0, **body}
+        for _ in range(MOST_LESSONS):
+            sent = self.parameters.fit(body)
+            try:
+                found = await self._client.post(path, body=sent, cast_to=object)
+            except APIStatusError as error:
+                status, ours = error.status_code, sent.keys() & {*BOUNDS, "temperature"}
+                if status == 401 or (status == 403 and path == CHAT):
+                    raise self._refuses_key from error
+                if status >= 500 or status in AGAIN:
+                    return None
+                if self.parameters.learn(ours, words_of(error), error.param):
+                    continue
+                return False
+            except APIConnectionError:
+                return None
+            except (APIError, ValueError):
+                return False
+            return found if isinstance(found, dict) and found.get("choices") else False
+        return False
+
+    async def ask_all(self, path: str, *bodies: dict[str, Any]) -> list[Answer]:
+        """The answers to several requests, all asked at once."""
+        return await _all(*(self.ask(path, body) for body in bodies))
+
+
+async def _all(*waited: Awaitable[Answer]) -> list[Answer]:
+    """Their results, of all at once."""
+    results: list[Answer] = [None] * len(waited)
+
+    async def keep(place: int, one: Awaitable[Answer]) -> None:
+        results[place] = await one
 
     try:
-        with anyio.fail_after(settings.connect_timeout + PROBE_S):
+        async with anyio.create_task_group() as group:
+            for place, one in enumerate(waited):
+                group.start_soon(keep, place, one)
+    except ExceptionGroup as several:
+        raise leaf(several) from several
+    return results
+
+
+def _refuses_key(url: str, settings: OpenaiSettings) -> InvalidValue:
+    return InvalidValue(f"{url} refuses the key; set {settings.api_key_env} to a valid one")
+
+
+async def _identify(client: Any, url: str, settings: OpenaiSettings, deadline: float) -> _Identity:
+    from openai import APIConnectionError, APIStatusError, APITimeoutError
+
+    page: Any = {}
+    try:
+        with anyio.CancelScope(deadline=deadline - settings.probe_timeout / 2) as scope:
             page = await client.get("/models", cast_to=object)
-    except (APIConnectionError, TimeoutError) as error:
-        raise BackendLost(f"{url} can't be reached; start the server or mend --base-url") from error
+    except APITimeoutError:
+        scope.cancel()
+    except APIConnectionError as error:
+        raise BackendLost(f"{url} {await unreachable(url, error, settings)}") from error
     except APIStatusError as error:
         if error.status_code in (401, 403):
-            raise InvalidValue(
-                f"{url} refuses the key; set {settings.api_key_env} to a valid one"
-            ) from error
-        page = {}
+            raise _refuses_key(url, settings) from error
+    if scope.cancel_called and settings.model is None:
+        raise BackendLost(f"{url} does not answer; look at its log, or mend --base-url")
     listed = [one for one in _data(page) if isinstance(one, dict)]
     names = tuple(str(one.get("id")) for one in listed)
     model = settings.model or (names[0] if names else None)
@@ -161,7 +246,7 @@ async def _identify(client: Any, url: str, settings: OpenaiSettings) -> _Identit
 
 
 def _data(page: Any) -> list[Any]:
-    found = page.get("data") if isinstance(page, dict) else None
+    found = page.get("data") if isinstance(page, dict) else page
     return found if isinstance(found, list) else []
 
 
@@ -181,66 +266,83 @@ async def _version(client: Any, url: str, path: str) -> str | None:
     from openai import OpenAIError
 
     root = url.rsplit("/v1", 1)[0]
-    with anyio.move_on_after(5), contextlib.suppress(OpenAIError, ValueError):
+    with anyio.move_on_after(VERSION_S), contextlib.suppress(OpenAIError, ValueError):
         page = await client.get(f"{root}{path}", cast_to=object)
         return str(page["version"]) if isinstance(page, dict) and "version" in page else None
     return None
 
 
-async def _completions(ask: Ask) -> dict[str, Any]:
-    path = "/completions"
-    plain = await ask(path, {"prompt": WORDS})
-    ids = await ask(path, {"prompt": PROMPT, "return_token_ids": True, "logprobs": 3})
+def _is(answer: Answer, found: bool = True) -> bool | None:
+    """Whether a request was answered, and something ``found`` in it; None where nobody knows."""
+    return None if answer is None else bool(answer) and found
+
+
+def _choice(answer: Answer) -> dict[str, Any]:
+    return answer["choices"][0] if answer else {}
+
+
+async def _try_completions(server: _Asker, found: Facts) -> None:
+    more = {"return_token_ids": True, "logprobs": 3}
+    plain, ids = await server.ask_all(COMPLETIONS, {"prompt": WORDS}, {"prompt": PROMPT, **more})
+    found["completions"] = True if ids else _is(plain)
     counted = usage(ids) if ids else None
-    long = {"prompt": PROMPT * 60 if ids else WORDS * 60}
-    await ask(path, long)
-    again = await ask(path, long)
-    cached = (usage(again) if again else None) or None
-    choice = ids["choices"][0] if ids else {}
-    logprobs = choice.get("logprobs") or {}
-    drawn = [await ask(path, {"prompt": WORDS, "temperature": 1, "seed": 7}) for _ in range(2)]
+    logprobs = _choice(ids).get("logprobs") or {}
+    found |= {
+        "token_prompts": _is(ids, counted is not None and counted.prompt == len(PROMPT)),
+        "token_ids": _is(ids, bool(tokens(_choice(ids), 0))),
+        "logprobs": _is(ids, bool(logprobs.get("token_logprobs"))),
+        "top_logprobs": _is(ids, bool(logprobs.get("top_logprobs"))),
+    }
+    if not found["completions"]:
+        return
+    long: list[int] | str = PROMPT * 60 if ids else WORDS * 60
+    await _try_more(server, COMPLETIONS, {"prompt": long}, found)
+    found["stop_tokens"] = _is(
+        await server.ask(COMPLETIONS, {"prompt": WORDS, "stop_token_ids": [1]})
+    )
+
+
+async def _try_more(server: _Asker, path: str, long: dict[str, Any], found: Facts) -> None:
+    """Try a cache, seeds, priorities and forms."""
+    seeded = {**long, "temperature": 1, "seed": 7}
     forced = {"structured_outputs": {"choice": ["17"]}, "max_tokens": 8}
-    answer = await ask(path, {"prompt": WORDS, **forced})
-    return {
-        "completions": plain is not None or ids is not None,
-        "token_prompts": counted is not None and counted.prompt == len(PROMPT),
-        "token_ids": bool(ids and tokens(choice, 0)),
-        "logprobs": bool(logprobs.get("token_logprobs")),
-        "top_logprobs": bool(logprobs.get("top_logprobs")),
-        "stop_tokens": await ask(path, {"prompt": WORDS, "stop_token_ids": [1]}) is not None,
-        "seeds": None not in drawn and len({text(one["choices"][0]) for one in drawn if one}) == 1,
-        "cached_tokens": cached is not None and cached.cached is not None,
-        "prefix_caching": None if cached is None or cached.cached is None else cached.cached > 0,
-        "priorities": await ask(path, {"prompt": WORDS, "priority": 1}) is not None,
-        "structured_output": answer is not None and text(answer["choices"][0])[1].strip() == "17",
+    first, priority, form = await server.ask_all(
+        path, seeded, {**long, "priority": 1}, {**long, **forced}
+    )
+    again = await server.ask(path, seeded)
+    counted = usage(again) if again else None
+    cached = None if counted is None else counted.cached
+    found |= {
+        "seeds": _is(first and again, text(_choice(first)) == text(_choice(again))),
+        "cached_tokens": _is(again, cached is not None),
+        "prefix_caching": None if cached is None else cached > 0,
+        "priorities": _is(priority),
+        "structured_output": _is(form, text(_choice(form))[1].strip() == "17"),
     }
 
 
-async def _chat(ask: Ask) -> dict[str, Any]:
-    path = "/chat/completions"
+async def _try_chat(server: _Asker, found: Facts, *, more: bool) -> None:
     user = {"role": "user", "content": "Say one."}
     begun = [user, {"role": "assistant", "content": "One, two, three, four"}]
-    plain = await ask(path, {"messages": [user], "max_tokens": 16})
-    if plain is None:
-        lacks = ("chat", "chat_continuation", "json_schema", "reasoning_field")
-        return dict.fromkeys(lacks, False)
+    plain = await server.ask(CHAT, {"messages": [user], "max_tokens": 16})
+    found["chat"] = _is(plain)
+    if not plain:
+        return
+    found["reasoning_field"] = bool(text(_choice(plain))[0])
     on = {"continue_final_message": True, "add_generation_prompt": False}
-    closed, opened = (
-        await ask(path, {"messages": begun}),
-        await ask(path, {"messages": begun, **on}),
+    closed, opened, form = await server.ask_all(
+        CHAT, {"messages": begun}, {"messages": begun, **on}, _schema_request()
     )
-    lengths = [found and usage(found) for found in (closed, opened)]
-    prompts = [one.prompt for one in lengths if one]
-    return {
-        "chat": True,
-        "chat_continuation": len(prompts) == 2 and prompts[0] != prompts[1],
-        "json_schema": await _holds_to_schema(ask),
-        "reasoning_field": bool(text(plain["choices"][0])[0]),
-    }
+    lengths = {counted.prompt for one in (closed, opened) if one and (counted := usage(one))}
+    found["chat_continuation"] = _is(closed and opened, len(lengths) == 2)
+    found["json_schema"] = _is(form, _holds_to_schema(form))
+    if more and "structured_output" not in found:
+        long = {"role": "user", "content": WORDS * 60}
+        await _try_more(server, CHAT, {"messages": [long]}, found)
 
 
-async def _holds_to_schema(ask: Ask) -> bool:
-    """Whether it writes what nobody would who was not made to."""
+def _schema_request() -> dict[str, Any]:
+    """Asks for what nobody would write who was not made to."""
     number = {"type": "integer", "minimum": 8171, "maximum": 8171}
     word = {"type": "string", "enum": ["zxqv"]}
     words = {"type": "array", "items": word, "minItems": 1, "maxItems": 1}
@@ -248,9 +350,10 @@ async def _holds_to_schema(ask: Ask) -> bool:
     schema = {"type": "object", "properties": forced, "required": list(forced)}
     form = Constraint(kind="json", value=json.dumps(schema | {"additionalProperties": False}))
     user = {"role": "user", "content": "Say one."}
-    body = {"messages": [user], "max_tokens": 80, "response_format": form.response_format}
-    answer = await ask("/chat/completions", body)
+    return {"messages": [user], "max_tokens": 80, "response_format": form.response_format}
+
+
+def _holds_to_schema(answer: Answer) -> bool:
     with contextlib.suppress(ValueError):
-        said = json.loads(text(answer["choices"][0])[1]) if answer else None
-        return bool(said == {"n": 8171, "w": ["zxqv"], "e": ""})
+        return bool(json.loads(text(_choice(answer))[1]) == {"n": 8171, "w": ["zxqv"], "e": ""})
     return False

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
+from contextlib import suppress
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
@@ -22,8 +26,8 @@ class OpenaiSettings(BackendSettings):
     """A shipped model or folder whose tokenizer is the server's; by default, the model where its
     name is one.  With it, prompts are token ids on servers that take them."""
     mode: Mode | None = None
-    """``tokens`` and ``text`` use completions, ``chat`` chat completions; by default what the
-    server can, in this order."""
+    """``tokens`` and ``text`` use completions, ``chat`` chat completions; by default tokens where a
+    tokenizer is given and the server takes them, else chat where it has that, else text."""
     context: int | None = Field(default=None, ge=16)
     """Tokens of context; by default what the server says, or 8192."""
     api_key_env: str = "OPENAI_API_KEY"
@@ -32,16 +36,23 @@ class OpenaiSettings(BackendSettings):
     """Models of the server that are LoRA adapters of ``model``."""
     max_connections: int = Field(default=256, ge=1)
     """Requests open at once, over all replicas; more wait."""
+    proxy: str | None = None
+    """By whose way all servers are reached; by default the environment's, but this machine's own
+    addresses directly."""
+    probe_timeout: float = Field(default=10, gt=0)
+    """Seconds, as all times here: for all questions about what the server can do together.  What is
+    not answered by then is unknown."""
     connect_timeout: float = Field(default=5, gt=0)
-    """Seconds; so are the others."""
     first_token_timeout: float = Field(default=120, gt=0)
-    """Until an answer begins, waiting in the server's queue included."""
+    """Until an answer's first token, waiting in the server's queue included; later, until the next
+    token of a server that only sends signs of life."""
     token_timeout: float = Field(default=30, gt=0)
-    """Between two tokens."""
+    """Of silence between two tokens."""
     retries: int = Field(default=4, ge=0, le=100)
     """How often one thread's request may be lost and sent again."""
     backoff: float = Field(default=0.5, ge=0)
-    """Before the first retry on the same server; doubled each time, up to 30 s."""
+    """Before the first retry on the same server; doubled each time, up to 30 s.  A server that asks
+    for another time gets that."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
     """More fields for every request."""
 
@@ -52,11 +63,18 @@ class OpenaiSettings(BackendSettings):
 
 
 def _address(url: str) -> str:
-    """The address with its scheme and without a trailing slash; ``/v1`` where it has no path."""
-    url = url.rstrip("/")
-    if "://" not in url:
-        url = f"http://{url}"
-    scheme, _, rest = url.partition("://")
-    if scheme not in ("http", "https") or not rest:
+    """The address with its scheme, without an endpoint; ``/v1`` where it has no path."""
+    scheme, found, rest = url.strip().rpartition("://")
+    scheme = scheme.lower() if found else "http"
+    rest = re.sub(r"/+((chat/)?completions/*)?$", "", rest)
+    host, slash, path = rest.partition("/")
+    with suppress(ValueError):
+        host = f"[{ipaddress.IPv6Address(host)}]"
+    address = f"{scheme}://{host}{slash}{path}" if slash else f"{scheme}://{host}/v1"
+    try:
+        _ = urlsplit(address).port
+    except ValueError as error:
+        raise ValueError(f"{url!r} is no address ({error})") from error
+    if scheme not in ("http", "https") or not urlsplit(address).hostname:
         raise ValueError(f"{url!r} is no http address")
-    return url if "/" in rest else f"{url}/v1"
+    return address

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.errors import InvalidValue
 from reasoning.backends.base import Token
-from reasoning.backends.openai.replicas import LEAN, Replica, Replicas
+from reasoning.backends.openai.replicas import LEAN, Replica, Replicas, asked_to_wait
 from reasoning.backends.prompted import PromptedBackend, PromptedGeneration
 from reasoning.errors import BackendLost
 from reasoning.values.context import Context, Segment
@@ -171,10 +171,55 @@ def test_the_least_busy_replica_is_asked_or_the_one_with_the_prefix() -> None:
 
 def test_a_retry_waits_only_where_nobody_else_can_be_asked() -> None:
     replicas = Replicas([Replica("a", None), Replica("b", None)])
-    assert replicas.pause(1, 0.5, None) == 0
+    assert replicas.pause(1, 0.5) == 0
     for one in replicas.members:
         one.rest()
-    waits = [replicas.pause(failures, 0.5, None) for failures in (1, 2, 3, 20)]
+    waits = [replicas.pause(failures, 0.5) for failures in (1, 2, 3, 2000)]
     assert 0.3 < waits[0] < waits[1] < waits[2] < waits[3] < 40
-    assert replicas.pause(1, 0.5, 2.0) == 2.0
-    assert replicas.pause(1, 0.5, 1000.0) == 30
+
+
+async def test_a_server_that_asks_to_wait_is_not_asked_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    replicas = Replicas([Replica("a", None), Replica("b", None)])
+    slept: list[float] = []
+    now = 100.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        slept.append(seconds)
+        now += seconds
+
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    monkeypatch.setattr("anyio.sleep", sleep)
+    first, second = replicas.members
+    first.rest(3600.0)
+    await replicas.open()
+    assert slept == []  # the other one may be asked
+    assert replicas.choose(None) is second
+    second.rest(33.0)
+    await replicas.open()
+    assert slept == [33.0]
+    assert replicas.choose(None) is second
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "33"}, 33),
+        ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        (
+            {
+                "retry-after": "Sat, 28 Nov 2026 10:01:03 GMT",
+                "date": "Sat, 28 Nov 2026 10:00:30 GMT",
+            },
+            33,
+        ),
+        ({"retry-after": "Sat, 28 Nov 2015 10:01:03 GMT"}, 0),
+        ({"retry-after": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_the_wait_is_read_in_both_forms(headers: dict[str, str], seconds: float | None) -> None:
+    assert asked_to_wait(headers) == seconds
