@@ -53,7 +53,7 @@ class Choice(Generic[T]):
         except ReasonError:
             raise
         except (TypeError, ValueError) as error:
-            raise InvalidValue(f"{noun}: {self.name}: {_first(error)}") from error
+            raise InvalidValue(f"{noun}: {self.name}: {error}") from error
 
 
 class KindRegistry(Generic[T]):
@@ -254,15 +254,6 @@ _CONVERTERS: dict[Any, Callable[[str, Any], Any]] = {
     NoneType: _none,
 }
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", NoneType: "none"}
-
-
-def _first(error: Exception) -> str:
-    """What an error says; of pydantic's, the first field and what is wrong with it."""
-    found = getattr(error, "errors", None)
-    if not callable(found):
-        return str(error)
-    first = found()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

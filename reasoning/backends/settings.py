@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orchestrator.errors import InvalidValue
+from reasoning.registry import nearest
 
 
 class BackendSettings(BaseModel):
     """Values that are checked, and can't be changed afterwards."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __init__(self, **values: Any) -> None:
+        """Check the values by name.
+
+        Raises:
+            InvalidValue: a setting does not exist, or its value does not fit.
+        """
+        for name in values.keys() - type(self).model_fields.keys():
+            raise InvalidValue(
+                f"{type(self).__name__} has no setting {name!r}; "
+                f"{nearest(name, type(self).model_fields)}it has "
+                f"{', '.join(type(self).model_fields)}"
+            )
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"]))
+            raise InvalidValue(f"{field}: {first['msg']}") from error
 
 
 class EmbeddedSettings(BackendSettings):

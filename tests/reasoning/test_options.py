@@ -10,6 +10,8 @@ import pytest
 from orchestrator.errors import InvalidValue, UnknownName
 from pruning import FixedSamples
 from reasoning import LoadedModel, Reasoner, solve, solve_sync
+from reasoning.models.embedded import EmbeddedSource
+from reasoning.models.vllm import VllmSource
 from reasoning.options import ModelOptions, SolveOptions
 from reasoning.strategies import Apr, SelfConsistency, Single
 
@@ -88,3 +90,12 @@ def test_the_policy_decides_for_self_consistency() -> None:
     options = SolveOptions(policy="async:k=4")
     assert isinstance(options.strategy_or("apr"), SelfConsistency)
     assert isinstance(SolveOptions().strategy_or("apr"), Apr)
+
+
+def test_a_source_of_models_refuses_unknown_and_wrong_settings() -> None:
+    with pytest.raises(InvalidValue, match="no setting 'devise'; did you mean 'device'"):
+        EmbeddedSource(devise="cpu")
+    with pytest.raises(InvalidValue, match="store_gib: Input should be greater than 0"):
+        EmbeddedSource(store_gib=0)
+    with pytest.raises(InvalidValue, match="speculative"):
+        VllmSource(speculative={"tokens": 99})  # type: ignore[arg-type]

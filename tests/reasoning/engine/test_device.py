@@ -78,7 +78,7 @@ def test_a_gpu_writes_what_the_cpu_writes() -> None:
 
 
 def test_settings_of_the_embedded_engine_are_checked_by_name() -> None:
-    with pytest.raises(InvalidValue, match="engine: dtype"):
+    with pytest.raises(InvalidValue, match="dtype: 'int4' does not fit"):
         load_model("reason-5m", settings=["dtype=int4"])
     model = EmbeddedSource(dtype="bfloat16").load("reason-5m")
     assert model.backend.engine.decoder.dtype == torch.bfloat16
