@@ -179,11 +179,14 @@ def _boxes(text: str) -> list[_Span]:
     return [span for span in spans if not is_placeholder(span.content)]
 
 
-def _last_boxes(text: str) -> _Span | None:
-    """The last box, or the several that one sentence joins."""
+def _last_boxes(text: str, question: str = "") -> _Span | None:
+    """The last box, or the several that one sentence joins, or one for each part of a question."""
     boxes = _boxes(text)
     if not boxes:
         return None
+    if len(boxes) > 1 and len(boxes) == _parts(question):
+        every = ", ".join(box.content for box in boxes)
+        return _Span(boxes[0].start, boxes[-1].end, every)
     group = [boxes[-1]]
     for box in reversed(boxes[:-1][-_MOST_CUES:]):
         between = text[box.end : group[0].start]
@@ -196,6 +199,16 @@ def _last_boxes(text: str) -> _Span | None:
     numbered = len(group) > 1 and re.search(r"\d[).:]\s*", text[group[0].end : group[1].start])
     contents = [box.content for box in group] if numbered else list(different.values())
     return _Span(group[0].start, group[-1].end, ", ".join(contents))
+
+
+_PART = re.compile(r"(?:^|[\s;:,])\(?(\d{1,2}|[a-h])\)\s")
+
+
+def _parts(question: str) -> int:
+    """How many parts a question numbers, as ``1) ... 2) ...`` or ``(a) ... (b) ...``."""
+    labels = _PART.findall(question)
+    counted = [str(n) for n in range(1, len(labels) + 1)]
+    return len(labels) if labels in (counted, list("abcdefgh")[: len(labels)]) else 0
 
 
 _PLACEHOLDER = re.compile(
@@ -217,7 +230,7 @@ def is_placeholder(answer: str) -> bool:
 _IS = r"\s*(?:\*\*|__)?\s*(?:[:：=]|is\b(?!\s+not\b)|are\b|would be\b|should be\b|must be\b)"
 _CUE = re.compile(
     r"^\#{4}(?!\#)[ \t]*(?P<hashes>)"
-    rf"|\b(?P<final>(?:final|correct)\s+)?answer(?:\s+(?:to|for)\s[^\n:.?]{{1,80}}?)?{_IS}"
+    rf"|\b(?P<final>(?:final|correct)\s+)?answers?(?:\s+(?:to|for)\s[^\n:.?]{{1,80}}?)?{_IS}"
     rf"|\b(?P<option>(?:final|correct|right|best)\s+)(?:option|choice|result|value|statement){_IS}"
     r"|^[#*_ \t]*(?:the\s+)?(?:final\s+)?answer[*_ \t]*(?=\n)"
     r"|\b(?:respuesta|resposta|risposta|r[ée]ponse|antwort|antwoord|svar|vastaus|cevap|odpowied[źz]"
@@ -368,8 +381,16 @@ def _as_text(text: str, question: str) -> str | None:
     if _YES_NO.match(question.strip()) and (word := _WORD.match(text)):
         return word[1]
     if _QUANTITY.search(question):
+        lines = text.splitlines()
+        if len(lines) > 1 and len(lines) == _parts(question) and all(map(_labelled, lines)):
+            return text
         return _tidy(text) if _is_value(text) else None
     return None if is_placeholder(text) else text
+
+
+def _labelled(line: str) -> bool:
+    """Whether a line is the value of one part, ``1) 23`` or ``(a) 3+4 = 7``."""
+    return re.fullmatch(r"\(?(?:\d{1,2}|[a-h])[).:]\s+[^A-Za-z]{1,100}", line.strip()) is not None
 
 
 def _is_value(text: str) -> bool:
@@ -402,17 +423,17 @@ _NEXT_QUESTION = re.compile(
 def _auto(given: _Text) -> _Found:
     later = _NEXT_QUESTION.search(given.text)
     if later is not None:  # small models go on with a question of their own
-        found = _marked(given.text[: later.start()], True)
+        found = _marked(given.text[: later.start()], True, given.question)
         if found[0] is not None:
             return found
-    found = _marked(given.text, given.finished)
+    found = _marked(given.text, given.finished, given.question)
     if found[0] is not None or not given.finished:
         return found
     return _as_text(given.text.strip(), given.question), "text"
 
 
-def _marked(text: str, finished: bool) -> _Found:
-    box = _last_boxes(text)
+def _marked(text: str, finished: bool, question: str) -> _Found:
+    box = _last_boxes(text, question)
     stated = _last_stated(text, finished, 0 if box is None else box.end)
     if stated is not None:
         return stated, "cue"
@@ -422,7 +443,7 @@ def _marked(text: str, finished: bool) -> _Found:
 
 
 def _boxed(given: _Text) -> _Found:
-    box = _last_boxes(given.text)
+    box = _last_boxes(given.text, given.question)
     return (None if box is None else box.content), "box"
 
 

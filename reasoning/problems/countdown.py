@@ -86,8 +86,9 @@ _ASKED = r"(?:(?:please|how (?:can|do) (?:i|we|you)|can you|try to),? )?"
 _NAMED = r"(?:(?:only|all|each|of|the|numbers?|digits)\b:? ?){0,6}"
 _TARGET = r"(?:(?:exactly|the|target|number|value|result|total|of)\b:? ?){0,5}"
 _RULES = (
-    r"(?:[ ,()*/×÷+−-]|\b(?:each|all|every|exactly|only|just|once|numbers?|one|time|with|using|use"
-    r"|by|and|the|operations?|operators?|arithmetic|basic|four|in|any|order|to)\b){0,60}"
+    r"(?:[ ,()]|\+[ ,]*[-−][ ,]*[*×][ ,]*(?:and )?[/÷]"
+    r"|\b(?:each|all|every|exactly|only|just|once|numbers?|one|time|with|using|use"
+    r"|by|and|the|operations?|operators?|arithmetic|basic|four|in any order|to)\b){0,60}"
 )
 _END = r"[ .!?]*(?:every intermediate result must be a non-negative integer\.?)?"
 _STATED = (
@@ -207,16 +208,25 @@ def _expression(answer: str) -> Operation | int | None:
 
     None for all else.
     """
-    text = _FACTOR.sub("*", plain(answer)).strip().rstrip(".")
+    text = _TIMES.sub("*", plain(answer).replace("\\", "").translate(_BRACKETS))
     try:
-        sides = [parse(side) for side in text.split("=")]
-        trees = [side for side in sides if isinstance(side, Operation)] or sides
-        if len(trees) != 1 or len({evaluate(side) for side in sides}) != 1:
+        sides = [parse(side) for side in _FACTOR.sub("*", text).strip().rstrip(".").split("=")]
+        if len({evaluate(side) for side in sides}) != 1:
             return None
     except ValueError:
         return None
     # One step is read as a step, so that "2+3=5" has one meaning only.
-    return None if _STEP.fullmatch(plain(answer)) else trees[0]
+    return None if _STEP.fullmatch(plain(answer)) else max(sides, key=_operations)
+
+
+def _operations(tree: Operation | int) -> int:
+    if isinstance(tree, int):
+        return 0
+    return 1 + _operations(tree.left) + _operations(tree.right)
+
+
+_BRACKETS = str.maketrans("[]{}", "()()")
+_TIMES = re.compile(r"(?<=[\d)\s])[xX](?=[\d(\s])")
 
 
 _FACTOR = re.compile(r"(?<=[\d)])\s*(?=\()|(?<=\))\s*(?=\d)")

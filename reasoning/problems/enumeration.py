@@ -27,7 +27,11 @@ _STATED = re.compile(
     r"| positive| unique)* multiples of (\d+)(?: (?:up to 999|below 1000))?[ .!?]*",
     re.I,
 )
-_LISTED = re.compile(r"(?:[^:\n]{0,80}:)?(?:\s|[-\d.,;{}()\[\]⦃⦄*&]|\band\b)*", re.I)
+_LISTED = re.compile(
+    r"(?P<lead>[^:\n]{0,80}(?::|\bare\b))?(?P<items>(?:\s|[-\d.,;{}()\[\]⦃⦄*&]|\band\b)*)", re.I
+)
+_REFUSING = re.compile(r"\b(?:no|not|except|without|wrong|never|cannot)\b|n't\b", re.I)
+_LABEL = re.compile(r"^\s*\(?(\d{1,3})[.)]\s+", re.M)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +74,10 @@ class Enumeration:
 
     def verify(self, answer: str) -> Verdict:
         """Check that there are enough different multiples and nothing else."""
-        if not _LISTED.fullmatch(unmarked(answer)):
+        items = _items(answer)
+        if items is None:
             return Verdict(ok=False, reason="the answer is no list of numbers")
-        given = _numbers(answer)
+        given = _numbers(items)
         wrong = [number for number in given if not self._fits(number)]
         if wrong:
             return Verdict(ok=False, reason=f"{wrong[0]} is not one of these multiples")
@@ -83,10 +88,12 @@ class Enumeration:
 
     def coverage(self, answer: str) -> float:
         """Different right items, of those asked for; at most 1."""
-        return min(1.0, len({n for n in _numbers(answer) if self._fits(n)}) / self.count)
+        return min(
+            1.0, len({n for n in _numbers(_items(answer) or answer) if self._fits(n)}) / self.count
+        )
 
     def canonical(self, answer: str) -> str | None:
-        return ", ".join(map(str, sorted(set(_numbers(answer))))) or None
+        return ", ".join(map(str, sorted(set(_numbers(_items(answer) or answer))))) or None
 
     def solution(self) -> tuple[int, ...]:
         """The smallest such multiples."""
@@ -94,6 +101,17 @@ class Enumeration:
 
     def _fits(self, number: int) -> bool:
         return 0 < number <= LARGEST and number % self.divisor == 0
+
+
+def _items(answer: str) -> str | None:
+    """The list in an answer, without the words before it and the labels of its lines."""
+    labels = _LABEL.findall(answer)
+    if len(labels) > 1 and labels == [str(n) for n in range(1, len(labels) + 1)]:
+        answer = _LABEL.sub(", ", answer)
+    found = _LISTED.fullmatch(unmarked(answer))
+    if found is None or _REFUSING.search(found["lead"] or ""):
+        return None
+    return found["items"]
 
 
 def _numbers(answer: str) -> list[int]:

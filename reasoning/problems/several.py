@@ -87,8 +87,9 @@ class Several:
         return [part.verify(text).ok for part, text in zip(self.parts, given, strict=False)]
 
 
+_PAIR = re.compile(r"\([^()]*[,;][^()]*\)|\[[^\[\]]*[,;][^\[\]]*\]")
 _BETWEEN = r"\s*(?:;|,?\s*\band\b"
-_LABEL = re.compile(r"(?:(?<=[\s,;])|^)\(?(\d{1,2})\)\s*(?=[-+\d.?])")
+_LABEL = re.compile(r"(?:(?<=[\s,;])|^)\(?(\d{1,2})(?:\)\s*|[.:]\s+)(?=[-+(\d.?])")
 
 
 def _items(answer: str, count: int) -> list[str]:
@@ -97,6 +98,8 @@ def _items(answer: str, count: int) -> list[str]:
     A comma before three digits belongs to a number where there would else be too many values.
     """
     text = unmarked(answer).strip()
+    if _PAIR.fullmatch(text):
+        text = text[1:-1]
     labels = _LABEL.findall(text)
     if labels and labels != [str(n) for n in range(1, len(labels) + 1)]:
         return []  # some are left out or in another order

@@ -58,6 +58,19 @@ def test_boxes_that_one_sentence_joins_are_one_answer(text: str, expected: str) 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ("1) 3 + 20 = \\boxed{23}\n2) 5 * 6 = \\boxed{30}", "23, 30"),
+        ("1) 23\n2) 30", "1) 23\n2) 30"),
+        ("The answers are 23 and 30.", "23 and 30"),
+        (r"First \boxed{3}, then \boxed{20}. It is \boxed{23}.", "23"),
+    ],
+)
+def test_a_question_of_two_parts_has_two_answers(text: str, expected: str) -> None:
+    assert answer(text, "Compute each: 1) 3+4*5; 2) (7-2)*6") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
         ("The final answer is 18. I checked it in 3 ways.", "18"),
         ("**Final Answer:** 18\n\nCheck: 18 + 4 = 22.", "18"),
         ("**Answer: 18**", "18"),

@@ -384,7 +384,11 @@ def test_different_answers_vote_apart() -> None:
         ("10*(23-(21-3)) = 51", False),
         ("50 = 50", False),
         ("50", False),
-        ("10*(23-(21-3)) = 10*(23-21+3)", False),
+        ("10*(23-(21-3)) = 10*5 = 50", True),
+        ("10*(23-(21-3)) = 10*5 = 51", False),
+        (r"10 \times [23 - \{21 - 3\}]", True),
+        ("10 x (23 - (21 - 3))", True),
+        ("10*5 = 50", False),
     ],
 )
 def test_an_expression_is_judged_in_any_notation(answer: str, ok: bool) -> None:
@@ -540,6 +544,9 @@ def test_arithmetic_is_recognised_from_plain_words(text: str) -> None:
         "A shop sells boxes with 6, 12 and 24 eggs; how do I get 100 eggs?",
         "From 8, 12 and 20 players we have to make teams of 10. How many are left?",
         "Use 5, 6 and 7 as often as you like to make 18.",
+        "Use 3, 10, 21 and 23 with + only to make 50",
+        "Use 3, 10, 21 and 23 to make 50. Show two ways.",
+        "Use any of 3, 10, 21 and 23 to make 50",
         "Can you make 100 from 1, 2, 3 and 4? Explain why not.",
         "With 10, 20 and 30 percent off, what gets me below 50 euros?",
         "What is 1-800-555-0199?",

@@ -137,6 +137,10 @@ def test_skewed_weights_make_detours_pay(seed: int) -> None:
         ("7; 14; 21; 28.", 1.0, ""),
         (r"\{7, 14, \text{ and } 21, 28\}", 1.0, ""),
         ("not 7, 14, 21, 28", 1.0, "no list"),
+        ("The multiples are not: 7, 14, 21, 28", 1.0, "no list"),
+        ("The multiples of 7 are 14, 21, 28.", 0.75, "3 of 4"),
+        ("The multiples of 7 are 7, 14, 21 and 28.", 1.0, ""),
+        ("1. 7\n2. 14\n3. 21\n4. 28", 1.0, ""),
         ("7, 14, 21, 28 are wrong", 1.0, "no list"),
     ],
 )
@@ -162,6 +166,9 @@ def test_an_enumeration_needs_enough_different_items_and_no_other(
         ("(1) 7 (2) 30 (3) 7", 1.0, ""),
         (r"7, 30 \text{ and } 7", 1.0, ""),
         ("7; 30; 7.", 1.0, ""),
+        ("(7, 30, 7)", 1.0, ""),
+        ("1. 7\n2. 30\n3. 7", 1.0, ""),
+        ("1) 3+4 = 7\n2) 5*6 = 30\n3) 9-2 = 7", 1.0, ""),
         ("2) 30; 1) 7; 3) 7", 0.0, "wrong or missing"),
     ],
 )
