@@ -69,6 +69,10 @@ class TextDialect:
     ends = frozenset({END})
     probe = "\n\nThe final answer is \\boxed{"
 
+    def __init__(self, *, in_chat: bool = False) -> None:
+        """With ``in_chat`` the server ends a question itself."""
+        self._end_of_question = "" if in_chat else "\n"
+
     def encode(self, text: str) -> list[int]:
         parts = enumerate(text.split(TURN))
         return [id for n, part in parts for id in _cut(part, ROLES[n % 2])]
@@ -93,7 +97,7 @@ class TextDialect:
         )
 
     def ask(self, question: str) -> Context:
-        return Context.given(list(_cut(f"{question}\n", "user")))
+        return Context.given(list(_cut(f"{question}{self._end_of_question}", "user")))
 
     def answer(self, problem: Problem, text: str, *, finished: bool = True) -> FoundAnswer:
         return read(problem, text, finished=finished)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Any, NoReturn
 
 import click
@@ -39,6 +40,9 @@ class Commands(click.Group):
         arguments = kwargs.get("args") or (args[0] if args else None) or sys.argv[1:]
         if sys.stdout is sys.__stdout__:  # a process of its own
             leave_when_interrupted()
+            for stream in (sys.stdout, sys.stderr):
+                if isinstance(stream, TextIOWrapper):  # what the console can't show is spelled out
+                    stream.reconfigure(errors="backslashreplace")
         try:
             code = super().main(*args, **{**kwargs, "standalone_mode": False}) or 0
         except (click.Abort, KeyboardInterrupt):

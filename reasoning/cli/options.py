@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from reasoning.models.loaded import LoadedModel
 
 HUB_PORT = 8765
+MOST_PROBING_S = 10.0
 
 # ---- declaring -----------------------------------------------------------------------------------
 
@@ -197,8 +198,8 @@ class BackendOptions:
         """Whether any of them was given."""
         return bool(self.backend or self.base_urls or self.engine)
 
-    def load(self, model: str | None) -> LoadedModel:
-        """The model on this backend.
+    def load(self, model: str | None, *, timeout: float | None = None) -> LoadedModel:
+        """The model on this backend; servers are asked what they can do in half of ``timeout``.
 
         Raises:
             ReasonError: by its leaf, what can't be loaded.
@@ -206,9 +207,10 @@ class BackendOptions:
 
         from reasoning.models.loading import load_model
 
-        return load_model(
-            model, backend=self.backend, base_urls=self.base_urls, settings=self.engine
-        )
+        settings = self.engine
+        if self.base_urls and timeout is not None and timeout < MOST_PROBING_S * 2:
+            settings = (f"probe_timeout={timeout / 2}", *settings)
+        return load_model(model, backend=self.backend, base_urls=self.base_urls, settings=settings)
 
 
 @settings_class

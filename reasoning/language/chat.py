@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import ExtraMissing
-from reasoning.errors import ModelUnusable
+from reasoning.errors import BackendLost, ModelUnusable
 from reasoning.language.dialect import StreamDecoder
 from reasoning.language.prompted import PromptedForms, instructed, read
 from reasoning.problems import Problem
@@ -69,11 +69,31 @@ class ChatDialect:
 
     def ask(self, question: str) -> Context:
         if not self._tokenizer.chat_template:
-            return Context.given(self._tokenizer.encode(f"{question}\n"))
-        text = self._tokenizer.apply_chat_template(
+            text = f"{question}\n"
+            return Context.given(self._tokenizer.encode(text, **self._as_text(text)))
+        if self._as_text(question):
+            before, found, after = self._rendered(_PLACE).partition(_PLACE)
+            if found:
+                asked = self._tokenizer.encode(question, add_special_tokens=False, **_AS_TEXT)
+                return Context.given([*self.encode(before), *asked, *self.encode(after)])
+        return Context.given(self.encode(self._rendered(question)))
+
+    def _rendered(self, question: str) -> str:
+        """The prompt in the template's words."""
+        rendered: str = self._tokenizer.apply_chat_template(
             [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
         )
-        return Context.given(self.encode(text))
+        return rendered
+
+    def _as_text(self, text: str) -> dict[str, bool]:
+        """How to encode a text so that control tokens that somebody typed stay text."""
+        return _AS_TEXT if any(one in text for one in self._control_tokens()) else {}
+
+    @cache  # noqa: B019  one dialect lives as long as its model
+    def _control_tokens(self) -> frozenset[str]:
+        added = self._tokenizer.added_tokens_decoder.values()
+        named = (token.content for token in added if token.special)
+        return frozenset({*named, *self._tokenizer.all_special_tokens})
 
     def _turn(self, text: str, *, cut: bool = False) -> str:
         """What follows a model's ended turn: the user's next one and the model's opening.
@@ -114,15 +134,45 @@ _NEWLINE = re.compile(r"\n|Ċ|<0x0A>")
 """How tokenizers write the end of a line."""
 
 
-class _IncrementalDecoder:
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-        self._backend = getattr(tokenizer, "backend_tokenizer", None)
-        from tokenizers.decoders import DecodeStream
+_AS_TEXT = {"split_special_tokens": True}
+_PLACE = "The question stands here."
+HELD = 64
+"""So many tokens may wait for the end of a character."""
 
-        self._stream = DecodeStream(skip_special_tokens=True)
+
+class _IncrementalDecoder:
+    """Decodes what came since the last piece of text, together with that piece's own tokens.
+
+    A decoder may strip or join at both ends of what it is given, so that tokens can't be decoded
+    one by one.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._decode = (getattr(tokenizer, "backend_tokenizer", None) or tokenizer).decode
+        self._ids: list[int] = []
+        self._shown = 0
+        self._text = ""
 
     def feed(self, token: int) -> str:
-        if self._backend is None:
-            return str(self._tokenizer.decode([token], skip_special_tokens=True))
-        return self._stream.step(self._backend, token) or ""
+        """See `StreamDecoder.feed`.
+
+        Raises:
+            BackendLost: the tokenizer has no such token.
+        """
+        self._ids.append(token)
+        piece = self._decoded()[len(self._text) :]
+        waits = len(self._ids) - self._shown < HELD
+        if waits and (not piece or piece.endswith("\ufffd")):
+            return ""
+        del self._ids[: self._shown]
+        self._shown, self._text = len(self._ids), self._decoded()
+        return piece
+
+    def _decoded(self) -> str:
+        try:
+            return str(self._decode(self._ids, skip_special_tokens=True))
+        except Exception as error:  # tokenizers raise what they like here
+            raise BackendLost(
+                f"token {self._ids[-1]} can't be decoded ({error}); see whether the tokenizer is "
+                "the model's"
+            ) from error

@@ -56,7 +56,7 @@ class ServerSource(OpenaiSettings):
         tokenizer = self.tokenizer or (profile.model if profile.model in shipped() else None)
         best = profile.mode(tokenizer=tokenizer is not None)
         mode = self.mode or best
-        dialect: Dialect = TextDialect()
+        dialect: Dialect = TextDialect(in_chat=mode == "chat")
         eos = dialect.ends
         if mode == "tokens":
             if tokenizer is None or best != "tokens":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,11 +15,14 @@ from pruning import Launch
 from pruning.observations import How
 from pruning.policy_run import END, INTERVAL, MARK, TraceEvent
 from reasoning.backends.base import Token
+from reasoning.errors import BackendLost
 from reasoning.run.run import Run
 from reasoning.run.solution import TraceRecord
 from reasoning.run.thread import Thread, ThreadOptions
 from reasoning.values.context import Context, Gang, Segment
 from reasoning.values.sampling import Sampling
+
+logger = logging.getLogger(__name__)
 
 PROBE_ROOM = 32
 """Tokens that the answer to a probe may take."""
@@ -257,6 +261,9 @@ class SteeredTrace:
             async for token in generation.tokens():
                 segment.tokens.append(token.token)
                 text += decoder.feed(token.token)
+        except BackendLost as error:
+            logger.warning("a probe was lost: %s", error)
+            return None
         finally:
             generation.close()
         self.probe_tokens += len(suffix) + len(segment)

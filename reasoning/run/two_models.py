@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from math import exp
 
 from reasoning.backends.base import Backend
+from reasoning.errors import BackendLost
 from reasoning.language.dialect import Dialect
 from reasoning.models.draft import DraftModel
 from reasoning.run.thread import Thread
@@ -70,6 +71,8 @@ class Voice:
                 chunk.text += piece
                 chunk.logprobs.append(token.logprob)
                 chunk.ended = token.reason == "stop"
+        except BackendLost as error:
+            chain.lost, chunk.ended = str(error), True
         finally:
             generation.close()
         return chunk

@@ -25,7 +25,6 @@ CHAT, COMPLETIONS = "/chat/completions", "/completions"
 PROMPT = [11, 12, 13, 14, 15]
 WORDS = "one two three four five six seven"
 MOST_LESSONS = 4
-VERSION_S = 2.0
 
 Answer = dict[str, Any] | Literal[False] | None
 """A server's answer, False where it refuses the request, None where it gave none in time."""
@@ -125,11 +124,11 @@ async def examine(
         UnknownName: it does not have the model.
         InvalidValue: it refuses the key.
     """
+    deadline = anyio.current_time() + settings.probe_timeout
+    identity = await _identify(client, url, settings)
+    server = _Asker(client, identity.model, _refuses_key(url, settings))
     found: Facts = {}
-    scope = anyio.move_on_after(settings.probe_timeout)
-    with scope:
-        identity = await _identify(client, url, settings, scope.deadline)
-        server = _Asker(client, identity.model, _refuses_key(url, settings))
+    with anyio.CancelScope(deadline=deadline):
         known = settings.tokenizer is not None or identity.model in tokenizers
         in_chat, in_text = settings.mode in (None, "chat"), settings.mode != "chat"
         if in_text and (known or not in_chat or thorough):
@@ -137,7 +136,7 @@ async def examine(
         in_tokens = known and found.get("token_prompts") and found.get("token_ids")
         if in_chat and (thorough or not in_tokens):
             await _try_chat(server, found, more=identity.server == "vllm")
-        if in_text and "completions" not in found and not found.get("chat"):
+        if in_text and "completions" not in found and not found["chat"]:
             await _try_completions(server, found)
     if found.get("chat", False) is False and found.get("completions", False) is False:
         raise BackendLost(
@@ -211,12 +210,12 @@ def _refuses_key(url: str, settings: OpenaiSettings) -> InvalidValue:
     return InvalidValue(f"{url} refuses the key; set {settings.api_key_env} to a valid one")
 
 
-async def _identify(client: Any, url: str, settings: OpenaiSettings, deadline: float) -> _Identity:
-    from openai import APIConnectionError, APIStatusError, APITimeoutError
+async def _identify(client: Any, url: str, settings: OpenaiSettings) -> _Identity:
+    from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
 
     page: Any = {}
     try:
-        with anyio.CancelScope(deadline=deadline - settings.probe_timeout / 2) as scope:
+        with anyio.move_on_after(settings.probe_timeout / 2) as scope:
             page = await client.get("/models", cast_to=object)
     except APITimeoutError:
         scope.cancel()
@@ -225,6 +224,8 @@ async def _identify(client: Any, url: str, settings: OpenaiSettings, deadline: f
     except APIStatusError as error:
         if error.status_code in (401, 403):
             raise _refuses_key(url, settings) from error
+    except (OpenAIError, ValueError):
+        pass  # something else than a list
     if scope.cancel_called and settings.model is None:
         raise BackendLost(f"{url} does not answer; look at its log, or mend --base-url")
     listed = [one for one in _data(page) if isinstance(one, dict)]
@@ -235,7 +236,9 @@ async def _identify(client: Any, url: str, settings: OpenaiSettings, deadline: f
     if names and model not in names:
         raise UnknownName(f"{url} has no model {model!r}; choose {', '.join(names[:8])}")
     entry = next((one for one in listed if one.get("id") == model), {})
-    version = await _version(client, url, "/version")
+    version = None
+    with anyio.move_on_after(settings.probe_timeout / 4):
+        version = await _version(client, url, "/version")
     return _Identity(
         server=_kind(entry, version),
         version=version,
@@ -257,16 +260,18 @@ def _kind(entry: dict[str, Any], version: str | None) -> Any:
 
 
 def _context(entry: dict[str, Any]) -> int | None:
-    meta = entry.get("meta") or {}
-    found = entry.get("max_model_len") or entry.get("context_length") or meta.get("n_ctx_train")
-    return found if isinstance(found, int) else None
+    meta = entry.get("meta")
+    more = meta if isinstance(meta, dict) else {}
+    names = ("max_model_len", "context_length", "context_window", "max_context_length")
+    found = [entry.get(name) for name in names] + [more.get("n_ctx_train")]
+    return next((one for one in found if isinstance(one, int) and one >= 16), None)
 
 
 async def _version(client: Any, url: str, path: str) -> str | None:
     from openai import OpenAIError
 
     root = url.rsplit("/v1", 1)[0]
-    with anyio.move_on_after(VERSION_S), contextlib.suppress(OpenAIError, ValueError):
+    with contextlib.suppress(OpenAIError, ValueError):
         page = await client.get(f"{root}{path}", cast_to=object)
         return str(page["version"]) if isinstance(page, dict) and "version" in page else None
     return None
@@ -282,6 +287,7 @@ def _choice(answer: Answer) -> dict[str, Any]:
 
 
 async def _try_completions(server: _Asker, found: Facts) -> None:
+    found["completions"] = None
     more = {"return_token_ids": True, "logprobs": 3}
     plain, ids = await server.ask_all(COMPLETIONS, {"prompt": WORDS}, {"prompt": PROMPT, **more})
     found["completions"] = True if ids else _is(plain)
@@ -324,6 +330,7 @@ async def _try_more(server: _Asker, path: str, long: dict[str, Any], found: Fact
 async def _try_chat(server: _Asker, found: Facts, *, more: bool) -> None:
     user = {"role": "user", "content": "Say one."}
     begun = [user, {"role": "assistant", "content": "One, two, three, four"}]
+    found["chat"] = None
     plain = await server.ask(CHAT, {"messages": [user], "max_tokens": 16})
     found["chat"] = _is(plain)
     if not plain:

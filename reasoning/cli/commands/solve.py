@@ -6,6 +6,8 @@ import contextlib
 import os
 import signal
 import sys
+import time
+from collections.abc import Sequence
 from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
@@ -127,7 +129,11 @@ def solve(settings: SolveSettings) -> int:
     _check_before_loading(words, settings, run_options)
     from reasoning.cli.tree import ThreadTree
 
+    started = time.monotonic()
     model = _load_model(settings)  # before Ctrl-C is ours to handle
+    if model.backend.addresses and run_options.timeout is not None:  # which covers connecting
+        left = run_options.timeout - (time.monotonic() - started)
+        run_options = replace(run_options, timeout=max(left, run_options.timeout / 2))
     from reasoning.solver import set_problem
 
     problem = set_problem(words, run_options, trained=model.dialect.trained)
@@ -146,7 +152,7 @@ def solve(settings: SolveSettings) -> int:
         if not settings.quiet:
             click.echo(_recognised(problem), err=True)
         tree.print()
-        _conclude(solution, settings.timeout)
+        _conclude(solution, settings.timeout, model.backend.addresses)
     if solution.status == "interrupted":
         return INTERRUPTED
     return 0 if solution.answer is not None and solution.verified is not False else 1
@@ -193,7 +199,7 @@ def _load_model(settings: SolveSettings) -> LoadedModel:
         InvalidValue: the options don't fit each other.
     """
     if settings.on == "here":
-        return settings.backend.load(settings.model)
+        return settings.backend.load(settings.model, timeout=settings.timeout)
     if settings.backend.given:
         raise InvalidValue("on: devices bring their own backends; leave out those of this machine")
     from reasoning.models.devices import DevicesSource
@@ -244,17 +250,20 @@ async def _cancel_on_interrupt(scope: anyio.CancelScope, *, task_status: TaskSta
 # ---- the last lines on stderr --------------------------------------------------------------------
 
 
-def _conclude(solution: Solution, timeout: float | None) -> None:
+def _conclude(solution: Solution, timeout: float | None, addresses: Sequence[str]) -> None:
     """Print why it ended, what was lost, what it cost, and whether the verifier agreed."""
+    lost = sum(thread.lost is not None for thread in solution.threads)
     for error in solution.errors:
-        lost = sum(thread.lost == error for thread in solution.threads)
-        warn(f"lost {lost} of {len(solution.threads)} threads: {error}")
+        those = sum(thread.lost == error for thread in solution.threads)
+        warn(f"lost {those} of {len(solution.threads)} threads: {error}")
     match solution.status:
+        case "timed-out" if addresses and not solution.usage.completion_tokens:
+            warn(f"{', '.join(addresses)} wrote nothing in {timeout:g} s; see its log")
         case "timed-out":
             warn(f"stopped at the time limit of {timeout:g} s; raise --timeout")
         case "interrupted":
             warn("interrupted; this is what was found")
-        case "finished" if solution.answer is None:
+        case "finished" if solution.answer is None and len(solution.threads) > lost:
             warn("no answer was found; try a larger --n or --max-tokens")
     usage, steered = solution.usage, solution.steering
     leaked = f" ({usage.leaked_tokens:,} leaked)" if steered is not None else ""
