@@ -54,11 +54,7 @@ class MarkupDialect:
         """
         kind = TAUGHT.get(problem.domain)
         if kind is None or kind.version > self.version:
-            known = [name for name, one in TAUGHT.items() if one.version <= self.version]
-            raise ProblemRefused(
-                f"the shipped model does {', '.join(known)}, no {problem.domain} problem; "
-                "name a model with --model PATH"
-            )
+            raise untaught(problem.domain, self.version)
         return kind(problem=problem, encode=self.encode)
 
     def answer(self, problem: Problem, text: str, *, finished: bool = True) -> FoundAnswer:
@@ -66,6 +62,15 @@ class MarkupDialect:
         return FoundAnswer(
             answer=found, source="none" if found is None else "cue", text=text, complete=finished
         )
+
+
+def untaught(domain: str, version: int = 2) -> ProblemRefused:
+    """The refusal of a domain that a version of the markup does not have."""
+    known = [name for name, one in TAUGHT.items() if one.version <= version]
+    return ProblemRefused(
+        f"the shipped model does {', '.join(known)}, no {domain} problem; "
+        "name a model with --model PATH"
+    )
 
 
 class _SpacedDecoder:

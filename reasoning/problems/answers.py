@@ -212,7 +212,7 @@ def _parts(question: str) -> int:
 
 
 _PLACEHOLDER = re.compile(
-    r"(?:\\text\s*\{|\\ldots|\\dots|\\cdots|\\square|\\quad|[\s.…?_<>\[\](){}*`$#-])*"
+    r"(?:\\text\s*\{|\\ldots|\\dots|\\cdots|\\square|\\quad|[\s.…?_<>\[\](){}*`$#\\-])*"
     r"(?:(?:insert|put|write|enter)\s+)?(?:(?:your|the|my|our|final|correct|numerical)\s+)*"
     r"(?:answer|solution|result)?(?:\s+(?:here|goes here))?"
     r"(?:\\ldots|\\dots|[\s.…?_<>\[\](){}*`$#])*",
@@ -232,6 +232,7 @@ _CUE = re.compile(
     r"^\#{4}(?!\#)[ \t]*(?P<hashes>)"
     rf"|\b(?P<final>(?:final|correct)\s+)?answers?(?:\s+(?:to|for)\s[^\n:.?]{{1,80}}?)?{_IS}"
     rf"|\b(?P<option>(?:final|correct|right|best)\s+)(?:option|choice|result|value|statement){_IS}"
+    r"|(?P<tag><answer>)"
     r"|^[#*_ \t]*(?:the\s+)?(?:final\s+)?answer[*_ \t]*(?=\n)"
     r"|\b(?:respuesta|resposta|risposta|r[ée]ponse|antwort|antwoord|svar|vastaus|cevap|odpowied[źz]"
     r"|ответ|відповідь|jawaban(?:nya)?|đáp án|đáp số)(?:\s+(?:final|correcta?|finale|corretta))?"
@@ -245,7 +246,7 @@ _LONGEST = 2_000
 
 _DOUBTED = re.compile(
     r"\b(?:if|suppose|supposing|assume|assuming|whether|unless|guess|check(?: that| if)?|say"
-    r"|think|maybe|perhaps|possible|wrong|incorrect|previous|your)\b[^.\n]{0,40}\Z",
+    r"|maybe|perhaps|possible|wrong|incorrect|previous|your)\b[^.,;:\n]{0,40}\Z",
     re.I,
 )
 _LEAD = re.compile(r"[ \t:：=>]*(?:\*\*|__)?[ \t:：]*(?:\r?\n[ \t]*){0,2}")
@@ -285,6 +286,8 @@ def _stated(text: str, after: int, finished: bool) -> str | None:
         begin = text.rfind("\n", 0, after) + 1
         if bold >= 0 and text.count("**", begin, bold) % 2 == 0:
             at = bold  # it opens what is bold
+    if (block := _CODE.match(text, at)) is not None:
+        return _tidy(block[2])
     enclosed = _ENCLOSED.match(text, at)
     if enclosed is not None and not _MORE.match(text, enclosed.end()):
         return _tidy(next(filter(None, enclosed.groups())))
@@ -301,11 +304,17 @@ def _stated(text: str, after: int, finished: bool) -> str | None:
     return _tidy(value.partition("**")[0] if value.count("**") % 2 else value.replace("**", ""))
 
 
+def _tagged(text: str, after: int) -> str | None:
+    """What stands before ``</answer>``."""
+    end = text.find("</answer>", after, after + _LONGEST)
+    return None if end < 0 else _tidy(text[after:end])
+
+
 def _tidy(value: str) -> str | None:
     value = value.strip()
     if is_placeholder(value) or _NO_VALUE.match(value):
         return None
-    value = _TRAILING.sub("", value)
+    value = _TRAILING.sub("", value.lstrip("*") if value.count("*") == 2 else value)
     inner = _ENCLOSED.fullmatch(value)
     if inner is not None:
         value = next(filter(None, inner.groups())).strip()
@@ -318,10 +327,10 @@ def _last_stated(text: str, finished: bool, after: int) -> str | None:
     for cue in reversed(list(_CUE.finditer(prose))[-_MOST_CUES:]):
         if cue.start() < after or _DOUBTED.search(prose, max(0, cue.start() - 60), cue.start()):
             continue
-        value = _stated(text, cue.end(), finished)
+        value = _tagged(text, cue.end()) if cue["tag"] else _stated(text, cue.end(), finished)
         if value is None or (cue["hashes"] is not None and not _ends_by_hashes(value)):
             continue
-        if after and not (cue["final"] or cue["option"] or _NUMERIC.match(value)):
+        if after and not (cue["final"] or cue["option"] or cue["tag"] or _is_value(value)):
             continue
         return value
     return None
@@ -384,7 +393,7 @@ def _as_text(text: str, question: str) -> str | None:
         lines = text.splitlines()
         if len(lines) > 1 and len(lines) == _parts(question) and all(map(_labelled, lines)):
             return text
-        return _tidy(text) if _is_value(text) else None
+        return _tidy(text) if _is_value(text.strip("*_")) else None
     return None if is_placeholder(text) else text
 
 

@@ -93,7 +93,7 @@ _COMMANDS = {
     "lbrace": "⦃", "rbrace": "⦄", "lt": "<", "gt": ">", "ldots": "...", "dots": "...",
     "dfrac": "\\frac", "tfrac": "\\frac", "cfrac": "\\frac", "mid": "|", "in": "∈", "colon": ":",
     "alpha": "α", "beta": "β", "theta": "θ", "lambda": "λ", "to": "->", "rightarrow": "->",
-    "percent": "%",
+    "percent": "%", **{name: name for name in ("sin", "cos", "tan", "log", "ln", "exp", "gcd")},
 }  # fmt: skip
 _COMMAND = re.compile(r"\\([a-zA-Z]+)")
 _SIGNS = str.maketrans(
@@ -149,8 +149,10 @@ def _mixed(found: re.Match[str]) -> str:
 
 def _fraction(found: re.Match[str]) -> str:
     above, below = found[1] if found[1] is not None else found[2], found[3] or found[4] or ""
-    parts = [p.strip() if _is_simple(p.strip()) else f"({p.strip()})" for p in (above, below)]
-    return "/".join(parts)
+    above, below = above.strip(), below.strip()
+    product = not re.search(r"[-+/±]", re.sub(r"^-|\([^()]*\)", "", above))
+    upper = above if product or _is_simple(above) else f"({above})"
+    return f"{upper}/{below if _is_simple(below) else f'({below})'}"
 
 
 def _is_simple(text: str) -> bool:
@@ -244,8 +246,8 @@ def _decimal(text: str) -> Fraction | None:
 # ---- units ---------------------------------------------------------------------------------------
 
 _CURRENCY = re.compile(
-    r"^([-+]?)\s*(?:us|a|c)?[$€£¥₹]\s*(?=[-+.\d])|\s*(?:[$€£¥₹]|\b(?:us dollars?|dollars?|euros?|"
-    r"pounds sterling|usd|eur|gbp))$",
+    r"^([-+]?)\s*(?:(?:us|a|c)?[$€£¥₹]|(?:usd|eur|gbp)\b)\s*(?=[-+.\d])"
+    r"|\s*(?:[$€£¥₹]|\b(?:us dollars?|dollars?|euros?|pounds sterling|usd|eur|gbp))$",
     re.I,
 )
 _CENTS = re.compile(r"(\d+),(\d{1,2})")
@@ -296,6 +298,8 @@ def _measure(text: str) -> str | None:
     value = _number(given.replace(",", ".") if cents is not None else given)
     if value is None or len(unit.split()) > 4 or _NO_UNIT.search(unit):
         return None
+    if unit[0] in "π√∞":
+        return None
     if unit == "°":
         return str(value)
     # A letter beside a number is a product, as in 2x, unless it is a unit that stands apart.
@@ -307,6 +311,7 @@ def _measure(text: str) -> str | None:
 # ---- forms ---------------------------------------------------------------------------------------
 
 _ARTICLES = re.compile(r"^(?:(?:the|an?)\s+)+(?=\S)")
+_NOON = re.compile(r"(?<=\d)\s?([ap])\.?m\b\.?")
 _CHOICE = re.compile(r"(?:(?:option|choice|answer)\s+)?\(?([a-z])\)?[.)]?")
 _ASSIGNED = re.compile(r"[^\W\d_](?:_\w)?\s?=\s?([^=]+)")
 _BRACKETED = re.compile(r"([(\[])(.+)([)\]])", re.S)
@@ -318,7 +323,7 @@ _LONG_WORD = re.compile(r"[^\W\d_]{3,}")
 
 def _key(text: str, depth: int) -> str:
     """One reading of a plain text; `canonical` repeats it until nothing changes."""
-    text = text.casefold().strip()
+    text = _NOON.sub(r" \1m", text.casefold().strip())
     if (found := _json_key(text)) is not None:
         return found
     text = text if text.endswith("...") else re.sub(r"(?<=[^\W\d])!$", "", text).rstrip(".;, ")
@@ -367,7 +372,9 @@ def _set_key(text: str, depth: int) -> str | None:
         return _set([_key(item, depth + 1) for item in _items(inside)])
     if depth == 0 and len(parts := _LISTED.split(text)) > 1:
         items = [item for part in parts for item in _items(part)]
-        if all(_value_key(item, depth) is not None for item in items):
+        if all(_value_key(item, depth) is not None for item in items) and not (
+            " or " in text and any(_CHOICE.fullmatch(item) for item in items)
+        ):
             return _set([_key(item, depth + 1) for item in items])
     return None
 

@@ -165,12 +165,19 @@ def _check_before_loading(words: str, settings: SolveSettings, run_options: Solv
         UnknownName, InvalidValue, ProblemRefused: as `pose`.
     """
     from reasoning.models.loading import is_trained
-    from reasoning.problems import pose
+    from reasoning.problems import FreeForm, pose
 
     backend = settings.backend
     urls = backend.base_urls
-    if settings.domain or is_trained(settings.model, backend=backend.backend, base_urls=urls):
-        pose(words, trained=True, domain=settings.domain, answer_format=run_options.answer_format)
+    trained = is_trained(settings.model, backend=backend.backend, base_urls=urls)
+    if not trained and settings.domain is None:
+        return
+    form = run_options.answer_format
+    problem = pose(words, trained=True, domain=settings.domain, answer_format=form)
+    if trained and isinstance(problem, FreeForm):
+        from reasoning.language.markup_dialect import untaught
+
+        raise untaught(problem.domain)
 
 
 def _recognised(problem: Problem) -> str:
