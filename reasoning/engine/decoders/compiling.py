@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import logging
 import os
 import platform
 import shutil
@@ -12,39 +13,96 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+logger = logging.getLogger(__name__)
+
 FLAGS = ("-O3", "-march=native", "-ffast-math", "-std=c++17", "-fPIC")
+COMPILE_S = 60.0
+"""How long the compiler may take for each of its two runs."""
 
 
 def build(
     source: Path, macros: Mapping[str, object], *, options: Sequence[str] = ()
 ) -> ctypes.CDLL | None:
-    """The shared library of a source file; None without a compiler, or where the user wants none.
+    """The shared library of a source file, or None with a warning that says why there is none.
 
-    ``options`` are for compiling and for linking.  ``REASON_COMPILE=0`` does without it.
+    ``options`` are for compiling and for linking.  ``REASON_COMPILE=0`` does without, in silence.
+    A library in the cache is used only if it is whole; otherwise it is built anew.
     """
     if os.environ.get("REASON_COMPILE") == "0":
         return None
     wide = ["-mprefer-vector-width=512"] if platform.machine() in ("x86_64", "AMD64") else []
     flags = [*FLAGS, *wide, *options, *(f"-D{name}={value}" for name, value in macros.items())]
-    key = hashlib.sha256(repr((source.read_bytes(), flags, _processor())).encode()).hexdigest()
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "parallel-reason"
-    path = folder / f"{source.stem}-{key[:16]}.so"
     try:
-        if not path.exists():
-            compiler = shutil.which("g++") or shutil.which("clang++")
-            if compiler is None:
-                return None
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with tempfile.TemporaryDirectory(dir=folder) as work:
-                _compile(compiler, source, flags, options, Path(work)).replace(path)
-        return ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError):
+        compiler = shutil.which("g++") or shutil.which("clang++")
+        if compiler is None:
+            raise OSError("there is no C++ compiler; install g++")
+        key = hashlib.sha256(repr((source.read_bytes(), flags, _machine(compiler))).encode())
+        name = f"{source.stem}-{key.hexdigest()[:16]}.so"
+        with tempfile.TemporaryDirectory() as work:
+            path = _cached(name)
+            if path is None:
+                path = _keep(_compile([compiler, *flags], source, options, Path(work)), name)
+            return ctypes.CDLL(str(path))
+    except (OSError, subprocess.SubprocessError) as error:
+        why = _first_line(error)
+        logger.warning("%s is not compiled (%s); torch does the same, slower", source.name, why)
         return None
 
 
-def _compile(
-    compiler: str, source: Path, flags: Sequence[str], options: Sequence[str], folder: Path
-) -> Path:
+def _folder() -> Path:
+    """The user's cache; OSError where there is no home folder."""
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError as error:
+        raise OSError("there is no home folder; set XDG_CACHE_HOME") from error
+    return Path(base) / "parallel-reason"
+
+
+def _cached(name: str) -> Path | None:
+    """The library in the cache, if its digest is that with which it was written."""
+    try:
+        path = _folder() / name
+        whole = path.with_suffix(".sha256").read_text() == _digest(path)
+    except OSError:
+        return None
+    return path if whole else None
+
+
+def _keep(library: Path, name: str) -> Path:
+    """Put a library into the cache, on disk before it has its name there; where it is afterwards.
+
+    Where the cache can't be written the library is used from where it was built.
+    """
+    try:
+        folder = _folder()
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryDirectory(dir=folder) as work:
+            copy, digest = Path(work) / "library", Path(work) / "digest"
+            _write(copy, library.read_bytes())
+            _write(digest, _digest(library).encode())
+            path = folder / name
+            path.with_suffix(".sha256").unlink(missing_ok=True)
+            copy.replace(path)
+            digest.replace(path.with_suffix(".sha256"))
+        return path
+    except OSError as error:
+        why = _first_line(error)
+        logger.warning("what was compiled can't be kept (%s); each start compiles anew", why)
+        return library
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _compile(command: Sequence[str], source: Path, options: Sequence[str], folder: Path) -> Path:
     """The shared library.
 
     It is linked apart: with -ffast-math the linker adds code that makes every float of the whole
@@ -52,17 +110,28 @@ def _compile(
     """
     unit, library = folder / "unit.o", folder / "library.so"
     for arguments in (
-        [*flags, "-c", str(source), "-o", str(unit)],
-        ["-shared", *options, str(unit), "-o", str(library)],
+        [*command, "-c", str(source), "-o", str(unit)],
+        [command[0], "-shared", *options, str(unit), "-o", str(library)],
     ):
-        subprocess.run([compiler, *arguments], check=True, capture_output=True, timeout=60)
+        subprocess.run(arguments, check=True, capture_output=True, timeout=COMPILE_S)
     return library
 
 
-def _processor() -> str:
-    """What ``-march=native`` depends on: a home folder may be shared by several machines."""
+def _machine(compiler: str) -> tuple[object, ...]:
+    """What a library depends on beside its source: a home folder may be shared by machines."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next((line for line in lines if line.startswith("flags")), platform.processor())
+        processor = next((one for one in lines if one.startswith("flags")), platform.processor())
     except OSError:
-        return platform.processor()
+        processor = platform.processor()
+    names = getattr(os, "confstr_names", {})
+    libc = os.confstr("CS_GNU_LIBC_VERSION") if "CS_GNU_LIBC_VERSION" in names else ""
+    found = os.stat(compiler)
+    return processor, libc, os.path.realpath(compiler), found.st_size, found.st_mtime_ns
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says, in one line; of a compiler's the first error that it printed."""
+    printed = getattr(error, "stderr", None) or b""
+    lines = [one for one in printed.decode(errors="replace").splitlines() if "error" in one]
+    return (lines or str(error).splitlines() or [type(error).__name__])[0]
