@@ -230,7 +230,7 @@ def is_placeholder(answer: str) -> bool:
 _IS = r"\s*(?:\*\*|__)?\s*(?:[:：=]|is\b(?!\s+not\b)|are\b|would be\b|should be\b|must be\b)"
 _CUE = re.compile(
     r"^\#{4}(?!\#)[ \t]*(?P<hashes>)"
-    rf"|\b(?P<final>(?:final|correct)\s+)?answers?(?:\s+(?:to|for)\s[^\n:.?]{{1,80}}?)?{_IS}"
+    rf"|(?<![^\W_])(?P<final>(?:final|correct)\s+)?answers?(?:\s+(?:to|for)\s[^\n:.?]{{1,80}}?)?{_IS}"
     rf"|\b(?P<option>(?:final|correct|right|best)\s+)(?:option|choice|result|value|statement){_IS}"
     r"|(?P<tag><answer>)"
     r"|^[#*_ \t]*(?:the\s+)?(?:final\s+)?answer[*_ \t]*(?=\n)"
@@ -249,7 +249,7 @@ _DOUBTED = re.compile(
     r"|maybe|perhaps|possible|wrong|incorrect|previous|your)\b[^.,;:\n]{0,40}\Z",
     re.I,
 )
-_LEAD = re.compile(r"[ \t:：=>]*(?:\*\*|__)?[ \t:：]*(?:\r?\n[ \t]*){0,2}")
+_LEAD = re.compile(r"[ \t:：=>]*(?:\*\*|__(?=\s))?[ \t:：]*(?:\r?\n[ \t]*){0,2}")
 _ENCLOSED = re.compile(
     r"\$\$(.{1,500}?)\$\$|\\\[(.{1,500}?)\\\]|\\\((.{1,300}?)\\\)"
     r"|\$(?!\s)([^$\n]{1,300})(?<!\s)\$(?!\d)|\*\*([^*\n]{1,300})\*\*|(?<!`)`([^`\n]{1,300})`(?!`)"
@@ -273,7 +273,7 @@ _NO_VALUE = re.compile(
 _NUMERIC = re.compile(
     r"[-+−–±~≈(\[{]*\s*(?:\\?[$€£¥₹]|\\pounds)?\s*[-−–]?\s*(?:\.?\d|\\[dtc]?frac|\\sqrt|\\pi|π|∞)"
 )
-_TRAILING = re.compile(r"(?:\s*(?:です|だ|である|입니다|이다|です。))?[\s.,;:*_。]*\Z")
+_TRAILING = re.compile(r"(?:\s*(?:です|だ|である|입니다|이다|です。))?[\s.,;:*。]*\Z")
 _CODE = re.compile(r"^```([\w+-]*)[^\n]*\n(.*?)^```", re.S | re.M)
 
 

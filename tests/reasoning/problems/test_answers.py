@@ -84,6 +84,8 @@ def test_a_question_of_two_parts_has_two_answers(text: str, expected: str) -> No
         ("The answer is 17? No. The answer is 18.", "18"),
         ("The answer is 18 because 9 + 9 = 18.", "18"),
         ("The answer is `abc`.", "abc"),
+        ("The answer is __main__.", "__main__"),
+        ("__Answer:__ 18", "18"),
         ("Answer:\n```\nabc\n```", "abc"),
         ("<answer>18</answer>", "18"),
         ("That is wrong, the answer is 18.", "18"),
