@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from a2a.server.context import ServerCallContext
+from a2a.server.jsonrpc_models import JSONParseError
 from a2a.server.request_handlers import RequestHandler
 from a2a.server.request_handlers.response_helpers import build_error_response
 from a2a.server.routes import create_agent_card_routes
@@ -23,6 +24,7 @@ from a2a.utils.errors import (
     InternalError,
     InvalidParamsError,
 )
+from pydantic_core import from_json
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -30,6 +32,7 @@ from starlette.routing import BaseRoute, Route
 
 from protocol.a2a.tasks import EXTENSION
 from protocol.http.bodies import in_time, media_type
+from protocol.http.errors import Refusal
 
 RPC, REST = "/a2a", "/a2a/v1"
 CARD_AGE_S = 300
@@ -83,10 +86,13 @@ class _ContextBuilder(DefaultServerCallContextBuilder):
 class _RpcDispatcher(JsonRpcDispatcher):
     async def handle(self, request: Request) -> Response:
         id, problem = None, _wrong_type(request)
-        if problem is None:
-            await _read(request)
-            id, state = await _listed(request)
-            problem = _no_state(state)
+        if problem is not None:
+            return JSONResponse(build_error_response(id, problem), 415)
+        unread = await _read(request)
+        if unread is not None:
+            return JSONResponse(build_error_response(None, JSONParseError(message=unread)))
+        id, state = await _listed(request)
+        problem = _no_state(state)
         if problem is not None:
             return JSONResponse(build_error_response(id, problem))
         return await self.handle_requests(request)
@@ -147,21 +153,34 @@ def _number(item: dict[str, Any]) -> str | None:
 def _json_only(endpoint: Endpoint) -> Endpoint:
     async def checked(request: Request) -> Response:
         problem = _wrong_type(request) if request.method == "POST" else None
-        if problem is None and request.url.path == f"{REST}/tasks":
+        if problem is not None:
+            payload = build_rest_error_payload(problem)
+            return JSONResponse(payload, 415)
+        if request.url.path == f"{REST}/tasks":
             problem = _no_state(request.query_params.get("status"))
         if problem is not None:
             payload = build_rest_error_payload(problem)
             return JSONResponse(payload, payload["error"]["code"])
-        await _read(request)
+        unread = await _read(request)
+        if unread is not None:
+            raise Refusal(400, "invalid_json", unread)
         return await endpoint(request)
 
     return checked
 
 
-async def _read(request: Request) -> None:
-    """Read the body in time; the SDK finds it read, so it never sees one that is refused."""
+async def _read(request: Request) -> str | None:
+    """Read the body in time; the SDK finds it read, so it never sees one that is refused.
+
+    Returns what is wrong with a body that is no JSON, by its encoding, depth or grammar.
+    """
     with in_time():
-        await request.body()
+        body = await request.body()
+    try:
+        from_json(body or b"null")
+    except ValueError as error:
+        return f"the body is no JSON: {error}"
+    return None
 
 
 async def _listed(request: Request) -> tuple[Any, object]:

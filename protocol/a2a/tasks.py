@@ -25,7 +25,12 @@ EXTENSION = "urn:parallel-reason:a2a:reasoning:1"
 """The key in metadata; it is the extension's URI (A2A 1.0, 4.6.2), and fields are in camelCase."""
 MOST_EVENTS = 4096
 """Events that are kept of a task; a client that missed more gets the task as it is."""
-MOST_TASKS = 1000
+MOST_HISTORY, MOST_HISTORY_BYTES = 256, 2 << 20
+"""Messages of a task's history; the oldest are forgotten first, and the newest is always kept."""
+MOST_LOG_BYTES = 2 << 20
+"""Bytes of the events that are kept of a task."""
+MOST_TASKS, MOST_BYTES = 1000, 128 << 20
+"""Tasks that are kept, and their bytes."""
 TERMINAL = frozenset(
     {
         TaskState.TASK_STATE_COMPLETED,
@@ -55,6 +60,7 @@ class AgentTask:
         self.scope: anyio.CancelScope | None = None
         self.number = 0
         self._log: list[TaskEvent] = []
+        self._log_bytes = 0
         self._news = anyio.Event()
         self.hear(message)
 
@@ -67,6 +73,7 @@ class AgentTask:
         heard = self.value.history.add()
         heard.CopyFrom(message)
         heard.task_id, heard.context_id = self.value.id, self.value.context_id
+        self._shorten_history()
         self.become(TaskState.TASK_STATE_SUBMITTED)
 
     def become(
@@ -82,6 +89,7 @@ class AgentTask:
         )
         if state in SETTLED and text is not None:
             self.value.history.add().CopyFrom(status.message)
+            self._shorten_history()
         self.value.status.CopyFrom(status)
         if extension is not None:
             self.value.metadata.update({EXTENSION: extension})
@@ -101,6 +109,21 @@ class AgentTask:
             last_chunk=True,
         )
         self._publish(event, {})
+
+    @property
+    def size(self) -> int:
+        """Its bytes, events included."""
+        return self.value.ByteSize() + self._log_bytes
+
+    def _shorten_history(self) -> None:
+        history = self.value.history
+        size = sum(message.ByteSize() for message in history)
+        while len(history) > 1 and (len(history) > MOST_HISTORY or size > MOST_HISTORY_BYTES):
+            size -= history[0].ByteSize()
+            del history[0]
+        fresh = Task()  # what protobuf deletes, it frees with the whole message only
+        fresh.CopyFrom(self.value)
+        self.value = fresh
 
     def snapshot(self) -> Task:
         """The task as it is, with the number of its last event."""
@@ -137,8 +160,10 @@ class AgentTask:
         self.number += 1
         _number(event, self.number, extension)
         self._log.append(event)
-        if len(self._log) > 2 * MOST_EVENTS:
-            del self._log[:MOST_EVENTS]
+        self._log_bytes += event.ByteSize()
+        if len(self._log) > 2 * MOST_EVENTS or self._log_bytes > 2 * MOST_LOG_BYTES:
+            while len(self._log) > MOST_EVENTS or self._log_bytes > MOST_LOG_BYTES:
+                self._log_bytes -= self._log.pop(0).ByteSize()
         self._news.set()
         self._news = anyio.Event()
 
@@ -190,13 +215,13 @@ class AgentTasks:
         self._tasks[task.owner, task.value.id] = task
         self._last_message[task] = task.owner, _digest(message)
         self._sent[self._last_message[task]] = task
-        for old in [
-            old for old in self._tasks.values() if old.state in SETTLED and old is not task
-        ]:
-            if len(self._tasks) <= self._most:
+        settled = [old for old in self._tasks.values() if old.state in SETTLED and old is not task]
+        size = sum(old.size for old in self._tasks.values())
+        for old in sorted(settled, key=lambda old: old.owner != task.owner):  # its own first
+            if len(self._tasks) <= self._most and size <= MOST_BYTES:
                 return
-            if old is not task:
-                self._forget(old)
+            size -= old.size
+            self._forget(old)
 
     def answered(self, task: AgentTask) -> None:
         """Forget the last message that came to a task, as its sender has got the answer."""

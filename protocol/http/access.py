@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orchestrator.errors import InvalidValue
 from protocol.http.bodies import MOST_BODY, too_large
+from protocol.http.connections import MOST_HEAD
 from protocol.http.errors import Refusal, error_response
 
 SHORTEST = 16
@@ -105,6 +106,15 @@ class AccessMiddleware:
 
     def _problem(self, scope: Scope) -> Refusal | None:
         headers = Headers(scope=scope)
+        if sum(len(name) + len(value) for name, value in headers.raw) > MOST_HEAD:
+            return Refusal(431, "head_too_large", f"the head is larger than {MOST_HEAD} bytes")
+        if "content-length" in headers and "transfer-encoding" in headers:
+            return Refusal(
+                400,
+                "ambiguous_length",
+                "send Content-Length or Transfer-Encoding, not both",
+                headers={"Connection": "close"},
+            )
         host = re.sub(r":\d*$", "", headers.get("host", "")).lower()
         if self._hosts is not None and host not in self._hosts:
             return Refusal(421, "wrong_host", "this server answers for loopback names only")

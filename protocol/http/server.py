@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,9 +15,11 @@ import uvicorn
 
 from orchestrator.errors import InvalidValue
 from protocol.http.app import application
+from protocol.http.connections import MOST_HEAD, BoundedHttpProtocol
 from protocol.http.runs import RequestRunner
 from protocol.http.service import Service
 from protocol.http.settings import ServerSettings
+from protocol.wire.gate import ConnectionGate, backlog, limit_logs
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -41,6 +44,12 @@ def address(listener: socket.socket) -> str:
     """Where a socket listens, as a URL."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _protocol(settings: ServerSettings) -> type[BoundedHttpProtocol]:
+    """The class of connections, with the gate of one server."""
+    gate = ConnectionGate(settings.max_connections, settings.max_per_address)
+    return type("GatedProtocol", (BoundedHttpProtocol,), {"gate": gate})
 
 
 class HttpServer(uvicorn.Server):
@@ -74,8 +83,13 @@ class HttpServer(uvicorn.Server):
             access_log=False,  # a proxy's business
             server_header=False,
             lifespan="on",
-            timeout_graceful_shutdown=round(settings.drain) + 5,
+            http=_protocol(settings),
+            ws="none",
+            h11_max_incomplete_event_size=MOST_HEAD,
+            backlog=backlog(),
+            timeout_graceful_shutdown=math.ceil(settings.drain) + 1,
         )
+        limit_logs()
         super().__init__(config)
         self._listener = listener
         self._admission = runner.admission

@@ -26,6 +26,8 @@ class ServerSettings:
         origins: Web origins whose pages may ask.
         max_concurrent: Runs at once.
         max_queued: Requests that wait for their turn; more are refused.
+        max_connections: Connections at once; fewer where the process may open fewer files.
+        max_per_address: Connections at once from one address.
         timeout: Seconds that a run may take, whatever its request says.
         drain: Seconds that runs may go on after the server was told to stop.
         a2a: Whether the server is an A2A agent, too.
@@ -43,6 +45,8 @@ class ServerSettings:
     origins: Collection[str] = ()
     max_concurrent: int = 4
     max_queued: int = 16
+    max_connections: int = 512
+    max_per_address: int = 256
     timeout: float = 600.0
     drain: float = 10.0
     a2a: bool = False

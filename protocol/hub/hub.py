@@ -134,7 +134,13 @@ class Hub:
     async def __aenter__(self) -> Self:
         connection, request = self._handshake.connection, self._handshake.request
         await self._stack.enter_async_context(
-            self._listener.open(connection, request, name="port", most=MAX_FRAME)
+            self._listener.open(
+                connection,
+                request,
+                name="port",
+                most=MAX_FRAME,
+                most_connections=2 * self.settings.most_connections,
+            )
         )
         self._group = await anyio.create_task_group().__aenter__()
         self._group.start_soon(self._timers.run)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import InvalidValue
 from protocol.wire.connection import Tls, is_loopback, logger, need_websockets
+from protocol.wire.gate import ConnectionGate, backlog, limit_logs
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
@@ -54,15 +55,19 @@ class WebSocketListener:
         *,
         name: str,
         most: int,
+        most_connections: int,
         ping_s: float | None = None,
     ) -> AsyncIterator[None]:
         """Take connections of frames up to ``most`` bytes; ``name`` is the port's in errors.
+
+        Who connects beyond ``most_connections`` is cut off.
 
         Raises:
             InvalidValue: the address can't be bound.
         """
         from websockets.asyncio.server import serve
 
+        limit_logs()
         try:
             server = await serve(
                 connection,
@@ -79,6 +84,8 @@ class WebSocketListener:
                 max_size=most,
                 max_queue=16,
                 logger=logger,
+                backlog=backlog(),
+                create_connection=_gated(most_connections),
             )
         except OSError as error:
             raise InvalidValue(
@@ -88,3 +95,26 @@ class WebSocketListener:
         self.port = next(iter(server.sockets)).getsockname()[1]
         async with server:
             yield
+
+
+def _gated(most: int) -> type[ServerConnection]:
+    """Connections of which there are at most so many, those that have not yet spoken included."""
+    from websockets.asyncio.server import ServerConnection
+
+    gate = ConnectionGate(most)
+
+    class GatedConnection(ServerConnection):
+        _let_in = False
+
+        def connection_made(self, transport: Any) -> None:
+            self._let_in = gate.enter("")
+            super().connection_made(transport)
+            if not self._let_in:
+                transport.abort()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if self._let_in:
+                gate.leave("")
+            super().connection_lost(exc)
+
+    return GatedConnection

@@ -114,7 +114,12 @@ class UfoServer:
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(
             self._listener.open(
-                self._serve_socket, self._request, name="ufo", most=MOST_FRAME, ping_s=PING_S
+                self._serve_socket,
+                self._request,
+                name="ufo",
+                most=MOST_FRAME,
+                most_connections=2 * MOST_CONNECTIONS,
+                ping_s=PING_S,
             )
         )
         self._group = await anyio.create_task_group().__aenter__()
