@@ -206,10 +206,8 @@ class PolicyRun:
             if decision.trace in self.running:  # else it ended meanwhile
                 yield from self._steer(decision)
         elif not isinstance(decision, Finish):
-            raise PolicyError(
-                f"policy {self.session.policy.name!r} steers single steps, which a run of whole "
-                "traces can't; use it over scored steps, as --strategy atts does"
-            )
+            name = self.session.policy.name
+            raise PolicyError(f"policy {name!r} steers single steps; use it with --strategy atts")
 
     def _steer(self, decision: Stop | Pause | Resume | Probe) -> Requests:
         trace = decision.trace
@@ -230,10 +228,7 @@ class PolicyRun:
     def _launch(self, launch: Launch) -> Requests:
         every = launch.probe_every
         if every and (not self.probe_every or every % self.probe_every):
-            raise PolicyError(
-                f"probe_every: {every} is no multiple of {self.probe_every}, where these traces "
-                "were probed; give one"
-            )
+            raise PolicyError(f"probe_every: {every}: give a multiple of {self.probe_every}")
         left = launch.count if self.max_traces is None else self.max_traces - self.launched
         for _ in range(min(launch.count, left)):
             self.running[self.launched] = RunningTrace(launch=launch, start=self.clock)

@@ -41,37 +41,26 @@ def takes_options(
     kind: Callable[P, O],
 ) -> Callable[[Callable[[A, O], R]], Callable[Concatenate[A, P], R]]:
     """Let a function of a value and an options object take the options by keyword."""
-
-    def decorate(function: Callable[[A, O], R]) -> Callable[Concatenate[A, P], R]:
-        @wraps(function)
-        def call(first: A, /, *args: P.args, **keywords: P.kwargs) -> R:
-            return function(first, build(kind, function.__name__, *args, **keywords))
-
-        signed: Callable[Concatenate[A, P], R] = _signed(call, function, kind)
-        return signed
-
-    return decorate
+    return lambda function: _taking(kind, function)
 
 
 def method_takes_options(
     kind: Callable[P, O],
 ) -> Callable[[Callable[[S, A, O], R]], Callable[Concatenate[S, A, P], R]]:
     """The same for a method."""
-
-    def decorate(function: Callable[[S, A, O], R]) -> Callable[Concatenate[S, A, P], R]:
-        @wraps(function)
-        def call(self: S, first: A, /, *args: P.args, **keywords: P.kwargs) -> R:
-            return function(self, first, build(kind, function.__name__, *args, **keywords))
-
-        signed: Callable[Concatenate[S, A, P], R] = _signed(call, function, kind)
-        return signed
-
-    return decorate
+    return lambda function: _taking(kind, function)
 
 
-def _signed(call: Any, function: Callable[..., Any], kind: Callable[..., Any]) -> Any:
-    """``call`` with the signature that people see."""
-    own = list(inspect.signature(function).parameters.values())[:-1]
-    options = list(inspect.signature(kind).parameters.values())
-    call.__signature__ = inspect.signature(function).replace(parameters=[*own, *options])
+def _taking(kind: Callable[..., Any], function: Callable[..., Any]) -> Any:
+    """The function with the options' signature in place of its last parameter."""
+    signature = inspect.signature(function)
+    *own, _ = signature.parameters.values()
+
+    @wraps(function)
+    def call(*args: Any, **keywords: Any) -> Any:
+        first, more = args[: len(own)], args[len(own) :]
+        return function(*first, build(kind, function.__name__, *more, **keywords))
+
+    parameters = [*own, *inspect.signature(kind).parameters.values()]
+    call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return call

@@ -97,9 +97,7 @@ class SolveOptions:
         if isinstance(strategy, str):
             STRATEGIES.make(strategy, **self._n)
         elif not isinstance(strategy, Strategy):
-            raise InvalidValue(
-                f"strategy: {strategy!r} is no Strategy; give one, or the name of one"
-            )
+            raise InvalidValue(f"strategy: {strategy!r} is no Strategy; give one, or a name")
         elif self.n is not None:
             raise InvalidValue("n: the strategy says how many; leave it out")
 

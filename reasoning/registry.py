@@ -112,9 +112,7 @@ class KindRegistry(Generic[T]):
                 f"{', '.join(self.names)}, or give module:Name or path.py:Name"
             )
         if text.endswith(":"):
-            raise InvalidValue(
-                f"{self.noun}: {text!r} ends in a colon; give NAME or NAME:key=value"
-            )
+            raise InvalidValue(f"{self.noun}: {text!r} ends in a colon; give NAME:key=value")
         pairs = rest.split(",") if rest else ()
         return Choice(name=name, kind=kind, values=self.arguments(name, kind, pairs))
 
@@ -144,10 +142,8 @@ class KindRegistry(Generic[T]):
         found: Any = getattr(module, attribute, None)
         if not callable(found):
             names = [name for name, one in vars(module).items() if inspect.isclass(one)]
-            raise UnknownName(
-                f"{self.noun}: {place} has no class {attribute!r}; {nearest(attribute, names)}"
-                "give one that it has"
-            )
+            hint = nearest(attribute, names)
+            raise UnknownName(f"{self.noun}: {place} has no class {attribute!r}; {hint}give one")
         loaded: Callable[..., T] = found
         return loaded
 

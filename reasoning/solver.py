@@ -15,7 +15,6 @@ from orchestrator.errors import InvalidValue
 from pruning import Tally
 from reasoning.errors import CapabilityMissing
 from reasoning.keywords import method_takes_options, takes_options
-from reasoning.models.draft import DraftModel
 from reasoning.models.loaded import LoadedModel
 from reasoning.models.loading import is_trained, load_model
 from reasoning.options import ModelOptions, SolveOptions
@@ -58,16 +57,7 @@ class Reasoner:
         """``draft`` is a smaller model beside it, for strategies of two."""
         self.model = model
         self.draft = draft
-        self._draft = (
-            None
-            if draft is None
-            else DraftModel(
-                name=draft.name,
-                backend=draft.backend,
-                dialect=draft.dialect,
-                max_tokens=draft.context,
-            )
-        )
+        self._memory: dict[str, Any] = {}
         self._entered = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -136,7 +126,8 @@ class Reasoner:
             seed=options.seed,
             policy=None if steering is None else steering.policy,
             judge=options.judge if steering is None else steering.judge,
-            draft=self._draft,
+            draft=self.draft,
+            memory=self._memory,
             sampling=Sampling(
                 priority=options.priority, constraint=options.constraint, adapter=options.adapter
             ),

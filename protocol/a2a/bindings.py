@@ -44,10 +44,8 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 def agent_routes(handler: RequestHandler, agent: AgentCard) -> list[BaseRoute]:
     """The card and both bindings."""
-    rpc, rest = (
-        _RpcDispatcher(handler, _ContextBuilder()),
-        _RestDispatcher(handler, _ContextBuilder()),
-    )
+    rpc = _RpcDispatcher(handler, _ContextBuilder())
+    rest = _RestDispatcher(handler, _ContextBuilder())
     table: dict[tuple[str, str], Endpoint] = {
         ("/message:send", "POST"): rest.on_message_send,
         ("/message:stream", "POST"): rest.on_message_send_stream,

@@ -186,9 +186,8 @@ class AgentOperations(RequestHandler):
         """The task that waited for this message."""
         task = self._find(message.task_id, context)
         if message.context_id and message.context_id != task.value.context_id:
-            raise InvalidParamsError(
-                f"contextId: task {message.task_id} belongs to {task.value.context_id}"
-            )
+            why = f"contextId: task {message.task_id} belongs to {task.value.context_id}"
+            raise InvalidParamsError(why)
         if task.state != TaskState.TASK_STATE_INPUT_REQUIRED:
             raise UnsupportedOperationError(
                 f"task {message.task_id} takes no message now; leave taskId out for a new task"
@@ -210,7 +209,8 @@ class AgentOperations(RequestHandler):
             raise InvalidParamsError(f"metadata.{key}: {invalid_body(error)}") from error
         skill = given.skill or self._runner.service.variants[0].id
         options = given.model_dump(exclude={"skill"})
-        request = ReasoningRequest.ask(skill, _text(params.message), **options)
+        text = "\n".join(part.text for part in params.message.parts)
+        request = ReasoningRequest.ask(skill, text, **options)
         try:
             self._runner.check(request)
         except UnknownName as error:
@@ -271,10 +271,6 @@ def _readable(params: SendMessageRequest) -> None:
         raise ContentTypeNotSupportedError(f"the answer is text/plain, not {', '.join(wanted)}")
     if params.message.role != Role.ROLE_USER:
         raise InvalidParamsError("message.role: send the user's messages, as ROLE_USER")
-
-
-def _text(message: Message) -> str:
-    return "\n".join(part.text for part in message.parts)
 
 
 def _last_seen(context: ServerCallContext) -> int | None:

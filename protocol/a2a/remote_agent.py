@@ -130,9 +130,7 @@ class RemoteAgent:
             self._client = ClientFactory(config).create(self.card)
         except Exception as error:  # the SDK raises what its parsers and transports do
             await self._http.aclose()
-            raise AgentLost(
-                f"{self.url} has no A2A card that can be used ({error}); check the address"
-            ) from error
+            raise AgentLost(f"{self.url} has no usable A2A card ({error}); check it") from error
         self.variants = tuple(
             ModelVariant(id=skill.id, title=skill.name, description=skill.description)
             for skill in self.card.skills
@@ -196,9 +194,7 @@ class RemoteAgent:
             wait, tries = (FIRST_WAIT_S, 0) if progressed else (min(2 * wait, 3.0), tries + 1)
             lost = not (self.ours or seen.task.id)  # to send again could do it twice
             if tries >= TRIES or (problem is not None and lost):
-                raise AgentLost(
-                    f"{self.url} was lost in the middle of a task ({problem}); ask again"
-                ) from problem
+                raise AgentLost(f"{self.url} was lost in a task: {problem}; ask again") from problem
             await anyio.sleep(wait)
 
     async def _connect(
@@ -263,16 +259,13 @@ def _result(seen: _FollowedTask, wall_s: float) -> ReasoningResult:
     told = _extension(seen.task.metadata)
     if state in WAITING | {TaskState.TASK_STATE_REJECTED}:
         raise AgentRefused(f"the agent does not take it: {_said(status) or 'it says no more'}")
-    if state in (TaskState.TASK_STATE_FAILED, TaskState.TASK_STATE_CANCELED) and (
-        "workTokens" not in told
-    ):
+    if state in TERMINAL - {TaskState.TASK_STATE_COMPLETED} and "workTokens" not in told:
         raise AgentLost(f"the agent failed: {_said(status) or 'it says no more'}; ask again")
     if seen.reply is not None:
         text = "".join(part.text for part in seen.reply.parts)
     else:
-        text = "\n".join(text for text in seen.texts.values() if text) or (
-            _said(status) if state == TaskState.TASK_STATE_COMPLETED else ""
-        )
+        text = "\n".join(filter(None, seen.texts.values()))
+        text = text or (_said(status) if state == TaskState.TASK_STATE_COMPLETED else "")
     prompt = int(told.get("promptTokens", 0))
     return ReasoningResult(
         text=text or None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
@@ -46,6 +46,7 @@ class _AwaitedAnswer:
     passed: bool = False
 
 
+@dataclass(eq=False)
 class DeviceCommands:
     """Sends commands to a device, and waits for their results.
 
@@ -55,31 +56,20 @@ class DeviceCommands:
     be none to the command before.
 
     Attributes:
+        device: Its name, for messages.
+        agents: Whose tools are loaded there: names of UFO³'s ``mcp.yaml``.
+        seconds: How long a command may take.
         tools: What the device told that it can call, by name.
     """
 
-    def __init__(
-        self,
-        device: str,
-        connection: UfoConnection,
-        agents: tuple[str | None, ...],
-        *,
-        seconds: float,
-    ) -> None:
-        """Prepare the commands of one device.
+    device: str
+    connection: UfoConnection
+    agents: tuple[str | None, ...]
+    seconds: float
+    tools: dict[str, ToolInfo] = field(default_factory=dict)
 
-        Args:
-            device: Its name, for messages.
-            line: The connection to it.
-            agents: Whose tools are loaded there: names of UFO³'s ``mcp.yaml``.
-            seconds: How long a command may take.
-        """
-        self.tools: dict[str, ToolInfo] = {}
-        self._device = device
-        self._connection = connection
-        self._agents = agents
+    def __post_init__(self) -> None:
         self._of: dict[str, str | None] = {}
-        self._seconds = seconds
         self._awaited: dict[str, _AwaitedAnswer] = {}
         self._news = anyio.Event()
         self._in_order: bool | None = None
@@ -91,7 +81,7 @@ class DeviceCommands:
             seconds: How long the device may take to answer anything.
             but: Names to leave out.
         """
-        for agent in self._agents:
+        for agent in self.agents:
             for tool in await self._listed(agent, seconds):
                 if tool.tool_name not in (*but, *self.tools) and len(self.tools) < MOST_TOOLS:
                     self.tools[tool.tool_name] = tool
@@ -122,19 +112,18 @@ class DeviceCommands:
         known = self.tools.get(tool)
         if known is None and self.tools:
             names = ", ".join(sorted(self.tools))
-            raise RemoteFailure(
-                "failed", "", f"device {self._device} has no tool {tool!r}; it has {names}"
-            )
+            why = f"device {self.device} has no tool {tool!r}; it has {names}"
+            raise RemoteFailure("failed", "", why)
         kind: ToolType = "action" if known is None else known.tool_type
-        agent = self._of.get(tool, self._agents[0])
-        return await self._command(tool, parameters, kind, agent, task, self._seconds)
+        agent = self._of.get(tool, self.agents[0])
+        return await self._command(tool, parameters, kind, agent, task, self.seconds)
 
     async def ask(
         self, key: str, frame: ServerFrame, task: str, seconds: float
     ) -> ClientFrame | None:
         """Send a frame and wait for its answer; None if there is none in time."""
         slot = self._awaited[key] = _AwaitedAnswer(task=task, command=False)
-        self._connection.say(frame)
+        self.connection.say(frame)
         await self._until(lambda: slot.frame is not None, seconds)
         self._awaited.pop(key, None)
         return slot.frame
@@ -184,7 +173,7 @@ class DeviceCommands:
             return _value(tool, call, slot.frame.action_results or [])
         what = f"could not carry out {tool}" if slot.passed else f"did not answer {tool}"
         when = "" if slot.passed else f" in {seconds:g} s"
-        raise RemoteFailure("failed", "", f"device {self._device} {what}{when}; see its log")
+        raise RemoteFailure("failed", "", f"device {self.device} {what}{when}; see its log")
 
     def _send(
         self,
@@ -203,7 +192,7 @@ class DeviceCommands:
         )
         key = frame.response_id
         self._awaited[key] = _AwaitedAnswer(task=task, command=bool(actions), before=before)
-        self._connection.say(frame)
+        self.connection.say(frame)
         return key
 
     async def _until(self, done: Callable[[], bool], seconds: float) -> None:

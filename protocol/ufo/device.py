@@ -13,6 +13,7 @@ import pydantic_core
 from anyio.abc import TaskGroup
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from orchestrator.journal.codec import why
 from protocol.errors import RemoteFailure
 from protocol.hub.task_handles import TaskRequest
 from protocol.ufo.commands import DeviceCommands
@@ -111,11 +112,11 @@ class UfoDevice:
         platform = str(metadata.get("platform") or self.info.get("platform") or "windows")
         self.platform = platform if platform in AGENTS else "other"
         self.receive: Callable[[Result | Cancelled], None] = lambda _: None
-        self.begin: Callable[[str, RequestArguments], None] = lambda _id, _asked: None
+        self.begin: Callable[[str, RequestArguments], object] = lambda _id, _asked: None
         self._connection = connection
         self._pilot = pilot
         self._agents: tuple[str | None, ...] = AGENTS.get(self.platform, (None,))
-        self._commands = DeviceCommands(id, connection, self._agents, seconds=command_s)
+        self._commands = DeviceCommands(id, connection, self._agents, command_s)
         self._begun: dict[str, str] = {}
         self._scopes: dict[str, anyio.CancelScope] = {}
         self._group: TaskGroup | None = None
@@ -199,9 +200,7 @@ class UfoDevice:
             text = pydantic_core.to_json(value).decode()
             return Result(id=task.id, fence=task.fence, value=text)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(map(str, first["loc"]))
-            failure = TaskFailure(code="bad-arguments", message=f"{place}: {first['msg']}")
+            failure = TaskFailure(code="bad-arguments", message=why(error))
         except RemoteFailure as error:
             failure = TaskFailure(code=error.reason, kind=error.kind, message=str(error))
         return Result(id=task.id, fence=task.fence, failure=failure)

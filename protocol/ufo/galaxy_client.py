@@ -10,7 +10,7 @@ from anyio.abc import TaskGroup
 from protocol.hub.hub import Hub
 from protocol.hub.task_handles import TaskHandle
 from protocol.ufo.connection import UfoConnection
-from protocol.ufo.device import REQUEST, RequestArguments, UfoDevice, request_to
+from protocol.ufo.device import REQUEST, UfoDevice, request_to
 from protocol.ufo.frames import ClientFrame, ServerFrame, Status, ended, failed, ok
 from protocol.wire.messages import Cancelled
 
@@ -118,9 +118,7 @@ class GalaxyClient:
         assert frame.request is not None
         asked = {"request": frame.request}
         if target in self._devices:
-            asked = RequestArguments(
-                request=frame.request, task_name=frame.task_name or ""
-            ).model_dump()
+            asked["task_name"] = frame.task_name or ""
         arguments = pydantic_core.to_json(asked).decode()
         before = self._handles.get(session)
         if before is not None and before.request.arguments == arguments:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from functools import partial
 from http import HTTPStatus
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from urllib.parse import parse_qs, urlsplit
 
@@ -20,7 +19,7 @@ from protocol.hub.hub import Hub
 from protocol.hub.listener import HELLO_S, WebSocketListener
 from protocol.hub.tokens import Grant
 from protocol.ufo.connection import UfoConnection
-from protocol.ufo.device import RequestArguments, UfoDevice, request_to
+from protocol.ufo.device import UfoDevice, request_to
 from protocol.ufo.frames import ClientFrame, failed, ok
 from protocol.ufo.galaxy_client import GalaxyClient
 from protocol.ufo.pilots import CommandListPilot, Pilot
@@ -126,12 +125,7 @@ class UfoServer:
         self._group.start_soon(self._recheck)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         self._group.cancel_scope.cancel()
         try:
             await self._group.__aexit__(None, None, None)
@@ -213,9 +207,7 @@ class UfoServer:
         """
         older = self._devices.get(id)
         if older is not None and await older.alive(ALIVE_S):
-            raise BadMessage(
-                f"client_id: {hello.client_id!r} is connected already; give this client another"
-            )
+            raise BadMessage(f"client_id: {hello.client_id!r} is connected already; rename it")
         device = UfoDevice(id, connection, hello, self._pilot, command_s=self._settings.command_s)
         before = self._devices.get(id)
         self._devices[id] = device
@@ -233,7 +225,9 @@ class UfoServer:
             )
             device.receive = partial(self._hub.receive, found)
 
-        device.begin = lambda task, asked: self._begin(device, task, asked)
+        device.begin = lambda task, asked: self._hub.submit(
+            request_to(id, task, asked.model_dump_json())
+        )
         try:
             async with anyio.create_task_group() as group:
                 device.work(group)
@@ -245,10 +239,6 @@ class UfoServer:
                 self._hub.detach(worker, connection.why)
             if self._devices.get(id) is device:
                 del self._devices[id]
-
-    def _begin(self, device: UfoDevice, task: str, asked: RequestArguments) -> None:
-        """Submit a task that the device's own user typed there."""
-        self._hub.submit(request_to(device.id, task, asked.model_dump_json()))
 
     def _observe(self, event: HubEvent) -> None:
         if isinstance(event, WorkerJoined):

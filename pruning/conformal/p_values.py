@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, insort_left
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from math import floor, sqrt
@@ -54,16 +54,10 @@ class ScoreBin:
     def take(self, score: float) -> float:
         """The p-value of a score, which is then added to the bin."""
         scores = self.scores
-        count = len(scores)
-        if count < self.least or score != score:
-            p = self.p_value(score)
-            place = bisect_left(scores, score)
-        else:
-            place = bisect_left(scores, score)
-            p = (count - place + 1) / (count + 1)
-        scores.insert(place, score)
+        p = self.p_value(score)
+        insort_left(scores, score)
         self.ages.append(score)
-        if count >= self.most:
+        if len(scores) > self.most:
             self.ages = self.ages[-(self.most // 2 or 1) :]
             self.scores = sorted(self.ages)
         return p

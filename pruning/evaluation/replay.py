@@ -139,9 +139,9 @@ class Replay:
         }
         for need in sorted(self.policy.needs):
             if not stored.get(need, False):
+                name = self.policy.name
                 raise PolicyError(
-                    f"policy {self.policy.name!r} needs {need}, which these traces lack; "
-                    "choose another, such as async"
+                    f"policy {name!r} needs {need}, which these traces lack; choose async or so"
                 )
 
     def _reply(self, request: Request) -> Any:
@@ -169,10 +169,8 @@ class Replay:
                 return self._interval(event, trace)
             if event.kind == MARK or trace.length < trace.stored.tokens:
                 return TraceEvent(event.trace, event.kind, event.tokens, how="length")
-            stored = trace.stored
-            return TraceEvent(
-                event.trace, END, event.tokens, answer=stored.answer, score=stored.score
-            )
+            answer, score = trace.stored.answer, trace.stored.score
+            return TraceEvent(event.trace, END, event.tokens, answer=answer, score=score)
         return None
 
     def _interval(self, event: _Scheduled, trace: _ReplayedTrace) -> TraceEvent:
@@ -226,16 +224,14 @@ class Replay:
             events.append((INTERVAL, (written // trace.interval + 1) * trace.interval))
         for kind, tokens in events:
             if tokens <= trace.length:
-                heappush(
-                    self._events, _Scheduled(start + tokens, number, kind, tokens, trace.epoch)
-                )
+                event = _Scheduled(start + tokens, number, kind, tokens, trace.epoch)
+                heappush(self._events, event)
 
     def _conclude(self, policy_run: PolicyRun) -> Replayed:
         finish = self.session.finish
         assert finish is not None
-        charged = policy_run.probes * self.probe_tokens + round(
-            self.judge_tokens * self.judge_price
-        )
+        charged = policy_run.probes * self.probe_tokens
+        charged += round(self.judge_tokens * self.judge_price)
         return Replayed(
             answer=finish.answer,
             reason=finish.reason,

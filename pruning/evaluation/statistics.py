@@ -127,9 +127,8 @@ class Evaluator:
     def order(self, question: Question, shuffle: int) -> list[Trace]:
         """The traces in one of their orders, which depends on the seed and the question alone."""
         traces = list(question.traces)
-        if question.ordered:
-            return traces
-        Random(f"{self.seed}/{shuffle}/{question.id}").shuffle(traces)
+        if not question.ordered:
+            Random(f"{self.seed}/{shuffle}/{question.id}").shuffle(traces)
         return traces
 
     def replay(self, policy: Policy[Any], question: Question, shuffle: int = 0) -> Replayed:

@@ -93,9 +93,7 @@ def read_questions(lines: Iterable[str]) -> Iterator[Question]:
             except RecursionError as error:
                 raise TracesError(f"line {number}: nested too deeply; give JSON lines") from error
             except json.JSONDecodeError as error:
-                raise TracesError(
-                    f"line {number}: not JSON ({error.msg}); give JSON lines"
-                ) from error
+                raise TracesError(f"line {number}: not JSON ({error}); give JSON lines") from error
             except TracesError as error:
                 raise TracesError(f"line {number}: {error}") from error
 

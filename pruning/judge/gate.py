@@ -9,7 +9,7 @@ each question, because questions are what is drawn at random.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 
 from pruning.decisions import AskJudge, Decisions
@@ -75,13 +75,3 @@ def clusters(
 
 def _asked(decisions: Decisions) -> AskJudge | None:
     return next((one for one in decisions if isinstance(one, AskJudge)), None)
-
-
-def open_gate(policy: DeepPrune, tau: float) -> DeepPrune:
-    """The policy with the threshold that a calibration found valid."""
-    return replace(policy, tau=tau, shut="")
-
-
-def shut_gate(policy: DeepPrune, why: str) -> DeepPrune:
-    """The policy without judging and pruning; its first decision says why."""
-    return replace(policy, shut=why)

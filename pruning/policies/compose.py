@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, ClassVar
 
@@ -43,21 +43,14 @@ class Capped(Policy[Any]):
         return replace(decision, limit=min(self.tokens, decision.limit or self.tokens))
 
 
-@dataclass(kw_only=True, slots=True)
-class CombinedState:
-    """The states of the leader and its riders, in this order."""
-
-    states: list[Any] = field(default_factory=list)
-
-
 @dataclass(frozen=True, kw_only=True)
-class Combined(Policy[CombinedState]):
+class Combined(Policy[list[Any]]):
     """A leader and riders that decide together on one run, as a judge inside a consensus policy.
 
     All see every observation; riders learn at the beginning that as many traces can be launched
     as the leader launches.  Only the leader launches.  A rider may stop, pause, probe, judge or
     finish, and its `Launch` only says what it needs of each trace (probes, a mark, a limit).  The
-    first `Finish` ends the run, the leader's before a rider's.
+    first `Finish` ends the run, the leader's before a rider's.  Its state is the list of theirs.
     """
 
     name: ClassVar[str] = "combined"
@@ -72,11 +65,11 @@ class Combined(Policy[CombinedState]):
     def label(self) -> str:
         return " with ".join(policy.label for policy in (self.leader, *self.riders))
 
-    def begin(self, rng: Random) -> CombinedState:
-        return CombinedState(states=[p.begin(rng) for p in (self.leader, *self.riders)])
+    def begin(self, rng: Random) -> list[Any]:
+        return [policy.begin(rng) for policy in (self.leader, *self.riders)]
 
-    def observe(self, state: CombinedState, observation: Observation) -> Decisions:
-        leader_state, *rider_states = state.states
+    def observe(self, state: list[Any], observation: Observation) -> Decisions:
+        leader_state, *rider_states = state
         decisions = list(self.leader.observe(leader_state, observation))
         wanted: list[Launch] = []
         if isinstance(observation, Began):

@@ -116,8 +116,7 @@ class _DeepConfPolicy(VotingPolicy[ConfidenceState]):
     def _vote(
         self, state: ConfidenceState, scores: dict[int, float], least: float
     ) -> dict[str, float]:
-        kept = ((state.answers[t], score) for t, score in scores.items() if score >= least)
-        return weigh(kept)
+        return weigh((state.answers[t], score) for t, score in scores.items() if score >= least)
 
 
 @dataclass(frozen=True, kw_only=True)

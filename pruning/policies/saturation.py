@@ -124,10 +124,8 @@ class Saturation(VotingPolicy[Ballots]):
 
     def _more(self, state: Ballots) -> Decisions:
         ended, fresh = len(state.answers), max(0, len(state.votes) - 1)  # the first is always new
-        belief = BetaBinomial(alpha=self.alpha, beta=self.beta).update(
-            fresh, max(0, ended - 1 - fresh)
-        )
-        chance = belief.gain(0)
+        prior = BetaBinomial(alpha=self.alpha, beta=self.beta)
+        chance = prior.update(fresh, max(0, ended - 1 - fresh)).gain(0)
         if chance < self.epsilon:
             return NOTHING
         return state.launch(1, f"chance of a new answer {chance:.2f} ≥ {self.epsilon}")

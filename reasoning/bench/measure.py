@@ -106,14 +106,6 @@ class Arm:
             max_tokens=self.max_tokens,
         )
 
-    def check(self) -> None:
-        """Refuse what can be refused before a model is loaded.
-
-        Raises:
-            UnknownName, InvalidValue: as `SolveOptions`.
-        """
-        _ = self.options
-
     def choose(self, model: LoadedModel, problem: Problem) -> Strategy:
         """The strategy as it runs on a model.
 

@@ -70,18 +70,21 @@ class ReplayResults(_ReplayValue):
     results: list[ReplayRow]
 
 
+_DIGITS = {
+    "accuracy": 4,
+    "tokens": 1,
+    "span": 1,
+    "traces": 2,
+    "probes": 1,
+    "judge_tokens": 1,
+    "judge_seconds": 4,
+}
+
+
 def _figures(summary: Summary) -> dict[str, Any]:
     low, high = summary.ci95
-    return {
-        "accuracy": round(summary.accuracy, 4),
-        "ci95": (round(low, 4), round(high, 4)),
-        "tokens": round(summary.tokens, 1),
-        "span": round(summary.span, 1),
-        "traces": round(summary.traces, 2),
-        "probes": round(summary.probes, 1),
-        "judge_tokens": round(summary.judge_tokens, 1),
-        "judge_seconds": round(summary.judge_seconds, 4),
-    }
+    means = {name: round(getattr(summary, name), digits) for name, digits in _DIGITS.items()}
+    return means | {"ci95": (round(low, 4), round(high, 4))}
 
 
 def _baseline(summary: Summary, gain: Gain) -> ReplayBaseline:

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from orchestrator.errors import InvalidValue
+from orchestrator.journal.codec import why
 from protocol import Report, ThreadReport
 from protocol.wire.report import TraceReport
 from pruning import Question, Trace, TracesError, read_questions
@@ -39,8 +40,8 @@ def read_traces(paths: Sequence[str]) -> list[Question]:
         except TracesError as error:
             raise InvalidValue(f"{path}: {error}") from error
         except (OSError, EOFError, zlib.error) as error:
-            why = error.strerror if isinstance(error, OSError) and error.strerror else "damaged"
-            raise InvalidValue(f"{path}: {why}; give a file of traces") from error
+            reason = getattr(error, "strerror", None) or "damaged"
+            raise InvalidValue(f"{path}: {reason}; give a file of traces") from error
         except UnicodeDecodeError as error:
             raise InvalidValue(f"{path}: not UTF-8; give JSON lines, plain or gzipped") from error
     if not questions:
@@ -77,11 +78,8 @@ def _report(line: str, number: int) -> Report:
     try:
         return Report.model_validate_json(line)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "run"
-        raise TracesError(
-            f"run {number}: {field}: {first['msg']}; give what reason solve --json prints"
-        ) from error
+        wrong = f"run {number}: {why(error)}; give what reason solve --json prints"
+        raise TracesError(wrong) from error
 
 
 def _question(report: Report, id: str) -> Question:

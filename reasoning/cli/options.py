@@ -154,9 +154,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
         try:
             seconds = float(number) * UNITS[unit]
         except ValueError:
-            raise InvalidValue(
-                f"{name}: {value!r} is not a time; give seconds, or 90s, 15m, 12h or 30d"
-            ) from None
+            raise InvalidValue(f"{name}: {value!r} is not a time; give 90s, 15m or 12h") from None
         if not (seconds > 0 and self.least <= seconds <= self.most):
             least = f"from {self.least:g}" if self.least else "above 0"
             raise InvalidValue(

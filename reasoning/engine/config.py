@@ -84,8 +84,7 @@ def read_config(folder: Path) -> ModelConfig:
         field = ".".join(map(str, first["loc"])) or "the file"
         if first["type"] == "missing":
             raise ModelUnusable(
-                f"{path} has no {field}; the engine runs decoders with rotary positions, such as "
-                "Llama, Qwen, Mistral or Phi"
+                f"{path} has no {field}; give a decoder with rotary positions, such as Llama, Qwen"
             ) from error
         if field == "quantization_config":
             raise ModelUnusable(f"{path}: quantised weights; give the model unquantised") from error
@@ -96,11 +95,10 @@ def read_config(folder: Path) -> ModelConfig:
 
 def _checked(raw: _Raw, eos: frozenset[int]) -> ModelConfig:
     rope = raw.rope_parameters or raw.rope_scaling or {}
-    heads = raw.num_attention_heads
+    kind, heads = raw.model_type, raw.num_attention_heads
     kv_heads = raw.num_key_value_heads or heads
     if heads % kv_heads:
         raise ValueError(f"{heads} attention heads do not share {kv_heads} key-value heads evenly")
-    kind = raw.model_type
     return ModelConfig(
         model_type=kind,
         vocabulary=raw.vocab_size,

@@ -16,7 +16,7 @@ from torch import Tensor
 from orchestrator.errors import InvalidValue
 from reasoning.engine.decoders.loading import Decoder, free_lanes, load_decoder
 from reasoning.engine.pool import Pool, store_tokens
-from reasoning.engine.sampling import confidences, sample
+from reasoning.engine.sampling import Sampler, confidences, sample
 from reasoning.engine.scheduler import ThreadScheduler
 from reasoning.engine.segments import SegmentStore
 from reasoning.engine.step import ForwardStep
@@ -114,11 +114,6 @@ class Engine:
     def slots(self, count: int) -> None:
         self._scheduler.slots = count
 
-    @property
-    def free_slots(self) -> int:
-        """How many more threads could run at once."""
-        return self._scheduler.free_slots
-
     def open(
         self,
         segment: Segment,
@@ -140,10 +135,10 @@ class Engine:
         """
         check_paths(segment, self.decoder.paths)
         thread = EngineThread(
-            next(self._ids),
-            segment,
-            self.segments.stored(segment),
-            sampling,
+            id=next(self._ids),
+            segment=segment,
+            stored=self.segments.stored(segment),
+            sampler=Sampler(sampling),
             stop=frozenset(stop),
             limit=min(limit or self.config.context, self.config.context),
             gang=gang,
@@ -168,8 +163,13 @@ class Engine:
         stored = self.segments.stored(segment)
         if stored.used:
             raise InvalidValue("the segment is computed already; score it before it is used")
-        limit = self.config.context + 1
-        thread = ScoringThread(next(self._ids), segment, stored, Sampling(), limit=limit)
+        thread = ScoringThread(
+            id=next(self._ids),
+            segment=segment,
+            stored=stored,
+            sampler=Sampler(Sampling()),
+            limit=self.config.context + 1,
+        )
         self._check_prompt(thread)
         self._scheduler.add(thread)
         return thread.id
@@ -241,11 +241,8 @@ class Engine:
             self._scheduler.fail(failure.thread)
         self._forward([row for row in rows if row.tokens])
         written = self._emit([row for row in rows if row.thread is not None and not row.scored])
-        return [
-            *failures,
-            *written,
-            *(one for row in rows if row.scored for one in self._scored(row)),
-        ]
+        scored = (one for row in rows if row.scored for one in self._scored(row))
+        return [*failures, *written, *scored]
 
     def _forward(self, rows: list[StepRow]) -> None:
         """Feed rows and keep their last logits with their segments."""

@@ -37,9 +37,7 @@ class Pool:
         self._most = most
         self.poison = False
         tail = (2 * config.kv_heads, config.head_dim)
-        size = PAGE
-        while 2 * size <= min(tokens, most):
-            size *= 2
+        size = max(PAGE, 1 << (min(tokens, most).bit_length() - 1))
         self.store = torch.zeros(config.layers, size, *tail, dtype=dtype, device=device)
         self._orders[size].add(0)
 
@@ -54,10 +52,7 @@ class Pool:
         Raises:
             PoolFull: there is no room, and the store may not grow.
         """
-        size = PAGE
-        while size < tokens:
-            size *= 2
-        found = size
+        found = size = max(PAGE, 1 << (tokens - 1).bit_length())
         while not self._orders[found]:
             found *= 2
             if found > self.store.shape[1]:

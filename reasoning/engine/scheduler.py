@@ -24,11 +24,6 @@ class ThreadScheduler:
         paused = self._paused()
         return sum(t.gang not in paused for t in (*self._waiting.values(), *self._running.values()))
 
-    @property
-    def free_slots(self) -> int:
-        """How many more threads could run at once."""
-        return self.slots - len(self._running)
-
     def _paused(self) -> set[Gang | None]:
         """The gangs that are not complete, or of which a thread has stopped and may go on."""
         return {

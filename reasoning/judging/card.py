@@ -8,25 +8,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from orchestrator.journal.codec import why
 from pruning import Cut
 from reasoning.errors import ModelUnusable
 
 CARD = "judge.json"
 EncoderForm = Literal["cross", "bi"]
-
-
-class CutCard(BaseModel):
-    """How much of a trace the judge reads; see `pruning.Cut`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    by: Literal["tokens", "steps"]
-    tokens: int = Field(ge=1)
-    steps: int = Field(ge=1)
-
-    def cut(self) -> Cut:
-        """The same as a `pruning.Cut`."""
-        return Cut(by=self.by, tokens=self.tokens, steps=self.steps)
 
 
 class JudgeCard(BaseModel):
@@ -46,7 +33,7 @@ class JudgeCard(BaseModel):
     schema_: Literal["reason.judge/1"] = Field(default="reason.judge/1", alias="schema")
     form: EncoderForm
     encoder: str
-    cut: CutCard
+    cut: Cut
     max_length: int = Field(ge=8)
     scale: float
     bias: float
@@ -85,15 +72,9 @@ def read_card(folder: Path) -> tuple[JudgeCard, str]:
         raw = (folder / CARD).read_bytes()
         card = JudgeCard.model_validate_json(raw)
     except OSError as error:
-        raise ModelUnusable(
-            f"judge: {str(folder)!r} has no {CARD}; give a folder that reason judge train wrote"
-        ) from error
+        raise ModelUnusable(f"judge: {str(folder)!r} has no {CARD}; train one there") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "card"
-        raise ModelUnusable(
-            f"judge: {folder / CARD}: {field}: {first['msg']}; train it again"
-        ) from error
+        raise ModelUnusable(f"judge: {folder / CARD}: {why(error)}; train it again") from error
     if weights_hash(folder / "encoder") != card.weights:
         raise ModelUnusable(
             f"judge: the weights in {str(folder)!r} are not those of its card; train it again"

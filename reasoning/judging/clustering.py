@@ -42,14 +42,15 @@ def compare(judge: LearnedJudge, questions: Sequence[Question], tau: float) -> l
         if count < 3:
             continue
         texts = [judge.cut.of(trace) for trace in question.traces]
-        for name, similarity in (
-            ("judge, average linkage", _matrix(judge, question)),
-            ("tf-idf, average linkage", tfidf(texts)),
-        ):
-            labels.setdefault(name, []).append((truth, _linkage(similarity, tau)))
-        labels.setdefault("equal prefixes", []).append((truth, _equal(texts)))
-        labels.setdefault("all one", []).append((truth, [0] * count))
-        labels.setdefault("all apart", []).append((truth, list(range(count))))
+        clusters = {
+            "judge, average linkage": _linkage(_matrix(judge, question), tau),
+            "tf-idf, average linkage": _linkage(tfidf(texts), tau),
+            "equal prefixes": [texts.index(text) for text in texts],
+            "all one": [0] * count,
+            "all apart": list(range(count)),
+        }
+        for name, labelled in clusters.items():
+            labels.setdefault(name, []).append((truth, labelled))
     return [_clustering(name, found) for name, found in labels.items()]
 
 
@@ -60,10 +61,6 @@ def _groups(question: Question) -> list[int]:
         alike = (i for i, other in enumerate(question.traces[:index]) if agree(trace, other))
         firsts.append(next(alike, index))
     return firsts
-
-
-def _equal(texts: Sequence[str]) -> list[int]:
-    return [texts.index(text) for text in texts]
 
 
 def _matrix(judge: LearnedJudge, question: Question) -> Any:

@@ -144,8 +144,7 @@ def evaluate(
     mixed = sum(one.mixed for one in judged)
     if not mixed:
         raise InvalidValue(
-            f"traces: of {len(questions)} questions {len(fresh)} are new to the judge and none of "
-            "them has pairs of both kinds; give others"
+            f"traces: {len(fresh)} are new, and none of them has pairs of both kinds; give others"
         )
     same = [label for one in judged for label in one.labels]
     said = [score for one in judged for score in one.scores["judge"]]
@@ -187,14 +186,14 @@ def _judge(judge: LearnedJudge, question: Question) -> _JudgedQuestion:
 def _ranking(judged: Sequence[_JudgedQuestion], method: str) -> Ranking:
     columns = [(one.labels, one.scores[method]) for one in judged]
     within = [auroc(one.labels, one.scores[method]) for one in judged if one.mixed]
-    pooled, low, high = _pooled(columns)
+    pooled, interval = _pooled(columns)
     least, greatest = bootstrap(within)
     return Ranking(
         name=method,
         within=_mean(within),
         within_ci95=(round(least, 4), round(greatest, 4)),
         pooled=pooled,
-        pooled_ci95=(low, high),
+        pooled_ci95=interval,
     )
 
 
@@ -205,7 +204,7 @@ def auroc(same: Sequence[bool], scores: Sequence[float]) -> float:
     return float(roc_auc_score(same, scores))
 
 
-def _pooled(columns: Sequence[tuple[list[bool], list[float]]]) -> tuple[float, float, float]:
+def _pooled(columns: Sequence[tuple[list[bool], list[float]]]) -> tuple[float, tuple[float, float]]:
     """The pooled AUROC, and its 95 % interval from resampling whole questions."""
 
     def measure(chosen: Sequence[tuple[list[bool], list[float]]]) -> float | None:
@@ -218,11 +217,8 @@ def _pooled(columns: Sequence[tuple[list[bool], list[float]]]) -> tuple[float, f
     ordered = sorted(value for value in drawn if value is not None)
     whole = measure(columns)
     assert whole is not None  # there are mixed questions
-    return (
-        whole,
-        ordered[round(0.025 * (len(ordered) - 1))],
-        ordered[round(0.975 * (len(ordered) - 1))],
-    )
+    last = len(ordered) - 1
+    return whole, (ordered[round(0.025 * last)], ordered[round(0.975 * last)])
 
 
 # Calibration.

@@ -47,12 +47,11 @@ class LearnedJudge:
         return cls(card=card, form=form, fingerprint=fingerprint)
 
     def __post_init__(self) -> None:
-        self.cut = self.card.cut.cut()
+        self.cut = self.card.cut
 
     def __call__(self, trace: Trace, other: Trace, tokens: int) -> float:
         """The probability that the two will agree, from the first ``tokens`` tokens of each."""
-        pair = self.texts(trace, other, tokens)
-        return self.judge([pair])[0]
+        return self.judge([self.texts(trace, other, tokens)])[0]
 
     def texts(self, trace: Trace, other: Trace, tokens: int | None = None) -> Texts:
         """The texts that it reads of two traces, sorted, so that their order is irrelevant."""

@@ -11,19 +11,20 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from orchestrator.errors import InvalidValue
 from pruning import Cut, Pair, Question, pairs
 from pruning.evaluation.statistics import mean
 from pruning.judge.pairs import balanced, mark, oversampled, split
 from reasoning.judging.base_encoders import MINILM, SCRATCH, find_encoder
-from reasoning.judging.card import CARD, CutCard, EncoderForm, JudgeCard, weights_hash
-from reasoning.judging.focal import FocalLoss
+from reasoning.judging.card import CARD, EncoderForm, JudgeCard, weights_hash
 from reasoning.judging.judge import LearnedJudge
 from reasoning.judging.pair_encoders import PAIR_ENCODERS, PairEncoder, Texts
 
@@ -96,8 +97,8 @@ def train(
     judge = LearnedJudge(card=card, form=form)
     scale, bias = _platt(judge, validated)
     scaled = LearnedJudge(card=card.model_copy(update={"scale": scale, "bias": bias}), form=form)
-    fields = {"taus": _taus(scaled, validated), "seconds": round(time.monotonic() - started, 1)}
-    return LearnedJudge(card=scaled.card.model_copy(update=fields), form=form)
+    update = {"taus": _taus(scaled, validated), "seconds": round(time.monotonic() - started, 1)}
+    return LearnedJudge(card=scaled.card.model_copy(update=update), form=form)
 
 
 def check_texts(questions: Sequence[Question]) -> None:
@@ -109,8 +110,7 @@ def check_texts(questions: Sequence[Question]) -> None:
     for question in questions:
         if not all(trace.text for trace in question.traces):
             raise InvalidValue(
-                f"traces: question {question.id!r} has a trace without text; store the field text, "
-                "as reason sample does"
+                f"traces: {question.id!r} has a trace without text; store the field text"
             )
 
 
@@ -156,22 +156,20 @@ def _draw(questions: Sequence[Question], recipe: JudgeRecipe) -> list[Pair]:
         drawn = oversampled(some)
     if len({pair.same for pair in drawn}) < 2:
         raise InvalidValue(
-            f"traces: {len(questions)} questions to train on have no pairs of both kinds; give "
-            "more questions, or a smaller --holdout"
+            f"traces: no pairs of both kinds in {len(questions)} questions; give more"
         )
     return drawn
 
 
 def _fit(form: PairEncoder, drawn: Sequence[Pair], recipe: JudgeRecipe, on_step: Progress) -> float:
     """Train the encoder in place; returns the mean loss of the last epoch."""
-    cut, focal_loss = recipe.cut, FocalLoss(gamma=recipe.gamma, alpha=recipe.alpha)
+    cut = recipe.cut
     texts: list[Texts] = [(cut.of(pair.one), cut.of(pair.other)) for pair in drawn]
     labels = torch.tensor([float(pair.same) for pair in drawn])
     parameters = form.parameters(frozen=recipe.frozen)
     total = -(-len(drawn) // recipe.batch) * recipe.epochs
     optimizer, schedule = _optimizer(parameters, recipe.rate, total)
-    cached = recipe.frozen and recipe.form == "bi"
-    batcher = _CachedPairs(form, texts) if cached else _EncodedPairs(form, texts)
+    logits = _batcher(form, texts, cached=recipe.frozen and recipe.form == "bi")
     order = torch.Generator().manual_seed(recipe.seed)
     form.train(not recipe.frozen)
     done, losses = 0, [0.0]
@@ -180,9 +178,9 @@ def _fit(form: PairEncoder, drawn: Sequence[Pair], recipe: JudgeRecipe, on_step:
         shuffled = torch.randperm(len(drawn), generator=order).tolist()
         for start in range(0, len(drawn), recipe.batch):
             batch = shuffled[start : start + recipe.batch]
-            loss = focal_loss(batcher.logits(batch), labels[batch])
+            loss = focal_loss(logits(batch), labels[batch], gamma=recipe.gamma, alpha=recipe.alpha)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             schedule.step()
@@ -191,6 +189,19 @@ def _fit(form: PairEncoder, drawn: Sequence[Pair], recipe: JudgeRecipe, on_step:
             on_step(done, total, mean(losses))
     form.train(False)
     return mean(losses)
+
+
+def focal_loss(logits: Tensor, same: Tensor, *, gamma: float = 2.0, alpha: float = 0.5) -> Tensor:
+    """FL(p_t) = -α_t (1 - p_t)^γ log p_t, mean over a batch (Lin et al., arXiv 1708.02002).
+
+    It takes logits and labels (1 where the pair agrees), both of shape ``(n,)``.  p_t is the
+    probability given to the true class; α_t is ``alpha`` for pairs that agree and ``1 - alpha`` for
+    those that don't.  γ = 0 and α = ½ is half the cross-entropy.  The DeepPrune paper uses the loss
+    without stating α and γ; γ = 2 is its source's.
+    """
+    log_p = functional.logsigmoid((2 * same - 1) * logits)
+    weights = torch.where(same > 0.5, alpha, 1 - alpha)
+    return -(weights * (1 - log_p.exp()) ** gamma * log_p).mean()
 
 
 def _optimizer(
@@ -205,27 +216,20 @@ def _optimizer(
     return optimizer, schedule
 
 
-class _EncodedPairs:
-    """Logits of batches of pairs, which all go through the encoder."""
+def _batcher(
+    form: PairEncoder, texts: Sequence[Texts], *, cached: bool
+) -> Callable[[Sequence[int]], torch.Tensor]:
+    """The logits of pairs by index; with ``cached`` each text is encoded only once."""
+    if not cached:
+        return lambda batch: form.logits([texts[index] for index in batch])
+    items = list(dict.fromkeys(item for pair in texts for item in form.items(pair)))
+    values = {item: reading.value.clone() for item, reading in form.read(items)}
 
-    def __init__(self, form: PairEncoder, texts: Sequence[Texts]) -> None:
-        self.form, self.texts = form, texts
+    def logits(batch: Sequence[int]) -> torch.Tensor:
+        pairs = [form.items(texts[index]) for index in batch]
+        return form.combine([tuple(values[item] for item in pair) for pair in pairs])
 
-    def logits(self, part: Sequence[int]) -> torch.Tensor:
-        return self.form.logits([self.texts[index] for index in part])
-
-
-class _CachedPairs(_EncodedPairs):
-    """Logits of batches of pairs whose texts went through the frozen encoder once."""
-
-    def __init__(self, form: PairEncoder, texts: Sequence[Texts]) -> None:
-        super().__init__(form, texts)
-        items = list(dict.fromkeys(item for pair in texts for item in form.items(pair)))
-        self.values = {item: reading.value.clone() for item, reading in form.read(items)}
-
-    def logits(self, part: Sequence[int]) -> torch.Tensor:
-        pairs = [self.form.items(self.texts[index]) for index in part]
-        return self.form.combine([tuple(self.values[i] for i in pair) for pair in pairs])
+    return logits
 
 
 def _platt(judge: LearnedJudge, questions: Sequence[Question]) -> tuple[float, float]:
@@ -263,21 +267,14 @@ def _taus(judge: LearnedJudge, questions: Sequence[Question]) -> tuple[float, ..
 
 
 def _card(recipe: JudgeRecipe, used: Sequence[Question], count: int, loss: float) -> JudgeCard:
-    cut = recipe.cut
+    shared = JudgeCard.model_fields.keys() & {field.name for field in fields(recipe)} - {"encoder"}
     encoder = recipe.encoder
     return JudgeCard(
-        form=recipe.form,
+        **{name: getattr(recipe, name) for name in shared},
         encoder=encoder if encoder in (MINILM, SCRATCH) else Path(encoder).name,
-        cut=CutCard(by=cut.by, tokens=cut.tokens, steps=cut.steps),
-        max_length=recipe.max_length,
         scale=1.0,
         bias=0.0,
         taus=(),
-        gamma=recipe.gamma,
-        alpha=recipe.alpha,
-        oversample=recipe.oversample,
-        frozen=recipe.frozen,
-        seed=recipe.seed,
         seen=tuple(sorted(map(mark, used))),
         questions=len(used),
         pairs=count,

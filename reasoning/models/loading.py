@@ -64,9 +64,8 @@ def load_model(
     if isinstance(source, ModelSource):
         return source.load(model)
     if missing := [name for name in ("name", "dialect", "context") if not hasattr(source, name)]:
-        raise InvalidValue(
-            f"backend: {type(source).__name__} has no {', '.join(missing)}; derive from TextBackend"
-        )
+        kind = type(source).__name__
+        raise InvalidValue(f"backend: {kind} has no {', '.join(missing)}; derive from TextBackend")
     return LoadedModel(
         name=source.name, dialect=source.dialect, context=source.context, backend=source
     )

@@ -54,28 +54,19 @@ def function_name(call: PlannedCall, kind: Kind) -> str:
 
 def planned_call(name: str, arguments: Mapping[str, Any]) -> PlannedCall:
     """The call that a function's name and its arguments are."""
-    called = _Called.model_validate_json(name)
-    return PlannedCall(
-        tool=called.tool, arguments=arguments, device=called.device, tags=called.tags
-    )
+    called = _Called.model_validate_json(name).model_dump(exclude={"kind"})
+    return PlannedCall(**called, arguments=arguments)
 
 
-class DeviceCalls:
-    """Finds the functions of a constellation's graph, whose names say all that they do."""
-
-    def __init__(self, submitter: Submitter, limits: CallLimits) -> None:
-        self._submitter = submitter
-        self._limits = limits
-
-    def find(self, name: str) -> DeviceCall | None:
-        """The function that a name of `function_name` means; None for any other name."""
-        try:
-            called = _Called.model_validate_json(name)
-        except ValidationError:
-            return None
-        return DeviceCall(self._submitter, called, self._limits)
+def find_call(submitter: Submitter, limits: CallLimits, name: str) -> DeviceCall | None:
+    """The function that a name of `function_name` means; None for any other name."""
+    try:
+        return DeviceCall(submitter, _Called.model_validate_json(name), limits)
+    except ValidationError:
+        return None
 
 
+@dataclass(frozen=True)
 class DeviceCall:
     """Calls one tool or function, with the arguments of the task that it is.
 
@@ -83,10 +74,9 @@ class DeviceCall:
     before the run was resumed, or while it was away itself, is believed, and once.
     """
 
-    def __init__(self, submitter: Submitter, called: _Called, limits: CallLimits) -> None:
-        self._submitter = submitter
-        self._called = called
-        self._limits = limits
+    submitter: Submitter
+    called: _Called
+    limits: CallLimits
 
     async def __call__(self, **arguments: Any) -> Any:
         """Run it on a device.
@@ -104,7 +94,7 @@ class DeviceCall:
                 task.progress(said.text or None)
 
         run = f"{task.graph.run_id}/{task.id}/{task.attempt}"
-        ticket = self._submitter.submit(self._order(run, arguments), hear)
+        ticket = self.submitter.submit(self._order(run, arguments), hear)
         try:
             outcome = await ticket.outcome()
         except anyio.get_cancelled_exc_class():
@@ -115,7 +105,7 @@ class DeviceCall:
         return pydantic_core.from_json(outcome.value)
 
     def _order(self, run: str, arguments: Mapping[str, Any]) -> TaskRequest:
-        called, limits = self._called, self._limits
+        called, limits = self.called, self.limits
         text = pydantic_core.to_json(arguments).decode()
         content = zlib.crc32(f"{called.model_dump_json()}{text}".encode())
         return TaskRequest(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, Protocol, Self
 
 from orchestrator.errors import InvalidValue
@@ -19,6 +20,7 @@ class Chat(Protocol):
         ...
 
 
+@dataclass
 class ChatClient:
     """A chat model of any backend, used as ``async with ChatClient(load(...)) as chat``.
 
@@ -26,55 +28,44 @@ class ChatClient:
     schema is left out and ``unheld`` says why; whoever asks must check the reply in any case.
 
     Attributes:
+        model: The model that is asked.
+        temperature: See `Sampling`.
+        seed: See `Sampling`; that of the next reply.  Each later reply has the next one.
+        held: Whether replies must be held to the schema; by default where the backend can.
         written: Tokens generated for all replies.
         unheld: Why replies are not held to the schema; None while they are.
+
+    Raises:
+        CapabilityMissing: it is no chat model, or must be held to a schema and can't be.
     """
 
-    def __init__(
-        self,
-        model: LoadedModel,
-        *,
-        temperature: float = 0.0,
-        seed: int = 0,
-        held: bool | None = None,
-    ) -> None:
-        """Take a loaded model.
+    model: LoadedModel
+    _: KW_ONLY
+    temperature: float = 0.0
+    seed: int = 0
+    held: bool | None = None
+    written: int = field(default=0, init=False)
+    unheld: str | None = field(default=None, init=False)
 
-        Args:
-            model: The model that is asked.
-            temperature: See `Sampling`.
-            seed: See `Sampling`; the seed of the first reply.  Each later reply has the next one.
-            held: Whether replies must be held to the schema; by default where the backend can.
-
-        Raises:
-            CapabilityMissing: it is no chat model, or must be held to a schema and can't be.
-        """
+    def __post_init__(self) -> None:
         try:
-            model.dialect.ask("")
+            self.model.dialect.ask("")
         except ProblemRefused as error:
             raise CapabilityMissing(
-                f"{model.name} knows its own markup only and can't plan; name a chat model with "
-                "--model, on a server with --base-url"
+                f"{self.model.name} knows its own markup only and can't plan; name a chat model "
+                "with --model, on a server with --base-url"
             ) from error
-        self._ask = model.dialect.ask
-        self._model = model
-        self._backend = model.backend
-        self._temperature = temperature
-        self._seed = seed - 1
-        self._must_hold = held is True
-        self.written = 0
-        self.unheld: str | None = None
-        if held is False:
+        if self.held is False:
             self.unheld = "it was not asked for"
-        elif "json-schema" not in self._backend.capabilities:
+        elif "json-schema" not in self.model.backend.capabilities:
             self._give_up_schema("its backend has no json-schema")
 
     async def __aenter__(self) -> Self:
-        await self._backend.__aenter__()
+        await self.model.backend.__aenter__()
         return self
 
     async def __aexit__(self, *error: Any) -> None:
-        await self._backend.__aexit__(*error)
+        await self.model.backend.__aexit__(*error)
 
     async def reply(self, prompt: str, schema: str) -> str:
         """See `Chat.reply`.
@@ -83,32 +74,32 @@ class ChatClient:
             BackendLost: the backend fails, or can't be reached any more.
             CapabilityMissing: the backend refuses the schema, and must hold replies to it.
         """
-        self._seed += 1
+        free = Sampling(temperature=self.temperature, seed=self.seed)
+        self.seed += 1
         if self.unheld is not None:
-            return await self._write(prompt, None)
+            return await self._write(prompt, free)
         try:
-            return await self._write(prompt, Constraint(kind="json", value=schema))
+            held = replace(free, constraint=Constraint(kind="json", value=schema))
+            return await self._write(prompt, held)
         except InvalidValue as error:
-            text = await self._write(prompt, None)  # if it was not the schema, this says so
+            text = await self._write(prompt, free)  # if it was not the schema, this says so
             self._give_up_schema(str(error))
             return text
 
     def _give_up_schema(self, why: str) -> None:
-        if self._must_hold:
+        if self.held:
             raise CapabilityMissing(
-                f"{self._model.name} can't be held to a schema ({why}); leave out --held, or take "
+                f"{self.model.name} can't be held to a schema ({why}); leave out --held, or take "
                 "another backend"
             )
         self.unheld = why
 
-    async def _write(self, prompt: str, constraint: Constraint | None) -> str:
-        sampling = Sampling(temperature=self._temperature, seed=self._seed, constraint=constraint)
-        dialect = self._model.dialect
-        segment = Segment(self._ask(prompt))
+    async def _write(self, prompt: str, sampling: Sampling) -> str:
+        dialect, backend = self.model.dialect, self.model.backend
+        segment = Segment(dialect.ask(prompt))
         decoder, text = dialect.decoder(), ""
-        generation = self._backend.open(
-            segment, sampling, stop=dialect.stop, limit=self._model.context
-        )
+        limit = self.model.context
+        generation = backend.open(segment, sampling, stop=dialect.stop, limit=limit)
         try:
             async for token in generation.tokens():
                 segment.tokens.append(token.token)
@@ -116,5 +107,5 @@ class ChatClient:
                 text += decoder.feed(token.token)
         finally:
             generation.close()
-            self._backend.release([segment])
+            backend.release([segment])
         return text

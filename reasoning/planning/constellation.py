@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from orchestrator.errors import InvalidValue, PatchRefused
 from protocol.hub.directory import devices
 from protocol.hub.task_handles import Submitter
 from reasoning.planning import prompts
-from reasoning.planning.calls import CallLimits, DeviceCalls, function_name
+from reasoning.planning.calls import CallLimits, find_call, function_name
 from reasoning.planning.chat_client import Chat
 from reasoning.planning.devices import DevicePool, PlannedCall
 from reasoning.planning.events import AnswerGiven, PlanApplied, PlannerAsked, PlanRefused
@@ -34,6 +35,7 @@ IDLE = "nothing runs and nothing waits: edit the graph, or give the answer"
 BOTH = "edits and an answer came together; the answer was ignored: give it when all is done"
 
 
+@dataclass
 class Constellation:
     """Carries out requests on a hub's devices, as a planner plans::
 
@@ -46,43 +48,30 @@ class Constellation:
     What does not hold is refused by name, and the planner is told.
 
     Attributes:
+        submitter: A hub here, or the client of one elsewhere.
+        chat: The planner's model.
         events: Where everything that happens can be seen.
+        limits: The time and the devices that each task may take.
+        most_turns: How often the planner may be asked.
+        at_once: How many tasks may run at once.
+        bounds: How long a reply may be, where the backend can hold it to a schema.
+
+    Raises:
+        InvalidValue: a number is out of range.
     """
 
-    def __init__(
-        self,
-        submitter: Submitter,
-        chat: Chat,
-        *,
-        events: EventStream | None = None,
-        limits: CallLimits | None = None,
-        most_turns: int = 30,
-        at_once: int | None = None,
-        bounds: ReplyBounds | None = None,
-    ) -> None:
-        """Prepare.
+    submitter: Submitter
+    chat: Chat
+    _: KW_ONLY
+    events: EventStream = field(default_factory=EventStream)
+    limits: CallLimits = field(default_factory=CallLimits)
+    most_turns: int = 30
+    at_once: int | None = None
+    bounds: ReplyBounds = field(default_factory=ReplyBounds)
 
-        Args:
-            submitter: A hub here, or the client of one elsewhere.
-            chat: The planner's model.
-            events: A stream to report to.
-            limits: The time and the devices that each task may take.
-            most_turns: How often the planner may be asked.
-            at_once: How many tasks may run at once.
-            bounds: How long a reply may be, where the backend can hold it to a schema.
-
-        Raises:
-            InvalidValue: a number is out of range.
-        """
-        if most_turns < 1:
-            raise InvalidValue(f"turns: {most_turns} is none; give 1 or more")
-        self.events = events or EventStream()
-        self._submitter = submitter
-        self._chat = chat
-        self._limits = limits or CallLimits()
-        self._most_turns = most_turns
-        self._at_once = at_once
-        self._bounds = bounds or ReplyBounds()
+    def __post_init__(self) -> None:
+        if self.most_turns < 1:
+            raise InvalidValue(f"turns: {self.most_turns} is none; give 1 or more")
 
     async def run(
         self,
@@ -108,8 +97,8 @@ class Constellation:
         """
         graph = TaskGraph(
             name=NAME,
-            limit=self._at_once,
-            resolver=DeviceCalls(self._submitter, self._limits).find,
+            limit=self.at_once,
+            resolver=partial(find_call, self.submitter, self.limits),
             journal=journal,
             resume=resume,
             errors="first",
@@ -132,7 +121,7 @@ class Constellation:
 
     async def _converse(self, state: PlannerState) -> Status:
         idle = failed = 0
-        while state.turn < self._most_turns:
+        while state.turn < self.most_turns:
             seen = state.ended
             plan = await self._turn(state)
             if state.answer is not None:
@@ -157,29 +146,28 @@ class Constellation:
         """Ask the planner, and apply its plan; None if the plan was refused."""
         graph, version = state.graph, state.graph.version
         question = f"{graph.run_id}/devices/{secrets.token_hex(8)}"
-        state.devices = DevicePool(await devices(self._submitter, question))
+        state.devices = DevicePool(await devices(self.submitter, question))
         prompt = prompts.ask(state.request, state.devices, graph, state.calls, state.notes)
         record_event(graph, PlannerAsked(turn=state.turn + 1, version=version))
-        text = await self._chat.reply(prompt, schema_of(state.devices, graph, self._bounds))
+        text = await self.chat.reply(prompt, schema_of(state.devices, graph, self.bounds))
         try:
             plan = PlannerReply.parse(text)
             if plan.edits:
                 self._apply(state, plan, version)
         except InvalidValue as error:
-            self._refuse(state, text, (str(error),))
-            return None
+            reasons: tuple[str, ...] = (str(error),)
         except PatchRefused as error:
-            reasons = (f"{c.operation} {_id(plan, c.index)}: {c.reason}" for c in error.conflicts)
-            self._refuse(state, text, tuple(reasons))
-            return None
-        if plan.answer and plan.edits:
-            state.notes.append(BOTH)
-        elif plan.answer:
-            record_event(graph, AnswerGiven(turn=state.turn, answer=plan.answer))
-        return plan
-
-    def _refuse(self, state: PlannerState, text: str, reasons: tuple[str, ...]) -> None:
-        record_event(state.graph, PlanRefused(turn=state.turn, reasons=reasons, text=text))
+            reasons = tuple(
+                f"{c.operation} {_id(plan, c.index)}: {c.reason}" for c in error.conflicts
+            )
+        else:
+            if plan.answer and plan.edits:
+                state.notes.append(BOTH)
+            elif plan.answer:
+                record_event(graph, AnswerGiven(turn=state.turn, answer=plan.answer))
+            return plan
+        record_event(graph, PlanRefused(turn=state.turn, reasons=reasons, text=text))
+        return None
 
     def _apply(self, state: PlannerState, plan: PlannerReply, version: int) -> None:
         """Apply all edits, or none.
@@ -223,9 +211,7 @@ def _planned(edit: AddTask | ChangeTask, calls: Mapping[str, PlannedCall]) -> Pl
         InvalidValue: there is no such task to be changed.
     """
     if isinstance(edit, AddTask):
-        return PlannedCall(
-            tool=edit.tool, arguments=edit.arguments, device=edit.device, tags=edit.tags
-        )
+        return PlannedCall(**edit.model_dump(include={"tool", "arguments", "device", "tags"}))
     if edit.id not in calls:
         raise InvalidValue(f"change {edit.id}: there is no such task; add it")
     given = edit.model_dump(exclude={"op", "id"}, exclude_none=True)

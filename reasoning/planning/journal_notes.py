@@ -53,8 +53,7 @@ def read_notes(notes: Iterable[str]) -> list[Event]:
             found.append(_ADAPTERS[name].validate_python(value))
         except (ValueError, TypeError, KeyError, ValidationError) as error:
             raise JournalUnusable(
-                f"the journal holds a note that no plan has written ({note[:80]}); name another "
-                "file"
+                f"a note that no plan has written ({note[:80]}); name another file"
             ) from error
     return found
 

@@ -48,12 +48,12 @@ def ask(
     notes: Sequence[str],
 ) -> str:
     """The prompt of one turn."""
+    tasks = "\n".join(_task(task, calls[task.id]) for task in graph.tasks) or "none yet"
     parts = [RULES, f"The request:\n{request}", f"The devices:\n{_devices(devices)}"]
-    parts.append(f"The tasks:\n{_tasks(graph, calls)}")
+    parts.append(f"The tasks:\n{tasks}")
     if notes:
         parts.append("Chat:\n" + "\n".join(f"- {note}" for note in notes))
-    parts.append("Your reply, as JSON:")
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, "Your reply, as JSON:"])
 
 
 def _devices(devices: DevicePool) -> str:
@@ -74,22 +74,15 @@ def _parameters(schema: str) -> str:
     """A tool's parameters, as in a signature."""
     found = pydantic_core.from_json(schema)
     properties = found.get("properties", {}) if isinstance(found, dict) else {}
-    if not isinstance(properties, dict):
-        return "()"
-    given = [f"{name}: {_type(value)}" for name, value in properties.items()]
-    return f"({', '.join(given)})"
+    given = properties.items() if isinstance(properties, dict) else ()
+    return f"({', '.join(f'{name}: {_type(value)}' for name, value in given)})"
 
 
 def _type(schema: Any) -> str:
     if not isinstance(schema, dict):
         return "any"
     inner = schema.get("items")
-    kind = str(schema.get("type", "any"))
-    return f"array of {_type(inner)}" if inner else kind
-
-
-def _tasks(graph: TaskGraph, calls: dict[str, PlannedCall]) -> str:
-    return "\n".join(_task(task, calls[task.id]) for task in graph.tasks) or "none yet"
+    return f"array of {_type(inner)}" if inner else str(schema.get("type", "any"))
 
 
 def _task(task: Task[Any], call: PlannedCall) -> str:

@@ -103,12 +103,8 @@ class _Grammar:
         """An edit by which a task calls a tool on any of these devices, or a certain one."""
         tags = sorted({tag for device in devices for tag in self.devices.profiles[device].tags})
         offer = self.devices.offers(devices[0])[tool][1]
-        properties = {
-            "op": _one_of([op]),
-            "id": id,
-            "tool": _one_of([tool]),
-            "arguments": self._arguments(offer),
-        }
+        properties = {"op": _one_of([op]), "id": id, "tool": _one_of([tool])}
+        properties["arguments"] = self._arguments(offer)
         if op == "add":
             waits = _object({"task": _ref("task"), "when": WHEN})
             properties["after"] = {"type": "array", "items": waits, "maxItems": 8}

@@ -107,8 +107,7 @@ class PlannerState:
             self.hear(event)
         if self.graph.tasks:
             self.notes.append(RESUMED)
-        left = len(self.graph.tasks) - self.ended
-        version = self.graph.version
+        version, left = self.graph.version, len(self.graph.tasks) - self.ended
         self.graph.events.emit(RunResumed(version=version, ended=self.ended, left=left))
 
     def hear(self, event: Event) -> None:

@@ -142,15 +142,10 @@ class Driver:
         log = self._session.log
         for decided in log[self._told :]:
             number = getattr(decided.decision, "trace", None)
-            task = "" if number is None else self.traces[number].task_id
-            self.run.graph.events.emit(
-                PolicyDecided(
-                    task=task,
-                    policy=self.policy.label,
-                    clock=self._policy_run.clock,
-                    decided=decided,
-                )
-            )
+            task = "" if number is None else self.traces[number].task.id
+            label, clock = self.policy.label, self._policy_run.clock
+            event = PolicyDecided(task=task, policy=label, clock=clock, decided=decided)
+            self.run.graph.events.emit(event)
         self._told = len(log)
 
     async def _reply(self, request: Request) -> Any:
@@ -246,9 +241,8 @@ class Driver:
             Trace(tokens=compare.tokens, answer=None, text=self.traces[number].text)
             for number in (compare.trace, *compare.others)
         )
-        judgements = await anyio.to_thread.run_sync(
-            self._judge_session.ask, one, others, compare.tokens
-        )
+        ask = self._judge_session.ask
+        judgements = await anyio.to_thread.run_sync(ask, one, others, compare.tokens)
         self._judge_tokens += sum(judgement.tokens for judgement in judgements)
         return [judgement.same for judgement in judgements]
 

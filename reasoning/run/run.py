@@ -14,7 +14,7 @@ from orchestrator import EventStream, Task, TaskGraph, current_task
 from pruning import Judge, Policy, Tally, majority
 from reasoning.backends.base import Backend
 from reasoning.language.dialect import Dialect
-from reasoning.models.draft import DraftModel
+from reasoning.models.loaded import LoadedModel
 from reasoning.problems import Problem
 from reasoning.run.solution import Steering
 from reasoning.run.thread import Thread, ThreadOptions
@@ -57,6 +57,7 @@ class Run:
         policy: What steers its threads, for strategies that can be steered; None for the
             strategy's own.
         draft: A smaller model, for strategies of two.
+        memory: What such strategies have learnt of the two, by policy, for the runs after this one.
         steering: What the policy did, once it has finished.
         probe_tokens: Tokens generated beside its threads: answers to probes.
         emulated: What was done in place of what the backend lacks or has no room for, by name.
@@ -75,7 +76,8 @@ class Run:
     threads: dict[str, Thread] = field(default_factory=dict)
     policy: Policy[Any] | None = None
     judge: Judge | None = None
-    draft: DraftModel | None = None
+    draft: LoadedModel | None = None
+    memory: dict[str, Any] = field(default_factory=dict)
     steering: Steering | None = None
     probe_tokens: int = 0
     emulated: set[str] = field(default_factory=set)

@@ -36,12 +36,12 @@ class Steering:
     grid: int
     clock: int
     tokens: int
-    probes: int
-    probe_tokens: int
-    judged: int
-    judge_tokens: int
     finish: Finish
     log: tuple[LoggedDecision, ...]
+    probes: int = 0
+    probe_tokens: int = 0
+    judged: int = 0
+    judge_tokens: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

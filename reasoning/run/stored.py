@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
+from pydantic import TypeAdapter
 from pydantic_core import core_schema
 
 import pruning.decisions
@@ -14,7 +15,9 @@ from orchestrator.views.diagrams import from_json, to_json
 from pruning import Finish, LoggedDecision
 from reasoning.problems import FreeForm, Problem, Verdict, pose, recognise
 from reasoning.problems.answers import AUTO, AnswerFormat
-from reasoning.run.solution import Solution, Steering, ThreadRecord, TraceRecord, Usage
+from reasoning.run.solution import Solution, Steering, ThreadRecord, Usage
+
+_THREADS = TypeAdapter(tuple[ThreadRecord, ...])
 
 
 def schema() -> core_schema.CoreSchema:
@@ -58,7 +61,7 @@ def restore(values: Mapping[str, Any]) -> Solution:
             "problem": _problem(**values["problem"]),
             "verdict": None if verdict is None else Verdict(**verdict),
             "usage": Usage(**values["usage"]),
-            "threads": tuple(map(_thread, values["threads"])),
+            "threads": _THREADS.validate_python(values["threads"]),
             "graph": from_json(json.dumps(values["graph"])),
             "steering": None if steering is None else _restored_steering(steering),
             "errors": tuple(values["errors"]),
@@ -79,15 +82,6 @@ def _problem(domain: str, question: str, answer: str) -> Problem:
     return found if found.domain == domain else FreeForm(question=question)
 
 
-def _thread(values: Mapping[str, Any]) -> ThreadRecord:
-    trace = values["trace"]
-    if trace is None:
-        return ThreadRecord(**values)
-    probes = tuple((tokens, key) for tokens, key in trace["probes"])
-    record = TraceRecord(how=trace["how"], probes=probes, confidences=tuple(trace["confidences"]))
-    return ThreadRecord(**{**values, "trace": record})
-
-
 def _steering(steering: Steering) -> dict[str, Any]:
     log = [[told, _decision(decision)] for told, decision in steering.log]
     return {**asdict(steering), "finish": _decision(steering.finish), "log": log}
@@ -101,10 +95,10 @@ def _restored_steering(values: Mapping[str, Any]) -> Steering:
 
 
 def _decision(decision: Any) -> dict[str, Any]:
-    return {"kind": type(decision).__name__, **asdict(decision)}
+    values = decision._asdict() if hasattr(decision, "_asdict") else asdict(decision)
+    return {**values, "kind": type(decision).__name__}
 
 
 def _restored_decision(values: Mapping[str, Any]) -> Any:
-    kind = getattr(pruning.decisions, values["kind"])
-    given = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-    return kind(**{key: value for key, value in given.items() if key != "kind"})
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return getattr(pruning.decisions, given.pop("kind"))(**given)

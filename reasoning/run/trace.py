@@ -70,7 +70,7 @@ class SteeredTrace:
         self._sum = 0.0
 
     def start(self, prompt: Context) -> None:
-        """StartTrace it as a task of the run's graph."""
+        """Start it as a task of the run's graph."""
         if self.gang is not None:
             self.gang.size += 1  # none begins before all that were launched together
         options = ThreadOptions(
@@ -82,10 +82,6 @@ class SteeredTrace:
         )
         self.task: Task[None] = self.run.spawn(self._write, prompt, name="sample", options=options)
         self.task.on_end(self._lost)
-
-    @property
-    def task_id(self) -> str:
-        return self.task.id
 
     @property
     def written(self) -> int:
@@ -140,14 +136,14 @@ class SteeredTrace:
         self.task.cancel()
 
     def let_go(self) -> None:
-        """CloseTrace it after its end, when the policy was told of it."""
+        """Close it after its end, when the policy was told of it."""
         if self.over and not self._released.is_set():
             self._released.set()
             if self.thread is not None:
                 self.thread.close()
 
     async def probe(self, tokens: int) -> str | None:
-        """ProbeTrace a fork of it, after its first ``tokens``, for the answer it would give.
+        """Ask a fork of it, after its first ``tokens``, for the answer that it would give.
 
         Returns the answer's key for votes, and keeps both.
         """
@@ -210,14 +206,8 @@ class SteeredTrace:
 
     def _end(self) -> None:
         self.over = True
-        self.due.append(
-            TraceEvent(
-                *(self.number, END, self.written),
-                how=self.how or "stopped",
-                answer=self.key,
-                score=self.score,
-            )
-        )
+        how = self.how or "stopped"
+        self.due.append(TraceEvent(self.number, END, self.written, None, how, self.key, self.score))
         self.news(True)
 
     def _lost(self, task: Task[Any]) -> None:

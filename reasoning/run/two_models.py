@@ -9,7 +9,7 @@ from math import exp
 from reasoning.backends.base import Backend
 from reasoning.errors import BackendLost
 from reasoning.language.dialect import Dialect
-from reasoning.models.draft import DraftModel
+from reasoning.models.loaded import LoadedModel
 from reasoning.run.thread import Thread
 from reasoning.values.context import Context, Segment
 from reasoning.values.sampling import Sampling
@@ -42,7 +42,6 @@ class Voice:
         shares: Whether the other model speaks the same tokens, so that segments serve both.
     """
 
-    name: str
     chain: Thread
     backend: Backend
     dialect: Dialect
@@ -108,7 +107,7 @@ class Voice:
         return replace(self.chain.sampling, seed=seed)
 
 
-def voices(chain: Thread, side: DraftModel) -> tuple[Voice, Voice]:
+def voices(chain: Thread, side: LoadedModel) -> tuple[Voice, Voice]:
     """The draft and the target at the beginning of a chain."""
     run = chain.run
     theirs = side.dialect.prompt(run.problem)
@@ -116,9 +115,8 @@ def voices(chain: Thread, side: DraftModel) -> tuple[Voice, Voice]:
         side.dialect.encode(text) == run.dialect.encode(text)
         for text in (run.dialect.probe, run.problem.question)
     )
-    most = min(run.max_tokens, side.max_tokens) if same else side.max_tokens
+    most = min(run.max_tokens, side.context) if same else side.context
     draft = Voice(
-        name=side.name,
         chain=chain,
         backend=side.backend,
         dialect=side.dialect,
@@ -127,7 +125,6 @@ def voices(chain: Thread, side: DraftModel) -> tuple[Voice, Voice]:
         shares=same,
     )
     target = Voice(
-        name="target",
         chain=chain,
         backend=run.backend,
         dialect=run.dialect,

@@ -20,7 +20,7 @@ from pruning import (
     level_for_budget,
 )
 from pruning.conformal.controllers import Method
-from reasoning.models.draft import DraftModel
+from reasoning.models.loaded import LoadedModel
 from reasoning.run.driver import PolicyDecided
 from reasoning.run.run import Run
 from reasoning.run.solution import Steering
@@ -69,8 +69,7 @@ class Atts(Strategy):
             raise InvalidValue("draft: atts needs a second, smaller model; give --draft reason-1m")
         if min(self.chunk, self.turns, self.steps) < 1:
             raise InvalidValue("chunk, turns, steps: 0 is out of range; give 1 or more")
-        pair = _Pair(atts=self, run=run, draft=run.draft)
-        return await pair.solve()
+        return await _Pair(atts=self, run=run, draft=run.draft).solve()
 
     @property
     def policy(self) -> ConformalController:
@@ -87,11 +86,11 @@ class _Pair:
 
     atts: Atts
     run: Run
-    draft: DraftModel
+    draft: LoadedModel
 
     def __post_init__(self) -> None:
         self._policy = self.atts.policy
-        memory, label = self.draft.memory, self._policy.label
+        memory, label = self.run.memory, self._policy.label
         earlier = memory.get(label)
         state = None if earlier is None else earlier.next()
         self._session = PolicySession(policy=self._policy, seed=self.run.seed, state=state)
@@ -146,11 +145,9 @@ class _Pair:
     def _report(self, task: str) -> None:
         """Tell of the decisions since the last time."""
         for decided in self._session.log[self._told :]:
-            self.run.graph.events.emit(
-                PolicyDecided(
-                    task=task, policy=self._policy.label, clock=self._clock, decided=decided
-                )
-            )
+            label, clock = self._policy.label, self._clock
+            event = PolicyDecided(task=task, policy=label, clock=clock, decided=decided)
+            self.run.graph.events.emit(event)
         self._told = len(self._session.log)
 
     @property
@@ -166,10 +163,6 @@ class _Pair:
             grid=self.atts.chunk,
             clock=self._clock,
             tokens=sum(thread.written for thread in self.run.threads.values()),
-            probes=0,
-            probe_tokens=0,
-            judged=0,
-            judge_tokens=0,
             finish=finish,
             log=tuple(self._session.log),
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
 from pathlib import Path
 
 from orchestrator.errors import InvalidValue
@@ -22,10 +21,7 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m reasoning.training", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    train, default = (
-        commands.add_parser("train", help="train, with checkpoints and a log"),
-        TrainingRecipe,
-    )
+    train, default = commands.add_parser("train", help="train, with a log"), TrainingRecipe
     train.add_argument("model", choices=sorted(SHAPES))
     train.add_argument("folder", type=Path, help="where checkpoint.pt and log.jsonl go")
     train.add_argument("--minutes", type=float, help="fit the schedule into this wall time")
@@ -48,9 +44,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _train(options: argparse.Namespace) -> None:
     given = vars(options)
-    recipe = TrainingRecipe(
-        **{f.name: given[f.name] for f in fields(TrainingRecipe) if f.name in given}
-    )
+    shared = given.keys() & TrainingRecipe.__dataclass_fields__.keys()
+    recipe = TrainingRecipe(**{name: given[name] for name in shared})
     if options.threads < 1:
         raise InvalidValue(f"threads: {options.threads} is out of range; give 1 or more")
     import torch  # after the checks, which answer at once

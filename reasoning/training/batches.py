@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from reasoning.language import markup
-from reasoning.training.encoding import DemonstrationEncoder, TrainingSequence, stream
+from reasoning.training.encoding import TrainingSequence, stream
 from reasoning.training.recipe import TrainingRecipe
 
 Batch: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -37,7 +37,7 @@ def batches(
     waiting = [0] * len(lengths)
     if basics is None:
         basics = 0 if first else recipe.basics
-    for item in stream(rng, DemonstrationEncoder(), lengths, basics=basics):
+    for item in stream(rng, lengths, basics=basics):
         index = next(i for i, length in enumerate(lengths) if len(item.tokens) <= length)
         queues[index].append(item)
         waiting[index] += len(item.tokens)

@@ -94,10 +94,7 @@ def _wanted(x: int, target: int) -> list[int | None]:
 
 
 def _final_step(result: int, x: int, target: int) -> Step | None:
-    for step in countdown.operations(result, x):
-        if step.result == target:
-            return step
-    return None
+    return next((s for s in countdown.operations(result, x) if s.result == target), None)
 
 
 def leaf_search(
@@ -281,14 +278,13 @@ def draw_problem(rng: random.Random, count: int, *, solvable: float = 0.8) -> co
             return problem
 
 
-def drawn_serial(rng: random.Random) -> Demonstration:
-    problem = draw_problem(rng, 4)
+def drawn_serial(rng: random.Random, count: int = 4) -> Demonstration:
+    problem = draw_problem(rng, count)
     return serial(problem.numbers, problem.target, rng)
 
 
 def drawn_serial_five(rng: random.Random) -> Demonstration:
-    problem = draw_problem(rng, 5)
-    return serial(problem.numbers, problem.target, rng)
+    return drawn_serial(rng, 5)
 
 
 def drawn_leaf(rng: random.Random) -> Demonstration:

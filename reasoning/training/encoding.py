@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 from torch import Tensor
@@ -28,55 +29,50 @@ class TrainingSequence(NamedTuple):
     mask: Tensor | None = None
 
 
-class DemonstrationEncoder:
-    """Encodes demonstrations; one that is longer than a row is cut to a window of it."""
+def encode(demonstration: Demonstration, row: int, rng: random.Random) -> TrainingSequence:
+    """A demonstration of at most ``row`` tokens, at their true positions.
 
-    def __call__(
-        self, demonstration: Demonstration, row: int, rng: random.Random
-    ) -> TrainingSequence:
-        """A demonstration of at most ``row`` tokens, at their true positions."""
-        tokens, weights = tokenize(demonstration.head)
-        blocks = [(level, *tokenize(texts)) for level, texts in demonstration.body]
-        starts, position = [], len(tokens)
-        for _, block, _ in blocks:
-            starts.append(position)
-            position += len(block)
-        chosen: Sequence[int] = range(len(blocks))
-        if position > row:
-            lengths = [(level, len(block)) for level, block, _ in blocks]
-            chosen = self._window(lengths, row - len(tokens), rng)
-        positions = list(range(len(tokens)))
-        for index in chosen:
-            _, block, block_weights = blocks[index]
-            tokens += block
-            weights += block_weights
-            positions += range(starts[index], starts[index] + len(block))
-        shared = len(demonstration.head[0].text.split())
-        paths = [0] * shared + [demonstration.path] * (len(tokens) - shared)
-        return TrainingSequence(tokens[:row], positions[:row], paths[:row], weights[:row])
+    One that is longer is cut to a window of it.
+    """
+    tokens, weights = tokenize(demonstration.head)
+    blocks = [(level, *tokenize(texts)) for level, texts in demonstration.body]
+    starts = list(accumulate((len(block) for _, block, _ in blocks), initial=len(tokens)))
+    chosen: Sequence[int] = range(len(blocks))
+    if starts[-1] > row:
+        lengths = [(level, len(block)) for level, block, _ in blocks]
+        chosen = _window(lengths, row - len(tokens), rng)
+    positions = list(range(len(tokens)))
+    for index in chosen:
+        _, block, block_weights = blocks[index]
+        tokens += block
+        weights += block_weights
+        positions += range(starts[index], starts[index] + len(block))
+    shared = len(demonstration.head[0].text.split())
+    paths = [0] * shared + [demonstration.path] * (len(tokens) - shared)
+    return TrainingSequence(tokens[:row], positions[:row], paths[:row], weights[:row])
 
-    @staticmethod
-    def _window(blocks: list[tuple[int, int]], room: int, rng: random.Random) -> list[int]:
-        """The indices of blocks, given as (nesting level, tokens), that make a random window."""
-        first = rng.randrange(len(blocks))
-        if rng.random() < 0.25:  # make sure that endings are seen
-            first, length = len(blocks), 0
-            while first and length + blocks[first - 1][1] <= room - 24:
-                first -= 1
-                length += blocks[first][1]
-        kept: list[int] = []
-        level = blocks[first][0] if first < len(blocks) else 1
-        for index in range(first - 1, -1, -1):
-            if blocks[index][0] < level:
-                kept.insert(0, index)
-                level = blocks[index][0]
-        room -= sum(blocks[index][1] for index in kept)
-        for index in range(first, len(blocks)):
-            kept.append(index)
-            room -= blocks[index][1]
-            if room <= 0:
-                break
-        return kept
+
+def _window(blocks: list[tuple[int, int]], room: int, rng: random.Random) -> list[int]:
+    """The indices of blocks, given as (nesting level, tokens), that make a random window."""
+    first = rng.randrange(len(blocks))
+    if rng.random() < 0.25:  # make sure that endings are seen
+        first, length = len(blocks), 0
+        while first and length + blocks[first - 1][1] <= room - 24:
+            first -= 1
+            length += blocks[first][1]
+    kept: list[int] = []
+    level = blocks[first][0] if first < len(blocks) else 1
+    for index in range(first - 1, -1, -1):
+        if blocks[index][0] < level:
+            kept.insert(0, index)
+            level = blocks[index][0]
+    room -= sum(blocks[index][1] for index in kept)
+    for index in range(first, len(blocks)):
+        kept.append(index)
+        room -= blocks[index][1]
+        if room <= 0:
+            break
+    return kept
 
 
 def lay_out(demonstration: SharedDemonstration) -> TrainingSequence:
@@ -92,7 +88,7 @@ def lay_out(demonstration: SharedDemonstration) -> TrainingSequence:
 
 
 def stream(
-    rng: random.Random, encode: DemonstrationEncoder, rows: Sequence[int], *, basics: int = 0
+    rng: random.Random, rows: Sequence[int], *, basics: int = 0
 ) -> Iterator[TrainingSequence]:
     """An endless stream of encoded demonstrations, which follows from ``rng`` alone.
 

@@ -29,9 +29,7 @@ def export(checkpoint: Path, folder: Path) -> None:
         InvalidValue: there is no such checkpoint.
     """
     if not checkpoint.is_file():
-        raise InvalidValue(
-            f"folder: {checkpoint} does not exist; give the folder of a training run"
-        )
+        raise InvalidValue(f"folder: {checkpoint} does not exist; give a training run's")
     state = torch.load(checkpoint, weights_only=True)
     shape = SHAPES[state["recipe"]["model"]]
     folder.mkdir(parents=True, exist_ok=True)

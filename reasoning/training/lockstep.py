@@ -68,6 +68,7 @@ class WrittenToken:
 
 Line: TypeAlias = Iterator[WrittenToken]
 Placement: TypeAlias = Literal["slots", "flow"]
+PLACEMENTS: tuple[Placement, ...] = ("slots", "flow")
 
 
 def claiming(worker: int, progress: SharedProgress, texts: Sequence[Sequence[Passage]]) -> Line:
@@ -129,7 +130,11 @@ def lockstep(
             else:
                 layout.write(worker, token)
                 progress.add(worker, token, layout.step)
-    _let_see_each_other(layout.demonstration, layout.base)
+    shared = layout.demonstration.segments[1:]
+    for segment in shared:  # each sees all others, at each step as far as they are computed
+        others = tuple(Placed(other) for other in shared if other is not segment)
+        entries = layout.base.entries + others
+        segment.views = [(0, Context(entries=entries, position=segment.home))]
     return layout.demonstration
 
 
@@ -178,39 +183,24 @@ class _LockstepLayout:
         self.open[worker] = segment, self.demonstration.weights[-1]
 
 
-def _let_see_each_other(demonstration: SharedDemonstration, base: Context) -> None:
-    """Let each segment see all others, at each step as far as they are computed."""
-    shared = demonstration.segments[1:]
-    for segment in shared:
-        others = tuple(Placed(other) for other in shared if other is not segment)
-        segment.views = [(0, Context(entries=base.entries + others, position=segment.home))]
-
-
-def _drawn_placement(rng: random.Random) -> Placement:
-    return rng.choice(("slots", "flow"))
-
-
 def _claimed(
     task: str, texts: Sequence[Sequence[Passage]], workers: int, rng: random.Random
 ) -> SharedDemonstration:
     """Workers that claim one text after the other."""
     progress = SharedProgress()
     lines = [claiming(worker, progress, texts) for worker in range(1, workers + 1)]
-    return lockstep(task, lines, progress, _drawn_placement(rng), rng)
+    return lockstep(task, lines, progress, rng.choice(PLACEMENTS), rng)
 
 
+@until_it_fits
 def drawn_worklist(rng: random.Random) -> SharedDemonstration:
     """Workers on a list of expressions, and a finisher."""
-
-    def draw() -> SharedDemonstration:
-        workers = rng.choice((1, 2, 3, 4, 4, 8))
-        expressions = short_expressions(rng, 2, 8)
-        texts = [derivation(text, rng) for text in expressions]
-        demonstration = _claimed(f"{markup.CALC} {items(expressions)}", texts, workers, rng)
-        _finish(demonstration, expressions)
-        return demonstration
-
-    return until_it_fits(draw)
+    workers = rng.choice((1, 2, 3, 4, 4, 8))
+    expressions = short_expressions(rng, 2, 8)
+    texts = [derivation(text, rng) for text in expressions]
+    demonstration = _claimed(f"{markup.CALC} {items(expressions)}", texts, workers, rng)
+    _finish(demonstration, expressions)
+    return demonstration
 
 
 def _finish(demonstration: SharedDemonstration, expressions: Sequence[str]) -> None:
@@ -222,36 +212,25 @@ def _finish(demonstration: SharedDemonstration, expressions: Sequence[str]) -> N
     demonstration.write(context, Passage(markup.CONCLUDE, 0.0), values_text(expressions))
 
 
+@until_it_fits
 def drawn_listing(rng: random.Random) -> SharedDemonstration:
     """Workers that list the multiples of a number."""
-
-    def draw() -> SharedDemonstration:
-        workers = rng.choice((1, 2, 3, 4, 4, 4, 8))
-        problem = enumeration.generate(rng, count=rng.randint(4, 40), held_out=False)
-        texts = [
-            [Passage(f"{problem.divisor} * {factor} = {problem.divisor * factor}")]
-            for factor in range(1, problem.count + 1)
-        ]
-        return _claimed(f"{markup.LIST} {problem.count} : {problem.divisor}", texts, workers, rng)
-
-    return until_it_fits(draw)
+    workers = rng.choice((1, 2, 3, 4, 4, 4, 8))
+    problem = enumeration.generate(rng, count=rng.randint(4, 40), held_out=False)
+    texts = [
+        [Passage(f"{problem.divisor} * {factor} = {problem.divisor * factor}")]
+        for factor in range(1, problem.count + 1)
+    ]
+    return _claimed(f"{markup.LIST} {problem.count} : {problem.divisor}", texts, workers, rng)
 
 
-def graph_text(graph: ShortestPaths) -> str:
-    """The rows of a matrix of weights, as a list of items."""
-    return items([" ".join(map(str, row)) for row in graph.weights])
-
-
+@until_it_fits
 def drawn_graph(rng: random.Random) -> SharedDemonstration:
     """Workers that run Floyd and Warshall's algorithm, each on rows of its own."""
-
-    def draw() -> SharedDemonstration:
-        graph = shortest_paths.generate(rng, size=rng.choice((3, 4, 4)), held_out=False)
-        size = len(graph.weights)
-        workers = rng.choice((1, 2, size, size))
-        progress = SharedProgress()
-        lines = [rows(w, workers, progress, graph) for w in range(1, workers + 1)]
-        task = f"{markup.GRAPH} {graph_text(graph)}"
-        return lockstep(task, lines, progress, _drawn_placement(rng), rng)
-
-    return until_it_fits(draw)
+    graph = shortest_paths.generate(rng, size=rng.choice((3, 4, 4)), held_out=False)
+    size = len(graph.weights)
+    workers = rng.choice((1, 2, size, size))
+    progress = SharedProgress()
+    lines = [rows(w, workers, progress, graph) for w in range(1, workers + 1)]
+    task = f"{markup.GRAPH} {items([' '.join(map(str, row)) for row in graph.weights])}"
+    return lockstep(task, lines, progress, rng.choice(PLACEMENTS), rng)

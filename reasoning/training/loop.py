@@ -42,9 +42,7 @@ def train(
     """
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists() and not resume:
-        raise InvalidValue(
-            f"folder: {folder} holds a run; give --resume to go on, or another folder"
-        )
+        raise InvalidValue(f"folder: {folder} holds a run; give --resume, or another folder")
     first = _join_group()
     torch.manual_seed(recipe.seed)
     run = TrainingRun(recipe)

@@ -117,11 +117,9 @@ class TrainableModel(nn.Module):
             for marker in markup.SHARED:
                 index = markup.VOCABULARY.index(marker)
                 embedding[index] = EMBEDDING * torch.randn(embedding.shape[1])
-            zero = torch.zeros_like(self.model.path_identity)
-            weights = {
-                **weights,
+            weights = weights | {
                 "model.embed_tokens.weight": embedding,
-                "model.path_identity": zero,
+                "model.path_identity": torch.zeros_like(self.model.path_identity),
             }
         self.load_state_dict(weights)
 

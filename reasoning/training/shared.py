@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 
 from reasoning.language import markup
 from reasoning.language.trained import items
@@ -82,8 +83,7 @@ def derivation(text: str, rng: random.Random) -> list[Passage]:
 
 def values_text(expressions: Sequence[str]) -> Passage:
     """The answer of several expressions."""
-    values = (str(expression.evaluate(expression.parse(text))) for text in expressions)
-    listed = " , ".join(values)
+    listed = " , ".join(str(expression.evaluate(expression.parse(text))) for text in expressions)
     return Passage(f"{markup.ANSWER} {listed} {markup.EOS}", JOIN_WEIGHT)
 
 
@@ -105,23 +105,16 @@ def multiverse(
     demonstration = SharedDemonstration()
     base = demonstration.prompt(f"{markup.BOS} {markup.MULTI} {items(expressions)} :")
     outlines = " ; ".join(str(i) for i in range(1, len(expressions) + 1))
-    fork = base.after(
-        demonstration.write(base, Passage(f"{outlines} {markup.FORK}"), predicted=True)
-    )
+    forked = demonstration.write(base, Passage(f"{outlines} {markup.FORK}"), predicted=True)
+    fork = base.after(forked)
     chosen = list(enumerate(expressions, start=1))
     if branches is not None:
         chosen = sorted(rng.sample(chosen, branches))
-    ends = [
-        fork.after(
-            demonstration.write(
-                fork,
-                Passage(f"{markup.PATH} {index} :", 0.0),
-                *derivation(text, rng),
-                Passage(markup.PATH_END),
-            )
-        )
-        for index, text in chosen
-    ]
+    ends = []
+    for index, text in chosen:
+        opening, end = Passage(f"{markup.PATH} {index} :", 0.0), Passage(markup.PATH_END)
+        branch = demonstration.write(fork, opening, *derivation(text, rng), end)
+        ends.append(fork.after(branch))
     if branches is None:
         head = Passage(markup.CONCLUDE, 0.0)
         demonstration.write(fork.join(ends), head, values_text(expressions))
@@ -153,12 +146,10 @@ def drawn_think(rng: random.Random) -> Demonstration:
     problem = draw_problem(rng, 4)
     path = rng.choice(markup.PATHS)
     task = problem_text(problem.numbers, problem.target)
-    head = [
-        Passage(f"{markup.BOS} {markup.PARA} {task} :", 0.0),
-        Passage(f"{markup.THINK} {path}", 0.0),
-    ]
+    head = Passage(f"{markup.BOS} {markup.PARA} {task} :", 0.0)
     first, *blocks = think(problem.numbers, problem.target, path)
-    return Demonstration([*head, *first[1]], blocks, path=path)
+    opening = Passage(f"{markup.THINK} {path}", 0.0)
+    return Demonstration([head, opening, *first[1]], blocks, path=path)
 
 
 class _Unshuffled(random.Random):
@@ -218,6 +209,20 @@ def _tokens(blocks: Sequence[tuple[int, list[Passage]]]) -> list[str]:
 # ---- drawing them --------------------------------------------------------------------------
 
 
+def until_it_fits(
+    draw: Callable[[random.Random], SharedDemonstration],
+) -> Callable[[random.Random], SharedDemonstration]:
+    """Draw until a demonstration fits into a row."""
+
+    @wraps(draw)
+    def drawn(rng: random.Random) -> SharedDemonstration:
+        while len(demonstration := draw(rng)) > LONGEST:
+            pass
+        return demonstration
+
+    return drawn
+
+
 def short_expressions(rng: random.Random, least: int, most: int) -> list[str]:
     """Training expressions: many short ones, or at most five of the length that is measured."""
     count = rng.randint(least, most)
@@ -229,37 +234,26 @@ def short_expressions(rng: random.Random, least: int, most: int) -> list[str]:
     ]
 
 
+@until_it_fits
 def drawn_each(rng: random.Random) -> SharedDemonstration:
-    return until_it_fits(lambda: each(short_expressions(rng, 2, 6), rng))
+    return each(short_expressions(rng, 2, 6), rng)
 
 
+@until_it_fits
 def drawn_multiverse(rng: random.Random) -> SharedDemonstration:
-    return until_it_fits(lambda: multiverse(short_expressions(rng, 2, 8), rng))
+    return multiverse(short_expressions(rng, 2, 8), rng)
 
 
+@until_it_fits
 def drawn_branch(rng: random.Random) -> SharedDemonstration:
     """Branches of problems of the size that is measured."""
-
-    def draw() -> SharedDemonstration:
-        operations = rng.choice((None, rng.randint(1, 7)))
-        found = several.generate(
-            rng, count=rng.randint(2, 8), held_out=False, operations=operations
-        )
-        return multiverse(found.expressions, rng, branches=rng.randint(1, 2))
-
-    return until_it_fits(draw)
+    operations = rng.choice((None, rng.randint(1, 7)))
+    found = several.generate(rng, count=rng.randint(2, 8), held_out=False, operations=operations)
+    return multiverse(found.expressions, rng, branches=rng.randint(1, 2))
 
 
 def drawn_summary(rng: random.Random) -> SharedDemonstration:
     problem = draw_problem(rng, 4)
-    count = rng.randint(2, 8)
-    paths = sorted(rng.sample(markup.PATHS, count))
-    return until_it_fits(lambda: summary(problem.numbers, problem.target, paths, rng))
-
-
-def until_it_fits(draw: Callable[[], SharedDemonstration]) -> SharedDemonstration:
-    """Draw until a demonstration fits into a row."""
-    while True:
-        demonstration = draw()
-        if len(demonstration) <= LONGEST:
-            return demonstration
+    paths = sorted(rng.sample(markup.PATHS, rng.randint(2, 8)))
+    draw = until_it_fits(lambda rng: summary(problem.numbers, problem.target, paths, rng))
+    return draw(rng)

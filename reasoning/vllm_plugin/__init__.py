@@ -11,6 +11,8 @@ from typing import Any, Literal
 Mode = Literal["join", "live"]
 
 CONNECTOR = "SegmentConnector"
+WORKER = f"{__name__}.worker.SegmentWorker"
+SCHEDULER = f"{__name__}.scheduling.scheduler.GangScheduler"
 
 
 def register() -> None:
@@ -33,11 +35,11 @@ def engine_arguments(mode: Mode, **extra: float) -> dict[str, Any]:
             "kv_role": "kv_both",
             "kv_connector_extra_config": extra,
         },
-        "worker_cls": f"{__name__}.worker.SegmentWorker",
+        "worker_cls": WORKER,
     }
     if mode == "live":
         wanted |= {
-            "scheduler_cls": f"{__name__}.scheduling.scheduler.GangScheduler",
+            "scheduler_cls": SCHEDULER,
             "async_scheduling": False,
             "scheduling_policy": "fcfs",
         }

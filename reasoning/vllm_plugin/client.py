@@ -10,6 +10,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 from weakref import WeakKeyDictionary, finalize
 
 from orchestrator.errors import InvalidValue
@@ -148,9 +149,9 @@ class SegmentClient:
         if not fill:
             self.reserve(segment)
         run = self.stored(segment).runs[-1]
-        first = run.first
-        context = context_at(segment, first)
-        if is_plain(segment) and not (fill and first and self._named(context)):
+        context = context_at(segment, run.first)
+        named = all(self.stored(e.segment).count >= len(e) for e in context.entries)
+        if is_plain(segment) and not (fill and run.first and named):
             asked = self._plain(segment, context, run, fill)
         elif self._is_copied(segment, context, member, fill):
             asked = self._copied(segment, context, run, fill)
@@ -158,9 +159,6 @@ class SegmentClient:
             asked = self._attending(segment, context, run, member, fill)
         run.sent = True
         return asked
-
-    def _named(self, context: Context) -> bool:
-        return all(self.stored(e.segment).count >= len(e) for e in context.entries)
 
     def _plain(
         self, segment: Segment, context: Context, run: StoredRun, fill: bool
@@ -184,21 +182,18 @@ class SegmentClient:
             entry.shift or self.stored(entry.segment).live for entry in context.entries
         )
         if self._mode == "join" and not still:
-            raise CapabilityMissing(
-                "the context has live or moved segments; start vLLM with the plugin's live half"
-            )
+            raise CapabilityMissing("the context is live or moved; start vLLM with the live half")
         return still and member is None and not (fill and self._mode == "live")
 
     def _copied(
         self, segment: Segment, context: Context, run: StoredRun, fill: bool
     ) -> PlannedRequest:
-        seen = self._seen(context.entries) + self._own(segment)
-        view = AttentionView(segments=tuple(seen), position=context.position, base=segment.home)
+        copied = len(context) + run.first
         note = self._note(
             home=segment.home + run.first,
-            keeps=(KeptRun(name=run.name, first=len(context) + run.first),),
-            view=view,
-            copied=len(context) + run.first,
+            keeps=(KeptRun(name=run.name, first=copied),),
+            view=self.view(segment, context),
+            copied=copied,
             path=segment.path,
         )
         return PlannedRequest(segment, context.tokens + segment.tokens, note, fill)
@@ -244,11 +239,9 @@ class SegmentClient:
                 upto = run.count if left is None else left
                 if run.count is not None and left is not None:
                     upto = min(run.count, left)
-                lag = entry.lag if run.count is None else 0
-                assert lag in (0, 1)
-                seen.append(
-                    SeenSegment(name=run.name, shift=entry.shift, upto=upto, lag=1 if lag else 0)
-                )
+                lag: Any = entry.lag if run.count is None else 0
+                one = SeenSegment(name=run.name, shift=entry.shift, upto=upto, lag=lag)
+                seen.append(one)
         return seen
 
     def _own(self, segment: Segment) -> list[SeenSegment]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ from reasoning.vllm_plugin import support
 from reasoning.vllm_plugin.attention.cache import Cache
 from reasoning.vllm_plugin.attention.paths import identities_of, refuse_marks
 from reasoning.vllm_plugin.attention.planning import plan_attention
-from reasoning.vllm_plugin.note import read_note
+from reasoning.vllm_plugin.note import Note, read_note
 from reasoning.vllm_plugin.scheduling.plan import KvCopy, StepPlan
 from reasoning.vllm_plugin.scheduling.segments import (
     LEASE_S,
@@ -110,8 +109,6 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
 
     def _refuse(self, request: Request, why: str) -> None:
         """Have a request fail whose note can't be served."""
-        from reasoning.vllm_plugin.note import Note
-
         one = ActiveRequest(request=request, note=Note(), view=None, since=0.0, failure=why)
         self._known().active[one.id] = one
 
@@ -166,11 +163,12 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
         scheduled = scheduler_output.num_scheduled_tokens
         known = segments.active
         active = [one for id in scheduled if (one := known.get(id)) is not None] if known else []
+        marked = active if self._identities is not None else []
         plan = StepPlan(
             offsets={one.id: one.note.offset for one in active if one.note.offset},
             copies=self._copies,
             failed=self._failed,
-            paths=self._paths(active),
+            paths={one.id: one.note.path for one in marked if one.note.path},
         )
         if any(one.note.attends for one in active):
             plan_attention(plan, segments, active, scheduled)
@@ -179,11 +177,6 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
         self._copies, self._failed, self._stuck = [], [], set()
         segments.expire()
         return plan
-
-    def _paths(self, active: Sequence[ActiveRequest]) -> dict[str, int]:
-        if self._identities is None:
-            return {}
-        return {one.id: one.note.path for one in active if one.note.path}
 
     def _wait(self) -> None:
         segments = self._known()

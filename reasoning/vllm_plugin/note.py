@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from orchestrator.errors import InvalidValue
+from orchestrator.journal.codec import why
 
 KEY = "reason"
 """The name of the note among a request's extra arguments; its value is JSON in a string."""
@@ -82,11 +83,8 @@ class AttentionView(_NoteModel):
             ):
                 shifts[index] = position - home
                 position += 0 if seen.own else limit
-        away = position - self.base
-        return [
-            0 if seen.own else away - shift
-            for seen, shift in zip(self.segments, shifts, strict=True)
-        ]
+        away, seen_at = position - self.base, zip(self.segments, shifts, strict=True)
+        return [0 if seen.own else away - shift for seen, shift in seen_at]
 
 
 class Member(_NoteModel):
@@ -176,6 +174,4 @@ def read_note(arguments: Mapping[str, Any] | None) -> Note | None:
     try:
         return Note.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise InvalidValue(f"{KEY}: {field}: {first['msg']}; see docs/vllm-plugin.md") from error
+        raise InvalidValue(f"{KEY}: {why(error)}; see docs/vllm-plugin.md") from error

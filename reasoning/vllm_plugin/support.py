@@ -9,14 +9,11 @@ from typing import Any
 import torch
 
 from orchestrator.errors import InvalidValue
+from reasoning.vllm_plugin import SCHEDULER, WORKER
 from reasoning.vllm_plugin.attention.cache import Cache
 
 VERSIONS = ("0.32.",)
 """Releases of vLLM whose private methods were read and tested."""
-
-PACKAGE = "reasoning.vllm_plugin"
-WORKER = f"{PACKAGE}.worker.SegmentWorker"
-SCHEDULER = f"{PACKAGE}.scheduling.scheduler.GangScheduler"
 
 _RUNNER = "vllm.v1.worker.gpu_model_runner:GPUModelRunner"
 _SCHEDULER = "vllm.v1.core.sched.scheduler:Scheduler"
@@ -57,10 +54,7 @@ def check_vllm(methods: dict[str, tuple[str, ...]]) -> None:
     import vllm
 
     if not vllm.__version__.startswith(VERSIONS):
-        raise InvalidValue(
-            f"vllm {vllm.__version__}: the plugin was made for {', '.join(VERSIONS)}x; "
-            "install that, or leave the plugin out"
-        )
+        raise InvalidValue(f"vllm {vllm.__version__}: the plugin needs {', '.join(VERSIONS)}x")
     for path, wanted in methods.items():
         module, _, name = path.partition(":")
         found: Any = importlib.import_module(module)

@@ -153,7 +153,7 @@ def _measure(domain: str, settings: BenchSettings) -> int:
 
     arms = settings.arms()
     for arm in arms:
-        arm.check()
+        _ = arm.options  # what is wrong is told before a model is loaded
     problems = draw_problems(domain, settings.count, numbers=settings.numbers, seed=settings.seed)
     model = load_model(settings.model)
     for arm in arms:

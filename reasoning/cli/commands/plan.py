@@ -80,9 +80,7 @@ class PlanSettings:
         from reasoning.planning.journal_notes import check_journal
 
         if self.resume and self.journal is None:
-            raise InvalidValue(
-                "resume: there is nothing to go on from; give --journal FILE as well"
-            )
+            raise InvalidValue("resume: there is nothing to go on from; give --journal FILE too")
         if not self.resume and self.request is None:
             raise InvalidValue("request: there is none; say what is to be done")
         if self.request is not None and not self.request.strip():

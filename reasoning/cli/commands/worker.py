@@ -166,10 +166,7 @@ def _load(model: str | None, settings: WorkerCommandSettings) -> OpenHost:
     found = settings.backend.load(model)
     backend = found.backend
     if "token-prompts" not in backend.capabilities:
-        raise CapabilityMissing(
-            f"{found.name} can't be given tokens by this backend, which threads on devices need; "
-            "use --backend embedded or vllm"
-        )
+        raise CapabilityMissing(f"{found.name} takes no tokens; use --backend embedded or vllm")
     name = (settings.backend.backend or "embedded").partition(":")[0]
     offer = offer_of(model, backend=name, slots=settings.threads)
 
@@ -197,10 +194,7 @@ def _registry(names: Sequence[str]) -> Registry:
         try:
             found = getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError, ValueError) as error:
-            raise InvalidValue(
-                f"register: {name} can't be imported ({error}); give MODULE:NAME of an installed "
-                "module"
-            ) from error
+            raise InvalidValue(f"register: {name}: {error}; give MODULE:NAME") from error
         if not isinstance(found, Registry):
             raise InvalidValue(f"register: {name} is not a protocol.Registry; give one")
         registry.include(found)

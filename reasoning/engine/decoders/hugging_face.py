@@ -53,8 +53,7 @@ class TransformersDecoder:
             from transformers.utils import logging
         except ImportError as error:
             raise ExtraMissing(
-                f"a {config.model_type} model needs transformers; "
-                "pip install 'parallel-reason[local]'"
+                f"a {config.model_type} model needs transformers; install parallel-reason[local]"
             ) from error
         AttentionInterface.register(ATTENTION, _attention)
         logging.disable_progress_bar()
@@ -69,10 +68,7 @@ class TransformersDecoder:
             ).to(device)
             model.eval()
         except Exception as error:  # transformers raises what it likes here
-            raise ModelUnusable(
-                f"{folder} can't be loaded as a causal language model ({error}); "
-                "give another model folder"
-            ) from error
+            raise ModelUnusable(f"{folder} can't be loaded: {error}; give another model") from error
         _refuse_inexact(folder, model.config.get_text_config())
         return cls(config, model, dtype)
 

@@ -87,8 +87,7 @@ class NativeDecoder:
             unused.remove("lm_head.weight")
         if unused:
             raise ModelUnusable(
-                f"{folder} has tensors that a {config.model_type} model does not use "
-                f"({unused[0]}); give another model folder"
+                f"{folder} has tensors of no {config.model_type} model ({unused[0]}); give another"
             )
         return decoder
 
@@ -215,9 +214,7 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise ModelUnusable(
-            f"{folder} has no *.safetensors file; convert or download the model again"
-        )
+        raise ModelUnusable(f"{folder} has no *.safetensors file; download the model again")
     weights: dict[str, Tensor] = {}
     for path in files:
         try:

@@ -63,9 +63,7 @@ class SegmentExtent:
     @property
     def computed(self) -> int:
         """How many of its tokens were computed in the steps so far."""
-        if self.writer is None:
-            return self.count
-        return self.upto(int(self.writer.request.num_computed_tokens))
+        return self.after(0)
 
     def after(self, fed: int) -> int:
         """How many are computed when its writer has been fed so many more."""
@@ -216,10 +214,7 @@ class SegmentTable:
             if computed >= (seen.upto or 0):
                 continue
             if extent.writer is None:
-                raise InvalidValue(
-                    f"segment {seen.name!r} has {computed} tokens of {seen.upto}; "
-                    "compute the rest first, or see fewer"
-                )
+                raise InvalidValue(f"segment {seen.name!r} has {computed} of {seen.upto}; see less")
             return self._wait(one, f"segment {seen.name!r} is not written yet")
         return "ready"
 

@@ -287,22 +287,22 @@ def test_closing_a_thread_frees_its_slot_and_leaves_the_others_unchanged(
     prompts = [[i, 2, 3] for i in range(4)]
     samplings = [Sampling(temperature=1.0, seed=seed) for seed in range(4)]
     expected = generate(endless, prompts, samplings, 40)
-    free = endless.free_slots
+    assert endless.running == 0
     ids = [start(endless, p, s, limit=40) for p, s in zip(prompts, samplings, strict=True)]
     out: dict[int, list[int]] = {id: [] for id in ids}
     for _ in range(5):
         for token in endless.step():
             out[token.thread].append(token.token)
-    assert endless.free_slots == free - 4
+    assert endless.running == 4
     endless.close(ids[1])
-    assert endless.free_slots == free - 3
+    assert endless.running == 3
     for id, rest in drain(endless, ids).items():
         out[id] += [token for token, _ in rest]
     assert out[ids[1]] == expected[1][:5]
     assert [out[id] for id in (ids[0], ids[2], ids[3])] == [expected[i] for i in (0, 2, 3)]
     for id in ids:
         endless.close(id)
-    assert endless.free_slots == free
+    assert endless.running == endless.open_threads == 0
 
 
 @pytest.mark.parametrize("read", [3, 5, 8])
@@ -408,8 +408,7 @@ def test_whatever_happens_around_it_a_thread_writes_what_it_writes_alone(
             alive[id].stopped = False
     for id in alive:
         endless.close(id)
-    assert endless.running == 0
-    assert endless.free_slots == endless.slots
+    assert endless.running == endless.open_threads == 0
     for trace in traces:
         assert _alone(endless, trace) == trace.written
 

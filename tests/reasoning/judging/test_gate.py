@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import InvalidValue
 from pruning import DeepPrune, FixedSamples, Question, Replay, Trace, agree
-from pruning.judge.gate import TAUS, clusters, merges, open_gate
+from pruning.judge.gate import TAUS, clusters, merges
 from reasoning.judging import calibration as calibrations
 from reasoning.judging.calibration import (
     Calibration,
@@ -98,7 +98,7 @@ def test_the_risk_is_exceeded_no_more_often_than_delta_over_many_sets(
     judge = noisy(1.0)
     population = [question(number, rng) for number in range(200)]
     table = [
-        [merges(open_gate(POLICY, tau), q, judge, orders=1).loss for q in population]
+        [merges(replace(POLICY, tau=tau), q, judge, orders=1).loss for q in population]
         for tau in TAUS[::3]
     ]
     truth = [sum(row) / len(row) for row in table]

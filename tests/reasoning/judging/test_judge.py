@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,9 +26,8 @@ from reasoning.errors import ModelUnusable
 from reasoning.judging import training
 from reasoning.judging.base_encoders import find_encoder, write_scratch
 from reasoning.judging.evaluation import EvaluationOptions, auroc, evaluate
-from reasoning.judging.focal import FocalLoss
 from reasoning.judging.judge import LearnedJudge
-from reasoning.judging.training import JudgeRecipe
+from reasoning.judging.training import JudgeRecipe, focal_loss
 
 CUT = Cut(tokens=20)
 TOLD = {"x": "3 + 4 = 7 ;", "y": "9 - 8 = 1 ;"}
@@ -116,13 +116,13 @@ def test_focal_loss_without_focus_is_half_the_cross_entropy() -> None:
     logits, same = torch.randn(50, generator=torch.Generator().manual_seed(0)), torch.ones(50)
     same[::3] = 0
     entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits, same)
-    assert FocalLoss(gamma=0, alpha=0.5)(logits, same).item() == pytest.approx(entropy.item() / 2)
+    assert focal_loss(logits, same, gamma=0, alpha=0.5).item() == pytest.approx(entropy.item() / 2)
 
 
 def test_focal_loss_by_hand() -> None:
     logit, p = math.log(3.0), 0.75
-    right = FocalLoss(gamma=2, alpha=0.25)(torch.tensor([logit]), torch.tensor([1.0]))
-    wrong = FocalLoss(gamma=2, alpha=0.25)(torch.tensor([logit]), torch.tensor([0.0]))
+    right = focal_loss(torch.tensor([logit]), torch.tensor([1.0]), gamma=2, alpha=0.25)
+    wrong = focal_loss(torch.tensor([logit]), torch.tensor([0.0]), gamma=2, alpha=0.25)
     assert right.item() == pytest.approx(-0.25 * (1 - p) ** 2 * math.log(p))
     assert wrong.item() == pytest.approx(-0.75 * p**2 * math.log(1 - p))
 
@@ -131,7 +131,7 @@ def test_focal_loss_cares_less_for_what_is_sure() -> None:
     same = torch.ones(1)
 
     def share(gamma: float) -> float:
-        loss = FocalLoss(gamma=gamma)
+        loss = partial(focal_loss, gamma=gamma)
         sure, unsure = loss(torch.tensor([4.0]), same), loss(torch.tensor([0.0]), same)
         return float(sure / unsure)
 

@@ -19,7 +19,6 @@ from reasoning.backends.base import Backend, Generation, Token
 from reasoning.bench import draw_problems
 from reasoning.cli import main
 from reasoning.language import markup
-from reasoning.models.draft import DraftModel
 from reasoning.models.loaded import LoadedModel
 from reasoning.problems import Countdown
 from reasoning.run.driver import PolicyDecided
@@ -95,7 +94,7 @@ class ScriptedGeneration(Generation):
 
 
 def pair(model: LoadedModel, target: Scripted, draft: Scripted) -> Run:
-    side = DraftModel(name="draft", backend=draft, dialect=model.dialect, max_tokens=512)
+    side = LoadedModel(name="draft", backend=draft, dialect=model.dialect, context=512)
     return Run(problem=PROBLEM, backend=target, dialect=model.dialect, max_tokens=512, draft=side)
 
 
@@ -111,8 +110,7 @@ async def test_the_target_goes_on_after_a_strange_chunk_and_the_draft_after_that
     state = policy.begin(None)  # type: ignore[arg-type]
     for _ in range(4):
         policy.observe(state, StepScored(trace=0, turn=0, score=1.2))
-    assert run.draft is not None
-    run.draft.memory[policy.label] = state
+    run.memory[policy.label] = state
     tally = await Atts(n=1, method="bank").solve(run)
     prompt = "<bos> <serial> 3 10 21 23 => 50 :"
     assert draft.seen == [
@@ -139,8 +137,7 @@ async def test_a_strange_chunk_is_dropped_and_drafted_anew_where_that_is_asked_f
     state = atts.policy.begin(None)  # type: ignore[arg-type]
     for _ in range(9):
         atts.policy.observe(state, StepScored(trace=0, turn=0, score=1.2))
-    assert run.draft is not None
-    run.draft.memory[atts.policy.label] = state
+    run.memory[atts.policy.label] = state
     await atts.solve(run)
     assert run.steering is not None
     kinds = [type(decided.decision) for decided in run.steering.log[1:-1]]
@@ -161,8 +158,7 @@ async def test_where_the_draft_would_end_strangely_the_target_writes_instead(
     state = atts.policy.begin(None)  # type: ignore[arg-type]
     for _ in range(9):
         atts.policy.observe(state, StepScored(trace=0, turn=0, score=1.2))
-    assert run.draft is not None
-    run.draft.memory[atts.policy.label] = state
+    run.memory[atts.policy.label] = state
     await atts.solve(run)
     assert run.threads["1"].text.strip() == END
 

@@ -18,7 +18,7 @@ from reasoning.problems import Arithmetic, Countdown, countdown
 from reasoning.problems.expression import apply
 from reasoning.training import demonstrations
 from reasoning.training.demonstrations import WIDTH, Demonstration
-from reasoning.training.encoding import DemonstrationEncoder, TrainingSequence, stream
+from reasoning.training.encoding import TrainingSequence, encode, stream
 from reasoning.training.mixture import MIXTURE
 
 Draw = Callable[[random.Random], Demonstration]
@@ -215,7 +215,7 @@ def decoded(tokens: list[int]) -> str:
 
 @kinds
 def test_what_fits_the_row_is_encoded_whole(kind: Draw) -> None:
-    encode, rng = DemonstrationEncoder(), random.Random(0)
+    rng = random.Random(0)
     for demonstration in drawn(kind)[:50]:
         encoded = encode(demonstration, 10**6, rng)
         assert decoded(encoded.tokens) == f"{prompt(demonstration)} {text(demonstration)}"
@@ -225,7 +225,7 @@ def test_what_fits_the_row_is_encoded_whole(kind: Draw) -> None:
 
 @given(SEEDS, st.sampled_from([4, 5]), st.sampled_from([200, 512, 1000, 2048]))
 def test_a_window_keeps_true_positions_and_fits_the_row(seed: int, count: int, row: int) -> None:
-    encode, rng = DemonstrationEncoder(), random.Random(seed)
+    rng = random.Random(seed)
     numbers = tuple(rng.choice(countdown.NUMBER_RANGE) for _ in range(count))
     demonstration = demonstrations.serial(numbers, rng.choice(countdown.TARGET_RANGE), rng)
     whole = encode(demonstration, 10**6, rng)
@@ -240,7 +240,7 @@ def test_a_window_keeps_true_positions_and_fits_the_row(seed: int, count: int, r
 
 
 def taken(seed: int, count: int) -> list[TrainingSequence]:
-    source = stream(random.Random(seed), DemonstrationEncoder(), ROWS)
+    source = stream(random.Random(seed), ROWS)
     return list(itertools.islice(source, count))
 
 

@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from reasoning.language import markup
-from reasoning.language.trained import TrainedForms
+from reasoning.language.trained import TAUGHT
 from reasoning.problems import Countdown, Enumeration, Problem, Several, ShortestPaths
 from reasoning.training import lockstep, shared
 from reasoning.training.batches import pack
 from reasoning.training.demonstrations import TOKEN_IDS, Demonstration, Passage
-from reasoning.training.encoding import DemonstrationEncoder, lay_out
+from reasoning.training.encoding import encode, lay_out
 from reasoning.training.shared import LONGEST, SharedDemonstration
 from reasoning.values.context import Segment
 from reasoning.values.layout import Flat, flatten
@@ -178,7 +178,7 @@ def test_the_workers_text_is_complete_and_passes_the_verifier(
 ) -> None:
     for demonstration in drawn(kind):
         problem, texts = posed(demonstration), whole(demonstration)
-        form = TrainedForms(problem=problem, encode=lambda text: []).share(len(texts))
+        form = TAUGHT[problem.domain](problem=problem, encode=lambda text: []).share(len(texts))
         verdict = problem.verify(form.merged(texts) or "")
         assert verdict is not None
         assert verdict.ok, verdict.reason
@@ -383,7 +383,7 @@ def test_an_encoding_has_the_layouts_mask_positions_and_paths() -> None:
 def test_demonstrations_that_share_a_row_do_not_see_each_other() -> None:
     rng = random.Random(0)
     queue = [lay_out(drawn(kind)[n]) for kind in LAID for n in range(3)]
-    queue += [DemonstrationEncoder()(shared.drawn_think(rng), 200, rng) for _ in range(3)]
+    queue += [encode(shared.drawn_think(rng), 200, rng) for _ in range(3)]
     several = 0
     while queue:
         before = list(queue)
