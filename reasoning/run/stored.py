@@ -95,7 +95,7 @@ def _restored_steering(values: Mapping[str, Any]) -> Steering:
 
 
 def _decision(decision: Any) -> dict[str, Any]:
-    values = decision._asdict() if hasattr(decision, "_asdict") else asdict(decision)
+    values = {name: getattr(decision, name) for name in type(decision).__annotations__}
     return {**values, "kind": type(decision).__name__}
 
 
