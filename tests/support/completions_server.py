@@ -152,12 +152,19 @@ async def event(send: Send, chunk: dict[str, Any]) -> None:
 
 
 @asynccontextmanager
-async def served(app: Any) -> AsyncIterator[int]:
+async def served(app: Any, **settings: Any) -> AsyncIterator[int]:
     """An ASGI application on a free port of this machine, while the block runs."""
-    config = uvicorn.Config(app, port=0, log_level="error", lifespan="off", timeout_keep_alive=60)
+    config = uvicorn.Config(
+        app, port=0, log_level="error", lifespan="off", timeout_keep_alive=60, **settings
+    )
     server = uvicorn.Server(config)
+
+    async def serve() -> None:
+        with anyio.CancelScope(shield=True):  # its sockets are closed in a failed test too
+            await server.serve()
+
     async with anyio.create_task_group() as group:
-        group.start_soon(server.serve)
+        group.start_soon(serve)
         while not server.started:  # noqa: ASYNC110
             await anyio.sleep(0.01)
         try:

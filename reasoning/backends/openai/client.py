@@ -166,10 +166,12 @@ class OpenaiBackend(PromptedBackend):
                     except RequestRefused as error:
                         if begun or lesson + 1 == MOST_LESSONS:
                             raise
-                        if not self._learn(error, body, prefix):
+                        if not self._learn(error, body, generation, prefix):
                             raise
 
-    def _learn(self, error: RequestRefused, body: Event, prefix: Segment) -> bool:
+    def _learn(
+        self, error: RequestRefused, body: Event, generation: PromptedGeneration, prefix: Segment
+    ) -> bool:
         """Whether a refused request may be sent again, in another form."""
         sent = body["extra_body"]
         ours = sent.keys() - self.settings.extra_body.keys()
@@ -178,7 +180,8 @@ class OpenaiBackend(PromptedBackend):
         bound = next((sent[name] for name in BOUNDS if name in ours), 0)
         most, with_prompt = smaller_bound(error.said, bound) or (0, False)
         if with_prompt:
-            self._excess[prefix] = self._excess.get(prefix, 0) + bound - most
+            excess = generation.room - most
+            self._excess[prefix] = max(excess, self._excess.get(prefix, 0))
         elif most:
             self._parameters.most = most
         return most > 0
