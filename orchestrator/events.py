@@ -60,6 +60,8 @@ class TaskEnded(Event):
     state: TaskState
     work: int
     """Its own cost, without its children's."""
+    error: str | None = None
+    """What it raised in its last attempt, if it failed."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,12 +12,20 @@ from pathlib import Path
 import pytest
 
 from protocol import Report
+from reasoning import BACKENDS, DOMAINS, POLICIES, STRATEGIES
 from reasoning.cli import main
 from tests.support import option_tables
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.S | re.M)
+
+
+@pytest.fixture(autouse=True)
+def registries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a page registers is forgotten after it."""
+    for registry in (STRATEGIES, POLICIES, BACKENDS, DOMAINS):
+        monkeypatch.setattr(registry, "_kinds", dict(vars(registry)["_kinds"]))
 
 
 def blocks(page: Path, language: str) -> list[str]:

@@ -163,7 +163,8 @@ class States(ABC):
                     node.follow(child)
         self.unfinished -= 1
         if self.events.heard:
-            self.events.emit(TaskEnded(task=node.id, state=state, work=node.work))
+            error = node.error_line if state == "failed" else None
+            self.events.emit(TaskEnded(task=node.id, state=state, work=node.work, error=error))
         if self.journal is not None:
             self.journal.ended(node)
         if node.watchers is not None:

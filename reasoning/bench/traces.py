@@ -64,19 +64,27 @@ def _questions_of(path: str) -> Iterator[Question]:
 
 
 def _runs(text: str, name: str) -> Iterator[Question]:
-    """Runs of `reason solve --json`: one object over lines, or one on each line."""
-    try:
-        reports = {name: Report.model_validate_json(text)}
-    except ValidationError:
-        lines = [line for line in text.splitlines() if line.strip()]
-        reports = {f"{name}-{n}": _report(line, n) for n, line in enumerate(lines, 1)}
-    for id, report in reports.items():
-        yield _question(report, id)
+    """Runs of `reason solve --json`, one after the other, however their lines are broken."""
+    reports = [_report(one, n) for n, one in enumerate(_objects(text), 1)]
+    for number, report in enumerate(reports, 1):
+        yield _question(report, name if len(reports) == 1 else f"{name}-{number}")
 
 
-def _report(line: str, number: int) -> Report:
+def _objects(text: str) -> Iterator[object]:
+    """JSON values that follow each other in a text."""
+    decoder, rest = json.JSONDecoder(), text.strip()
+    while rest:
+        try:
+            value, end = decoder.raw_decode(rest)
+        except ValueError as error:
+            raise TracesError(f"{error}; give what reason solve --json prints") from error
+        yield value
+        rest = rest[end:].lstrip()
+
+
+def _report(value: object, number: int) -> Report:
     try:
-        return Report.model_validate_json(line)
+        return Report.model_validate_json(json.dumps(value))
     except ValidationError as error:
         wrong = f"run {number}: {why(error)}; give what reason solve --json prints"
         raise TracesError(wrong) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,7 +47,23 @@ def print_error(error: Exception, *, as_json: bool) -> int:
 
 def warn(message: str) -> None:
     """Print one line on stderr."""
-    click.echo(f"reason: {message}", err=True)
+    say(f"reason: {message}")
+
+
+def say(text: str, *, err: bool = True) -> None:
+    """Print a text that others wrote a part of, on stderr or stdout."""
+    click.echo(visible(text), err=err)
+
+
+def visible(text: str) -> str:
+    """A text whose control characters can be read and do nothing to a terminal.
+
+    Line breaks and tabs stay.  What would write from right to left or hide is shown as well.
+    """
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def print_object(value: BaseModel) -> None:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from orchestrator import Event, TaskAdded, TaskEnded, TaskStarted, TaskState
 from pruning import Finish
+from reasoning.cli.printing import visible
 from reasoning.language import markup
 from reasoning.run.driver import PolicyDecided
 from reasoning.run.thread import TextGenerated
@@ -127,11 +128,11 @@ class ThreadTree:
         mark, style = MARKS[row.state]
         line = Text("  " * row.depth)
         line.append(f"{mark} {id}", style=style)
-        line.append(f"  {row.name}  ", style="bold" if row.depth == 0 else "")
+        line.append(f"  {visible(row.name)}  ", style="bold" if row.depth == 0 else "")
         line.append(f"{row.tokens} tokens  ", style="dim")
         if row.why:
-            line.append(f"{row.why}  ", style="magenta")
-        line.append(_tail(row), style="dim")
+            line.append(f"{visible(row.why)}  ", style="magenta")
+        line.append(visible(_tail(row)), style="dim")
         line.truncate(width - 1, overflow="ellipsis")
         return line
 

@@ -20,6 +20,7 @@ from reasoning.cli.options import (
     options,
     settings_class,
 )
+from reasoning.cli.printing import say
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
@@ -154,8 +155,8 @@ def _show(event: HubEvent) -> None:
             return
         case WorkerJoined(worker=name, profile=profile):
             models = ", ".join(offer.name for offer in profile.models) or "no model"
-            click.echo(f"{name} is here: {profile.platform}, {models}", err=True)
+            say(f"{name} is here: {profile.platform}, {models}")
         case WorkerAway(worker=name):
-            click.echo(f"{name} is not heard of", err=True)
+            say(f"{name} is not heard of")
         case WorkerLeft(worker=name, why=why):
-            click.echo(f"{name} is gone: {why}", err=True)
+            say(f"{name} is gone: {why}")

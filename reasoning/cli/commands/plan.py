@@ -20,7 +20,7 @@ from reasoning.cli.options import (
     options,
     settings_class,
 )
-from reasoning.cli.printing import warn
+from reasoning.cli.printing import say, warn
 
 if TYPE_CHECKING:
     from orchestrator import Event
@@ -137,7 +137,7 @@ def plan(settings: PlanSettings) -> int:
     if settings.as_json:
         _print_object(result, chat)
     elif result.answer is not None:
-        click.echo(result.answer)
+        say(result.answer, err=False)
     else:
         warn(f"no answer: {_REASONS[result.status]}")
     return 0 if result.status == "answered" else 1
@@ -204,18 +204,18 @@ def _show(event: Event) -> None:
 
     match event:
         case RunResumed(version=version, ended=ended, left=left):
-            click.echo(f"resumed at version {version}: {ended} ended, {left} to go", err=True)
+            say(f"resumed at version {version}: {ended} ended, {left} to go")
         case PlanApplied(turn=turn, version=version, plan=plan):
-            click.echo(f"plan {turn}: {plan.thought}".rstrip(": "), err=True)
+            say(f"plan {turn}: {plan.thought}".rstrip(": "))
             for edit in plan.edits:
                 said = edit.model_dump_json(exclude_defaults=True)
-                click.echo(f"  {edit.op} {said}", err=True)
-            click.echo(f"  applied: version {version}", err=True)
+                say(f"  {edit.op} {said}")
+            say(f"  applied: version {version}")
         case PlanRefused(turn=turn, reasons=reasons):
             for reason in reasons:
-                click.echo(f"plan {turn} refused: {reason}", err=True)
+                say(f"plan {turn} refused: {reason}")
         case AnswerGiven(turn=turn):
-            click.echo(f"plan {turn}: the answer", err=True)
+            say(f"plan {turn}: the answer")
         case _:
             _show_task(event)
 
@@ -227,11 +227,11 @@ def _show_task(event: Event) -> None:
 
     match event:
         case TaskStarted(task=task):
-            click.echo(f"{task} started", err=True)
+            say(f"{task} started")
         case TaskPlaced(task=task, device=device, attempts=attempts):
             lost = f", after {attempts - 1} lost" if attempts > 1 else ""
-            click.echo(f"{task} was run by {device}{lost}", err=True)
-        case TaskEnded(task=task, state=state) if state != "succeeded":
-            click.echo(f"{task} {state}", err=True)
+            say(f"{task} was run by {device}{lost}")
+        case TaskEnded(task=task, state=state, error=error) if state != "succeeded":
+            say(f"{task} {state}" + (f": {error}" if error else ""))
         case AttemptFailed(task=task, error=error):
-            click.echo(f"{task} failed: {error}", err=True)
+            say(f"{task} failed: {error}")

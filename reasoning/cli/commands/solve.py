@@ -27,7 +27,7 @@ from reasoning.cli.options import (
     options,
     settings_class,
 )
-from reasoning.cli.printing import print_object, warn
+from reasoning.cli.printing import print_object, say, warn
 
 if TYPE_CHECKING:
     import anyio
@@ -146,11 +146,11 @@ def solve(settings: SolveSettings) -> int:
     if settings.as_json:
         print_object(solution.report())
     elif solution.answer is not None:
-        click.echo("".join(c for c in solution.answer if c.isprintable()))
+        say(solution.answer, err=False)
     sys.stdout.flush()
     with contextlib.suppress(OSError):  # the answer is out; nobody reads the rest
         if not settings.quiet:
-            click.echo(_recognised(problem), err=True)
+            say(_recognised(problem))
         tree.print()
         _conclude(solution, settings.timeout, model.backend.addresses)
     if solution.status == "interrupted":
@@ -290,7 +290,7 @@ def _conclude(solution: Solution, timeout: float | None, addresses: Sequence[str
         said.append(f"{steered.policy}: {steered.finish.reason}")
     if solution.emulated:
         said.append(f"emulated: {', '.join(solution.emulated)}")
-    click.echo(" · ".join(said), err=True)
+    say(" · ".join(said))
 
 
 def _verdict(solution: Solution) -> str:

@@ -20,6 +20,7 @@ from reasoning.cli.options import (
     options,
     settings_class,
 )
+from reasoning.cli.printing import say
 from reasoning.errors import CapabilityMissing
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ async def _work(settings: WorkerCommandSettings, openers: Sequence[OpenHost]) ->
     async def greet(worker: Worker) -> None:
         await worker.connected()
         if not settings.quiet:
-            click.echo(f"{worker.id} works for {worker.url}", err=True)
+            say(f"{worker.id} works for {worker.url}")
 
     async with AsyncExitStack() as stack:
         worker = settings.worker([await open_host(stack) for open_host in openers])
