@@ -45,6 +45,9 @@ class Commands(click.Group):
                     stream.reconfigure(errors="backslashreplace")
         try:
             code = super().main(*args, **{**kwargs, "standalone_mode": False}) or 0
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.ctx.get_help() if error.ctx else "")
+            code = 0
         except (click.Abort, KeyboardInterrupt):
             warn("interrupted")
             code = INTERRUPTED

@@ -94,3 +94,10 @@ def test_every_option_says_what_it_is_for() -> None:
         if isinstance(option, click.Option) and not option.help
     }
     assert silent == set()
+
+
+@pytest.mark.parametrize("arguments", [[], ["bench"], ["token"], ["judge"]])
+def test_a_command_without_arguments_shows_its_help(arguments: list[str]) -> None:
+    shown = CliRunner().invoke(main, arguments)
+    assert shown.exit_code == 0
+    assert shown.stdout == CliRunner().invoke(main, [*arguments, "--help"]).stdout
