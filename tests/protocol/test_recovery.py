@@ -127,7 +127,7 @@ async def test_of_two_workers_with_one_name_the_newer_stays_and_the_older_stops(
             group.cancel_scope.cancel()
 
 
-async def test_a_task_goes_elsewhere_after_the_lease_and_a_late_result_is_ignored() -> None:
+async def test_after_the_lease_a_task_moves_and_a_late_result_is_ignored() -> None:
     seen: list[HubEvent] = []
     async with Hub(HubSettings(lease_s=0.4)) as hub:
         hub.observe(seen.append)

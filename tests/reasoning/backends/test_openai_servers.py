@@ -135,7 +135,7 @@ async def test_a_refused_field_is_left_out_and_remembered(names: tuple[str, ...]
     assert all(body[bound] > 1000 for body in chat.streamed)
 
 
-async def test_a_first_request_refused_without_a_word_is_asked_in_the_plainest_form() -> None:
+async def test_a_first_request_refused_without_a_reason_is_sent_plainest() -> None:
     plain = {"model", "messages", "stream", "temperature", "max_tokens"}
     chat = ScriptedChat(refuse=lambda body: None if body.keys() <= plain else (400, "bad request"))
     assert (await asked(chat)).answer == "42"

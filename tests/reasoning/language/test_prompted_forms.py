@@ -109,7 +109,7 @@ def test_every_end_token_that_the_model_names_ends_a_turn(dialect: ChatDialect) 
     assert dialect.ends == {dialect._tokenizer.eos_token_id, 7}
 
 
-def test_steps_end_with_a_paragraph_or_where_the_tokenizer_has_none_with_a_line(
+def test_steps_end_with_a_paragraph_or_failing_that_with_a_line(
     dialect: ChatDialect, general: LoadedModel
 ) -> None:
     assert [dialect._tokenizer.decode([id]) for id in dialect._paragraphs()] == ["\n\n"]

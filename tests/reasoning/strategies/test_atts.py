@@ -126,7 +126,7 @@ async def test_the_target_goes_on_after_a_strange_chunk_and_the_draft_after_that
     assert kinds == ["Launch", "Accept", "Escalate", "Accept", "Finish"]
 
 
-async def test_a_strange_chunk_is_dropped_and_drafted_anew_where_that_is_asked_for(
+async def test_an_unlikely_chunk_is_dropped_and_drafted_again_on_request(
     shipped: LoadedModel,
 ) -> None:
     draft = Scripted(shipped, ["3 + 10 ;", "21 - 3 ;", END], lambda _: 0.0)

@@ -56,7 +56,7 @@ def forking(seen: str, own: str) -> str:
     return {"a:": "first.", "b:": "2nd."}.get(own, "=7\0")
 
 
-async def test_a_branch_sees_what_was_before_the_fork_and_the_conclusion_sees_all() -> None:
+async def test_branches_see_the_text_before_the_fork_and_the_conclusion_all() -> None:
     script = Script(forking, JOINS)
     run = scripted_run(script)
     tally = await Multiverse(n=4).solve(run)
@@ -71,7 +71,7 @@ async def test_a_branch_sees_what_was_before_the_fork_and_the_conclusion_sees_al
     assert script.open_threads == 0
 
 
-async def test_without_a_join_of_keys_branches_are_joined_as_text_and_that_is_said() -> None:
+async def test_without_key_joins_branches_are_joined_as_text_and_reported() -> None:
     script = Script(forking)
     run = scripted_run(script)
     await Multiverse(n=4).solve(run)

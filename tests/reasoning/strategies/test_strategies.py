@@ -286,7 +286,7 @@ async def test_a_reasoner_that_was_not_entered_says_so(shipped: LoadedModel) -> 
         await Reasoner(shipped).solve("Compute 2 + 3")
 
 
-async def test_threads_that_share_a_prompt_pay_for_it_once_even_one_after_the_other(
+async def test_threads_one_after_the_other_pay_for_a_shared_prompt_once(
     shipped: LoadedModel,
 ) -> None:
     async with shipped.backend as backend:
