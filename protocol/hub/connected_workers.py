@@ -165,6 +165,23 @@ class ConnectedWorker:
             and self._offers(demand)
         )
 
+    def lacks(self, demand: Demand) -> list[str]:
+        """Why it is not able to run such tasks, though it offers what is asked for by name."""
+        profile, why = self.profile, []
+        if demand.kind not in self.scopes:
+            why.append(f"its token is not for the kind {demand.kind}")
+        if demand.worker not in (None, self.id):
+            why.append(f"the task is for {demand.worker} alone")
+        if demand.platform not in (None, profile.platform):
+            why.append(f"its platform is {profile.platform or 'not told'}")
+        why += [f"it lacks the tag {tag}" for tag in sorted(demand.tags - profile.tags)]
+        for name, amount in demand.resources:
+            if (has := profile.resources.get(name, 0)) < amount:
+                why.append(f"it has {has} {name}")
+        if not self._offers(demand):
+            why.append("its model has another fingerprint")
+        return why
+
     @property
     def offers(self) -> set[tuple[Kind, str]]:
         """The kind and name of all that it can be asked for."""

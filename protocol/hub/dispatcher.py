@@ -246,8 +246,14 @@ class Dispatcher:
         return handle
 
     def extend(self, id: str, tokens: tuple[int, ...]) -> None:
-        """See `TaskControl.extend`."""
+        """See `TaskControl.extend`.
+
+        Raises:
+            InvalidValue: it is no thread.
+        """
         task = self._tasks[id]
+        if task.demand.kind != "thread":
+            raise InvalidValue(f"task {id} is no thread, which alone can be given tokens to read")
         inputs = task.handle.inputs
         if len(inputs) > MOST_INPUTS or sum(map(len, inputs)) > MOST_INPUT_TOKENS:
             self._abort(task, "budget", f"task {id} was given too much to read; begin another")
@@ -296,7 +302,6 @@ class Dispatcher:
         worker = self.workers.get(holder)
         if worker is not None and worker.open and worker.able(task.demand):
             del self._held[task.id]
-            self._lists.discard(task)
             self._assign(task, worker, adopted=True)  # it has it already, or even its result
         else:
             self._place(self._lists.of(task.demand))
@@ -313,6 +318,7 @@ class Dispatcher:
             self._assign(*found)
 
     def _assign(self, task: LiveTask, worker: ConnectedWorker, *, adopted: bool = False) -> None:
+        self._lists.discard(task)
         self._assigned += 1
         task.handle.worker = worker.id
         task.handle.attempts += 1
@@ -398,6 +404,9 @@ class Dispatcher:
 
     def _fail_for_want_of_workers(self, task: LiveTask) -> None:
         message = f"no connected worker can run {task.demand}; start one with reason worker"
+        nearest, lacks = self._lists.nearest(task.demand)
+        if nearest:
+            message += f" ({nearest} offers it, but {', '.join(lacks)})"
         self._fail(task, "no-worker", message)
 
     def _emit(self, event: HubEvent) -> None:

@@ -168,7 +168,7 @@ class PeerSession(ABC):
                 self.payloads.add(message)
             else:
                 self.handle(message)
-        except BadMessage as error:
+        except ReasonError as error:
             self.refuse(message, str(error))
         except Exception as error:
             log.exception("a message of %s could not be taken", self.id)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
 import anyio
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from orchestrator.errors import TaskCancelled
 from protocol.errors import NoWorker, ProtocolError, RemoteFailure, RemoteTimeout, WorkerLost
@@ -60,6 +60,12 @@ class TaskRequest(CheckedModel):
     budget: TaskBudget = Field(default_factory=TaskBudget)
     needs: TaskNeeds = Field(default_factory=TaskNeeds)
     patience_s: Seconds = PATIENCE_S
+
+    @model_validator(mode="after")
+    def _budget_of_tokens(self) -> Self:
+        if self.kind != "thread" and self.budget.tokens is not None:
+            raise ValueError("budget: only threads spend tokens; leave tokens out")
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,7 @@ class LiveTask:
         payload: What stands for its arguments, if they are long, and `data` their bytes.
         deadline: When it must have ended, by the hub's clock.
         queued_at: Since when it waits.
+        waiting: The list in which it waits, if it does.
         lost: The workers that were lost under it.
         killed: Those of them whose process has ended.
         given: The first fence under which each worker had it.
@@ -51,6 +52,7 @@ class LiveTask:
     data: bytes
     deadline: float
     queued_at: float = 0.0
+    waiting: WaitingTasks | None = None
     lost: list[str] = field(default_factory=list)
     killed: list[str] = field(default_factory=list)
     given: dict[str, int] = field(default_factory=dict)
@@ -113,12 +115,14 @@ class WaitingTasks:
     def add(self, task: LiveTask, *, first: bool = False) -> None:
         """Let a task wait, behind the others or before them."""
         self._tasks[task.id] = task
+        task.waiting = self
         if first:
             self._tasks.move_to_end(task.id, last=False)
 
     def discard(self, task: LiveTask) -> None:
         """Let a task wait no longer."""
-        self._tasks.pop(task.id, None)
+        del self._tasks[task.id]
+        task.waiting = None
 
     def next(self) -> tuple[LiveTask, ConnectedWorker] | None:
         """Take out the first task and the worker that should run it; None if there is none."""
@@ -126,7 +130,7 @@ class WaitingTasks:
         worker = None if task is None else self._best(task)
         if task is None or worker is None:
             return None
-        del self._tasks[task.id]
+        self.discard(task)
         return task, worker
 
     def __len__(self) -> int:
@@ -220,11 +224,17 @@ class WaitingLists:
 
     def discard(self, task: LiveTask) -> None:
         """Let a task wait no longer."""
-        waiting = self._lists.get(task.demand)
+        waiting = task.waiting
         if waiting is not None:
             waiting.discard(task)
             if not waiting and len(self._lists) > MOST_LISTS:
                 self._drop(waiting)
+
+    def nearest(self, demand: Demand) -> tuple[str, list[str]]:
+        """A worker that offers what is asked for by name, and why it can't run it all the same."""
+        offering = self._offering.get((demand.kind, demand.name), {})
+        found = [(id, worker.lacks(demand)) for id, worker in offering.items()]
+        return min(found, key=lambda one: len(one[1]), default=("", []))
 
     def served_by(self, worker: ConnectedWorker) -> Sequence[WaitingTasks]:
         """The lists in which tasks wait that a worker can run."""

@@ -203,6 +203,8 @@ class UfoDevice:
             failure = TaskFailure(code="bad-arguments", message=why(error))
         except RemoteFailure as error:
             failure = TaskFailure(code=error.reason, kind=error.kind, message=str(error))
+        except Exception as error:  # only this task has failed, not the device
+            failure = TaskFailure(code="failed", kind=type(error).__name__, message=str(error))
         return Result(id=task.id, fence=task.fence, failure=failure)
 
     async def _steer(self, task: TaskMessage, asked: RequestArguments, session: str) -> Any:

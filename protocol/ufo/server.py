@@ -186,8 +186,8 @@ class UfoServer:
     async def _serve(self, connection: UfoConnection, hello: ClientFrame, grant: Grant) -> None:
         if hello.type != "register" or not hello.client_id:
             raise BadMessage("type: a connection begins with register and a client_id; send one")
-        if not hello.client_id.isprintable():
-            raise BadMessage("client_id: it holds control characters; give a plain name")
+        if not hello.client_id.isprintable() or len(hello.client_id) > 100:
+            raise BadMessage("client_id: it is long or holds control characters; give a plain name")
         if hello.client_type == "device":
             if "tool" not in grant.scopes:
                 raise ConnectionRefused("forbidden", "this token is not for a device")

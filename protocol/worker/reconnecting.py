@@ -45,6 +45,8 @@ from protocol.wire.messages import MAX_FRAME
 log = logging.getLogger(__name__)
 
 WELCOME_S = 10.0
+TOLD_AFTER = 6
+"""Failures in a row of which people are told; some 2 s have passed then."""
 SILENT_BEATS = 3
 """After so many beats without an answer the connection counts as dead."""
 
@@ -141,7 +143,8 @@ class ReconnectingConnection:
             failures += 1
             if patience_s is not None and time.monotonic() - last > patience_s:
                 raise HubUnreachable(f"hub {self._url} can't be reached ({why}); is it running?")
-            log.info("hub %s: %s; connecting again", self._url, why)
+            say = log.warning if failures == TOLD_AFTER else log.info
+            say("hub %s can't be reached (%s); connecting again", self._url, why)
             longest = min(slowest_s, 0.05 * 2.0 ** min(failures, 20))
             await anyio.sleep(self._rng.uniform(0.02, longest))  # all at once would be a herd
 

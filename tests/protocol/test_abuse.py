@@ -482,3 +482,17 @@ async def test_a_task_may_be_given_more_processes_to_end() -> None:
                 await worker.hear()
         with pytest.raises(WorkerLost):
             await handle.outcome()
+
+
+async def test_a_task_that_nobody_can_run_says_who_nearly_could() -> None:
+    async with Hub() as hub, working(hub):
+        needs = TaskNeeds(tags=frozenset({"gpu"}), resources={"gpu": 2}, platform="plan9")
+        handle = hub.submit(call("1", "add", needs=needs, patience_s=0.1))
+        why = r"w offers it, but its platform is \w+, it lacks the tag gpu, it has 0 gpu"
+        with pytest.raises(LookupError, match=why):
+            await handle.outcome()
+
+
+def test_what_would_be_ignored_is_refused() -> None:
+    with pytest.raises(InvalidValue, match="only threads spend tokens"):
+        call("1", budget=TaskBudget(tokens=5))

@@ -1,0 +1,170 @@
+"""A fuzzer of the wire that knows its structure: no hang, no crash, honest peers are served.
+
+``REASON_FUZZ_S`` says how long it runs, ``REASON_FUZZ_SEED`` what it draws.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from protocol import Hub, HubSettings, TaskRequest
+from protocol.hub.directory import Directory
+from tests.support.protocol_tools import RawSession, working
+
+pytestmark = pytest.mark.anyio
+
+SECONDS = float(os.environ.get("REASON_FUZZ_S", "8"))
+SEED = int(os.environ.get("REASON_FUZZ_SEED", "1"))
+
+ODD: list[Any] = [
+    None, True, -1, 0, 1, 1 << 31, 1 << 63, 1 << 80, 0.5, float("nan"), float("inf"), "", "x",
+    "\x1b[2J", "\x00", "€" * 400, "y" * 5000, [], [1], [[]], {}, {"a": 1}, "[" * 3000, "null",
+]  # fmt: skip
+MESSAGES: dict[str, list[dict[str, Any]]] = {
+    "client": [
+        {"type": "task", "id": "1", "kind": "tool", "name": "t", "arguments": "{}"},
+        {"type": "task", "id": "2", "kind": "tool", "name": "hub.devices", "arguments": "{}"},
+        {"type": "task", "id": "3", "kind": "function", "name": "n", "arguments": "{}",
+         "deadline_s": 1.0, "patience_s": 0.5, "needs": {"tags": ["a"], "resources": {"r": 1}},
+         "budget": {"attempts": 2, "kills": 1}, "inputs": [[1, 2]]},
+        {"type": "task", "id": "4", "kind": "thread", "name": "m", "arguments": "{}"},
+        {"type": "task", "id": "5", "kind": "tool", "name": "t",
+         "arguments": {"sha256": "0" * 64, "size": 4}},
+        {"type": "cancel", "id": "1"},
+        {"type": "input", "id": "4", "tokens": [1, 2]},
+        {"type": "part", "sha256": "0" * 64, "offset": 0, "size": 4, "data": "eHg="},
+        {"type": "drain"},
+    ],
+    "worker": [
+        {"type": "result", "id": "1", "fence": 1, "value": "1", "usage": {"seconds": 1}},
+        {"type": "result", "id": "1", "fence": 1, "failure": {"code": "failed", "message": "m"}},
+        {"type": "result", "id": "1", "fence": 1, "failure": {"code": "draining"}},
+        {"type": "result", "id": "1", "fence": 1, "value": {"sha256": "0" * 64, "size": 4}},
+        {"type": "chunk", "id": "1", "fence": 1, "at": 0, "tokens": [1], "logprobs": [-0.5]},
+        {"type": "progress", "id": "1", "fence": 1, "text": "half"},
+        {"type": "cancelled", "id": "1", "fence": 1, "leaked": True},
+        {"type": "part", "sha256": "0" * 64, "offset": 0, "size": 4, "data": "eHg="},
+    ],
+}  # fmt: skip
+
+
+class Fuzzer:
+    """Says what is nearly right, in either role, and connects again when it is refused."""
+
+    def __init__(self, hub: Hub, role: str, seed: int) -> None:
+        self.hub, self.role, self.rng = hub, role, random.Random(seed)
+        scopes = ["submit"] if role == "client" else ["function", "tool", "thread"]
+        self.token = hub.tokens.create(f"{role}-{seed}", scopes=scopes)
+        self.tasks: list[dict[str, Any]] = []
+        self.session: str | None = None
+
+    async def run(self) -> None:
+        while True:
+            hello: dict[str, Any] = {
+                "instance": self.rng.choice(["", "a"]),
+                "session": self.session,
+            }
+            hello |= {"ack": self.rng.choice([0, 0, 1, 99])}
+            if self.role == "worker":
+                hello |= {"profile": self.profile(), "holding": self.tasks[-3:]}
+                for held in hello["holding"]:
+                    held.pop("proof", None) if self.rng.random() < 0.3 else None
+            if self.rng.random() < 0.1:
+                hello[self.rng.choice(list(hello))] = self.rng.choice(ODD)
+            try:
+                async with RawSession(self.hub, self.token, self.role, **hello) as peer:
+                    self.session = peer.welcome.get("session")
+                    with anyio.move_on_after(0.5):
+                        await self.talk(peer)
+            except (ConnectionClosed, ValueError, KeyError, OSError):
+                await anyio.sleep(0.005)
+
+    async def talk(self, peer: RawSession) -> None:
+        for _ in range(self.rng.randrange(1, 60)):
+            await peer.say(*[self.message() for _ in range(self.rng.randrange(4))])
+            if self.rng.random() < 0.1:
+                await peer.socket.send(self.frame())
+            with anyio.move_on_after(0.003):
+                heard = await peer.hear()
+                if heard["type"] == "task":
+                    self.tasks.append({key: heard[key] for key in ("id", "fence", "proof")})
+            await anyio.sleep(0.001)
+
+    def profile(self) -> dict[str, Any]:
+        offer = {"name": "t", "parameters": "{}", "result": "{}"}
+        model = {"name": "m", "backend": "b", "context": 9}
+        return {
+            "slots": self.rng.randrange(1, 5), "tools": [offer], "tags": ["a"],
+            "functions": [offer | {"name": "n"}], "models": [model], "resources": {"r": 1},
+        }  # fmt: skip
+
+    def message(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(json.dumps(self.rng.choice(MESSAGES[self.role])))
+        if self.role == "worker" and self.tasks and self.rng.random() < 0.8:
+            found |= {key: self.rng.choice(self.tasks[-5:])[key] for key in ("id", "fence")}
+        elif "id" in found:
+            found["id"] = str(self.rng.randrange(40))
+        if self.rng.random() < 0.5:
+            self.mutate(found)
+        return found
+
+    def mutate(self, found: dict[str, Any]) -> None:
+        key = self.rng.choice([*found, "extra"])
+        inner = found.get(key)
+        if isinstance(inner, dict) and inner and self.rng.random() < 0.7:
+            self.mutate(inner)
+        elif self.rng.random() < 0.2:
+            found.pop(key, None)
+        else:
+            found[key] = self.rng.choice(ODD)
+
+    def frame(self) -> str:
+        """A frame or a beat that is wrong as a whole."""
+        found: dict[str, Any] = {"type": "frame", "ack": 0, "seq": 1, "body": [self.message()]}
+        beat: dict[str, Any] = {"type": "beat", "ack": 0, "sent": 5, "resend": True, "reply": True}
+        found = self.rng.choice([found, beat])
+        self.mutate(found)
+        text = json.dumps(found)
+        return text if self.rng.random() < 0.8 else text[: self.rng.randrange(len(text))]
+
+
+async def honest(hub: Hub, waits: list[float]) -> None:
+    """Calls that must be answered all the while."""
+    for number in range(10**9):
+        began = time.monotonic()
+        arguments = json.dumps({"a": number, "b": 1})
+        request = TaskRequest(id=f"honest-{number}", kind="tool", name="add", arguments=arguments)
+        with anyio.fail_after(5):
+            assert (await hub.submit(request).outcome()).value == str(number + 1)
+        waits.append(time.monotonic() - began)
+        await anyio.sleep(0.02)
+
+
+async def test_honest_peers_are_served_while_others_say_anything(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    waits: list[float] = []
+    async with Hub(HubSettings(lease_s=1)) as hub, working(hub, "honest"):
+        Directory(hub).open()
+        fuzzers: list[Callable[[], Any]] = [
+            Fuzzer(hub, role, SEED + n).run for role in ("client", "worker") for n in range(3)
+        ]
+        async with anyio.create_task_group() as group:
+            group.start_soon(honest, hub, waits)
+            for fuzzer in fuzzers:
+                group.start_soon(fuzzer)
+            await anyio.sleep(SECONDS)
+            group.cancel_scope.cancel()
+        assert "honest" in hub.workers
+    assert len(waits) > SECONDS
+    assert max(waits) < 1
+    assert not [record for record in caplog.records if record.exc_info], caplog.text[-3000:]
