@@ -191,8 +191,9 @@ class SteeredTrace:
             thread.hold(self.until)
         written = await thread.write()
         limit = self.launch.limit
-        if written.reason not in ("stop", "length"):
-            self.how = "stopped"
+        ended = written.reason in ("stop", "length")
+        if not ended and (written.reason != "lost" or thread.conclude() is None):
+            self.how = "stopped"  # one that is lost behind its answer votes
         elif written.reason == "length" and limit is not None and thread.written >= limit:
             self.how = "length"
         else:

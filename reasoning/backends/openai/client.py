@@ -361,7 +361,7 @@ class OpenaiBackend(PromptedBackend):
             if not self.profile.chat_continuation:
                 raise CapabilityMissing(
                     f"{self.profile.url} can't go on with a partial answer in chat; "
-                    "use a server with completions"
+                    "use --engine mode=text where it has completions, or another strategy"
                 )
             extra |= {"continue_final_message": True, "add_generation_prompt": False}
         return {"messages": messages}

@@ -17,6 +17,7 @@ from orchestrator.errors import ExtraMissing, InvalidValue
 from reasoning.backends.openai.settings import OpenaiSettings
 
 HANDSHAKE_S = 2.0
+SPEAKS_HTTPS = "speaks https, not http; write https:// in --base-url"
 
 
 @asynccontextmanager
@@ -87,7 +88,7 @@ async def unreachable(url: str, error: BaseException, settings: OpenaiSettings) 
     if url.startswith("https:") and ("wrong_version" in said or "wrong version" in said):
         return "speaks http, not https; write http:// in --base-url"
     if url.startswith("http:") and await _speaks_tls(url):
-        return "speaks https, not http; write https:// in --base-url"
+        return SPEAKS_HTTPS
     proxy = settings.proxy or _proxy_of_environment(url)
     if proxy is not None:
         return f"can't be reached by the proxy {proxy}; mend --base-url, or set NO_PROXY"

@@ -35,6 +35,7 @@ class EventParser:
         self.done = False
         self._rest = b""
         self._data = b""
+        self._kind = b""
         self._strange = b""
         self._began = self._after_cr = False
 
@@ -68,16 +69,19 @@ class EventParser:
         if not self._began:
             line, self._began = line.removeprefix(b"\xef\xbb\xbf"), True
         if not line:
-            if self._data.strip():
-                raise Malformed(f"sent a malformed event ({_shown(self._data)})")
-            self._data = b""
+            kind, data = self._kind, self._data
+            self._kind = self._data = b""
+            if data.strip() and kind in (b"", b"message", b"error"):
+                raise Malformed(f"sent a malformed event ({_shown(data)})")
             return None
         name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"event":
+            self._kind = value
         if name != b"data":
             if name not in (b"", b"event", b"id", b"retry"):
                 self._strange = self._strange or line
             return None
-        value = value.removeprefix(b" ")
         self._strange = b""
         if value.strip() == b"[DONE]":
             self.done = True

@@ -12,7 +12,7 @@ import anyio
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.errors import InvalidValue, UnknownName, leaf
-from reasoning.backends.openai.connection import unreachable
+from reasoning.backends.openai.connection import SPEAKS_HTTPS, unreachable
 from reasoning.backends.openai.parameters import BOUNDS, Parameters, words_of
 from reasoning.backends.openai.reasoning_fields import text, tokens, usage
 from reasoning.backends.openai.replicas import AGAIN
@@ -211,24 +211,7 @@ def _refuses_key(url: str, settings: OpenaiSettings) -> InvalidValue:
 
 
 async def _identify(client: Any, url: str, settings: OpenaiSettings) -> _Identity:
-    from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
-
-    page: Any = {}
-    try:
-        with anyio.move_on_after(settings.probe_timeout / 2) as scope:
-            page = await client.get("/models", cast_to=object)
-    except APITimeoutError:
-        scope.cancel()
-    except APIConnectionError as error:
-        raise BackendLost(f"{url} {await unreachable(url, error, settings)}") from error
-    except APIStatusError as error:
-        if error.status_code in (401, 403):
-            raise _refuses_key(url, settings) from error
-    except (OpenAIError, ValueError):
-        pass  # something else than a list
-    if scope.cancel_called and settings.model is None:
-        raise BackendLost(f"{url} does not answer; look at its log, or mend --base-url")
-    listed = [one for one in _data(page) if isinstance(one, dict)]
+    listed = await _models(client, url, settings)
     names = tuple(str(one.get("id")) for one in listed)
     model = settings.model or (names[0] if names else None)
     if model is None:
@@ -248,9 +231,38 @@ async def _identify(client: Any, url: str, settings: OpenaiSettings) -> _Identit
     )
 
 
-def _data(page: Any) -> list[Any]:
+async def _models(client: Any, url: str, settings: OpenaiSettings) -> list[dict[str, Any]]:
+    """The models that it lists; none where it has no list.
+
+    Raises:
+        BackendLost: it can't be reached, or says nothing and no model is named.
+        InvalidValue: it refuses the key.
+    """
+    from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
+
+    page: Any = {}
+    try:
+        with anyio.move_on_after(settings.probe_timeout / 2) as scope:
+            page = await client.get("/models", cast_to=object)
+    except APITimeoutError:
+        scope.cancel()
+    except APIConnectionError as error:
+        raise BackendLost(f"{url} {await unreachable(url, error, settings)}") from error
+    except APIStatusError as error:
+        status, words = error.status_code, words_of(error).lower()
+        if status in (401, 403):
+            raise _refuses_key(url, settings) from error
+        if "plain http" in words or "http request to an https" in words:
+            raise BackendLost(f"{url} {SPEAKS_HTTPS}") from error
+        if settings.model is None and (status >= 500 or status in AGAIN):
+            what = f"answers {status} to the question for its models"
+            raise BackendLost(f"{url} {what}; try later, or name one with --model") from error
+    except (OpenAIError, ValueError):
+        pass  # something else than a list
+    if scope.cancel_called and settings.model is None:
+        raise BackendLost(f"{url} does not answer; look at its log, or mend --base-url")
     found = page.get("data") if isinstance(page, dict) else page
-    return found if isinstance(found, list) else []
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
 def _kind(entry: dict[str, Any], version: str | None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,13 @@ async def test_a_sample_that_fails_costs_its_own_vote_alone(
     (error,) = solution.errors
     assert words in error
     assert "127.0.0.1" in error
+
+
+async def test_what_breaks_off_behind_its_answer_votes_and_is_named() -> None:
+    broken = Script(raw=b"".join([*Script(done=False, finish=None).events(), b"data: {\n\n"]))
+    solution = await asked(ScriptedChat(answers=[broken]), how=EIGHT)
+    assert solution.votes == {"42": 8}
+    assert len(solution.errors) == 1
 
 
 async def test_a_run_fails_by_name_when_nothing_is_left() -> None:
@@ -226,6 +234,20 @@ async def test_a_silent_server_is_unknown_and_not_no() -> None:
             assert (await reasoner.solve("What is it?")).answer == "42"
 
 
+async def test_a_server_that_lists_nothing_in_time_is_named() -> None:
+    async def mute(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async with served(mute) as port:
+        settings = ServerSource(base_urls=(f"127.0.0.1:{port}",), probe_timeout=0.4)
+        with anyio.fail_after(3):
+            with pytest.raises(BackendLost, match=f"{port}/v1 does not answer"):
+                await settings.connect()
+            named = await settings.model_copy(update={"model": "m"}).connect()
+    assert (named.name, named.backend.mode) == ("m", "chat")
+
+
 async def test_a_server_is_asked_only_a_few_things() -> None:
     chat = ScriptedChat()
     await asked(chat)
@@ -239,6 +261,15 @@ async def test_a_busy_server_is_not_taken_for_one_without_chat() -> None:
     async with chat.running() as url:
         model = await ServerSource(base_urls=(url,)).connect()
     assert model.backend.profile.chat is None
+
+
+async def test_the_command_ends_in_time_and_names_the_silent_server() -> None:
+    async with ScriptedChat(silent=True).running() as url:
+        command = [sys.executable, "-m", "reasoning", "solve", "Why?", "--timeout", "1"]
+        with anyio.fail_after(20):
+            done = await anyio.run_process([*command, "--base-url", url], check=False)
+    assert done.returncode == 1
+    assert f"{url} wrote nothing in 1 s" in done.stderr.decode()
 
 
 async def test_another_mode_is_taken_only_where_it_is_asked_for() -> None:

@@ -52,7 +52,18 @@ def events(*blocks: bytes) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    "line", ["", ": ping", "event: x", "id: 3", "data:", "data", "data: [DONE]", "other: 3\ndata:"]
+    "line",
+    [
+        "",
+        ": ping",
+        "event: x",
+        "id: 3",
+        "data:",
+        "data",
+        "data: [DONE]",
+        "other: 3\ndata:",
+        "event: ping\ndata: x",
+    ],
 )
 def test_lines_without_an_event_carry_none(line: str) -> None:
     assert events(f"{line}\n\n".encode()) == []
