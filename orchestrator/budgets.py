@@ -138,6 +138,12 @@ class Budget:
                 budget.reserved[name] += amount
         return Reservation(self, amounts)
 
+    def restore(self, amounts: Mapping[str, float]) -> None:
+        """Count what was spent in an earlier process, here and in all enclosing budgets."""
+        for budget in self.chain():
+            for name, amount in amounts.items():
+                budget.spent[name] += amount
+
     def on_release(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` whenever something reserved comes back, here or in an outer budget."""
         self._listeners[listener] = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
@@ -16,6 +17,7 @@ from orchestrator.editing.functions import Functions, Resolver
 from orchestrator.editing.structure import NO_KEYWORDS, After, Call, Structure
 from orchestrator.errors import InvalidValue
 from orchestrator.events import EventStream
+from orchestrator.journal.identity import IDENTITY
 from orchestrator.node import Node, current_node
 from orchestrator.options import check_amounts, check_kind, strict
 from orchestrator.scheduler.joins import gather
@@ -47,6 +49,8 @@ OPTIONS = (
     "resources",
     "executor",
     "reserve",
+    "key",
+    "version",
 )
 """What `TaskGraph.add` takes by keyword for itself, in the order of its parameters."""
 _NOTHING = (None,) * len(OPTIONS)
@@ -84,7 +88,7 @@ class TaskGraph:
         functions: Iterable[Callable[..., Any]] = (),
         resolver: Resolver | None = None,
         journal: str | Path | None = None,
-        resume: bool = False,
+        resume: bool | Literal["strict"] = False,
         again: Iterable[TaskState] = (),
         seed: int = 0,
         threads: int = 64,
@@ -102,7 +106,9 @@ class TaskGraph:
                 function of a name, or None.
             journal: A file that records the run, so that it can be resumed.
             resume: Whether to go on with the run that the journal holds, if it holds one: build
-                the same graph, and what has ended does not run again.
+                the graph, and what has ended does not run again unless its function, its
+                arguments or what it takes from others has changed.  ``"strict"`` refuses a graph
+                that has changed.
             again: With ``resume``: states that do not count as ended, such as ``("failed",)``.
             seed: Of the jitter of retries.
             threads: How many functions that are not asynchronous run at once.
@@ -115,7 +121,8 @@ class TaskGraph:
         check_kind("graph", "name", name, (str,), "a text")
         check_kind("graph", "limit", limit, (int, type(None)), "a whole number of tasks at once")
         check_kind("graph", "journal", journal, (str, Path, type(None)), "a path")
-        check_kind("graph", "resume", resume, (bool,), "True or False")
+        if resume not in (True, False, "strict"):
+            raise InvalidValue(f"graph resume is {resume!r}; give True, False or 'strict'")
         check_kind("graph", "seed", seed, (int,), "a whole number")
         check_kind("graph", "threads", threads, (int,), "a whole number of threads")
         if threads < 1:
@@ -194,6 +201,8 @@ class TaskGraph:
         resources: Mapping[str, int] | None = None,
         executor: Executor | None = None,
         reserve: Mapping[str, float] | None = None,
+        key: str | None = None,
+        version: str | None = None,
         **keywords: Any,
     ) -> Task[T]: ...
 
@@ -212,6 +221,8 @@ class TaskGraph:
         resources: Mapping[str, int] | None = None,
         executor: Executor | None = None,
         reserve: Mapping[str, float] | None = None,
+        key: str | None = None,
+        version: str | None = None,
         **keywords: Any,
     ) -> Task[T]: ...
 
@@ -229,6 +240,8 @@ class TaskGraph:
         resources: Mapping[str, int] | None = None,
         executor: Executor | None = None,
         reserve: Mapping[str, float] | None = None,
+        key: str | None = None,
+        version: str | None = None,
         **keywords: Any,
     ) -> Task[Any]:
         """Add a task that calls ``function(*args, **keywords)``; it starts when it can.
@@ -253,13 +266,20 @@ class TaskGraph:
             resources: Named resources held while it runs, such as ``{"gpu": 1}``.
             executor: Where the function runs; here by default.
             reserve: What its budgets hold back for it before it starts: ``{"tokens": 512}``.
+            key: Names it among its siblings when a run is resumed; by default it is known by its
+                function and arguments.
+            version: Stands for the function's code when a run is resumed: while it stays the
+                same, what has ended does not run again.
             keywords: Keyword arguments for the function.
 
         Raises:
             InvalidValue: an option can't be used, a keyword is neither an option nor a parameter
                 of the function, or an edge can't be.
         """
-        given = (name, after, kwargs, retry, timeout, priority, resources, executor, reserve)
+        given = (
+            *(name, after, kwargs, retry, timeout),
+            *(priority, resources, executor, reserve, key, version),
+        )
         if not keywords and given == _NOTHING:
             return self._put(Call(name_of(function), function, args, NO_KEYWORDS))
         return self._put(self._call(function, args, given, keywords))
@@ -280,6 +300,8 @@ class TaskGraph:
         resources: Mapping[str, int] | None = None,
         executor: Executor | None = None,
         reserve: Mapping[str, float] | None = None,
+        key: str | None = None,
+        version: str | None = None,
         **keywords: Any,
     ) -> Task[list[T]]: ...
 
@@ -299,6 +321,8 @@ class TaskGraph:
         resources: Mapping[str, int] | None = None,
         executor: Executor | None = None,
         reserve: Mapping[str, float] | None = None,
+        key: str | None = None,
+        version: str | None = None,
         **keywords: Any,
     ) -> Task[list[T]]: ...
 
@@ -317,6 +341,8 @@ class TaskGraph:
         resources: Mapping[str, int] | None = None,
         executor: Executor | None = None,
         reserve: Mapping[str, float] | None = None,
+        key: str | None = None,
+        version: str | None = None,
         **keywords: Any,
     ) -> Task[list[Any]]:
         """Add a task that calls ``function`` once for each item of ``over``, side by side.
@@ -325,8 +351,12 @@ class TaskGraph:
         ended.  The calls are children of the new task, whose result is the list of theirs, in
         the order of the items.  The options are those of `add`, for each call.
         """
-        given = (name, after, kwargs, retry, timeout, priority, resources, executor, reserve)
+        given = (
+            *(name, after, kwargs, retry, timeout),
+            *(priority, resources, executor, reserve, key, version),
+        )
         call = self._call(function, (None,), given, keywords)
+        call.settings = replace(call.settings, key=None)  # it names the new task
 
         async def fan_out(items: Iterable[Any]) -> list[Any]:
             calls = [
@@ -336,7 +366,9 @@ class TaskGraph:
             return await gather(calls)
 
         source = over if isinstance(over, Task) else list(over)
-        return self._put(Call(f"map {call.name}", fan_out, (source,), NO_KEYWORDS, after))
+        setattr(fan_out, IDENTITY, ("map", function, call.kwargs))
+        outer = PLAIN.changed(key=key, version=version)
+        return self._put(Call(f"map {call.name}", fan_out, (source,), NO_KEYWORDS, after, outer))
 
     @overload
     def reduce(
@@ -355,6 +387,8 @@ class TaskGraph:
         resources: Mapping[str, int] | None = None,
         executor: Executor | None = None,
         reserve: Mapping[str, float] | None = None,
+        key: str | None = None,
+        version: str | None = None,
         **keywords: Any,
     ) -> Task[T]: ...
 
@@ -375,6 +409,8 @@ class TaskGraph:
         resources: Mapping[str, int] | None = None,
         executor: Executor | None = None,
         reserve: Mapping[str, float] | None = None,
+        key: str | None = None,
+        version: str | None = None,
         **keywords: Any,
     ) -> Task[T]: ...
 
@@ -394,6 +430,8 @@ class TaskGraph:
         resources: Mapping[str, int] | None = None,
         executor: Executor | None = None,
         reserve: Mapping[str, float] | None = None,
+        key: str | None = None,
+        version: str | None = None,
         **keywords: Any,
     ) -> Task[Any]:
         """Add a task that joins the results in ``over`` by calling ``function`` on a list of them.
@@ -406,8 +444,12 @@ class TaskGraph:
             check_kind("option", "arity", arity, (int,), "2 or more")
             if arity < 2:
                 raise InvalidValue(f"arity is {arity}; give 2 or more")
-        given = (name, after, kwargs, retry, timeout, priority, resources, executor, reserve)
+        given = (
+            *(name, after, kwargs, retry, timeout),
+            *(priority, resources, executor, reserve, key, version),
+        )
         call = self._call(function, (None,), given, keywords)
+        call.settings = replace(call.settings, key=None)  # it names the new task
 
         async def fold(items: list[Any]) -> Any:
             width = arity or max(len(items), 1)
@@ -419,7 +461,9 @@ class TaskGraph:
                     return items[0]
 
         source = over if isinstance(over, Task) else list(over)
-        return self._put(Call(f"reduce {call.name}", fold, (source,), NO_KEYWORDS, after))
+        setattr(fold, IDENTITY, ("reduce", function, call.kwargs, arity))
+        outer = PLAIN.changed(key=key, version=version)
+        return self._put(Call(f"reduce {call.name}", fold, (source,), NO_KEYWORDS, after, outer))
 
     def _call(
         self,

@@ -25,6 +25,8 @@ class TaskSettings:
         resources: Named resources held while it runs, with their amounts, sorted by name.
         executor: Where the function runs; here by default.
         reserve: What its budgets hold back for it before it starts.
+        key: Names it among its siblings when a run is resumed.
+        version: Stands for its function's code when a run is resumed.
     """
 
     retry: Retry | None = None
@@ -33,6 +35,8 @@ class TaskSettings:
     resources: tuple[tuple[str, int], ...] = ()
     executor: Executor | None = None
     reserve: Mapping[str, float] | None = None
+    key: str | None = None
+    version: str | None = None
 
     def changed(self, **options: Any) -> TaskSettings:
         """A copy with these options of `TaskGraph.add`; those that are None stay as they are.
@@ -60,6 +64,8 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "resources": lambda value: check_amounts("option", "resources", value),
     "executor": _check_executor,
     "reserve": lambda value: check_amounts("option", "reserve", value),
+    "key": lambda value: check_kind("option", "key", value, (str,), "a text"),
+    "version": lambda value: check_kind("option", "version", value, (str,), "a text"),
 }
 PLAIN = TaskSettings()
 """What all tasks share that say nothing special."""

@@ -11,61 +11,86 @@ run and never its middle.
 
 from __future__ import annotations
 
-import json
+import contextlib
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import anyio
 import anyio.to_thread
 
-from orchestrator.errors import InvalidValue, JournalFenced, JournalUnusable
-from orchestrator.journal.codec import to_json
+from orchestrator.calls import signature
+from orchestrator.errors import InvalidValue, JournalFenced, JournalUnusable, TaskAborted
+from orchestrator.journal.codec import dumps, error_to_json, to_json
+from orchestrator.journal.fingerprint import fingerprint, function_name
 from orchestrator.node import Node
 from orchestrator.views.record import FINAL, TaskState
 
 if TYPE_CHECKING:
     from orchestrator.editing.patches import Patch
 
-SCHEMA = "orchestrator.journal/3"
+SCHEMA = "orchestrator.journal/4"
+PATIENCE_S = 60.0
+"""How long another process may hold the file's lock."""
+FLUSH_S = 0.05
+"""How long a commit may stay in the file's WAL alone, so that a copy without it lacks little."""
 
-_TABLES = """
-CREATE TABLE about (schema TEXT NOT NULL, graph TEXT NOT NULL);
-CREATE TABLE epochs (epoch INTEGER PRIMARY KEY, opened REAL NOT NULL);
-CREATE TABLE tasks (
-    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, parent TEXT, name TEXT NOT NULL,
-    function TEXT NOT NULL, edges TEXT NOT NULL);
-CREATE TABLE attempts (
-    seq INTEGER PRIMARY KEY, task TEXT NOT NULL, attempt INTEGER NOT NULL,
-    spawned INTEGER NOT NULL);
-CREATE TABLE patches (version INTEGER PRIMARY KEY, patch TEXT NOT NULL);
-CREATE TABLE notes (seq INTEGER PRIMARY KEY, note TEXT NOT NULL);
-CREATE TABLE results (
-    task TEXT NOT NULL, epoch INTEGER NOT NULL, attempt INTEGER NOT NULL, state TEXT NOT NULL,
-    value TEXT, error TEXT, work INTEGER NOT NULL, clock INTEGER NOT NULL, busy_s REAL NOT NULL,
-    PRIMARY KEY (task, epoch)) WITHOUT ROWID;
-"""
+_COLUMNS = {
+    "about": "schema, graph",
+    "epochs": "epoch, opened",
+    "closed": "epoch",
+    "tasks": "seq, id, parent, name, function, mark, key, edges, donor",
+    "attempts": "task, attempt, tasks",
+    "spends": "task, field, amount",
+    "patches": "version, patch",
+    "notes": "note",
+    "results": "task, epoch, attempt, state, value, error, work, clock, busy_s",
+}
+"""Each table has a checksum of its row besides, and each row is written once."""
+_KEYS = {"about": "schema", "epochs": "epoch", "tasks": "id", "results": "task, epoch"}
+_INSERT = {
+    table: f"INSERT INTO {table} VALUES ({', '.join('?' * (columns.count(',') + 2))})"
+    for table, columns in _COLUMNS.items()
+}
+_LARGEST = 2**63 - 1
+Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRow:
-    """A task as it was added."""
+    """A task as it was added.
 
+    Attributes:
+        seq: Its place among all tasks, in the order in which they were added.
+        id: Its key in the file: its id, with an epoch if an earlier task has that.
+        mark: Its fingerprint.
+        key: The option ``key``.
+        donor: The row of an earlier epoch that it was copied from, or stands for.
+    """
+
+    seq: int
     id: str
     parent: str | None
     name: str
     function: str
+    mark: str
+    key: str | None
     edges: str
+    donor: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResultRow:
-    """How a task ended; ``value`` is JSON."""
+    """How a task ended; ``value`` and ``error`` are JSON."""
 
     task: str
+    epoch: int
     attempt: int
     state: TaskState
     value: str | None
@@ -81,6 +106,8 @@ class Journal:
     Attributes:
         epoch: This process's turn at the file, from 1.
         run: Names the run that the file records.
+        cut_off: Whether the last process was killed, and the file has no ``-wal`` beside it, as
+            if it had been copied alone.
     """
 
     def __init__(self, path: Path, graph: str, *, resume: bool) -> None:
@@ -91,32 +118,39 @@ class Journal:
                 a run although ``resume`` is false.
         """
         self.path = path
-        self._rows: list[tuple[str, tuple[Any, ...]]] = []
+        self._rows: list[tuple[str, Row]] = []
         self._known: set[str] = set()
+        self._keys: dict[str, str] = {}
         self._committed: set[str] = set()
-        self._texts: dict[str, str] = {}
+        self._values: dict[str, str] = {}
+        self._seq = 0
         self._news = anyio.Event()
-        self._closed = False
+        self._closed = self._failed = False
+        self._unflushed = False
+        copied = path.exists() and not Path(f"{path}-wal").exists()
         try:
-            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._db = sqlite3.connect(
+                path, timeout=PATIENCE_S, check_same_thread=False, isolation_level=None
+            )
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self.epoch = self._open(graph, resume)
+            self._flush()
             began = self._db.execute("SELECT min(opened) FROM epochs").fetchone()[0]
-            self.run = f"{graph}-{began!r}"
         except (sqlite3.Error, OSError) as error:
-            raise JournalUnusable(
-                f"journal {path} can't be used ({error}); name another file, or delete it"
-            ) from error
+            raise self._trouble(error) from error
+        self.run = f"{graph}-{began!r}"
+        self.cut_off = copied and self.epoch > 1 and self.epoch - 1 not in self._ended_epochs()
 
     def _open(self, graph: str, resume: bool) -> int:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             names = {row[0] for row in self._db.execute("SELECT name FROM sqlite_master")}
             if not names:
-                for statement in _TABLES.split(";"):
-                    self._db.execute(statement)
-                self._db.execute("INSERT INTO about VALUES (?, ?)", (SCHEMA, graph))
+                for table, columns in _COLUMNS.items():
+                    key = f", PRIMARY KEY ({_KEYS[table]})" if table in _KEYS else ""
+                    self._db.execute(f"CREATE TABLE {table} ({columns}, checksum{key})")
+                self._insert("about", [(SCHEMA, graph)])
             elif "about" not in names or "epochs" not in names:
                 raise self._unusable("is a database of something else; name another file")
             else:
@@ -124,7 +158,7 @@ class Journal:
             epoch: int = self._db.execute(
                 "SELECT coalesce(max(epoch), 0) + 1 FROM epochs"
             ).fetchone()[0]
-            self._db.execute("INSERT INTO epochs VALUES (?, ?)", (epoch, time.time()))
+            self._insert("epochs", [(epoch, time.time())])
             self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:
@@ -153,39 +187,33 @@ class Journal:
     def _unusable(self, why: str) -> JournalUnusable:
         return JournalUnusable(f"journal {self.path} {why}")
 
+    def _trouble(self, error: Exception) -> JournalUnusable:
+        """What to raise for an error of SQLite: what happened, and what to do."""
+        text = str(error)
+        for sign, what in _TROUBLES:
+            if sign in text:
+                return self._unusable(what.format(error=text))
+        return self._unusable(f"can't be used ({text}); name another file")
+
     # ---- reading -------------------------------------------------------------------------------
 
     def tasks(self) -> dict[str, TaskRow]:
-        """All tasks of earlier epochs by id, in the order in which they were added."""
-        query = "SELECT id, parent, name, function, edges FROM tasks ORDER BY seq"
-        rows = {
-            id: TaskRow(id=id, parent=parent, name=name, function=function, edges=edges)
-            for id, parent, name, function, edges in self._read(query)
-        }
-        self._known = set(rows)
-        return rows
+        """All tasks of earlier epochs by key, in the order in which they were added."""
+        names = _COLUMNS["tasks"].split(", ")
+        rows = [TaskRow(**dict(zip(names, row, strict=True))) for row in self._read("tasks")]
+        rows.sort(key=lambda row: row.seq)
+        self._known = {row.id for row in rows}
+        self._seq = rows[-1].seq if rows else 0
+        return {row.id: row for row in rows}
 
     def results(self) -> dict[str, ResultRow]:
-        """How tasks ended, by id."""
-        query = (
-            "SELECT task, attempt, state, value, error, work, clock, busy_s FROM results "
-            "ORDER BY epoch"
-        )
-        found = {}
-        for task, attempt, state, value, error, work, clock, busy_s in self._read(query):
-            found[task] = ResultRow(
-                task=task,
-                attempt=attempt,
-                state=state,
-                value=value,
-                error=error,
-                work=work,
-                clock=clock,
-                busy_s=busy_s,
-            )
-            numbers = all(isinstance(n, (int, float)) for n in (attempt, work, clock, busy_s))
-            if state not in FINAL or not numbers:
-                raise self.damaged(f"the end of task {task} can't be read")
+        """How tasks ended, by key; what the newest epoch says."""
+        names = _COLUMNS["results"].split(", ")
+        rows = [ResultRow(**dict(zip(names, row, strict=True))) for row in self._read("results")]
+        found = {row.task: row for row in sorted(rows, key=lambda row: row.epoch)}
+        for row in rows:
+            if row.state not in FINAL:
+                raise self.damaged(f"the end of task {row.task} can't be read")
         self._committed = set(found)
         return found
 
@@ -195,59 +223,111 @@ class Journal:
 
     def attempts(self) -> dict[str, tuple[int, int]]:
         """The last attempt of each task whose children were cancelled with it, and how many
-        children the task had added by then.
+        tasks there were by then.
         """
-        query = "SELECT task, attempt, spawned FROM attempts ORDER BY seq"
-        return {task: (attempt, spawned) for task, attempt, spawned in self._read(query)}
+        return {task: (attempt, tasks) for task, attempt, tasks in self._read("attempts")}
+
+    def spends(self) -> dict[str, dict[str, float]]:
+        """What each task has spent of its budgets, by field."""
+        found: dict[str, dict[str, float]] = {}
+        for task, field, amount in self._read("spends"):
+            spent = found.setdefault(task, {})
+            spent[field] = spent.get(field, 0) + amount
+        return found
 
     def patches(self) -> list[Patch]:
         """The patches of earlier epochs, in order."""
         from orchestrator.editing.patches import Patch
 
-        texts = [row[0] for row in self._read("SELECT patch FROM patches ORDER BY version")]
         try:
-            return [Patch.parse(text) for text in texts]
+            return [Patch.parse(text) for _, text in sorted(self._read("patches"))]
         except InvalidValue as error:
             raise self.damaged("a patch can't be read") from error
 
     def notes(self) -> list[str]:
         """What was noted in earlier epochs, in order."""
-        return [row[0] for row in self._read("SELECT note FROM notes ORDER BY seq")]
+        return [row[0] for row in self._read("notes")]
 
-    def _read(self, query: str) -> list[tuple[Any, ...]]:
+    def _ended_epochs(self) -> set[int]:
+        return {row[0] for row in self._read("closed")}
+
+    def _read(self, table: str) -> list[Row]:
         try:
-            return self._db.execute(query).fetchall()
+            query = f"SELECT {_COLUMNS[table]}, checksum FROM {table} ORDER BY rowid"
+            rows = self._db.execute(query).fetchall()
         except sqlite3.Error as error:
             raise self.damaged(str(error)) from error
+        for row in rows:
+            if _checksum(row[:-1]) != row[-1]:
+                raise self.damaged(f"a row of its {table} has changed")
+        return [row[:-1] for row in rows]
 
     def damaged(self, why: str) -> JournalUnusable:
         """What to raise for a file that says what can't be."""
-        return self._unusable(f"is damaged ({why}); name another file")
+        return self._unusable(f"is damaged ({why}); restore a copy of it, or name another file")
 
     # ---- writing -------------------------------------------------------------------------------
 
-    def added(self, node: Node) -> None:
-        """Note a new task; one known from an earlier epoch is noted already."""
-        if node.id not in self._known:
-            self._known.add(node.id)
-            parent = None if node.parent is None else node.parent.id
-            row = (node.id, parent, node.name, function_name(node), edges_text(node))
-            self._put("INSERT INTO tasks VALUES (NULL, ?, ?, ?, ?, ?)", row)
+    def key(self, id: str) -> str:
+        """The key of the task with an id."""
+        return self._keys.get(id, id)
+
+    def mark(self, node: Node) -> str:
+        """The task's fingerprint."""
+        return fingerprint(node, self.key)
+
+    def known_as(self, node: Node, key: str) -> None:
+        """The task is the one that an earlier epoch noted under a key."""
+        if key != node.id:
+            self._keys[node.id] = key
+
+    def added(self, node: Node, mark: str, donor: str | None = None) -> None:
+        """Note a new task."""
+        key = node.id
+        while key in self._known:
+            key += f"@{self.epoch}"
+        self.known_as(node, key)
+        self._known.add(key)
+        self._seq += 1
+        row = (
+            self._seq,
+            key,
+            None if node.parent is None else self.key(node.parent.id),
+            node.name,
+            function_name(node.function),
+            mark,
+            node.settings.key,
+            self._edges(node),
+            donor,
+        )
+        self._put("tasks", row)
+
+    def _edges(self, node: Node) -> str:
+        """A task's edges as JSON: source, kind, and condition."""
+        if not node.inbound:
+            return "[]"
+        return dumps([(self.key(e.source.id), e.kind, str(e.when)) for e in node.inbound])
 
     def attempted(self, node: Node, number: int) -> None:
         """Note that an attempt is over and its children go with it, before any of them ends.
 
         A later process must not take their ends for those of the children of its own attempt.
         """
-        self._put("INSERT INTO attempts VALUES (NULL, ?, ?, ?)", (node.id, number, node.spawned))
+        self._put("attempts", (self.key(node.id), number, self._seq))
+
+    def spent(self, node: Node, amounts: Mapping[str, float]) -> None:
+        """Note what a task has spent, as it spends it: a crash must not forget it."""
+        for field, amount in amounts.items():
+            if amount:
+                self._put("spends", (self.key(node.id), field, amount))
 
     def patched(self, version: int, patch: Patch) -> None:
         """Note an applied patch."""
-        self._put("INSERT INTO patches VALUES (?, ?)", (version, patch.model_dump_json()))
+        self._put("patches", (version, patch.model_dump_json()))
 
     def noted(self, note: str) -> None:
         """Keep a text, in order with what else happens."""
-        self._put("INSERT INTO notes VALUES (NULL, ?)", (note,))
+        self._put("notes", (note,))
 
     def prepare(self, node: Node) -> None:
         """Write a result that is about to be committed as JSON.
@@ -255,34 +335,54 @@ class Journal:
         Raises:
             InvalidValue: that can't be done.
         """
-        self._texts[node.id] = to_json(node.value, node.id)
+        value = node.value
+        if value is None or type(value) is bool:
+            self._values[node.id] = _WORDS[value]
+            return
+        try:
+            self._values[node.id] = to_json(value, node.id)
+        except InvalidValue:
+            hint = signature(node.function).returns
+            self._values[node.id] = to_json(value, node.id, hint)
+
+    def carry(self, node: Node, value: str | None) -> None:
+        """Let a result of an earlier epoch be committed as this task's."""
+        if value is not None:
+            self._values[node.id] = value
 
     def ended(self, node: Node) -> None:
         """Note how a task ended, unless an earlier epoch has."""
-        if node.id in self._committed:
-            return
+        key = self.key(node.id)
+        error = node.error
+        value = self._values.pop(node.id, None)
+        if key in self._committed or (node.state == "failed" and isinstance(error, TaskAborted)):
+            return  # who leaves by SystemExit wants to go on later
         row = (
-            node.id,
+            key,
             self.epoch,
             len(node.attempts),
             node.state,
-            self._texts.pop(node.id, None),
-            node.error_line,
+            value,
+            None if error is None else error_to_json(error),
             node.work,
             node.clock,
             node.busy_s,
         )
-        self._put("INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self._put("results", row)
 
-    def _put(self, statement: str, row: tuple[Any, ...]) -> None:
-        self._rows.append((statement, row))
+    def _put(self, table: str, row: Row) -> None:
+        self._rows.append((table, row))
         if not self._news.is_set():
             self._news.set()
 
     async def write(self) -> None:
         """Write what comes, in groups, until `close` is called and all is written."""
         while not self._closed or self._rows:
-            await self._news.wait()
+            with anyio.move_on_after(FLUSH_S if self._unflushed else None):
+                await self._news.wait()
+            if not self._news.is_set():
+                await anyio.to_thread.run_sync(self._flush)
+                continue
             self._news = anyio.Event()
             rows, self._rows = self._rows, []
             with anyio.CancelScope(shield=True):  # what happened is kept, also when cancelled
@@ -296,14 +396,13 @@ class Journal:
     def shut(self) -> None:
         """Write what is left, and close the file."""
         try:
-            self._commit(self._rows)
+            if not self._failed:
+                self._commit([*self._rows, ("closed", (self.epoch,))])
         finally:
             self._rows = []
             self._db.close()
 
-    def _commit(self, rows: list[tuple[str, tuple[Any, ...]]]) -> None:
-        if not rows:
-            return
+    def _commit(self, rows: list[tuple[str, Row]]) -> None:
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -313,38 +412,52 @@ class Journal:
                         f"journal {self.path} was taken over by a later process (epoch {newest}, "
                         f"this is {self.epoch}); nothing more is written; stop this one"
                     )
-                for statement, group in _runs(rows):
-                    self._db.executemany(statement, group)
+                for table, group in groupby(rows, key=itemgetter(0)):
+                    self._insert(table, [row for _, row in group])
                 self._db.execute("COMMIT")
+                self._unflushed = True
             except BaseException:
-                self._db.execute("ROLLBACK")
+                self._failed = True
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
                 raise
         except sqlite3.Error as error:
-            raise JournalUnusable(
-                f"journal {self.path} can't be written ({error}); free space or name another file"
-            ) from error
+            raise self._trouble(error) from error
+
+    def _insert(self, table: str, rows: list[Row]) -> None:
+        plain = [tuple(map(_plain, row)) for row in rows]
+        self._db.executemany(_INSERT[table], [(*row, _checksum(row)) for row in plain])
+
+    def _flush(self) -> None:
+        """Move what is committed from the WAL into the file itself, if nobody reads it now."""
+        self._unflushed = False
+        with contextlib.suppress(sqlite3.Error):  # it stays where it is, and is not lost
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
-def _runs(rows: list[tuple[str, tuple[Any, ...]]]) -> Iterable[tuple[str, list[tuple[Any, ...]]]]:
-    """Neighbours with the same statement together; their order is kept."""
-    start = 0
-    for index in range(1, len(rows) + 1):
-        if index == len(rows) or rows[index][0] is not rows[start][0]:
-            yield rows[start][0], [row for _, row in rows[start:index]]
-            start = index
+def _plain(item: Any) -> Any:
+    """What SQLite can hold: texts without lone surrogates, whole numbers of 64 bits."""
+    if type(item) is str and not item.isascii():
+        return item.encode("utf-8", "backslashreplace").decode()
+    if isinstance(item, int) and not -_LARGEST < item < _LARGEST:
+        return _LARGEST if item > 0 else -_LARGEST
+    return item
 
 
-def function_name(node: Node) -> str:
-    """The name under which a task's function is recognised again."""
-    function = node.function
-    module = getattr(function, "__module__", "")
-    return f"{module}:{getattr(function, '__qualname__', type(function).__name__)}"
+def _checksum(row: Row) -> int:
+    return crc32(repr(row).encode("utf-8", "backslashreplace"))
 
 
-def edges_text(node: Node) -> str:
-    """A task's edges as JSON: source, kind, and condition."""
-    edges: list[Mapping[str, str]] = [
-        {"source": edge.source.id, "kind": edge.kind, "when": str(edge.when)}
-        for edge in node.inbound
-    ]
-    return json.dumps(edges)
+_WORDS = {None: "null", True: "true", False: "false"}
+_TROUBLES = (
+    (
+        "locked",
+        "is locked by another process for more than a minute; end that process, and resume",
+    ),
+    ("full", "can't be written ({error}); free space on its disk, and resume"),
+    ("readonly", "can't be written ({error}); make the file and its folder writable, and resume"),
+    ("unable to open", "can't be opened ({error}); make its folder, and see who may write there"),
+    ("disk I/O", "can't be read or written ({error}); see to its disk, and resume"),
+    ("malformed", "is damaged ({error}); restore a copy of it, or name another file"),
+    ("not a database", "is damaged, or no journal ({error}); name another file"),
+)

@@ -7,7 +7,7 @@ import secrets
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 import anyio.lowlevel
@@ -32,7 +32,7 @@ class JournalSettings:
     """Where a run is recorded, and how to go on from there; see `TaskGraph`."""
 
     path: Path
-    resume: bool
+    resume: bool | Literal["strict"]
     again: tuple[TaskState, ...]
 
 
@@ -90,12 +90,12 @@ class GraphRun:
                     after=tuple(edge.source.id for edge in node.inbound),
                 )
             )
-        journal = self.scheduler.journal
-        if journal is not None:
-            journal.added(node)
+        restored = self._restored if self.scheduler.journal is not None else None
+        if restored is not None:
+            restored.admit(node)
         self.scheduler.reconsider(node, fresh=True)
-        if self._restored is not None and node.id in self._restored:
-            self._restored.restore(node)
+        if restored is not None:
+            restored.restore(node)
 
     def note(self, text: str) -> None:
         """Keep a text with the run, and in its journal."""
@@ -154,6 +154,8 @@ class GraphRun:
             if self.scheduler.interrupted is not None:
                 raise self.scheduler.interrupted
         unseen = self._unseen() if error is None else None
+        if unseen is None and error is None and self._restored is not None:
+            self._restored.refuse_difference()
         self._warn_of_listeners(unseen or error)
         if unseen is not None:
             raise unseen

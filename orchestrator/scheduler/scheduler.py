@@ -177,7 +177,7 @@ class Scheduler(States):
             self.starved[node] = None
             budget.on_release(self.feed)
             return False
-        node.reservation.spend(tasks=1)
+        self.spend(node, tasks=1)
         return True
 
     async def _attempt(self, node: Node) -> None:

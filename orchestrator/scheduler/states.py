@@ -191,6 +191,8 @@ class States(ABC):
         """See `Task.spend`."""
         if node.reservation is not None:
             node.reservation.spend(**amounts)
+            if self.journal is not None:
+                self.journal.spent(node, amounts)
 
     def _resolve(
         self, edge: Edge, ends: list[tuple[Node, TaskState]], *, settle: bool = True

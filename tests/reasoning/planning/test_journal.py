@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from orchestrator import Event, Patch, TaskGraph
 from orchestrator.editing.patches import Add
 from orchestrator.errors import InvalidValue, JournalUnusable, ReasonError, leaf
+from orchestrator.journal.store import Journal
 from protocol import Hub
 from reasoning.planning import Constellation, ConstellationResult, RunResumed
 from tests.support.chat_server import chat_server
@@ -166,8 +167,9 @@ def _plan(path: Path) -> None:
 
 def _meddled(path: Path) -> None:
     _plan(path)
-    with sqlite3.connect(path) as db:
-        db.execute("UPDATE notes SET note = '[\"Nonsense\", {}]' WHERE seq = 2")
+    journal = Journal(path, "constellation", resume=True)
+    journal.noted('["Nonsense", {}]')
+    journal.shut()
 
 
 def _torn(path: Path) -> None:
@@ -180,7 +182,7 @@ def _torn(path: Path) -> None:
 
 
 UNUSABLE: list[tuple[Callable[[Path], None], str, type[Exception], str]] = [
-    (_garbage, "Count", JournalUnusable, "can't be used (file is not a database)"),
+    (_garbage, "Count", JournalUnusable, "is damaged, or no journal (file is not a database)"),
     (_database, "Count", JournalUnusable, "is a database of something else; name another file"),
     (_graph, "Count", JournalUnusable, "is of graph 'sums', not 'constellation'"),
     (_namesake, "Count", ReasonError, "name another file"),

@@ -1,0 +1,213 @@
+"""What a task is, as text: its function, its arguments and its edges; equal if it is the same.
+
+A function is known by its module, its name and the digest of its code (or by ``version=``), with
+the plain values that it closes over.  An argument counts by its value; a task among the arguments
+by its own key in the journal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import pickle
+from collections.abc import Callable, Mapping
+from functools import partial
+from hashlib import blake2b
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from orchestrator.errors import told
+from orchestrator.journal.identity import IDENTITY
+from orchestrator.node import Node
+from orchestrator.task import Task
+
+DEEPEST = 100
+"""Levels of collections, one in the other, that are looked into."""
+
+_digests: WeakKeyDictionary[CodeType, str] = WeakKeyDictionary()
+
+
+def short(text: str) -> str:
+    """The text itself if it is short, else its digest."""
+    if len(text) <= 64:
+        return text
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def function_name(function: Callable[..., Any]) -> str:
+    """The name of a function, with its module."""
+    identity = getattr(function, IDENTITY, None)
+    if identity is not None:
+        return f"{identity[0]} {function_name(identity[1])}"
+    if isinstance(function, partial):
+        return function_name(function.func)
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{getattr(named, '__module__', '')}:{named.__qualname__}"
+
+
+def fingerprint(node: Node, key_of: Callable[[str], str]) -> str:
+    """What the task is; ``key_of`` gives the key of the task with an id."""
+    walk = _Walk(key_of)
+    version = node.settings.version
+    if version is None:
+        walk.function(node.function)
+    else:
+        walk.add(f"{function_name(node.function)}@{version}")
+    if node.args:
+        walk.value(node.args)
+    if node.kwargs:
+        walk.value(node.kwargs)
+    for edge in node.inbound:
+        if edge.kind == "control":
+            walk.add(f"after {key_of(edge.source.id)} {edge.when}")
+    return short(walk.text())
+
+
+class _Walk:
+    """Collects the text of functions and values."""
+
+    def __init__(self, key_of: Callable[[str], str]) -> None:
+        self._parts: list[str] = []
+        self._inside: list[int] = []
+        self._objects = 0
+        self._key_of = key_of
+        self.add = self._parts.append
+
+    def text(self) -> str:
+        return ";".join(self._parts)
+
+    # ---- functions -----------------------------------------------------------------------------
+
+    def function(self, function: Any) -> None:
+        identity = getattr(function, IDENTITY, None)
+        if identity is not None:
+            self.value(identity)
+        elif isinstance(function, FunctionType):
+            self._python(function)
+        elif isinstance(function, partial):
+            self.function(function.func)
+            self.value((function.args, function.keywords))
+        elif isinstance(function, MethodType):
+            self.function(function.__func__)
+            self.value(function.__self__)
+        elif isinstance(function, (type, BuiltinFunctionType)):
+            self.add(function_name(function))
+            start = getattr(function, "__init__", None)
+            if isinstance(start, FunctionType):
+                self._python(start)
+        else:
+            self._callable(function)
+
+    def _callable(self, function: Any) -> None:
+        wrapped = getattr(function, "__wrapped__", None)  # of functools.cache, for one
+        if wrapped is not None:
+            self.function(wrapped)
+            return
+        call = getattr(type(function), "__call__", None)  # noqa: B004 (the method itself)
+        if isinstance(call, FunctionType):
+            self._python(call)
+        self.value(function)
+
+    def _python(self, function: FunctionType) -> None:
+        code = function.__code__
+        digest = _digests.get(code)
+        if digest is None:
+            digest = _digests[code] = _digest(code)
+        self.add(f"{function.__module__}:{function.__qualname__}@{digest}")
+        if function.__defaults__ or function.__kwdefaults__:
+            self.value((function.__defaults__, function.__kwdefaults__))
+        if function.__closure__ and id(function) not in self._inside:
+            self._inside.append(id(function))
+            for name, cell in zip(code.co_freevars, function.__closure__, strict=True):
+                self._cell(name, cell)
+            self._inside.pop()
+
+    def _cell(self, name: str, cell: Any) -> None:
+        """A plain value or a function; collections there are used to keep count of something."""
+        try:
+            content = cell.cell_contents
+        except ValueError:  # not assigned yet
+            return
+        if isinstance(content, _ATOMS) or callable(content):
+            self.add(name)
+            self.value(content)
+
+    # ---- values --------------------------------------------------------------------------------
+
+    def value(self, value: Any) -> None:
+        kind = type(value)
+        if kind in _PLAIN:
+            self.add(repr(value))
+        elif kind is Task:
+            self.add(f"task {self._key_of(value.id)}")
+        elif isinstance(value, (FunctionType, MethodType, BuiltinFunctionType, partial, type)):
+            self.function(value)
+        elif id(value) in self._inside or len(self._inside) > DEEPEST:
+            self.add("...")
+        else:
+            self._inside.append(id(value))
+            self._compound(value, kind)
+            self._inside.pop()
+
+    def _compound(self, value: Any, kind: type) -> None:
+        self.add(f"{kind.__name__}(" if kind.__module__ == "builtins" else f"{kind.__qualname__}(")
+        if isinstance(value, enum.Enum):
+            self.add(value.name or repr(value.value))
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                self.value(item)
+        elif isinstance(value, (set, frozenset)):
+            self.add(",".join(sorted(self._apart(item) for item in value)))
+        elif isinstance(value, Mapping):
+            for key, item in value.items():
+                self.value(key)
+                self.value(item)
+        elif dataclasses.is_dataclass(value):
+            for field in dataclasses.fields(value):
+                self.value(getattr(value, field.name, None))
+        elif hasattr(kind, "__pydantic_fields_set__"):
+            self.value(value.__dict__)
+        else:
+            self._object(value)
+        self.add(")")
+
+    def _apart(self, value: Any) -> str:
+        walk = _Walk(self._key_of)
+        walk.value(value)
+        return walk.text()
+
+    def _object(self, value: Any) -> None:
+        """By its attributes, but of objects in there the class alone; else as it pickles."""
+        state = getattr(value, "__dict__", None)
+        if state and not self._objects:
+            self._objects += 1
+            for name in sorted(state):
+                self.add(name)
+                self.value(state[name])
+            self._objects -= 1
+        elif state is None:
+            try:
+                self.add(blake2b(pickle.dumps(value), digest_size=16).hexdigest())
+            except Exception:  # a lock, a connection, a graph
+                self.add(type(value).__qualname__)
+
+
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes, complex})
+_ATOMS = (*_PLAIN, tuple, frozenset, enum.Enum)
+
+
+def _digest(code: CodeType) -> str:
+    """Of what the code does, not of where it stands."""
+    parts = [code.co_code.hex(), *code.co_names, *map(_constant, code.co_consts)]
+    return blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def _constant(value: Any) -> str:
+    if isinstance(value, CodeType):
+        return _digest(value)
+    if isinstance(value, frozenset):
+        return ",".join(sorted(map(_constant, value)))
+    if isinstance(value, tuple):
+        return ",".join(map(_constant, value))
+    return told(value)
