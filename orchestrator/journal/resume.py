@@ -50,7 +50,7 @@ async def open_journal(run: GraphRun, settings: JournalSettings) -> tuple[Journa
         run.notes[:0] = journal.notes()
         restored.replay(journal.patches())
     except BaseException:
-        journal.shut()
+        journal.abandon()
         raise
     return journal, restored
 
@@ -130,12 +130,14 @@ class Restored:
                 self._journal.ended(node)
 
     def _match_roots(self, nodes: list[Node]) -> None:
-        marks = {node.id: self._journal.mark(node) for node in nodes}
+        unmatched = []  # what can be matched is, before anything stands for what is left
         for node in nodes:
-            self._match(node, marks[node.id])
-        for node in nodes:
-            if node.id not in self._row_of:
-                self._note(node, marks[node.id], self._donor(node))
+            mark = self._journal.mark(node)
+            if not self._match(node, mark):
+                self._journal.name(node)
+                unmatched.append((node, mark))
+        for node, mark in unmatched:
+            self._note(node, mark)
 
     def _refuse_moved(self, nodes: list[Node]) -> None:
         """Refuse edits, which name tasks by id, of a graph whose ids are others."""
@@ -187,7 +189,8 @@ class Restored:
         """Find the row of a new task, or note the task as new."""
         mark = self._journal.mark(node)
         if not self._match(node, mark):
-            self._note(node, mark, self._donor(node))
+            self._journal.name(node)
+            self._note(node, mark)
 
     def _match(self, node: Node, mark: str) -> bool:
         parent = ROOTS if node.parent is None else node.parent.id
@@ -208,6 +211,7 @@ class Restored:
         if own and row.mark == mark:
             self._journal.known_as(node, row.id)
         else:  # it stands elsewhere now, or its key has other arguments
+            self._journal.name(node)
             self._journal.added(node, mark, row.id)
         if row.mark != mark:
             self._changed.add(node.id)
@@ -225,7 +229,8 @@ class Restored:
                     return row
         return None
 
-    def _note(self, node: Node, mark: str, donor: TaskRow | None) -> None:
+    def _note(self, node: Node, mark: str) -> None:
+        donor = self._donor(node)
         self._new[ROOTS if node.parent is None else node.parent.id].append(node)
         self._changed.add(node.id)
         self._journal.added(node, mark, None if donor is None else donor.id)
@@ -309,6 +314,7 @@ class Restored:
         if row.parent == self._journal.key(parent.id):
             self._journal.known_as(node, row.id)
         else:
+            self._journal.name(node)
             self._journal.added(node, row.mark, row.id)
         try:
             edges = _edges.validate_json(row.edges)

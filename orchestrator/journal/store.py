@@ -281,17 +281,20 @@ class Journal:
         if key != node.id:
             self._keys[node.id] = key
 
-    def added(self, node: Node, mark: str, donor: str | None = None) -> None:
-        """Note a new task."""
+    def name(self, node: Node) -> None:
+        """Give a new task a key of its own."""
         key = node.id
         while key in self._known:
             key += f"@{self.epoch}"
         self.known_as(node, key)
         self._known.add(key)
+
+    def added(self, node: Node, mark: str, donor: str | None = None) -> None:
+        """Note a new task, which has a key."""
         self._seq += 1
         row = (
             self._seq,
-            key,
+            self.key(node.id),
             None if node.parent is None else self.key(node.parent.id),
             node.name,
             function_name(node.function),
@@ -368,6 +371,7 @@ class Journal:
             node.clock,
             node.busy_s,
         )
+        self._committed.add(key)
         self._put("results", row)
 
     def _put(self, table: str, row: Row) -> None:
@@ -393,11 +397,18 @@ class Journal:
         self._closed = True
         self._news.set()
 
+    def abandon(self) -> None:
+        """Close the file without what is left to be written."""
+        self._rows = []
+        self.shut()
+
     def shut(self) -> None:
         """Write what is left, and close the file."""
+        rows = [] if self._failed else self._rows
+        told = contextlib.suppress(*[JournalUnusable] * self._failed)  # why, once
         try:
-            if not self._failed:
-                self._commit([*self._rows, ("closed", (self.epoch,))])
+            with told:
+                self._commit([*rows, ("closed", (self.epoch,))])
         finally:
             self._rows = []
             self._db.close()

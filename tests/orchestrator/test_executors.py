@@ -31,9 +31,11 @@ async def test_processes_refuse_what_is_asynchronous() -> None:
 
 async def test_a_process_that_was_killed_is_retried_and_committed_once(tmp_path: Path) -> None:
     pool, retry = Processes(1), Retry(times=1, delay=0, on=("BrokenWorkerProcess",))
-    for mark in (tmp_path / "died", tmp_path / "never"):
+    mark = tmp_path / "died"
+    for _ in range(2):
         graph = TaskGraph(journal=tmp_path / "run.db", resume=True)
         task = graph.add(die_once, str(mark), executor=pool, retry=retry)
         assert await graph.run(task) == "second life"
         assert len(graph.record().tasks[0].attempts) == 2
+        mark.unlink(missing_ok=True)
     assert not mark.exists()
