@@ -10,7 +10,7 @@ import anyio
 from orchestrator import Task
 from orchestrator.calls import signature
 from orchestrator.errors import InvalidValue
-from orchestrator.journal.codec import from_json
+from orchestrator.journal.codec import by_annotation
 from protocol.hub.task_handles import Submitter, TaskHandle, TaskRequest
 from protocol.settings import DeviceSettings
 from protocol.wire.messages import Cancelled, Progress, Result, TaskBudget, TokenChunk
@@ -68,7 +68,7 @@ class Devices:
                 task.leaked = await stop(handle)
                 raise
         try:
-            return from_json(outcome.value, signature(function).returns)
+            return by_annotation(outcome.value, signature(function).returns)
         except ValueError as error:
             raise InvalidValue(
                 f"what worker {outcome.worker} returned for {request.name} does not fit its "

@@ -102,6 +102,16 @@ def _by_hint(value: Any, hint: Any) -> str | None:
     return dumps({"$": "hint", "v": text}) if same else None
 
 
+def by_annotation(text: str, hint: Any) -> Any:
+    """What a text of plain JSON, from another program, holds, as an annotation wants it.
+
+    Raises:
+        ValueError: it does not fit.
+    """
+    found = None if hint is None else adapter(hint)
+    return json.loads(text) if found is None else found.validate_json(text)
+
+
 def from_json(text: str, hint: Any = None) -> Any:
     """The value that a text holds.
 
@@ -110,10 +120,9 @@ def from_json(text: str, hint: Any = None) -> Any:
     """
     plain = json.loads(text)
     if type(plain) is dict and plain.get("$") == "hint":
-        found = None if hint is None else adapter(hint)
-        if found is None:
+        if hint is None:
             raise ValueError("its annotation can't be used any more")
-        return found.validate_json(plain["v"])
+        return by_annotation(plain["v"], hint)
     try:
         return _value(plain)
     except ValueError:
