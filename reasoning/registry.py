@@ -137,7 +137,6 @@ class KindRegistry(Generic[T]):
         return kind
 
     def _load(self, place: str, attribute: str) -> Callable[..., T]:
-        """A class out of a module or a file."""
         module = _file(place, self.noun) if place.endswith(".py") else _module(place, self.noun)
         found: Any = getattr(module, attribute, None)
         if not callable(found):

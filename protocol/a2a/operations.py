@@ -183,7 +183,6 @@ class AgentOperations(RequestHandler):
         return task
 
     def _waiting(self, message: Message, context: ServerCallContext) -> AgentTask:
-        """The task that waited for this message."""
         task = self._find(message.task_id, context)
         if message.context_id and message.context_id != task.value.context_id:
             why = f"contextId: task {message.task_id} belongs to {task.value.context_id}"

@@ -193,8 +193,7 @@ class AgentTasks:
     sends it another message: the answer has then arrived, and the same message is a new task.
     """
 
-    def __init__(self, most: int = MOST_TASKS) -> None:
-        self._most = most
+    def __init__(self) -> None:
         self._tasks: dict[tuple[str, str], AgentTask] = {}
         self._sent: dict[tuple[str, bytes], AgentTask] = {}
         self._last_message: dict[AgentTask, tuple[str, bytes]] = {}
@@ -218,7 +217,7 @@ class AgentTasks:
         settled = [old for old in self._tasks.values() if old.state in SETTLED and old is not task]
         size = sum(old.size for old in self._tasks.values())
         for old in sorted(settled, key=lambda old: old.owner != task.owner):  # its own first
-            if len(self._tasks) <= self._most and size <= MOST_BYTES:
+            if len(self._tasks) <= MOST_TASKS and size <= MOST_BYTES:
                 return
             size -= old.size
             self._forget(old)

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from protocol.wire.framing import FrameReader
 
+FrameType = Literal["task", "heartbeat", "task_end", "error", "device_info_response"]
+"""Of frames that either side sends."""
 Status = Literal["continue", "completed", "failed", "ok", "error"]
 ToolType = Literal["action", "data_collection"]
 Name = Annotated[str, Field(max_length=300)]
@@ -48,16 +50,7 @@ class CommandResult(_AipFrame):
 class ClientFrame(_AipFrame):
     """What a device or a Galaxy client sends; its connection says which of the two it is."""
 
-    type: Literal[
-        "task",
-        "heartbeat",
-        "command_results",
-        "error",
-        "register",
-        "task_end",
-        "device_info_request",
-        "device_info_response",
-    ]
+    type: FrameType | Literal["register", "command_results", "device_info_request"]
     status: Status
     client_type: Literal["device", "constellation"] = "device"
     session_id: Name | None = None
@@ -76,7 +69,7 @@ class ClientFrame(_AipFrame):
 class ServerFrame(_AipFrame):
     """What a server sends."""
 
-    type: Literal["task", "heartbeat", "task_end", "command", "error", "device_info_response"]
+    type: FrameType | Literal["command"]
     status: Status
     user_request: str | None = None
     agent_name: str | None = None

@@ -123,7 +123,6 @@ def parse_question(item: Any) -> Question:
 
 
 def _gold(item: Any) -> list[str]:
-    """All right answers."""
     gold = _field(item, "gold", (str, list))
     return [gold] if isinstance(gold, str) else _list(item, "gold", str)
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from pruning.decisions import AskJudge, Decisions
+from pruning.decisions import AskJudge
 from pruning.evaluation.traces import Question, Trace
 from pruning.judge.pairs import agree
 from pruning.judge.session import Judge
@@ -36,15 +36,13 @@ class MergeRate:
     count: float
 
 
-def merges(
-    policy: DeepPrune, question: Question, judge: Judge, *, orders: int = 4, seed: int = 0
-) -> MergeRate:
+def merges(policy: DeepPrune, question: Question, judge: Judge, *, orders: int = 4) -> MergeRate:
     """Cluster the question's prefixes as the policy does, and count wrong merges."""
     losses, counts = [], []
     for order in range(orders):
         traces = list(question.traces)
-        Random(f"{seed}/{order}/{question.id}").shuffle(traces)
-        made = clusters(policy, traces, judge, seed=seed + order)
+        Random(f"0/{order}/{question.id}").shuffle(traces)
+        made = clusters(policy, traces, judge, seed=order)
         joined = [(c[0], other) for c in made for other in c[1:]]
         wrong = sum(not agree(traces[one], traces[other]) for one, other in joined)
         losses.append(wrong / len(joined) if joined else 0.0)
@@ -64,14 +62,10 @@ def clusters(
             decisions = policy.observe(state, ended)
         else:
             decisions = policy.observe(state, Reached(trace=number, tokens=policy.prefix))
-        while asked := _asked(decisions):
+        while asked := next((one for one in decisions if isinstance(one, AskJudge)), None):
             one = traces[asked.trace]
             for other in asked.others:
                 same = judge(one, traces[other], policy.prefix)
                 said = Judged(trace=asked.trace, other=other, same=same)
                 decisions = policy.observe(state, said)
     return state.clusters
-
-
-def _asked(decisions: Decisions) -> AskJudge | None:
-    return next((one for one in decisions if isinstance(one, AskJudge)), None)

@@ -55,11 +55,11 @@ def balanced(question: Question, most: int, *, seed: int = 0) -> list[Pair]:
     return [pair for some in classes for pair in _draw(some, half, rng)]
 
 
-def oversampled(drawn: Sequence[Pair], factor: int = 2) -> list[Pair]:
-    """All pairs, those of the rarer class ``factor`` times, as in the paper."""
+def oversampled(drawn: Sequence[Pair]) -> list[Pair]:
+    """All pairs, those of the rarer class twice, as in the paper."""
     same = sum(pair.same for pair in drawn)
     rarer = same * 2 < len(drawn)
-    return [p for p in drawn for _ in range(factor if p.same is rarer else 1)]
+    return [p for p in drawn for _ in range(2 if p.same is rarer else 1)]
 
 
 def _draw(items: Sequence[T], count: int, rng: Random) -> Iterator[T]:

@@ -6,7 +6,8 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from random import Random
+from typing import ClassVar, TypeVar
 
 from pruning.decisions import NOTHING, Decisions, Finish, Launch
 from pruning.observations import Began, Ended, Observation
@@ -101,7 +102,17 @@ class VotingPolicy(Policy[B]):
 
     A subclass that also uses other observations handles them in `observe` and leaves the rest to
     this one.
+
+    Attributes:
+        ballots: The kind of its state.
+        n: The most traces.
     """
+
+    ballots: ClassVar[type[Ballots]] = Ballots
+    n: int
+
+    def begin(self, rng: Random) -> B:
+        return self.ballots(max_traces=self.n)  # type: ignore[return-value]
 
     def observe(self, state: B, observation: Observation) -> Decisions:
         if isinstance(observation, Ended):

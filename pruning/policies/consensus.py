@@ -24,9 +24,6 @@ class FixedSamples(VotingPolicy[Ballots]):
     def __post_init__(self) -> None:
         check_range(self, "n", 1)
 
-    def begin(self, rng: Random) -> Ballots:
-        return Ballots(max_traces=self.n)
-
     def start(self, state: Ballots) -> Decisions:
         return state.launch(self.n, "self-consistency")
 
@@ -44,9 +41,6 @@ class HardCap(VotingPolicy[Ballots]):
 
     def __post_init__(self) -> None:
         check_range(self, "n tokens", 1)
-
-    def begin(self, rng: Random) -> Ballots:
-        return Ballots(max_traces=self.n)
 
     def start(self, state: Ballots) -> Decisions:
         return state.launch(self.n, f"cut at {self.tokens} tokens", limit=self.tokens)
@@ -155,9 +149,6 @@ class EarlyStopping(VotingPolicy[Ballots]):
 
     def __post_init__(self) -> None:
         check_range(self, "w n", 1)
-
-    def begin(self, rng: Random) -> Ballots:
-        return Ballots(max_traces=self.n)
 
     def start(self, state: Ballots) -> Decisions:
         return state.launch(self.w, f"the first window of {self.w}")

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import floor
-from random import Random
 from typing import ClassVar, Literal
 
 from pruning.decisions import NOTHING, Decisions, Finish, Stop
@@ -97,11 +96,8 @@ class _DeepConfPolicy(VotingPolicy[ConfidenceState]):
     """What the two policies share: the confidence of each trace, and the weighted vote."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"confidence"})
-    n: int
+    ballots: ClassVar[type[Ballots]] = ConfidenceState
     window: int
-
-    def begin(self, rng: Random) -> ConfidenceState:
-        return ConfidenceState(max_traces=self.n)
 
     def _update(self, state: ConfidenceState, generated: Generated) -> float | None:
         confidence = state.by_trace.get(generated.trace)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from random import Random
 from typing import ClassVar
 
 from pruning.decisions import NOTHING, Decision, Decisions, Finish, Stop
@@ -44,6 +43,7 @@ class ParallelProbe(VotingPolicy[ProbeRounds]):
     """
 
     name: ClassVar[str] = "parallel-probe"
+    ballots: ClassVar[type[Ballots]] = ProbeRounds
     needs: ClassVar[frozenset[Need]] = frozenset({"probes"})
     n: int = 64
     probe_every: int = 500
@@ -54,9 +54,6 @@ class ParallelProbe(VotingPolicy[ProbeRounds]):
     def __post_init__(self) -> None:
         check_range(self, "n probe_every patience stable", 1)
         check_range(self, "warmup", 0)
-
-    def begin(self, rng: Random) -> ProbeRounds:
-        return ProbeRounds(max_traces=self.n)
 
     def observe(self, state: ProbeRounds, observation: Observation) -> Decisions:
         if type(observation) is Probed:

@@ -158,6 +158,7 @@ class AnswerConvergence(VotingPolicy[ProbeStreaks]):
     """
 
     name: ClassVar[str] = "convergence"
+    ballots: ClassVar[type[Ballots]] = ProbeStreaks
     needs: ClassVar[frozenset[Need]] = frozenset({"probes"})
     n: int = 16
     streak: int = 3
@@ -165,9 +166,6 @@ class AnswerConvergence(VotingPolicy[ProbeStreaks]):
 
     def __post_init__(self) -> None:
         check_range(self, "n streak probe_every", 1)
-
-    def begin(self, rng: Random) -> ProbeStreaks:
-        return ProbeStreaks(max_traces=self.n)
 
     def observe(self, state: ProbeStreaks, observation: Observation) -> Decisions:
         if type(observation) is Probed:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, lgamma
-from random import Random
 from typing import ClassVar
 
 from pruning.decisions import NOTHING, Decisions
@@ -112,9 +111,6 @@ class Saturation(VotingPolicy[Ballots]):
         check_range(self, "k n", 1)
         check_range(self, "epsilon", 0, 1, excluded="both")
         check_range(self, "alpha beta", 0, excluded="least")
-
-    def begin(self, rng: Random) -> Ballots:
-        return Ballots(max_traces=self.n)
 
     def start(self, state: Ballots) -> Decisions:
         return state.launch(self.k, f"{self.k} in flight")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from random import Random
 from typing import ClassVar
 
 from pruning.decisions import NOTHING, Decisions, Finish
@@ -28,15 +27,13 @@ class BestOfN(VotingPolicy[VerifierState]):
     """
 
     name: ClassVar[str] = "best-of-n"
+    ballots: ClassVar[type[Ballots]] = VerifierState
     needs: ClassVar[frozenset[Need]] = frozenset({"verifier"})
     n: int = 16
     enough: float = 1.0
 
     def __post_init__(self) -> None:
         check_range(self, "n", 1)
-
-    def begin(self, rng: Random) -> VerifierState:
-        return VerifierState(max_traces=self.n)
 
     def start(self, state: VerifierState) -> Decisions:
         return state.launch(self.n, f"the best of {self.n}")

@@ -201,10 +201,7 @@ def wilson_interval(right: int, count: int) -> tuple[float, float]:
     """The 95 % interval of a proportion (Wilson 1927), which holds near 0 and 1 too."""
     z = 1.959964
     share = right / count
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = (
-        z
-        / (1 + z * z / count)
-        * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    )
+    scale = 1 + z * z / count
+    middle = (share + z * z / (2 * count)) / scale
+    half = z / scale * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     return round(max(0.0, middle - half), 4), round(min(1.0, middle + half), 4)

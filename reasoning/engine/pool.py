@@ -24,20 +24,14 @@ class Pool:
     """
 
     def __init__(
-        self,
-        config: ModelConfig,
-        dtype: torch.dtype,
-        *,
-        most: int,
-        tokens: int = 4096,
-        device: str = "cpu",
+        self, config: ModelConfig, dtype: torch.dtype, *, most: int, device: str = "cpu"
     ) -> None:
         self._orders: dict[int, set[int]] = defaultdict(set)
         self._taken: dict[int, int] = {}
         self._most = most
         self.poison = False
         tail = (2 * config.kv_heads, config.head_dim)
-        size = max(PAGE, 1 << (min(tokens, most).bit_length() - 1))
+        size = max(PAGE, 1 << (min(4096, most).bit_length() - 1))
         self.store = torch.zeros(config.layers, size, *tail, dtype=dtype, device=device)
         self._orders[size].add(0)
 

@@ -158,7 +158,6 @@ def calibrate(
 def _test(
     taus: Sequence[float], rates: Sequence[Sequence[MergeRate]], target: RiskTarget
 ) -> tuple[ThresholdTest, ...]:
-    """Test each threshold over the merge rates of all questions."""
     columns = list(zip(*rates, strict=True))
     p_values, valid = learn_then_test([[one.loss for one in column] for column in columns], target)
     return tuple(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import combinations
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -56,20 +57,16 @@ def compare(judge: LearnedJudge, questions: Sequence[Question], tau: float) -> l
 
 def _groups(question: Question) -> list[int]:
     """The index of an answer's first trace, for each trace; one without an answer is alone."""
-    firsts: list[int] = []
-    for index, trace in enumerate(question.traces):
-        alike = (i for i, other in enumerate(question.traces[:index]) if agree(trace, other))
-        firsts.append(next(alike, index))
-    return firsts
+    numbered = list(enumerate(question.traces))
+    return [next((j for j, one in numbered[:i] if agree(trace, one)), i) for i, trace in numbered]
 
 
 def _matrix(judge: LearnedJudge, question: Question) -> Any:
     import numpy
 
-    count = len(question.traces)
-    places = [(i, j) for i in range(count) for j in range(i)]
+    places = list(combinations(range(len(question.traces)), 2))
     said = judge.judge([judge.texts(question.traces[i], question.traces[j]) for i, j in places])
-    matrix = numpy.eye(count)
+    matrix = numpy.eye(len(question.traces))
     for (i, j), same in zip(places, said, strict=True):
         matrix[i, j] = matrix[j, i] = same
     return matrix

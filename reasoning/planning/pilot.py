@@ -60,9 +60,8 @@ _SCHEMA = json.dumps(PilotMove.model_json_schema())
 class ModelPilot:
     """See `protocol.ufo.Pilot`; the device's tools are all that the model can reach."""
 
-    def __init__(self, chat: Chat, *, most_steps: int = MOST_STEPS) -> None:
+    def __init__(self, chat: Chat) -> None:
         self._chat = chat
-        self._most_steps = most_steps
 
     async def steer(self, request: str, device: SteeredDevice) -> Any:
         """See `protocol.ufo.Pilot.steer`.
@@ -71,7 +70,7 @@ class ModelPilot:
             RemoteFailure: it did not come to an end, or the model failed.
         """
         done: list[str] = []
-        for _ in range(self._most_steps):
+        for _ in range(MOST_STEPS):
             try:
                 prompt = self._prompt(request, device, done)
                 move = PilotMove.parse(await self._chat.reply(prompt, _SCHEMA))
@@ -83,7 +82,7 @@ class ModelPilot:
             if move.done:
                 return move.result
             done.append(await self._call(device, move))
-        raise RemoteFailure("budget", "", f"the request was not done in {self._most_steps} steps")
+        raise RemoteFailure("budget", "", f"the request was not done in {MOST_STEPS} steps")
 
     async def _call(self, device: SteeredDevice, move: PilotMove) -> str:
         assert move.tool is not None

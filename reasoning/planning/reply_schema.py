@@ -92,7 +92,6 @@ class _Grammar:
         return edits
 
     def _tools(self) -> dict[str, list[str]]:
-        """The devices that offer each tool."""
         found: dict[str, list[str]] = {}
         for device in self.devices.profiles:
             for name in self.devices.offers(device):

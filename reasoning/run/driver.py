@@ -82,14 +82,13 @@ class Driver:
 
     run: Run
     policy: Policy[Any]
-    grid: int = GRID
     judge: Judge | None = None
     traces: list[SteeredTrace] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._check()
         self._session = PolicySession(policy=self.policy, seed=self.run.seed)
-        self._policy_run = PolicyRun(session=self._session, probe_every=self._probing and self.grid)
+        self._policy_run = PolicyRun(session=self._session, probe_every=self._probing and GRID)
         self._prompt = self.run.dialect.prompt(self.run.problem)
         self._confidence = CONFIDENCE if "confidence" in self.policy.needs else 0
         self._judge_session: JudgeSession | None = open_judge(self.judge) if self.judge else None
@@ -174,7 +173,7 @@ class Driver:
             news=self._news_of_trace,
             number=opened.trace,
             launch=opened.launch,
-            every=self.grid if self._confidence else opened.launch.probe_every,
+            every=GRID if self._confidence else opened.launch.probe_every,
             confidence=self._confidence,
             gang=self._gang,
         )
@@ -209,19 +208,17 @@ class Driver:
 
     def _certain(self) -> SteeredTrace | None:
         """The trace of which something is due before all others, if that is certain."""
-        found: tuple[int, int] | None = None
-        soonest: tuple[int, int] | None = None
+        due: list[tuple[int, int]] = []
+        ahead: list[tuple[int, int]] = []
         for start, trace in self._running():
             if trace.due:
-                key = (start + trace.due[0].tokens, trace.number)
-                found = key if found is None or key < found else found
+                due.append((start + trace.due[0].tokens, trace.number))
             else:
-                key = (start + trace.written + 1, trace.number)
-                soonest = key if soonest is None or key < soonest else soonest
-        self._impatient = found is not None
-        if found is None or (soonest is not None and soonest < found):
+                ahead.append((start + trace.written + 1, trace.number))
+        self._impatient = bool(due)
+        if not due or min(ahead, default=min(due)) < min(due):
             return None
-        return self.traces[found[1]]
+        return self.traces[min(due)[1]]
 
     def _release(self) -> None:
         """Let traces write on, up to where something is due next of any of them."""
@@ -257,7 +254,7 @@ class Driver:
         return Steering(
             policy=self.policy.label,
             seed=self.run.seed,
-            grid=self.grid,
+            grid=GRID,
             clock=finished.clock,
             tokens=finished.tokens,
             probes=finished.probes,

@@ -35,7 +35,6 @@ def report(solution: Solution) -> Report:
 
 
 def _steering(steered: Steering, usage: Usage) -> SteeringReport:
-    """What a policy did, as a message."""
     shared = SteeringReport.model_fields.keys() - {"leaked", "reason", "decisions"}
     return SteeringReport(
         **{name: getattr(steered, name) for name in shared},

@@ -264,9 +264,9 @@ def _sub_problem(
     return states[0]
 
 
-def draw_problem(rng: random.Random, count: int, *, solvable: float = 0.8) -> countdown.Countdown:
-    """A training problem; with probability ``solvable`` one that has a solution."""
-    insist = rng.random() < solvable and count < 5  # nearly all with five numbers have one
+def draw_problem(rng: random.Random, count: int) -> countdown.Countdown:
+    """A training problem; with a probability of 0.8 one that has a solution."""
+    insist = rng.random() < 0.8 and count < 5  # nearly all with five numbers have one
     while True:
         problem = countdown.Countdown(
             numbers=tuple(rng.choice(countdown.NUMBER_RANGE) for _ in range(count)),

@@ -33,9 +33,8 @@ def export(checkpoint: Path, folder: Path) -> None:
     state = torch.load(checkpoint, weights_only=True)
     shape = SHAPES[state["recipe"]["model"]]
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        name: tensor.to(torch.bfloat16).contiguous() for name, tensor in state["model"].items()
-    }
+    model = state["model"]
+    tensors = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in model.items()}
     # In a file of their own, so that any engine loads the folder as a plain Llama.
     identity = tensors.pop("model.path_identity")
     (folder / PATHS_FILE).write_bytes(save({"path_identity": identity}))

@@ -103,7 +103,7 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
     def _separate(self, one: ActiveRequest) -> None:
         """Keep what sees more than its own prompt out of the prefix cache that others read."""
         request = one.request
-        one.salt = request.cache_salt = f"reason-{uuid.uuid4().hex}"
+        request.cache_salt = f"reason-{uuid.uuid4().hex}"
         request.block_hashes.clear()
         request.update_block_hashes()
 

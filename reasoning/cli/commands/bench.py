@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -127,27 +128,8 @@ def bench() -> None:
     """Measure strategies on held-out problems."""
 
 
-def _add(domain: str, kind: type[BenchSettings]) -> None:
-    """Make ``reason bench DOMAIN``."""
-
-    @bench.command(name=domain, help=kind.__doc__)
-    @options(kind)
-    def command(settings: BenchSettings) -> int:
-        return _measure(domain, settings)
-
-
-for _domain, _kind in (
-    ("countdown", CountdownBench),
-    ("arithmetic", ArithmeticBench),
-    ("several", SeveralBench),
-    ("enumeration", EnumerationBench),
-    ("shortest-paths", ShortestPathsBench),
-):
-    _add(_domain, _kind)
-
-
-def _measure(domain: str, settings: BenchSettings) -> int:
-    """Measure, print, and return the exit code."""
+def _measure(domain: str, settings: BenchSettings) -> None:
+    """Measure, and print."""
     from reasoning.bench import BenchResults, draw_problems, measure
     from reasoning.models.loading import load_model
 
@@ -176,7 +158,16 @@ def _measure(domain: str, settings: BenchSettings) -> int:
         print_object(results)
     else:
         print_tables(_table(results))
-    return 0
+
+
+for _domain, _kind in (
+    ("countdown", CountdownBench),
+    ("arithmetic", ArithmeticBench),
+    ("several", SeveralBench),
+    ("enumeration", EnumerationBench),
+    ("shortest-paths", ShortestPathsBench),
+):
+    bench.command(name=_domain, help=_kind.__doc__)(options(_kind)(partial(_measure, _domain)))
 
 
 def summary_line(row: BenchRow) -> str:

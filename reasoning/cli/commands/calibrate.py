@@ -41,7 +41,7 @@ class CalibrateSettings:
 
 @click.command()
 @options(CalibrateSettings)
-def calibrate(settings: CalibrateSettings) -> int:
+def calibrate(settings: CalibrateSettings) -> None:
     """Choose the threshold under which a judge may prune, if there is one, on new questions.
 
     Learn-then-Test: with probability 1 - delta the rate of wrong merges is at most the risk.  The
@@ -71,11 +71,10 @@ def calibrate(settings: CalibrateSettings) -> int:
     write(found, Path(settings.output))
     if settings.as_json:
         print_object(found)
-        return 0
+        return
     print_tables(_table(found))
     said = f"tau = {found.tau:g}" if found.tau is not None else f"the gate is shut: {found.why}"
     click.echo(f"{settings.output}: {said}")
-    return 0
 
 
 def _deepprune(text: str) -> DeepPrune:

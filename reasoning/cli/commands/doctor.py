@@ -33,7 +33,7 @@ class DoctorSettings:
 
 @click.command()
 @options(DoctorSettings)
-def doctor(settings: DoctorSettings) -> int:
+def doctor(settings: DoctorSettings) -> None:
     """Find out what a server can do, by a few requests of one token, and which strategies run.
 
     \b
@@ -50,7 +50,6 @@ def doctor(settings: DoctorSettings) -> int:
         print_object(report)
     else:
         _print(report)
-    return 0
 
 
 def _print(report: DoctorReport) -> None:

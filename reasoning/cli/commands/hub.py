@@ -147,7 +147,6 @@ async def _open_ufo(
 
 
 def _show(event: HubEvent) -> None:
-    """Print who comes and goes."""
     from protocol import WorkerAway, WorkerJoined, WorkerLeft
 
     match event:

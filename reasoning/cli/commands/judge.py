@@ -99,7 +99,7 @@ class TrainJudgeSettings:
 
 @judge.command()
 @options(TrainJudgeSettings)
-def train(settings: TrainJudgeSettings) -> int:
+def train(settings: TrainJudgeSettings) -> None:
     """Train a judge on TRACES that have texts, JSON lines, gzipped or not.
 
     \b
@@ -123,7 +123,6 @@ def train(settings: TrainJudgeSettings) -> int:
         f"{target}: {card.form} judge of {card.pairs} pairs, loss {card.loss:.4f}, "
         f"{card.seconds:.0f} s; {card.questions} of {len(questions)} questions seen"
     )
-    return 0
 
 
 @settings_class
@@ -145,7 +144,7 @@ class EvaluateJudgeSettings:
 
 @judge.command(name="eval")
 @options(EvaluateJudgeSettings)
-def evaluate(settings: EvaluateJudgeSettings) -> int:
+def evaluate(settings: EvaluateJudgeSettings) -> None:
     """Evaluate a judge on those questions of TRACES that it has not seen.
 
     What counts is the AUROC within questions: pooled ones are nearly all difficulty, as the oracle
@@ -172,7 +171,6 @@ def evaluate(settings: EvaluateJudgeSettings) -> int:
         print_object(found)
     else:
         print_tables(*_tables(found))
-    return 0
 
 
 def _tables(found: Evaluation) -> Iterator[Table]:

@@ -199,7 +199,6 @@ def _print_object(result: ConstellationResult, chat: ChatClient) -> None:
 
 
 def _show(event: Event) -> None:
-    """Print an event of the planner."""
     from reasoning.planning import AnswerGiven, PlanApplied, PlanRefused, RunResumed
 
     match event:
@@ -221,7 +220,6 @@ def _show(event: Event) -> None:
 
 
 def _show_task(event: Event) -> None:
-    """Print an event of a task."""
     from orchestrator import AttemptFailed, TaskEnded, TaskStarted
     from reasoning.planning import TaskPlaced
 

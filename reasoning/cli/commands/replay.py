@@ -62,7 +62,7 @@ _SHARED = ("shuffles", "seed", "probe_tokens", "judge_price")
 
 @click.command()
 @options(ReplaySettings)
-def replay(settings: ReplaySettings) -> int:
+def replay(settings: ReplaySettings) -> None:
     """Replay stopping and voting policies over stored TRACES, JSON lines, gzipped or not.
 
     Beside each policy stands self-consistency with as many traces and with as many tokens.
@@ -80,7 +80,6 @@ def replay(settings: ReplaySettings) -> int:
         print_object(results)
     else:
         print_tables(_table(results))
-    return 0
 
 
 def _replay(settings: ReplaySettings) -> ReplayResults:

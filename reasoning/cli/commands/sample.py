@@ -32,7 +32,7 @@ class SampleSettings:
 
 @click.command()
 @options(SampleSettings)
-def sample(settings: SampleSettings) -> int:
+def sample(settings: SampleSettings) -> None:
     """Sample traces of held-out problems, with their texts, for replay, a judge, a calibration.
 
     \b
@@ -64,4 +64,3 @@ def sample(settings: SampleSettings) -> int:
     write_traces(target, solutions)
     right = sum(solution.verified is True for solution in solutions)
     click.echo(f"{target}: {len(problems)} questions, {each} traces each; {right} majorities right")
-    return 0

@@ -46,11 +46,10 @@ class CreateTokenSettings(TokenSettings):
 
 @token.command()
 @options(CreateTokenSettings)
-def create(settings: CreateTokenSettings) -> int:
+def create(settings: CreateTokenSettings) -> None:
     """Make a token for the worker or client NAME and print it; it is not shown again."""
     store = settings.store.open()
     click.echo(store.create(settings.name, scopes=settings.scopes, expires_s=settings.expires))
-    return 0
 
 
 @settings_class
@@ -62,18 +61,16 @@ class RotateTokenSettings(TokenSettings):
 
 @token.command()
 @options(RotateTokenSettings)
-def rotate(settings: RotateTokenSettings) -> int:
+def rotate(settings: RotateTokenSettings) -> None:
     """Make a new token in place of NAME's and print it."""
     click.echo(settings.store.open().rotate(settings.name, grace_s=settings.grace or 0.0))
-    return 0
 
 
 @token.command()
 @options(TokenSettings)
-def revoke(settings: TokenSettings) -> int:
+def revoke(settings: TokenSettings) -> None:
     """Make NAME's token invalid, and end its connections within seconds."""
     settings.store.open().revoke(settings.name)
-    return 0
 
 
 @settings_class
@@ -86,7 +83,7 @@ class ListTokensSettings:
 
 @token.command(name="list")
 @options(ListTokensSettings)
-def list_tokens(settings: ListTokensSettings) -> int:
+def list_tokens(settings: ListTokensSettings) -> None:
     """Show all tokens, but not what they are."""
     import json
 
@@ -102,12 +99,11 @@ def list_tokens(settings: ListTokensSettings) -> int:
     ]
     if settings.as_json:
         click.echo(json.dumps({"schema": "reason.tokens/1", "tokens": rows}, indent=2))
-        return 0
+        return
     for row in rows:
         scopes = ",".join(row["scopes"] or ())
         state = f"revoked {row['revoked']}" if row["revoked"] else f"until {row['expires'] or '-'}"
         click.echo(f"{row['name']}\t{scopes}\t{row['created']}\t{state}")
-    return 0
 
 
 def _date(at: float | None) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from orchestrator.errors import InvalidValue
@@ -44,8 +44,7 @@ class RequestGang:
 class RequestGangs:
     """The gangs of one engine, by name."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._gangs: dict[str, RequestGang] = {}
 
     def __iter__(self) -> Iterator[RequestGang]:
@@ -110,5 +109,5 @@ class RequestGangs:
     def waited(self, gang: RequestGang) -> float:
         """How many seconds a gang has been waiting, from now on if it was not."""
         if gang.since is None:
-            gang.since = self._clock()
-        return self._clock() - gang.since
+            gang.since = time.monotonic()
+        return time.monotonic() - gang.since

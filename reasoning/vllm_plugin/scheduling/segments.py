@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -30,7 +30,6 @@ class ActiveRequest:
     note: Note
     view: AttentionView | None
     since: float
-    salt: str | None = None
     failure: str | None = None
 
     @property
@@ -88,19 +87,17 @@ class SegmentTable:
         *,
         lease_s: float = LEASE_S,
         patience_s: float = PATIENCE_S,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._manager = manager
         self._pool = manager.block_pool
         self._block_size = block_size
         self._lease_s = lease_s
         self.patience_s = patience_s
-        self._clock = clock
         self.extents: dict[str, SegmentExtent] = {}
         self.active: dict[str, ActiveRequest] = {}
         self._pins: Counter[str] = Counter()
         self._unwanted: set[str] = set()
-        self._checked = clock()
+        self._checked = time.monotonic()
 
     def arrive(self, request: Any, note: Note) -> ActiveRequest:
         """Take note of a new request.
@@ -109,7 +106,7 @@ class SegmentTable:
             InvalidValue: it can't be served as it is.
         """
         self._check(request, note)
-        one = ActiveRequest(request=request, note=note, view=note.view, since=self._clock())
+        one = ActiveRequest(request=request, note=note, view=note.view, since=time.monotonic())
         self.active[one.id] = one
         for kept in note.keeps:
             self.extents[kept.name] = SegmentExtent(
@@ -168,7 +165,7 @@ class SegmentTable:
         kept = blocks[start : -(-(extent.first + count) // size)] if count else []
         extent.writer, extent.count, extent.blocks = None, count, kept
         extent.first -= start * size
-        extent.used_at = self._clock()
+        extent.used_at = time.monotonic()
         self._pool.touch(kept)
         if extent.name in self._unwanted and not self._pins[extent.name]:
             self._drop(extent)
@@ -206,7 +203,7 @@ class SegmentTable:
             extent = self.extents.get(seen.name)
             if extent is None:
                 return self._wait(one, f"segment {seen.name!r} is not there")
-            extent.used_at = self._clock()
+            extent.used_at = time.monotonic()
             computed = extent.computed
             if extent.writer is not None and extent.writer.id in feeding:
                 request = extent.writer.request
@@ -219,13 +216,13 @@ class SegmentTable:
         return "ready"
 
     def _wait(self, one: ActiveRequest, why: str) -> Readiness:
-        if self._clock() - one.since > self.patience_s:
+        if time.monotonic() - one.since > self.patience_s:
             raise InvalidValue(f"{why} after {self.patience_s:g} s; it was released or never sent")
         return "wait"
 
     def expire(self) -> None:
         """Release what nobody has asked for within the lease."""
-        now = self._clock()
+        now = time.monotonic()
         if now < self._checked + self._lease_s / 100:
             return
         self._checked = now
