@@ -207,10 +207,6 @@ def convert(field: str, text: str, kind: Any) -> Any:
     raise InvalidValue(f"{field}: {text!r} does not fit; give {' or '.join(known)}")
 
 
-def _bool(text: str, _: Any) -> bool:
-    return {"true": True, "false": False}[text]
-
-
 def _int(text: str, _: Any) -> int:
     if not re.fullmatch(r"[+-]?\d{1,18}", text):
         raise ValueError(text)
@@ -224,14 +220,6 @@ def _float(text: str, _: Any) -> float:
     return value
 
 
-def _literal(text: str, kind: Any) -> Any:
-    return {str(option): option for option in get_args(kind)}[text]
-
-
-def _none(text: str, _: Any) -> None:
-    return {"none": None}[text]
-
-
 def _json(text: str, _: Any) -> Any:
     try:
         return json.loads(text)
@@ -240,13 +228,13 @@ def _json(text: str, _: Any) -> Any:
 
 
 _CONVERTERS: dict[Any, Callable[[str, Any], Any]] = {
-    bool: _bool,
+    bool: lambda text, _: {"true": True, "false": False}[text],
     int: _int,
     float: _float,
     str: lambda text, _: text,
     Path: lambda text, _: Path(text),
-    Literal: _literal,
-    NoneType: _none,
+    Literal: lambda text, kind: {str(option): option for option in get_args(kind)}[text],
+    NoneType: lambda text, _: {"none": None}[text],
 }
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", NoneType: "none"}
 

@@ -133,14 +133,10 @@ class Constellation:
                 state.notes.append(IDLE)
             failed = 0 if plan is not None else failed + 1
             if plan is not None or failed >= MOST_IDLE:  # a refused one is mended at once
-                await self._wait_for_news(state, seen)
+                while state.ended == seen and not state.resting:
+                    state.news = anyio.Event()
+                    await state.news.wait()
         return "turns"
-
-    async def _wait_for_news(self, state: PlannerState, seen: int) -> None:
-        """Wait until a task has ended since ``seen`` tasks had, or until nothing runs."""
-        while state.ended == seen and not state.resting:
-            state.news = anyio.Event()
-            await state.news.wait()
 
     async def _turn(self, state: PlannerState) -> PlannerReply | None:
         """Ask the planner, and apply its plan; None if the plan was refused."""

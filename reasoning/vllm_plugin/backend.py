@@ -76,12 +76,10 @@ class SharedGeneration(PromptedGeneration):
         context = self.segment.context
         return (len(context) if context.flowing else self.segment.home) + len(self.segment)
 
-    def _fits(self, count: int) -> bool:
-        return self._position + count < self.limit
-
     def full_after(self, token: Token) -> Token:
         """A token that it wrote, with its reason where the others have taken all that was left."""
-        return token if token.reason or self._fits(1) else token._replace(reason="length")
+        fits = self._position + 1 < self.limit
+        return token if token.reason or fits else token._replace(reason="length")
 
     def extend(self, tokens: Sequence[int]) -> None:
         super().extend(tokens)
