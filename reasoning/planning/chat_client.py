@@ -22,7 +22,7 @@ class Chat(Protocol):
 
 @dataclass
 class ChatClient:
-    """A chat model of any backend, used as ``async with ChatClient(load(...)) as chat``.
+    """A chat model of any backend, used as ``async with ChatClient(load_model(...)) as chat``.
 
     Where the backend can, replies are held to the schema while they are generated.  Elsewhere the
     schema is left out and ``unheld`` says why; whoever asks must check the reply in any case.

@@ -39,7 +39,7 @@ BOTH = "edits and an answer came together; the answer was ignored: give it when 
 class Constellation:
     """Carries out requests on a hub's devices, as a planner plans::
 
-    async with ChatClient(load("my-model", base_urls=[url])) as chat:
+    async with ChatClient(load_model("my-model", base_urls=[url])) as chat:
         outcome = await Constellation(hub, chat).run("Summarise the logs of all machines")
 
     The planner is asked once at first, and again whenever tasks have ended; the graph runs on
