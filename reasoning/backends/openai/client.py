@@ -72,29 +72,30 @@ class RequestRefused(BackendLost, InvalidValue):
 
 
 class Patience:
-    """How long an answer's next bytes may take.
+    """How long an answer's next bytes may take."""
 
-    Attributes:
-        late: Whether the answer has ended and only its usage may come.
-    """
-
-    def __init__(self, settings: OpenaiSettings) -> None:
+    def __init__(self, settings: OpenaiSettings, answer: fields.AnswerReader) -> None:
         self._settings = settings
+        self._answer = answer
         self._since = time.monotonic()
-        self._begun = False
-        self.late = False
 
     def meet_token(self) -> None:
         """A token came."""
         self._since = time.monotonic()
-        self._begun = True
+
+    @property
+    def over(self) -> bool:
+        """Whether the answer is whole, and only its usage may be missing."""
+        return self._answer.finish is not None and self._answer.written > 0
 
     @property
     def seconds(self) -> float:
         left = self._since + self._settings.first_token_timeout - time.monotonic()
-        if self._begun:
+        if self._answer.written:
             left = min(left, self._settings.token_timeout)
-        return max(0.0, min(left, LATE_S) if self.late else left)
+        if self.over and self._answer.finish in fields.ENDED:  # other words may mean nothing
+            left = min(left, LATE_S)
+        return max(0.0, left)
 
     @property
     def waited(self) -> str:
@@ -210,10 +211,13 @@ class OpenaiBackend(PromptedBackend):
         if found is not None and found.cached is not None:
             generation.found_cached(found.cached)
         if not self.exact and found is not None:
-            for _ in range(min(found.completion or 0, generation.room) - answer.written - 1):
+            unseen = (found.completion or 0) - answer.written - 1
+            for _ in range(min(unseen, generation.room - 1)):
                 yield Token(FILLER, math.nan)
-        end = Token(min(self.eos), 0.0 if self.exact else math.nan) if last is None else last
-        yield end._replace(reason=reason)
+        if last is None and self.eos:
+            last = Token(min(self.eos), 0.0 if self.exact else math.nan)
+        if last is not None:
+            yield last._replace(reason=reason)
 
     def _reason(self, replica: Replica, answer: fields.AnswerReader) -> StopReason:
         """Why an answer ended.
@@ -239,7 +243,7 @@ class OpenaiBackend(PromptedBackend):
         answer: fields.AnswerReader,
     ) -> AsyncGenerator[list[Token], None]:
         """What each event of one stream brings; leaving it early closes its connection."""
-        patience, parser = Patience(self.settings), EventParser()
+        patience, parser = Patience(self.settings, answer), EventParser()
         create = _creator(replica.client, self.mode)
         async with self._explained(replica, patience), AsyncExitStack() as stack:
             with anyio.fail_after(patience.seconds):
@@ -253,7 +257,6 @@ class OpenaiBackend(PromptedBackend):
                 if tokens:
                     patience.meet_token()
                     yield tokens
-                patience.late = answer.finish is not None
             answer.complete = parser.done
 
     @asynccontextmanager
@@ -269,7 +272,7 @@ class OpenaiBackend(PromptedBackend):
         except ErrorEvent as error:
             raise self._failed(replica, error.status, str(error)) from error
         except TimeoutError as error:
-            if not patience.late:
+            if not patience.over:
                 raise RequestLost(replica, f"was silent for {patience.waited}") from error
         except APIStatusError as error:
             said, headers = words_of(error), error.response.headers
@@ -278,7 +281,7 @@ class OpenaiBackend(PromptedBackend):
             why = await unreachable(replica.url, error, self.settings)
             raise RequestLost(replica, why) from error
         except (httpx2.HTTPError, httpx2.StreamError) as error:
-            if not patience.late:
+            if not patience.over:
                 raise RequestLost(replica, f"broke off ({type(error).__name__})") from error
 
     def _failed(

@@ -13,6 +13,7 @@ from reasoning.backends.text_tokens import text_token
 
 OPEN, CLOSE = "<think>", "</think>"
 
+ENDED = ("stop", "length", "tool_calls", "function_call", "eos", "eos_token", "end_turn")
 CUT = ("length", "max_tokens", "max_output_tokens", "model_length", "token_limit")
 WITHHELD = (
     *("content_filter", "safety", "recitation", "blocklist", "prohibited_content", "spii"),

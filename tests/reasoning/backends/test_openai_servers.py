@@ -69,9 +69,12 @@ async def test_an_ended_answer_does_not_wait_long_for_its_usage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("reasoning.backends.openai.client.LATE_S", 0.2)
-    chat = ScriptedChat(answers=[Script(usage=None, done=False, ends=False)])
-    assert (await asked(chat)).answer == "42"
-    assert len(chat.streamed) == 1
+    ends = Script(usage=None, done=False, ends=False)
+    goes_on = Script(chunks=("so \\boxed{4", "2}"), unfinished="null", delay_s=0.5, pause_s=0.5)
+    chat = ScriptedChat(answers=[ends, goes_on])
+    for _ in range(2):
+        assert (await asked(chat)).answer == "42"
+    assert len(chat.streamed) == 2
 
 
 @pytest.mark.parametrize(
