@@ -1,4 +1,4 @@
-"""Where a task's function runs, when not here."""
+"""What an executor is, and the one that calls functions in worker processes."""
 
 from __future__ import annotations
 

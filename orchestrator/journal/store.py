@@ -104,7 +104,7 @@ class Journal:
     """One journal file, open for one process.
 
     Attributes:
-        epoch: This process's turn at the file, from 1.
+        epoch: How often the file was opened, this time included; only the newest may commit.
         run: Names the run that the file records.
         cut_off: Whether the last process was killed, and the file has no ``-wal`` beside it, as
             if it had been copied alone.
@@ -218,7 +218,7 @@ class Journal:
         return found
 
     def reopen(self, task: str) -> None:
-        """Let a task that has ended commit anew, because it will run again."""
+        """Let a task that has ended commit once more, because it will run again."""
         self._committed.discard(task)
 
     def attempts(self) -> dict[str, tuple[int, int]]:
@@ -245,7 +245,7 @@ class Journal:
             raise self.damaged("a patch can't be read") from error
 
     def notes(self) -> list[str]:
-        """What was noted in earlier epochs, in order."""
+        """The texts that `noted` recorded in earlier epochs, in order."""
         return [row[0] for row in self._read("notes")]
 
     def _ended_epochs(self) -> set[int]:
@@ -263,7 +263,7 @@ class Journal:
         return [row[:-1] for row in rows]
 
     def damaged(self, why: str) -> JournalUnusable:
-        """What to raise for a file that says what can't be."""
+        """The error for a file whose contents can't be true."""
         return self._unusable(f"is damaged ({why}); restore a copy of it, or name another file")
 
     # ---- writing -------------------------------------------------------------------------------
@@ -290,7 +290,7 @@ class Journal:
         self._known.add(key)
 
     def added(self, node: Node, mark: str, donor: str | None = None) -> None:
-        """Note a new task, which has a key."""
+        """Record a new task, which has a key."""
         self._seq += 1
         row = (
             self._seq,
@@ -312,9 +312,9 @@ class Journal:
         return dumps([(self.key(e.source.id), e.kind, str(e.when)) for e in node.inbound])
 
     def attempted(self, node: Node, number: int) -> None:
-        """Note that an attempt is over and its children go with it, before any of them ends.
+        """Record that an attempt is over, before the children that are cancelled with it end.
 
-        A later process must not take their ends for those of the children of its own attempt.
+        The next attempt has children of its own; their ends must not be mistaken for these.
         """
         self._put("attempts", (self.key(node.id), number, self._seq))
 
@@ -325,11 +325,11 @@ class Journal:
                 self._put("spends", (self.key(node.id), field, amount))
 
     def patched(self, version: int, patch: Patch) -> None:
-        """Note an applied patch."""
+        """Record an applied patch."""
         self._put("patches", (version, patch.model_dump_json()))
 
     def noted(self, note: str) -> None:
-        """Keep a text, in order with what else happens."""
+        """Record a text of the program's own, in order with all other rows."""
         self._put("notes", (note,))
 
     def prepare(self, node: Node) -> None:
@@ -354,7 +354,7 @@ class Journal:
             self._values[node.id] = value
 
     def ended(self, node: Node) -> None:
-        """Note how a task ended, unless an earlier epoch has."""
+        """Record how a task ended, unless an earlier epoch did."""
         key = self.key(node.id)
         error = node.error
         value = self._values.pop(node.id, None)

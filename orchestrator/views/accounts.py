@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def work(nodes: Iterable[Node]) -> int:
-    """The cost of all of them, cancelled ones included."""
+    """The cost of all tasks, cancelled ones included."""
     return sum(node.work for node in nodes)
 
 

@@ -162,7 +162,7 @@ def _label(task: TaskRecord, size: int) -> str:
 
 
 def _entities(text: str) -> str:
-    """Text inside quotes in Mermaid: everything that could mean something as an entity."""
+    """Text inside quotes in Mermaid: characters that Mermaid could interpret become entities."""
     return "".join(
         char if char.isalnum() or char in " .,:=_-+*/" else f"#{ord(char)};" for char in text[:200]
     )

@@ -1,4 +1,4 @@
-"""A run as data: what pictures, reports and other processes need to know of its tasks."""
+"""A run as data, for diagrams, reports and other processes."""
 
 from __future__ import annotations
 

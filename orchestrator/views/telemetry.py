@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def trace(graph: TaskGraph, tracer: Tracer | None = None) -> Callable[[], None]:
-    """Report a graph's attempts as spans, from now on; returns what stops it.
+    """Report a graph's attempts as spans from now on; returns a function that ends this.
 
     A span is named after its task, a child of the span of the task that added it, and linked to
-    the last spans of the tasks that it waited for.  Only the API package is needed; where the
-    spans go is the program's affair.
+    the last spans of the tasks that it waited for.  Only the API package is needed; the
+    program configures where spans go.
 
     Raises:
         ExtraMissing: the API package is not installed.

@@ -12,9 +12,9 @@ from typing import Any
 from orchestrator.views.record import RunRecord, TaskRecord
 
 MOST_ROWS = 20_000
-"""Of a page; of a larger run the tasks that took longest are shown."""
+"""Rows of a page; of a larger run, the tasks that took longest are shown."""
 MOST_LINES = 60
-"""Of a fragment in a notebook."""
+"""Lines of a fragment in a notebook."""
 
 FILLS = {
     "waiting": "#9ca3af",
@@ -73,8 +73,9 @@ def to_fragment(run: RunRecord) -> str:
 def critical_path(run: RunRecord) -> set[str]:
     """The tasks that decided how long the run took, back from the last one to end.
 
-    Before a task came the last to end of: its children, else its sources, and for a child also
-    its parent's sources and the siblings that had ended when it was added.
+    From each task the path goes back to the last to end among its children.  A task without
+    children goes back to its sources; if it has a parent, also to the parent's sources and to
+    the siblings that had ended when it was added.
     """
     ended = {t.id: t.ended for t in run.tasks if t.state == "succeeded" and t.ended is not None}
     tasks = {task.id: task for task in run.tasks}

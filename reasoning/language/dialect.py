@@ -65,5 +65,5 @@ class Dialect(Protocol):
         ...
 
     def forms(self, problem: Problem) -> Forms:
-        """How threads on this problem that share what they wrote are spoken to."""
+        """The forms for threads on this problem that share what they wrote."""
         ...

@@ -1,4 +1,4 @@
-"""How threads that share what they wrote are spoken to: what opens them, ends them, joins them.
+"""Forms: the words that open, end and join threads that share what they wrote.
 
 A strategy says who sees whom; a form has the words.  The shipped model was taught its forms
 (`reasoning.language.trained`); any chat model is asked in plain language
@@ -140,7 +140,7 @@ class ShareForm(Protocol):
 
     @property
     def room(self) -> int | None:
-        """Positions that all workers' slots fill together at most; None for what there is."""
+        """The most positions of all workers' slots together; None for all of the context."""
         ...
 
     def opening(self, worker: int, workers: int) -> str:

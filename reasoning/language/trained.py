@@ -137,7 +137,7 @@ class SeveralForms(TrainedForms):
 
 
 class SharedForms(TrainedForms):
-    """Of a domain in which one thread alone is one worker of one."""
+    """Forms of a domain whose single thread is a worker in a group of one."""
 
     strategy = "group-think"
 

@@ -117,7 +117,7 @@ class Run:
     def go_on(
         self, context: Context, options: ThreadOptions = PLAIN, *, inside: bool = True
     ) -> Iterator[Thread]:
-        """Open a thread in the current task, which has waited for others and joins them here.
+        """Open a thread in the current task, usually one that has waited for others and joins them.
 
         ``inside`` is False for a task that has not waited, and starts with this thread.
         """
@@ -172,7 +172,7 @@ class Run:
 
     @property
     def reserve(self) -> int:
-        """What threads leave of their context to the one that joins them: an eighth."""
+        """How many tokens of its context a thread leaves to the one that joins it: an eighth."""
         return self.max_tokens // 8
 
     async def ended(self, tasks: Sequence[Task[Any]]) -> None:
@@ -197,10 +197,10 @@ class Run:
                 _ = task.value
 
     async def caught_up(self, thread: Thread) -> None:
-        """Wait until the others of its gang have read their tokens of the step that stopped it.
+        """Wait until the rest of its gang has read its tokens of the step that stopped the thread.
 
-        The gang stands still meanwhile, so what is decided then does not depend on how far the
-        event loop was behind.
+        The gang stands still meanwhile, so a decision made afterwards does not depend on how late
+        the event loop was.
         """
         gang = thread.options.gang
         if gang is None:
@@ -215,7 +215,7 @@ class Run:
         await self.changes.until(is_level)
 
     async def stop(self, tasks: Sequence[Task[Any]], *, after: Thread) -> None:
-        """Stop others of a thread's gang, which stands still, after one step, and wait for them."""
+        """Stop tasks of a thread's gang, which stands still, at one step; wait for their ends."""
         await self.caught_up(after)
         for task in tasks:
             task.cancel()
@@ -224,9 +224,9 @@ class Run:
         await self.changes.until(lambda: all(task.ended for task in tasks))
 
     def chain(self, task: Task[Any]) -> int:
-        """Tokens generated one after the other by those whose end a task has seen, or its parent's.
+        """The longest chain of generated tokens that a task depends on so far.
 
-        It sees the end of tasks that feed it and of its children.
+        It depends on the tasks that feed it, on its parent, and on its children that have ended.
         """
         seen = [*task.after, *(child for child in task.children if child.ended)]
         seen += [] if task.parent is None else [task.parent]

@@ -179,7 +179,7 @@ class Solution:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
-        """How a solution is kept in a journal, and comes back whole."""
+        """How pydantic stores a solution as JSON, in a journal, and restores it whole."""
         from reasoning.run.stored import schema
 
         return schema()

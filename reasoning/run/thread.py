@@ -64,8 +64,8 @@ class ThreadOptions:
         reserve: Tokens of its context that it leaves to those who go on from it.
         most: The most tokens that it may generate; None for as many as its context holds.
         confidence: Over so many of the likeliest tokens each token's confidence is measured.
-        observer: Whoever follows what it writes.
-        silent: Whether it generates nothing itself, since others write what it counts.
+        observer: Follows what it writes, token by token.
+        silent: Whether the backend generates nothing for it: others write, and it counts.
     """
 
     opening: str = ""

@@ -1,4 +1,4 @@
-"""Asynchronous test-time scaling: a small model drafts, a larger one reads along and steps in."""
+"""Asynchronous test-time scaling: a small model drafts, a larger one scores and corrects."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ class Atts(Strategy):
     """ATTS (arXiv 2509.15148) with a conformal controller that holds its rate.
 
     In each of ``n`` chains the draft writes a chunk and the target scores it.  The chunk is kept,
-    or dropped and drafted anew, or the target goes on after it for one chunk (in its place, where
-    it would have ended the chain).  Chains run side by side, and each is judged when it comes, so
-    none waits for another's rank.  The answer is the majority of the chains.  The runs of one
-    `Reasoner` are a stream: what is strange and the level that holds the rate are learnt over all.
+    or dropped and drafted again, or the target writes the next chunk (in its place, where it would
+    have ended the chain).  Each chunk is judged when it comes, so no chain waits for another, as it
+    would where the chunks of all chains are ranked.  The answer is the majority of the chains.  The
+    controller learns over all runs of one `Reasoner`.
 
     Attributes:
         chunk: Tokens of a chunk.
         turns: The most turns of a chain.
         calls: A budget of target calls for all chains; 0 for 40 % of the steps.
         steps: How many steps a chain is expected to have, for the budget.
-        rejects: How often a strange chunk is drafted anew before the target steps in.
+        rejects: How often an unlikely chunk is drafted again before the target writes one.
         method: How the controller holds its rate (`pruning.ConformalController`).
     """
 

@@ -21,8 +21,8 @@ class Hogwild(SharedTextStrategy):
     position; nothing is computed again.
 
     Attributes:
-        layout: ``combined`` is that; ``contiguous`` has no history, but everybody's whole text;
-            ``interleaved`` shows steps only when they are finished.
+        layout: ``combined`` is the above; ``contiguous`` has no history, but the whole text of each
+            worker; ``interleaved`` shows steps only when they are finished.
         check_every: After so many tokens of all workers the next step starts with a question
             whether the work is being done twice, where the form has one.
     """

@@ -45,7 +45,7 @@ class Workers:
 
     @property
     def reserve(self) -> int:
-        """What workers leave of their context to whoever reads them all."""
+        """How many tokens of context workers leave to the finisher, who reads them all."""
         return self.run.reserve if self.form.finisher else 0
 
     def options(self, own: Segment, *, reserve: int | None = None) -> ThreadOptions:

@@ -18,8 +18,9 @@ class Segment:
         home: The position of its first token.
         path: The identity that a model with path vectors gives to its tokens; 0 is none
             (ParaThinker, arXiv 2509.04475).
-        steps: The backend's step that first computed each of its tokens, as far as it was.
-        views: What its tokens attend to beside the segment itself: from each token on, a context.
+        steps: For each token that is computed, the number of the backend's step that did it.
+        views: Pairs (index, context): from that token on, its tokens attend to the context, beside
+            the segment itself.
     """
 
     __slots__ = ("__weakref__", "home", "path", "steps", "tokens", "views")
@@ -41,7 +42,7 @@ class Segment:
 
     @property
     def position(self) -> int:
-        """Where its next token will stand, for itself: in a flowing context behind all the rest."""
+        """The position of its next token; in a flowing context, that is after all that is seen."""
         context = self.context
         return (len(context) if context.flowing else self.home) + len(self)
 
@@ -55,9 +56,10 @@ class Placed(NamedTuple):
 
     Attributes:
         shift: Where it stands there, relative to its home positions.
-        upto: How many of its tokens are seen; None for all that there are, a live one's new
-            ones included.
-        lag: How many steps a live one's new tokens take to be seen; 0 sees those of this step.
+        upto: How many of its tokens are seen; None for all that there are, and those that are
+            still to be written.
+        lag: How many steps later a new token of a live segment is seen; 0 sees those of this
+            step.
     """
 
     segment: Segment
@@ -76,8 +78,8 @@ class Gang:
     Attributes:
         size: How many must be open before the first token; more may join later.
         opened: How many have been opened so far, which the backend counts.
-        lockstep: Whether each step is one of all: nobody goes on while another waits for a slot or
-            for room, or has ended and is not closed yet.
+        lockstep: Whether all take each step together: none goes on while another waits for a slot
+            or for room, or has ended and is not closed yet.
     """
 
     size: int = 1
@@ -92,8 +94,9 @@ class Context:
     Contexts are values: each method returns a new one over the same segments.
 
     Attributes:
-        flowing: The entries stand one after the other as long as they are at each moment, and the
-            viewer's own segment behind them (Hogwild!, arXiv 2504.06261); shifts are not used.
+        flowing: Whether positions follow from the entries' lengths at each moment, one entry after
+            the other and the viewer's own segment last (Hogwild!, arXiv 2504.06261); shifts are
+            then ignored.
     """
 
     entries: tuple[Placed, ...] = ()
@@ -116,7 +119,7 @@ class Context:
         return self.after(Segment(self, tokens))
 
     def after(self, segment: Segment) -> Context:
-        """This context followed by a segment that starts where it ends, as far as it is written."""
+        """This context followed by a segment that starts at its end; its position is as of now."""
         return Context(
             entries=(*self.entries, Placed(segment)), position=segment.home + len(segment)
         )
@@ -147,7 +150,7 @@ class Context:
 
     @property
     def sequential(self) -> bool:
-        """Whether it is plainly one run of tokens, each seeing all before it."""
+        """Whether its entries, whole and unmoved, stand at positions 0, 1, 2, ... in order."""
         position = 0
         for entry in self.entries:
             if entry.shift or entry.segment.home != position or len(entry) != len(entry.segment):
@@ -161,9 +164,10 @@ class Context:
         return [token for entry in self.entries for token in entry.segment.tokens[: len(entry)]]
 
     def turns(self, limits: Sequence[int], home: int) -> list[int]:
-        """How much further each entry is from a viewer than their home positions say.
+        """For each entry, its distance to a viewer's token less that of their home positions.
 
-        ``limits`` are the tokens seen of each entry, ``home`` where the viewer's segment begins.
+        ``limits`` are the tokens seen of each entry, ``home`` is the first position of the
+        viewer's segment.  A query is rotated by this many positions before it meets the keys.
         """
         shifts, position = [entry.shift for entry in self.entries], self.position
         if self.flowing:

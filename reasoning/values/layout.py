@@ -1,6 +1,6 @@
-"""Any run of segments as one flat sequence: what its mask, positions and shifts are.
+"""Segments as one flat sequence, with its attention mask, positions and shifts.
 
-A model is trained on, and an engine is checked against, the same layout that it serves.
+Training uses this layout, and tests compare the engine with it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Flat(NamedTuple):
 def flatten(segments: Sequence[Segment]) -> Flat:
     """The computed tokens of segments, with what each of them saw when it was computed.
 
-    What nobody sees may be left out; a context of a segment that is given must be given too.
+    A segment that no other one sees may be left out; all that a given one sees must be given.
     """
     starts: dict[Segment, int] = {}
     tokens: list[int] = []

@@ -17,7 +17,8 @@ class Constraint:
     """A form that what a thread writes must have, enforced while it is generated.
 
     Attributes:
-        kind: ``json`` takes a schema, ``grammar`` one in EBNF, ``choice`` one option a line.
+        kind: What ``value`` is: a regular expression, a JSON schema, options one a line, or a
+            grammar in EBNF.
     """
 
     kind: Literal["regex", "json", "choice", "grammar"]
@@ -31,7 +32,7 @@ class Constraint:
 
     @property
     def options(self) -> dict[str, str | list[str]]:
-        """The constraint as vLLM's structured outputs name it."""
+        """The constraint as keyword arguments of vLLM's ``StructuredOutputsParams``."""
         return {self.kind: self.value.splitlines() if self.kind == "choice" else self.value}
 
 
