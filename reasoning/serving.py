@@ -73,7 +73,7 @@ class ReasoningService:
     @property
     def load(self) -> EngineLoad:
         return EngineLoad(
-            threads=sum(reasoner.open_threads for reasoner in self._reasoners),
+            threads=sum(reasoner.model.backend.open_threads for reasoner in self._reasoners),
             leaked=sum(reasoner.leaked for reasoner in self._reasoners),
         )
 

@@ -71,11 +71,6 @@ class Reasoner:
         await self._entered.__aexit__(*error)
 
     @property
-    def open_threads(self) -> int:
-        """Threads of the backend that are not closed."""
-        return self.model.backend.open_threads
-
-    @property
     def leaked(self) -> int:
         """Tokens generated for threads after they were closed."""
         return self.model.backend.leaked
