@@ -15,7 +15,7 @@ import json
 import pathlib
 import uuid
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from importlib import import_module
 from typing import Any
 
@@ -217,7 +217,8 @@ def _object(value: Any, kind: type) -> Any:
         return {"$": "named", "c": name, "v": [_plain(item) for item in value]}
     if dataclasses.is_dataclass(value) and not isinstance(value, _BUILTINS):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        if fields.keys() >= getattr(value, "__dict__", {}).keys():
+        others = getattr(value, "__dict__", {}).keys() - fields.keys()
+        if all(isinstance(getattr(kind, name, None), cached_property) for name in others):
             return {"$": "data", "c": name, "v": {k: _plain(v) for k, v in fields.items()}}
     if hasattr(kind, "__pydantic_fields_set__") and hasattr(kind, "model_fields"):
         state = [getattr(value, part) for part in _MODEL_STATE]

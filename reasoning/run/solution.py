@@ -177,13 +177,6 @@ class Solution:
         """The report as JSON text."""
         return self.report().model_dump_json(by_alias=True, indent=indent)
 
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
-        """How pydantic stores a solution as JSON, in a journal, and restores it whole."""
-        from reasoning.run.stored import schema
-
-        return schema()
-
     def __repr__(self) -> str:
         verdict = {True: "verified", False: "rejected", None: "not verifiable"}[self.verified]
         return (

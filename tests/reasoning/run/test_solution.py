@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
-from pydantic import TypeAdapter
 
+from orchestrator import TaskGraph
+from orchestrator.journal.codec import from_json, to_json
 from protocol import Report
-from reasoning import LoadedModel, Solution, solve_sync
-from reasoning.run.stored import restore, store
+from reasoning import LoadedModel, Solution, solve, solve_sync
 
 QUESTION = "Use 3, 10, 21 and 23 to make 50"
 
@@ -33,6 +34,24 @@ def test_its_repr_is_one_short_line(solution: Solution) -> None:
 
 
 def test_what_is_stored_comes_back_equal(solution: Solution) -> None:
-    assert restore(json.loads(json.dumps(store(solution)))) == solution
-    adapter = TypeAdapter(Solution)
-    assert adapter.validate_json(adapter.dump_json(solution)) == solution
+    assert from_json(to_json(solution, "1")) == solution
+
+
+def test_a_journaled_task_may_return_a_solution(shipped: LoadedModel, tmp_path: Path) -> None:
+    asked = []
+
+    async def ask(question: str) -> Solution:
+        asked.append(question)
+        return await solve(question, model=shipped, strategy="single")
+
+    async def answer(solution: Solution) -> str | None:
+        return solution.answer
+
+    def run() -> tuple[Solution, str | None]:
+        graph = TaskGraph(journal=tmp_path / "run.db", resume=True)
+        solved = graph.add(ask, "Compute 12 + 5 * 3")
+        found = graph.run_sync(graph.add(answer, solved))
+        return solved.value, found
+
+    assert run() == run()
+    assert asked == ["Compute 12 + 5 * 3"]
