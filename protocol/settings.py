@@ -91,7 +91,7 @@ class DeviceSettings(CheckedModel):
         deadline_s: Seconds for each task, waiting included.
         patience_s: Seconds that a task waits while no able worker is connected.
         attempts: Workers that may be lost under a task before it fails.
-        kills: Workers whose process may end under a task before it is given up.
+        kills: Workers that may end or go silent under a task before it is given up.
         at_once: Tasks under way at once.
     """
 

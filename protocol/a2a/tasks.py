@@ -29,7 +29,7 @@ MOST_HISTORY, MOST_HISTORY_BYTES = 256, 2 << 20
 """Messages of a task's history; the oldest are forgotten first, and the newest is always kept."""
 MOST_LOG_BYTES = 2 << 20
 """Bytes of the events that are kept of a task."""
-MOST_TASKS, MOST_BYTES = 1000, 128 << 20
+MOST_TASKS, MOST_BYTES = 1000, 32 << 20
 """Tasks that are kept, and their bytes."""
 TERMINAL = frozenset(
     {

@@ -57,7 +57,7 @@ class Directory:
     def open(self) -> None:
         """Be a worker of the hub from now on."""
         offer = Offer(name=TOOL, description="Who is here.", parameters="{}", result="{}")
-        profile = Profile(slots=1000, tools=(offer,))
+        profile = Profile(slots=100_000, tools=(offer,))
         self._worker = self._hub.attach(WORKER, profile, self, scopes=frozenset({"tool"}))
         self._hub.observe(self._hear)
 
@@ -91,11 +91,13 @@ class Directory:
 
     def _answer(self) -> None:
         """Answer every question for which enough workers are there."""
+        if not self._asked:
+            return
         here = others(self._hub)
+        value = _profiles.dump_json(here).decode()
         for task, least in list(self._asked.values()):
             if len(here) >= least:
                 del self._asked[task.id]
-                value = _profiles.dump_json(here).decode()
                 self._say(Result(id=task.id, fence=task.fence, value=value))
 
     def _say(self, message: Result | Cancelled) -> None:

@@ -122,7 +122,7 @@ class Dispatcher:
     def detach(self, worker: ConnectedWorker, why: str, *, killed: bool = False) -> None:
         """Let a worker go; what it had goes elsewhere.
 
-        A task under which too many workers' processes have ended, as ``killed`` says, is given up.
+        A task under which too many have ended or gone silent, as ``killed`` says, is given up.
         """
         if self.workers.get(worker.id) is not worker:
             return
@@ -358,8 +358,8 @@ class Dispatcher:
         if task.handle.cancelling:
             self._end(task, Cancelled(id=task.id, leaked=True))
         elif len(task.killed) >= task.handle.request.budget.kills:
-            ended = f"task {task.id} ({task.demand}) was run by {', '.join(task.killed)} when they"
-            self._fail(task, "worker-lost", f"{ended} ended; it may have ended them, look at it")
+            had = f"task {task.id} ({task.demand}) was run by {', '.join(task.killed)} when they"
+            self._fail(task, "worker-lost", f"{had} ended or hung; it may be why, look at it")
         elif task.handle.attempts >= task.handle.request.budget.attempts:
             given = f"task {task.id} was given to {task.handle.attempts} workers, and {why}"
             self._fail(task, "worker-lost", f"{given}; look at them, or allow more attempts")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections import Counter
 from collections.abc import Set
 from functools import partial
 from http import HTTPStatus
@@ -43,10 +44,15 @@ class SessionTable:
         self._by_key: dict[str, PeerSession] = {}
         self._by_owner: dict[tuple[Role, str], PeerSession] = {}
         self._leases: dict[str, Timer] = {}
+        self._by_name: Counter[str] = Counter()
 
     def of(self, role: Role, id: str) -> PeerSession | None:
         """The session of a worker or client."""
         return self._by_owner.get((role, id))
+
+    def count(self, name: str) -> int:
+        """How many sessions there are with the token of a name."""
+        return self._by_name[name]
 
     def resumable(self, hello: Hello, id: str, grant: Grant) -> PeerSession | None:
         """The owner's session, if it lives, is claimed by its ``key.secret``, and can go on."""
@@ -64,6 +70,7 @@ class SessionTable:
         if before is not None:
             self.end(before, "another of the same name has connected", "replaced")
         self._by_key[session.key] = session
+        self._by_name[session.grant.name] += 1
         self._by_owner[session.role, session.id] = session
         self._check_lease(session)
 
@@ -77,6 +84,7 @@ class SessionTable:
             return
         del self._by_owner[session.role, session.id]
         self._leases.pop(session.key).cancel()
+        self._by_name[session.grant.name] -= 1
         session.end(why, code)
         session.drop(Refused(code=code, message=why, retry=code == "worker-lost"))
 
@@ -195,6 +203,8 @@ class Handshake:
     def _open(self, id: str, hello: Hello, grant: Grant) -> PeerSession:
         """A new session, in place of an earlier one of the same name."""
         given = id, grant, self._dispatcher, self._timers, self._settings, self.sessions.end_soon
+        if self.sessions.count(grant.name) >= self._settings.most_connections:
+            raise ConnectionRefused("congested", f"{grant.name} has too many sessions; end some")
         session: PeerSession
         if hello.role == "worker":
             session = WorkerSession(*given)

@@ -259,10 +259,11 @@ class WorkerSession(PeerSession):
         self._dispatcher.away(self._worker, not present)
 
     def end(self, why: str, code: Code) -> None:
-        """Its tasks go elsewhere."""
+        """Its tasks go elsewhere; what it hung at, or ended at, counts against them."""
         if self._grace is not None:
             self._grace.cancel()
-        self._dispatcher.detach(self._worker, why, killed=why == CLOSED)
+        silent = self.socket is not None and code == "worker-lost" and why != LEFT
+        self._dispatcher.detach(self._worker, why, killed=silent or why == CLOSED)
 
 
 class ClientSession(PeerSession):

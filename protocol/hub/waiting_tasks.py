@@ -41,7 +41,7 @@ class LiveTask:
         queued_at: Since when it waits.
         waiting: The list in which it waits, if it does.
         lost: The workers that were lost under it.
-        killed: Those of them whose process has ended.
+        killed: Those of them that have ended or gone silent.
         given: The first fence under which each worker had it.
         timer: Ends it at its deadline, or when a cancelled one is not over.
     """

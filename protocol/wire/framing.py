@@ -181,7 +181,8 @@ class FrameReader(Generic[M]):
 def _unreadable(given: Any, why: str) -> Unreadable:
     given = given if isinstance(given, dict) else {}
     kind, id, fence = given.get("type"), given.get("id"), given.get("fence", 0)
-    readable = isinstance(id, str) and 0 < len(id) <= 600 and isinstance(fence, int)
+    readable = isinstance(id, str) and 0 < len(id) <= 600
+    readable = readable and isinstance(fence, int) and 0 <= fence < 1 << 63
     return Unreadable(str(kind), id if readable else "", fence if readable else 0, why)
 
 

@@ -149,7 +149,7 @@ class TaskBudget(WireModel):
     attempts: Annotated[int, Field(ge=1, le=1000)] = 5
     """How many workers may be lost under it, less one."""
     kills: Annotated[int, Field(ge=1, le=1000)] = 2
-    """After how many workers whose process has ended under it it is given up."""
+    """After how many workers that have ended or gone silent under it it is given up."""
 
 
 class Payload(WireModel):

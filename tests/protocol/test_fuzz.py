@@ -14,11 +14,20 @@ from typing import Any
 
 import anyio
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from protocol import Hub, HubSettings, TaskRequest
+from protocol import (
+    Client,
+    ClientSettings,
+    Hub,
+    HubSettings,
+    TaskRequest,
+    Worker,
+    WorkerSettings,
+)
 from protocol.hub.directory import Directory
-from tests.support.protocol_tools import RawSession, working
+from tests.support.protocol_tools import RawSession, registry, working
 
 pytestmark = pytest.mark.anyio
 
@@ -55,6 +64,18 @@ MESSAGES: dict[str, list[dict[str, Any]]] = {
         {"type": "part", "sha256": "0" * 64, "offset": 0, "size": 4, "data": "eHg="},
     ],
 }  # fmt: skip
+
+
+def mutate(rng: random.Random, found: dict[str, Any]) -> None:
+    """Make one field of a message odd, or leave it out."""
+    key = rng.choice([*found, "extra"])
+    inner = found.get(key)
+    if isinstance(inner, dict) and inner and rng.random() < 0.7:
+        mutate(rng, inner)
+    elif rng.random() < 0.2:
+        found.pop(key, None)
+    else:
+        found[key] = rng.choice(ODD)
 
 
 class Fuzzer:
@@ -114,27 +135,72 @@ class Fuzzer:
         elif "id" in found:
             found["id"] = str(self.rng.randrange(40))
         if self.rng.random() < 0.5:
-            self.mutate(found)
+            mutate(self.rng, found)
         return found
-
-    def mutate(self, found: dict[str, Any]) -> None:
-        key = self.rng.choice([*found, "extra"])
-        inner = found.get(key)
-        if isinstance(inner, dict) and inner and self.rng.random() < 0.7:
-            self.mutate(inner)
-        elif self.rng.random() < 0.2:
-            found.pop(key, None)
-        else:
-            found[key] = self.rng.choice(ODD)
 
     def frame(self) -> str:
         """A frame or a beat that is wrong as a whole."""
         found: dict[str, Any] = {"type": "frame", "ack": 0, "seq": 1, "body": [self.message()]}
         beat: dict[str, Any] = {"type": "beat", "ack": 0, "sent": 5, "resend": True, "reply": True}
         found = self.rng.choice([found, beat])
-        self.mutate(found)
+        mutate(self.rng, found)
         text = json.dumps(found)
         return text if self.rng.random() < 0.8 else text[: self.rng.randrange(len(text))]
+
+
+class OddHub:
+    """Takes one worker or client in, and says what is nearly right."""
+
+    def __init__(self, role: str, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.odd = [one for one in MESSAGES[role] if one["type"] != "drain"]  # it obeys that
+        self.rounds = 0
+
+    async def __call__(self, socket: ServerConnection) -> None:
+        await socket.recv()
+        welcome = {"type": "welcome", "id": "x", "session": "s.s", "resumed": False, "ack": 0}
+        await socket.send(json.dumps(welcome | {"epoch": 1, "lease_s": 9, "beat_s": 2}))
+        sent = 0
+        for _ in range(40):
+            body = [self.message() for _ in range(self.rng.randrange(4))]
+            await socket.send(
+                json.dumps({"type": "frame", "ack": 0, "seq": sent + 1, "body": body})
+            )
+            sent += len(body)
+            await anyio.sleep(0.001)
+        self.rounds += 1
+        await socket.send("nonsense")
+        await socket.wait_closed()
+
+    def message(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(json.dumps(self.rng.choice(self.odd)))
+        if "id" in found:
+            found |= {"id": str(self.rng.randrange(3)), "fence": 1}
+        if self.rng.random() < 0.6:
+            mutate(self.rng, found)
+        return found
+
+
+@pytest.mark.parametrize("role", ["worker", "client"])
+async def test_a_side_lives_on_whatever_a_hub_says(role: str) -> None:
+    odd = OddHub("client" if role == "worker" else "worker", SEED)
+    async with serve(odd, "127.0.0.1", 0) as server, anyio.create_task_group() as group:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        if role == "worker":
+            group.start_soon(
+                Worker(url, "t", registry, settings=WorkerSettings(slowest_s=0.05)).run
+            )
+        else:
+            client = Client(url, "t", ClientSettings(slowest_s=0.05))
+            await client.__aenter__()
+            for number in range(3):
+                client.submit(TaskRequest(id=str(number), kind="tool", name="t"))
+        with anyio.fail_after(30):
+            while odd.rounds < 4:  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+        if role == "client":
+            await client.__aexit__(None, None, None)
+        group.cancel_scope.cancel()
 
 
 async def honest(hub: Hub, waits: list[float]) -> None:
