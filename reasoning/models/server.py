@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from reasoning.backends.openai.settings import OpenaiSettings
 from reasoning.engine.config import read_config
-from reasoning.errors import CapabilityMissing
+from reasoning.errors import BackendLost, CapabilityMissing
 from reasoning.language.dialect import Dialect
 from reasoning.language.loading import load_dialect
 from reasoning.models.catalog import find, shipped
@@ -30,23 +30,29 @@ class ServerSource(OpenaiSettings):
         return run_sync(named.connect)
 
     async def connect(self) -> LoadedModel:
-        """The model on the servers, after a few requests to the first of them.
+        """The model on the servers, after a few requests to the first that can be reached.
 
         Raises:
-            BackendLost: it can't be reached.
+            BackendLost: none can be reached.
             UnknownName: it does not have the model.
             CapabilityMissing: it can't do what the settings ask for.
         """
         return self.with_profile(await self.examine())
 
     async def examine(self, *, thorough: bool = False) -> ServerProfile:
-        """What the first of the servers can do; see `server_probe.examine`."""
+        """What the first of the servers that can be reached can do; see `server_probe.examine`."""
         from reasoning.backends.openai.connection import connect
         from reasoning.backends.openai.server_probe import examine
 
-        url = self.base_urls[0]
-        async with connect(url, self) as client:
-            return await examine(client, url, self, tokenizers=shipped(), thorough=thorough)
+        lost: BackendLost | None = None
+        for url in self.base_urls:
+            try:
+                async with connect(url, self) as client:
+                    return await examine(client, url, self, tokenizers=shipped(), thorough=thorough)
+            except BackendLost as error:
+                lost = lost or error
+        assert lost is not None  # there is at least one address
+        raise lost
 
     def with_profile(self, profile: ServerProfile) -> LoadedModel:
         """The model on servers of which it is known what they can do."""

@@ -26,7 +26,7 @@ from reasoning.backends.openai.event_stream import (
     Event,
     EventParser,
     Malformed,
-    read_events,
+    is_framed,
 )
 from reasoning.backends.openai.parameters import BOUNDS, Parameters, smaller_bound, words_of
 from reasoning.backends.openai.replicas import AGAIN, Replica, Replicas, asked_to_wait
@@ -242,7 +242,7 @@ class OpenaiBackend(PromptedBackend):
         body: Event,
         answer: fields.AnswerReader,
     ) -> AsyncGenerator[list[Token], None]:
-        """What each event of one stream brings; leaving it early closes its connection."""
+        """What each block of one stream brings; leaving it early closes its connection."""
         patience, parser = Patience(self.settings, answer), EventParser()
         create = _creator(replica.client, self.mode)
         async with self._explained(replica, patience), AsyncExitStack() as stack:
@@ -251,13 +251,23 @@ class OpenaiBackend(PromptedBackend):
             self.running[generation] = response.close
             stack.callback(self.running.pop, generation, None)
             self._parameters.proven = True
-            events = await stack.enter_async_context(aclosing(read_events(response, parser)))
-            async for event in _in_time(events, patience):
-                tokens = answer.read(event)
+            async for data in _in_time(response.iter_bytes(), patience):
+                events = parser.end() if data is None else parser.feed(data)
+                tokens: list[Token] = []
+                failure: Exception | None = None
+                try:
+                    for event in events:
+                        tokens += answer.read(event)
+                except (Malformed, ErrorEvent) as error:
+                    failure = error
                 if tokens:
                     patience.meet_token()
                     yield tokens
-            answer.complete = parser.done
+                if failure is not None:
+                    raise failure
+                if parser.done:
+                    break
+            answer.complete = parser.done or is_framed(response.headers)
 
     @asynccontextmanager
     async def _explained(self, replica: Replica, patience: Patience) -> AsyncIterator[None]:
@@ -382,18 +392,15 @@ def _creator(client: Any, mode: Mode) -> Any:
 
 
 async def _in_time(
-    events: AsyncGenerator[Event | None, None], patience: Patience
-) -> AsyncIterator[Event]:
-    """The events, as long as they come in time; None is a sign of life.
+    blocks: AsyncIterator[bytes], patience: Patience
+) -> AsyncGenerator[bytes | None, None]:
+    """A stream's bytes, as long as they come in time, and None at its end.
 
     Raises:
         TimeoutError: they do not.
     """
-    while True:
+    data: bytes | None = b""
+    while data is not None:
         with anyio.fail_after(patience.seconds):
-            try:
-                event = await anext(events)
-            except StopAsyncIteration:
-                return
-        if event is not None:
-            yield event
+            data = await anext(blocks, None)
+        yield data

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 Event = dict[str, Any]
@@ -25,7 +26,7 @@ class ErrorEvent(Exception):
 
 
 class EventParser:
-    """Cuts bytes into events.
+    """Cuts bytes into events; a JSON object in place of a stream is one event.
 
     Attributes:
         done: Whether ``[DONE]`` came.
@@ -51,7 +52,7 @@ class EventParser:
         self._after_cr = data.endswith(b"\r")
         lines = (self._rest + data).splitlines(keepends=True)
         self._rest = lines.pop() if lines and lines[-1][-1:] not in (b"\r", b"\n") else b""
-        if len(self._rest) + len(self._data) > MOST_BYTES:
+        if len(self._rest) + len(self._data) + len(self._strange) > MOST_BYTES:
             raise Malformed(f"sent an event of more than {MOST_BYTES:,} bytes")
         for line in lines:
             found = self._line(line.rstrip(b"\r\n"))
@@ -61,6 +62,11 @@ class EventParser:
     def end(self) -> Iterator[Event]:
         """What is left when the stream has ended."""
         yield from self.feed(b"\n\n")
+        if self._strange.startswith(b"{"):
+            with suppress(ValueError):
+                yield parsed(self._strange)
+                self.done = True
+                return
         if self._strange:
             raise Malformed(f"sent no event stream ({_shown(self._strange)})")
 
@@ -80,7 +86,7 @@ class EventParser:
             self._kind = value
         if name != b"data":
             if name not in (b"", b"event", b"id", b"retry"):
-                self._strange = self._strange or line
+                self._strange += line
             return None
         self._strange = b""
         if value.strip() == b"[DONE]":
@@ -121,32 +127,6 @@ def _shown(data: bytes) -> str:
     return repr(data[:60].decode("utf-8", "replace"))
 
 
-async def read_events(response: Any, parser: EventParser) -> AsyncGenerator[Event | None, None]:
-    """The events of a response of the ``openai`` library, or its one JSON object.
-
-    Bytes without an event are None, as a sign of life.
-    """
-    if "json" in response.headers.get("content-type", ""):
-        data = await response.read()
-        try:
-            yield parsed(data)
-        except ValueError as error:
-            raise Malformed(f"sent malformed JSON ({_shown(data)})") from error
-        parser.done = True
-        return
-    async for data in response.iter_bytes():
-        event = None
-        for event in parser.feed(data):
-            yield event
-        if parser.done:
-            return
-        if event is None:
-            yield None
-    for event in parser.end():
-        yield event
-    parser.done = parser.done or _is_framed(response.headers)
-
-
-def _is_framed(headers: Any) -> bool:
+def is_framed(headers: Any) -> bool:
     """Whether HTTP tells the end of the answer from a connection that broke."""
     return "chunked" in headers.get("transfer-encoding", "") or "content-length" in headers

@@ -251,6 +251,15 @@ async def test_a_server_that_lists_nothing_in_time_is_named() -> None:
     assert (named.name, named.backend.mode) == ("m", "chat")
 
 
+async def test_the_first_address_may_be_down() -> None:
+    async with ScriptedChat().running() as url:
+        urls = ("http://127.0.0.1:1", url)
+        model = await ServerSource(base_urls=urls, **FAST).connect()
+        async with Reasoner(model) as reasoner:
+            solution = await reasoner.solve("What is it?", policy="sc:n=8")
+    assert (solution.votes, solution.errors) == ({"42": 8}, ())
+
+
 async def test_a_server_is_asked_only_a_few_things() -> None:
     chat = ScriptedChat()
     await asked(chat)

@@ -109,6 +109,12 @@ def test_an_event_may_take_several_lines_and_end_with_the_stream() -> None:
     assert events(b'data: {"a":\ndata: 1}\n\ndata: {"b": 2}') == [{"a": 1}, {"b": 2}]
 
 
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_whole_answer_in_place_of_a_stream_is_one_event(indent: int | None) -> None:
+    body = {"choices": [{"message": {"content": "a: b"}}], "id": "data: x"}
+    assert events(json.dumps(body, indent=indent).encode()) == [body]
+
+
 def test_after_done_a_stream_has_ended() -> None:
     parser = EventParser()
     assert list(parser.feed(b'data: {"a": 1}\n\ndata: [DONE]\n\n')) == [{"a": 1}]
