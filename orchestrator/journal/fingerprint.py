@@ -49,19 +49,41 @@ def function_name(function: Callable[..., Any]) -> str:
 def fingerprint(node: Node, key_of: Callable[[str], str]) -> str:
     """What the task is; ``key_of`` gives the key of the task with an id."""
     walk = _Walk(key_of)
-    version = node.settings.version
-    if version is None:
-        walk.function(node.function)
+    version, function = node.settings.version, node.function
+    if version is not None:
+        walk.add(f"{function_name(function)}@{version}")
+    elif (known := _known(function)) is not None:
+        walk.add(known)
     else:
-        walk.add(f"{function_name(node.function)}@{version}")
-    if node.args:
-        walk.value(node.args)
+        walk.function(function)
+    for arg in node.args:
+        if type(arg) is Task:
+            walk.add(f"task {key_of(arg.id)}")
+        else:
+            walk.value(arg)
     if node.kwargs:
         walk.value(node.kwargs)
     for edge in node.inbound:
         if edge.kind == "control":
             walk.add(f"after {key_of(edge.source.id)} {edge.when}")
     return short(walk.text())
+
+
+def _known(function: Any) -> str | None:
+    """The text of a plain function, which stays the same, made once; None of any other."""
+    if type(function) is not FunctionType or function.__closure__ or function.__dict__:
+        return None
+    if function.__defaults__ or function.__kwdefaults__:
+        return None
+    text = _texts.get(function)
+    if text is None:
+        walk = _Walk(str)
+        walk.function(function)
+        text = _texts[function] = walk.text()
+    return text
+
+
+_texts: WeakKeyDictionary[FunctionType, str] = WeakKeyDictionary()
 
 
 class _Walk:

@@ -188,7 +188,10 @@ class Restored:
     def admit(self, node: Node) -> None:
         """Find the row of a new task, or note the task as new."""
         mark = self._journal.mark(node)
-        if not self._match(node, mark):
+        if not self._rows:
+            self._journal.name(node)
+            self._journal.added(node, mark)
+        elif not self._match(node, mark):
             self._journal.name(node)
             self._note(node, mark)
 

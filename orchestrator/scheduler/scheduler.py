@@ -70,6 +70,8 @@ class Scheduler(States):
         self._group: TaskGroup | None = None
         self._context = contextvars.Context()
         self.began = 0.0
+        self._plain: contextvars.Context | None = None
+        """A context in which nothing differs from that of the run; most tasks have one equal."""
         self._breath = 0.0
         self._active = 0  # attempts that run and do not wait for other tasks
         self._summoned = False
@@ -181,7 +183,7 @@ class Scheduler(States):
         return True
 
     async def _attempt(self, node: Node) -> None:
-        tokens = _enter_context(node)
+        tokens = self._enter_context(node)
         self._begin(node)
         state: TaskState = "cancelled"
         try:
@@ -194,6 +196,20 @@ class Scheduler(States):
             for variable, token in reversed(tokens):
                 variable.reset(token)
             self._over(node, state)
+
+    def _enter_context(self, node: Node) -> Tokens:
+        """Give this code the context variables of the place that added the task; how to undo it."""
+        tokens: Tokens = []
+        if node.context != self._plain:
+            for variable, value in node.context.items():
+                if variable is not current_node and variable.get(_NONE) is not value:
+                    tokens.append((variable, variable.set(value)))
+            if not tokens:
+                self._plain = node.context
+        if current_budget() is not node.budget:
+            tokens.append(set_budget(node.budget))
+        tokens.append((current_node, current_node.set(node)))
+        return tokens
 
     def _raised(self, node: Node, error: BaseException) -> TaskState:
         """The state of a task whose function raised; what is meant for the run goes on to it."""
@@ -429,18 +445,6 @@ class Scheduler(States):
         run = math.inf if timeout.run is None else node.started_at + timeout.run
         idle = math.inf if timeout.idle is None else time.monotonic() + timeout.idle
         scope.deadline = min(run, idle, deadline)
-
-
-def _enter_context(node: Node) -> Tokens:
-    """Give this code the context variables of the place that added the task; how to undo it."""
-    tokens: Tokens = []
-    for variable, value in node.context.items():
-        if variable is not current_node and variable.get(_NONE) is not value:
-            tokens.append((variable, variable.set(value)))
-    if current_budget() is not node.budget:
-        tokens.append(set_budget(node.budget))
-    tokens.append((current_node, current_node.set(node)))
-    return tokens
 
 
 _NONE = object()
