@@ -192,7 +192,7 @@ def _is_open(hint: Any) -> bool:
     origin = get_origin(hint) or hint
     if isinstance(origin, (TypeVar, ParamSpec, ParamSpecArgs, ParamSpecKwargs)):
         return True
-    if getattr(origin, "_is_protocol", False) or origin in _ABSTRACT:
+    if getattr(origin, "_is_protocol", False) or (isinstance(origin, type) and origin in _ABSTRACT):
         return True
     return any(map(_is_open, get_args(hint)))
 

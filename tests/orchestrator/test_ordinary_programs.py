@@ -151,6 +151,10 @@ async def count(flag: int, ratio: float) -> float:
     return flag + ratio
 
 
+async def call(function: Callable[[int], int]) -> int:
+    return function(1)
+
+
 def logged(function: Callable[P, R]) -> Callable[P, R]:
     def inner(*args: P.args, **kwargs: P.kwargs) -> R:
         return function(*args, **kwargs)
@@ -165,6 +169,7 @@ def logged(function: Callable[P, R]) -> Callable[P, R]:
         (twice, [[1, 2]], 6),
         (letters, ["ab", {"a": (1,)}], 3),
         (count, [True, 1], 2),
+        (call, [abs], 1),
         (logged(lambda value: value), [5], 5),
     ],
 )
