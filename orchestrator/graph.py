@@ -629,7 +629,3 @@ class TaskGraph:
         from orchestrator.views.timeline import to_fragment
 
         return to_fragment(self.record())
-
-
-def _name(function: Callable[..., Any]) -> str:
-    return str(getattr(function, "__name__", type(function).__name__))

@@ -545,6 +545,21 @@ async def test_a_damaged_byte_is_told_and_never_believed(tmp_path: Path) -> None
         await graph.run(end)
 
 
+async def test_a_flipped_bit_anywhere_gives_right_values_or_is_told(tmp_path: Path) -> None:
+    prompts = [f"value {number}" for number in range(20)]
+    graph, end = asked(tmp_path / "run.db", prompts)
+    right = await graph.run(end)
+    data, rng = (tmp_path / "run.db").read_bytes(), random.Random(1)
+    for number in range(20):
+        flipped = bytearray(data)
+        flipped[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        path = tmp_path / f"{number}.db"
+        path.write_bytes(flipped)
+        graph, end = asked(path, prompts)
+        with contextlib.suppress(JournalUnusable):
+            assert await graph.run(end) == right
+
+
 async def test_names_and_numbers_that_sqlite_has_not_harm_no_neighbour(tmp_path: Path) -> None:
     async def fail() -> None:
         task = current_task()
