@@ -171,7 +171,7 @@ def version(number: int) -> Callable[[], Any]:
     return work
 
 
-async def test_a_function_of_other_code_runs_again_unless_its_version_is_the_same(
+async def test_a_function_of_other_code_runs_again_unless_its_version_stays(
     tmp_path: Path,
 ) -> None:
     for number, mark, value, calls in ((1, None, 1, 1), (2, None, 2, 1), (2, None, 2, 0)):
