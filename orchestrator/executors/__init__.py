@@ -1,1 +1,1 @@
-"""Where a task's function runs when not in this process: processes and Ray."""
+"""Executors: a task's function runs in worker processes, or on Ray."""

@@ -99,7 +99,7 @@ class Driver:
         self._judge_tokens = 0
 
     def _check(self) -> None:
-        """Refuse a policy that needs what there is not."""
+        """Refuse a policy that needs something that this run lacks."""
         capabilities = self.run.backend.capabilities
         self._probing = bool(NEEDED["probes"] <= capabilities)
         for need in sorted(self.policy.needs):
@@ -137,7 +137,7 @@ class Driver:
             self._prompt = Context()  # who keeps the driver keeps nothing stored
 
     def _report(self) -> None:
-        """Tell of the decisions since the last time."""
+        """Emit an event for each decision since the last call."""
         log = self._session.log
         for decided in log[self._told :]:
             number = getattr(decided.decision, "trace", None)
@@ -148,7 +148,7 @@ class Driver:
         self._told = len(log)
 
     async def _reply(self, request: Request) -> Any:
-        """Do what the policy's run asks for; returns what it wants to know."""
+        """Carry out a request of the policy's run; returns the result."""
         match request:
             case None:
                 return await self._next()
@@ -221,7 +221,7 @@ class Driver:
         return self.traces[min(due)[1]]
 
     def _release(self) -> None:
-        """Let traces write on, up to where something is due next of any of them."""
+        """Let traces write on, up to the token at which something is due next of any of them."""
         running = list(self._running())
         ahead = [start + trace.next_due for start, trace in running if trace.next_due]
         horizon = min(ahead, default=None)

@@ -35,8 +35,8 @@ class SteeredTrace:
     Attributes:
         news: Called after each token, with whether something may be due of the trace.
         every: Something is due at every multiple of so many tokens; 0 for never.
-        due: What it came to that the policy was not told yet.
-        probed: The answers to probes, by tokens: as an answer, and as a key for votes.
+        due: What the policy is still to be told of it.
+        probed: For each probe, by the tokens written before it: the answer, and its key for votes.
         confidences: Means over each stretch of ``every`` tokens, where measured.
         until: How many tokens it may write before it stands still; None without a limit.
         how: How it ended; None for one that was aborted with the run.

@@ -73,7 +73,7 @@ class Atts(Strategy):
 
     @property
     def policy(self) -> ConformalController:
-        """What decides."""
+        """The controller that decides, with its rate from ``calls``."""
         alpha = level_for_budget(self.calls, self.n * self.steps) if self.calls else SHARE
         return ConformalController(
             alpha=min(max(alpha, 0.01), 0.99), n=self.n, rejects=self.rejects, method=self.method
@@ -143,7 +143,7 @@ class _Pair:
         speaker.chain.text += chunk.text
 
     def _report(self, task: str) -> None:
-        """Tell of the decisions since the last time."""
+        """Emit an event for each decision since the last call."""
         for decided in self._session.log[self._told :]:
             label, clock = self._policy.label, self._clock
             event = PolicyDecided(task=task, policy=label, clock=clock, decided=decided)

@@ -89,7 +89,7 @@ class Workers:
         return False
 
     async def _turn(self, worker: int) -> None:
-        """Have those who stopped in one and the same step go on, or leave, in their order."""
+        """Let workers that stopped in the same step go on, or leave, in order of their numbers."""
         self._stopped.add(worker)
         try:
             await self.run.caught_up(self.threads[worker])

@@ -1,1 +1,1 @@
-"""The values that everything shares: contexts of segments, and sampling."""
+"""The values that all other folders share: contexts of segments, sampling, capabilities."""
