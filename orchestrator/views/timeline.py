@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import math
+import re
 from collections import Counter, defaultdict
 from importlib.resources import files
 from typing import Any
@@ -43,8 +44,9 @@ def to_html(run: RunRecord) -> str:
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
     for old, new in (("</", "<\\/"), ("<!--", "<\\!--")):
         text = text.replace(old, new)
-    page = page.replace("{{title}}", html.escape(run.name))
-    return page.replace("{{summary}}", _summary(run)).replace("{{data}}", text)
+    parts = {"title": html.escape(run.name), "summary": _summary(run), "data": text}
+    # In one pass: a name that looks like a place of the page is a name.
+    return re.sub(r"\{\{(title|summary|data)\}\}", lambda place: parts[place[1]], page)
 
 
 def to_fragment(run: RunRecord) -> str:

@@ -130,7 +130,10 @@ class RemoteAgent:
             self._client = ClientFactory(config).create(self.card)
         except Exception as error:  # the SDK raises what its parsers and transports do
             await self._http.aclose()
-            raise AgentLost(f"{self.url} has no usable A2A card ({error}); check it") from error
+            why = str(error).partition("\n")[0]
+            raise AgentLost(
+                f"{self.url} has no usable A2A card ({why}); check the address"
+            ) from error
         self.variants = tuple(
             ModelVariant(id=skill.id, title=skill.name, description=skill.description)
             for skill in self.card.skills

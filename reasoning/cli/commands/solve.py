@@ -159,11 +159,13 @@ def solve(settings: SolveSettings) -> int:
 
 
 def _check_before_loading(words: str, settings: SolveSettings, run_options: SolveOptions) -> None:
-    """Tell what is wrong with a shipped model's problem before torch is imported.
+    """Tell what is wrong with the options, or a shipped model's problem, before torch is imported.
 
     Raises:
-        UnknownName, InvalidValue, ProblemRefused: as `pose`.
+        UnknownName, InvalidValue, ProblemRefused: as `pose`, or the options don't fit each other.
     """
+    if settings.on == "devices" and settings.backend.given:
+        raise InvalidValue("on: devices bring their own backends; leave out those of this machine")
     from reasoning.models.loading import is_trained
     from reasoning.problems import FreeForm, pose
 
@@ -200,15 +202,9 @@ def _standard_input() -> str:
 
 
 def _load_model(settings: SolveSettings) -> LoadedModel:
-    """The model here, or on the workers of a hub.
-
-    Raises:
-        InvalidValue: the options don't fit each other.
-    """
+    """The model here, or on the workers of a hub."""
     if settings.on == "here":
         return settings.backend.load(settings.model, timeout=settings.timeout)
-    if settings.backend.given:
-        raise InvalidValue("on: devices bring their own backends; leave out those of this machine")
     from reasoning.models.devices import DevicesSource
 
     submitter = settings.hub.submitter(f"solve.{os.getpid()}")

@@ -83,8 +83,8 @@ def test_a_token_is_made_listed_rotated_and_revoked(shell: Shell) -> None:
         ("token create w --expires soon", "expires: 'soon'"),
         ("token rotate nobody", "token 'nobody' does not exist"),
         ("token revoke nobody", "token 'nobody' does not exist"),
-        ("solve x --on devices --backend vllm", "on: devices bring their own backends"),
-        ("solve x --on devices --token-file {t}", "token-file: a token is for a hub elsewhere"),
+        ("solve 2+3 --on devices --backend vllm", "on: devices bring their own backends"),
+        ("solve 2+3 --on devices --token-file {t}", "token-file: a token is for a hub elsewhere"),
     ],
 )
 def test_wrong_usage_is_one_line_that_names_the_field(
