@@ -120,6 +120,7 @@ class EmbeddedBackend(Backend):
 
     async def __aenter__(self) -> Self:
         self.engine.claim()
+        self.leaked = 0
         self._closing = False
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="reason-engine")

@@ -42,5 +42,8 @@ def _draw_enumerations(rng: Random, count: int, most: int) -> list[Problem]:
     sizes = range(min(enumeration.USUAL.start, most), most + 1)
     every = [one for size in sizes for one in enumeration.of(size, held_out=True)]
     if count > len(every):
-        raise InvalidValue(f"n: only {len(every)} up to {most} are held out; give fewer")
+        raise InvalidValue(
+            f"n: only {len(every)} enumerations of {sizes.start} to {most} items are held out; "
+            "give at most that many, or a larger --numbers"
+        )
     return list(rng.sample(every, count))

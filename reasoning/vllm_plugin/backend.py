@@ -48,7 +48,7 @@ class SharedGeneration(PromptedGeneration):
     cohort: _OpenGang | None = None
     member: Member | None = None
     note: Note | None = None
-    room = 0
+    gang_room = 0
     """How many tokens its present request may write."""
 
     def __init__(self, backend: PromptedBackend, *args: Any, **options: Any) -> None:
@@ -68,7 +68,7 @@ class SharedGeneration(PromptedGeneration):
 
     def measure(self, prompt: int) -> None:
         """Set how many tokens it may still write at most."""
-        self.room = min(self.limit - self._position, self._shared.context - prompt)
+        self.gang_room = min(self.room, self._shared.context - prompt)
 
     @property
     def _position(self) -> int:
@@ -76,10 +76,14 @@ class SharedGeneration(PromptedGeneration):
         context = self.segment.context
         return (len(context) if context.flowing else self.segment.home) + len(self.segment)
 
+    @property
+    def room(self) -> int:
+        """How many tokens it may write: branches that were joined overlap in their positions."""
+        return self.limit - self._position
+
     def full_after(self, token: Token) -> Token:
         """A token that it wrote, with its reason where the others have taken all that was left."""
-        fits = self._position + 1 < self.limit
-        return token if token.reason or fits else token._replace(reason="length")
+        return token if token.reason or self.room > 1 else token._replace(reason="length")
 
     def extend(self, tokens: Sequence[int]) -> None:
         super().extend(tokens)
@@ -165,7 +169,7 @@ class SharedVllmBackend(VllmBackend):
             self._tasks.start_soon(self._send, fill.prompt, fill.note)
         client, last = self.client, None
         try:
-            if generation.room < 1:
+            if generation.gang_room < 1:
                 raise BackendLost(
                     f"a thread sees {len(asked.prompt):,} tokens at once and vLLM's context is "
                     f"{self.context:,}; raise it with --engine context=N, or use fewer threads"
@@ -182,7 +186,7 @@ class SharedVllmBackend(VllmBackend):
 
     def sampling_parameters(self, generation: PromptedGeneration, prompt: int) -> Any:
         assert isinstance(generation, SharedGeneration)
-        return super().sampling_parameters(generation, generation.limit - generation.room)
+        return super().sampling_parameters(generation, generation.limit - generation.gang_room)
 
     def extra_args(self, generation: PromptedGeneration) -> dict[str, Any] | None:
         assert isinstance(generation, SharedGeneration)

@@ -254,7 +254,8 @@ async def test_a_vllm_server_holds_it_in_chat_and_in_completions(
     model: Any = await anyio.to_thread.run_sync(
         lambda: load_model(None, base_urls=[url], settings=settings)
     )
-    assert model.backend.profile.json_schema
+    if mode == "chat":  # for completions, structured output is what holds a reply
+        assert model.backend.profile.json_schema
     assert "json-schema" in model.capabilities
     async with model.backend:
         await planned(model)

@@ -512,7 +512,8 @@ def test_the_command_names_what_was_emulated(monkeypatch: pytest.MonkeyPatch) ->
         return letter_model(script=Script(say), dialect=Letters())
 
     monkeypatch.setattr(loading, "load_model", load)
-    arguments = ["solve", "Why?", "--strategy", "parathinker:need=3", "--n", "3"]
+    ask = ["solve", "Why?", "--model", "letters"]
+    arguments = [*ask, "--strategy", "parathinker:need=3", "--n", "3"]
     shown = CliRunner().invoke(main, arguments)
     assert shown.stdout == "1\n"
     last = shown.stderr.splitlines()[-1]
@@ -521,6 +522,6 @@ def test_the_command_names_what_was_emulated(monkeypatch: pytest.MonkeyPatch) ->
     report = Report.model_validate_json(CliRunner().invoke(main, [*arguments, "--json"]).stdout)
     assert report.emulated == ("text-join",)
     assert report.parallelism == 2.4  # three paths of 7 letters and 3 for the summary, by 10
-    plain = CliRunner().invoke(main, ["solve", "Why?", "--strategy", "single"])
+    plain = CliRunner().invoke(main, [*ask, "--strategy", "single"])
     assert "emulated" not in plain.stderr
     assert "parallelism 1.0" in plain.stderr
