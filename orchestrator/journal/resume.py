@@ -130,6 +130,10 @@ class Restored:
                 self._journal.ended(node)
 
     def _match_roots(self, nodes: list[Node]) -> None:
+        if not self._rows and not self._strict:
+            for node in nodes:
+                self.admit(node)
+            return
         unmatched = []  # what can be matched is, before anything stands for what is left
         for node in nodes:
             mark = self._journal.mark(node)

@@ -16,8 +16,7 @@ import sqlite3
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -55,10 +54,11 @@ _COLUMNS = {
 }
 """Each table has a checksum of its row besides, and each row is written once."""
 _KEYS = {"about": "schema", "epochs": "epoch", "tasks": "id", "results": "task, epoch"}
-_INSERT = {
-    table: f"INSERT INTO {table} VALUES ({', '.join('?' * (columns.count(',') + 2))})"
-    for table, columns in _COLUMNS.items()
+_PLACES = {
+    table: f"({', '.join('?' * (columns.count(',') + 2))})" for table, columns in _COLUMNS.items()
 }
+AT_ONCE = 50
+"""Rows of one statement: for each statement, SQLite lets go of the interpreter's lock once."""
 _LARGEST = 2**63 - 1
 Row = tuple[Any, ...]
 
@@ -119,7 +119,8 @@ class Journal:
                 a run although ``resume`` is false.
         """
         self.path = path
-        self._rows: list[tuple[str, Row]] = []
+        self._rows: list[tuple[str, list[Row]]] = []
+        """What waits to be written, in order: rows of a table that came one after the other."""
         self._known: set[str] = set()
         self._keys: dict[str, str] = {}
         self._committed: set[str] = set()
@@ -311,7 +312,11 @@ class Journal:
         if not node.inbound:
             return "[]"
         if all(edge.when is SUCCESS for edge in node.inbound):  # by hand: they are many
-            texts = [f'["{self.key(e.source.id)}","{e.kind}","success"]' for e in node.inbound]
+            keys = self._keys
+            texts = [
+                f'["{keys.get(e.source.id, e.source.id)}","{e.kind}","success"]'
+                for e in node.inbound
+            ]
             return f"[{','.join(texts)}]"
         return dumps([(self.key(e.source.id), e.kind, str(e.when)) for e in node.inbound])
 
@@ -326,7 +331,7 @@ class Journal:
         """Note what a task has spent, as it spends it: a crash must not forget it."""
         for field, amount in amounts.items():
             if amount:
-                self._put("spends", (self.key(node.id), field, amount))
+                self._put("spends", (self.key(node.id), field, _within(amount)))
 
     def patched(self, version: int, patch: Patch) -> None:
         """Record an applied patch."""
@@ -371,17 +376,21 @@ class Journal:
             node.state,
             value,
             None if error is None else error_to_json(error),
-            node.work,
-            node.clock,
+            _within(node.work),
+            _within(node.clock),
             node.busy_s,
         )
         self._committed.add(key)
         self._put("results", row)
 
     def _put(self, table: str, row: Row) -> None:
-        self._rows.append((table, row))
-        if not self._news.is_set():
+        groups = self._rows
+        if groups and groups[-1][0] == table:
+            groups[-1][1].append(row)
+            return
+        if not groups:
             self._news.set()
+        groups.append((table, [row]))
 
     async def write(self) -> None:
         """Write what comes, in groups, until `close` is called and all is written."""
@@ -412,12 +421,12 @@ class Journal:
         told = contextlib.suppress(*[JournalUnusable] * self._failed)  # why, once
         try:
             with told:
-                self._commit([*rows, ("closed", (self.epoch,))])
+                self._commit([*rows, ("closed", [(self.epoch,)])])
         finally:
             self._rows = []
             self._db.close()
 
-    def _commit(self, rows: list[tuple[str, Row]]) -> None:
+    def _commit(self, groups: list[tuple[str, list[Row]]]) -> None:
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -427,8 +436,8 @@ class Journal:
                         f"journal {self.path} was taken over by a later process (epoch {newest}, "
                         f"this is {self.epoch}); nothing more is written; stop this one"
                     )
-                for table, group in groupby(rows, key=itemgetter(0)):
-                    self._insert(table, [row for _, row in group])
+                for table, rows in groups:
+                    self._insert(table, rows)
                 self._db.execute("COMMIT")
                 self._unflushed = True
             except BaseException:
@@ -440,8 +449,14 @@ class Journal:
             raise self._trouble(error) from error
 
     def _insert(self, table: str, rows: list[Row]) -> None:
-        plain = [tuple(map(_plain, row)) for row in rows]
-        self._db.executemany(_INSERT[table], [(*row, _checksum(row)) for row in plain])
+        insert, places = f"INSERT INTO {table} VALUES ", _PLACES[table]
+        whole = len(rows) - len(rows) % AT_ONCE
+        for start in range(0, whole, AT_ONCE):
+            some = map(_sealed, rows[start : start + AT_ONCE])
+            self._db.execute(
+                insert + ", ".join([places] * AT_ONCE), list(chain.from_iterable(some))
+            )
+        self._db.executemany(insert + places, map(_sealed, rows[whole:]))
 
     def _flush(self) -> None:
         """Move what is committed from the WAL into the file itself, if nobody reads it now."""
@@ -450,18 +465,27 @@ class Journal:
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
-def _plain(item: Any) -> Any:
-    """What SQLite can hold: texts without lone surrogates, whole numbers of 64 bits."""
-    if type(item) is str:
-        if not item.isascii():
-            return item.encode("utf-8", "backslashreplace").decode()
-    elif type(item) is int and not -_LARGEST < item < _LARGEST:
-        return _LARGEST if item > 0 else -_LARGEST
-    return item
+def _sealed(row: Row) -> Row:
+    """The row as SQLite can hold it, and its checksum."""
+    text = repr(row)
+    if not text.isascii() or "\\ud" in text:
+        row = tuple(map(_storable, row))
+        text = repr(row)
+    return (*row, crc32(text.encode()))
+
+
+def _storable(item: Any) -> Any:
+    """A text without lone surrogates; anything else as it is."""
+    return item.encode("utf-8", "backslashreplace").decode() if type(item) is str else item
+
+
+def _within(number: float) -> float:
+    """The number, or the nearest that SQLite can hold as a whole one."""
+    return max(-_LARGEST, min(number, _LARGEST)) if type(number) is int else number
 
 
 def _checksum(row: Row) -> int:
-    return crc32(repr(row).encode("utf-8", "backslashreplace"))
+    return crc32(repr(row).encode())
 
 
 _WORDS = {None: "null", True: "true", False: "false"}

@@ -81,6 +81,10 @@ class ReadyQueue:
                 heapq.heappop(line)
             if line:
                 open_lines.append((line[0], needs, line))
+        if len(open_lines) == 1 and not open_lines[0][1]:  # as in most graphs
+            place = heapq.heappop(open_lines[0][2])
+            self.take(place.node)
+            return place
         if len(open_lines) > 1:
             open_lines.sort(key=itemgetter(0))
         kept: dict[str, int] = {}
