@@ -17,6 +17,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from orchestrator.editing.arguments import ATOMS
 from orchestrator.errors import told
 from orchestrator.journal.identity import IDENTITY
 from orchestrator.node import Node
@@ -48,25 +49,27 @@ def function_name(function: Callable[..., Any]) -> str:
 
 def fingerprint(node: Node, key_of: Callable[[str], str]) -> str:
     """What the task is; ``key_of`` gives the key of the task with an id."""
-    walk = _Walk(key_of)
+    parts: list[str] = []
     version, function = node.settings.version, node.function
     if version is not None:
-        walk.add(f"{function_name(function)}@{version}")
+        parts.append(f"{function_name(function)}@{version}")
     elif (known := _known(function)) is not None:
-        walk.add(known)
+        parts.append(known)
     else:
-        walk.function(function)
+        _Walk(key_of, parts).function(function)
     for arg in node.args:
         if type(arg) is Task:
-            walk.add(f"task {key_of(arg.id)}")
+            parts.append(f"task {key_of(arg.id)}")
+        elif type(arg) in ATOMS:
+            parts.append(repr(arg))
         else:
-            walk.value(arg)
+            _Walk(key_of, parts).value(arg)
     if node.kwargs:
-        walk.value(node.kwargs)
+        _Walk(key_of, parts).value(node.kwargs)
     for edge in node.inbound:
         if edge.kind == "control":
-            walk.add(f"after {key_of(edge.source.id)} {edge.when}")
-    return short(walk.text())
+            parts.append(f"after {key_of(edge.source.id)} {edge.when}")
+    return short(_text(parts))
 
 
 def _known(function: Any) -> str | None:
@@ -77,27 +80,27 @@ def _known(function: Any) -> str | None:
         return None
     text = _texts.get(function)
     if text is None:
-        walk = _Walk(str)
-        walk.function(function)
-        text = _texts[function] = walk.text()
+        parts: list[str] = []
+        _Walk(str, parts).function(function)
+        text = _texts[function] = _text(parts)
     return text
 
 
 _texts: WeakKeyDictionary[FunctionType, str] = WeakKeyDictionary()
 
 
-class _Walk:
-    """Collects the text of functions and values."""
+def _text(parts: list[str]) -> str:
+    return ";".join(parts)
 
-    def __init__(self, key_of: Callable[[str], str]) -> None:
-        self._parts: list[str] = []
+
+class _Walk:
+    """Adds the text of functions and values to a list."""
+
+    def __init__(self, key_of: Callable[[str], str], parts: list[str]) -> None:
         self._inside: list[int] = []
         self._objects = 0
         self._key_of = key_of
-        self.add = self._parts.append
-
-    def text(self) -> str:
-        return ";".join(self._parts)
+        self.add = parts.append
 
     # ---- functions -----------------------------------------------------------------------------
 
@@ -159,7 +162,7 @@ class _Walk:
 
     def value(self, value: Any) -> None:
         kind = type(value)
-        if kind in _PLAIN:
+        if kind in ATOMS:
             self.add(repr(value))
         elif kind is Task:
             self.add(f"task {self._key_of(value.id)}")
@@ -195,9 +198,9 @@ class _Walk:
         self.add(")")
 
     def _apart(self, value: Any) -> str:
-        walk = _Walk(self._key_of)
-        walk.value(value)
-        return walk.text()
+        parts: list[str] = []
+        _Walk(self._key_of, parts).value(value)
+        return _text(parts)
 
     def _object(self, value: Any) -> None:
         """By its attributes, but of objects in there the class alone; else as it pickles."""
@@ -215,8 +218,7 @@ class _Walk:
                 self.add(type(value).__qualname__)
 
 
-_PLAIN = frozenset({type(None), bool, int, float, str, bytes, complex})
-_ATOMS = (*_PLAIN, tuple, frozenset, enum.Enum)
+_ATOMS = (*ATOMS, tuple, frozenset, enum.Enum)
 
 
 def _digest(code: CodeType) -> str:

@@ -311,12 +311,13 @@ class Journal:
         """A task's edges as JSON: source, kind, and condition."""
         if not node.inbound:
             return "[]"
-        if all(edge.when is SUCCESS for edge in node.inbound):  # by hand: they are many
-            keys = self._keys
-            texts = [
-                f'["{keys.get(e.source.id, e.source.id)}","{e.kind}","success"]'
-                for e in node.inbound
-            ]
+        keys = self._keys
+        texts = [  # by hand: they are many
+            f'["{keys.get(e.source.id, e.source.id)}","{e.kind}","success"]'
+            for e in node.inbound
+            if e.when is SUCCESS
+        ]
+        if len(texts) == len(node.inbound):
             return f"[{','.join(texts)}]"
         return dumps([(self.key(e.source.id), e.kind, str(e.when)) for e in node.inbound])
 
@@ -376,8 +377,8 @@ class Journal:
             node.state,
             value,
             None if error is None else error_to_json(error),
-            _within(node.work),
-            _within(node.clock),
+            min(node.work, _LARGEST),
+            min(node.clock, _LARGEST),
             node.busy_s,
         )
         self._committed.add(key)
