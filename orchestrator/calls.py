@@ -6,6 +6,7 @@ import collections.abc
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from operator import attrgetter
 from types import MethodType
 from typing import (
     Any,
@@ -253,8 +254,11 @@ async def _returned(node: Node, value: Any) -> Any:
     return value
 
 
+_value_of = attrgetter("value")
+
+
 def _arrive(node: Node, place: int | str, arg: Any) -> Any:
-    value = arg.value if type(arg) is Task else filled(arg, lambda task: task.value)
+    value = arg.value if type(arg) is Task else filled(arg, _value_of)
     if value is arg:
         return arg
     if not getattr(node.function, "__annotations__", True):

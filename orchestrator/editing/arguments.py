@@ -24,11 +24,10 @@ def tasks_in(value: Any) -> Iterator[Task[Any]]:
     stack, seen = [value], set()
     while stack:
         found = stack.pop()
-        kind = type(found)
-        if kind in ATOMS:
-            continue
         if isinstance(found, Task):
             yield found
+            continue
+        if type(found) in ATOMS:
             continue
         inside = _inside(found)
         if inside and id(found) not in seen:
@@ -74,7 +73,7 @@ def filled(value: Any, value_of: Callable[[Task[Any]], Any]) -> Any:
     if next(tasks_in(value), None) is None:
         return value
     if isinstance(value, (list, tuple)):
-        items = [filled(item, value_of) for item in value]
+        items = [value_of(item) if type(item) is Task else filled(item, value_of) for item in value]
         if type(value) in (list, tuple):
             return type(value)(items)
         if hasattr(value, "_fields"):  # a named tuple

@@ -66,9 +66,11 @@ def fingerprint(node: Node, key_of: Callable[[str], str]) -> str:
             _Walk(key_of, parts).value(arg)
     if node.kwargs:
         _Walk(key_of, parts).value(node.kwargs)
-    for edge in node.inbound:
-        if edge.kind == "control":
-            parts.append(f"after {key_of(edge.source.id)} {edge.when}")
+    parts += [
+        f"after {key_of(edge.source.id)} {edge.when}"
+        for edge in node.inbound
+        if edge.kind == "control"
+    ]
     return short(_text(parts))
 
 

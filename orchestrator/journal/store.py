@@ -52,8 +52,8 @@ _COLUMNS = {
     "notes": "note",
     "results": "task, epoch, attempt, state, value, error, work, clock, busy_s",
 }
-"""Each table has a checksum of its row besides, and each row is written once."""
-_KEYS = {"about": "schema", "epochs": "epoch", "tasks": "id", "results": "task, epoch"}
+"""Each table has a checksum of its row besides, and each row is written once.  There is no index:
+all rows are read together, in the order in which they were written."""
 _PLACES = {
     table: f"({', '.join('?' * (columns.count(',') + 2))})" for table, columns in _COLUMNS.items()
 }
@@ -150,8 +150,7 @@ class Journal:
             names = {row[0] for row in self._db.execute("SELECT name FROM sqlite_master")}
             if not names:
                 for table, columns in _COLUMNS.items():
-                    key = f", PRIMARY KEY ({_KEYS[table]})" if table in _KEYS else ""
-                    self._db.execute(f"CREATE TABLE {table} ({columns}, checksum{key})")
+                    self._db.execute(f"CREATE TABLE {table} ({columns}, checksum)")
                 self._insert("about", [(SCHEMA, graph)])
             elif "about" not in names or "epochs" not in names:
                 raise self._unusable("is a database of something else; name another file")

@@ -8,7 +8,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -35,7 +35,7 @@ from orchestrator.scheduler.states import States
 from orchestrator.views.record import TaskState
 
 R = TypeVar("R")
-Tokens = list[tuple[contextvars.ContextVar[Any], contextvars.Token[Any]]]
+Tokens = Sequence[tuple[contextvars.ContextVar[Any], contextvars.Token[Any]]]
 
 SLICE_S = 0.005
 """How long tasks that never wait may keep the event loop before it gets its turn."""
@@ -187,6 +187,7 @@ class Scheduler(States):
 
     async def _attempt(self, node: Node) -> None:
         tokens = self._enter_context(node)
+        inside = current_node.set(node)
         self._begin(node)
         state: TaskState = "cancelled"
         try:
@@ -196,14 +197,18 @@ class Scheduler(States):
         except BaseException as error:
             state = self._raised(node, error)
         finally:
+            current_node.reset(inside)
             for variable, token in reversed(tokens):
                 variable.reset(token)
             self._over(node, state)
 
     def _enter_context(self, node: Node) -> Tokens:
         """Give this code the context variables of the place that added the task; how to undo it."""
-        tokens: Tokens = []
-        if node.context != self._plain:
+        same = node.context == self._plain
+        if same and current_budget() is node.budget:
+            return ()
+        tokens = []
+        if not same:
             for variable, value in node.context.items():
                 if variable is not current_node and variable.get(_NONE) is not value:
                     tokens.append((variable, variable.set(value)))
@@ -211,7 +216,6 @@ class Scheduler(States):
                 self._plain = node.context
         if current_budget() is not node.budget:
             tokens.append(set_budget(node.budget))
-        tokens.append((current_node, current_node.set(node)))
         return tokens
 
     def _raised(self, node: Node, error: BaseException) -> TaskState:
