@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
-
-import anyio
-import anyio.from_thread
 
 from orchestrator.calls import check_keywords, name_of
 from orchestrator.editing.functions import Functions, Resolver
@@ -25,6 +22,7 @@ from orchestrator.scheduler.ready_queue import ReadyQueue
 from orchestrator.scheduler.run import GraphRun, JournalSettings
 from orchestrator.scheduler.scheduler import Scheduler
 from orchestrator.settings import PLAIN
+from orchestrator.sync import run_sync
 from orchestrator.task import Task
 from orchestrator.views import accounts
 from orchestrator.views.record import FINAL, RunRecord, TaskState
@@ -556,12 +554,8 @@ class TaskGraph:
     def run_sync(self, target: Task[T] | None = None) -> T | None:
         """Like `run`, from code that is not asynchronous; also inside a notebook's event loop."""
         run: Callable[..., Awaitable[T | None]] = self.run
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return anyio.run(run, target)
-        with anyio.from_thread.start_blocking_portal() as portal:
-            return portal.call(run, target)
+        value: T | None = run_sync(partial(run, target))
+        return value
 
     async def __aenter__(self) -> Self:
         await self._run.begin()

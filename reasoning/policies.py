@@ -14,7 +14,7 @@ from reasoning.registry import KindRegistry
 WITH = " with "
 
 POLICIES: KindRegistry[Policy[Any]] = KindRegistry(
-    "policy", group="parallel_reason.policies", kinds=KINDS
+    "policy", base=Policy, group="parallel_reason.policies", kinds=KINDS
 )
 """The policies of `pruning`, a user's own, and those of installed packages."""
 

@@ -62,14 +62,21 @@ class KindRegistry(Generic[T]):
     Args:
         noun: What a kind is called in messages, and the option that takes it.
         group: The entry points of installed packages, such as ``parallel_reason.strategies``.
+        base: What each object must derive from; None where anything will do.
         kinds: What is built in, by name: classes, or ``module:Name`` to import when needed.
     """
 
     def __init__(
-        self, noun: str, *, group: str, kinds: Mapping[str, Callable[..., T] | str]
+        self,
+        noun: str,
+        *,
+        group: str,
+        kinds: Mapping[str, Callable[..., T] | str],
+        base: type | None = None,
     ) -> None:
         self.noun = noun
         self.group = group
+        self.base = base
         self._kinds: dict[str, Callable[..., T] | str] = dict(kinds)
 
     def register(self, name: str, kind: Callable[..., T]) -> None:
@@ -125,7 +132,11 @@ class KindRegistry(Generic[T]):
         """
         if not isinstance(given, str):
             return given
-        return self.choose(given).make(self.noun, **more)
+        made = self.choose(given).make(self.noun, **more)
+        if self.base is not None and not isinstance(made, self.base):
+            name = self.base.__name__
+            raise InvalidValue(f"{self.noun}: {given} is no {name}; derive it from {name}")
+        return made
 
     def _named(self, name: str) -> Callable[..., T]:
         kind = self._kinds.get(name)
@@ -137,7 +148,13 @@ class KindRegistry(Generic[T]):
         return kind
 
     def _load(self, place: str, attribute: str) -> Callable[..., T]:
-        module = _file(place, self.noun) if place.endswith(".py") else _module(place, self.noun)
+        try:
+            module = _file(place, self.noun) if place.endswith(".py") else _module(place, self.noun)
+        except (ReasonError, KeyboardInterrupt):
+            raise
+        except Exception as error:  # whatever somebody else's code does while it is loaded
+            why = f"{type(error).__name__}: {error}"
+            raise InvalidValue(f"{self.noun}: {place} can't be loaded ({why}); mend it") from error
         found: Any = getattr(module, attribute, None)
         if not callable(found):
             names = [name for name, one in vars(module).items() if inspect.isclass(one)]

@@ -12,6 +12,7 @@ import anyio
 
 from orchestrator import EventStream
 from orchestrator.errors import InvalidValue
+from orchestrator.sync import run_sync
 from pruning import Tally
 from reasoning.errors import CapabilityMissing
 from reasoning.keywords import method_takes_options, takes_options
@@ -25,7 +26,6 @@ from reasoning.run.solution import Solution, Status, ThreadRecord, Usage
 from reasoning.run.thread import Thread
 from reasoning.strategies import Strategy
 from reasoning.values.sampling import Sampling
-from reasoning.values.sync import run_sync
 
 
 def choose_strategy(options: SolveOptions, model: LoadedModel, problem: Problem) -> Strategy:
@@ -96,6 +96,11 @@ class Reasoner:
         try:
             with anyio.move_on_after(options.timeout) as limit, scope:
                 tally = await strategy.solve(run)
+                if not isinstance(tally, Tally):
+                    raise InvalidValue(
+                        f"strategy {strategy.name!r} returned {tally!r} from solve; return "
+                        "self.tally(run)"
+                    )
         finally:
             run.close()
             if self.draft is not None:
@@ -138,6 +143,8 @@ def set_problem(problem: str | Problem, options: SolveOptions, *, trained: bool)
         UnknownName, InvalidValue, ProblemRefused: as `pose`.
     """
     if not isinstance(problem, str):
+        if not hasattr(problem, "question"):
+            raise InvalidValue(f"problem: {problem!r} is neither a text nor a Problem; give one")
         return with_format(problem, options.answer_format)
     return pose(
         problem, trained=trained, domain=options.domain, answer_format=options.answer_format

@@ -65,7 +65,10 @@ def load_model(
         return source.load(model)
     if missing := [name for name in ("name", "dialect", "context") if not hasattr(source, name)]:
         kind = type(source).__name__
-        raise InvalidValue(f"backend: {kind} has no {', '.join(missing)}; derive from TextBackend")
+        raise InvalidValue(
+            f"backend: {kind} has no {', '.join(missing)}; derive from TextBackend, and call "
+            "super().__init__() where it has an __init__ of its own"
+        )
     return LoadedModel(
         name=source.name, dialect=source.dialect, context=source.context, backend=source
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.sync import run_sync
 from reasoning.backends.openai.settings import OpenaiSettings
 from reasoning.engine.config import read_config
 from reasoning.errors import BackendLost, CapabilityMissing
@@ -12,7 +13,6 @@ from reasoning.language.dialect import Dialect
 from reasoning.language.loading import load_dialect
 from reasoning.models.catalog import find, shipped
 from reasoning.models.loaded import LoadedModel
-from reasoning.values.sync import run_sync
 
 if TYPE_CHECKING:
     from reasoning.backends.openai.server_probe import ServerProfile

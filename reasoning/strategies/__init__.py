@@ -16,6 +16,7 @@ BUILT_IN: tuple[type[Strategy], ...] = (
 
 STRATEGIES: KindRegistry[Strategy] = KindRegistry(
     "strategy",
+    base=Strategy,
     group="parallel_reason.strategies",
     kinds={strategy.name: strategy for strategy in BUILT_IN},
 )

@@ -21,7 +21,8 @@ class Strategy(ABC):
         n: How many threads it may use; what that means is the strategy's own.
     """
 
-    name: ClassVar[str]
+    name: ClassVar[str] = ""
+    """By default the name of the class."""
     needs: ClassVar[frozenset[Capability]] = frozenset()
     emulates: ClassVar[dict[Capability, str]] = {}
     """What the strategy can do without, and the name of what it then does instead."""
@@ -30,6 +31,10 @@ class Strategy(ABC):
     steerable: ClassVar[bool] = False
 
     n: int = 1
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.name = cls.name or cls.__name__
 
     def __post_init__(self) -> None:
         if not 1 <= self.n <= self.most_n:

@@ -17,9 +17,15 @@ def run_sync(function: Callable[[], Awaitable[T]]) -> T:
 
     Where a loop runs already, as in a notebook's cell, the new one runs in a thread meanwhile.
     """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not _in_a_loop():  # what fails in it fails outside of any other handler
         return anyio.run(function)
     with anyio.from_thread.start_blocking_portal() as portal:
         return portal.call(function)
+
+
+def _in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
