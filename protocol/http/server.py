@@ -56,7 +56,7 @@ class HttpServer(uvicorn.Server):
     """Serves a `Service` on a socket that `bind` has opened.
 
     At its end it admits nobody, gives runs ``settings.drain`` seconds, and stops those that are
-    left.
+    left; it stops them at once at a second signal, and waits for no client at a third.
 
     Attributes:
         url: Where it listens.
@@ -94,6 +94,7 @@ class HttpServer(uvicorn.Server):
         self._listener = listener
         self._admission = runner.admission
         self._drain = settings.drain
+        self._hurried = False
         self._ready = ready
 
     async def run_until_stopped(self) -> None:
@@ -111,9 +112,13 @@ class HttpServer(uvicorn.Server):
             group.start_soon(self._stop_runs)
             await super().shutdown(sockets)
             group.cancel_scope.cancel()
+        if self.force_exit:  # the base class skips it then, and reports the task it leaves behind
+            await self.lifespan.shutdown()
 
     async def _stop_runs(self) -> None:
-        await anyio.sleep(self._drain)
+        with anyio.move_on_after(self._drain):
+            while not self._hurried:  # noqa: ASYNC110 - a signal handler can't set an event safely
+                await anyio.sleep(0.1)
         self._admission.stop()
 
     @contextlib.contextmanager
@@ -129,7 +134,10 @@ class HttpServer(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         self._admission.close()
-        self.signal = sig
+        if self.should_exit and not self._hurried:
+            self._hurried = True
+            return
+        self.signal = self.signal or sig
         super().handle_exit(sig, frame)
 
 

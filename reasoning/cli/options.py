@@ -276,6 +276,12 @@ class HubOptions:
     )
     token: TokenFileOptions = field(default_factory=TokenFileOptions)
 
+    @property
+    def asked_for(self) -> bool:
+        """Whether a hub is named for this command, not only by the environment for all."""
+        named = self.url is not None and self.url != os.environ.get("REASON_HUB")
+        return named or self.token.token_file is not None
+
     def submitter(self, instance: str) -> Hub | Client:
         """A client of the hub elsewhere, known there by ``instance``, or a hub to be opened here.
 

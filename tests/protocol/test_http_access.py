@@ -209,6 +209,20 @@ def test_a_signal_stops_the_runs_and_the_server(how: int) -> None:
     assert "Traceback" not in server.log
 
 
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_second_signal_stops_the_runs_at_once_and_shows_no_traceback(busy: bool) -> None:
+    server = Server("--drain", "60")
+    with raw_post(server, "/v1/chat/completions", chat(HARD, **LONG, stream=True)) as connection:
+        eventually(lambda: server.metric("reason_runs") == 1)
+        if not busy:
+            connection.close()
+            eventually(lambda: server.metric("reason_runs") == 0)
+        server.process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+        assert server.stop(signal.SIGINT, within=15) in (130, -signal.SIGINT)
+    assert "Traceback" not in server.log
+
+
 def test_a_body_that_never_comes_does_not_keep_a_place(server: Server) -> None:
     head = (
         "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n"

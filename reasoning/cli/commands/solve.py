@@ -166,6 +166,8 @@ def _check_before_loading(words: str, settings: SolveSettings, run_options: Solv
     """
     if settings.on == "devices" and settings.backend.given:
         raise InvalidValue("on: devices bring their own backends; leave out those of this machine")
+    if settings.on == "here" and settings.hub.asked_for:
+        raise InvalidValue("hub: its workers are used with --on devices; add it, or leave this out")
     from reasoning.models.loading import is_trained
     from reasoning.problems import FreeForm, pose
 

@@ -84,6 +84,8 @@ def test_a_token_is_made_listed_rotated_and_revoked(shell: Shell) -> None:
         ("token rotate nobody", "token 'nobody' does not exist"),
         ("token revoke nobody", "token 'nobody' does not exist"),
         ("solve 2+3 --on devices --backend vllm", "on: devices bring their own backends"),
+        ("solve 2+3 --hub ws://[::1]:1", "hub: its workers are used with --on devices"),
+        ("solve 2+3 --token-file {t}", "hub: its workers are used with --on devices"),
         ("solve 2+3 --on devices --token-file {t}", "token-file: a token is for a hub elsewhere"),
     ],
 )
