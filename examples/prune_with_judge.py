@@ -3,7 +3,7 @@
     python examples/prune_with_judge.py                  # on a few traces that are sampled first
     python examples/prune_with_judge.py traces.jsonl.gz  # on yours, with their texts
 
-Needs ``pip install "parallel-reason[judge]"``.  ``reason judge train``, ``reason judge eval`` and
+Needs ``pip install '.[judge]'``.  ``reason judge train``, ``reason judge eval`` and
 ``reason calibrate`` do the same at a terminal.
 """
 

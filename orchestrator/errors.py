@@ -22,6 +22,8 @@ to do.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -61,6 +63,21 @@ class InvalidValue(ReasonError, ValueError):
 
 class ExtraMissing(ReasonError, ImportError):
     """Raised when an optional dependency is not installed."""
+
+
+@contextmanager
+def importing(extra: str, who: str) -> Iterator[None]:
+    """A block that imports what an extra installs, which ``who`` needs.
+
+    Raises:
+        ExtraMissing: one of the packages is not there.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise ExtraMissing(
+            f"{who} needs {error.name}; pip install 'parallel-reason[{extra}]'"
+        ) from error
 
 
 class TimeLimitReached(ReasonError, TimeoutError):

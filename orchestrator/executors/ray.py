@@ -13,7 +13,7 @@ import anyio
 import anyio.to_thread
 
 from orchestrator.calls import is_async
-from orchestrator.errors import ExtraMissing, InvalidValue
+from orchestrator.errors import InvalidValue, importing
 from orchestrator.task import Task
 
 if TYPE_CHECKING:
@@ -42,12 +42,8 @@ class Ray:
     def __init__(self, **options: Any) -> None:
         if {"max_retries", "retry_exceptions"} & options.keys():
             raise InvalidValue("ray's retries stay off; give retry=Retry(...) to the task instead")
-        try:
+        with importing("ray", "this executor"):
             import ray
-        except ImportError as error:
-            raise ExtraMissing(
-                "this executor needs ray; pip install 'parallel-reason[ray]'"
-            ) from error
         self.options = options
         self._ray = ray
 

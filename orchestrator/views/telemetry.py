@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.errors import ExtraMissing
+from orchestrator.errors import importing
 from orchestrator.events import AttemptFailed, Event, RunEnded, TaskEnded, TaskStarted
 
 if TYPE_CHECKING:
@@ -24,12 +24,8 @@ def trace(graph: TaskGraph, tracer: Tracer | None = None) -> Callable[[], None]:
     Raises:
         ExtraMissing: the API package is not installed.
     """
-    try:
+    with importing("telemetry", "tracing"):
         from opentelemetry import trace as api
-    except ImportError as error:
-        raise ExtraMissing(
-            "tracing needs opentelemetry-api; pip install 'parallel-reason[telemetry]'"
-        ) from error
     spans = _Spans(graph, tracer or api.get_tracer("parallel-reason"))
     return graph.events.subscribe(spans.hear)
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import anyio
 from pydantic import BaseModel, Field
 
-from orchestrator.errors import ExtraMissing, InvalidValue
+from orchestrator.errors import InvalidValue, importing
 from protocol.wire.channel import Channel
 from protocol.wire.checked import CheckedModel
 from protocol.wire.framing import FrameReader, Refused
@@ -217,9 +217,5 @@ def need_websockets() -> None:
     Raises:
         ExtraMissing: it is not.
     """
-    try:
+    with importing("protocol", "a hub or worker"):
         import websockets  # noqa: F401
-    except ImportError as error:
-        raise ExtraMissing(
-            "hub and workers need websockets; pip install 'parallel-reason[protocol]'"
-        ) from error

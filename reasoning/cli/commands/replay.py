@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click import FloatRange, IntRange
 
-from orchestrator.errors import ExtraMissing, InvalidValue
+from orchestrator.errors import InvalidValue, importing
 from reasoning.cli.options import (
     argument,
     json_option,
@@ -167,12 +167,8 @@ def _pyplot() -> Any:
     Raises:
         ExtraMissing: it is not installed.
     """
-    try:
+    with importing("pruning", "plot"):
         import matplotlib
-    except ImportError as error:
-        raise ExtraMissing(
-            "plot: matplotlib is not installed; install parallel-reason[pruning]"
-        ) from error
     matplotlib.use("agg")
     from matplotlib import pyplot
 

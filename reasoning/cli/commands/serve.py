@@ -7,7 +7,7 @@ from dataclasses import field, fields
 import click
 from click import IntRange
 
-from orchestrator.errors import ExtraMissing
+from orchestrator.errors import importing
 from protocol.http import ServerSettings
 from reasoning.cli.interrupts import INTERRUPTED, raise_when_interrupted
 from reasoning.cli.options import BackendOptions, Duration, option, options, settings_class
@@ -82,12 +82,8 @@ def serve(settings: ServeSettings) -> int:
 
     import anyio
 
-    try:
+    with importing("serve", "the server"):
         from protocol.http.server import HttpServer, address, bind
-    except ImportError as error:
-        raise ExtraMissing(
-            f"the server needs {error.name}; pip install 'parallel-reason[serve]'"
-        ) from error
 
     _silence_a2a()
     serving = _server_settings(settings)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from orchestrator.errors import ExtraMissing
+from orchestrator.errors import importing
 from reasoning.engine.config import ModelConfig
 from reasoning.engine.decoders.attention import Attend
 from reasoning.engine.pool import Pool
@@ -48,13 +48,9 @@ class TransformersDecoder:
             ExtraMissing: transformers is not installed.
             ModelUnusable: the folder is broken or the architecture can't be run exactly.
         """
-        try:
+        with importing("local", f"a {config.model_type} model"):
             from transformers import AttentionInterface, AutoModelForCausalLM
             from transformers.utils import logging
-        except ImportError as error:
-            raise ExtraMissing(
-                f"a {config.model_type} model needs transformers; install parallel-reason[local]"
-            ) from error
         AttentionInterface.register(ATTENTION, _attention)
         logging.disable_progress_bar()
         try:

@@ -116,6 +116,22 @@ def test_several_files_are_one_set(tmp_path: Path) -> None:
     assert rows(str(first), str(tmp_path / "b.jsonl"))[0]["n"] == 5
 
 
+@pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz"])
+def test_traces_come_from_a_pipe_too(tmp_path: Path, ending: str) -> None:
+    content = traces(tmp_path / f"traces.{ending}").read_bytes()
+    command = [sys.executable, "-m", "reasoning", "replay", "/dev/stdin", "--policy", "sc:n=4"]
+    done = subprocess.run(command, input=content, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert f"{FAR} questions" in done.stdout.decode()
+
+
+def test_a_text_may_hold_any_line_break_but_the_lines_own(tmp_path: Path) -> None:
+    file = traces(tmp_path / "traces.jsonl")
+    file.write_text(file.read_text().replace("\\u2026", "a\u2028b\u0085c"), encoding="utf-8")
+    assert "\u2028" in file.read_text(encoding="utf-8")
+    assert rows(str(file), "--policy", "sc:n=4")[0]["n"] == FAR
+
+
 def test_a_plot_is_drawn(stored: str, tmp_path: Path) -> None:
     target = tmp_path / "plot.png"
     assert replay(stored, "--policy", "sc:n=4", "--plot", str(target)).exit_code == 0
