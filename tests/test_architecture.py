@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -160,6 +161,25 @@ def test_private_accesses_are_found() -> None:
 @sources
 def test_no_object_touches_the_private_fields_of_another(path: Path) -> None:
     assert private_accesses(tree(path)) == []
+
+
+def polling(module: ast.Module) -> list[int]:
+    """Lines of loops that only let others run, or sleep for a moment, until something is there."""
+    found = []
+    for loop in ast.walk(module):
+        if isinstance(loop, ast.While):
+            awaited = [
+                ast.unparse(one.value) for one in ast.walk(loop) if isinstance(one, ast.Await)
+            ]
+            idle = re.compile(r"[\w.]*\b(checkpoint\(\)|sleep\([\d.]*\))")
+            if awaited and all(idle.fullmatch(one) for one in awaited):
+                found.append(loop.lineno)
+    return found
+
+
+@sources
+def test_whoever_waits_is_woken_and_does_not_poll(path: Path) -> None:
+    assert polling(tree(path)) == []
 
 
 def test_a_folder_has_few_files() -> None:

@@ -94,7 +94,7 @@ class HttpServer(uvicorn.Server):
         self._listener = listener
         self._admission = runner.admission
         self._drain = settings.drain
-        self._hurried = False
+        self._hurry = anyio.Event()
         self._ready = ready
 
     async def run_until_stopped(self) -> None:
@@ -117,8 +117,7 @@ class HttpServer(uvicorn.Server):
 
     async def _stop_runs(self) -> None:
         with anyio.move_on_after(self._drain):
-            while not self._hurried:  # noqa: ASYNC110 - a signal handler can't set an event safely
-                await anyio.sleep(0.1)
+            await self._hurry.wait()
         self._admission.stop()
 
     @contextlib.contextmanager
@@ -134,8 +133,8 @@ class HttpServer(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         self._admission.close()
-        if self.should_exit and not self._hurried:
-            self._hurried = True
+        if self.should_exit and not self._hurry.is_set():
+            self._hurry.set()  # the base class looks every 0.1 s, which wakes the loop
             return
         self.signal = self.signal or sig
         super().handle_exit(sig, frame)

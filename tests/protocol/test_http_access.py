@@ -209,6 +209,14 @@ def test_a_signal_stops_the_runs_and_the_server(how: int) -> None:
     assert "Traceback" not in server.log
 
 
+def refuses(server: Server) -> bool:
+    try:
+        socket.create_connection(server.address, timeout=5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 @pytest.mark.parametrize("busy", [False, True])
 def test_a_second_signal_stops_the_runs_at_once_and_shows_no_traceback(busy: bool) -> None:
     server = Server("--drain", "60")
@@ -218,7 +226,7 @@ def test_a_second_signal_stops_the_runs_at_once_and_shows_no_traceback(busy: boo
             connection.close()
             eventually(lambda: server.metric("reason_runs") == 0)
         server.process.send_signal(signal.SIGINT)
-        time.sleep(0.05)
+        eventually(lambda: refuses(server))
         assert server.stop(signal.SIGINT, within=15) in (130, -signal.SIGINT)
     assert "Traceback" not in server.log
 
