@@ -3,12 +3,14 @@
 from reasoning.bench.measure import Arm, BenchResults, BenchRow, measure, solve_all, summarise
 from reasoning.bench.problems import draw_problems
 from reasoning.bench.traces import read_traces, write_traces
+from reasoning.bench.word_problems import draw_word_problems
 
 __all__ = [
     "Arm",
     "BenchResults",
     "BenchRow",
     "draw_problems",
+    "draw_word_problems",
     "measure",
     "read_traces",
     "solve_all",

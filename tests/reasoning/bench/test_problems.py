@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.errors import InvalidValue
-from reasoning.bench import draw_problems
+from reasoning.bench import draw_problems, draw_word_problems
+from reasoning.problems import recognise
 
 
 def test_a_seed_draws_the_same_held_out_problems() -> None:
@@ -19,3 +20,23 @@ def test_a_seed_draws_the_same_held_out_problems() -> None:
 def test_a_number_of_problems_out_of_range_is_refused(count: int) -> None:
     with pytest.raises(InvalidValue, match=f"n: {count} is out of range"):
         draw_problems("countdown", count, numbers=4, seed=0)
+
+
+def test_word_problems_are_the_same_for_a_seed_and_have_one_value() -> None:
+    drawn = draw_word_problems(200)
+    assert drawn == draw_word_problems(200)
+    assert drawn[:50] == draw_word_problems(50) != draw_word_problems(50, seed=1)
+    for problem in drawn:
+        value = next(n for n in range(10_000) if problem.verify(f"\\boxed{{{n}}}").ok)
+        assert problem.verify(f"{problem.expression} = {value}").ok
+        assert not problem.verify(f"{value + 1}").ok
+        assert recognise(problem.question).domain == "free-form"
+
+
+def test_a_word_problems_value_may_have_the_unit_that_it_asks_for() -> None:
+    problem = next(p for p in draw_word_problems() if "kilometres" in p.question)
+    value = eval(problem.expression)
+    assert problem.verify(f"{value} kilometres").ok
+    assert problem.verify(f"{value} km").ok
+    assert problem.canonical(f"{value}.0") == problem.canonical(f"{value} km") == str(value)
+    assert not problem.verify(f"{value} miles").ok
