@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from orchestrator.budgets import Reservation as Reservation
     from orchestrator.budgets import current_budget as current_budget
     from orchestrator.editing.patches import Patch as Patch
+    from orchestrator.errors import AlreadyCompleted as AlreadyCompleted
     from orchestrator.errors import ReasonError as ReasonError
     from orchestrator.errors import TaskAborted as TaskAborted
     from orchestrator.errors import TaskCancelled as TaskCancelled
@@ -26,17 +27,29 @@ if TYPE_CHECKING:
     from orchestrator.events import RunEnded as RunEnded
     from orchestrator.events import TaskAdded as TaskAdded
     from orchestrator.events import TaskEnded as TaskEnded
+    from orchestrator.events import TaskProgressed as TaskProgressed
     from orchestrator.events import TaskReady as TaskReady
     from orchestrator.events import TaskStarted as TaskStarted
+    from orchestrator.events import ValueAwaited as ValueAwaited
     from orchestrator.executors.processes import Executor as Executor
     from orchestrator.executors.processes import Processes as Processes
     from orchestrator.graph import TaskGraph as TaskGraph
+    from orchestrator.journal.cache import ResultCache as ResultCache
+    from orchestrator.journal.outside import AwaitedValue as AwaitedValue
+    from orchestrator.journal.outside import awaited as awaited
+    from orchestrator.journal.outside import complete as complete
     from orchestrator.scheduler.conditions import Condition as Condition
     from orchestrator.scheduler.joins import Joined as Joined
+    from orchestrator.scheduler.joins import as_completed as as_completed
     from orchestrator.scheduler.joins import gather as gather
     from orchestrator.scheduler.joins import join as join
+    from orchestrator.scheduler.resources import Breaker as Breaker
+    from orchestrator.scheduler.resources import Rate as Rate
+    from orchestrator.scheduler.retries import Hedge as Hedge
     from orchestrator.scheduler.retries import Retry as Retry
     from orchestrator.scheduler.retries import Timeout as Timeout
+    from orchestrator.scheduler.retries import status_of as status_of
+    from orchestrator.scheduler.retries import transient as transient
     from orchestrator.task import Task as Task
     from orchestrator.task import current_task as current_task
     from orchestrator.views.record import RunRecord as RunRecord
@@ -45,14 +58,17 @@ if TYPE_CHECKING:
 _MODULES = {
     "budgets": "Budget Reservation current_budget",
     "editing.patches": "Patch",
-    "errors": "ReasonError TaskAborted TaskCancelled",
+    "errors": "AlreadyCompleted ReasonError TaskAborted TaskCancelled",
     "events": "AttemptFailed Event EventQueue EventStream GraphPatched Listener ListenerFailed "
-    "RunEnded TaskAdded TaskEnded TaskReady TaskStarted",
+    "RunEnded TaskAdded TaskEnded TaskProgressed TaskReady TaskStarted ValueAwaited",
     "executors.processes": "Executor Processes",
     "graph": "TaskGraph",
+    "journal.cache": "ResultCache",
+    "journal.outside": "AwaitedValue awaited complete",
     "scheduler.conditions": "Condition",
-    "scheduler.joins": "Joined gather join",
-    "scheduler.retries": "Retry Timeout",
+    "scheduler.joins": "Joined as_completed gather join",
+    "scheduler.resources": "Breaker Rate",
+    "scheduler.retries": "Hedge Retry Timeout status_of transient",
     "task": "Task current_task",
     "views.record": "RunRecord TaskState",
 }

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import collections.abc
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from functools import partial
 from operator import attrgetter
-from types import MethodType
+from types import AsyncGeneratorType, MethodType
 from typing import (
     Any,
     ParamSpec,
     ParamSpecArgs,
     ParamSpecKwargs,
     TypeVar,
+    cast,
     get_args,
     get_origin,
     get_type_hints,
@@ -26,6 +28,7 @@ from orchestrator.editing.arguments import ATOMS, filled, kind_of
 from orchestrator.errors import InvalidValue
 from orchestrator.node import Node
 from orchestrator.options import nearest
+from orchestrator.scheduler.hedging import hedged
 from orchestrator.task import Task
 
 Check = Callable[[Any], Any]
@@ -64,8 +67,11 @@ class Signature:
 
     @property
     def returns(self) -> Any:
-        """The return annotation; None without one."""
-        return self._hints.get("return")
+        """The annotation of the result; None without one."""
+        hint = self._hints.get("return")
+        if get_origin(hint) in (AsyncIterator, AsyncGenerator, AsyncIterable):
+            return list[get_args(hint)[0]]  # type: ignore[misc]
+        return hint
 
     def check(self, place: int | str, value: Any) -> Any:
         """The value of a data edge, checked against the parameter at this position or name.
@@ -151,14 +157,17 @@ def name_of(function: Callable[..., Any]) -> str:
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling it gives a coroutine; anything else is called in a thread."""
+    """Whether calling it gives a coroutine or an asynchronous generator; else a thread calls it."""
     code = getattr(function, "__code__", None)
     if code is not None:
-        return bool(code.co_flags & inspect.CO_COROUTINE) or inspect.iscoroutinefunction(function)
+        return bool(code.co_flags & _ASYNC) or inspect.iscoroutinefunction(function)
     if isinstance(function, partial):
         return is_async(function.func)
     call = getattr(type(function), "__call__", None)  # noqa: B004 (the method itself is wanted)
-    return inspect.iscoroutinefunction(call)
+    return inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call)
+
+
+_ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 def _check(hint: Any) -> Check | None:
@@ -210,16 +219,27 @@ async def call(node: Node) -> Any:
         InvalidValue: a value does not fit the parameter's annotation.
         Exception: whatever the function raises.
     """
-    function, args, kwargs = node.function, node.args, node.kwargs
+    args, kwargs = node.args, node.kwargs
     if node.fed:
         args = tuple([_arrive(node, place, arg) for place, arg in enumerate(args)])
         if kwargs:
             kwargs = {name: _arrive(node, name, arg) for name, arg in kwargs.items()}
-    executor = node.settings.executor
+    cache, hedge = node.settings.cache, node.settings.hedge
+    if cache is None and hedge is None:
+        return await _once(node, args, kwargs)
+    once = partial(_once, node, args, kwargs)
+    maybe_twice = once if hedge is None else partial(hedged, hedge, once)
+    return await (maybe_twice() if cache is None else cache.value(node, args, kwargs, maybe_twice))
+
+
+async def _once(node: Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    function, executor = node.function, node.settings.executor
     if executor is not None:
         return await executor.call(node.task, function, args, kwargs)
     if is_async(function):
-        value = await function(*args, **kwargs)
+        value = function(*args, **kwargs)
+        if type(value) is not AsyncGeneratorType:
+            value = await value
     else:
         value = await _in_thread(node, partial(function, *args, **kwargs))
     return value if type(value) in ATOMS else await _returned(node, value)
@@ -238,6 +258,8 @@ async def _returned(node: Node, value: Any) -> Any:
             value = await value.result()
         elif inspect.isawaitable(value):
             value = await value
+        elif inspect.isasyncgen(value):
+            value = await _items(node, cast("AsyncGenerator[Any, None]", value))
         else:
             break
     inside = value.values() if isinstance(value, dict) else value
@@ -246,12 +268,22 @@ async def _returned(node: Node, value: Any) -> Any:
         raise InvalidValue(
             f"{node.label} returned tasks in {kind_of(value)}; return their results instead"
         )
-    if inspect.isgenerator(value) or inspect.isasyncgen(value):
+    if inspect.isgenerator(value):
         raise InvalidValue(
             f"{node.label} returned {kind_of(value)}, which can be read only once; "
             "return a list of what it gives"
         )
     return value
+
+
+async def _items(node: Node, generator: AsyncGenerator[Any, None]) -> list[Any]:
+    """What an asynchronous generator gives, each item published as a partial result."""
+    items = []
+    async with aclosing(generator):
+        async for item in generator:
+            items.append(item)
+            node.scheduler.published(node, item)
+    return items
 
 
 _value_of = attrgetter("value")

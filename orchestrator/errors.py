@@ -10,6 +10,7 @@
     ├── JournalUnusable     a journal that is damaged, foreign or can't be written
     │   └── JournalFenced   a journal that a later process has taken over
     ├── BudgetExhausted     a budget that has too little left for what was asked
+    ├── AlreadyCompleted    a value from outside that somebody has given before
     ├── PatchRefused        an edit of a graph that conflicts with what it is now
     ├── QuorumMissed        a join of which too few tasks succeeded
     ├── TaskAborted         a task that raised SystemExit or a cancellation of its own
@@ -108,6 +109,12 @@ class BudgetExhausted(ReasonError):
     """Raised when a budget has too little left, or its time is over."""
 
     http_status = 429
+
+
+class AlreadyCompleted(ReasonError):
+    """Raised when a value from outside is given a second time; the first one counts."""
+
+    http_status = 409
 
 
 class PatchRefused(ReasonError):

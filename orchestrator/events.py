@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from dataclasses import dataclass, field
+from time import time as now
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
@@ -18,9 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that happened to the task with this id."""
+    """Something that happened to the task with this id.
+
+    Attributes:
+        time: When, in seconds since 1970.
+        run: The run that it belongs to (`TaskGraph.run_id`); empty before the run has begun.
+        graph: That run's name.
+    """
 
     task: str
+    time: float = field(default_factory=now, compare=False, repr=False)
+    run: str = field(default="", compare=False, repr=False)
+    graph: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +52,20 @@ class TaskStarted(Event):
     """The task's function was called."""
 
     attempt: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskProgressed(Event):
+    """The task published a partial result: by `Task.progress`, or as an item of its generator."""
+
+    partial: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValueAwaited(Event):
+    """The task waits for a value from outside; see `TaskGraph.receive`."""
+
+    name: str
 
 
 @dataclass(frozen=True, kw_only=True)

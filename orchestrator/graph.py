@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,10 +14,9 @@ from orchestrator.editing.functions import Functions, Resolver
 from orchestrator.editing.structure import NO_KEYWORDS, After, Call, Structure
 from orchestrator.errors import InvalidValue
 from orchestrator.events import EventStream
-from orchestrator.journal.identity import IDENTITY
 from orchestrator.node import Node, current_node
-from orchestrator.options import check_amounts, check_kind, strict
-from orchestrator.scheduler.joins import gather
+from orchestrator.options import check_kind, strict
+from orchestrator.scheduler.fans import folding, mapping
 from orchestrator.scheduler.ready_queue import ReadyQueue
 from orchestrator.scheduler.run import GraphRun, JournalSettings
 from orchestrator.scheduler.scheduler import Scheduler
@@ -32,7 +31,9 @@ if TYPE_CHECKING:
 
     from orchestrator.editing.patches import Patch
     from orchestrator.executors.processes import Executor
-    from orchestrator.scheduler.retries import Retry, Timeout
+    from orchestrator.journal.cache import ResultCache
+    from orchestrator.scheduler.resources import Resource
+    from orchestrator.scheduler.retries import Hedge, Retry, Timeout
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -49,9 +50,12 @@ OPTIONS = (
     "reserve",
     "key",
     "version",
+    "cache",
+    "hedge",
 )
 """What `TaskGraph.add` takes by keyword for itself, in the order of its parameters."""
-_NOTHING = (None,) * len(OPTIONS)
+Items = Task[list[A]] | Iterable[A] | AsyncIterable[A]
+"""What `TaskGraph.map` maps over."""
 
 
 @strict
@@ -82,7 +86,7 @@ class TaskGraph:
         *,
         name: str = "graph",
         limit: int | None = None,
-        resources: Mapping[str, int] | None = None,
+        resources: Mapping[str, int | Resource] | None = None,
         functions: Iterable[Callable[..., Any]] = (),
         resolver: Resolver | None = None,
         journal: str | Path | None = None,
@@ -91,6 +95,7 @@ class TaskGraph:
         seed: int = 0,
         threads: int = 64,
         errors: Literal["all", "first"] = "all",
+        keep: Literal["all", "needed"] = "all",
     ) -> None:
         """Make an empty graph.
 
@@ -98,7 +103,8 @@ class TaskGraph:
             events: The stream to report to; a new one by default.
             name: Shown to people, and checked when a run is resumed.
             limit: How many tasks may run at once; no limit by default.
-            resources: Named resources, such as ``{"gpu": 2}``, and how much there is of each.
+            resources: Named resources, such as ``{"gpu": 2}``, and how much there is of each; or
+                a `Rate` or `Breaker`, which other graphs may share.
             functions: Those that patches may name, besides by `register`.
             resolver: Finds the functions that patches name and nobody has registered: returns the
                 function of a name, or None.
@@ -112,6 +118,8 @@ class TaskGraph:
             threads: How many functions that are not asynchronous run at once.
             errors: What the run raises if several tasks failed and nobody saw it: ``"all"`` in an
                 ExceptionGroup, or the ``"first"``.  One failure is raised as itself.
+            keep: ``"needed"`` lets go of a value when all that take it have ended; what no task
+                takes, and what `run` is asked for, stays.
 
         Raises:
             InvalidValue: an option can't be used; the message names it.
@@ -127,7 +135,8 @@ class TaskGraph:
             raise InvalidValue(f"threads is {threads}; give 1 or more")
         if errors not in ("all", "first"):
             raise InvalidValue(f"errors is {errors!r}; give 'all' or 'first'")
-        check_amounts("graph", "resources", resources or {})
+        if keep not in ("all", "needed"):
+            raise InvalidValue(f"keep is {keep!r}; give 'all' or 'needed'")
         if limit is not None and limit < 1:
             raise InvalidValue(f"limit is {limit}; give 1 or more tasks at once")
         again = tuple(again)
@@ -137,6 +146,7 @@ class TaskGraph:
         self._nodes: dict[str, Node] = {}
         self._queue = ReadyQueue(limit, resources or {})
         scheduler = Scheduler(self._nodes, self.events, self._queue, seed=seed, threads=threads)
+        scheduler.freeing = keep == "needed"
         self._structure = Structure(self, self._nodes, scheduler)
         record = (
             JournalSettings(path=Path(journal), resume=resume, again=again) if journal else None
@@ -201,6 +211,8 @@ class TaskGraph:
         reserve: Mapping[str, float] | None = None,
         key: str | None = None,
         version: str | None = None,
+        cache: ResultCache | str | Path | None = None,
+        hedge: Hedge | None = None,
         **keywords: Any,
     ) -> Task[T]: ...
 
@@ -221,32 +233,18 @@ class TaskGraph:
         reserve: Mapping[str, float] | None = None,
         key: str | None = None,
         version: str | None = None,
+        cache: ResultCache | str | Path | None = None,
+        hedge: Hedge | None = None,
         **keywords: Any,
     ) -> Task[T]: ...
 
-    def add(  # noqa: PLR0913
-        self,
-        function: Callable[..., Any],
-        /,
-        *args: Any,
-        name: str | None = None,
-        after: After | None = None,
-        kwargs: Mapping[str, Any] | None = None,
-        retry: Retry | None = None,
-        timeout: Timeout | None = None,
-        priority: int | None = None,
-        resources: Mapping[str, int] | None = None,
-        executor: Executor | None = None,
-        reserve: Mapping[str, float] | None = None,
-        key: str | None = None,
-        version: str | None = None,
-        **keywords: Any,
-    ) -> Task[Any]:
+    def add(self, function: Callable[..., Any], /, *args: Any, **options: Any) -> Task[Any]:
         """Add a task that calls ``function(*args, **keywords)``; it starts when it can.
 
         A `Task` among the arguments, or in a list among them, is an edge: the new task waits for
         it and gets its value, checked against the parameter's annotation.  An asynchronous
-        function runs on the event loop and any other in a thread.
+        function runs on the event loop and any other in a thread.  Of an asynchronous generator,
+        each item is a partial result (see `Task.stream`) and the list of all is the value.
 
         Added from inside a task, the new one is its child: it is cancelled with its parent, and
         the parent does not end before it.
@@ -268,105 +266,69 @@ class TaskGraph:
                 function and arguments.
             version: Stands for the function's code when a run is resumed: while it stays the
                 same, what has ended does not run again.
+            cache: Where results are kept and found by function and arguments: a `ResultCache`, or a
+                file's name.
+            hedge: When to call a slow function once more beside itself.
             keywords: Keyword arguments for the function.
 
         Raises:
             InvalidValue: an option can't be used, a keyword is neither an option nor a parameter
                 of the function, or an edge can't be.
         """
-        given = (
-            *(name, after, kwargs, retry, timeout),
-            *(priority, resources, executor, reserve, key, version),
-        )
-        if not keywords and given == _NOTHING:
+        if not options:
             return self._put(Call(name_of(function), function, args, NO_KEYWORDS))
-        return self._put(self._call(function, args, given, keywords))
+        return self._put(self._call(function, args, options))
 
     @overload
     def map(
-        self,
-        function: Callable[[A], Awaitable[T]],
-        over: Task[list[A]] | Iterable[A],
-        /,
-        *,
-        name: str | None = None,
-        after: After | None = None,
-        kwargs: Mapping[str, Any] | None = None,
-        retry: Retry | None = None,
-        timeout: Timeout | None = None,
-        priority: int | None = None,
-        resources: Mapping[str, int] | None = None,
-        executor: Executor | None = None,
-        reserve: Mapping[str, float] | None = None,
-        key: str | None = None,
-        version: str | None = None,
-        **keywords: Any,
+        self, function: Callable[[A], Awaitable[T]], over: Items[A], /, **options: Any
+    ) -> Task[list[T]]: ...
+
+    @overload
+    def map(
+        self, function: Callable[[A], T], over: Items[A], /, **options: Any
     ) -> Task[list[T]]: ...
 
     @overload
     def map(
         self,
-        function: Callable[[A], T],
-        over: Task[list[A]] | Iterable[A],
+        function: Callable[..., Awaitable[T]],
+        over: Items[Any],
+        beside: Items[Any],
         /,
-        *,
-        name: str | None = None,
-        after: After | None = None,
-        kwargs: Mapping[str, Any] | None = None,
-        retry: Retry | None = None,
-        timeout: Timeout | None = None,
-        priority: int | None = None,
-        resources: Mapping[str, int] | None = None,
-        executor: Executor | None = None,
-        reserve: Mapping[str, float] | None = None,
-        key: str | None = None,
-        version: str | None = None,
-        **keywords: Any,
+        *more: Items[Any],
+        **options: Any,
     ) -> Task[list[T]]: ...
 
-    def map(  # noqa: PLR0913
+    @overload
+    def map(
         self,
-        function: Callable[..., Any],
-        over: Task[list[Any]] | Iterable[Any],
+        function: Callable[..., T],
+        over: Items[Any],
+        beside: Items[Any],
         /,
-        *,
-        name: str | None = None,
-        after: After | None = None,
-        kwargs: Mapping[str, Any] | None = None,
-        retry: Retry | None = None,
-        timeout: Timeout | None = None,
-        priority: int | None = None,
-        resources: Mapping[str, int] | None = None,
-        executor: Executor | None = None,
-        reserve: Mapping[str, float] | None = None,
-        key: str | None = None,
-        version: str | None = None,
-        **keywords: Any,
-    ) -> Task[list[Any]]:
+        *more: Items[Any],
+        **options: Any,
+    ) -> Task[list[T]]: ...
+
+    def map(self, function: Callable[..., Any], /, *over: Any, **options: Any) -> Task[list[Any]]:
         """Add a task that calls ``function`` once for each item of ``over``, side by side.
 
         The items may be another task's result: how many there are is then known only when it has
-        ended.  The calls are children of the new task, whose result is the list of theirs, in
-        the order of the items.  The options are those of `add`, for each call.
+        ended.  Of an asynchronous iterable, each is called when it comes.  With several iterables,
+        which must be equally long, each call gets an item of each.  The calls are children of the
+        new task, whose result is the list of theirs, in the order of the items; `as_completed`
+        gives them one by one.  The first call that fails cancels the others.  The options are
+        those of `add`, for each call.
+
+        Raises:
+            InvalidValue: there is nothing to map over, or an option can't be used.
         """
-        given = (
-            *(name, after, kwargs, retry, timeout),
-            *(priority, resources, executor, reserve, key, version),
-        )
-        call = self._call(function, (None,), given, keywords)
-        call.settings = replace(call.settings, key=None)  # it names the new task
-
-        async def fan_out(items: Iterable[Any]) -> list[Any]:
-            calls = [
-                self._put(call.on((item,), f"{call.name} {number}"))
-                for number, item in enumerate(items, 1)
-            ]
-            return await gather(calls)
-
-        source = over if isinstance(over, Task) else list(over)
-        setattr(fan_out, IDENTITY, ("map", function, call.kwargs))
-        outer = PLAIN.changed(key=key, version=version)
-        return self._put(Call(f"map {call.name}", fan_out, (source,), NO_KEYWORDS, after, outer))
+        if not over:
+            raise InvalidValue(f"map of {name_of(function)} has no items; give an iterable")
+        call = self._call(function, (None,) * len(over), options)
+        sources = tuple(_kept(source, "map") for source in over)
+        return self._fan(f"map {call.name}", mapping(self._put, call), sources, call)
 
     @overload
     def reduce(
@@ -376,18 +338,7 @@ class TaskGraph:
         /,
         *,
         arity: int | None = None,
-        name: str | None = None,
-        after: After | None = None,
-        kwargs: Mapping[str, Any] | None = None,
-        retry: Retry | None = None,
-        timeout: Timeout | None = None,
-        priority: int | None = None,
-        resources: Mapping[str, int] | None = None,
-        executor: Executor | None = None,
-        reserve: Mapping[str, float] | None = None,
-        key: str | None = None,
-        version: str | None = None,
-        **keywords: Any,
+        **options: Any,
     ) -> Task[T]: ...
 
     @overload
@@ -398,80 +349,120 @@ class TaskGraph:
         /,
         *,
         arity: int | None = None,
-        name: str | None = None,
-        after: After | None = None,
-        kwargs: Mapping[str, Any] | None = None,
-        retry: Retry | None = None,
-        timeout: Timeout | None = None,
-        priority: int | None = None,
-        resources: Mapping[str, int] | None = None,
-        executor: Executor | None = None,
-        reserve: Mapping[str, float] | None = None,
-        key: str | None = None,
-        version: str | None = None,
-        **keywords: Any,
+        **options: Any,
     ) -> Task[T]: ...
 
-    def reduce(  # noqa: PLR0913
+    def reduce(
         self,
         function: Callable[..., Any],
         over: Task[list[Any]] | Sequence[Task[Any]],
         /,
         *,
         arity: int | None = None,
-        name: str | None = None,
-        after: After | None = None,
-        kwargs: Mapping[str, Any] | None = None,
-        retry: Retry | None = None,
-        timeout: Timeout | None = None,
-        priority: int | None = None,
-        resources: Mapping[str, int] | None = None,
-        executor: Executor | None = None,
-        reserve: Mapping[str, float] | None = None,
-        key: str | None = None,
-        version: str | None = None,
-        **keywords: Any,
+        **options: Any,
     ) -> Task[Any]:
         """Add a task that joins the results in ``over`` by calling ``function`` on a list of them.
 
         With ``arity``, at most so many are joined in a call, neighbours first, level by level,
         until one is left; the function must then be associative.  The other options are those of
         `add`, for each call.
+
+        Raises:
+            InvalidValue: an option can't be used.
         """
         if arity is not None:
             check_kind("option", "arity", arity, (int,), "2 or more")
             if arity < 2:
                 raise InvalidValue(f"arity is {arity}; give 2 or more")
-        given = (
-            *(name, after, kwargs, retry, timeout),
-            *(priority, resources, executor, reserve, key, version),
-        )
-        call = self._call(function, (None,), given, keywords)
-        call.settings = replace(call.settings, key=None)  # it names the new task
+        call = self._call(function, (None,), options)
+        source = _kept(over, "reduce")
+        return self._fan(f"reduce {call.name}", folding(self._put, call, arity), (source,), call)
 
-        async def fold(items: list[Any]) -> Any:
-            width = arity or max(len(items), 1)
-            while True:
-                groups = [items[i : i + width] for i in range(0, len(items), width)] or [items]
-                joins = [self._put(call.on((group,), call.name)) for group in groups]
-                items = await gather(joins)
-                if len(items) == 1:
-                    return items[0]
+    @overload
+    def receive(
+        self,
+        name: str,
+        kind: type[T],
+        /,
+        *,
+        timeout: float | None = None,
+        after: After | None = None,
+        key: str | None = None,
+    ) -> Task[T]: ...
 
-        source = over if isinstance(over, Task) else list(over)
-        setattr(fold, IDENTITY, ("reduce", function, call.kwargs, arity))
-        outer = PLAIN.changed(key=key, version=version)
-        return self._put(Call(f"reduce {call.name}", fold, (source,), NO_KEYWORDS, after, outer))
+    @overload
+    def receive(
+        self,
+        name: str,
+        kind: Any = Any,
+        /,
+        *,
+        timeout: float | None = None,
+        after: After | None = None,
+        key: str | None = None,
+    ) -> Task[Any]: ...
+
+    def receive(
+        self,
+        name: str,
+        kind: Any = Any,
+        /,
+        *,
+        timeout: float | None = None,
+        after: After | None = None,
+        key: str | None = None,
+    ) -> Task[Any]:
+        """Add a task that waits for a value from outside: an approval, a webhook, a process.
+
+        It is given by `complete`: of this graph; of this package, on the journal's file, from any
+        process; or by ``reason graph complete FILE NAME VALUE``.  It may be given before the task
+        waits for it, or while no process runs the graph.  Whoever waits holds no slot.
+
+        Args:
+            name: What the value is given by; tasks that name the same get the same.
+            kind: Its annotation.  What does not fit is refused, and the task waits on.
+            timeout: Seconds from the first wait for it, resumed runs included; the task then
+                fails with a TimeoutError.
+            after: See `add`.
+            key: See `add`.
+
+        Raises:
+            InvalidValue: an option can't be used.
+        """
+        check_kind("receive", "name", name, (str,), "a text")
+        check_kind("receive", "timeout", timeout, (int, float, type(None)), "seconds")
+        function = self._run.mailbox.function(name, kind, timeout)
+        return self._put(Call(name, function, (), NO_KEYWORDS, after, PLAIN.changed(key=key)))
+
+    def complete(self, name: str, value: Any) -> None:
+        """Give the value that tasks made by `receive` wait for under this name, or will.
+
+        Raises:
+            AlreadyCompleted: it was given before; the first one counts.
+            InvalidValue: it does not fit their annotation.
+        """
+        self._run.scheduler.here(self._run.mailbox.complete, name, value)
+
+    @property
+    def awaited(self) -> Mapping[str, Any]:
+        """The names of values from outside that tasks wait for now, with their annotations."""
+        return self._run.mailbox.awaited
+
+    def _fan(
+        self, name: str, function: Callable[..., Any], sources: tuple[Any, ...], call: Call
+    ) -> Task[Any]:
+        """Add a task that adds calls: it has what names it among its siblings, they the rest."""
+        outer = PLAIN.changed(key=call.settings.key, version=call.settings.version)
+        call.settings = replace(call.settings, key=None)
+        after, call.after = call.after, None
+        return self._put(Call(name, function, sources, NO_KEYWORDS, after, outer))
 
     def _call(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        given: tuple[Any, ...],
-        keywords: Mapping[str, Any],
+        self, function: Callable[..., Any], args: tuple[Any, ...], given: Mapping[str, Any]
     ) -> Call:
-        """A call with options, given in the order of `OPTIONS`, checked."""
-        options = dict(zip(OPTIONS, given, strict=True))
+        """A call with options and keywords of its function, checked."""
+        options = {option: given.get(option) for option in OPTIONS}
+        keywords = {name: value for name, value in given.items() if name not in options}
         check_keywords(function, len(args), options, keywords)
         name, after, kwargs = (options.pop(option) for option in ("name", "after", "kwargs"))
         check_kind("option", "name", name or "", (str,), "a text")
@@ -541,6 +532,8 @@ class TaskGraph:
             Exception: the failure that nobody awaited, after all tasks have ended.
             ExceptionGroup: all such failures, if there are several and not ``errors="first"``.
         """
+        if target is not None:
+            self._run.scheduler.wanted.add(self._structure.node_of(target))
         async with self:
             pass
         return None if target is None else target.value
@@ -623,3 +616,12 @@ class TaskGraph:
         from orchestrator.views.timeline import to_fragment
 
         return to_fragment(self.record())
+
+
+def _kept(source: Any, what: str) -> Any:
+    """What is mapped over, so that it can be read once more: a task, a list, or as it comes."""
+    if isinstance(source, (Task, AsyncIterable)):
+        return source
+    if not isinstance(source, Iterable):
+        raise InvalidValue(f"{what} got {source!r}; give an iterable, or a task that returns one")
+    return list(source)

@@ -102,6 +102,10 @@ class Node:
     error: Exception | None = field(init=False, default=None)
     because: Task[Any] | None = field(init=False, default=None)
     """The task for whose sake it was skipped or cancelled."""
+    cached: bool = field(init=False, default=False)
+    """Whether its value is one that a cache had."""
+    freed: bool = field(init=False, default=False)
+    """Whether its value was let go, as nobody needed it any more."""
     acknowledged: bool = field(init=False, default=False)
     """Whether somebody has seen its failure."""
     partial: Any = field(init=False, default=None)

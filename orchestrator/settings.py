@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import InvalidValue
 from orchestrator.options import check_amounts, check_kind
-from orchestrator.scheduler.retries import Retry, Timeout
+from orchestrator.scheduler.retries import Hedge, Retry, Timeout
 
 if TYPE_CHECKING:
     from orchestrator.executors.processes import Executor
+    from orchestrator.journal.cache import ResultCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class TaskSettings:
         reserve: What its budgets hold back for it before it starts.
         key: Names it among its siblings when a run is resumed.
         version: Stands for its function's code when a run is resumed.
+        cache: Where its result is kept, and found by its function and arguments.
+        hedge: Whether and when to call a slow function once more beside itself.
     """
 
     retry: Retry | None = None
@@ -37,6 +40,8 @@ class TaskSettings:
     reserve: Mapping[str, float] | None = None
     key: str | None = None
     version: str | None = None
+    cache: ResultCache | None = None
+    hedge: Hedge | None = None
 
     def changed(self, **options: Any) -> TaskSettings:
         """A copy with these options of `TaskGraph.add`; those that are None stay as they are.
@@ -46,9 +51,14 @@ class TaskSettings:
         """
         given = {name: value for name, value in options.items() if value is not None}
         for name, value in given.items():
-            _CHECKS[name](value)
+            if name in _CHECKS:
+                _CHECKS[name](value)
         if "resources" in given:
             given["resources"] = tuple(sorted(given["resources"].items()))
+        if "cache" in given:
+            from orchestrator.journal.cache import cache_of  # SQLite and pydantic, for few
+
+            given["cache"] = cache_of(given["cache"])
         return replace(self, **given) if given else self
 
 
@@ -66,6 +76,7 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "reserve": lambda value: check_amounts("option", "reserve", value),
     "key": lambda value: check_kind("option", "key", value, (str,), "a text"),
     "version": lambda value: check_kind("option", "version", value, (str,), "a text"),
+    "hedge": lambda value: check_kind("option", "hedge", value, (Hedge,), "Hedge(...)"),
 }
 PLAIN = TaskSettings()
 """What all tasks share that say nothing special."""

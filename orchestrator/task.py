@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from orchestrator.errors import TaskCancelled, text_of, told
+from orchestrator.errors import InvalidValue, TaskCancelled, text_of, told
+from orchestrator.events import Event, TaskEnded, TaskProgressed
 from orchestrator.node import Node, current_node
 from orchestrator.scheduler.wakeup import Wakeup
 from orchestrator.views.record import FINAL, TaskState
@@ -99,15 +101,26 @@ class Task(Generic[T]):
 
         Raises:
             TaskCancelled: it has not succeeded; the message says what it is.
+        InvalidValue: with ``keep="needed"``: it is not there any more.
             Exception: whatever the task itself raised.
         """
         node = self._node
         if node.state == "succeeded":
+            if node.freed:
+                raise InvalidValue(
+                    f"the value of {node.label} was let go when all that took it had ended; "
+                    "leave out TaskGraph(keep='needed'), or take it earlier"
+                )
             return cast("T", node.value)
         if node.error is not None and node.ended:
             node.acknowledged = True
             raise node.error
         raise _unavailable(node)
+
+    @property
+    def cached(self) -> bool:
+        """Whether its value was found in its cache, and its function not called."""
+        return self._node.cached
 
     def acknowledge(self) -> None:
         """Count a failure as seen: the end of the run does not raise it."""
@@ -182,10 +195,40 @@ class Task(Generic[T]):
     # ---- from inside it ------------------------------------------------------------------------
 
     def progress(self, partial: Any = None) -> None:
-        """Say that the task is alive (its idle timeout starts anew) and what it has so far."""
-        if partial is not None:
-            self._node.partial = partial
-        self._node.scheduler.here(self._node.scheduler.progressed, self._node)
+        """Say that the task is alive (its idle timeout starts anew) and what it has so far.
+
+        Subscribers get each partial result in a `TaskProgressed`, and readers of `stream` too.
+        """
+        scheduler = self._node.scheduler
+        if partial is None:
+            scheduler.here(scheduler.progressed, self._node)
+        else:
+            scheduler.here(scheduler.published, self._node, partial)
+
+    async def stream(self) -> AsyncIterator[Any]:
+        """The partial results that the task publishes from now on, until it ends, however it does.
+
+        A task that was taken from a journal publishes nothing; its value is there at once.
+        """
+        heard: deque[Any] = deque()
+        wakeup = Wakeup(self._node.graph)
+
+        def hear(event: Event) -> None:
+            if event.task == self.id and isinstance(event, (TaskProgressed, TaskEnded)):
+                heard.append(event)
+                wakeup.set()
+
+        leave = self.graph.events.subscribe(hear)
+        try:
+            while heard or not self.ended:
+                while heard:
+                    if isinstance(event := heard.popleft(), TaskProgressed):
+                        yield event.partial
+                if not self.ended:
+                    await wakeup.wait()
+                    wakeup = Wakeup(self._node.graph)
+        finally:
+            leave()
 
     def follow(self, other: Task[Any]) -> None:
         """Count what ``other`` cost as a part of the chain that ends at this task."""

@@ -287,5 +287,5 @@ class _Edit:
             if node not in self._removed:
                 scheduler.reconsider(node)
         if scheduler.events.heard:
-            scheduler.events.emit(GraphPatched(task="", version=structure.version, patch=patch))
+            scheduler.tell_all(GraphPatched, "", version=structure.version, patch=patch)
         return structure.version

@@ -63,8 +63,10 @@ def why(error: ValueError) -> str:
     return f"{place}: {first['msg']}" if place else first["msg"]
 
 
-def to_json(value: Any, task: str, hint: Any = None) -> str:
+def to_json(value: Any, task: str, hint: Any = None, kept: str = "journaled") -> str:
     """The result of a task as JSON; ``hint`` is its function's return annotation.
+
+    Messages say that it can't be ``kept``.
 
     Raises:
         InvalidValue: it would not come back as it is; the message names the task and the class.
@@ -76,13 +78,13 @@ def to_json(value: Any, task: str, hint: Any = None) -> str:
         if found is None:
             what = str(error) if isinstance(error, Unwritable) else told(error, 200)
             raise InvalidValue(
-                f"the result of task {task} can't be journaled ({what}); return JSON values, "
-                "collections, or dataclasses and models of modules, or run without a journal"
+                f"the result of task {task} can't be {kept} ({what}); return JSON values, "
+                "collections, or dataclasses and models of modules, or let it not be"
             ) from error
         text = found
     if len(text) > LONGEST:
         raise InvalidValue(
-            f"the result of task {task} can't be journaled ({len(text)} characters); "
+            f"the result of task {task} can't be {kept} ({len(text)} characters); "
             "write it to a file and return its name"
         )
     return text
@@ -135,11 +137,11 @@ def from_json(text: str, hint: Any = None) -> Any:
 
 
 @lru_cache(maxsize=4096)
-def _reference(kind: type) -> str:
+def name_of_class(kind: type) -> str:
     """The name of a class, by which it is found again."""
     name = f"{kind.__module__}:{kind.__qualname__}"
     try:
-        same = _class(name) is kind
+        same = class_named(name) is kind
     except ValueError:
         same = False
     if not same:
@@ -147,7 +149,7 @@ def _reference(kind: type) -> str:
     return name
 
 
-def _class(name: str) -> type:
+def class_named(name: str) -> type:
     module, _, path = name.partition(":")
     try:
         found: Any = import_module(module)
@@ -210,7 +212,7 @@ def _object(value: Any, kind: type) -> Any:
     if kind is datetime.datetime or kind is datetime.time:
         text = value.replace(tzinfo=None).isoformat()
         return {"$": kind.__name__, "v": text, "fold": value.fold, "zone": _zone(value.tzinfo)}
-    name = _reference(kind)
+    name = name_of_class(kind)
     if isinstance(value, enum.Enum):
         return {"$": "enum", "c": name, "v": _plain(value.value)}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -310,7 +312,7 @@ def _time(plain: Any) -> Any:
 
 
 def _data(plain: Any) -> Any:
-    kind = _class(plain["c"])
+    kind = class_named(plain["c"])
     names = {field.name for field in dataclasses.fields(kind)}
     if names != plain["v"].keys():
         raise ValueError(f"the fields of class {plain['c']} have changed")
@@ -321,7 +323,7 @@ def _data(plain: Any) -> Any:
 
 
 def _model(plain: Any) -> Any:
-    kind: Any = _class(plain["c"])
+    kind: Any = class_named(plain["c"])
     state = [_value(part) for part in plain["v"]]
     if not set(state[0]) <= kind.model_fields.keys():
         raise ValueError(f"the fields of class {plain['c']} have changed")
@@ -358,7 +360,7 @@ def _known_kind(names: list[str]) -> tuple[type[BaseException], bool]:
     """The nearest class of an error that is still there, and whether it is its own."""
     for name in names:
         try:
-            found = _class(name)
+            found = class_named(name)
         except ValueError:
             continue
         if issubclass(found, BaseException):
@@ -374,8 +376,8 @@ _TAGGED: dict[str, Callable[[Any], Any]] = {
     "frozenset": lambda plain: frozenset(_items(plain)),
     "datetime": _time,
     "time": _time,
-    "enum": lambda plain: _class(plain["c"])(_value(plain["v"])),
-    "named": lambda plain: _class(plain["c"])(*_items(plain)),
+    "enum": lambda plain: class_named(plain["c"])(_value(plain["v"])),
+    "named": lambda plain: class_named(plain["c"])(*_items(plain)),
     "data": _data,
     "model": _model,
     "error": _raised,

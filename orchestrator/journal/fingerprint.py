@@ -48,30 +48,63 @@ def function_name(function: Callable[..., Any]) -> str:
 
 
 def fingerprint(node: Node, key_of: Callable[[str], str]) -> str:
-    """What the task is; ``key_of`` gives the key of the task with an id."""
+    """What the task is; ``key_of`` gives the key of the task with an id.
+
+    What comes before a bar is the task's own; after it are the keys of those that it waits for.
+    """
     parts: list[str] = []
-    version, function = node.settings.version, node.function
+    tasks: list[str] = []
+    _call(node.function, node.settings.version, node.args, node.kwargs, parts, tasks)
+    for edge in node.inbound:
+        if edge.kind == "control":
+            parts.append(f"after {edge.when}")
+            tasks.append(edge.source.id)
+    own = short(_text(parts))
+    return f"{own}|{short(','.join(map(key_of, tasks)))}" if tasks else own
+
+
+def own_part(mark: str) -> str:
+    """The part of a fingerprint that says nothing of other tasks."""
+    own, bar, _ = mark.rpartition("|")
+    return own if bar else mark
+
+
+def call_print(
+    function: Callable[..., Any],
+    version: str | None,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> str:
+    """What a call is, whatever task makes it."""
+    parts: list[str] = []
+    _call(function, version, args, kwargs, parts, [])
+    return short(_text(parts))
+
+
+def _call(
+    function: Callable[..., Any],
+    version: str | None,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    parts: list[str],
+    tasks: list[str],
+) -> None:
     if version is not None:
         parts.append(f"{function_name(function)}@{version}")
     elif (known := _known(function)) is not None:
         parts.append(known)
     else:
-        _Walk(key_of, parts).function(function)
-    for arg in node.args:
+        _Walk(parts, tasks).function(function)
+    for arg in args:
         if type(arg) is Task:
-            parts.append(f"task {key_of(arg.id)}")
+            parts.append("task")
+            tasks.append(arg.id)
         elif type(arg) in ATOMS:
             parts.append(repr(arg))
         else:
-            _Walk(key_of, parts).value(arg)
-    if node.kwargs:
-        _Walk(key_of, parts).value(node.kwargs)
-    parts += [
-        f"after {key_of(edge.source.id)} {edge.when}"
-        for edge in node.inbound
-        if edge.kind == "control"
-    ]
-    return short(_text(parts))
+            _Walk(parts, tasks).value(arg)
+    if kwargs:
+        _Walk(parts, tasks).value(kwargs)
 
 
 def _known(function: Any) -> str | None:
@@ -83,7 +116,7 @@ def _known(function: Any) -> str | None:
     text = _texts.get(function)
     if text is None:
         parts: list[str] = []
-        _Walk(str, parts).function(function)
+        _Walk(parts, []).function(function)
         text = _texts[function] = _text(parts)
     return text
 
@@ -96,12 +129,12 @@ def _text(parts: list[str]) -> str:
 
 
 class _Walk:
-    """Adds the text of functions and values to a list."""
+    """Adds the text of functions and values to a list, and the ids of tasks to another."""
 
-    def __init__(self, key_of: Callable[[str], str], parts: list[str]) -> None:
+    def __init__(self, parts: list[str], tasks: list[str]) -> None:
         self._inside: list[int] = []
         self._objects = 0
-        self._key_of = key_of
+        self._tasks = tasks
         self.add = parts.append
 
     # ---- functions -----------------------------------------------------------------------------
@@ -167,7 +200,8 @@ class _Walk:
         if kind in ATOMS:
             self.add(repr(value))
         elif kind is Task:
-            self.add(f"task {self._key_of(value.id)}")
+            self.add("task")
+            self._tasks.append(value.id)
         elif isinstance(value, (FunctionType, MethodType, BuiltinFunctionType, partial, type)):
             self.function(value)
         elif id(value) in self._inside or len(self._inside) > DEEPEST:
@@ -201,11 +235,17 @@ class _Walk:
 
     def _apart(self, value: Any) -> str:
         parts: list[str] = []
-        _Walk(self._key_of, parts).value(value)
+        _Walk(parts, self._tasks).value(value)
         return _text(parts)
 
     def _object(self, value: Any) -> None:
         """By its attributes, but of objects in there the class alone; else as it pickles."""
+        for kind in ("ag", "gi", "cr"):  # a generator is what its function was called with
+            frame = getattr(value, f"{kind}_frame", None)
+            if frame is not None:
+                self.add(_digest(frame.f_code))
+                self.value(dict(frame.f_locals))
+                return
         state = getattr(value, "__dict__", None)
         if state and not self._objects:
             self._objects += 1

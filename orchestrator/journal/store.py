@@ -35,7 +35,7 @@ from orchestrator.views.record import FINAL, TaskState
 if TYPE_CHECKING:
     from orchestrator.editing.patches import Patch
 
-SCHEMA = "orchestrator.journal/4"
+SCHEMA = "orchestrator.journal/5"
 PATIENCE_S = 60.0
 """How long another process may hold the file's lock."""
 FLUSH_S = 0.05
@@ -50,6 +50,9 @@ _COLUMNS = {
     "spends": "task, field, amount",
     "patches": "version, patch",
     "notes": "note",
+    "waits": "name, task, hint, since",
+    "completions": "name, form, value, at",
+    "bells": "port",
     "results": "task, epoch, attempt, state, value, error, work, clock, busy_s",
 }
 """Each table has a checksum of its row besides, and each row is written once.  There is no index:
@@ -190,11 +193,7 @@ class Journal:
 
     def _trouble(self, error: Exception) -> JournalUnusable:
         """What to raise for an error of SQLite: what happened, and what to do."""
-        text = str(error)
-        for sign, what in _TROUBLES:
-            if sign in text:
-                return self._unusable(what.format(error=text))
-        return self._unusable(f"can't be used ({text}); name another file")
+        return self._unusable(trouble(error))
 
     # ---- reading -------------------------------------------------------------------------------
 
@@ -452,11 +451,11 @@ class Journal:
         insert, places = f"INSERT INTO {table} VALUES ", _PLACES[table]
         whole = len(rows) - len(rows) % AT_ONCE
         for start in range(0, whole, AT_ONCE):
-            some = map(_sealed, rows[start : start + AT_ONCE])
+            some = map(sealed, rows[start : start + AT_ONCE])
             self._db.execute(
                 insert + ", ".join([places] * AT_ONCE), list(chain.from_iterable(some))
             )
-        self._db.executemany(insert + places, map(_sealed, rows[whole:]))
+        self._db.executemany(insert + places, map(sealed, rows[whole:]))
 
     def _flush(self) -> None:
         """Move what is committed from the WAL into the file itself, if nobody reads it now."""
@@ -465,7 +464,7 @@ class Journal:
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
-def _sealed(row: Row) -> Row:
+def sealed(row: Row) -> Row:
     """The row as SQLite can hold it, and its checksum."""
     text = repr(row)
     if not text.isascii() or "\\ud" in text:
@@ -486,6 +485,15 @@ def _within(number: float) -> float:
 
 def _checksum(row: Row) -> int:
     return crc32(repr(row).encode())
+
+
+def trouble(error: Exception) -> str:
+    """What an error of SQLite means for a journal, and what to do."""
+    text = str(error)
+    for sign, what in _TROUBLES:
+        if sign in text:
+            return what.format(error=text)
+    return f"can't be used ({text}); name another file"
 
 
 _WORDS = {None: "null", True: "true", False: "false"}

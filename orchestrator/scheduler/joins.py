@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import anyio
 
 from orchestrator.errors import InvalidValue, QuorumMissed, told, with_note
+from orchestrator.events import Event, TaskAdded
 from orchestrator.scheduler.wakeup import Wakeup
 from orchestrator.task import Task
+
+if TYPE_CHECKING:
+    from orchestrator.graph import TaskGraph
 
 T = TypeVar("T")
 
@@ -68,10 +73,19 @@ async def join(
     return await _joined(tasks, 0 if within is not None else needed)
 
 
-async def gather(tasks: Sequence[Task[T]]) -> list[T]:
+@overload
+async def gather(tasks: Sequence[Task[T]]) -> list[T]: ...
+
+
+@overload
+async def gather(tasks: Sequence[Task[T]], *, return_exceptions: bool) -> list[T | Exception]: ...
+
+
+async def gather(tasks: Sequence[Task[Any]], *, return_exceptions: bool = False) -> list[Any]:
     """Wait for all tasks and return their values, in order; the first failure ends the wait.
 
-    The others are then cancelled, for nobody can use their values together any more.
+    The others are then cancelled, for nobody can use their values together any more.  With
+    ``return_exceptions`` all are waited for, and an error stands in the place of its value.
 
     Raises:
         TaskCancelled: a task was cancelled or skipped.
@@ -79,6 +93,9 @@ async def gather(tasks: Sequence[Task[T]]) -> list[T]:
     """
     if not tasks:
         return []
+    if return_exceptions:
+        await _Watch(tasks, None).decided.wait()
+        return [await _outcome(task) for task in tasks]
     watch = _Watch(tasks, len(tasks))
     await watch.decided.wait()
     lost = [task for task in tasks if task.ended and task.state != "succeeded"]
@@ -91,6 +108,101 @@ async def gather(tasks: Sequence[Task[T]]) -> list[T]:
                 with_note(first.error, f"task {task.id} failed too: {told(task.error, 200)}")
         return [await first.result()]
     return [await task.result() for task in tasks]
+
+
+async def _outcome(task: Task[T]) -> T | Exception:
+    """The value of a task that has ended, or what it is in place of one."""
+    try:
+        return await task.result()
+    except Exception as error:
+        return error
+
+
+async def as_completed(
+    tasks: Sequence[Task[T]] | Task[list[T]], *, ordered: bool = False
+) -> AsyncIterator[Task[T]]:
+    """Give each task when it has ended, however it ended: as they end, or in their own order.
+
+    In place of several tasks, one made by `TaskGraph.map` stands for its calls, also for those that
+    it has yet to add::
+
+        async for call in as_completed(graph.map(draft, topics)):
+            print(call.value)
+
+    Whoever leaves the loop early, and needs no more of them, cancels the others.
+    """
+    found: Sequence[Task[T]] = () if isinstance(tasks, Task) else tasks
+    whole = tasks if isinstance(tasks, Task) else None
+    graph = tasks.graph if isinstance(tasks, Task) else tasks[0].graph if tasks else None
+    if graph is None:
+        return
+    arrivals = _Arrivals(graph, whole, found, ordered=ordered)
+    try:
+        while (task := await arrivals.next()) is not None:
+            yield task
+    finally:
+        arrivals.leave()
+
+
+class _Arrivals:
+    """Tasks that end, in the order in which they are asked for."""
+
+    def __init__(
+        self,
+        graph: TaskGraph,
+        whole: Task[Any] | None,
+        tasks: Sequence[Task[Any]],
+        *,
+        ordered: bool,
+    ) -> None:
+        self._graph = graph
+        self._whole = whole
+        self._ordered = ordered
+        self._known: dict[Task[Any], None] = {}
+        """Those that have not been given, as they were added, or as they ended."""
+        self._ended: deque[Task[Any]] = deque()
+        self._given: set[Task[Any]] = set()
+        self._news = Wakeup(graph)
+        self.leave: Callable[[], None] = lambda: None
+        if whole is not None:
+            self.leave = graph.events.subscribe(self._hear)
+            whole.on_end(self._end)
+        for task in whole.children if whole is not None else tasks:
+            self._add(task)
+
+    async def next(self) -> Task[Any] | None:
+        """The next one; None if there will be none."""
+        while True:
+            if self._whole is not None and self._whole.ended:  # also those of a journal
+                for child in self._whole.children:
+                    self._add(child)
+            ready = next(iter(self._known), None) if self._ordered else None
+            if ready is not None and not ready.ended:
+                ready = None
+            elif not self._ordered and self._ended:
+                ready = self._ended.popleft()
+            if ready is not None:
+                self._known.pop(ready)
+                return ready
+            if not self._known and (self._whole is None or self._whole.ended):
+                return None
+            await self._news.wait()
+            self._news = Wakeup(self._graph)
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, TaskAdded) and self._whole and event.parent == self._whole.id:
+            self._add(self._graph[event.task])
+
+    def _add(self, task: Task[Any]) -> None:
+        if task not in self._given:
+            self._given.add(task)
+            self._known[task] = None
+            task.on_end(self._end)
+
+    def _end(self, task: Task[Any]) -> None:
+        if task is not self._whole:
+            self._ended.append(task)
+        self._news.set()
 
 
 async def _cancel(tasks: Sequence[Task[Any]], because: Task[Any] | None = None) -> None:

@@ -6,12 +6,13 @@ import heapq
 import math
 from collections.abc import Mapping
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import anyio
 
 from orchestrator.errors import InvalidValue
 from orchestrator.node import Node
+from orchestrator.scheduler.resources import resources_of
 
 Needs = tuple[tuple[str, int], ...]
 
@@ -35,10 +36,9 @@ class ReadyQueue:
     A task holds a slot and its named resources from `take` until `give_back`.
     """
 
-    def __init__(self, slots: int | None, resources: Mapping[str, int]) -> None:
+    def __init__(self, slots: int | None, resources: Mapping[str, Any]) -> None:
         self.slots: float = math.inf if slots is None else slots
-        self._free = dict(resources)
-        self._capacity = dict(resources)
+        self._resources = resources_of(resources)
         self._lines: dict[Needs, list[Waiting]] = {}
         self._arrivals = 0
 
@@ -49,16 +49,16 @@ class ReadyQueue:
             InvalidValue: a resource is unknown, or less than needed.
         """
         for resource, amount in needs:
-            if resource not in self._capacity:
-                known = ", ".join(sorted(self._capacity)) or "none"
+            if resource not in self._resources:
+                known = ", ".join(sorted(self._resources)) or "none"
                 raise InvalidValue(
                     f"task {name} needs resource {resource!r}, which the graph does not have; "
                     f"declare it with TaskGraph(resources=...) (declared: {known})"
                 )
-            if not 0 < amount <= self._capacity[resource]:
+            if not 0 < amount <= self._resources[resource].capacity:
                 raise InvalidValue(
                     f"task {name} needs {amount} of resource {resource!r}; "
-                    f"give 1 to {self._capacity[resource]}"
+                    f"give 1 to {self._resources[resource].capacity}"
                 )
 
     def push(self, node: Node, resume: anyio.Event | None = None) -> None:
@@ -89,22 +89,22 @@ class ReadyQueue:
             open_lines.sort(key=itemgetter(0))
         kept: dict[str, int] = {}
         for place, needs, line in open_lines:
-            if all(self._free[name] - kept.get(name, 0) >= amount for name, amount in needs):
+            if self._fits(place, needs, kept):
                 heapq.heappop(line)
-                self.take(place.node)
+                self.take(place.node, fresh=place.fresh)
                 return place
             for name, amount in needs:
                 kept[name] = kept.get(name, 0) + amount
         return None
 
-    def take(self, node: Node) -> None:
+    def take(self, node: Node, *, fresh: bool = False) -> None:
         """Take a slot and the task's resources, unless it holds them; for what goes on anyway."""
         if node.holds_slot:
             return
         self.slots -= 1
         node.holds_slot = True
         for name, amount in node.settings.resources:
-            self._free[name] -= amount
+            self._resources[name].take(amount, fresh=fresh)
 
     def give_back(self, node: Node) -> None:
         """Return what the task holds, if it does."""
@@ -112,24 +112,48 @@ class ReadyQueue:
             node.holds_slot = False
             self.slots += 1
             for name, amount in node.settings.resources:
-                self._free[name] += amount
+                self._resources[name].give_back(amount)
 
     @property
     def overdrawn(self) -> bool:
         """Whether more is held than there is, because a wait was cut short."""
-        return self.slots < 0 or any(amount < 0 for amount in self._free.values())
+        return self.slots < 0 or any(one.free < 0 for one in self._resources.values())
 
     def free_for(self, node: Node) -> bool:
         """Whether the task could go on at once, without overtaking anybody."""
-        if self.slots <= 0 or not self._fits(node.settings.resources):
+        if self.slots <= 0 or any(line and not _stale(line[0]) for line in self._lines.values()):
             return False
-        return not any(line and not _stale(line[0]) for line in self._lines.values())
+        needs = node.settings.resources
+        return all(self._free(name, fresh=False) >= amount for name, amount in needs)
+
+    def free_in(self) -> float:
+        """In how many seconds something that queues may have its resources, by time alone."""
+        heads = (line[0].node for line in self._lines.values() if line)
+        waits = (
+            self._resources[name].free_in(amount)
+            for node in heads
+            for name, amount in node.settings.resources
+        )
+        return max(0.001, min((wait for wait in waits if wait > 0), default=math.inf))
+
+    def heard(self, node: Node, *, failed: bool) -> None:
+        """Tell the resources how an attempt of the task went."""
+        for name, _ in node.settings.resources:
+            self._resources[name].heard(failed=failed)
 
     def __bool__(self) -> bool:
         return any(self._lines.values())
 
-    def _fits(self, needs: Needs) -> bool:
-        return all(self._free[name] >= amount for name, amount in needs)
+    def _fits(self, place: Waiting, needs: Needs, kept: Mapping[str, int]) -> bool:
+        return all(
+            self._free(name, fresh=place.fresh) - kept.get(name, 0) >= amount
+            for name, amount in needs
+        )
+
+    def _free(self, name: str, *, fresh: bool) -> float:
+        """How much of a resource is there for a task that starts, or for one that goes on."""
+        found = self._resources[name]
+        return found.free if fresh or not found.once else math.inf
 
 
 def _stale(place: Waiting) -> bool:

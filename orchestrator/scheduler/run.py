@@ -19,6 +19,7 @@ from orchestrator.editing.structure import Structure
 from orchestrator.errors import InvalidValue, told, with_note
 from orchestrator.events import EventStream, RunEnded, TaskAdded
 from orchestrator.node import Node
+from orchestrator.scheduler.mailbox import Mailbox
 from orchestrator.scheduler.scheduler import Scheduler
 from orchestrator.views.record import TaskState
 
@@ -42,6 +43,7 @@ class GraphRun:
     Attributes:
         functions: Those that patches may name.
         notes: What was kept with `note`, by earlier processes first.
+        mailbox: Values from outside that tasks wait for.
     """
 
     def __init__(
@@ -54,12 +56,13 @@ class GraphRun:
         *,
         every: bool,
     ) -> None:
-        self.name = name
+        self.name = scheduler.graph = name
         self.functions = functions
         self.structure = structure
         self.scheduler = scheduler
         self.notes: list[str] = []
-        self._id = secrets.token_hex(8)
+        self.mailbox = Mailbox(scheduler)
+        self._id = scheduler.run = secrets.token_hex(8)
         self._every = every
         self._settings = journal
         self._journal: Journal | None = None
@@ -82,13 +85,12 @@ class GraphRun:
     def admit(self, node: Node) -> None:
         """Dispatch a new node when it can start; if the journal has its end, it has ended."""
         if self.events.heard:
-            self.events.emit(
-                TaskAdded(
-                    task=node.id,
-                    name=node.name,
-                    parent=None if node.parent is None else node.parent.id,
-                    after=tuple(edge.source.id for edge in node.inbound),
-                )
+            self.scheduler.tell_all(
+                TaskAdded,
+                node.id,
+                name=node.name,
+                parent=None if node.parent is None else node.parent.id,
+                after=tuple(edge.source.id for edge in node.inbound),
             )
         restored = self._restored if self.scheduler.journal is not None else None
         if restored is not None:
@@ -122,9 +124,12 @@ class GraphRun:
                 "a task graph runs on asyncio, not on trio; run it with anyio.run(main)"
             ) from error
         if self._settings is not None:
+            from orchestrator.journal.outside import Outside
             from orchestrator.journal.resume import open_journal
 
             self._journal, self._restored = await open_journal(self, self._settings)
+            self.scheduler.run = self._journal.run
+            await anyio.to_thread.run_sync(self.mailbox.connect, Outside(self._settings.path))
         self._group = await anyio.create_task_group().__aenter__()
         if self._journal is not None:
             self.scheduler.journal = self._journal
@@ -150,7 +155,7 @@ class GraphRun:
                 with anyio.CancelScope(shield=True):
                     await anyio.to_thread.run_sync(self._journal.shut)
             if self.events.heard:
-                self.events.emit(RunEnded())
+                self.scheduler.tell_all(RunEnded, "")
             if self.scheduler.interrupted is not None:
                 raise self.scheduler.interrupted
         unseen = self._unseen() if error is None else None
@@ -170,6 +175,7 @@ class GraphRun:
             raise
         if self._journal is not None:
             self._journal.close()
+        self.mailbox.close()
         await self._leave(None)
 
     async def _leave(self, error: BaseException | None) -> None:

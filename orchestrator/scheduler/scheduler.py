@@ -8,8 +8,9 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
@@ -27,10 +28,11 @@ from orchestrator.errors import (
     unwrapped,
     with_note,
 )
-from orchestrator.events import AttemptFailed, EventStream, TaskStarted
+from orchestrator.events import AttemptFailed, EventStream, TaskProgressed, TaskStarted
 from orchestrator.node import Node, current_node
 from orchestrator.scheduler import limit_messages as limits
 from orchestrator.scheduler.ready_queue import ReadyQueue
+from orchestrator.scheduler.retries import Retry
 from orchestrator.scheduler.states import States
 from orchestrator.views.record import TaskState
 
@@ -77,6 +79,7 @@ class Scheduler(States):
         self._breath = 0.0
         self._active = 0  # attempts that run and do not wait for other tasks
         self._summoned = False
+        self._alarm: asyncio.TimerHandle | None = None
 
     # ---- the run -------------------------------------------------------------------------------
 
@@ -120,6 +123,12 @@ class Scheduler(States):
                 self.watch_queueing(node)
         self.pump()
 
+    def beside(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a function beside the tasks, until it ends or the run is cancelled."""
+        if self._group is not None:
+            start = self._group.start_soon
+            self._context.copy().run(lambda: start(function))
+
     async def drained(self) -> None:
         """Wait until every task has ended."""
         while self.unfinished:
@@ -141,7 +150,7 @@ class Scheduler(States):
         """Make sure that somebody comes for what is ready."""
         if self._group is not None and not self._summoned and self.queue.slots > 0 and self.queue:
             self._summoned = True
-            self._context.copy().run(self._group.start_soon, self._work)
+            self.beside(self._work)
 
     async def _work(self) -> None:
         self._summoned = False
@@ -161,7 +170,16 @@ class Scheduler(States):
                 self.pump()
                 await anyio.lowlevel.checkpoint()
                 self._breath = time.monotonic()
+        if self.queue:
+            self._come_again()
         self.look_for_stall()
+
+    def _come_again(self) -> None:
+        """Look again when time alone may have freed what lacks."""
+        wait = self.queue.free_in()
+        if wait < math.inf:
+            self.timers.forget(self._alarm)
+            self._alarm = self.timers.after(wait, self.pump)
 
     def _reserve(self, node: Node) -> bool:
         """Whether the task's budget grants what it needs; if not now, it waits for a release."""
@@ -256,7 +274,7 @@ class Scheduler(States):
             self.timers.forget(node.queue_timer)
             self.progressed(node)
         if self.events.heard:
-            self.events.emit(TaskStarted(task=node.id, attempt=len(node.attempts) + 1))
+            self.tell_all(TaskStarted, node.id, attempt=len(node.attempts) + 1)
 
     def _over(self, node: Node, state: TaskState) -> None:
         """The function has returned, raised or been cancelled."""
@@ -265,6 +283,8 @@ class Scheduler(States):
         if node.reservation is not None:
             node.reservation.settle()
         now = node.count_time()
+        if node.settings.resources and state != "cancelled":
+            self.queue.heard(node, failed=state == "failed")
         if state != "succeeded" or node.cancel_asked:
             state = self._unusual(node, state, now)
         else:
@@ -324,18 +344,23 @@ class Scheduler(States):
         retry, error, number = node.settings.retry, node.error, len(node.attempts)
         if retry is None or error is None:
             return False
-        if number > retry.times or not retry.covers(error) or node.stalled:
+        if number > retry.times or node.stalled or not self._covered(node, retry, error):
             return False
         self._drop_children(node)
-        wait = retry.wait(number, self._rng)
+        wait = retry.wait(number, self._rng, error)
         if self.events.heard:
-            self.events.emit(
-                AttemptFailed(task=node.id, attempt=number, error=told(error), wait_s=wait)
-            )
+            self.tell_all(AttemptFailed, node.id, attempt=number, error=told(error), wait_s=wait)
         node.state = "waiting"
-        self.timers.after(wait, self._retry, node)
+        self.timers.after(wait, partial(self._retry, node))
         self.pump()
         return True
+
+    def _covered(self, node: Node, retry: Retry, error: Exception) -> bool:
+        try:
+            return retry.covers(error)
+        except Exception as problem:  # of a function of the user's
+            with_note(error, f"{node.label}: option retry can't decide: {told(problem, 200)}")
+            return False
 
     def _retry(self, node: Node) -> None:
         if node.state == "waiting":
@@ -439,6 +464,13 @@ class Scheduler(States):
         return [node for node in self._nodes.values() if not node.ended]
 
     # ---- time ----------------------------------------------------------------------------------
+
+    def published(self, node: Node, result: Any) -> None:
+        """Keep what a task has so far, and tell it; see `Task.progress`."""
+        node.partial = result
+        if self.events.heard:
+            self.tell_all(TaskProgressed, node.id, partial=result)
+        self.progressed(node)
 
     def progressed(self, node: Node) -> None:
         """Set the attempt's deadline anew: its end at most, or its idle time from now."""

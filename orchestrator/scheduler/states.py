@@ -9,12 +9,13 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from orchestrator.errors import InvalidValue, text_of
-from orchestrator.events import EventStream, TaskEnded, TaskReady
+from orchestrator.events import Event, EventStream, TaskEnded, TaskReady
 from orchestrator.node import Edge, Node
 from orchestrator.scheduler import limit_messages as limits
 from orchestrator.scheduler.conditions import SUCCESS
@@ -35,12 +36,12 @@ class Timers:
     def __bool__(self) -> bool:
         return bool(self._handles)
 
-    def after(self, seconds: float, do: Callable[[Node], None], node: Node) -> asyncio.TimerHandle:
-        """Call ``do(task)`` in so many seconds, unless it is forgotten."""
+    def after(self, seconds: float, do: Callable[[], None]) -> asyncio.TimerHandle:
+        """Call ``do()`` in so many seconds, unless it is forgotten."""
 
         def fire() -> None:
             self._handles.discard(handle)
-            do(node)
+            do()
 
         handle = asyncio.get_running_loop().call_later(seconds, fire)
         self._handles.add(handle)
@@ -65,6 +66,10 @@ class States(ABC):
         unfinished: How many tasks have not ended.
         journal: Where ends are recorded, if anywhere.
         starved: Tasks that wait for nothing but their budget.
+        run: Names the run, in events.
+        graph: The name of its graph.
+        freeing: Whether values that nobody needs any more are let go.
+        wanted: Tasks whose values are kept all the same.
     """
 
     def __init__(self, events: EventStream, queue: ReadyQueue) -> None:
@@ -74,6 +79,11 @@ class States(ABC):
         self.journal: Journal | None = None
         self.timers = Timers()
         self.starved: dict[Node, None] = {}
+        self.run = self.graph = ""
+        self.freeing = False
+        self.wanted: set[Node] = set()
+        self._takers: dict[Node, int] = {}
+        """How many takers of a value have not ended, at least."""
         self._drained: anyio.Event | None = None
 
     @abstractmethod
@@ -88,6 +98,10 @@ class States(ABC):
     @abstractmethod
     def running(self) -> bool:
         """Whether the run has begun and not ended."""
+
+    def tell_all(self, kind: type[Event], task: str, **what: Any) -> None:
+        """Make an event of this run and emit it; whoever calls looks first whether it is heard."""
+        self.events.emit(kind(task=task, run=self.run, graph=self.graph, **what))
 
     def reconsider(self, node: Node, *, fresh: bool = False) -> None:
         """Take in a new task, or one that has not started and whose edges were edited."""
@@ -129,7 +143,7 @@ class States(ABC):
         if self.running:
             self.watch_queueing(node)
         if self.events.heard:
-            self.events.emit(TaskReady(task=node.id))
+            self.tell_all(TaskReady, node.id)
         self.queue.push(node)
 
     def finish(self, node: Node, state: TaskState) -> None:
@@ -164,12 +178,38 @@ class States(ABC):
         self.unfinished -= 1
         if self.events.heard:
             error = node.error_line if state == "failed" else None
-            self.events.emit(TaskEnded(task=node.id, state=state, work=node.work, error=error))
+            self.tell_all(TaskEnded, node.id, state=state, work=node.work, error=error)
         if self.journal is not None:
             self.journal.ended(node)
+        if self.freeing:
+            self._free_around(node)
         if node.watchers is not None:
             for watcher in node.watchers:
                 self.tell(watcher, node)
+
+    def _free_around(self, node: Node) -> None:
+        """Let go of the values that nobody needs now that this task has ended."""
+        for edge in node.inbound:
+            self._free(edge.source)
+        for child in node.children:
+            self._free(child)
+        self._free(node)
+
+    def _free(self, node: Node) -> None:
+        """Let go of a value that all have taken, but not of one that no task was to take."""
+        if node.state not in FINAL or node in self.wanted or node.value is None:
+            return
+        if node.parent is None and not node.outbound:
+            return
+        if node.parent is not None and node.parent.state not in FINAL:
+            return
+        left = self._takers.get(node, 0) - 1
+        if left <= 0:
+            left = sum(edge.target.state not in FINAL for edge in node.outbound)
+        self._takers[node] = left
+        if not left:
+            del self._takers[node]
+            node.value, node.freed = None, True
 
     def watch(self, node: Node, listener: Callable[[Task[Any]], None]) -> None:
         """See `Task.on_end`."""
@@ -250,7 +290,9 @@ class States(ABC):
         timeout = node.settings.timeout
         if timeout is not None and timeout.queue is not None:
             self.timers.forget(node.queue_timer)
-            node.queue_timer = self.timers.after(timeout.queue, self._queued_too_long, node)
+            node.queue_timer = self.timers.after(
+                timeout.queue, partial(self._queued_too_long, node)
+            )
 
     def _queued_too_long(self, node: Node) -> None:
         if node.state == "ready" or node in self.starved:
