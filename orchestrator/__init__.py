@@ -39,10 +39,6 @@ if TYPE_CHECKING:
     from orchestrator.journal.outside import awaited as awaited
     from orchestrator.journal.outside import complete as complete
     from orchestrator.scheduler.conditions import Condition as Condition
-    from orchestrator.scheduler.joins import Joined as Joined
-    from orchestrator.scheduler.joins import as_completed as as_completed
-    from orchestrator.scheduler.joins import gather as gather
-    from orchestrator.scheduler.joins import join as join
     from orchestrator.scheduler.resources import Breaker as Breaker
     from orchestrator.scheduler.resources import Rate as Rate
     from orchestrator.scheduler.retries import Hedge as Hedge
@@ -54,6 +50,10 @@ if TYPE_CHECKING:
     from orchestrator.task import current_task as current_task
     from orchestrator.views.record import RunRecord as RunRecord
     from orchestrator.views.record import TaskState as TaskState
+    from orchestrator.waiting.joins import Joined as Joined
+    from orchestrator.waiting.joins import as_completed as as_completed
+    from orchestrator.waiting.joins import gather as gather
+    from orchestrator.waiting.joins import join as join
 
 _MODULES = {
     "budgets": "Budget Reservation current_budget",
@@ -66,7 +66,7 @@ _MODULES = {
     "journal.cache": "ResultCache",
     "journal.outside": "AwaitedValue awaited complete",
     "scheduler.conditions": "Condition",
-    "scheduler.joins": "Joined as_completed gather join",
+    "waiting.joins": "Joined as_completed gather join",
     "scheduler.resources": "Breaker Rate",
     "scheduler.retries": "Hedge Retry Timeout status_of transient",
     "task": "Task current_task",

@@ -16,7 +16,6 @@ from orchestrator.errors import InvalidValue
 from orchestrator.events import EventStream
 from orchestrator.node import Node, current_node
 from orchestrator.options import check_kind, strict
-from orchestrator.scheduler.fans import folding, mapping
 from orchestrator.scheduler.ready_queue import ReadyQueue
 from orchestrator.scheduler.run import GraphRun, JournalSettings
 from orchestrator.scheduler.scheduler import Scheduler
@@ -25,6 +24,7 @@ from orchestrator.sync import run_sync
 from orchestrator.task import Task
 from orchestrator.views import accounts
 from orchestrator.views.record import FINAL, RunRecord, TaskState
+from orchestrator.waiting.fans import folding, mapping
 
 if TYPE_CHECKING:
     import networkx

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from orchestrator.errors import InvalidValue, TaskCancelled, text_of, told
 from orchestrator.events import Event, TaskEnded, TaskProgressed
 from orchestrator.node import Node, current_node
-from orchestrator.scheduler.wakeup import Wakeup
 from orchestrator.views.record import FINAL, TaskState
+from orchestrator.waiting.wakeup import Wakeup
 
 if TYPE_CHECKING:
     from orchestrator.graph import TaskGraph

@@ -20,7 +20,7 @@ from orchestrator.journal.codec import from_json, to_json
 from orchestrator.journal.fingerprint import call_print
 from orchestrator.node import Node
 from orchestrator.options import check_kind
-from orchestrator.scheduler.wakeup import Wakeup
+from orchestrator.waiting.wakeup import Wakeup
 
 PATIENCE_S = 60.0
 """How long another process may hold the file's lock."""
@@ -167,9 +167,7 @@ def cache_of(given: object) -> ResultCache:
     """
     if isinstance(given, ResultCache):
         return given
-    check_kind(
-        "option", "cache", given, (str, os.PathLike), 'ResultCache(...) or a path, "file.db"'
-    )
+    check_kind("option", "cache", given, (str, os.PathLike), "ResultCache() or a path")
     return _at(Path(str(given)).absolute())
 
 

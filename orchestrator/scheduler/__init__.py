@@ -1,1 +1,1 @@
-"""What runs when: states of tasks, the ready queue, limits, retries, joins and conditions."""
+"""What runs when: states of tasks, the ready queue, limits, retries, resources and conditions."""

@@ -19,9 +19,9 @@ from orchestrator.editing.structure import Structure
 from orchestrator.errors import InvalidValue, told, with_note
 from orchestrator.events import EventStream, RunEnded, TaskAdded
 from orchestrator.node import Node
-from orchestrator.scheduler.mailbox import Mailbox
 from orchestrator.scheduler.scheduler import Scheduler
 from orchestrator.views.record import TaskState
+from orchestrator.waiting.mailbox import Mailbox
 
 if TYPE_CHECKING:
     from orchestrator.journal.resume import Restored

@@ -17,7 +17,7 @@ from orchestrator.errors import AlreadyCompleted, InvalidValue, TimeLimitReached
 from orchestrator.events import ValueAwaited
 from orchestrator.journal.identity import IDENTITY
 from orchestrator.node import Node, current_node
-from orchestrator.scheduler.wakeup import Wakeup
+from orchestrator.waiting.wakeup import Wakeup
 
 if TYPE_CHECKING:
     from orchestrator.journal.outside import Outside

@@ -12,8 +12,8 @@ import anyio
 
 from orchestrator.errors import InvalidValue, QuorumMissed, told, with_note
 from orchestrator.events import Event, TaskAdded
-from orchestrator.scheduler.wakeup import Wakeup
 from orchestrator.task import Task
+from orchestrator.waiting.wakeup import Wakeup
 
 if TYPE_CHECKING:
     from orchestrator.graph import TaskGraph

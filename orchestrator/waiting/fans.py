@@ -11,9 +11,9 @@ from orchestrator.editing.structure import Call
 from orchestrator.errors import InvalidValue
 from orchestrator.journal.identity import IDENTITY
 from orchestrator.node import current_node
-from orchestrator.scheduler.joins import gather
-from orchestrator.scheduler.wakeup import Wakeup
 from orchestrator.task import Task
+from orchestrator.waiting.joins import gather
+from orchestrator.waiting.wakeup import Wakeup
 
 Put = Callable[[Call], Task[Any]]
 Function = Callable[..., Awaitable[Any]]

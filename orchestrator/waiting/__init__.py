@@ -1,0 +1,1 @@
+"""How tasks wait: for others of their graph, for calls that they add, for values from outside."""
