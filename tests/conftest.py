@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,6 +30,17 @@ def anyio_backend() -> str:
 def shipped() -> LoadedModel:
     """The model that comes with the package."""
     return load_model()
+
+
+@pytest.fixture(scope="session")
+def chat_model() -> Path:
+    """The folder of a small real chat model, SmolLM2-135M-Instruct."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    made = Path(cache) / "parallel-reason" / "SmolLM2-135M-Instruct"
+    folder = Path(os.environ.get("REASON_CHAT_MODEL") or made)
+    if not (folder / "config.json").exists():
+        pytest.skip(f"{folder} has no chat model; scripts/get-chat-model makes it")
+    return folder
 
 
 @pytest.fixture(scope="session")
