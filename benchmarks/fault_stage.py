@@ -11,7 +11,8 @@ import socket
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ import protocol.worker.worker  # noqa: F401
 from orchestrator import Task, TaskGraph
 from orchestrator.journal.resume import open_journal  # noqa: F401
 from protocol import (
+    Client,
+    ClientSettings,
     Devices,
     DeviceSettings,
     Hub,
@@ -35,8 +38,11 @@ from protocol import (
     WorkerSettings,
 )
 
-TASKS, WIDTH, WORKERS = 50, 10, 3
+TASKS, WIDTH, WORKERS, LEAVES = 50, 10, 3, 2
+LONG_S = 1.0, 2.5
+"""Of the leaves, which outlast a lease."""
 LEASE_S = 1.0
+CLIENT = "client"
 LIMIT_S = 60.0
 LOG = -1
 ERRORS = ("protocol.", "orchestrator.", "AssertionError", "OSError", "RuntimeError", "KeyError")
@@ -44,28 +50,35 @@ ERRORS = ("protocol.", "orchestrator.", "AssertionError", "OSError", "RuntimeErr
 registry = Registry()
 
 
-def note(line: str) -> None:
-    os.write(LOG, f"{line}\n".encode())
+@contextmanager
+def noted(number: int) -> Iterator[None]:
+    """Write when an execution begins, and when it ends, on the machine's clock."""
+    begun = f"{number} {os.getpid()} {time.monotonic()}"
+    os.write(LOG, f"{begun} -\n".encode())
+    try:
+        yield
+    finally:
+        os.write(LOG, f"{begun} {time.monotonic()}\n".encode())
 
 
 @registry.function
 async def step(number: int, below: list[int], seconds: float) -> int:
-    note(f"{number}")
-    await anyio.sleep(seconds)
+    with noted(number):
+        await anyio.sleep(seconds)
     return number + sum(below)
 
 
 @registry.function
 def heavy(number: int, below: list[int], seconds: float) -> int:
-    note(f"{number}")
-    time.sleep(seconds)
+    with noted(number):
+        time.sleep(seconds)
     return number + sum(below)
 
 
 @registry.function
 def wide(number: int, below: list[int], text: str) -> str:
-    note(f"{number}")
-    return text + str(number + sum(below))
+    with noted(number):
+        return text + str(number + sum(below))
 
 
 async def last(text: str) -> int:
@@ -98,7 +111,12 @@ class Schedule:
     def of(cls, seed: int) -> Schedule:
         rng = random.Random(seed)
         names = [f"w{number}" for number in range(WORKERS)]
-        counts = (("kill", names, 3), ("kill", ["hub"], 2), ("stop", names, 2))
+        counts = (
+            ("kill", names, 3),
+            ("kill", ["hub"], 2),
+            ("kill", [CLIENT], 2),
+            ("stop", names, 2),
+        )
         blows = [
             Blow(
                 at=rng.uniform(0.05, 1.2),
@@ -111,7 +129,7 @@ class Schedule:
         ]
         return cls(
             seed=seed,
-            networks=tuple(Faults.drawn(rng) for _ in names),
+            networks=tuple(Faults.drawn(rng) for _ in (*names, CLIENT)),
             blows=tuple(sorted(blows, key=lambda blow: blow.at)),
             jump_s=rng.choice((0.0, -86_400.0, 3_600.0, 86_400.0)),
         )
@@ -144,6 +162,11 @@ def build(
             )
         rows[-1].append(task)
         values[-1].append(value)
+    for number in range(TASKS, TASKS + LEAVES):
+        below = rng.sample(range(WIDTH), 2)
+        waited = [rows[TASKS // WIDTH - 1][i] for i in below]
+        rows.append([graph.add(step, number, waited, rng.uniform(*LONG_S), executor=devices)])
+        values.append([number + sum(values[TASKS // WIDTH - 1][i] for i in below)])
     return graph, [task for row in rows for task in row], values
 
 
@@ -174,8 +197,20 @@ def hub_process(stage: Stage) -> None:
     async def main() -> None:
         store = TokenStore(stage.folder / "tokens.db")
         settings = HubSettings(port=stage.hub_port, lease_s=LEASE_S)
-        async with Hub(settings, tokens=store) as hub:
-            devices = Devices(hub, DeviceSettings(patience_s=30, attempts=1000, kills=1000))
+        async with Hub(settings, tokens=store):
+            await anyio.sleep_forever()
+
+    anyio.run(main)
+
+
+def client_process(stage: Stage) -> None:
+    jump(stage.schedule.jump_s, 0.5)
+
+    async def main() -> None:
+        url = f"ws://127.0.0.1:{stage.ports[CLIENT]}"
+        settings = ClientSettings(patience_s=LIMIT_S, slowest_s=0.3)
+        async with Client(url, stage.tokens[CLIENT], settings) as client:
+            devices = Devices(client, DeviceSettings(patience_s=30, attempts=1000, kills=1000))
             graph, tasks, values = build(stage.schedule.seed, stage.journal, devices)
             await graph.run()
             assert [task.value for task in tasks] == [v for row in values for v in row]

@@ -76,9 +76,20 @@ class Dispatcher:
     """
 
     def __init__(
-        self, timers: TimerQueue, *, epoch: int, lease_s: float, most_waiting: int, key: bytes
+        self,
+        timers: TimerQueue,
+        *,
+        epoch: int,
+        lease_s: float,
+        most_waiting: int,
+        key: bytes,
+        expected: frozenset[str] = frozenset(),
     ) -> None:
-        """Begin without workers or tasks; ``key`` proves to a later hub what workers were given."""
+        """Begin without workers or tasks; ``key`` proves to a later hub what workers were given.
+
+        Nobody is given anything new for a lease, or until the ``expected`` workers of a hub that was
+        killed are here: one of them may be running it.
+        """
         self.workers: dict[str, ConnectedWorker] = {}
         self.observers: list[HubObserver] = []
         self._timers = timers
@@ -92,6 +103,9 @@ class Dispatcher:
         self._lists = WaitingLists(timers, self._fail_for_want_of_workers)
         self._held: dict[str, tuple[str, int]] = {}
         """Worker and fence of tasks that an earlier hub gave out and nobody has asked for yet."""
+        self._expected = set(expected)
+        if expected:
+            timers.after(lease_s, partial(self._expect_nobody, set(expected)))
 
     # ---- workers -------------------------------------------------------------------------------
 
@@ -116,6 +130,7 @@ class Dispatcher:
             self._timers.after(self._lease_s, partial(self._forget_held, worker))
         self._lists.join(worker)
         self._emit(WorkerJoined(worker=id, profile=profile))
+        self._expect_nobody({id})
         self._feed(worker)
         return worker
 
@@ -313,7 +328,17 @@ class Dispatcher:
                 return
             self._place(waiting)
 
+    def _expect_nobody(self, ids: set[str]) -> None:
+        """Wait for these workers no longer; once for none, give out what waits."""
+        if self._expected:
+            self._expected -= ids
+            if not self._expected:
+                for worker in list(self.workers.values()):
+                    self._feed(worker)
+
     def _place(self, waiting: WaitingTasks) -> None:
+        if self._expected:
+            return
         while (found := waiting.next()) is not None:
             self._assign(*found)
 

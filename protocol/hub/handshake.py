@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import math
 from collections import Counter
 from collections.abc import Set
 from functools import partial
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
 RECHECK_S = 2.0
 """How often connected workers' tokens are checked again; other processes revoke them in a file."""
+
+
+STOOD_S = 1.0
+"""A hub that looks for leases so much too late was suspended, or its machine was."""
 
 
 class SessionTable:
@@ -99,13 +104,20 @@ class SessionTable:
         for session in self._by_key.values():
             session.drop(Refused(code="draining", message="the hub is closing", retry=True))
 
-    def _check_lease(self, session: PeerSession) -> None:
-        left = session.heard + self._lease_s - self._timers.clock()
+    def _check_lease(self, session: PeerSession, due: float = math.inf) -> None:
+        """End a session whose lease has ended; say so when half of it has passed in silence."""
+        now, half = self._timers.clock(), self._lease_s / 2
+        if now - due > STOOD_S:  # this hub itself stood still, and has not heard anybody
+            session.heard = max(session.heard, now - half)
+        left = session.heard + self._lease_s - now
+        pause = left - half if left > half else max(left, 0.0)
         self._leases[session.key] = self._timers.after(
-            max(left, 0.0), partial(self._check_lease, session)
+            pause, partial(self._check_lease, session, now + pause)
         )
         if left <= 0:
             self.end(session, "its lease ended")
+        elif left <= half:
+            session.fall_silent()
 
 
 class Handshake:

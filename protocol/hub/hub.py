@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Self
 
@@ -12,7 +13,7 @@ import anyio
 
 from protocol.hub.connected_workers import ConnectedWorker, WorkerTransport
 from protocol.hub.dispatcher import KINDS, Dispatcher, WorkerMessage
-from protocol.hub.events import HubObserver
+from protocol.hub.events import HubEvent, HubObserver, WorkerJoined, WorkerLeft
 from protocol.hub.handshake import Handshake
 from protocol.hub.listener import WebSocketListener
 from protocol.hub.task_handles import TaskHandle, TaskListener, TaskRequest
@@ -65,7 +66,10 @@ class Hub:
             lease_s=settings.lease_s,
             most_waiting=settings.most_waiting,
             key=self.tokens.key(),
+            expected=self.tokens.left_behind(self.epoch),
         )
+        if self.tokens.path is not None:
+            self.observe(self._note_worker)
         self._handshake = Handshake(
             self._dispatcher, self.tokens, self._timers, settings, epoch=self.epoch
         )
@@ -118,9 +122,10 @@ class Hub:
         """Call something soon, but not at once: transports may not answer inside `send`."""
         self._timers.after(0, call)
 
-    def observe(self, observer: HubObserver) -> None:
-        """Call ``observer`` with each `HubEvent`."""
+    def observe(self, observer: HubObserver) -> Callable[[], None]:
+        """Call ``observer`` with each `HubEvent`; returns what ends that."""
         self._dispatcher.observers.append(observer)
+        return partial(self._dispatcher.observers.remove, observer)
 
     async def drain(self, worker: str) -> None:
         """Let a worker finish what it has, and leave."""
@@ -160,6 +165,14 @@ class Hub:
         finally:
             with anyio.CancelScope(shield=True):
                 await self._stack.aclose()
+            self.tokens.forget_workers(self.epoch)
+
+    def _note_worker(self, event: HubEvent) -> None:
+        """Keep in the tokens' file which workers may still run tasks, should this hub be killed."""
+        if isinstance(event, WorkerJoined) and not self.connected[event.worker].transport.inline:
+            self.tokens.note_worker(event.worker, self.epoch, here=True)
+        elif isinstance(event, WorkerLeft):
+            self.tokens.note_worker(event.worker, self.epoch, here=False)
 
     @property
     def port(self) -> int:

@@ -73,11 +73,13 @@ class PeerSession(ABC):
         secret: What it is resumed by.
         grant: What its token allows.
         heard: When something last came from it, by the hub's clock.
+        silent: Whether that is so long ago that it is given nothing new.
         socket: Its connection, if it has one.
     """
 
     role: ClassVar[Role]
     reader: ClassVar[FrameReader[Any]]
+    silent = False
 
     def __init__(
         self,
@@ -145,6 +147,15 @@ class PeerSession(ABC):
     def hear(self) -> None:
         """Something came from it."""
         self.heard = self._timers.clock()
+        if self.silent:
+            self.silent = False
+            self.present(True)
+
+    def fall_silent(self) -> None:
+        """Nothing came from it for half a lease."""
+        if self.socket is not None and not self.silent:
+            self.silent = True
+            self.present(True)
 
     def take(self, message: object) -> None:
         """Take what came; of a frame, a message that can't be taken is refused by itself.
@@ -256,7 +267,7 @@ class WorkerSession(PeerSession):
         if not present:
             grace_s = self._settings.lease_s / 3
             self._grace = self._timers.after(grace_s, partial(self._leave, self, CLOSED))
-        self._dispatcher.away(self._worker, not present)
+        self._dispatcher.away(self._worker, self.silent or not present)
 
     def end(self, why: str, code: Code) -> None:
         """Its tasks go elsewhere; what it hung at, or ended at, counts against them."""

@@ -34,6 +34,8 @@ CREATE TABLE IF NOT EXISTS former (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, hash BLOB NOT NULL, until REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS keys (name TEXT PRIMARY KEY, key BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS epochs (epoch INTEGER PRIMARY KEY, opened REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS present (worker TEXT NOT NULL, epoch INTEGER NOT NULL,
+    PRIMARY KEY (worker, epoch));
 """
 
 
@@ -84,6 +86,7 @@ class TokenStore:
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             name = ":memory:" if path is None else path
             self._db = sqlite3.connect(name, check_same_thread=False, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode = WAL")
             self._db.executescript(_TABLES)
         except (OSError, sqlite3.Error) as error:
             raise InvalidValue(
@@ -93,6 +96,31 @@ class TokenStore:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+    # ---- which workers are there, for a later hub --------------------------------------------
+
+    def note_worker(self, worker: str, epoch: int, *, here: bool) -> None:
+        """Note that a worker came to the hub of an epoch, or left it.
+
+        A crash of the machine may lose the note, one of the process does not: it waits for no disk.
+        """
+        word = "INSERT OR IGNORE INTO present VALUES (?, ?)"
+        if not here:
+            word = "DELETE FROM present WHERE worker = ? AND epoch = ?"
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.execute(word, (worker, epoch))
+        self._db.execute("PRAGMA synchronous = FULL")
+
+    def left_behind(self, epoch: int) -> frozenset[str]:
+        """The workers of earlier hubs that did not end by themselves; they are told of once."""
+        rows = self._db.execute(
+            "DELETE FROM present WHERE epoch < ? RETURNING worker", (epoch,)
+        ).fetchall()
+        return frozenset(worker for (worker,) in rows)
+
+    def forget_workers(self, epoch: int) -> None:
+        """The hub of an epoch has ended by itself."""
+        self._db.execute("DELETE FROM present WHERE epoch = ?", (epoch,))
 
     def create(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import random
 import time
@@ -49,6 +50,9 @@ TOLD_AFTER = 6
 """Failures in a row of which people are told; some 2 s have passed then."""
 SILENT_BEATS = 3
 """After so many beats without an answer the connection counts as dead."""
+GRACE = 1 / 4
+"""Of a lease, in which a worker whose connection was closed has to be back; the hub waits longer."""
+_REFUSED = f"[Errno {errno.ECONNREFUSED}]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +83,8 @@ class ReconnectingConnection:
         id: What the hub calls this side, once it has said so.
         lease_s: Seconds that the hub waits for this side.
         renewed: When the lease was last renewed, as far as the hub has said.
+        lost: When its connection was closed, unless it is there again or nobody listens there.
+        lease_news: Set when the lease may have changed.
         heard: When something last came from the hub.
         connected: Set once a hub has taken this side in.
         linked: Whether there is a connection now.
@@ -113,6 +119,8 @@ class ReconnectingConnection:
         self.lease_s = 15.0
         self.connected = anyio.Event()
         self.linked = False
+        self.lost: float | None = None
+        self.lease_news = anyio.Event()
         self._beat_s = 5.0
         self._session: str | None = None
         self._epoch = 0
@@ -140,6 +148,10 @@ class ReconnectingConnection:
                     self._session = None  # what can't be read would be sent again
             if self.linked:
                 self.linked, failures, last = False, 0, time.monotonic()
+                self.lost = last
+            if _REFUSED in why:  # a hub that is down gives nothing to others
+                self.lost = None
+            self.lease_news.set()
             failures += 1
             if patience_s is not None and time.monotonic() - last > patience_s:
                 raise HubUnreachable(f"hub {self._url} can't be reached ({why}); is it running?")
@@ -147,6 +159,14 @@ class ReconnectingConnection:
             say("hub %s can't be reached (%s); connecting again", self._url, why)
             longest = min(slowest_s, 0.05 * 2.0 ** min(failures, 20))
             await anyio.sleep(self._rng.uniform(0.02, longest))  # all at once would be a herd
+
+    @property
+    def lease_left_s(self) -> float:
+        """Seconds until the hub may have given this side's tasks to others."""
+        ends = self.renewed + self.lease_s
+        if self.lost is not None:
+            ends = min(ends, self.lost + self.lease_s * GRACE)
+        return ends - time.monotonic()
 
     async def _connect(self) -> None:
         from websockets.asyncio.client import connect
@@ -190,7 +210,9 @@ class ReconnectingConnection:
             self.channel.rewind()
         else:
             self.channel.reset()
+        self.lost = None
         self._side.joined(welcome.resumed)
+        self.lease_news.set()
         self.connected.set()
 
     async def _exchange(self, socket: WebSocket) -> None:

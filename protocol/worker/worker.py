@@ -95,7 +95,6 @@ class Worker:
         self._connection = ReconnectingConnection(url, token, side, settings, rng)
         self._runner = TaskRunner(registry, models, self.profile.slots, self._connection.channel)
         self._group: TaskGroup | None = None
-        self._lease_changed = anyio.Event()
 
     async def run(self) -> None:
         """Work until drained or cancelled.
@@ -149,7 +148,6 @@ class Worker:
         )
 
     def _joined(self, resumed: bool) -> None:
-        self._lease_changed.set()
         if not resumed:
             self._runner.stop_all(threads_only=True)
 
@@ -166,14 +164,14 @@ class Worker:
     async def _watch_lease(self) -> None:
         """Stop what runs when the hub must have given it to others."""
         await self.connected()
+        connection = self._connection
         while True:
-            self._lease_changed = anyio.Event()
-            connection = self._connection
-            left = connection.renewed + connection.lease_s - time.monotonic()
+            connection.lease_news = anyio.Event()
+            left = connection.lease_left_s
             if left <= 0:
                 self._runner.stop_all()
             with anyio.move_on_after(left if left > 0 else connection.lease_s):
-                await self._lease_changed.wait()
+                await connection.lease_news.wait()
 
     async def _leave_when_drained(self) -> None:
         """Leave when all is done and told; a hub that is gone need not be told."""

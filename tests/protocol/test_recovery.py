@@ -153,7 +153,7 @@ async def test_after_the_lease_a_task_moves_and_a_late_result_is_ignored() -> No
         assert (await handle.outcome()).value == "7"
 
 
-async def test_a_worker_stops_by_its_own_clock_when_its_lease_ends() -> None:
+async def test_a_worker_that_was_cut_off_stops_before_others_are_given_its_tasks() -> None:
     counted, store = Counted(), TokenStore()
     token = store.create("w")
     async with (
@@ -166,7 +166,7 @@ async def test_a_worker_stops_by_its_own_clock_when_its_lease_ends() -> None:
         await cut(hub)
         began = time.monotonic()
         await until(lambda: not worker.busy)
-        assert 0.2 < time.monotonic() - began < 5
+        assert 0.1 < time.monotonic() - began < 5
 
 
 async def _silence(socket: Any) -> None:
