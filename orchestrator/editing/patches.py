@@ -97,6 +97,7 @@ def apply(run: GraphRun, patch: Patch) -> int:
     edit.attempt(0, "base", edit.check_base)
     for index, expected in enumerate(patch.expect):
         edit.attempt(index, "expect", partial(edit.expect, expected))
+    edit.later = [op.id for op in patch.ops if isinstance(op, Add)]
     for index, op in enumerate(patch.ops):
         edit.attempt(index, op.op, partial(edit.operation, op))
     edit.check_removed()
@@ -115,10 +116,14 @@ class _Edit:
     """Changes the structure step by step, keeping how to undo each; dispatches nothing.
 
     It runs between two awaits, so no task can start or end meanwhile.
+
+    Attributes:
+        later: Ids of tasks that are yet to be added, the one being added first.
     """
 
     def __init__(self, run: GraphRun, base: int | None) -> None:
         self.conflicts: list[Conflict] = []
+        self.later: list[str] = []
         self._run = run
         self._structure = run.structure
         self._base = self._structure.version if base is None else base
@@ -153,7 +158,10 @@ class _Edit:
     def operation(self, op: Add | Remove | Connect | Disconnect | Change) -> None:
         match op:
             case Add():
-                self._add(op)
+                try:
+                    self._add(op)
+                finally:
+                    self.later.pop(0)
             case Remove():
                 self._remove(op)
             case Connect():
@@ -176,6 +184,16 @@ class _Edit:
         node = structure.create(op.id, None, Call(name, function, args, kwargs, after, settings))
         self._added[node] = None
         self._undo.append(lambda: structure.discard(node))
+
+    def _missing(self, id: str) -> _Refused:
+        """Why there is no task of an id that something waits for."""
+        if self.later[:1] == [id]:
+            return _Refused(
+                f"task {id} would wait for itself; let it wait for another, or for none"
+            )
+        if id in self.later:
+            return _Refused(f"task {id} is added later in the same edit; add it before")
+        return _Refused(f"there is no task {id}")
 
     def _remove(self, op: Remove) -> None:
         node = self._editable(op.id)
@@ -226,7 +244,7 @@ class _Edit:
     def _node(self, id: str) -> Node:
         node = self._structure.nodes.get(id)
         if node is None or node in self._removed:
-            raise _Refused(f"there is no task {id}")
+            raise self._missing(id)
         return node
 
     def _editable(self, id: str) -> Node:

@@ -24,6 +24,7 @@ from protocol.hub.events import (
     MessageIgnored,
     RemoteTaskEnded,
     TaskAssigned,
+    TaskStranded,
     WorkerAway,
     WorkerJoined,
     WorkerLeft,
@@ -87,8 +88,8 @@ class Dispatcher:
     ) -> None:
         """Begin without workers or tasks; ``key`` proves to a later hub what workers were given.
 
-        Nobody is given anything new for a lease, or until the ``expected`` workers of a hub that was
-        killed are here: one of them may be running it.
+        Nobody is given anything new for a lease, or until the ``expected`` workers of a hub that
+        was killed are here: one of them may be running it.
         """
         self.workers: dict[str, ConnectedWorker] = {}
         self.observers: list[HubObserver] = []
@@ -318,8 +319,12 @@ class Dispatcher:
         if worker is not None and worker.open and worker.able(task.demand):
             del self._held[task.id]
             self._assign(task, worker, adopted=True)  # it has it already, or even its result
-        else:
-            self._place(self._lists.of(task.demand))
+            return
+        waiting = self._lists.of(task.demand)
+        self._place(waiting)
+        if task.waiting is waiting and not waiting.workers and self.observers:
+            nearest, why = self._lacking(task)
+            self._emit(TaskStranded(worker=nearest, task=task.id, why=why))
 
     def _feed(self, worker: ConnectedWorker) -> None:
         """Give a worker that has room what has waited longest for the likes of it."""
@@ -428,14 +433,18 @@ class Dispatcher:
         self._fail(task, code, message)
 
     def _fail_for_want_of_workers(self, task: LiveTask) -> None:
+        self._fail(task, "no-worker", self._lacking(task)[1])
+
+    def _lacking(self, task: LiveTask) -> tuple[str, str]:
+        """The worker that is nearly able to run a task, if any, and why no one is."""
         message = f"no connected worker can run {task.demand}; start one with reason worker"
         nearest, lacks = self._lists.nearest(task.demand)
         if nearest:
             message += f" ({nearest} offers it, but {', '.join(lacks)})"
-        self._fail(task, "no-worker", message)
+        return nearest, message
 
     def _emit(self, event: HubEvent) -> None:
-        for observer in self.observers:
+        for observer in tuple(self.observers):
             try:
                 observer(event)
             except Exception:

@@ -44,6 +44,14 @@ class TaskAssigned(HubEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TaskStranded(HubEvent):
+    """A task waits, and no connected worker is able to run it; ``worker`` nearly is, if any."""
+
+    task: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RemoteTaskEnded(HubEvent):
     """A task has ended; ``how`` is ``succeeded``, ``cancelled``, or a code."""
 

@@ -51,7 +51,7 @@ TOLD_AFTER = 6
 SILENT_BEATS = 3
 """After so many beats without an answer the connection counts as dead."""
 GRACE = 1 / 4
-"""Of a lease, in which a worker whose connection was closed has to be back; the hub waits longer."""
+"""Of a lease: so soon a worker whose connection was closed has to be back; hubs wait a third."""
 _REFUSED = f"[Errno {errno.ECONNREFUSED}]"
 
 

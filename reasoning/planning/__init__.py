@@ -6,11 +6,16 @@ from reasoning.planning.chat_client import Chat, ChatClient
 from reasoning.planning.constellation import Constellation
 from reasoning.planning.events import (
     AnswerGiven,
+    DeviceChanged,
     PlanApplied,
     PlannerAsked,
     PlanRefused,
     RunResumed,
+    TaskGiven,
     TaskPlaced,
+    TaskReported,
+    TaskReturned,
+    TaskUnplaced,
 )
 from reasoning.planning.pilot import ModelPilot
 from reasoning.planning.reply import PlannerReply
@@ -23,6 +28,7 @@ __all__ = [
     "ChatClient",
     "Constellation",
     "ConstellationResult",
+    "DeviceChanged",
     "ModelPilot",
     "PlanApplied",
     "PlanRefused",
@@ -32,5 +38,9 @@ __all__ = [
     "ReplyBounds",
     "RunResumed",
     "Status",
+    "TaskGiven",
     "TaskPlaced",
+    "TaskReported",
+    "TaskReturned",
+    "TaskUnplaced",
 ]

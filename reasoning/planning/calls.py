@@ -18,7 +18,7 @@ from protocol.devices import stop
 from protocol.hub.task_handles import Submitter
 from protocol.wire.messages import Progress
 from reasoning.planning.devices import Kind, PlannedCall
-from reasoning.planning.events import TaskPlaced
+from reasoning.planning.events import TaskPlaced, TaskReported, TaskReturned
 from reasoning.planning.journal_notes import record_event
 
 
@@ -66,6 +66,15 @@ def find_call(submitter: Submitter, limits: CallLimits, name: str) -> DeviceCall
         return None
 
 
+def _of_run(run: str) -> str:
+    return f"{run}/"
+
+
+def task_of(run: str, id: str) -> str:
+    """The task of a run that the hub knows by ``id``; empty if it is none of its tasks."""
+    return id.removeprefix(_of_run(run)).rsplit("/", 2)[0] if id.startswith(_of_run(run)) else ""
+
+
 @dataclass(frozen=True)
 class DeviceCall:
     """Calls one tool or function, with the arguments of the task that it is.
@@ -77,6 +86,11 @@ class DeviceCall:
     submitter: Submitter
     called: _Called
     limits: CallLimits
+
+    @property
+    def __orchestrator_identity__(self) -> tuple[Any, ...]:
+        """What it is in a journal: not what its hub's client is doing, nor how patient it is."""
+        return "on a device", find_call, self.called.model_dump_json()
 
     async def __call__(self, **arguments: Any) -> Any:
         """Run it on a device.
@@ -92,8 +106,9 @@ class DeviceCall:
         def hear(said: object) -> None:
             if isinstance(said, Progress):
                 task.progress(said.text or None)
+                task.graph.events.emit(TaskReported(task=task.id, text=said.text))
 
-        run = f"{task.graph.run_id}/{task.id}/{task.attempt}"
+        run = f"{_of_run(task.graph.run_id)}{task.id}/{task.attempt}"
         ticket = self.submitter.submit(self._order(run, arguments), hear)
         try:
             outcome = await ticket.outcome()
@@ -102,6 +117,7 @@ class DeviceCall:
             raise
         placed = TaskPlaced(task=task.id, device=outcome.worker, attempts=outcome.attempts)
         record_event(task.graph, placed)
+        task.graph.events.emit(TaskReturned(task=task.id, value=outcome.value))
         return pydantic_core.from_json(outcome.value)
 
     def _order(self, run: str, arguments: Mapping[str, Any]) -> TaskRequest:

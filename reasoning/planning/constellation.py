@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,13 +17,21 @@ from orchestrator import EventStream, TaskGraph
 from orchestrator.editing.operations import Connect, Disconnect
 from orchestrator.editing.patches import Patch
 from orchestrator.errors import InvalidValue, PatchRefused
-from protocol.hub.directory import devices
+from protocol.hub.directory import HubNews, devices, follow
 from protocol.hub.task_handles import Submitter
 from reasoning.planning import prompts
-from reasoning.planning.calls import CallLimits, find_call, function_name
+from reasoning.planning.calls import CallLimits, find_call, function_name, task_of
 from reasoning.planning.chat_client import Chat
 from reasoning.planning.devices import DevicePool, PlannedCall
-from reasoning.planning.events import AnswerGiven, PlanApplied, PlannerAsked, PlanRefused
+from reasoning.planning.events import (
+    AnswerGiven,
+    DeviceChanged,
+    PlanApplied,
+    PlannerAsked,
+    PlanRefused,
+    TaskGiven,
+    TaskUnplaced,
+)
 from reasoning.planning.journal_notes import NAME, record_event
 from reasoning.planning.reply import AddTask, ChangeTask, PlannerReply
 from reasoning.planning.reply_schema import ReplyBounds, schema_of
@@ -30,6 +39,9 @@ from reasoning.planning.state import ConstellationResult, PlannerState, Status
 
 MOST_IDLE = 4
 """A planner is stuck after so many replies in a row that change nothing while nothing runs."""
+
+MOST_SAME = 4
+"""The run ends after so many replies in a row that are refused for the same reasons."""
 
 IDLE = "nothing runs and nothing waits: edit the graph, or give the answer"
 BOTH = "edits and an answer came together; the answer was ignored: give it when all is done"
@@ -42,8 +54,9 @@ class Constellation:
     async with ChatClient(load_model("my-model", base_urls=[url])) as chat:
         outcome = await Constellation(hub, chat).run("Summarise the logs of all machines")
 
-    The planner is asked once at first, and again whenever tasks have ended; the graph runs on
-    meanwhile, so that nothing waits for it but what it has yet to plan.  Each reply is checked as
+    The planner is asked once at first, and again whenever tasks have ended, or wait for a device
+    that is not heard of any more or was never there; the graph runs on meanwhile, so that nothing
+    waits for it but what it has yet to plan.  Each reply is checked as
     a whole: the JSON, the devices, the names of arguments, and all that `TaskGraph.apply` checks.
     What does not hold is refused by name, and the planner is told.
 
@@ -107,9 +120,11 @@ class Constellation:
         state = PlannerState(graph=graph)
         graph.events.subscribe(state.hear)
         status: Status = "timed-out"
-        with anyio.move_on_after(seconds) as scope:
+        with anyio.move_on_after(seconds) as scope, ExitStack() as stack:
             async with graph:
                 state.begin(request)
+                question = f"{graph.run_id}/news/{secrets.token_hex(8)}"
+                stack.callback(follow(self.submitter, question, partial(_tell, graph)))
                 status = "answered" if state.answer is not None else await self._converse(state)
                 if status == "answered":
                     for task in graph.tasks:
@@ -120,20 +135,23 @@ class Constellation:
         return state.result(status)
 
     async def _converse(self, state: PlannerState) -> Status:
-        idle = failed = 0
+        idle = failed = same = 0
         while state.turn < self.most_turns:
-            seen = state.ended
+            seen, before = state.changes, state.reasons
             plan = await self._turn(state)
             if state.answer is not None:
                 return "answered"
-            idle = idle + 1 if state.resting and seen == state.ended else 0
+            same = 0 if plan is not None else same + 1 if state.reasons == before else 1
+            if same == MOST_SAME:
+                return "refused"
+            idle = idle + 1 if state.resting and seen == state.changes else 0
             if idle == MOST_IDLE:
                 return "stuck"
             if plan is not None and state.resting:
                 state.notes.append(IDLE)
             failed = 0 if plan is not None else failed + 1
             if plan is not None or failed >= MOST_IDLE:  # a refused one is mended at once
-                while state.ended == seen and not state.resting:
+                while state.changes == seen and not state.resting:
                     state.news = anyio.Event()
                     await state.news.wait()
         return "turns"
@@ -198,6 +216,21 @@ class Constellation:
         op = {"op": edit.op, "id": edit.id, "function": function, "kwargs": dict(call.arguments)}
         op["name"] = call.name
         return op | ({"after": edit.after} if isinstance(edit, AddTask) else {})
+
+
+def _tell(graph: TaskGraph, news: HubNews) -> None:
+    """Emit what a hub tells, in the run's words."""
+    task = task_of(graph.run_id, news.task)
+    match news.what:
+        case "given" | "stranded" if not task:
+            return  # of another run
+        case "given":
+            graph.events.emit(TaskGiven(task=task, device=news.worker, attempt=news.attempt))
+        case "stranded":
+            graph.events.emit(TaskUnplaced(task=task, why=news.why))
+        case "here" | "away" | "gone" | "untold":
+            changed = DeviceChanged(device=news.worker, state=news.what, why=news.why)
+            graph.events.emit(changed)
 
 
 def _planned(edit: AddTask | ChangeTask, calls: Mapping[str, PlannedCall]) -> PlannedCall:

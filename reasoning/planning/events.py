@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from orchestrator import Event
 from reasoning.planning.reply import PlannerReply
@@ -64,6 +65,53 @@ class AnswerGiven(PlannerEvent):
 
     turn: int
     answer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceChanged(PlannerEvent):
+    """A device is ``here``, ``away`` (not heard of) or ``gone``; ``why`` in words.
+
+    With ``untold`` the hub elsewhere tells nothing of its devices, and ``device`` is empty.
+    """
+
+    device: str
+    state: Literal["here", "away", "gone", "untold"]
+    why: str = ""
+
+    @property
+    def said(self) -> str:
+        """What became of the device, in words."""
+        words = {"here": "is here", "away": "is not heard of", "gone": "is gone"}
+        return words.get(self.state, "") + (f": {self.why}" if self.why else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskGiven(Event):
+    """A task was given to a device, the ``attempt``-th that it was given to."""
+
+    device: str
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskUnplaced(Event):
+    """A task waits, and no connected device is able to run it; ``why`` names the nearest."""
+
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskReported(Event):
+    """How far a task is, in its device's words."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskReturned(Event):
+    """A task's value has come, as JSON text."""
+
+    value: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,15 +15,18 @@ from reasoning.planning.calls import planned_call
 from reasoning.planning.devices import DevicePool, PlannedCall
 from reasoning.planning.events import (
     AnswerGiven,
+    DeviceChanged,
     PlannerAsked,
     PlanRefused,
     RequestGiven,
     RunResumed,
+    TaskGiven,
     TaskPlaced,
+    TaskUnplaced,
 )
 from reasoning.planning.journal_notes import read_notes, record_event, request_in
 
-Status = Literal["answered", "stuck", "turns", "timed-out"]
+Status = Literal["answered", "stuck", "refused", "turns", "timed-out"]
 RESUMED = (
     "the run was interrupted and goes on: what had ended is kept, and what was running was started "
     "again"
@@ -55,8 +58,10 @@ class ConstellationResult:
     """What a request came to; it counts what was done before a resume, too.
 
     Attributes:
-        status: ``answered``; ``stuck`` if the planner had nothing to say; ``turns`` or
-            ``timed-out`` if a limit was reached.
+        status: ``answered``; ``stuck`` if the planner had nothing to say; ``refused`` if the same
+            was wrong with its replies again and again; ``turns`` or ``timed-out`` if a limit was
+            reached.
+        reasons: Why its last reply was refused, if it was.
         turns: How often the planner was asked.
         refused: How many of its replies were refused.
         graph: As it was executed.
@@ -66,6 +71,7 @@ class ConstellationResult:
     status: Status
     turns: int
     refused: int
+    reasons: tuple[str, ...]
     tasks: tuple[PlannedTask, ...]
     graph: TaskGraph
 
@@ -76,8 +82,11 @@ class PlannerState:
 
     Attributes:
         notes: What the planner will be told in its next turn.
+        reasons: Why the last reply was refused; empty if it was not.
+        where: The device that has each task that runs.
         ended: How many tasks have ended.
-        news: Set when a task ends.
+        changes: How often something has happened that the planner is asked about.
+        news: Set when that happens.
     """
 
     graph: TaskGraph
@@ -88,8 +97,11 @@ class PlannerState:
     notes: list[str] = field(default_factory=list)
     turn: int = 0
     refused: int = 0
+    reasons: tuple[str, ...] = ()
+    where: dict[str, str] = field(default_factory=dict)
     answer: str | None = None
     ended: int = 0
+    changes: int = 0
     news: anyio.Event = field(default_factory=anyio.Event)
 
     def begin(self, request: str | None) -> None:
@@ -120,17 +132,47 @@ class PlannerState:
                 self.notes.clear()
             case PlanRefused(reasons=reasons):
                 self.refused += 1
+                self.reasons = reasons
                 self.notes += [f"your last reply was refused: {reason}" for reason in reasons]
             case AnswerGiven(answer=answer):
                 self.answer = answer
             case TaskPlaced(task=task):
                 self.placed[task] = event
             case GraphPatched(patch=patch):
+                self.reasons = ()
                 self._patched(patch)
             case TaskEnded(task=task):
                 self.ended += 1
+                self.where.pop(task, None)
                 self.graph[task].acknowledge()  # the planner is told
-                self.news.set()
+                self._changed()
+            case _:
+                self._hear_of_devices(event)
+
+    def _hear_of_devices(self, event: Event) -> None:
+        match event:
+            case TaskGiven(task=task, device=device):
+                self.where[task] = device
+            case TaskUnplaced(task=task, why=why):
+                self._note(f"{task} waits: {why}")
+                self._changed()
+            case DeviceChanged(device=device, state="here"):
+                self._note(f"device {device} is here")
+            case DeviceChanged(device=device, state="away" | "gone"):
+                had = sorted(id for id, where in self.where.items() if where == device)
+                lost = f"; it had {', '.join(had)}" if had else ""
+                self._note(f"device {device} {event.said}{lost}")
+                if had:
+                    self._changed()
+
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
+
+    def _changed(self) -> None:
+        """Wake whoever asks the planner."""
+        self.changes += 1
+        self.news.set()
 
     def _patched(self, patch: Patch) -> None:
         for op in patch.ops:
@@ -152,6 +194,7 @@ class PlannerState:
             status=status,
             turns=self.turn,
             refused=self.refused,
+            reasons=self.reasons,
             tasks=tuple(self._record(id) for id in self.calls),
             graph=self.graph,
         )

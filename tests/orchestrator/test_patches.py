@@ -238,7 +238,10 @@ def test_a_patch_that_is_none_names_the_field(text: str, field: str) -> None:
         ('{"op": "add", "id": "a", "function": "one", "args": [[[{"$task": "1"}]]]}', "argument"),
         ('{"op": "add", "id": "a", "function": "one", "args": [{"x": {"$task": "1"}}]}', "argu"),
         ('{"op": "add", "id": "a", "function": "one", "kwargs": {"x": {"$task": "9"}}}', "no task"),
-        ('{"op": "add", "id": "a", "function": "one", "after": {"a": "success"}}', "no task a"),
+        (
+            '{"op": "add", "id": "a", "function": "one", "after": {"a": "success"}}',
+            "wait for itself",
+        ),
         ('{"op": "add", "id": "a", "function": "one", "resources": {"gpu": 1}}', "gpu"),
     ],
 )

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 SCHEMA = "reason.plan/1"
 WAIT_S = 60.0
 """How long planning waits for as many devices as were asked for."""
+MOST_SHOWN = 300
+"""Characters of a value or of progress."""
 
 
 @settings_class
@@ -46,6 +48,11 @@ class PlanSettings:
         default=1,
     )
     turns: int = option("How often the planner may be asked.", type=IntRange(1, 10_000), default=30)
+    patience: float = option(
+        "How long a task waits while no device is able to run it, as 30s.",
+        type=Duration(least=0.0),
+        default=30.0,
+    )
     journal: str | None = option(
         "Records edits, results and turns, so that a run that was cut off can go on.",
         metavar="FILE",
@@ -139,7 +146,7 @@ def plan(settings: PlanSettings) -> int:
     elif result.answer is not None:
         say(result.answer, err=False)
     else:
-        warn(f"no answer: {_REASONS[result.status]}")
+        warn(f"no answer: {_REASONS[result.status].format('; '.join(result.reasons))}")
     return 0 if result.status == "answered" else 1
 
 
@@ -153,6 +160,7 @@ async def _carry_out(
     from orchestrator import EventStream
     from protocol.hub.directory import devices
     from reasoning.planning import Constellation
+    from reasoning.planning.calls import CallLimits
 
     events = EventStream()
     if not settings.quiet:
@@ -160,7 +168,13 @@ async def _carry_out(
     async with submitter, chat:
         with anyio.move_on_after(WAIT_S):  # with fewer it begins all the same
             await devices(submitter, f"plan/{uuid.uuid4()}", least=settings.devices)
-        constellation = Constellation(submitter, chat, events=events, most_turns=settings.turns)
+        constellation = Constellation(
+            submitter,
+            chat,
+            events=events,
+            limits=CallLimits(patience_s=settings.patience),
+            most_turns=settings.turns,
+        )
         return await constellation.run(
             settings.request,
             seconds=settings.timeout,
@@ -171,6 +185,7 @@ async def _carry_out(
 
 _REASONS = {
     "stuck": "the planner had nothing to say while nothing ran; try another model",
+    "refused": "the planner's replies were refused again and again ({}); try another model",
     "turns": "the planner was asked as often as it may be; raise --turns",
     "timed-out": "the time was over; raise --timeout",
 }
@@ -191,6 +206,7 @@ def _print_object(result: ConstellationResult, chat: ChatClient) -> None:
         "answer": result.answer,
         "turns": result.turns,
         "refused": result.refused,
+        "reasons": result.reasons,
         "planner_tokens": chat.written,
         "unheld": chat.unheld,
         "tasks": tasks,
@@ -221,11 +237,13 @@ def _show(event: Event) -> None:
 
 def _show_task(event: Event) -> None:
     from orchestrator import AttemptFailed, TaskEnded, TaskStarted
-    from reasoning.planning import TaskPlaced
+    from reasoning.planning import TaskPlaced, TaskReturned
 
     match event:
         case TaskStarted(task=task):
             say(f"{task} started")
+        case TaskReturned(task=task, value=value):
+            say(f"{task} returned {_cut(value)}")
         case TaskPlaced(task=task, device=device, attempts=attempts):
             lost = f", after {attempts - 1} lost" if attempts > 1 else ""
             say(f"{task} was run by {device}{lost}")
@@ -233,3 +251,27 @@ def _show_task(event: Event) -> None:
             say(f"{task} {state}" + (f": {error}" if error else ""))
         case AttemptFailed(task=task, error=error):
             say(f"{task} failed: {error}")
+        case _:
+            _show_devices(event)
+
+
+def _show_devices(event: Event) -> None:
+    from reasoning.planning import DeviceChanged, TaskGiven, TaskReported, TaskUnplaced
+
+    match event:
+        case TaskReported(task=task, text=text):
+            say(f"{task}: {_cut(text)}")
+        case TaskGiven(task=task, device=device, attempt=attempt):
+            say(f"{task} goes on at {device}" if attempt > 1 else f"{task} is given to {device}")
+        case TaskUnplaced(task=task, why=why):
+            say(f"{task} waits: {why}")
+        case DeviceChanged(state="untold", why=why):
+            warn(f"the hub tells nothing of its devices: {why}")
+        case DeviceChanged(device=device):
+            say(f"{device} {event.said}")
+
+
+def _cut(text: str) -> str:
+    """The beginning of a text, in one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= MOST_SHOWN else f"{line[:MOST_SHOWN]}… ({len(text)} characters)"

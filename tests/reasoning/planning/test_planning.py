@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from orchestrator import Event, TaskStarted
 from orchestrator.errors import InvalidValue
-from protocol import Client, Hub, Profile
+from protocol import Client, Hub, HubSettings, Profile, Registry
 from protocol.hub.directory import Directory, devices
 from reasoning.errors import CapabilityMissing
 from reasoning.models.loaded import LoadedModel
@@ -22,17 +22,21 @@ from reasoning.planning import (
     ChatClient,
     Constellation,
     ConstellationResult,
+    DeviceChanged,
     ModelPilot,
     PlanApplied,
     PlannerReply,
     PlanRefused,
+    TaskGiven,
     TaskPlaced,
+    TaskReturned,
+    TaskUnplaced,
 )
 from reasoning.planning.calls import CallLimits
 from reasoning.planning.devices import DevicePool, PlannedCall
 from reasoning.planning.reply import AddTask
 from tests.support.planning_tools import Reply, Script, add, fleet, tools
-from tests.support.protocol_tools import until, working
+from tests.support.protocol_tools import RawSession, until, working
 from tests.support.ufo_clients import device
 
 anyio_test = pytest.mark.anyio
@@ -154,6 +158,19 @@ async def test_a_failure_is_shown_to_the_planner_which_mends_the_plan() -> None:
             {"edits": [add("b", "read", {"path": "x"}, after={"a": "import os"})]},
             "edits.0.add.after.a",
         ),
+        (
+            {"edits": [add("b", "read", {"path": {"$task": "b"}})]},
+            "add b: task b would wait for itself; let it wait for another",
+        ),
+        (
+            {
+                "edits": [
+                    add("b", "read", {"path": "x"}, after={"c": "success"}),
+                    add("c", "read", {"path": "x"}),
+                ]
+            },
+            "add b: task c is added later in the same edit; add it before",
+        ),
         ({"edits": [{"op": "remove", "id": "a"}]}, "remove a: task a is running"),
         ({"edits": [{"op": "change", "id": "z", "tool": "read"}]}, "change z: there is no such"),
         (
@@ -229,6 +246,90 @@ async def test_a_planner_that_has_nothing_to_say_is_stuck_not_endless() -> None:
 
 
 @anyio_test
+async def test_the_same_refusal_again_and_again_ends_the_run_and_says_why() -> None:
+    async with fleet() as hub:
+        outcome, events = await carried_out(hub, Script(*["nonsense"] * 50))
+    assert (outcome.status, outcome.refused, outcome.answer) == ("refused", 4, None)
+    assert outcome.reasons == tuple(refusals(events)[-1:])
+    assert "the reply holds no JSON object" in outcome.reasons[0]
+
+
+@anyio_test
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_a_person_and_the_planner_are_told_what_becomes_of_devices(elsewhere: bool) -> None:
+    """A device that hangs is told of before its lease ends, and its task goes on elsewhere."""
+    seen: list[Event] = []
+
+    def away(prompt: str) -> dict[str, Any]:
+        assert "device stuck is not heard of; it had a" in prompt
+        return {}
+
+    def gone(prompt: str) -> dict[str, Any]:
+        assert "device stuck is gone: its lease ended; it had a" in prompt
+        return {}
+
+    script = Script({"edits": [add("a", "t", {})]}, away, gone, {"answer": "1"})
+    async with Hub(HubSettings(lease_s=0.8)) as hub, AsyncExitStack() as stack:
+        Directory(hub).open()
+        submitter: Hub | Client = hub
+        if elsewhere:
+            token = hub.tokens.create("me", scopes=("submit",))
+            submitter = await stack.enter_async_context(Client(hub.url, token))
+        await stack.enter_async_context(RawSession(hub, hub.tokens.create("stuck")))
+        constellation = Constellation(submitter, script)
+        constellation.events.subscribe(seen.append)
+
+        done: list[ConstellationResult] = []
+
+        async def run() -> None:
+            done.append(await constellation.run("x", seconds=20))
+
+        mine = Registry()
+        mine.tool(one, name="t")
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            await until(lambda: any(isinstance(event, TaskGiven) for event in seen))
+            async with working(hub, "other", registry=mine):
+                await until(lambda: done)
+    assert done[0].answer == "1"
+    states = [event.state for event in seen if isinstance(event, DeviceChanged)]
+    assert [state for state in states if state != "here"] == ["away", "gone"]
+    given = [(e.device, e.attempt) for e in seen if isinstance(e, TaskGiven)]
+    assert given == [("stuck", 1), ("other", 2)]
+    assert [event.value for event in seen if isinstance(event, TaskReturned)] == ["1"]
+
+
+def one() -> int:
+    return 1
+
+
+@anyio_test
+async def test_a_task_that_no_device_can_take_says_at_once_who_nearly_could() -> None:
+    seen: list[Event] = []
+
+    def told(prompt: str) -> dict[str, Any]:
+        assert "a waits: no connected worker can run tool read, worker big" in prompt
+        return {"answer": "it is gone"}
+
+    async with fleet(small={}, big={"tags": {"gpu"}}) as hub:
+
+        class Leaving(Script):
+            async def reply(self, prompt: str, schema: str) -> str:
+                reply = await super().reply(prompt, schema)
+                if len(self.prompts) == 1:
+                    hub.detach(hub.connected["big"], "it left")
+                return reply
+
+        script = Leaving({"edits": [add("a", "read", {"path": "x"}, device="big")]}, told)
+        constellation = Constellation(hub, script, limits=CallLimits(patience_s=60))
+        constellation.events.subscribe(seen.append)
+        outcome = await constellation.run("x", seconds=20)
+    assert outcome.answer == "it is gone"
+    (waits,) = [event for event in seen if isinstance(event, TaskUnplaced)]
+    assert "small offers it, but the task is for big alone" in waits.why
+
+
+@anyio_test
 async def test_an_answer_stops_what_still_runs() -> None:
     plan = [add("a", "read", {"path": "x"}), add("b", "wait", {"seconds": 60})]
     async with fleet() as hub:
@@ -241,8 +342,14 @@ async def test_an_answer_stops_what_still_runs() -> None:
 async def test_a_lost_device_costs_an_attempt_not_the_task() -> None:
     plan = {"edits": [add("a", "wait", {"seconds": 0.4})]}
     done: list[ConstellationResult] = []
+
+    def lost(prompt: str) -> dict[str, Any]:
+        """It is asked at once, not when the task ends."""
+        assert f"device {busy.id} is gone: it was killed; it had a" in prompt
+        return {}
+
     async with fleet(first={}, second={}) as hub:
-        constellation = Constellation(hub, Script(plan, {"answer": "ok"}))
+        constellation = Constellation(hub, Script(plan, lost, {"answer": "ok"}))
 
         async def run() -> None:
             done.append(await constellation.run("x", seconds=20))
