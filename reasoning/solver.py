@@ -122,7 +122,9 @@ class Reasoner:
             problem=problem,
             backend=model.backend,
             dialect=model.dialect,
-            temperature=strategy.default_temperature if heat is None else heat,
+            temperature=strategy.temperature(trained=model.dialect.trained)
+            if heat is None
+            else heat,
             seed=options.seed,
             policy=None if steering is None else steering.policy,
             judge=options.judge if steering is None else steering.judge,
@@ -224,6 +226,8 @@ def summarise(
         answer_source="none" if winner is None else winner.answer_source,
         final_text=None if spoken is None else spoken.final_text,
         tied=tally.tied,
+        join_skipped=run.join_skipped,
+        fork_refused=run.fork_refused,
     )
 
 

@@ -128,3 +128,7 @@ class Report(_Message):
     """Tokens generated, over those of the longest chain of threads."""
     emulated: tuple[str, ...] = ()
     """What the strategy did in place of what the backend lacks."""
+    join_skipped: str | None = None
+    """Why the thread that was to conclude from the others gave no answer."""
+    fork_refused: str | None = None
+    """Why a fork that a thread asked for was not made."""

@@ -85,6 +85,13 @@ class Generation(ABC):
         """
         raise CapabilityMissing("this backend's threads can't be moved; use another strategy")
 
+    def stop_here(self) -> None:
+        """Take the token that was read last for a stop token: the thread may go on after it.
+
+        Called, where the backend's ``stops_anywhere`` says so, before `tokens` is left.
+        """
+        raise CapabilityMissing("this backend's threads stop at stop tokens only")
+
     def hold(self, until: int | None) -> None:
         """Generate up to ``until`` tokens in all and then stand still; None lifts the limit.
 
@@ -105,6 +112,8 @@ class Backend(ABC):
         leaked: Tokens generated for threads after they were closed, as far as known.
         open_threads: Threads that are not closed, whether they run or have stopped.
         exact: Whether tokens are the model's own; elsewhere those that were given are a guess.
+        stops_anywhere: Whether whoever reads a thread may stop it after any token and let it go on
+            from there (`Generation.stop_here`).
         addresses: Where it is reached; none in this process.
     """
 
@@ -112,6 +121,7 @@ class Backend(ABC):
     leaked: int = 0
     open_threads: int = 0
     exact: bool = True
+    stops_anywhere: bool = False
     addresses: tuple[str, ...] = ()
 
     @abstractmethod

@@ -124,6 +124,10 @@ class PromptedGeneration(Generation):
         self._backend.count_refilled(length, min(self._known, length - 1), count)
         self._known = max(self._known, length)
 
+    def stop_here(self) -> None:
+        self._stopped = True
+        self._backend.live.discard(self.segment)
+
     def extend(self, tokens: Sequence[int]) -> None:
         self._go_on(self._fits(len(tokens)))
         self._backend.live.add(self.segment)
@@ -185,6 +189,7 @@ class PromptedBackend(Backend):
     """
 
     generation: type[PromptedGeneration] = PromptedGeneration
+    stops_anywhere = True
 
     def __init__(self, *, context: int, eos: Collection[int] = (), block: int = 128) -> None:
         self.context = context

@@ -13,7 +13,7 @@ from typing import Literal
 
 from reasoning.language.prompted import PromptedForms, instructed, read
 from reasoning.problems import Problem
-from reasoning.problems.answers import FoundAnswer, boxed
+from reasoning.problems.answers import FoundAnswer
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context
 
@@ -63,15 +63,17 @@ def _cut(text: str, role: Role) -> Iterator[int]:
 class TextDialect:
     """Speaks to a model in text; answers are read by `read_answer`."""
 
-    capabilities: frozenset[Capability] = frozenset({"shared-threads"})
     stop: frozenset[int] = frozenset()
     trained = False
     ends = frozenset({END})
     probe = "\n\nThe final answer is \\boxed{"
 
-    def __init__(self, *, in_chat: bool = False) -> None:
-        """With ``in_chat`` the server ends a question itself."""
+    def __init__(self, *, in_chat: bool = False, continues: bool = True) -> None:
+        """With ``in_chat`` the server ends a question itself; not all go on with begun answers."""
         self._end_of_question = "" if in_chat else "\n"
+        self._continues = continues
+        known: list[Capability] = ["shared-threads", "continuing"]
+        self.capabilities: frozenset[Capability] = frozenset(known[: 1 + continues])
 
     def encode(self, text: str) -> list[int]:
         parts = enumerate(text.split(TURN))
@@ -90,10 +92,11 @@ class TextDialect:
         return PromptedForms(
             problem=problem,
             ask=self.ask,
+            say=text_of,
             turn=lambda text, *, cut=False: f"{TURN}\n\n{text}\n{TURN}",
             ends=self.ends,
-            paragraphs=frozenset,
-            boxed=boxed,
+            step_tokens=frozenset,
+            continues=self._continues,
         )
 
     def ask(self, question: str) -> Context:

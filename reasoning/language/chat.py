@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ from orchestrator.errors import importing
 from reasoning.errors import BackendLost, ModelUnusable
 from reasoning.language.dialect import StreamDecoder
 from reasoning.language.prompted import PromptedForms, instructed, read
+from reasoning.language.steps import MAY_END_RAW
 from reasoning.problems import Problem
-from reasoning.problems.answers import FoundAnswer, boxed
+from reasoning.problems.answers import FoundAnswer
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context
 
@@ -20,7 +21,7 @@ from reasoning.values.context import Context
 class ChatDialect:
     """Any chat or completion model: its own chat template, answers as `read_answer` finds them."""
 
-    capabilities: frozenset[Capability] = frozenset({"shared-threads"})
+    capabilities: frozenset[Capability] = frozenset({"shared-threads", "continuing"})
     stop: frozenset[int] = frozenset()
     trained = False
     probe = "\n\nThe final answer is \\boxed{"
@@ -57,10 +58,10 @@ class ChatDialect:
         return PromptedForms(
             problem=problem,
             ask=self.ask,
+            say=self._say,
             turn=self._turn,
             ends=self.ends,
-            paragraphs=self._paragraphs,
-            boxed=boxed,
+            step_tokens=self._step_tokens,
         )
 
     def ask(self, question: str) -> Context:
@@ -112,22 +113,19 @@ class ChatDialect:
             return end * cut + rest
         return end * cut + after
 
+    def _say(self, tokens: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(tokens))
+
     @cache  # noqa: B019  one dialect lives as long as its model
-    def _paragraphs(self) -> frozenset[int]:
-        """The tokens that end a paragraph; where there are none, those that end a line."""
-        broken = [
-            id for raw, id in self._tokenizer.get_vocab().items() if _NEWLINE.search(raw)
-        ]  # decoding the whole vocabulary would take seconds
-        decoded = {id: self._tokenizer.decode([id]) for id in broken}
-        found = frozenset(id for id, text in decoded.items() if text.endswith("\n\n"))
-        return found or frozenset(id for id, text in decoded.items() if text.endswith("\n"))
+    def _step_tokens(self) -> frozenset[int]:
+        """The tokens after which a step may end: those of line breaks and of sentences' ends."""
+        # Decoding the whole vocabulary would take seconds.
+        return frozenset(
+            id for raw, id in self._tokenizer.get_vocab().items() if MAY_END_RAW.search(raw)
+        )
 
     def answer(self, problem: Problem, text: str, *, finished: bool = True) -> FoundAnswer:
         return read(problem, text, finished=finished)
-
-
-_NEWLINE = re.compile(r"\n|Ċ|<0x0A>")
-"""How tokenizers write the end of a line."""
 
 
 _AS_TEXT = {"split_special_tokens": True}

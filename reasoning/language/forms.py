@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from reasoning.language.steps import StepEnds
 from reasoning.values.context import Context
 
 
@@ -73,6 +74,10 @@ class ForkForm(Protocol):
         """What opens the conclusion."""
         ...
 
+    def closing(self, texts: Sequence[str]) -> str:
+        """What ends what was begun in the branches' texts, such as thoughts."""
+        ...
+
     @property
     def alone(self) -> str:
         """What a thread is given whose fork was refused, so that it goes on by itself."""
@@ -80,7 +85,7 @@ class ForkForm(Protocol):
 
     @property
     def once(self) -> bool:
-        """Whether a thread forks at most once, so that its conclusion is never read as a fork."""
+        """Whether a thread forks at most once, and its last turn alone has its answer."""
         ...
 
     def asks(self, text: str, depth: int) -> bool:
@@ -108,12 +113,23 @@ class PathForm(Protocol):
     @property
     def summary(self) -> str: ...
 
+    def closing(self, texts: Sequence[str]) -> str:
+        """What ends what was begun in the paths' texts, such as thoughts."""
+        ...
+
+    def retold(self, texts: Sequence[str]) -> Context | None:
+        """What the summary is asked where it has to read the paths' texts, whole or not.
+
+        None where the model knows no words for that: their tokens are then put together.
+        """
+        ...
+
     def opening(self, path: int) -> str:
         """What opens path 1, 2, ..."""
         ...
 
-    def solved(self, text: str) -> bool:
-        """Whether a path that has ended has an answer."""
+    def solved(self, text: str, answer: str | None) -> bool:
+        """Whether a path that has ended with this text, and answer, has solved the problem."""
         ...
 
 
@@ -124,8 +140,18 @@ class ShareForm(Protocol):
     def prompt(self) -> Context: ...
 
     @property
-    def steps(self) -> frozenset[int]:
-        """Tokens that end a step of work."""
+    def steps(self) -> StepEnds:
+        """What ends a step of work."""
+        ...
+
+    @property
+    def others(self) -> str:
+        """What stands before the others' unfinished steps."""
+        ...
+
+    @property
+    def own(self) -> str:
+        """What stands before a worker's own unfinished step."""
         ...
 
     @property
@@ -136,6 +162,25 @@ class ShareForm(Protocol):
     @property
     def finisher(self) -> str:
         """What opens the final answer, for a thread that reads all workers; empty for none."""
+        ...
+
+    def closing(self, texts: Sequence[str]) -> str:
+        """What ends what was begun in the workers' texts, such as thoughts."""
+        ...
+
+    def asked(self, worker: int, workers: int, steps: str, *, check: bool) -> str | None:
+        """What asks a worker for its next step, the finished ``steps`` of all being these.
+
+        None where a worker goes on in the shared text itself.
+        """
+        ...
+
+    def told(self, worker: int, text: str) -> str:
+        """A worker's finished step as the others read it where they are asked."""
+        ...
+
+    def left(self, text: str) -> bool:
+        """Whether a worker that wrote this has ended its part, though the model has not."""
         ...
 
     @property

@@ -26,8 +26,8 @@ class MarkupDialect:
     def __init__(self, tokenizer: Tokenizer, version: int = 2) -> None:
         self._tokenizer = tokenizer
         self.version = version
-        known: list[Capability] = ["spawn-join", "shared-threads"]
-        self.capabilities: frozenset[Capability] = frozenset(known[:version])
+        known: list[Capability] = ["continuing", "spawn-join", "shared-threads"]
+        self.capabilities: frozenset[Capability] = frozenset(known[: version + 1])
         self.ends = frozenset(self.encode(markup.EOS))
         self.stop = frozenset(self.encode(markup.JOIN))
 

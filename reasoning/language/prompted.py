@@ -9,12 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from reasoning.errors import ProblemRefused
 from reasoning.language.forms import Outline, SpawnForm
+from reasoning.language.steps import StepEnds, end_of_step
+from reasoning.language.thoughts import final_part, left_open
 from reasoning.problems import FreeForm, Problem
-from reasoning.problems.answers import AUTO, FoundAnswer, read_answer
+from reasoning.problems.answers import (
+    AUTO,
+    FoundAnswer,
+    after_thoughts,
+    boxed,
+    is_placeholder,
+    read_answer,
+)
 from reasoning.values.context import Context
 
 
@@ -34,32 +44,42 @@ ASK = "Reason step by step, then put the answer in \\boxed{}."
 PLAN = """\
 {question}
 
-Do not solve this yet.  Split the work into parts that can be done at the same time, none of which \
-needs another one's result: at least 2 and at most {most}.  Write one line for each, as
-1: what to do
-2: what to do
-and nothing else.  If it can't be split, write only: none"""
+Do not answer this yet.  Only plan: which parts of the work can be done at the same time, because \
+none of them needs the result of another?  Write each part on a line of its own that starts with \
+its number and a colon and says what is to be done, at least 2 lines and at most {most}, and write \
+nothing else.  If the work can't be divided, write only: none"""
 
 PART = """\
 Do part {number} of your plan now, and only that part: {goal}
 Others are doing the other parts at the same time.  End with the part's result in one line."""
 
-CONCLUDE = """\
-All parts have been done above, each by itself.  Put their results together and give the final \
-answer in \\boxed{}."""
+CONCLUDE = "All parts have been done above, each by itself.  Put their results together{ask}"
 
-ALONE = """\
-Then do it all now, step by step, and put the final answer in \\boxed{}."""
+ALONE = "Now answer the question by yourself, all of it{ask}"
 
-ATTEMPTS = """\
-{question}
-
-Several attempts are made at this at the same time, each by itself and in its own way.  Reason \
-step by step, then put the answer in \\boxed{{}}."""
+OPENINGS = (
+    "Let me work through this step by step.",
+    "First, let me look at what is given.",
+    "Let me start from what is asked.",
+    "Let me take this apart and go through the pieces one by one.",
+    "Let me first think about which way leads to the answer.",
+    "Let me do this carefully and check every step.",
+    "Let me begin with the simplest part.",
+    "Let me see what has to be true of the answer.",
+)
+"""One for each path, so that paths differ from their first word on."""
 
 SUMMARISE = """\
-Several attempts at the problem stand above; some may be unfinished or wrong.  Compare them and \
-give the final answer in \\boxed{}."""
+Several attempts at this stand above; some may be unfinished or wrong.  Compare them{ask}"""
+
+RETELL = """\
+{question}
+
+Several attempts at this were made, each by itself; some may be unfinished or wrong.
+
+{attempts}
+
+Compare the attempts{ask}"""
 
 SHARED = """\
 {question}
@@ -70,12 +90,22 @@ Everybody sees what the others write, word by word.  Worker k starts each of its
 have done or are doing, and do something else that helps: another part, another case, or a \
 check of a result.  Never repeat and never summarise the others' work.  The problem counts as \
 solved when the workers together have determined the answer, even if each holds only a part of \
-it.  Whoever first knows the complete answer puts it in \\boxed{{}}."""
+it.  {ending}"""
 
+BOX_IT = "Whoever first knows the complete answer puts it in \\boxed{}."
+NOTHING_LEFT = "Whoever sees that nothing is left to do stops."
+
+SO_FAR = "The shared text so far:\n\n{steps}\n\n"
+NEXT_STEP = """\
+{so_far}You are worker {worker} of {workers}.  {check}Write your next step for the shared text: \
+one paragraph, with nothing that stands there already."""
+
+OTHERS = "\n\n### What the others are writing now\n\n"
+OWN = "\n\n### What I am writing now\n\n"
 CHECK = "Is somebody else doing this already? (yes/no): "
+CHECK_ASKED = "If somebody else is doing already what you have in mind, do something else.  "
 
-FINISH = """\
-Time is up.  From all that the workers have written above, give the final answer in \\boxed{}."""
+FINISH = "Time is up.  Take all that the workers have written above{ask}"
 
 
 def instructed(problem: Problem) -> str:
@@ -90,115 +120,249 @@ def read(problem: Problem, text: str, *, finished: bool) -> FoundAnswer:
     return read_answer(text, form, question=problem.question, finished=finished)
 
 
+def _boxes(problem: Problem) -> bool:
+    """Whether the answer is asked for in a box."""
+    return not isinstance(problem, FreeForm) or problem.answer_format.kind in ("auto", "boxed")
+
+
+def _ask(problem: Problem) -> str:
+    """How a sentence ends that asks for the answer."""
+    return " and give the final answer" + (" in \\boxed{}." if _boxes(problem) else ".")
+
+
 @dataclass(frozen=True, kw_only=True)
 class PromptedForms:
     """A chat model's forms for one problem.
 
     Attributes:
         ask: The prompt that asks something, up to where the model's turn begins.
+        say: The text of tokens.
+        turn: Another turn of the user's.
         ends: The tokens that end a turn.
-        paragraphs: The tokens that end a paragraph.
-        boxed: The answer in a text, or None.
+        step_tokens: Tokens after which a step may end, as far as they are known.
+        continues: Whether the model goes on where its turn was begun for it.
     """
 
     problem: Problem
     ask: Callable[[str], Context]
+    say: Callable[[Sequence[int]], str]
     turn: Turn
     ends: frozenset[int]
-    paragraphs: Callable[[], frozenset[int]]
-    boxed: Callable[[str], str | None]
+    step_tokens: Callable[[], frozenset[int]]
+    continues: bool = True
 
     def spawning(self) -> SpawnForm:
         raise ProblemRefused("a chat model was not taught apr; use --strategy multiverse")
 
     def fork(self) -> PromptedFork:
         question = PLAN.format(question=self.problem.question, most=MOST_PARTS)
-        return PromptedFork(
-            prompt=self.ask(question),
-            stop=self.ends,
-            turn=self.turn,
-            conclusion=self.turn(CONCLUDE, cut=True),
-            alone=self.turn(ALONE),
-        )
+        return PromptedFork(forms=self, prompt=self.ask(question))
 
     def paths(self) -> PromptedPaths:
-        return PromptedPaths(
-            prompt=self.ask(ATTEMPTS.format(question=self.problem.question)),
-            stop=self.ends,
-            summary=self.turn(SUMMARISE, cut=True),
-            boxed=self.boxed,
-        )
+        return PromptedPaths(forms=self, prompt=self.ask(instructed(self.problem)))
 
     def share(self, workers: int) -> PromptedShare:
-        return PromptedShare(
-            prompt=self.ask(SHARED.format(question=self.problem.question, workers=workers)),
-            steps=self.paragraphs() | self.ends,
-            finisher=self.turn(FINISH, cut=True),
-            boxed=self.boxed,
+        asked = SHARED.format(
+            question=self.problem.question,
+            workers=workers,
+            ending=BOX_IT if _boxes(self.problem) else NOTHING_LEFT,
         )
+        return PromptedShare(forms=self, prompt=self.ask(asked))
+
+    def answer(self, text: str) -> str | None:
+        """The answer that stands in a text for all to see."""
+        return boxed(text) if _boxes(self.problem) else self._read(text)
+
+    def _read(self, text: str) -> str | None:
+        return read(self.problem, text, finished=False).answer
+
+    def thought_end(self, prompt: Context) -> str:
+        """What ends the thoughts in which a prompt ends, if it does."""
+        return left_open(self.say(prompt.tokens[-_TAIL:]))
+
+
+_TAIL = 32
+"""Tokens of a prompt's end in which thoughts may be begun."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptedFork:
+class PromptedForm:
+    """What the forms of a chat model have in common.
+
+    Attributes:
+        prompt: What all threads start from.
+    """
+
+    forms: PromptedForms
+    prompt: Context
+
+    @property
+    def stop(self) -> frozenset[int]:
+        return self.forms.ends
+
+    @cached_property
+    def thought_end(self) -> str:
+        """What ends the thoughts in which the model's turn begins; empty where it begins none."""
+        return self.forms.thought_end(self.prompt)
+
+    @property
+    def asking(self) -> str:
+        return _ask(self.forms.problem)
+
+    def closing(self, texts: Sequence[str]) -> str:
+        """What ends the thoughts in which one of the texts was left."""
+        open_ends = (left_open(text, self.thought_end) for text in texts)
+        closer = next(filter(None, open_ends), "")
+        return f"\n{closer}\n\n" if closer else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptedFork(PromptedForm):
     """A plan of numbered lines, a turn for each part, and one for the conclusion."""
 
-    prompt: Context
-    stop: frozenset[int]
-    turn: Turn
-    conclusion: str
-    alone: str
     once: bool = True
+
+    @property
+    def alone(self) -> str:
+        return self.forms.turn(ALONE.format(ask=self.asking))
+
+    @property
+    def conclusion(self) -> str:
+        return self.forms.turn(CONCLUDE.format(ask=self.asking), cut=True)
 
     def asks(self, text: str, depth: int) -> bool:
         return depth == 0  # it was told to write a plan
 
     def outlines(self, text: str) -> list[Outline]:
-        found = _PARTS.findall(text)
-        if len({number for number, _ in found}) < len(found):
-            raise ValueError("a part is numbered twice")
-        if len(found) < 2:
-            raise ValueError("it has fewer than two parts")
+        plan = "" if left_open(text, self.thought_end) else after_thoughts(text)
+        found = [(number, " ".join(goal.split())) for number, goal in _PARTS.findall(plan)]
+        check_plan(found)
+        turn = self.forms.turn
         return [
-            Outline(goal, self.turn(PART.format(number=number, goal=goal)))
-            for number, goal in found
+            Outline(goal, turn(PART.format(number=number, goal=goal))) for number, goal in found
         ]
 
 
-_PARTS = re.compile(r"^\s*(\d{1,2})[:.)]\s*(\S.{0,400}?)\s*$", re.M)
+_PARTS = re.compile(
+    r"^[\s*_#-]*(?:part\s+)?(\d{1,2})[*_]*[:.)][*_ \t]*(\S.{0,400}?)[*_\s]*$", re.M | re.I
+)
+_NO_GOAL = re.compile(
+    r"[<\[({]?\s*(?:what (?:is )?to (?:do|be done)(?: (?:first|next|here))?"
+    r"|none|n/?a|to ?do|tbd|goal|[\W\d_]*"
+    r"|(?:the )?(?:first |second |next )?(?:part|step|task|line)(?: \w{1,3})?"
+    r"|(?:do|describe|write|insert|your) (?:the |your |a )?"
+    r"(?:part|step|task|goal|something)(?: \w{1,3})?"
+    r"|(?:its )?number and a colon.*|which parts .*same time.*)\s*[>\])}]?[.:!]?",
+    re.I,
+)
+
+
+def check_plan(parts: Sequence[tuple[str, str]]) -> None:
+    """Refuse a plan that can't be worked on.
+
+    Raises:
+        ValueError: it has too few parts, or a number, a goal or a placeholder is no part of one.
+    """
+    if len(parts) < 2:
+        raise ValueError("it has fewer than two parts")
+    if len({number for number, _ in parts}) < len(parts):
+        raise ValueError("a part is numbered twice")
+    empty = next((goal for _, goal in parts if is_no_goal(goal)), None)
+    if empty is not None:
+        raise ValueError(f"a part says nothing: {empty[:40]!r}")
+    goals = [re.sub(r"\W+", " ", goal).strip().casefold() for _, goal in parts]
+    if len(set(goals)) < len(goals):
+        raise ValueError("two parts are the same")
+
+
+def is_no_goal(goal: str) -> bool:
+    """Whether a goal is a placeholder, such as ``what to do``, ``...`` or ``<goal>``."""
+    return is_placeholder(goal) or _NO_GOAL.fullmatch(goal) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptedPaths:
-    """An answer for each path, opened by its number, and a turn for the summary."""
+class PromptedPaths(PromptedForm):
+    """The plain question, an opening for each path, and a turn for the summary."""
 
-    prompt: Context
-    stop: frozenset[int]
-    summary: str
-    boxed: Callable[[str], str | None]
+    @property
+    def summary(self) -> str:
+        return self.forms.turn(SUMMARISE.format(ask=self.asking), cut=True)
+
+    def retold(self, texts: Sequence[str]) -> Context:
+        attempts = [f"Attempt {k}:\n{text.strip()}" for k, text in enumerate(texts, start=1)]
+        return self.forms.ask(
+            RETELL.format(
+                question=self.forms.problem.question,
+                attempts="\n\n".join(attempts),
+                ask=self.asking,
+            )
+        )
 
     def opening(self, path: int) -> str:
-        return f"Attempt {path}: "
+        if not self.forms.continues or not _boxes(self.forms.problem):
+            return ""
+        return f"{OPENINGS[(path - 1) % len(OPENINGS)]}\n"
 
-    def solved(self, text: str) -> bool:
-        return self.boxed(text) is not None
+    def solved(self, text: str, answer: str | None) -> bool:
+        return answer is not None
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptedShare:
+class PromptedShare(PromptedForm):
     """A shared text of paragraphs, each opened by its worker's name."""
 
-    prompt: Context
-    steps: frozenset[int]
-    finisher: str
-    boxed: Callable[[str], str | None]
     check: str = CHECK
+    others: str = OTHERS
+    own: str = OWN
     room: int | None = None
+
+    @property
+    def steps(self) -> StepEnds:
+        known = self.forms.step_tokens()
+        return StepEnds(tokens=known | self.stop, found=self._step, within=not known)
+
+    def _step(self, text: str) -> int | None:
+        """Where a step ends: not in a worker's own thoughts, but behind the shared ones."""
+        if self.thought_end and self.thought_end in text:
+            return text.index(self.thought_end) + len(self.thought_end)
+        if left_open(text):
+            return None
+        said = final_part(text)
+        end = end_of_step(said)
+        return None if end is None else len(text) - len(said) + end
+
+    def left(self, text: str) -> bool:
+        return bool(self.thought_end) and self.thought_end in text
+
+    @property
+    def finisher(self) -> str:
+        return self.forms.turn(FINISH.format(ask=self.asking), cut=True)
 
     def opening(self, worker: int, workers: int) -> str:
         return f"Worker {worker}: "
 
+    def asked(self, worker: int, workers: int, steps: str, *, check: bool) -> str | None:
+        if self.forms.continues:
+            return None
+        return self.forms.turn(
+            NEXT_STEP.format(
+                so_far=SO_FAR.format(steps=steps) if steps else "",
+                check=CHECK_ASKED if check else "",
+                worker=worker,
+                workers=workers,
+            )
+        )
+
+    def told(self, worker: int, text: str) -> str:
+        said = _NAMED.sub("", final_part(text)).strip()
+        return f"Worker {worker}: {said}\n\n" if said else ""
+
     def merged(self, texts: Sequence[str]) -> str | None:
-        return next((found for text in texts if (found := self.boxed(text))), None)
+        said = (text for text in texts if not left_open(text, self.thought_end))
+        return next((found for text in said if (found := self.forms.answer(text))), None)
 
     def complete(self, texts: Sequence[str]) -> bool:
-        return self.merged(texts) is not None
+        return any(self.forms.answer(text) is not None for text in texts)
+
+
+_NAMED = re.compile(r"\A\s*worker \d{1,2}:\s*", re.I)

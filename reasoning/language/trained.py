@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from reasoning.errors import ProblemRefused
 from reasoning.language import markup
 from reasoning.language.forms import ForkForm, Outline, PathForm, ShareForm, Spawn, SpawnForm
+from reasoning.language.steps import StepEnds
 from reasoning.problems import Arithmetic, Countdown, Enumeration, Problem, Several, ShortestPaths
 from reasoning.problems.expression import evaluate, largest, parse, render
 from reasoning.values.context import Context
@@ -236,6 +237,9 @@ class TrainedFork:
     alone: str = ""
     once: bool = False
 
+    def closing(self, texts: Sequence[str]) -> str:
+        return ""
+
     @cached_property
     def prompt(self) -> Context:
         return _prompt(self.encode, f"{markup.MULTI} {items(self.problem.expressions)}")
@@ -269,6 +273,12 @@ class TrainedPaths:
     message: str
     summary: str = markup.SUMMARY
 
+    def closing(self, texts: Sequence[str]) -> str:
+        return ""
+
+    def retold(self, texts: Sequence[str]) -> None:
+        return None
+
     @cached_property
     def prompt(self) -> Context:
         return _prompt(self.encode, f"{markup.PARA} {self.message}")
@@ -280,7 +290,7 @@ class TrainedPaths:
     def opening(self, path: int) -> str:
         return f"{markup.THINK} {path}"
 
-    def solved(self, text: str) -> bool:
+    def solved(self, text: str, answer: str | None) -> bool:
         return markup.ANSWER in text
 
 
@@ -290,6 +300,8 @@ class TrainedShare(ABC):
 
     encode: Encode
     problem: Problem
+    others: str = ""
+    own: str = ""
     check: str = ""
     finisher: str = ""
     room: int | None = 2048  # as measured; demonstrations have slots of at most 3,000 together
@@ -304,8 +316,20 @@ class TrainedShare(ABC):
         """What is to be done, as the prompt states it."""
 
     @property
-    def steps(self) -> frozenset[int]:
-        return frozenset(self.encode(markup.DONE))
+    def steps(self) -> StepEnds:
+        return StepEnds(tokens=frozenset(self.encode(markup.DONE)))
+
+    def closing(self, texts: Sequence[str]) -> str:
+        return ""
+
+    def asked(self, worker: int, workers: int, steps: str, *, check: bool) -> None:
+        return None
+
+    def told(self, worker: int, text: str) -> str:
+        return text
+
+    def left(self, text: str) -> bool:
+        return False
 
     def opening(self, worker: int, workers: int) -> str:
         return f"{markup.WORKER} {worker} / {workers} :"

@@ -62,7 +62,7 @@ class ServerSource(OpenaiSettings):
         tokenizer = self.tokenizer or (profile.model if profile.model in shipped() else None)
         best = profile.mode(tokenizer=tokenizer is not None)
         mode = self.mode or best
-        dialect: Dialect = TextDialect(in_chat=mode == "chat")
+        dialect: Dialect = TextDialect(in_chat=mode == "chat", continues=profile.continues(mode))
         eos = dialect.ends
         if mode == "tokens":
             if tokenizer is None or best != "tokens":

@@ -95,7 +95,7 @@ def read_answer(
         finished: Whether the text came to its own end.  A cut one gives only what stands complete
             in it.
     """
-    final = _after_thoughts(text)
+    final = after_thoughts(text)
     answer, source = _READERS[format.kind](_Text(final, finished, question, format.pattern))
     if answer is None:
         source = "none"
@@ -120,7 +120,7 @@ _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*<\|message\|>")
 _END = re.compile(r"(?:<\|[\w ]{1,40}\|>|</s>|<eos>)\Z")
 
 
-def _after_thoughts(text: str) -> str:
+def after_thoughts(text: str) -> str:
     """What stands after the thoughts; empty where they do not end."""
     channels = list(_CHANNEL.finditer(text))
     if channels:

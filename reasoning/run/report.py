@@ -12,7 +12,7 @@ from reasoning.run.solution import Solution, Steering, Usage
 
 _SHARED = (
     *("status", "answer", "answer_source", "final_text", "verified", "votes", "confidence"),
-    *("tied", "strategy", "model", "errors", "emulated"),
+    *("tied", "strategy", "model", "errors", "emulated", "join_skipped", "fork_refused"),
 )
 
 

@@ -14,8 +14,10 @@ from orchestrator import EventStream, Task, TaskGraph, current_task
 from pruning import Judge, Policy, Tally, majority
 from reasoning.backends.base import Backend
 from reasoning.language.dialect import Dialect
+from reasoning.language.thoughts import final_part
 from reasoning.models.loaded import LoadedModel
 from reasoning.problems import Problem
+from reasoning.run.joining import Part, level, parts_of, shortened
 from reasoning.run.solution import Steering
 from reasoning.run.thread import Thread, ThreadOptions
 from reasoning.values.context import Context, Segment
@@ -24,6 +26,7 @@ from reasoning.values.sampling import Sampling
 T = TypeVar("T")
 
 PLAIN = ThreadOptions()
+NO_ROOM = "the context has no room for it"
 
 
 class Changes:
@@ -61,6 +64,8 @@ class Run:
         steering: What the policy did, once it has finished.
         probe_tokens: Tokens generated beside its threads: answers to probes.
         emulated: What was done in place of what the backend lacks or has no room for, by name.
+        join_skipped: Why the thread that was to conclude from the others gave no answer.
+        fork_refused: Why a fork that a thread asked for was not made; the last one.
         segments: All that anybody still holds of what was given to its threads or written by them.
         changes: Told of each token that a thread read and of each task that ended.
     """
@@ -81,6 +86,8 @@ class Run:
     steering: Steering | None = None
     probe_tokens: int = 0
     emulated: set[str] = field(default_factory=set)
+    join_skipped: str | None = None
+    fork_refused: str | None = None
     segments: WeakSet[Segment] = field(default_factory=WeakSet)
     changes: Changes = field(default_factory=Changes)
 
@@ -151,24 +158,60 @@ class Run:
     async def conclude(self, context: Context, options: ThreadOptions) -> None:
         """Write the answer in the current task, over what others have written.
 
-        Where the context has no room for that, ``join-skipped`` is noted in `emulated`, and the
-        run has what its threads have.
+        Where that gives none, because there was no room for it or for another reason, the reason is
+        `join_skipped`, and the run has what its threads have.
         """
         with self.go_on(context, options) as thread:
             await thread.write()
-            if thread.cut and not thread.written:
-                self.emulated.add("join-skipped")
             thread.conclude()
+            others = [other for other in self.threads.values() if other is not thread]
+            if not thread.written or (thread.answer is None and any(o.answer for o in others)):
+                self.skip_join(_why_no_answer(thread))
 
-    def join(self, base: Context, ends: Sequence[Context]) -> Context:
+    def skip_join(self, reason: str) -> None:
+        """Note why the thread that was to conclude from the others did not."""
+        self.emulated.add("join-skipped")
+        self.join_skipped = reason
+
+    def join(self, base: Context, ends: Sequence[Context], opening: str = "") -> Context:
         """``base`` and all that its branches added, their keys and values reused.
 
-        Where the backend can't do that, the branches' text is put one after the other instead.
+        Where the backend can't do that, the branches' text is put one after the other instead,
+        without their thoughts, and shortened (``paths-cut``) so that ``opening`` and an answer have
+        room behind it.
         """
         if "kv-join" in self.backend.capabilities:
             return base.join(ends)
         self.emulated.add("text-join")
-        return base.then([token for end in ends for token in end.tokens[len(base) :]])
+        parts = parts_of(self.dialect, base, ends)
+        return base.then(self.fitting(parts, self.room_behind(base, opening), shortened))
+
+    def fitting(
+        self, parts: list[Part], room: int, shorten: Callable[[Sequence[Part], int], list[Part]]
+    ) -> list[int]:
+        """The tokens of parts, shortened where they have no room."""
+        if sum(map(len, parts)) > room:
+            self.emulated.add("paths-cut")
+            parts = shorten(parts, room)
+        return [token for part in parts for token in (*part.given, *part.written)]
+
+    def room_behind(self, base: Context, opening: str) -> int:
+        """How many tokens may stand between a context and what opens an answer to it."""
+        asked = len(self.dialect.encode(opening)) if opening else 0
+        return self.max_tokens - self.reserve - len(base) - asked
+
+    def fitting_texts(self, texts: Sequence[str], room: int) -> list[str]:
+        """Texts, the ends of the longest of them only, so that they have about ``room`` tokens."""
+        said = [final_part(text).strip() for text in texts]
+        lengths = [len(self.dialect.encode(text)) for text in said]
+        most = level(lengths, room)
+        if most >= max(lengths, default=0):
+            return said
+        self.emulated.add("paths-cut")
+        return [
+            text if length <= most else f"[...] {text[len(text) - len(text) * most // length :]}"
+            for text, length in zip(said, lengths, strict=True)
+        ]
 
     @property
     def reserve(self) -> int:
@@ -254,3 +297,12 @@ class Run:
         """A majority vote over the threads' answers, equivalent ones together."""
         canonical = self.problem.canonical
         return majority(t.answer and canonical(t.answer) for t in threads)
+
+
+def _why_no_answer(thread: Thread) -> str:
+    """Why a thread that was to conclude from others gave no answer."""
+    if thread.lost is not None:
+        return f"it was lost: {thread.lost}"
+    if thread.cut and not thread.written:
+        return NO_ROOM
+    return "it was cut" if thread.cut else "it gave no answer"

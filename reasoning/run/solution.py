@@ -136,6 +136,9 @@ class Solution:
         answer_source: Where the answer stood: in a box, after a cue, as the text itself, ...
         final_text: All that the thread of the answer wrote after its thoughts.
         tied: Whether another answer had as many votes as the winner.
+        join_skipped: Why the thread that was to conclude from the others gave no answer, so that
+            theirs stand.
+        fork_refused: Why a fork that a thread asked for was not made.
     """
 
     problem: Problem
@@ -157,6 +160,8 @@ class Solution:
     answer_source: Source = "none"
     final_text: str | None = None
     tied: bool = False
+    join_skipped: str | None = None
+    fork_refused: str | None = None
 
     @property
     def verified(self) -> bool | None:

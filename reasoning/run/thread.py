@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from orchestrator import Event, Task
 from reasoning.backends.base import Generation, Token
 from reasoning.errors import BackendLost
+from reasoning.language.steps import StepEnds, may_end_step
 from reasoning.problems.answers import Source
 from reasoning.run.solution import TraceRecord
 from reasoning.values.context import Context, Gang, Placed, Segment
@@ -59,6 +60,7 @@ class ThreadOptions:
         opening: Text that it is given at its start, as its own first words.
         path: The identity of its own tokens, for models with path vectors; 0 is none.
         stop: Tokens that stop it, beside the dialect's; it may then go on.
+        steps: Where it stops beside that, in what it has written since it went on last.
         gang: The threads with which it advances in lock-step.
         segment: The segment that it writes to, where others had to know it before.
         reserve: Tokens of its context that it leaves to those who go on from it.
@@ -71,6 +73,7 @@ class ThreadOptions:
     opening: str = ""
     path: int = 0
     stop: frozenset[int] = frozenset()
+    steps: StepEnds | None = None
     gang: Gang | None = None
     segment: Segment | None = None
     reserve: int = 0
@@ -167,32 +170,87 @@ class Thread:
             self._generation = self.run.backend.open(
                 self.segment,
                 self.sampling,
-                stop=self.run.dialect.stop | self.options.stop,
+                stop=self._stop,
                 limit=limit,
                 gang=self.options.gang,
             )
         self._give(self.segment.tokens)
 
+    @property
+    def _stop(self) -> frozenset[int]:
+        """The tokens that stop it; where it can be stopped anywhere, steps need none of theirs."""
+        stop, steps = self.run.dialect.stop | self.options.stop, self.options.steps
+        if steps is None:
+            return stop
+        known = self.run.dialect.ends if steps.found and self.run.backend.stops_anywhere else None
+        return stop | (steps.tokens if known is None else known)
+
     async def write(self) -> Written:
-        """Generate until the thread stops by itself, at a marker, or at its context's end.
+        """Generate until the thread stops by itself, at a marker, at the end of a step, or at its
+        context's end.
 
         A thread that the backend loses ends there, so that the run goes on with the others; one
         that is cut writes nothing.
         """
         start = len(self.text)
         reason: StopReason = "length"
-        if self._generation is not None and not self.cut:
+        generation = self._generation
+        if generation is not None and not self.cut:
             try:
-                async for token in self._generation.tokens():
-                    self.segment.tokens.append(token.token)
-                    piece = self.decoder.feed(token.token)
-                    self.text += piece
-                    self.take(token, piece)
-                    reason = token.reason or reason
+                while (reason := await self._read(generation, start)) == "stop":
+                    if self._step_has_ended(start):
+                        break
+                    if self._has_no_room(self.segment.position):
+                        reason = "length"
+                        break
+                    generation.extend(())
             except BackendLost as error:
                 reason, self.lost = "lost", str(error)
             self.cut = reason == "length"
         return Written(self.text[start:], reason)
+
+    async def _read(self, generation: Generation, start: int) -> StopReason:
+        """Take what is generated until the thread stops; returns why it did."""
+        found = self.options.steps and self.options.steps.found
+        tokens = generation.tokens()
+        reason: StopReason = "length"
+        async for token in tokens:
+            self.segment.tokens.append(token.token)
+            piece = self.decoder.feed(token.token)
+            self.text += piece
+            self.take(token, piece)
+            reason = token.reason or reason
+            if found and token.reason is None and may_end_step(piece):
+                end = found(self.text[start:]) if self.run.backend.stops_anywhere else None
+                if end is not None:
+                    generation.stop_here()
+                    self._trim(start + end, piece)
+                    if isinstance(tokens, AsyncGenerator):
+                        await tokens.aclose()
+                    return "stop"
+        return reason
+
+    def _step_has_ended(self, start: int) -> bool:
+        """Whether a thread that stopped at a token stays so: some tokens only may end a step."""
+        steps, last = self.options.steps, self.segment.tokens[-1:]
+        if steps is None or steps.found is None or not last:
+            return True
+        if last[0] in self._for_good or last[0] not in self._stop:
+            return True
+        return steps.found(self.text[start:]) is not None
+
+    @property
+    def _for_good(self) -> frozenset[int]:
+        """Tokens that end more than a step."""
+        dialect = self.run.dialect
+        return dialect.ends | dialect.stop | self.options.stop
+
+    def _trim(self, end: int, piece: str) -> None:
+        """Drop what its last token has behind a step's end, where tokens are runs of text."""
+        behind, steps = len(self.text) - end, self.options.steps
+        if behind and steps is not None and steps.within:
+            self.segment.tokens[-1:] = self.run.dialect.encode(piece[: len(piece) - behind])
+            self.text = self.text[:end]
 
     def take(self, token: Token, piece: str) -> None:
         """Count and show a token of the thread's; ``piece`` is its text."""
@@ -266,7 +324,12 @@ class Thread:
         for given, end in self._given_text:
             pieces.append(self.text[start:given])
             start = end
-        return "\n\n".join(piece for piece in (*pieces, self.text[start:]) if piece)
+        return "\n\n".join(piece for piece in (*pieces, self.last_text) if piece)
+
+    @property
+    def last_text(self) -> str:
+        """What it generated since it was given something last."""
+        return self.text[self._given_text[-1][1] if self._given_text else 0 :]
 
     @property
     def end(self) -> Context:
@@ -278,14 +341,15 @@ class Thread:
         placed = Placed(self.segment, upto=tokens)
         return Context(entries=(*self.context.entries, placed), position=self.segment.home + tokens)
 
-    def conclude(self) -> str | None:
+    def conclude(self, *, last_turn: bool = False) -> str | None:
         """Read the answer from what it wrote; None where the thread gave none.
 
-        A thread that was cut or lost gives only an answer that stands complete in its text.
+        A thread that was cut or lost gives only an answer that stands complete in its text.  With
+        ``last_turn`` what it wrote before it was given something last is not looked at.
         """
-        reading = self.run.dialect.answer(
-            self.run.problem, self.own_text, finished=not self.cut and self.lost is None
-        )
+        text = self.last_text if last_turn else self.own_text
+        finished = not self.cut and self.lost is None
+        reading = self.run.dialect.answer(self.run.problem, text, finished=finished)
         self.answer, self.answer_source = reading.answer, reading.source
         self.final_text = reading.text
         return self.answer

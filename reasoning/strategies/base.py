@@ -28,6 +28,9 @@ class Strategy(ABC):
     """What the strategy can do without, and the name of what it then does instead."""
     most_n: ClassVar[int] = 1024
     default_temperature: ClassVar[float] = 0.0
+    """Where neither the user nor the model says how to draw tokens."""
+    chat_temperature: ClassVar[float | None] = None
+    """The same for models that were not trained on the strategy, where it differs."""
     steerable: ClassVar[bool] = False
 
     n: int = 1
@@ -39,6 +42,11 @@ class Strategy(ABC):
     def __post_init__(self) -> None:
         if not 1 <= self.n <= self.most_n:
             raise InvalidValue(f"n: {self.n} is out of range; {self.name} takes 1 to {self.most_n}")
+
+    def temperature(self, *, trained: bool) -> float:
+        """The default for models that were ``trained`` on our domains, or for others."""
+        asked = None if trained else self.chat_temperature
+        return self.default_temperature if asked is None else asked
 
     @abstractmethod
     async def solve(self, run: Run) -> Tally:

@@ -23,14 +23,11 @@ class Hogwild(SharedTextStrategy):
     Attributes:
         layout: ``combined`` is the above; ``contiguous`` has no history, but the whole text of each
             worker; ``interleaved`` shows steps only when they are finished.
-        check_every: After so many tokens of all workers the next step starts with a question
-            whether the work is being done twice, where the form has one.
     """
 
     name: ClassVar[str] = "hogwild"
 
     layout: Layout = "combined"
-    check_every: int = 256
 
     def gather(self, workers: Workers) -> None:
         text = _SharedText(self, workers)
@@ -64,8 +61,17 @@ class _SharedText:
         self._workers = workers
         self._prompt = [entry.segment for entry in workers.form.prompt.entries]
         self._history: list[tuple[int, Segment]] = []
-        self._checked = 0
         self.live: dict[int, Segment] = {}
+        self._others, self._own = map(self._header, (workers.form.others, workers.form.own))
+
+    def _header(self, text: str) -> list[Segment]:
+        """A line between others' text and one's own, where the form has one."""
+        if not text:
+            return []
+        run = self._workers.run
+        segment = Segment(self._workers.form.prompt, run.dialect.encode(text))
+        run.segments.add(segment)
+        return [segment]
 
     def shared(self, worker: int) -> Context:
         """The prompt and the history, as this worker sees it."""
@@ -76,9 +82,7 @@ class _SharedText:
     def finish_step(self, worker: int) -> Segment:
         """Move a worker's step into the history; returns the segment of its next one."""
         self._history.append((worker, self.live[worker]))
-        due = self._workers.tokens - self._checked >= self._strategy.check_every
-        if due:
-            self._checked = self._workers.tokens
+        due = self._workers.check_due(self._strategy.check_every)
         self.live[worker] = self._workers.begin(worker, self.shared(worker), check=due)
         self.show()
         return self.live[worker]
@@ -93,6 +97,7 @@ class _SharedText:
         hidden = self._strategy.blind or self._strategy.layout == "interleaved"
         for worker, own in self.live.items():
             seen = [entry.segment for entry in self.shared(worker).entries]
-            if not hidden:
-                seen += [other for other in self.live.values() if other is not own]
+            others = [other for other in self.live.values() if other is not own]
+            if others and not hidden:
+                seen += [*self._others, *others, *self._own]
             own.look(Context.flow(seen))

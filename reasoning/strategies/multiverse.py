@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from orchestrator import Event
 from pruning import Tally
 from reasoning.language.forms import ForkForm, Outline
-from reasoning.run.run import Run
+from reasoning.run.run import NO_ROOM, Run
 from reasoning.run.thread import Thread, ThreadOptions
 from reasoning.strategies.base import Strategy
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context
 
 MOST_DEEP = 3
+MOST_THREADS = 256
+"""So many threads a run may have in all, however often its branches fork."""
 LEAST_ROOM = 64
 """Tokens that a context must have left for a fork to be worth it."""
 
@@ -26,13 +28,22 @@ class ForkRefused(Event):
     reason: str
 
 
+class EndedBranch(NamedTuple):
+    """A branch that has ended: what may be joined, and its text."""
+
+    end: Context
+    text: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Multiverse(Strategy):
     """Map, process, reduce after Multiverse (Yang et al., arXiv 2506.09991).
 
     A thread writes a goal with outlines; each outline becomes a branch that sees everything before
     the fork and no sibling; the conclusion sees all branches, whose keys and values are reused
-    where the backend can.  Branches may fork in turn.  ``n`` is the most branches of one fork.
+    where the backend can.  Branches may fork in turn.  ``n`` is the most branches of one fork;
+    of more outlines the first are taken.  A fork without sense or room is refused, and the thread
+    goes on by itself (`Solution.fork_refused`).
     """
 
     name: ClassVar[str] = "multiverse"
@@ -51,7 +62,7 @@ class Multiverse(Strategy):
 
     async def _trunk(self, thread: Thread, form: ForkForm) -> None:
         await self._write(thread, form, depth=0)
-        thread.conclude()
+        thread.conclude(last_turn=form.once)
 
     async def _write(self, thread: Thread, form: ForkForm, depth: int) -> None:
         """Write, and fork and join as often as the thread asks for it."""
@@ -67,30 +78,33 @@ class Multiverse(Strategy):
 
     async def _may_go_on(self, thread: Thread, form: ForkForm, text: str, depth: int) -> bool:
         """Fork and join, or refuse to; False where the thread has no room to write on."""
+        run = thread.run
         try:
             outlines = self._permitted(thread, form.outlines(text), depth)
         except ValueError as error:
-            event = ForkRefused(task=thread.task.id, reason=str(error))
-            thread.run.graph.events.emit(event)
-            return thread.append(form.alone)
-        ends = await self._fork(thread, form, outlines, depth)
-        joined = thread.resume(thread.run.join(thread.end, ends), form.conclusion)
+            run.fork_refused = str(error)
+            run.graph.events.emit(ForkRefused(task=thread.task.id, reason=str(error)))
+            return thread.append(form.closing([text]) + form.alone)
+        branches = await self._fork(thread, form, outlines, depth)
+        opening = form.closing([branch.text for branch in branches]) + form.conclusion
+        context = run.join(thread.end, [branch.end for branch in branches], opening)
+        joined = thread.resume(context, opening)
         if not joined:
-            thread.run.emulated.add("join-skipped")
+            run.skip_join(NO_ROOM)
         return joined
 
     async def _fork(
         self, thread: Thread, form: ForkForm, outlines: list[Outline], depth: int
-    ) -> list[Context]:
+    ) -> list[EndedBranch]:
         base = thread.end
-        ends: dict[int, Context] = {}
+        ends: dict[int, EndedBranch] = {}
 
         async def branch(own: Thread, index: int) -> None:
             try:
                 await self._write(own, form, depth + 1)
                 own.conclude()
             finally:
-                ends[index] = own.end
+                ends[index] = EndedBranch(own.end, own.text)
 
         tasks = [
             thread.run.spawn(
@@ -109,20 +123,33 @@ class Multiverse(Strategy):
         return [ends[index] for index in sorted(ends)]
 
     def tally(self, run: Run) -> Tally:
-        """The trunk's vote; where its join had no room, those of the branches."""
-        if "join-skipped" not in run.emulated:
-            return super().tally(run)
-        return run.vote(thread for thread in run.threads.values() if thread.answer)
+        """The trunk's vote; where its join had no room, those of branches that stated an answer."""
+        tally = super().tally(run)
+        if tally.winner is not None or run.join_skipped is None:
+            return tally
+        return run.vote(
+            thread
+            for thread in run.threads.values()
+            if thread.answer_source not in ("none", "text")
+        )
 
     def _permitted(self, thread: Thread, outlines: list[Outline], depth: int) -> list[Outline]:
+        """The branches that a fork may have: the first ``n`` of those it asks for.
+
+        Raises:
+            ValueError: it may have none, and why.
+        """
+        outlines = outlines[: self.n]
         encode = thread.run.dialect.encode
         longest = max((len(encode(outline.opening)) for outline in outlines), default=0)
         limit = thread.run.max_tokens - self._reserve(thread, depth)
         room = limit - thread.end.position - longest
         if depth >= MOST_DEEP:
             raise ValueError(f"forks are {MOST_DEEP} deep already")
-        if len(outlines) > self.n:
-            raise ValueError(f"it has {len(outlines)} parts, and {self.n} are allowed")
+        if len(outlines) < 2:
+            raise ValueError("fewer than two parts are allowed")
+        if len(thread.run.threads) + len(outlines) > MOST_THREADS:
+            raise ValueError(f"the run would have more than {MOST_THREADS} threads")
         if room < LEAST_ROOM:
             raise ValueError(f"only {max(room, 0)} tokens are left")
         return outlines

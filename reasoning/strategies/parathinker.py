@@ -26,9 +26,13 @@ class ParaThinker(Strategy):
     """
 
     name: ClassVar[str] = "parathinker"
-    needs: ClassVar[frozenset[Capability]] = frozenset({"shared-threads", "kv-join"})
-    emulates: ClassVar[dict[Capability, str]] = {"kv-join": "text-join"}
+    needs: ClassVar[frozenset[Capability]] = frozenset({"shared-threads", "kv-join", "continuing"})
+    emulates: ClassVar[dict[Capability, str]] = {
+        "kv-join": "text-join",
+        "continuing": "without-openings",
+    }
     most_n: ClassVar[int] = 8
+    chat_temperature: ClassVar[float] = 0.7
 
     n: int = 8
 
@@ -37,12 +41,15 @@ class ParaThinker(Strategy):
 
     async def solve(self, run: Run) -> Tally:
         form = run.dialect.forms(run.problem).paths()
+        if "continuing" not in run.dialect.capabilities:
+            run.emulated.add("without-openings")
         async with run.graph:
             run.graph.add(partial(self._race, run, form), name="summary")
         return self.tally(run)
 
     async def _race(self, run: Run, form: PathForm) -> None:
         ends: dict[int, Context] = {}
+        texts: dict[int, str] = {}
         paths: list[Task[None]] = []
         lock_step = "live-contexts" in run.backend.capabilities
         gang = Gang(size=self.n, lockstep=True) if lock_step else None
@@ -51,15 +58,14 @@ class ParaThinker(Strategy):
         async def path(thread: Thread, index: int) -> None:
             try:
                 await thread.write()
-                thread.conclude()
-                if form.solved(thread.text):
+                if form.solved(thread.text, thread.conclude()):
                     solved.append(index)
                 if len(solved) == self.need:
                     # While this thread is open its gang stands still.
                     others = [task for task in paths if task is not thread.task]
                     await run.stop(others, after=thread)
             finally:
-                ends[index] = thread.end
+                ends[index], texts[index] = thread.end, thread.text
 
         for index in range(1, self.n + 1):
             options = ThreadOptions(
@@ -71,12 +77,24 @@ class ParaThinker(Strategy):
             )
             paths.append(run.spawn(path, form.prompt, index, name=f"path {index}", options=options))
         await run.ended(paths)
-        context = run.join(form.prompt, [ends[index] for index in sorted(ends)])
-        await run.conclude(context, ThreadOptions(opening=form.summary))
+        order = sorted(ends)
+        await self._summarise(run, form, [ends[k] for k in order], [texts[k] for k in order])
+
+    async def _summarise(
+        self, run: Run, form: PathForm, ends: list[Context], texts: list[str]
+    ) -> None:
+        context = None if "kv-join" in run.backend.capabilities else form.retold([""] * len(texts))
+        if context is None:
+            opening = form.closing(texts) + form.summary
+            await run.conclude(run.join(form.prompt, ends, opening), ThreadOptions(opening=opening))
+            return
+        run.emulated.add("text-join")
+        room = run.max_tokens - run.reserve - len(context)
+        await run.conclude(form.retold(run.fitting_texts(texts, room)) or context, ThreadOptions())
 
     def tally(self, run: Run) -> Tally:
-        """The summary's vote; where there is none, or it had no room, those of the paths."""
+        """The summary's vote; where it gave none, those of the paths."""
         summaries = [thread for id, thread in run.threads.items() if "." not in id]
-        if summaries and "join-skipped" not in run.emulated:
+        if any(thread.answer is not None for thread in summaries):
             return run.vote(summaries)
         return run.vote(thread for id, thread in run.threads.items() if "." in id)

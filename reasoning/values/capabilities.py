@@ -12,6 +12,7 @@ Capability = Literal[
     "live-contexts",
     "spawn-join",
     "shared-threads",
+    "continuing",
     "priorities",
     "structured-output",
     "json-schema",

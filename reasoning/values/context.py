@@ -18,15 +18,17 @@ class Segment:
         home: The position of its first token.
         path: The identity that a model with path vectors gives to its tokens; 0 is none
             (ParaThinker, arXiv 2509.04475).
+        given: How many of its first tokens were given when it was begun.
         steps: For each token that is computed, the number of the backend's step that did it.
         views: Pairs (index, context): from that token on, its tokens attend to the context, beside
             the segment itself.
     """
 
-    __slots__ = ("__weakref__", "home", "path", "steps", "tokens", "views")
+    __slots__ = ("__weakref__", "given", "home", "path", "steps", "tokens", "views")
 
     def __init__(self, context: Context, tokens: Iterable[int] = (), *, path: int = 0) -> None:
         self.tokens = list(tokens)
+        self.given = len(self.tokens)
         self.home = context.position
         self.path = path
         self.steps: list[int] = []

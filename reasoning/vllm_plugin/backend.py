@@ -112,6 +112,7 @@ class SharedVllmBackend(VllmBackend):
     """A `VllmBackend` whose engine runs the plugin, by default with its live half."""
 
     generation = SharedGeneration
+    stops_anywhere = False  # the others of a gang see what is written behind
 
     def __init__(
         self, folder: Path, config: ModelConfig, settings: VllmSettings | None = None

@@ -16,6 +16,7 @@ from reasoning.backends.embedded import EmbeddedBackend
 from reasoning.engine.engine import Engine
 from reasoning.language.dialect import Dialect
 from reasoning.language.forms import Outline, SpawnForm
+from reasoning.language.steps import StepEnds
 from reasoning.models.loaded import LoadedModel
 from reasoning.problems import FreeForm, Problem
 from reasoning.problems.answers import FoundAnswer
@@ -51,6 +52,9 @@ class Fork:
     alone: str = ""
     once: bool = False
 
+    def closing(self, texts: Sequence[str]) -> str:
+        return ""
+
     @property
     def stop(self) -> frozenset[int]:
         return SOME if self.parts else frozenset(ids("^."))
@@ -78,7 +82,13 @@ class Paths:
     def opening(self, path: int) -> str:
         return f"{path}:"
 
-    def solved(self, text: str) -> bool:
+    def closing(self, texts: Sequence[str]) -> str:
+        return ""
+
+    def retold(self, texts: Sequence[str]) -> Context | None:
+        return None
+
+    def solved(self, text: str, answer: str | None) -> bool:
         return self.any or "=" in text
 
 
@@ -86,12 +96,30 @@ class Paths:
 class Share:
     """Worker 2 opens each step with ``2:``; all is done after so many letters."""
 
-    steps: frozenset[int] = frozenset(ids("."))
+    at: frozenset[int] = frozenset(ids("."))
     most: int = 150
     prompt: Context = field(default_factory=lambda: Context.given(ids("Prompt")))
     check: str = ""
     finisher: str = ""
     room: int | None = None
+    others: str = ""
+    own: str = ""
+
+    @property
+    def steps(self) -> StepEnds:
+        return StepEnds(tokens=self.at)
+
+    def closing(self, texts: Sequence[str]) -> str:
+        return ""
+
+    def asked(self, worker: int, workers: int, steps: str, *, check: bool) -> str | None:
+        return None
+
+    def told(self, worker: int, text: str) -> str:
+        return text
+
+    def left(self, text: str) -> bool:
+        return False
 
     def opening(self, worker: int, workers: int) -> str:
         return f"{worker}:"
@@ -110,7 +138,7 @@ class Letters:
     fork_form: Fork = field(default_factory=Fork)
     path_form: Paths = field(default_factory=Paths)
     share_form: Share = field(default_factory=Share)
-    capabilities: frozenset[Capability] = frozenset({"shared-threads"})
+    capabilities: frozenset[Capability] = frozenset({"shared-threads", "continuing"})
     stop: frozenset[int] = frozenset()
     ends: frozenset[int] = frozenset({END})
     probe: str = ""

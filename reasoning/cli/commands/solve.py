@@ -288,6 +288,8 @@ def _conclude(solution: Solution, timeout: float | None, addresses: Sequence[str
         said.append(f"{steered.policy}: {steered.finish.reason}")
     if solution.emulated:
         said.append(f"emulated: {', '.join(solution.emulated)}")
+    reasons = {"fork refused": solution.fork_refused, "join skipped": solution.join_skipped}
+    said += [f"{what}: {why}" for what, why in reasons.items() if why is not None]
     say(" · ".join(said))
 
 

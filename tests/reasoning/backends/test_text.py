@@ -129,8 +129,8 @@ async def test_a_strategy_runs_on_an_api_of_ones_own() -> None:
 
 
 async def test_workers_that_share_their_text_run_on_text_alone() -> None:
-    answers = [["One more. \n\n", f"So \\boxed{{{i}}}"] for i in range(20)]
-    async with Scripted(*answers) as backend:
+    answers = [["One more.\n", "\nNever read"]] * 4
+    async with Scripted(*answers, ["So \\boxed{7}"], ["Another one."]) as backend:
         backend.context = 4000
         run = Run(
             problem=FreeForm(question="Why?"),
@@ -138,9 +138,12 @@ async def test_workers_that_share_their_text_run_on_text_alone() -> None:
             dialect=backend.dialect,
             max_tokens=4000,
         )
-        assert await Hogwild(n=2).solve(run)
-    assert run.emulated
-    assert any(chat[-1]["role"] == "assistant" for chat in backend.asked)
+        assert (await Hogwild(n=2).solve(run)).winner == "7"
+    assert run.emulated == {"step-wise"}
+    shared = backend.asked[4][-1]
+    assert shared["role"] == "assistant"
+    assert shared["content"].startswith("Worker 1: One more.\n\nWorker 2: One more.\n\n")
+    assert not any("Never read" in chat[-1]["content"] for chat in backend.asked)
 
 
 async def test_an_answer_that_ends_says_stop_and_a_long_one_length() -> None:

@@ -327,7 +327,7 @@ async def test_what_a_strategy_builds_equals_a_flat_forward_pass(
     dialect = Letters(
         fork_form=Fork(parts=3, deep=2),
         path_form=Paths(stop=SOME, any=True),
-        share_form=Share(steps=SOME, check="?", most=120),
+        share_form=Share(at=SOME, check="?", most=120),
     )
     async with EmbeddedBackend(engine) as backend:
         run = Run(

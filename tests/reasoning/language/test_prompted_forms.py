@@ -109,21 +109,14 @@ def test_every_end_token_that_the_model_names_ends_a_turn(dialect: ChatDialect) 
     assert dialect.ends == {dialect._tokenizer.eos_token_id, 7}
 
 
-def test_steps_end_with_a_paragraph_or_failing_that_with_a_line(
-    dialect: ChatDialect, general: LoadedModel
-) -> None:
-    assert [dialect._tokenizer.decode([id]) for id in dialect._paragraphs()] == ["\n\n"]
-    assert isinstance(general.dialect, ChatDialect)
-    lines = general.dialect._paragraphs()
-    assert [general.dialect._tokenizer.decode([id]) for id in lines] == ["\n"]
-
-
 @pytest.mark.parametrize(
     ("plan", "goals"),
     [
         ("1: add 1 and 2\n2: add 3 and 4", ["add 1 and 2", "add 3 and 4"]),
         (" 1. first\n\n 2) second \n3: third\n", ["first", "second", "third"]),
-        ("Here it is:\n1: a\n2: b\nThat is all.", ["a", "b"]),
+        ("Here it is:\n1: an egg\n2: a boat\nThat is all.", ["an egg", "a boat"]),
+        ("<think>1: no\n2: not\n</think>\n1: add\n2: take", ["add", "take"]),
+        ("- **1.** **Add the first**\n- **2.** Add the rest", ["Add the first", "Add the rest"]),
     ],
 )
 def test_a_plan_of_numbered_lines_is_read(
@@ -138,9 +131,24 @@ def test_a_plan_of_numbered_lines_is_read(
     assert all(outline.goal in outline.opening for outline in outlines)
 
 
-@pytest.mark.parametrize("plan", ["none", "", "1: only this", "1: a\n1: b", "1: " + "x" * 9000])
-def test_what_is_no_plan_is_refused(dialect: ChatDialect, plan: str) -> None:
-    with pytest.raises(ValueError, match=r"fewer than two parts|numbered twice"):
+@pytest.mark.parametrize(
+    ("plan", "why"),
+    [
+        ("none", "fewer than two parts"),
+        ("", "fewer than two parts"),
+        ("1: only this", "fewer than two parts"),
+        ("1: " + "x" * 9000, "fewer than two parts"),
+        ("<think>1: add\n2: take", "fewer than two parts"),
+        ("1: add\n1: take", "numbered twice"),
+        ("1: what to do\n2: what to do", "says nothing"),
+        ("1: add\n2: ...", "says nothing"),
+        ("1: <goal>\n2: <goal>", "says nothing"),
+        ("1: Part 1\n2: Part 2", "says nothing"),
+        ("1: Add them.\n2: add them", "two parts are the same"),
+    ],
+)
+def test_what_is_no_plan_is_refused(dialect: ChatDialect, plan: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
         dialect.forms(SUM).fork().outlines(plan)
 
 
@@ -174,7 +182,7 @@ async def test_a_plans_parts_are_done_apart_and_put_together(dialect: ChatDialec
     ]
     plan, one, two, conclusion = turns
     assert plan.seen.endswith(BOT)
-    assert "Do not solve this yet" in plan.seen
+    assert "Do not answer this yet" in plan.seen
     assert one.seen == two.seen == f"{plan.seen}1: add 1 and 2\n2: add 3 and 4{END}"
     assert one.own.startswith(f"\n{USER}Do part 1 of your plan")
     assert one.own.endswith(BOT)
@@ -187,27 +195,27 @@ async def test_a_model_that_sees_no_parts_solves_it_alone(dialect: ChatDialect, 
     events: list[Event] = []
 
     def say(seen: str, own: str) -> str:
-        return f"\\boxed{{21}}{END}" if "do it all now" in own else f"{plan}{END}"
+        return f"\\boxed{{21}}{END}" if "by yourself" in own else f"{plan}{END}"
 
     solution, turns = await told(dialect, "multiverse", say, listener=events.append)
     assert solution.verified
     assert len(solution.threads) == 1
     assert sum(isinstance(event, ForkRefused) for event in events) == 1
-    assert turns[-1].own.startswith(f"{plan}{END}\n{USER}Then do it all now")
+    assert turns[-1].own.startswith(f"{plan}{END}\n{USER}Now answer the question")
 
 
 async def test_attempts_are_compared_in_a_turn_of_their_own(dialect: ChatDialect) -> None:
     def say(seen: str, own: str) -> str:
-        if "Attempt 1" in own:
+        if "step by step" in own:
             return f"I say \\boxed{{20}}{END}"
-        return "slowly, " * 9 + END if "Attempt 2" in own else f"\\boxed{{21}}{END}"
+        return "slowly, " * 9 + END if "First, let me" in own else f"\\boxed{{21}}{END}"
 
     solution, turns = await told(dialect, "parathinker", say, n=2)
     assert solution.verified
     first, second, summary = turns
     assert first.seen == second.seen
-    assert (first.own, second.own) == ("Attempt 1: ", "Attempt 2: ")
-    assert f"Attempt 1: I say \\boxed{{20}}{END}Attempt 2: slow" in summary.seen
+    assert first.own != second.own
+    assert f"{first.own}I say \\boxed{{20}}{END}{second.own}slow" in summary.seen
     assert summary.own.startswith(f"{END}\n{USER}Several attempts")
 
 
