@@ -95,12 +95,13 @@ class Reasoner:
         scope = options.stop or anyio.CancelScope()
         try:
             with anyio.move_on_after(options.timeout) as limit, scope:
-                tally = await strategy.solve(run)
-                if not isinstance(tally, Tally):
+                found = await strategy.solve(run)
+                if not isinstance(found, Tally):
                     raise InvalidValue(
-                        f"strategy {strategy.name!r} returned {tally!r} from solve; return "
+                        f"strategy {strategy.name!r} returned {found!r} from solve; return "
                         "self.tally(run)"
                     )
+                tally = await run.merged(found)
         finally:
             run.close()
             if self.draft is not None:
@@ -194,9 +195,7 @@ def summarise(
     threads = list(run.threads.values())
     winner: Thread | None = None
     if tally.winner is not None:
-        winner = next(
-            t for t in threads if t.answer and run.problem.canonical(t.answer) == tally.winner
-        )
+        winner = next(t for t in threads if run.key(t.answer) == tally.winner)
     answer = None if winner is None else winner.answer
     spoken = threads[0] if winner is None and len(threads) == 1 else winner
     completion = sum(thread.written for thread in threads) + run.probe_tokens
@@ -228,6 +227,7 @@ def summarise(
         tied=tally.tied,
         join_skipped=run.join_skipped,
         fork_refused=run.fork_refused,
+        merged=run.merged_keys,
     )
 
 

@@ -115,6 +115,8 @@ class Report(_Message):
     confidence: float = Field(ge=0, le=1)
     tied: bool = False
     """Whether another answer had as many votes."""
+    merged: dict[str, str] = Field(default_factory=dict)
+    """Keys that algebra found equal to another one, and the key that they voted with."""
     strategy: str
     model: str
     usage: UsageReport

@@ -177,11 +177,12 @@ def write_traces(target: Path, solutions: Iterable[Solution]) -> None:
 
 def _stored(solution: Solution) -> dict[str, Any]:
     """A question and its traces, as `pruning.parse_question` reads them."""
-    problem = solution.problem
+    problem, merged = solution.problem, solution.merged
     right: dict[str, None] = {}
 
     def stored_trace(thread: ThreadRecord) -> dict[str, Any]:
         key = None if thread.answer is None else problem.canonical(thread.answer)
+        key = key and merged.get(key, key)
         verdict = None if thread.answer is None else problem.verify(thread.answer)
         ok = verdict is not None and verdict.ok
         if ok and key is not None:

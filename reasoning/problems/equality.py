@@ -161,7 +161,7 @@ def _is_simple(text: str) -> bool:
 
 def _grouped(found: re.Match[str]) -> str:
     inside = found[2].strip()
-    simple = re.fullmatch(r"-?\w+|-?\d+(?:\.\d+)?", inside) is not None
+    simple = re.fullmatch(r"-?(?:[^\W\d_]|\d+(?:\.\d+)?)", inside) is not None
     return f"{found[1]}{inside if simple else f'({inside})'}"
 
 
@@ -313,6 +313,7 @@ def _measure(text: str) -> str | None:
 _ARTICLES = re.compile(r"^(?:(?:the|an?)\s+)+(?=\S)")
 _NOON = re.compile(r"(?<=\d)\s?([ap])\.?m\b\.?")
 _CHOICE = re.compile(r"(?:(?:option|choice|answer)\s+)?\(?([a-z])\)?[.)]?")
+_VARIABLE = re.compile(r"[^\W\dπ_]")
 _ASSIGNED = re.compile(r"[^\W\d_](?:_\w)?\s?=\s?([^=]+)")
 _BRACKETED = re.compile(r"([(\[])(.+)([)\]])", re.S)
 _BRACED = re.compile(r"⦃(.*)⦄|\{(.*)\}", re.S)
@@ -354,8 +355,13 @@ def _value_key(text: str, depth: int) -> str | None:
         return str(value)
     assigned = _ASSIGNED.fullmatch(text)
     if assigned is not None:
-        return _value_key(assigned[1].strip(), depth)
+        return _value_key(assigned[1].strip(), depth) or _constant(assigned[1], depth)
     return _measure(bare)
+
+
+def _constant(text: str, depth: int) -> str | None:
+    """A formula without variables, such as ``2√2``; None for all else."""
+    return None if _VARIABLE.search(text) else _expression_key(text.strip(), depth)
 
 
 def _set_key(text: str, depth: int) -> str | None:

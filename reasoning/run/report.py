@@ -12,7 +12,8 @@ from reasoning.run.solution import Solution, Steering, Usage
 
 _SHARED = (
     *("status", "answer", "answer_source", "final_text", "verified", "votes", "confidence"),
-    *("tied", "strategy", "model", "errors", "emulated", "join_skipped", "fork_refused"),
+    *("tied", "merged", "strategy", "model", "errors", "emulated"),
+    *("join_skipped", "fork_refused"),
 )
 
 

@@ -16,7 +16,8 @@ from reasoning.backends.base import Backend
 from reasoning.language.dialect import Dialect
 from reasoning.language.thoughts import final_part
 from reasoning.models.loaded import LoadedModel
-from reasoning.problems import Problem
+from reasoning.problems import FreeForm, Problem
+from reasoning.problems.equivalence import Equivalence
 from reasoning.run.joining import Part, level, parts_of, shortened
 from reasoning.run.solution import Steering
 from reasoning.run.thread import Thread, ThreadOptions
@@ -67,6 +68,7 @@ class Run:
         join_skipped: Why the thread that was to conclude from the others gave no answer.
         fork_refused: Why a fork that a thread asked for was not made; the last one.
         segments: All that anybody still holds of what was given to its threads or written by them.
+        equivalence: Which of the answers' keys are one; None where equal strings alone are.
         changes: Told of each token that a thread read and of each task that ended.
     """
 
@@ -92,6 +94,8 @@ class Run:
     changes: Changes = field(default_factory=Changes)
 
     def __post_init__(self) -> None:
+        free = isinstance(self.problem, FreeForm) and self.problem.checker is None
+        self.equivalence = Equivalence(self.problem.question) if free else None
         self.graph = TaskGraph(self.events, errors="first")
 
     @property
@@ -293,10 +297,36 @@ class Run:
             elif not inside:
                 thread.task.charge(0, shared=len(entry))
 
+    @property
+    def merged_keys(self) -> dict[str, str]:
+        """The keys that vote under another one's name, because algebra says that they are one."""
+        return {} if self.equivalence is None else dict(self.equivalence.merged)
+
+    def key(self, answer: str | None) -> str | None:
+        """The key that an answer votes with, as far as it was compared; None abstains."""
+        key = answer and self.problem.canonical(answer)
+        return key if key is None or self.equivalence is None else self.equivalence.known(key)
+
+    async def compared_key(self, answer: str | None) -> str | None:
+        """The key that an answer votes with, once it is compared with those before it."""
+        key = self.key(answer)
+        return key if not key or self.equivalence is None else await self.equivalence.of(key)
+
+    async def merged(self, tally: Tally) -> Tally:
+        """A tally in which the votes of keys that are one answer are counted together."""
+        if self.equivalence is None:
+            return tally
+        names = {key: await self.equivalence.of(key) for key in tally.votes}
+        if self.equivalence.limited:
+            self.emulated.add("comparisons-limited")
+        if all(name == key for key, name in names.items()):
+            return tally
+        cast = [names[key] for key, votes in tally.votes.items() for _ in range(votes)]
+        return majority([*cast, *[None] * tally.abstained])
+
     def vote(self, threads: Iterable[Thread]) -> Tally:
         """A majority vote over the threads' answers, equivalent ones together."""
-        canonical = self.problem.canonical
-        return majority(t.answer and canonical(t.answer) for t in threads)
+        return majority(self.key(thread.answer) for thread in threads)
 
 
 def _why_no_answer(thread: Thread) -> str:

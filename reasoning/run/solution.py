@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator import RunRecord, TaskState
@@ -139,6 +139,7 @@ class Solution:
         join_skipped: Why the thread that was to conclude from the others gave no answer, so that
             theirs stand.
         fork_refused: Why a fork that a thread asked for was not made.
+        merged: Keys that math-verify found equal to another one, and the key that they voted with.
     """
 
     problem: Problem
@@ -162,6 +163,7 @@ class Solution:
     tied: bool = False
     join_skipped: str | None = None
     fork_refused: str | None = None
+    merged: dict[str, str] = field(default_factory=dict)
 
     @property
     def verified(self) -> bool | None:

@@ -148,7 +148,7 @@ class SteeredTrace:
         Returns the answer's key for votes, and keeps both.
         """
         answer = await self._asked(tokens) if tokens else None
-        key = self._key(answer)
+        key = await self.run.compared_key(answer)
         self.probed[tokens] = (answer, key)
         return key
 
@@ -180,9 +180,6 @@ class SteeredTrace:
     def _last(self) -> tuple[str | None, str | None]:
         return self.probed[max(self.probed)] if self.probed else (None, None)
 
-    def _key(self, answer: str | None) -> str | None:
-        return answer and self.run.problem.canonical(answer)
-
     # What happens to it.
 
     async def _write(self, thread: Thread) -> None:
@@ -197,9 +194,9 @@ class SteeredTrace:
         elif written.reason == "length" and limit is not None and thread.written >= limit:
             self.how = "length"
         else:
-            self.how = "finished"
             answer = thread.conclude()
-            self.key = self._key(answer)
+            self.key = await self.run.compared_key(answer)
+            self.how = "finished"
             verdict = self.run.problem.verify(answer or "")
             self.score = None if verdict is None else float(verdict.ok)
         self._end()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import InvalidValue
+from pruning import Tally
 from reasoning import Reasoner, load_model
 from reasoning.backends.text import TextBackend
 from reasoning.problems import FreeForm
@@ -44,6 +45,11 @@ async def solved(question: str | FreeForm, *replies: str, **options: Any) -> Sol
         options["policy"] = f"sc:n={len(replies)}"
     async with Reasoner(load_model(backend=Replies(*replies))) as reasoner:
         return await reasoner.solve(question, **options)
+
+
+def a_run(backend: Replies, problem: FreeForm) -> Run:
+    dialect, context = backend.dialect, backend.context
+    return Run(problem=problem, backend=backend, dialect=dialect, max_tokens=context)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +109,27 @@ async def test_equal_answers_vote_together() -> None:
     assert not solution.tied
 
 
+async def test_answers_that_algebra_equates_vote_together_and_are_told() -> None:
+    replies = [rf"\boxed{{{form}}}" for form in (r"\sqrt8", "3", r"2\sqrt2")]
+    solution = await solved("How long is the diagonal?", *replies)
+    assert (solution.answer, solution.votes) == (r"\sqrt8", {"√8": 2, "3": 1})
+    assert solution.merged == solution.report().merged == {"2√2": "√8"}
+
+
+async def test_votes_that_no_policy_counted_are_merged_too() -> None:
+    backend = Replies(r"\boxed{\sqrt8}", r"\boxed{2\sqrt2}", r"\boxed{3}")
+    run = a_run(backend, FreeForm(question="How long is the diagonal?"))
+    tally = Tally(winner="3", votes={"3": 2, "√8": 1, "2√2": 2}, abstained=1)
+    found = await run.merged(tally)
+    assert (found.winner, found.votes, found.abstained) == ("√8", {"√8": 3, "3": 2}, 1)
+
+
+async def test_a_domains_keys_are_never_merged_by_algebra() -> None:
+    ways = ("(23-(21-3))*10", "10*(3+23-21)")
+    solution = await solved(COUNTDOWN, *(rf"\boxed{{{way}}}" for way in ways))
+    assert solution.merged == {}
+
+
 @pytest.mark.parametrize("forms", [("1", "2", "3", "4"), ("1", "2", "1", "2")])
 async def test_a_tie_is_told(forms: tuple[str, ...]) -> None:
     solution = await solved("How many?", *(rf"\boxed{{{form}}}" for form in forms))
@@ -127,12 +154,7 @@ async def test_a_domains_problem_takes_no_other_form() -> None:
 async def test_a_thread_answers_by_its_own_words_only() -> None:
     backend = Replies("Plan.\n1: count\n2: add", "5", "6", "The answer is 11.")
     async with backend:
-        run = Run(
-            problem=FreeForm(question="How many?"),
-            backend=backend,
-            dialect=backend.dialect,
-            max_tokens=backend.context,
-        )
+        run = a_run(backend, FreeForm(question="How many?"))
         tally = await Multiverse(n=2).solve(run)
     assert tally.winner == "11"
     threads = list(run.threads.values())
