@@ -239,7 +239,12 @@ async def leak(reasoner: Reasoner, name: str, url: str | None) -> dict[str, Any]
                     scope.cancel()
 
         solution = await reasoner.solve(
-            problem, strategy=name, temperature=0.7, max_tokens=900, stop=scope, listener=listen
+            problem,
+            strategy=name,
+            temperature=0.7,
+            max_tokens=900,
+            cancel_scope=scope,
+            listener=listen,
         )
         await anyio.sleep(1.0)
         read = solution.usage.completion_tokens

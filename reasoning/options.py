@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,8 @@ from pruning import Judge, Policy
 from reasoning.policies import SteeredBy, steered_by
 from reasoning.problems.answers import AUTO, AnswerFormat
 from reasoning.strategies import STRATEGIES, SelfConsistency, Strategy
-from reasoning.values.sampling import Constraint, Sampling
+from reasoning.values.conversation import Conversation, Message
+from reasoning.values.sampling import KNOBS, Constraint, Sampling
 
 if TYPE_CHECKING:
     import anyio
@@ -34,7 +36,11 @@ class SolveOptions:
         n: Samples of self-consistency, or the budget of children of each apr thread.
         policy: What steers the samples: a policy, or its name with settings, as ``async:k=8``.
         judge: For policies that ask whether two traces will agree.
-        temperature: 0 is greedy; by default the strategy's own.
+        temperature: 0 is greedy; by default the model's own, and else the strategy's.
+        top_p, top_k, min_p, repetition_penalty, presence_penalty, frequency_penalty, logit_bias:
+            As in `Sampling`; by default the model's or the server's own.
+        stop: Texts that end a thread; they are not in its text.
+        max_new_tokens: The most that each thread generates, beside its context.
         seed: The same seed gives the same tokens.
         max_tokens: The context of each thread, prompt included; by default the model's whole one.
         timeout: Seconds, loading not counted, after which the run answers with what there is.
@@ -45,8 +51,18 @@ class SolveOptions:
             model; to any other the words are a question as they stand.
         answer: The form of a free-form answer: ``auto``, ``boxed``, ``text``, ``json`` or
             ``/regex/``.
+        system: A system prompt for a chat model.
+        conversation: What stands around the question; or OpenAI's messages, in order.  The problem
+            stands in place of the last user message, or is a new turn after an assistant's.
+        instruction: What is appended to the question; by default how to give the answer, unless it
+            is open (``answer="text"``) or has turns before it.  ``""`` is nothing.
+        thinking: Whether the model is to think before it answers, where its template has a switch.
+        effort: How much it is to think, in its own words, such as ``low``.
+        chat_template_kwargs: More variables for its chat template.
+        extra_body: More fields for each request to a server, as they stand.
         listener: Receives every event of the run.
-        stop: A new scope for this run; cancelling it stops the run in the same way as the timeout.
+        cancel_scope: A new scope for this run; cancelling it stops the run in the same way as the
+            timeout.
 
     Raises:
         UnknownName: there is no such strategy or policy.
@@ -58,6 +74,15 @@ class SolveOptions:
     policy: str | Policy[Any] | None = None
     judge: Judge | None = None
     temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    stop: str | Sequence[str] = ()
+    max_new_tokens: int | None = None
     seed: int = 0
     max_tokens: int | None = None
     timeout: float | None = None
@@ -66,8 +91,15 @@ class SolveOptions:
     adapter: str | None = None
     domain: str | None = None
     answer: str | AnswerFormat = AUTO
+    system: str | None = None
+    conversation: Conversation | Sequence[Message | Mapping[str, Any]] | None = None
+    instruction: str | None = None
+    thinking: bool | None = None
+    effort: str | None = None
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
     listener: Listener | None = None
-    stop: anyio.CancelScope | None = None
+    cancel_scope: anyio.CancelScope | None = None
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -75,8 +107,7 @@ class SolveOptions:
             raise InvalidValue(f"timeout: {self.timeout:g} is not a time; give seconds above 0")
         if self.max_tokens is not None and self.max_tokens < 16:
             raise InvalidValue(f"max-tokens: {self.max_tokens} is too small; give at least 16")
-        Sampling(temperature=self.temperature or 0.0)
-        _ = self.answer_format
+        _ = self.sampling, self.answer_format, self.surroundings
         if self.strategy is not None:
             self._check_strategy(self.strategy)
         elif self.n is not None and not 1 <= self.n <= Strategy.most_n:
@@ -86,12 +117,21 @@ class SolveOptions:
 
     def _check_types(self) -> None:
         wholes = ("n", "seed", "max_tokens", "priority")
-        for name in (*wholes, "temperature", "timeout"):
+        for name in (*wholes, "timeout"):
             value = getattr(self, name)
             kinds = int if name in wholes else _NUMBER
             if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
                 kind = "a whole number" if name in wholes else "a number"
                 raise InvalidValue(f"{name}: {value!r} is no number of its kind; give {kind}")
+        texts = ("system", "instruction", "effort")
+        for name in texts:
+            if not isinstance(getattr(self, name), str | None):
+                raise InvalidValue(f"{name}: {getattr(self, name)!r} is no text; give one")
+        for name in ("logit_bias", "chat_template_kwargs", "extra_body"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise InvalidValue(f"{name}: {getattr(self, name)!r} is no mapping; give a dict")
+        if not isinstance(self.thinking, bool | None):
+            raise InvalidValue(f"thinking: {self.thinking!r} is neither True nor False; give one")
 
     def _check_strategy(self, strategy: str | Strategy) -> None:
         if isinstance(strategy, str):
@@ -122,6 +162,36 @@ class SolveOptions:
         """The form in which a free-form answer is expected."""
         given = self.answer
         return given if isinstance(given, AnswerFormat) else AnswerFormat.parse(str(given))
+
+    @cached_property
+    def sampling(self) -> Sampling:
+        """How tokens are drawn, as far as that is asked for.
+
+        Raises:
+            InvalidValue: a value is out of range.
+        """
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        shared = ("temperature", *KNOBS, "logit_bias", "max_new_tokens", "priority", "constraint")
+        told = {name: getattr(self, name) for name in (*shared, "adapter")}
+        return Sampling(stop=stop, extra=dict(self.extra_body), **told)
+
+    @cached_property
+    def surroundings(self) -> Conversation:
+        """What stands around the question.
+
+        Raises:
+            InvalidValue: a message is none.
+        """
+        given = self.conversation
+        talk = given if isinstance(given, Conversation) else Conversation.of(given or ())
+        system = () if self.system is None else (Message(role="system", content=self.system),)
+        return replace(
+            talk,
+            messages=(*system, *talk.messages),
+            template={**talk.template, **self.chat_template_kwargs},
+            thinking=talk.thinking if self.thinking is None else self.thinking,
+            effort=talk.effort if self.effort is None else self.effort,
+        )
 
     @cached_property
     def steering(self) -> SteeredBy | None:

@@ -83,7 +83,7 @@ class ReasoningService:
     async def answer(self, request: ReasoningRequest, listen: BranchListener) -> ReasoningResult:
         reasoner, problem, options = self._prepare(request)
         observer = _RunObserver(request.options.budget, listen)
-        options |= {"listener": observer.observe, "stop": observer.stop}
+        options |= {"listener": observer.observe, "cancel_scope": observer.stop}
         solution = await reasoner.solve(problem, **options)
         return _result(solution, cut=observer.stop.cancel_called)
 

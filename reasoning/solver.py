@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from orchestrator.sync import run_sync
 from pruning import Tally
 from reasoning.errors import CapabilityMissing
 from reasoning.keywords import method_takes_options, takes_options
+from reasoning.language.dialect import Dialect
 from reasoning.models.loaded import LoadedModel
 from reasoning.models.loading import is_trained, load_model
 from reasoning.options import ModelOptions, SolveOptions
@@ -25,6 +27,7 @@ from reasoning.run.run import Run
 from reasoning.run.solution import Solution, Status, ThreadRecord, Usage
 from reasoning.run.thread import Thread
 from reasoning.strategies import Strategy
+from reasoning.values.conversation import EMPTY
 from reasoning.values.sampling import Sampling
 
 
@@ -92,7 +95,7 @@ class Reasoner:
         run = self._run(problem, strategy, options)
         started = time.monotonic()
         tally: Tally | None = None
-        scope = options.stop or anyio.CancelScope()
+        scope = options.cancel_scope or anyio.CancelScope()
         try:
             with anyio.move_on_after(options.timeout) as limit, scope:
                 found = await strategy.solve(run)
@@ -118,25 +121,51 @@ class Reasoner:
         events = EventStream()
         if options.listener is not None:
             events.subscribe(options.listener)
-        model, steering, heat = self.model, options.steering, options.temperature
+        model, steering = self.model, options.steering
+        dialect = spoken(model, options)
+        draft = self.draft and replace(self.draft, dialect=spoken(self.draft, options))
+        sampling = drawing(model, strategy, options)
         return Run(
             problem=problem,
             backend=model.backend,
-            dialect=model.dialect,
-            temperature=strategy.temperature(trained=model.dialect.trained)
-            if heat is None
-            else heat,
+            dialect=dialect,
+            temperature=sampling.temperature,
             seed=options.seed,
             policy=None if steering is None else steering.policy,
             judge=options.judge if steering is None else steering.judge,
-            draft=self.draft,
+            draft=draft,
             memory=self._memory,
-            sampling=Sampling(
-                priority=options.priority, constraint=options.constraint, adapter=options.adapter
-            ),
+            sampling=replace(sampling, extra={**dialect.fields, **sampling.extra}),
+            emulated=set(dialect.emulated),
             max_tokens=min(options.max_tokens or model.context, model.context),
             events=events,
         )
+
+
+def spoken(model: LoadedModel, options: SolveOptions) -> Dialect:
+    """How a model is spoken to in the conversation around a question.
+
+    Raises:
+        CapabilityMissing: the model can't be given a part of it.
+    """
+    talk, instruction = options.surroundings, options.instruction
+    said = talk != EMPTY or instruction is not None
+    return model.dialect.within(talk, instruction=instruction) if said else model.dialect
+
+
+def drawing(model: LoadedModel, strategy: Strategy, options: SolveOptions) -> Sampling:
+    """How tokens are drawn: as the options say, then the model's makers, then the strategy.
+
+    A server's own temperature stands, unless the strategy needs samples that differ.
+    """
+    asked = options.sampling
+    own = model.sampling.items()
+    given: dict[str, Any] = {name: by for name, by in own if getattr(asked, name) is None}
+    heat = asked.temperature if asked.temperature is not None else given.get("temperature")
+    usual = strategy.temperature(trained=model.dialect.trained)
+    if heat is None and (model.samples_itself is False or (usual and not model.samples_itself)):
+        heat = usual
+    return replace(asked, **{**given, "temperature": heat})
 
 
 def set_problem(problem: str | Problem, options: SolveOptions, *, trained: bool) -> Problem:
@@ -197,8 +226,9 @@ def summarise(
     if tally.winner is not None:
         winner = next(t for t in threads if run.key(t.answer) == tally.winner)
     answer = None if winner is None else winner.answer
-    spoken = threads[0] if winner is None and len(threads) == 1 else winner
+    speaker = threads[0] if winner is None and len(threads) == 1 else winner
     completion = sum(thread.written for thread in threads) + run.probe_tokens
+    ignored = run.dialect.ignored.union(*(thread.ignored for thread in threads))
     return Solution(
         problem=run.problem,
         strategy=strategy.name,
@@ -223,11 +253,13 @@ def summarise(
         parallelism=completion / max([1, *(thread.chain for thread in threads)]) or 1.0,
         emulated=tuple(sorted(run.emulated)),
         answer_source="none" if winner is None else winner.answer_source,
-        final_text=None if spoken is None else spoken.final_text,
+        final_text=None if speaker is None else speaker.final_text,
         tied=tally.tied,
         join_skipped=run.join_skipped,
         fork_refused=run.fork_refused,
         merged=run.merged_keys,
+        ignored=tuple(sorted(ignored)),
+        tool_calls=() if speaker is None else speaker.tool_calls,
     )
 
 
@@ -256,4 +288,5 @@ def _record(thread: Thread) -> ThreadRecord:
         cached=thread.sent[1],
         lost=thread.lost,
         answer_source=thread.answer_source,
+        tool_calls=thread.tool_calls,
     )

@@ -207,6 +207,19 @@ class TaskMessage(WireModel):
     """From a hub: shows a later one that the task was this worker's; see `HeldTask`."""
 
 
+class TokenDrawing(WireModel):
+    """How a thread's tokens are drawn beside its temperature; null is the model's own default."""
+
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    logit_bias: dict[TokenId, Annotated[float, Field(ge=-100, le=100)]] = {}
+    max_new_tokens: Annotated[int, Field(ge=1)] | None = None
+
+
 class ThreadStart(WireModel):
     """The arguments of a thread of reasoning."""
 
@@ -215,6 +228,8 @@ class ThreadStart(WireModel):
     seed: Count = 0
     stop: tuple[TokenId, ...] = ()
     limit: Annotated[int, Field(ge=1)] | None = None
+    drawing: TokenDrawing | None = None
+    """Left out where there is nothing to say, so that older workers take the thread."""
 
 
 class Input(WireModel):

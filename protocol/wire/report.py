@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -134,3 +134,7 @@ class Report(_Message):
     """Why the thread that was to conclude from the others gave no answer."""
     fork_refused: str | None = None
     """Why a fork that a thread asked for was not made."""
+    ignored: tuple[str, ...] = ()
+    """What was asked for and had no effect, by name."""
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    """What the answer asks others to do, as entries of OpenAI's ``tool_calls``."""

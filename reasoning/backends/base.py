@@ -24,6 +24,7 @@ from typing import NamedTuple, Self
 from reasoning.errors import CapabilityMissing
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Gang, Segment
+from reasoning.values.conversation import ToolCall
 from reasoning.values.sampling import Sampling, StopReason
 
 
@@ -48,11 +49,15 @@ class Generation(ABC):
         prompted: Tokens sent as prompts, over all its requests; 0 where none are sent.
         cached: How many of these were in a prefix cache; None where the backend does not say.
         leaked: Tokens generated for it after it was closed, as far as known.
+        ignored: What was asked for and the backend could not do, by name.
+        tool_calls: What its answer asks others to do, where the backend reads that by itself.
     """
 
     prompted: int = 0
     cached: int | None = None
     leaked: int = 0
+    ignored: frozenset[str] = frozenset()
+    tool_calls: tuple[ToolCall, ...] = ()
 
     @abstractmethod
     def tokens(self) -> AsyncIterator[Token]:
@@ -136,9 +141,11 @@ class Backend(ABC):
     ) -> Generation:
         """Start a thread that writes to ``segment``, in the segment's context.
 
-        ``stop`` are the tokens after which it may go on; ``limit`` bounds its positions; threads of
-        one ``gang`` advance together.  It returns at once and raises nothing about the prompt:
-        that is raised by the first `Generation.tokens`.
+        ``stop`` are the tokens after which it may go on; ``limit`` bounds its positions, and
+        ``sampling.max_new_tokens`` what it generates; threads of one ``gang`` advance together.
+        Texts in ``sampling.stop`` are looked for by whoever reads, so a backend may leave them
+        alone.  It returns at once and raises nothing about the prompt: that is raised by the first
+        `Generation.tokens`.
         """
 
     def release(self, segments: Sequence[Segment]) -> None:

@@ -53,6 +53,7 @@ class PromptedGeneration(Generation):
         self._refused = refused
         self._stopped = False
         self._known = 0
+        self._written = 0
         self.segment = segment
         self.stop = stop
         self.limit = limit
@@ -111,6 +112,7 @@ class PromptedGeneration(Generation):
                 if token.reason is None and token.token in ends:
                     token = token._replace(reason="stop")
                 self._stopped = token.token in self.stop
+                self._written += 1
                 if token.reason is not None:
                     self._backend.live.discard(self.segment)
                     yield token
@@ -144,7 +146,17 @@ class PromptedGeneration(Generation):
 
     @property
     def room(self) -> int:
-        """How many tokens it may write.
+        """How many tokens it may write in its next request."""
+        return self.bounded(self.context_room)
+
+    def bounded(self, room: int) -> int:
+        """So many tokens, or as many as it may still write by its own bound."""
+        most = self._sampling.max_new_tokens
+        return room if most is None else max(1, min(room, most - self._written))
+
+    @property
+    def context_room(self) -> int:
+        """How many tokens its context has room for.
 
         Where given text is only guessed at, a long prompt leaves a quarter of the context: the
         server knows better whether it fits.
@@ -153,7 +165,7 @@ class PromptedGeneration(Generation):
         return left if left > 0 or self._backend.exact else self._backend.context // 4
 
     def _fits(self, count: int) -> bool:
-        return self.room > count
+        return self.context_room > count
 
     def _go_on(self, fits: bool) -> None:
         if not self._stopped:

@@ -21,7 +21,7 @@ import anyio
 from orchestrator.errors import InvalidValue, ReasonError
 from protocol import Client, Hub, TaskBudget, TaskHandle, TaskNeeds, TaskRequest, ThreadStart
 from protocol.hub.task_handles import TaskListener, error_of
-from protocol.wire.messages import Cancelled, Progress, Result, TokenChunk
+from protocol.wire.messages import Cancelled, Progress, Result, TokenChunk, TokenDrawing
 from reasoning.backends import requirements
 from reasoning.backends.base import Backend, Generation, Token
 from reasoning.errors import BackendLost, CapabilityMissing
@@ -105,10 +105,11 @@ class RemoteGeneration(Generation):
     def _start(self) -> None:
         start = ThreadStart(
             prompt=tuple(self._segment.context.tokens + self._segment.tokens),
-            temperature=self._sampling.temperature,
+            temperature=self._sampling.temperature or 0.0,
             seed=self._sampling.seed,
             stop=tuple(sorted(self._stop)),
             limit=self._limit,
+            drawing=_drawing(self._sampling),
         )
         self._handle = self._backend.begin(start, self._hear)
 
@@ -228,7 +229,7 @@ class RemoteBackend(Backend):
             id=f"thread-{self._run}/{self._count}",
             kind="thread",
             name=self.model,
-            arguments=start.model_dump_json(),
+            arguments=start.model_dump_json(exclude_none=True),
             budget=TaskBudget(attempts=10),
             needs=TaskNeeds(fingerprint=self.fingerprint),
             patience_s=self._patience_s,
@@ -244,6 +245,13 @@ class RemoteBackend(Backend):
     def _ended(self, handle: TaskHandle, said: object) -> None:
         if isinstance(said, (Result, Cancelled)):
             self._ending.discard(handle)
+
+
+def _drawing(sampling: Sampling) -> TokenDrawing | None:
+    """What a worker is told beside the temperature; None where there is nothing."""
+    told = {name: getattr(sampling, name) for name in TokenDrawing.model_fields}
+    given = {name: value for name, value in told.items() if value}
+    return TokenDrawing(**given) if given else None
 
 
 def _missing(capability: Capability) -> CapabilityMissing:

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from typing import Any
 
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
@@ -47,16 +48,16 @@ class TextBackend(PromptedBackend):
 
     @abstractmethod
     def write(
-        self, messages: list[dict[str, str]], sampling: Sampling, *, most: int
+        self, messages: list[dict[str, Any]], sampling: Sampling, *, most: int
     ) -> AsyncIterator[str]:
         """Generate one answer, as an async generator of its text, in pieces of any size.
 
         It is cancelled when the thread is stopped; what it opened, it closes in ``finally``.
 
         Args:
-            messages: The chat so far, ``{"role": "user" or "assistant", "content": ...}`` each.
+            messages: The chat so far, as OpenAI's: ``{"role": "user", "content": ...}`` and so on.
                 Where the last one is the assistant's, the answer goes on from there.
-            sampling: Temperature and seed; the same seed should give the same text.
+            sampling: Temperature, seed and more; the same seed should give the same text.
             most: About how many tokens it may write; after so many pieces it is stopped.
 
         Raises:
@@ -74,7 +75,7 @@ class TextBackend(PromptedBackend):
         self, generation: PromptedGeneration, prompt: list[int]
     ) -> AsyncGenerator[Token, None]:
         messages = chat_messages(prompt)
-        most = generation.limit - len(prompt)
+        most = generation.bounded(generation.limit - len(prompt))
         pieces = self.write(messages, generation.sampling, most=most)
         send, receive = anyio.create_memory_object_stream[str | Exception](0)
         scope = anyio.CancelScope()

@@ -7,27 +7,32 @@ number, so that equal texts are equal tokens everywhere and nothing has to remem
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
-from typing import Literal
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
+from typing import Any, Literal, Self
 
-from reasoning.language.prompted import PromptedForms, instructed, read
+from reasoning.errors import CapabilityMissing
+from reasoning.language.prompted import PromptedForms, followed, instructed, read, transcript
+from reasoning.language.tool_calls import find_calls, names_of
 from reasoning.problems import Problem
 from reasoning.problems.answers import FoundAnswer
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context
+from reasoning.values.conversation import EMPTY, Conversation, Message, ToolCall
 
 GIVEN_CHARACTERS = 4
 """How much given text makes a token."""
 TURN = "\x1e"
 """Stands around the user's turns in text that is given to a thread."""
-Role = Literal["assistant", "user"]
-ROLES: tuple[Role, ...] = ("assistant", "user")
+Role = Literal["assistant", "user", "message", "rest of a message"]
+"""Who said a text; or a piece of a whole message, as JSON."""
+ROLES: tuple[Role, ...] = ("assistant", "user", "message", "rest of a message")
 
 
 def text_token(text: str, role: Role = "assistant") -> int:
     """The token of a text that was said by ``role``."""
-    mark = b"\1" if role == "assistant" else b"\2"
+    mark = bytes([ROLES.index(role) + 1])
     return int.from_bytes(mark + text.encode("utf-8", "surrogatepass"), "big")
 
 
@@ -42,11 +47,26 @@ def text_of(ids: Sequence[int]) -> str:
     return "".join(text for text, _ in map(_said, ids))
 
 
-def chat_messages(ids: Sequence[int]) -> list[dict[str, str]]:
-    """Tokens as chat messages: one for each run of the same role."""
-    said = (one for one in map(_said, ids) if one[0])
-    runs = groupby(said, lambda one: one[1])
-    return [{"role": role, "content": "".join(text for text, _ in run)} for role, run in runs]
+def chat_messages(ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Tokens as chat messages: whole ones, and one for each run of the same role."""
+    runs: list[tuple[Role, list[str]]] = []
+    for text, role in map(_said, ids):
+        if role == "rest of a message" or (text and runs and role == runs[-1][0] != "message"):
+            runs[-1][1].append(text)
+        elif text:
+            runs.append((role, [text]))
+    return [_message(role, "".join(pieces)) for role, pieces in runs]
+
+
+def message_tokens(message: Message) -> list[int]:
+    """A whole message as tokens, about as many as its text has."""
+    first, *rest = _pieces(json.dumps(message.as_dict(), ensure_ascii=False))
+    return [text_token(first, "message"), *(text_token(one, "rest of a message") for one in rest)]
+
+
+def _message(role: Role, text: str) -> dict[str, Any]:
+    found: dict[str, Any] = {"role": role, "content": text}
+    return found if role in ("assistant", "user") else json.loads(text)
 
 
 def _said(id: int) -> tuple[str, Role]:
@@ -56,24 +76,66 @@ def _said(id: int) -> tuple[str, Role]:
 
 def _cut(text: str, role: Role) -> Iterator[int]:
     """Given text as tokens."""
+    return (text_token(piece, role) for piece in _pieces(text))
+
+
+def _pieces(text: str) -> Iterator[str]:
     for start in range(0, len(text), GIVEN_CHARACTERS):
-        yield text_token(text[start : start + GIVEN_CHARACTERS], role)
+        yield text[start : start + GIVEN_CHARACTERS]
 
 
 class TextDialect:
-    """Speaks to a model in text; answers are read by `read_answer`."""
+    """Speaks to a model in text; answers are read by `read_answer`.
+
+    Attributes:
+        in_chat: Whether it is given messages, and ends a question itself.
+        conversation: What stands around each question.
+        instruction: What is appended to it; see `Dialect.within`.
+    """
 
     stop: frozenset[int] = frozenset()
     trained = False
     ends = frozenset({END})
     probe = "\n\nThe final answer is \\boxed{"
 
+    emulated: frozenset[str] = frozenset()
+    ignored: frozenset[str] = frozenset()
+
     def __init__(self, *, in_chat: bool = False, continues: bool = True) -> None:
         """With ``in_chat`` the server ends a question itself; not all go on with begun answers."""
-        self._end_of_question = "" if in_chat else "\n"
+        self.in_chat = in_chat
+        self.conversation = EMPTY
+        self.instruction: str | None = None
         self._continues = continues
         known: list[Capability] = ["shared-threads", "continuing"]
         self.capabilities: frozenset[Capability] = frozenset(known[: 1 + continues])
+
+    def within(self, conversation: Conversation, *, instruction: str | None = None) -> Self:
+        other = copy(self)
+        other.conversation, other.instruction = conversation, instruction
+        if self.in_chat:
+            return other
+        if conversation.tools or conversation.template:
+            raise CapabilityMissing(
+                "tools, chat-template-kwargs: this server is asked in text, without its chat "
+                "template; leave them out, or use --engine mode=chat where it has chat"
+            )
+        transcript(conversation.messages)  # raises what can't be written
+        plain = {"plain-chat"} if conversation.messages else ()
+        asked = {"thinking": conversation.thinking, "effort": conversation.effort}
+        other.emulated = frozenset(plain)
+        other.ignored = frozenset(name for name, value in asked.items() if value is not None)
+        return other
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        talk = self.conversation
+        told = {
+            "tools": list(talk.tools),
+            "chat_template_kwargs": talk.switches,
+            "reasoning_effort": talk.effort,
+        }
+        return {name: value for name, value in told.items() if value and self.in_chat}
 
     def encode(self, text: str) -> list[int]:
         parts = enumerate(text.split(TURN))
@@ -83,7 +145,7 @@ class TextDialect:
         return TextDecoder()
 
     def prompt(self, problem: Problem) -> Context:
-        return self.ask(instructed(problem))
+        return self.ask(instructed(problem, self.conversation, self.instruction))
 
     def default_strategy(self, problem: Problem) -> str:
         return "single"
@@ -91,7 +153,8 @@ class TextDialect:
     def forms(self, problem: Problem) -> PromptedForms:
         return PromptedForms(
             problem=problem,
-            ask=self.ask,
+            ask=lambda question: self.ask(followed(question, self.instruction)),
+            prompt=lambda: self.prompt(problem),
             say=text_of,
             turn=lambda text, *, cut=False: f"{TURN}\n\n{text}\n{TURN}",
             ends=self.ends,
@@ -100,7 +163,18 @@ class TextDialect:
         )
 
     def ask(self, question: str) -> Context:
-        return Context.given(list(_cut(f"{question}{self._end_of_question}", "user")))
+        *before, last = self.conversation.asking(question)
+        if not self.in_chat:
+            text = transcript([*before, last]) if before else f"{question}\n"
+            return Context.given(list(_cut(text, "user")))
+        tokens = [token for message in before for token in message_tokens(message)]
+        if last.role == "user" and last.plain:
+            return Context.given([*tokens, *_cut(last.text, "user")])
+        return Context.given([*tokens, *message_tokens(last)])
+
+    def tool_calls(self, text: str) -> tuple[ToolCall, ...]:
+        names = names_of(self.conversation.tools)
+        return find_calls(text, names) if names else ()
 
     def answer(self, problem: Problem, text: str, *, finished: bool = True) -> FoundAnswer:
         return read(problem, text, finished=finished)

@@ -59,9 +59,10 @@ class BackendHost:
         if len(self._prompts) > PROMPTS:
             self._prompts.popitem(last=False)
         segment = Segment(context)
+        drawing = {} if start.drawing is None else start.drawing.model_dump(exclude_none=True)
         generation = self._backend.open(
             segment,
-            Sampling(temperature=start.temperature, seed=start.seed),
+            Sampling(temperature=start.temperature, seed=start.seed, **drawing),
             stop=start.stop,
             limit=start.limit,
         )

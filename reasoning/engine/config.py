@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +36,9 @@ class ModelConfig:
     eos: frozenset[int]
     markup: int | None
     """The version of our own markup that the model was trained on; None for other models."""
+    sampling: Mapping[str, float]
+    """How its makers want tokens to be drawn: temperature, top_p, top_k, min_p and
+    repetition_penalty, as far as they say."""
     native: bool
     """Whether the native module runs it exactly; otherwise transformers does."""
 
@@ -78,7 +82,7 @@ def read_config(folder: Path) -> ModelConfig:
         raw = _Raw.model_validate_json(path.read_bytes())
         generation = folder / "generation_config.json"
         more = json.loads(generation.read_bytes()) if generation.is_file() else {}
-        return _checked(raw, _eos(raw.eos_token_id) | _eos(more.get("eos_token_id")))
+        return _checked(raw, _eos(raw.eos_token_id) | _eos(more.get("eos_token_id")), more)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "the file"
@@ -93,7 +97,7 @@ def read_config(folder: Path) -> ModelConfig:
         raise ModelUnusable(f"{path} can't be used ({error}); download the model again") from error
 
 
-def _checked(raw: _Raw, eos: frozenset[int]) -> ModelConfig:
+def _checked(raw: _Raw, eos: frozenset[int], generation: Mapping[str, Any]) -> ModelConfig:
     rope = raw.rope_parameters or raw.rope_scaling or {}
     kind, heads = raw.model_type, raw.num_attention_heads
     kv_heads = raw.num_key_value_heads or heads
@@ -115,6 +119,7 @@ def _checked(raw: _Raw, eos: frozenset[int]) -> ModelConfig:
         qk_norm=kind == "qwen3",
         eos=eos,
         markup=raw.reason_markup,
+        sampling={} if raw.reason_markup else _sampling(generation),
         native=kind in NATIVE
         and rope.get("rope_type", rope.get("type", "default")) == "default"
         and raw.partial_rotary_factor in (None, 1)
@@ -123,6 +128,14 @@ def _checked(raw: _Raw, eos: frozenset[int]) -> ModelConfig:
         and not (raw.attention_bias and kind != "qwen2")
         and raw.hidden_act == "silu",
     )
+
+
+def _sampling(generation: Mapping[str, Any]) -> dict[str, float]:
+    """The settings of ``generation_config.json`` that say how tokens are drawn."""
+    drawing = ("temperature", "top_p", "top_k", "min_p")
+    names = () if generation.get("do_sample") is False else drawing
+    found = {name: generation.get(name) for name in (*names, "repetition_penalty")}
+    return {name: value for name, value in found.items() if isinstance(value, int | float)}
 
 
 def _eos(value: int | list[int] | None) -> frozenset[int]:

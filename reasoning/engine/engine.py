@@ -16,7 +16,7 @@ from torch import Tensor
 from orchestrator.errors import InvalidValue
 from reasoning.engine.decoders.loading import Decoder, free_lanes, load_decoder
 from reasoning.engine.pool import Pool, store_tokens
-from reasoning.engine.sampling import Sampler, confidences, sample
+from reasoning.engine.sampling import Sampler, check_biases, confidences, sample
 from reasoning.engine.scheduler import ThreadScheduler
 from reasoning.engine.segments import SegmentStore
 from reasoning.engine.step import ForwardStep
@@ -131,9 +131,10 @@ class Engine:
 
         Raises:
             InvalidValue: there is nothing to go on from, it does not fit, or the model has no
-                identity for a path.
+                identity for a path, or no token that is given a bias.
         """
         check_paths(segment, self.decoder.paths)
+        check_biases(sampling, self.config.vocabulary)
         thread = EngineThread(
             id=next(self._ids),
             segment=segment,
@@ -142,8 +143,11 @@ class Engine:
             stop=frozenset(stop),
             limit=min(limit or self.config.context, self.config.context),
             gang=gang,
+            most=sampling.max_new_tokens,
         )
         self._check_prompt(thread)
+        if thread.sampler.shaped:
+            thread.sampler.see(segment.context.tokens + thread.stored.tokens)
         if gang is not None:
             gang.opened += 1
         self._scheduler.add(thread)
@@ -197,6 +201,7 @@ class Engine:
         thread = self._scheduler.threads[id]
         thread.go_on(fits=self._fits(thread, len(tokens)))
         thread.stored.tokens += tokens
+        thread.sampler.see(tokens)
         self._scheduler.go_on(thread)
 
     def resume(self, id: int, segment: Segment) -> None:
@@ -211,6 +216,8 @@ class Engine:
         position = self.segments.position(segment, stored)
         thread.go_on(fits=len(segment) > 0 and position < thread.limit)
         thread.segment, thread.stored = segment, stored
+        if thread.sampler.shaped:
+            thread.sampler.see(segment.context.tokens + stored.tokens)
         self._scheduler.go_on(thread)
 
     def hold(self, id: int, until: int | None) -> None:
@@ -301,7 +308,7 @@ class Engine:
             reason: StopReason | None = None
             if token in thread.stop or token in self.config.eos:
                 reason = "stop"
-            elif not self._fits(thread):
+            elif thread.exhausted or not self._fits(thread):
                 reason = "length"
             if reason is not None:
                 self._scheduler.end(thread)

@@ -83,6 +83,7 @@ class EngineThread:
         segment, stored: What it writes to now.
         stopped: Whether it met one of its stop tokens and may go on.
         written: How many tokens it generated.
+        most: How many it may generate in all; None without a limit.
         until: How many it may generate before it stands still; None without a limit.
         held: Whether it stands still there.
     """
@@ -96,6 +97,7 @@ class EngineThread:
     gang: Gang | None = None
     stopped: bool = False
     written: int = 0
+    most: int | None = None
     until: int | None = None
     held: bool = False
 
@@ -103,6 +105,11 @@ class EngineThread:
     def spent(self) -> bool:
         """Whether it has written as much as it may for now."""
         return self.until is not None and self.written >= self.until
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it has written all that it may."""
+        return self.most is not None and self.written >= self.most
 
     def go_on(self, *, fits: bool) -> None:
         """Leave the stop token behind.

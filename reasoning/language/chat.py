@@ -2,54 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cache
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from orchestrator.errors import importing
-from reasoning.errors import BackendLost, ModelUnusable
+from reasoning.errors import CapabilityMissing
+from reasoning.language.chat_tokenizer import ChatTokenizer
 from reasoning.language.dialect import StreamDecoder
-from reasoning.language.prompted import PromptedForms, instructed, read
-from reasoning.language.steps import MAY_END_RAW
+from reasoning.language.prompted import PromptedForms, followed, instructed, read, transcript
+from reasoning.language.tool_calls import find_calls, names_of
 from reasoning.problems import Problem
 from reasoning.problems.answers import FoundAnswer
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context
+from reasoning.values.conversation import EMPTY, THINKING, Conversation, ToolCall
 
 
 class ChatDialect:
-    """Any chat or completion model: its own chat template, answers as `read_answer` finds them."""
+    """Any chat or completion model: its own chat template, answers as `read_answer` finds them.
+
+    Attributes:
+        conversation: What stands around each question.
+        instruction: What is appended to it; see `Dialect.within`.
+    """
 
     capabilities: frozenset[Capability] = frozenset({"shared-threads", "continuing"})
     stop: frozenset[int] = frozenset()
     trained = False
     probe = "\n\nThe final answer is \\boxed{"
+    fields: Mapping[str, Any] = {}
+    emulated: frozenset[str] = frozenset()
+    ignored: frozenset[str] = frozenset()
 
     def __init__(self, folder: Path, ends: frozenset[int] = frozenset()) -> None:
-        with importing("local", "this model"):
-            from transformers import AutoTokenizer
-        try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(
-                str(folder), local_files_only=True, trust_remote_code=False
-            )
-        except Exception as error:  # transformers raises what it likes here
-            raise ModelUnusable(
-                f"the tokenizer in {folder} can't be loaded ({error}); download the model again"
-            ) from error
-
-        end = self._tokenizer.eos_token_id
+        self._tokenizer = ChatTokenizer(folder)
+        end = self._tokenizer.end_id
         self.ends = ends if end is None else ends | {end}
+        self.conversation = EMPTY
+        self.instruction: str | None = None
+
+    def within(self, conversation: Conversation, *, instruction: str | None = None) -> Self:
+        if any(isinstance(message.content, tuple) for message in conversation.messages):
+            raise CapabilityMissing("messages: this model takes text alone; leave other parts out")
+        template = self._tokenizer.template
+        if conversation.tools and not template:
+            raise CapabilityMissing("tools: this model has no chat template; name another model")
+        other = copy(self)
+        other.conversation, other.instruction = conversation, instruction
+        plain = bool(conversation.messages) and not template
+        other.emulated = frozenset({"plain-chat"} if plain else ())
+        other.ignored = frozenset(_without_effect(conversation, template or ""))
+        return other
 
     def encode(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
-        return ids
+        return self._tokenizer.encode(text)
 
     def decoder(self) -> StreamDecoder:
-        return _IncrementalDecoder(self._tokenizer)
+        return self._tokenizer.decoder()
 
     def prompt(self, problem: Problem) -> Context:
-        return self.ask(instructed(problem))
+        return self.ask(instructed(problem, self.conversation, self.instruction))
 
     def default_strategy(self, problem: Problem) -> str:
         return "single"
@@ -57,116 +72,83 @@ class ChatDialect:
     def forms(self, problem: Problem) -> PromptedForms:
         return PromptedForms(
             problem=problem,
-            ask=self.ask,
-            say=self._say,
+            ask=lambda question: self.ask(followed(question, self.instruction)),
+            prompt=lambda: self.prompt(problem),
+            say=self._tokenizer.decode,
             turn=self._turn,
             ends=self.ends,
-            step_tokens=self._step_tokens,
+            step_tokens=lambda: self._tokenizer.step_tokens,
         )
 
     def ask(self, question: str) -> Context:
-        if not self._tokenizer.chat_template:
-            text = f"{question}\n"
-            return Context.given(self._tokenizer.encode(text, **self._as_text(text)))
-        if self._as_text(question):
-            before, found, after = self._rendered(_PLACE).partition(_PLACE)
-            if found:
-                asked = self._tokenizer.encode(question, add_special_tokens=False, **_AS_TEXT)
-                return Context.given([*self.encode(before), *asked, *self.encode(after)])
-        return Context.given(self.encode(self._rendered(question)))
+        messages = self.conversation.asking(question)
+        if not self._tokenizer.template:
+            text = transcript(messages) if len(messages) > 1 else f"{question}\n"
+            literal = self._tokenizer.has_control(text)
+            return Context.given(self._tokenizer.encode(text, whole=True, literal=literal))
+        hidden: list[str] = []
+        hide = partial(_hide, hides=self._tokenizer.has_control, hidden=hidden)
+        said = [hide(message.as_dict()) for message in messages]
+        rendered = self._rendered(said, tools=hide(list(self.conversation.tools)))
+        return Context.given([*self._encoded(rendered, hidden)])
 
-    def _rendered(self, question: str) -> str:
-        """The prompt in the template's words."""
-        rendered: str = self._tokenizer.apply_chat_template(
-            [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
-        )
-        return rendered
+    def _rendered(self, messages: Sequence[Any], *, tools: Any = None) -> str:
+        """The messages in the template's words."""
+        talk = self.conversation
+        effort = {"reasoning_effort": talk.effort} if talk.effort else {}
+        return self._tokenizer.render(messages, tools, **effort, **talk.switches)
 
-    def _as_text(self, text: str) -> dict[str, bool]:
-        """How to encode a text so that control tokens that somebody typed stay text."""
-        return _AS_TEXT if any(one in text for one in self._control_tokens()) else {}
-
-    @cache  # noqa: B019  one dialect lives as long as its model
-    def _control_tokens(self) -> frozenset[str]:
-        added = self._tokenizer.added_tokens_decoder.values()
-        named = (token.content for token in added if token.special)
-        return frozenset({*named, *self._tokenizer.all_special_tokens})
+    def _encoded(self, rendered: str, hidden: Sequence[str]) -> Iterator[int]:
+        """The tokens of a rendered prompt, with what was hidden as mere text."""
+        for number, piece in enumerate(_HIDDEN.split(rendered)):
+            if number % 2 == 0:
+                yield from self._tokenizer.encode(piece)
+            else:
+                yield from self._tokenizer.encode(hidden[int(piece)], literal=True)
 
     def _turn(self, text: str, *, cut: bool = False) -> str:
         """What follows a model's ended turn: the user's next one and the model's opening.
 
         One that was ``cut`` is ended first.
         """
-        if not self._tokenizer.chat_template:
+        if not self._tokenizer.template:
             return f"\n\n{text}\n"
         said = "What was said."
         turns = [("user", "?"), ("assistant", said), ("user", text)]
-        whole: str = self._tokenizer.apply_chat_template(
-            [{"role": role, "content": content} for role, content in turns],
-            tokenize=False,
-            add_generation_prompt=True,
-        )
+        whole = self._rendered([{"role": role, "content": content} for role, content in turns])
         rest = whole.rpartition(said)[2]
-        end = self._tokenizer.eos_token or ""
+        end = self._tokenizer.end
         before, _, after = rest.partition(end) if end else (rest, "", "")
         if not end or before.strip():  # the template does not write it
             return end * cut + rest
         return end * cut + after
 
-    def _say(self, tokens: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(tokens))
-
-    @cache  # noqa: B019  one dialect lives as long as its model
-    def _step_tokens(self) -> frozenset[int]:
-        """The tokens after which a step may end: those of line breaks and of sentences' ends."""
-        # Decoding the whole vocabulary would take seconds.
-        return frozenset(
-            id for raw, id in self._tokenizer.get_vocab().items() if MAY_END_RAW.search(raw)
-        )
-
     def answer(self, problem: Problem, text: str, *, finished: bool = True) -> FoundAnswer:
         return read(problem, text, finished=finished)
 
-
-_AS_TEXT = {"split_special_tokens": True}
-_PLACE = "The question stands here."
-HELD = 64
-"""So many tokens may wait for the end of a character."""
+    def tool_calls(self, text: str) -> tuple[ToolCall, ...]:
+        names = names_of(self.conversation.tools)
+        return find_calls(text, names) if names else ()
 
 
-class _IncrementalDecoder:
-    """Decodes what came since the last piece of text, together with that piece's own tokens.
+def _without_effect(conversation: Conversation, template: str) -> Iterator[str]:
+    """What a template does not ask for."""
+    if conversation.thinking is not None and not any(one in template for one in THINKING):
+        yield "thinking"
+    if conversation.effort is not None and "reasoning_effort" not in template:
+        yield "effort"
 
-    A decoder may strip or join at both ends of what it is given, so that tokens can't be decoded
-    one by one.
-    """
 
-    def __init__(self, tokenizer: Any) -> None:
-        self._decode = (getattr(tokenizer, "backend_tokenizer", None) or tokenizer).decode
-        self._ids: list[int] = []
-        self._shown = 0
-        self._text = ""
+def _hide(value: Any, *, hides: Any, hidden: list[str]) -> Any:
+    """A value whose texts with control tokens are put away, so that no template gives them life."""
+    if isinstance(value, str) and (hides(value) or _HIDDEN.search(value)):
+        hidden.append(value)
+        return f"[[text {len(hidden) - 1} of the asker]]"
+    if isinstance(value, Mapping):
+        return {name: _hide(one, hides=hides, hidden=hidden) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_hide(one, hides=hides, hidden=hidden) for one in value]
+    return value
 
-    def feed(self, token: int) -> str:
-        """See `StreamDecoder.feed`.
 
-        Raises:
-            BackendLost: the tokenizer has no such token.
-        """
-        self._ids.append(token)
-        piece = self._decoded()[len(self._text) :]
-        waits = len(self._ids) - self._shown < HELD
-        if waits and (not piece or piece.endswith("\ufffd")):
-            return ""
-        del self._ids[: self._shown]
-        self._shown, self._text = len(self._ids), self._decoded()
-        return piece
-
-    def _decoded(self) -> str:
-        try:
-            return str(self._decode(self._ids, skip_special_tokens=True))
-        except Exception as error:  # tokenizers raise what they like here
-            raise BackendLost(
-                f"token {self._ids[-1]} can't be decoded ({error}); see whether the tokenizer is "
-                "the model's"
-            ) from error
+_HIDDEN = re.compile(r"\[\[text (\d+) of the asker\]\]")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from reasoning.language.forms import Forms
 from reasoning.problems import Problem
 from reasoning.problems.answers import FoundAnswer
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context
+from reasoning.values.conversation import Conversation, ToolCall
 
 
 class StreamDecoder(Protocol):
@@ -31,6 +33,31 @@ class Dialect(Protocol):
     """The model's own end tokens, as far as the dialect knows them."""
     probe: str
     """What makes a thread give, at any point, the answer that it has by then."""
+    emulated: frozenset[str]
+    """What is written in another form than the model's own, by name."""
+    ignored: frozenset[str]
+    """What was asked for and has no effect on this model, by name."""
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """What a server is told beside the prompt: tools, and variables of its chat template."""
+        ...
+
+    def within(self, conversation: Conversation, *, instruction: str | None = None) -> Dialect:
+        """The same language, whose prompts all stand in this conversation.
+
+        Args:
+            instruction: What is appended to the question; by default how to give the answer,
+                unless the question is open or has turns before it, and ``""`` is nothing.
+
+        Raises:
+            CapabilityMissing: the model can't be given a part of it; naming the part.
+        """
+        ...
+
+    def tool_calls(self, text: str) -> tuple[ToolCall, ...]:
+        """The calls that a thread's text asks for, where the conversation has tools."""
+        ...
 
     def encode(self, text: str) -> list[int]:
         """A text as tokens, without any that the tokenizer would add around it."""

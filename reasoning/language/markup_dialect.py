@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
 
-from reasoning.errors import ProblemRefused
+from reasoning.errors import CapabilityMissing, ProblemRefused
 from reasoning.language import markup
 from reasoning.language.dialect import StreamDecoder
 from reasoning.language.trained import TAUGHT, TrainedForms
@@ -12,6 +13,7 @@ from reasoning.problems import Problem
 from reasoning.problems.answers import FoundAnswer
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context
+from reasoning.values.conversation import SYSTEM, Conversation, ToolCall
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -22,6 +24,9 @@ class MarkupDialect:
 
     probe = markup.ANSWER
     trained = True
+    fields: Mapping[str, Any] = {}
+    emulated: frozenset[str] = frozenset()
+    ignored: frozenset[str] = frozenset()
 
     def __init__(self, tokenizer: Tokenizer, version: int = 2) -> None:
         self._tokenizer = tokenizer
@@ -30,6 +35,27 @@ class MarkupDialect:
         self.capabilities: frozenset[Capability] = frozenset(known[: version + 1])
         self.ends = frozenset(self.encode(markup.EOS))
         self.stop = frozenset(self.encode(markup.JOIN))
+
+    def within(self, conversation: Conversation, *, instruction: str | None = None) -> Self:
+        """Itself, where there is nothing to say; else it refuses, for it knows no such words."""
+        asked = {
+            "system": any(one.role in SYSTEM for one in conversation.messages),
+            "conversation": conversation.goes_on,
+            "tools": bool(conversation.tools),
+            "instruction": bool(instruction),
+            "thinking": conversation.thinking is not None,
+            "effort": conversation.effort is not None,
+            "chat-template-kwargs": bool(conversation.template),
+        }
+        if given := ", ".join(name for name, wanted in asked.items() if wanted):
+            raise CapabilityMissing(
+                f"{given}: the shipped model knows its own problems alone; leave it out, or name "
+                "a chat model with --model or --base-url"
+            )
+        return self
+
+    def tool_calls(self, text: str) -> tuple[ToolCall, ...]:
+        return ()
 
     def encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text).ids

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-from reasoning.errors import ProblemRefused
+from reasoning.errors import CapabilityMissing, ProblemRefused
 from reasoning.language.forms import Outline, SpawnForm
 from reasoning.language.steps import StepEnds, end_of_step
 from reasoning.language.thoughts import final_part, left_open
@@ -26,6 +26,7 @@ from reasoning.problems.answers import (
     read_answer,
 )
 from reasoning.values.context import Context
+from reasoning.values.conversation import Conversation, Message
 
 
 class Turn(Protocol):
@@ -108,10 +109,32 @@ CHECK_ASKED = "If somebody else is doing already what you have in mind, do somet
 FINISH = "Time is up.  Take all that the workers have written above{ask}"
 
 
-def instructed(problem: Problem) -> str:
+def instructed(problem: Problem, conversation: Conversation, instruction: str | None) -> str:
     """The question word for word, and how to give the answer where the asker did not say."""
     form = problem.answer_format if isinstance(problem, FreeForm) else AUTO
-    return f"{problem.question}\n{ASK}" if form.kind in ("auto", "boxed") else problem.question
+    asks = form.kind in ("auto", "boxed") and not conversation.goes_on
+    return followed(problem.question, ASK if instruction is None and asks else instruction)
+
+
+def followed(question: str, instruction: str | None) -> str:
+    """A question, and on a line of its own the instruction, if there is one."""
+    return f"{question}\n{instruction}" if instruction else question
+
+
+def transcript(messages: Sequence[Message]) -> str:
+    """Messages in plain words, up to where the model answers, for a model without a chat template.
+
+    Raises:
+        CapabilityMissing: one of them is more than text.
+    """
+    for message in messages:
+        if not message.plain:
+            what = ", ".join(message.fields) or "parts that are no text"
+            raise CapabilityMissing(
+                f"messages: this model takes text alone, no {what}; leave it out"
+            )
+    said = [f"{message.role.capitalize()}: {message.text}" for message in messages]
+    return "\n\n".join([*said, "Assistant:"])
 
 
 def read(problem: Problem, text: str, *, finished: bool) -> FoundAnswer:
@@ -136,6 +159,7 @@ class PromptedForms:
 
     Attributes:
         ask: The prompt that asks something, up to where the model's turn begins.
+        prompt: That of a thread that solves the problem alone.
         say: The text of tokens.
         turn: Another turn of the user's.
         ends: The tokens that end a turn.
@@ -145,6 +169,7 @@ class PromptedForms:
 
     problem: Problem
     ask: Callable[[str], Context]
+    prompt: Callable[[], Context]
     say: Callable[[Sequence[int]], str]
     turn: Turn
     ends: frozenset[int]
@@ -159,7 +184,7 @@ class PromptedForms:
         return PromptedFork(forms=self, prompt=self.ask(question))
 
     def paths(self) -> PromptedPaths:
-        return PromptedPaths(forms=self, prompt=self.ask(instructed(self.problem)))
+        return PromptedPaths(forms=self, prompt=self.prompt())
 
     def share(self, workers: int) -> PromptedShare:
         asked = SHARED.format(

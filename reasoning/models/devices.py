@@ -52,6 +52,7 @@ class DevicesSource:
             dialect=load_dialect(folder, config),
             context=config.context,
             backend=backend,
+            sampling=config.sampling,
         )
 
 

@@ -61,4 +61,5 @@ class EmbeddedSource(EmbeddedSettings):
             dialect=dialect,
             context=config.context,
             backend=EmbeddedBackend(engine),
+            sampling=config.sampling,
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from reasoning.backends.base import Backend
 from reasoning.language.dialect import Dialect
@@ -17,12 +18,18 @@ class LoadedModel:
         dialect: How it is spoken to.
         context: The most tokens that a thread may see.
         backend: What generates, to be entered with ``async with``.
+        sampling: The model's own way of drawing tokens, by fields of `Sampling`, as its
+            ``generation_config.json`` has it.
+        samples_itself: Whether the backend draws tokens in the model's own way where nothing is
+            said, as servers do; None where it has a way of its own that nobody knows.
     """
 
     name: str
     dialect: Dialect
     context: int
     backend: Backend
+    sampling: Mapping[str, float] = field(default_factory=dict)
+    samples_itself: bool | None = False
 
     @property
     def capabilities(self) -> frozenset[Capability]:

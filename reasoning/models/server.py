@@ -17,6 +17,8 @@ from reasoning.models.loaded import LoadedModel
 if TYPE_CHECKING:
     from reasoning.backends.openai.server_probe import ServerProfile
 
+DRAWING = ("vllm", "sglang", "llama.cpp", "ollama")
+"""Servers that draw tokens in the model's own way, or theirs, where a request says nothing."""
 CONTEXT = 8192
 """Tokens of context of a server that does not say."""
 
@@ -76,4 +78,10 @@ class ServerSource(OpenaiSettings):
         context = self.context or profile.context or CONTEXT
         context = min(context, profile.context or context)
         backend = OpenaiBackend(self, profile, mode=mode, eos=eos, context=context)
-        return LoadedModel(name=profile.model, dialect=dialect, context=context, backend=backend)
+        return LoadedModel(
+            name=profile.model,
+            dialect=dialect,
+            context=context,
+            backend=backend,
+            samples_itself=False if dialect.trained else profile.server in DRAWING or None,
+        )

@@ -32,6 +32,7 @@ class VllmSource(VllmSettings):
             dialect=load_dialect(folder, config),
             context=min(config.context, self.context or config.context),
             backend=kind(folder, config, self._with_folders()),
+            sampling=config.sampling,
         )
 
     def _with_folders(self) -> VllmSource:

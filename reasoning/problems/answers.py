@@ -17,7 +17,7 @@ from typing import Literal
 from orchestrator.errors import InvalidValue
 from reasoning.problems.equality import canonical
 
-Source = Literal["box", "cue", "text", "pattern", "json", "none"]
+Source = Literal["box", "cue", "text", "pattern", "json", "calls", "none"]
 """Where an answer stood: in a box, after words that announce it, as the final text, ..."""
 
 FormatKind = Literal["auto", "boxed", "text", "json", "pattern"]

@@ -12,7 +12,7 @@ from reasoning.run.solution import Solution, Steering, Usage
 
 _SHARED = (
     *("status", "answer", "answer_source", "final_text", "verified", "votes", "confidence"),
-    *("tied", "merged", "strategy", "model", "errors", "emulated"),
+    *("tied", "merged", "strategy", "model", "errors", "emulated", "ignored"),
     *("join_skipped", "fork_refused"),
 )
 
@@ -32,6 +32,7 @@ def report(solution: Solution) -> Report:
         ),
         steering=None if solution.steering is None else _steering(solution.steering, usage),
         parallelism=round(solution.parallelism, 4),
+        tool_calls=tuple(call.as_field() for call in solution.tool_calls),
     )
 
 

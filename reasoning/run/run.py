@@ -56,7 +56,8 @@ class Run:
 
     Attributes:
         max_tokens: Each thread's context: prompt, appended and generated tokens together.
-        sampling: Priority, constraint and adapter of every thread.
+        temperature: Of every thread; None is the server's own.
+        sampling: How tokens of every thread are drawn, its seed and temperature aside.
         threads: By task id, in the order of opening.
         policy: What steers its threads, for strategies that can be steered; None for the
             strategy's own.
@@ -76,7 +77,7 @@ class Run:
     backend: Backend
     dialect: Dialect
     max_tokens: int
-    temperature: float = 0.0
+    temperature: float | None = 0.0
     seed: int = 0
     sampling: Sampling = field(default_factory=Sampling)
     events: EventStream = field(default_factory=EventStream)

@@ -10,6 +10,7 @@ from pruning import Finish, LoggedDecision
 from pruning.observations import How
 from reasoning.problems import Problem, Verdict
 from reasoning.problems.answers import Source
+from reasoning.values.conversation import ToolCall
 
 if TYPE_CHECKING:
     from protocol import Report
@@ -74,6 +75,7 @@ class ThreadRecord:
         cached: How many tokens of its prompts the backend had in its prefix cache, if it says.
         lost: Why the backend lost it, if it did.
         answer_source: Where its answer stood.
+        tool_calls: What it asks others to do.
     """
 
     id: str
@@ -90,6 +92,7 @@ class ThreadRecord:
     cached: int | None = None
     lost: str | None = None
     answer_source: Source = "none"
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +143,9 @@ class Solution:
             theirs stand.
         fork_refused: Why a fork that a thread asked for was not made.
         merged: Keys that math-verify found equal to another one, and the key that they voted with.
+        ignored: By name, what was asked for and had no effect: the model's template does not know
+            it, or the server refuses it.
+        tool_calls: What the chosen thread asks others to do.
     """
 
     problem: Problem
@@ -164,6 +170,8 @@ class Solution:
     join_skipped: str | None = None
     fork_refused: str | None = None
     merged: dict[str, str] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
 
     @property
     def verified(self) -> bool | None:

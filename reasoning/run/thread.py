@@ -13,7 +13,9 @@ from reasoning.errors import BackendLost
 from reasoning.language.steps import StepEnds, may_end_step
 from reasoning.problems.answers import Source
 from reasoning.run.solution import TraceRecord
+from reasoning.run.stop_texts import StopTexts
 from reasoning.values.context import Context, Gang, Placed, Segment
+from reasoning.values.conversation import ToolCall, calls_as_answer
 from reasoning.values.sampling import Sampling, StopReason
 
 if TYPE_CHECKING:
@@ -100,6 +102,7 @@ class Thread:
         cut: Whether its context had no room for what it had to write or to read.
         lost: Why the backend lost it, if it did; what it wrote until then stands.
         answer: What it concluded, with where that stood, and all of its final text.
+        tool_calls: What it asks others to do; its answer is then these calls, as JSON.
     """
 
     run: Run
@@ -117,10 +120,15 @@ class Thread:
     answer: str | None = None
     answer_source: Source = "none"
     final_text: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
     cut: bool = False
     lost: str | None = None
+    _stops: StopTexts = field(init=False, repr=False)
     _given_text: list[tuple[int, int]] = field(default_factory=list, repr=False)
     _generation: Generation | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self._stops = StopTexts(self.run.sampling.stop)
 
     @property
     def limit(self) -> int:
@@ -135,12 +143,20 @@ class Thread:
     @property
     def sampling(self) -> Sampling:
         """The run's way of drawing tokens, with this thread's seed."""
+        shared = self.run.sampling
+        bounds = [most for most in (self.options.most, shared.max_new_tokens) if most is not None]
         return replace(
-            self.run.sampling,
+            shared,
             temperature=self.run.temperature,
             seed=self.seed,
             confidence=self.options.confidence,
+            max_new_tokens=max(1, min(bounds) - self.written) if bounds else None,
         )
+
+    @property
+    def ignored(self) -> frozenset[str]:
+        """What was asked for and the server does not take, by the fields of its requests."""
+        return frozenset() if self._generation is None else self._generation.ignored
 
     @property
     def sent(self) -> tuple[int, int | None]:
@@ -164,17 +180,13 @@ class Thread:
         if self.segment.position >= self.limit and self.run.began and not guessed:
             self.cut = True
         elif not self.options.silent:
-            limit = self.limit
-            if self.options.most is not None:
-                limit = min(limit, len(self.context) + self.options.most)
-            self._generation = self.run.backend.open(
-                self.segment,
-                self.sampling,
-                stop=self._stop,
-                limit=limit,
-                gang=self.options.gang,
-            )
+            self._generation = self._opened(self.segment)
         self._give(self.segment.tokens)
+
+    def _opened(self, segment: Segment) -> Generation:
+        return self.run.backend.open(
+            segment, self.sampling, stop=self._stop, limit=self.limit, gang=self.options.gang
+        )
 
     @property
     def _stop(self) -> frozenset[int]:
@@ -186,8 +198,8 @@ class Thread:
         return stop | (steps.tokens if known is None else known)
 
     async def write(self) -> Written:
-        """Generate until the thread stops by itself, at a marker, at the end of a step, or at its
-        context's end.
+        """Generate until the thread stops by itself, at a marker or stop text, at the end of a
+        step, or at its context's end.
 
         A thread that the backend loses ends there, so that the run goes on with the others; one
         that is cut writes nothing.
@@ -198,7 +210,7 @@ class Thread:
         if generation is not None and not self.cut:
             try:
                 while (reason := await self._read(generation, start)) == "stop":
-                    if self._step_has_ended(start):
+                    if self._stops.found is not None or self._step_has_ended(start):
                         break
                     if self._has_no_room(self.segment.position):
                         reason = "length"
@@ -206,6 +218,9 @@ class Thread:
                     generation.extend(())
             except BackendLost as error:
                 reason, self.lost = "lost", str(error)
+                self.text += self._stops.end()
+            if self._stops.found is not None:
+                generation.close()
             self.cut = reason == "length"
         return Written(self.text[start:], reason)
 
@@ -216,10 +231,14 @@ class Thread:
         reason: StopReason = "length"
         async for token in tokens:
             self.segment.tokens.append(token.token)
-            piece = self.decoder.feed(token.token)
+            piece = self._stops.feed(self.decoder.feed(token.token))
+            if token.reason is not None:
+                piece += self._stops.end()
             self.text += piece
             self.take(token, piece)
             reason = token.reason or reason
+            if self._stops.found is not None:
+                return "stop"
             if found and token.reason is None and may_end_step(piece):
                 end = found(self.text[start:]) if self.run.backend.stops_anywhere else None
                 if end is not None:
@@ -278,9 +297,13 @@ class Thread:
         tokens = self.run.dialect.encode(text)
         if self._has_no_room(self.segment.position + len(tokens)):
             return False
-        if self._generation is not None:
-            self._generation.extend(tokens)
-        self.segment.tokens += tokens
+        if self._stops.found is not None:
+            self.context = self.end
+            self._go_on_in(Segment(self.context, tokens))
+        else:
+            if self._generation is not None:
+                self._generation.extend(tokens)
+            self.segment.tokens += tokens
         self.chain = max(self.chain, self.run.chain(self.task))
         self._give(tokens)
         return True
@@ -295,14 +318,25 @@ class Thread:
             segment = Segment(context, self.run.dialect.encode(opening))
         if self._has_no_room(segment.position):
             return False
-        self.context, self.segment = context, segment
-        self.run.segments.add(segment)
-        if self._generation is not None:
+        self.context = context
+        if self._generation is None or self._stops.found is not None:
+            self._go_on_in(segment)
+        else:
+            self.segment = segment
+            self.run.segments.add(segment)
             self._generation.resume(segment)
         self.chain = max(self.chain, self.run.chain(self.task))
         self.run.account(self, inside=True)
         self._give(segment.tokens)
         return True
+
+    def _go_on_in(self, segment: Segment) -> None:
+        """Write to another segment; one that a stop text ended is opened anew there."""
+        self.segment = segment
+        self.run.segments.add(segment)
+        if self._stops.found is not None:
+            self._stops = StopTexts(self.run.sampling.stop)
+            self._generation = self._opened(segment)
 
     def _has_no_room(self, position: int) -> bool:
         self.cut = self.cut or position >= self.limit
@@ -352,6 +386,10 @@ class Thread:
         reading = self.run.dialect.answer(self.run.problem, text, finished=finished)
         self.answer, self.answer_source = reading.answer, reading.source
         self.final_text = reading.text
+        called = () if self._generation is None else self._generation.tool_calls
+        self.tool_calls = called or self.run.dialect.tool_calls(self.own_text)
+        if self.tool_calls and not self.cut and self.lost is None:
+            self.answer, self.answer_source = calls_as_answer(self.tool_calls), "calls"
         return self.answer
 
     def close(self) -> None:

@@ -28,7 +28,13 @@ from reasoning.backends.openai.event_stream import (
     Malformed,
     is_framed,
 )
-from reasoning.backends.openai.parameters import BOUNDS, Parameters, smaller_bound, words_of
+from reasoning.backends.openai.parameters import (
+    ASKED,
+    BOUNDS,
+    Parameters,
+    smaller_bound,
+    words_of,
+)
 from reasoning.backends.openai.replicas import AGAIN, Replica, Replicas, asked_to_wait
 from reasoning.backends.openai.server_probe import ServerProfile
 from reasoning.backends.openai.settings import Mode, OpenaiSettings
@@ -36,10 +42,12 @@ from reasoning.backends.prompted import PromptedBackend, PromptedGeneration
 from reasoning.backends.text_tokens import FILLER, chat_messages, text_of
 from reasoning.errors import BackendLost, CapabilityMissing
 from reasoning.values.context import Segment
-from reasoning.values.sampling import Constraint, StopReason
+from reasoning.values.sampling import Constraint, Sampling, StopReason
 
 logger = logging.getLogger(__name__)
 
+MOST_STOPS = 4
+"""So many stop texts OpenAI's interface takes; all are looked for here as well."""
 LATE_S = 5.0
 """How long the usage may come after the end of an answer."""
 NO_HEADERS: Mapping[str, str] = {}
@@ -181,7 +189,7 @@ class OpenaiBackend(PromptedBackend):
         bound = next((sent[name] for name in BOUNDS if name in ours), 0)
         most, with_prompt = smaller_bound(error.said, bound) or (0, False)
         if with_prompt:
-            excess = generation.room - most
+            excess = generation.context_room - most
             self._excess[prefix] = max(excess, self._excess.get(prefix, 0))
         elif most:
             self._parameters.most = most
@@ -206,6 +214,7 @@ class OpenaiBackend(PromptedBackend):
                     last = tokens.pop()
                 for token in tokens:
                     yield token
+        generation.tool_calls = answer.tool_calls
         reason = self._reason(replica, answer)
         found = answer.usage
         if found is not None and found.cached is not None:
@@ -337,14 +346,11 @@ class OpenaiBackend(PromptedBackend):
     def _body(self, generation: PromptedGeneration, prompt: list[int], prefix: Segment) -> Event:
         """The arguments of the client's call; what is not OpenAI's own goes to ``extra_body``."""
         sampling, given = generation.sampling, self.settings.extra_body
-        extra: Event = {
-            "temperature": sampling.temperature,
-            "stream_options": {"include_usage": True},
-        }
-        if not given.keys() & set(BOUNDS):
-            extra["max_tokens"] = max(1, generation.room - self._excess.get(prefix, 0))
-        if sampling.temperature > 0:
-            extra["seed"] = sampling.seed
+        extra: Event = {"stream_options": {"include_usage": True}, **self._drawing(sampling)}
+        if not (given.keys() | sampling.extra.keys()) & set(BOUNDS):
+            extra["max_tokens"] = generation.bounded(
+                max(1, generation.context_room - self._excess.get(prefix, 0))
+            )
         if sampling.priority:
             extra["priority"] = sampling.priority
         if sampling.constraint is not None:
@@ -357,11 +363,23 @@ class OpenaiBackend(PromptedBackend):
                 "skip_special_tokens": False,
                 "stop_token_ids": list(generation.stop),
             }
+        extra |= sampling.extra
+        lost = self._parameters.refused & extra.keys() & set(ASKED)
+        generation.ignored = frozenset(lost)
         extra = self._parameters.fit(extra) | given
         body: Event = {"model": self._model(sampling.adapter), "stream": True, "extra_body": extra}
         if self.mode == "chat":
             return body | self._messages(prompt, extra)
         return body | {"prompt": text_of(prompt) if self.mode == "text" else prompt}
+
+    def _drawing(self, sampling: Sampling) -> Event:
+        """How tokens are drawn, as far as that was said; the rest is the server's own."""
+        told: Event = {"temperature": sampling.temperature, **sampling.knobs}
+        told["seed"] = None if sampling.temperature == 0 else sampling.seed
+        told["logit_bias"] = {str(id): by for id, by in sampling.logit_bias.items()} or None
+        if self.mode != "tokens":
+            told["stop"] = list(sampling.stop[:MOST_STOPS]) or None
+        return {name: value for name, value in told.items() if value is not None}
 
     def _form(self, constraint: Constraint) -> Event:
         if constraint.kind == "json" and self.mode == "chat" and self.profile.json_schema:

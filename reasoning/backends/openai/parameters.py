@@ -8,9 +8,14 @@ from typing import Any
 
 BOUNDS = ("max_tokens", "max_completion_tokens")
 """The names under which an answer is bounded; the first that is not refused is sent."""
+ASKED = (
+    *("chat_template_kwargs", "reasoning_effort", "min_p", "repetition_penalty", "top_k"),
+    *("logit_bias", "frequency_penalty", "presence_penalty", "top_p", "temperature"),
+)
+"""Fields that somebody asked for: the result says where a server refuses one."""
 SPARE = (
     *("seed", "stream_options", "logprobs", "priority", "stop_token_ids", "skip_special_tokens"),
-    *("temperature", *BOUNDS),
+    *("stop", *ASKED, *BOUNDS),
 )
 """Fields without which an answer is still one to the question; the others are never left out."""
 _REFUSES = re.compile(

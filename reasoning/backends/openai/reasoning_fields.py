@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 from reasoning.backends.base import Token
 from reasoning.backends.openai.event_stream import Event, Malformed
 from reasoning.backends.prompted import confidence
-from reasoning.backends.text_tokens import text_token
+from reasoning.backends.text_tokens import FILLER, text_token
+from reasoning.values.conversation import ToolCall
 
 OPEN, CLOSE = "<think>", "</think>"
 
@@ -43,6 +45,7 @@ class AnswerReader:
         self._k = k
         self._thinks = False
         self._half = ""
+        self._calls: dict[int, dict[str, str]] = {}
 
     def read(self, event: Event) -> list[Token]:
         """The tokens that an event brings.
@@ -62,8 +65,28 @@ class AnswerReader:
             self.finish = str(finish) if finish else None
         return found
 
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The calls that the answer asks for, put together from their pieces."""
+        return tuple(ToolCall(**call) for _, call in sorted(self._calls.items()) if call["name"])
+
+    def _take_calls(self, choice: dict[str, Any]) -> bool:
+        """Keep the pieces of calls that an event brings; False where there are none."""
+        delta = choice.get("delta") or choice.get("message") or {}
+        pieces = delta.get("tool_calls") or []
+        for place, piece in enumerate(pieces):
+            call = self._calls.setdefault(
+                piece.get("index", place), {"id": "", "name": "", "arguments": ""}
+            )
+            function = piece.get("function") or {}
+            call["id"] = call["id"] or piece.get("id") or ""
+            call["name"] += function.get("name") or ""
+            call["arguments"] += _arguments(function.get("arguments"))
+        return bool(pieces)
+
     def _text_tokens(self, choice: dict[str, Any]) -> list[Token]:
         thought, said = text(choice)
+        called = self._take_calls(choice)
         if thought and not self._thinks:
             thought, self._thinks = f"{OPEN}{thought}", True
         elif said and self._thinks and not thought:
@@ -71,12 +94,17 @@ class AnswerReader:
         piece = f"{self._half}{thought}{said}"
         self._half = piece[-1:] if "\ud800" <= piece[-1:] <= "\udbff" else ""
         piece = piece.removesuffix(self._half)
-        if not piece:
-            return []
+        if not piece:  # a piece of a call counts as a token without text
+            return [Token(FILLER, math.nan)] if called else []
         if not piece.isascii():  # halves of characters, which JSON may hold, become whole
             piece = piece.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         logprobs = text_logprobs(choice)
         return [Token(text_token(piece), sum(logprobs) if logprobs else math.nan)]
+
+
+def _arguments(found: Any) -> str:
+    """A piece of a call's arguments: JSON text, or from some servers the value itself."""
+    return found if isinstance(found, str) else json.dumps(found) if found else ""
 
 
 @dataclass(frozen=True, kw_only=True)

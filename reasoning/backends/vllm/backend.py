@@ -191,14 +191,14 @@ class VllmBackend(PromptedBackend):
             )
             abort = partial(llm.abort, collector.request_id, internal=True)
             self.running[generation] = abort
-            first = True
+            first, likeliest = True, generation.sampling.confidence
             while not finished:
                 out = collector.get_nowait() or await collector.get()
                 finished = out.finished
                 if first and out.num_cached_tokens is not None:
                     first = False
                     generation.found_cached(out.num_cached_tokens)
-                for token in delivered(out.outputs[0], generation.sampling.confidence):
+                for token in delivered(out.outputs[0], likeliest):
                     yield token
         except EngineDeadError as error:
             finished = True
@@ -219,9 +219,11 @@ class VllmBackend(PromptedBackend):
 
         sampling = generation.sampling
         return SamplingParams(
-            temperature=sampling.temperature,
-            seed=sampling.seed if sampling.temperature > 0 else None,
-            max_tokens=generation.limit - prompt,
+            temperature=sampling.temperature or 0.0,
+            seed=sampling.seed if sampling.temperature else None,
+            max_tokens=generation.bounded(generation.limit - prompt),
+            logit_bias=dict(sampling.logit_bias) or None,
+            **sampling.knobs,
             stop_token_ids=list(generation.stop),
             logprobs=sampling.confidence,
             flat_logprobs=True,

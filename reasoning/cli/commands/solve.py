@@ -235,7 +235,7 @@ async def _solve(
     with tree:
         async with anyio.create_task_group() as group, Reasoner(model, draft=draft) as reasoner:
             await group.start(_cancel_on_interrupt, scope)
-            how = replace(run_options, listener=tree.listen, stop=scope)
+            how = replace(run_options, listener=tree.listen, cancel_scope=scope)
             solution = await reasoner.solve_with(problem, how)
             group.cancel_scope.cancel()
     return solution

@@ -73,12 +73,9 @@ def dialect(chat: LoadedModel) -> ChatDialect:
 def whole(dialect: ChatDialect, *turns: str) -> str:
     """A conversation as the template writes it, up to the model's next turn."""
     roles = ("user", "assistant", "user")
-    found: str = dialect._tokenizer.apply_chat_template(
-        [{"role": role, "content": turn} for role, turn in zip(roles, turns, strict=False)],
-        tokenize=False,
-        add_generation_prompt=True,
+    return dialect._tokenizer.render(
+        [{"role": role, "content": turn} for role, turn in zip(roles, turns, strict=False)]
     )
-    return found
 
 
 # ---- how a chat model is spoken to -------------------------------------------------------------
@@ -98,15 +95,15 @@ def test_a_template_without_ends_or_no_template_at_all_does_as_well(general: Loa
     assert isinstance(bare, ChatDialect)
     assert bare._turn("Next?") == "<|user|>Next?"
     assert bare._turn("Next?", cut=True) == "<|end|><|user|>Next?"
-    template, bare._tokenizer.chat_template = bare._tokenizer.chat_template, None
+    template, bare._tokenizer.template = bare._tokenizer.template, None
     try:
         assert bare._turn("Next?") == "\n\nNext?\n"
     finally:
-        bare._tokenizer.chat_template = template
+        bare._tokenizer.template = template
 
 
 def test_every_end_token_that_the_model_names_ends_a_turn(dialect: ChatDialect) -> None:
-    assert dialect.ends == {dialect._tokenizer.eos_token_id, 7}
+    assert dialect.ends == {dialect._tokenizer.end_id, 7}
 
 
 @pytest.mark.parametrize(

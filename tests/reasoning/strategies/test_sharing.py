@@ -400,7 +400,7 @@ async def test_a_run_that_is_stopped_leaves_no_keys_and_keeps_what_was_written(
         if count == after:
             scope.cancel()
 
-    solution = await solved(engine, strategy, stop=scope, listener=listen)
+    solution = await solved(engine, strategy, cancel_scope=scope, listener=listen)
     assert solution.status == "interrupted"
     assert sum(thread.tokens for thread in solution.threads) >= after
     assert nothing_left(engine)

@@ -252,7 +252,7 @@ async def test_cancelling_a_run_from_outside_ends_it_with_what_was_found(
             scope.cancel()
 
     five = countdown.generate(random.Random(2), count=5)
-    solution = await solved(shipped, five, strategy="apr", stop=scope, listener=listen)
+    solution = await solved(shipped, five, strategy="apr", cancel_scope=scope, listener=listen)
     assert solution.status == "interrupted"
     assert sum(thread.tokens for thread in solution.threads) >= 40
     assert all(thread.state in {"cancelled", "succeeded"} for thread in solution.threads)

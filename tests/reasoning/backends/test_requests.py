@@ -1,0 +1,130 @@
+"""What a server is sent and gives back beside text: conversations, sampling, calls of tools."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from reasoning import Solution
+from reasoning.errors import CapabilityMissing
+from reasoning.values.conversation import Conversation, ToolCall
+from tests.reasoning.backends.test_openai_servers import asked
+from tests.support.scripted_chat import Refusal, Script, ScriptedChat
+
+pytestmark = pytest.mark.anyio
+
+TALK: list[dict[str, Any]] = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "?"},
+    {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+    {"role": "tool", "content": "3", "tool_call_id": "1"},
+]
+TOOL = {"type": "function", "function": {"name": "f"}}
+
+
+async def single(chat: ScriptedChat, **how: Any) -> Solution:
+    return await asked(chat, how={"strategy": "single", **how})
+
+
+async def test_messages_tools_and_knobs_arrive_as_they_are() -> None:
+    chat = ScriptedChat()
+    image = {"type": "image_url", "image_url": {"url": "data:"}}
+    talk = [*TALK[:1], {"role": "user", "content": [{"type": "text", "text": "?"}, image]}]
+    knobs = {"temperature": 0.3, "top_p": 0.9, "top_k": 5, "min_p": 0.1, "frequency_penalty": 0.5}
+    await single(
+        chat,
+        **knobs,
+        conversation=Conversation.of([*talk, *TALK[2:]], tools=(TOOL,)),
+        instruction="",
+        thinking=False,
+        effort="low",
+        chat_template_kwargs={"x": 1},
+        stop=["END", "STOP"],
+        logit_bias={7: -5},
+        max_new_tokens=9,
+        extra_body={"user": "me"},
+    )
+    body = chat.streamed[0]
+    question = {"role": "user", "content": [{"type": "text", "text": "What is it?"}, image]}
+    assert body["messages"] == [TALK[0], question, *TALK[2:]]
+    assert body["tools"] == [TOOL]
+    assert {name: body[name] for name in knobs} == knobs
+    assert body["chat_template_kwargs"] == {"enable_thinking": False, "thinking": False, "x": 1}
+    assert (body["reasoning_effort"], body["stop"], body["logit_bias"], body["user"]) == (
+        *("low", ["END", "STOP"], {"7": -5}, "me"),
+    )
+    assert body["max_tokens"] == 9
+
+
+async def test_what_nobody_said_is_the_servers_own() -> None:
+    chat = ScriptedChat()
+    await single(chat, instruction="")
+    assert chat.streamed[0].keys() == {
+        *("model", "stream", "messages", "stream_options", "seed", "max_tokens"),
+    }
+    assert chat.streamed[0]["messages"] == [{"role": "user", "content": "What is it?"}]
+
+
+async def test_samples_of_a_server_that_may_be_greedy_differ() -> None:
+    chat = ScriptedChat()
+    await asked(chat, how={"policy": "sc:n=2"})
+    assert [body["temperature"] for body in chat.streamed] == [0.7, 0.7]
+
+
+async def test_a_parameter_that_is_refused_is_said_to_be_ignored() -> None:
+    def refuse(body: dict[str, Any]) -> Refusal | None:
+        refused = [name for name in ("min_p", "chat_template_kwargs") if name in body]
+        return (400, f"Unrecognized request argument: {refused[0]}") if refused else None
+
+    chat = ScriptedChat(refuse=refuse)
+    solution = await single(chat, min_p=0.1, top_p=0.5, thinking=True)
+    assert solution.answer == "42"
+    assert solution.ignored == ("chat_template_kwargs", "min_p")
+    assert solution.to_dict()["ignored"] == ["chat_template_kwargs", "min_p"]
+    assert chat.streamed[0]["top_p"] == 0.5
+
+
+async def test_a_stop_text_ends_an_answer_across_its_events() -> None:
+    chat = ScriptedChat(answers=[Script(chunks=("one ", "tw", "o thr", "ee", " END of"))])
+    solution = await single(chat, stop="three EN", answer="text")
+    assert solution.final_text == "one two"
+    assert solution.threads[0].text == "one two "
+    assert not solution.threads[0].cut
+
+
+async def test_the_calls_of_an_answer_are_put_together_and_vote() -> None:
+    def events(*pieces: dict[str, Any]) -> Script:
+        deltas = [{"choices": [{"delta": {"tool_calls": [piece]}}]} for piece in pieces]
+        last = {"choices": [{"delta": {}, "finish_reason": "tool_calls"}]}
+        lines = "".join(f"data: {json.dumps(one)}\n\n" for one in (*deltas, last))
+        return Script(raw=f"{lines}data: [DONE]\n\n".encode())
+
+    def call(id: str, *arguments: str) -> Script:
+        head = {"index": 0, "id": id, "function": {"name": "f", "arguments": ""}}
+        rest = [{"index": 0, "function": {"arguments": one}} for one in arguments]
+        return events(head, *rest)
+
+    chat = ScriptedChat(answers=[call("a", '{"x"', ": 1}"), call("b", '{ "x": 1 }'), Script()])
+    talk = Conversation(tools=(TOOL,))
+    solution = await asked(chat, how={"policy": "sc:n=3", "conversation": talk})
+    assert solution.answer_source == "calls"
+    assert solution.tool_calls in [
+        (ToolCall(id="a", name="f", arguments='{"x": 1}'),),
+        (ToolCall(id="b", name="f", arguments='{ "x": 1 }'),),
+    ]
+    assert sorted(solution.votes.values()) == [1, 2]
+    assert solution.to_dict()["tool_calls"][0]["function"]["name"] == "f"
+
+
+async def test_a_server_that_is_asked_in_text_gets_turns_in_plain_words() -> None:
+    from reasoning.backends.text_tokens import TextDialect, text_of
+
+    dialect = TextDialect().within(Conversation.of(TALK[:2]), instruction="")
+    assert text_of(dialect.ask("Why?").tokens) == "System: Be brief.\n\nUser: Why?\n\nAssistant:"
+    assert dialect.emulated == {"plain-chat"}
+    with pytest.raises(CapabilityMissing, match="tool_calls"):
+        TextDialect().within(Conversation.of(TALK))
+    with pytest.raises(CapabilityMissing, match="mode=chat"):
+        TextDialect().within(Conversation(tools=(TOOL,)))
