@@ -21,6 +21,7 @@ from protocol.ufo.frames import (
     ToolType,
     tool_infos,
 )
+from protocol.ufo.secrets import DeviceSecrets
 
 MOST_TOOLS = 500
 
@@ -59,6 +60,7 @@ class DeviceCommands:
         device: Its name, for messages.
         agents: Whose tools are loaded there: names of UFO³'s ``mcp.yaml``.
         seconds: How long a command may take.
+        secrets: What is put into its calls, and taken out of what it says.
         tools: What the device told that it can call, by name.
     """
 
@@ -66,6 +68,7 @@ class DeviceCommands:
     connection: UfoConnection
     agents: tuple[str | None, ...]
     seconds: float
+    secrets: DeviceSecrets
     tools: dict[str, ToolInfo] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -116,7 +119,14 @@ class DeviceCommands:
             raise RemoteFailure("failed", "", why)
         kind: ToolType = "action" if known is None else known.tool_type
         agent = self._of.get(tool, self.agents[0])
-        return await self._command(tool, parameters, kind, agent, task, self.seconds)
+        schema = {} if known is None else known.input_schema or {}
+        filled = self.secrets.fill(tool, schema, parameters)
+        try:
+            value = await self._command(tool, filled, kind, agent, task, self.seconds)
+        except RemoteFailure as error:
+            said = self.secrets.redact(str(error))
+            raise RemoteFailure(error.reason, "", said) from None
+        return self.secrets.redact(value)
 
     async def ask(
         self, key: str, frame: ServerFrame, task: str, seconds: float

@@ -20,6 +20,7 @@ from protocol.ufo.commands import DeviceCommands
 from protocol.ufo.connection import UfoConnection
 from protocol.ufo.frames import MOST_REQUEST, ClientFrame, ServerFrame, ended, failed, ok
 from protocol.ufo.pilots import Pilot
+from protocol.ufo.secrets import DeviceSecrets, SecretStore
 from protocol.wire.messages import (
     Cancel,
     Cancelled,
@@ -103,6 +104,7 @@ class UfoDevice:
         pilot: Pilot,
         *,
         command_s: float,
+        secrets: SecretStore,
     ) -> None:
         metadata = registered.metadata or {}
         info = metadata.get("system_info")
@@ -116,7 +118,8 @@ class UfoDevice:
         self._connection = connection
         self._pilot = pilot
         self._agents: tuple[str | None, ...] = AGENTS.get(self.platform, (None,))
-        self._commands = DeviceCommands(id, connection, self._agents, command_s)
+        self._secrets = DeviceSecrets(secrets, id)
+        self._commands = DeviceCommands(id, connection, self._agents, command_s, self._secrets)
         self._begun: dict[str, str] = {}
         self._scopes: dict[str, anyio.CancelScope] = {}
         self._group: TaskGroup | None = None
@@ -130,7 +133,7 @@ class UfoDevice:
             Offer(
                 name=tool.tool_name,
                 description=tool.description or "",
-                parameters=json.dumps(tool.input_schema or {}),
+                parameters=json.dumps(self._secrets.hide(tool.input_schema or {})),
                 result=json.dumps(tool.output_schema or {}),
             )
             for tool in self._commands.tools.values()

@@ -23,6 +23,7 @@ from protocol.ufo.device import UfoDevice, request_to
 from protocol.ufo.frames import ClientFrame, failed, ok
 from protocol.ufo.galaxy_client import GalaxyClient
 from protocol.ufo.pilots import CommandListPilot, Pilot
+from protocol.ufo.secrets import SecretStore
 from protocol.wire.checked import CheckedModel
 from protocol.wire.connection import ConnectionLimits, Tls
 
@@ -81,7 +82,12 @@ class UfoServer:
     """
 
     def __init__(
-        self, hub: Hub, settings: UfoSettings | None = None, *, pilot: Pilot | None = None
+        self,
+        hub: Hub,
+        settings: UfoSettings | None = None,
+        *,
+        pilot: Pilot | None = None,
+        secrets: SecretStore | None = None,
     ) -> None:
         """Prepare the server.
 
@@ -89,9 +95,10 @@ class UfoServer:
             hub: The hub that devices work for; its tokens say who may connect.
             settings: Where to listen, and time limits.
             pilot: Steers devices by requests; by default a `CommandListPilot`.
+            secrets: What is put into calls of devices' tools; by default nothing.
 
         Raises:
-            InvalidValue: the address may not be bound without TLS.
+            InvalidValue: the address may not be bound without TLS, or the secrets can't be read.
         """
         self._settings = settings = settings or UfoSettings()
         self._listener = WebSocketListener(
@@ -99,6 +106,8 @@ class UfoServer:
         )
         self._hub = hub
         self._pilot = pilot or CommandListPilot()
+        self._secrets = secrets or SecretStore()
+        self._secrets.all()  # they can be read
         self._devices: dict[str, UfoDevice] = {}
         self._connections: dict[UfoConnection, Grant] = {}
         self._arrived = anyio.Event()
@@ -208,7 +217,14 @@ class UfoServer:
         older = self._devices.get(id)
         if older is not None and await older.alive(ALIVE_S):
             raise BadMessage(f"client_id: {hello.client_id!r} is connected already; rename it")
-        device = UfoDevice(id, connection, hello, self._pilot, command_s=self._settings.command_s)
+        device = UfoDevice(
+            id,
+            connection,
+            hello,
+            self._pilot,
+            command_s=self._settings.command_s,
+            secrets=self._secrets,
+        )
         before = self._devices.get(id)
         self._devices[id] = device
         self._arrive()

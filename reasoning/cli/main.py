@@ -15,9 +15,12 @@ from reasoning.cli.printing import print_error, warn
 
 COMMANDS = (
     *("bench", "calibrate", "doctor", "hub", "judge", "plan", "replay", "sample", "serve"),
-    *("solve", "token", "worker"),
+    *("secret", "solve", "token", "worker"),
 )
 """Each is a module of `reasoning.cli.commands`, which holds a command of the same name."""
+
+ELSEWHERE = {"secret": "token"}
+"""Commands that stand in another's module."""
 
 
 class Commands(click.Group):
@@ -29,7 +32,9 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(import_module(f"reasoning.cli.commands.{cmd_name}"), cmd_name)
+        command = getattr(
+            import_module(f"reasoning.cli.commands.{ELSEWHERE.get(cmd_name, cmd_name)}"), cmd_name
+        )
         assert isinstance(command, click.Command)
         return command
 

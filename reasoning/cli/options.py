@@ -18,7 +18,10 @@ import click
 from orchestrator.errors import InvalidValue
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from protocol import Client, Hub, Tls, TokenStore
+    from protocol.ufo import SecretStore
     from reasoning.models.loaded import LoadedModel
 
 HUB_PORT = 8765
@@ -229,8 +232,41 @@ class TokenStoreOptions:
 
         from protocol import TokenStore
 
+        return TokenStore(Path(self.tokens) if self.tokens else state_file("tokens.db"))
+
+
+@settings_class
+class SecretStoreOptions:
+    """Where a hub keeps what it puts into calls of devices' tools."""
+
+    secrets: str | None = option(
+        "Where secrets are kept; by default the user's file.", metavar="FILE"
+    )
+
+    def open(self) -> SecretStore:
+        """The file that was given, or the user's."""
+        from pathlib import Path
+
+        from protocol.ufo import SecretStore
+
+        return SecretStore(Path(self.secrets) if self.secrets else state_file("secrets.json"))
+
+
+def state_file(name: str) -> Path:
+    """A file of the user's, which `reason` keeps.
+
+    Raises:
+        InvalidValue: the user has no home directory.
+    """
+    from pathlib import Path
+
+    try:
         state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-        return TokenStore(Path(self.tokens or Path(state) / "reason" / "tokens.db"))
+    except RuntimeError as error:
+        raise InvalidValue(
+            f"{name}: there is no home directory to keep it in; set XDG_STATE_HOME, or name a file"
+        ) from error
+    return Path(state) / "reason" / name
 
 
 @settings_class

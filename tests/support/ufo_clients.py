@@ -87,6 +87,7 @@ class UfoDevice:
     Attributes:
         agents: The tools that it has loaded, by agent and name.
         eager: Whether it takes frames at once, as theirs does not.
+        takes: The parameters of its tools.
         heard: All frames of the server, in order.
         tasks: Requests that it was given.
         ends: The ``task_end`` frames.
@@ -101,12 +102,14 @@ class UfoDevice:
         platform: str = "linux",
         agents: dict[str, dict[str, Tool]] | None = None,
         eager: bool = False,
+        takes: tuple[str, ...] = ("text",),
     ) -> None:
         self.socket = socket
         self.name = name
         self.platform = platform
         self.agents = {"LinuxAgent": tools} if agents is None else agents
         self.eager = eager
+        self.takes = takes
         self.heard: list[Said] = []
         self.tasks: list[str] = []
         self.ends: list[Said] = []
@@ -188,8 +191,8 @@ class UfoDevice:
             return {"status": "failure", **base, "error": str(error)}
         return {"status": "success", **base, "result": found or None}
 
-    @staticmethod
-    def listed(tools: dict[str, Tool]) -> list[dict[str, Any]]:
+    def listed(self, tools: dict[str, Tool]) -> list[dict[str, Any]]:
+        takes = {name: {"type": "string"} for name in self.takes}
         return [
             {
                 "tool_key": f"action::{name}",
@@ -198,7 +201,7 @@ class UfoDevice:
                 "namespace": "linux",
                 "tool_type": "action",
                 "description": f"Does {name}.",
-                "input_schema": {"type": "object", "properties": {"text": {"type": "string"}}},
+                "input_schema": {"type": "object", "properties": takes},
                 "output_schema": {},
                 "meta": {"_fastmcp": {"tags": []}},
                 "annotations": None,

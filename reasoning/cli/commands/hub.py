@@ -14,6 +14,7 @@ from reasoning.cli.options import (
     HUB_PORT,
     BackendOptions,
     Duration,
+    SecretStoreOptions,
     TlsOptions,
     TokenStoreOptions,
     option,
@@ -52,6 +53,7 @@ class HubCommandSettings:
         "The chat model that carries out requests on their devices.", metavar="NAME|PATH"
     )
     backend: BackendOptions = field(default_factory=BackendOptions)
+    secrets: SecretStoreOptions = field(default_factory=SecretStoreOptions)
     tls: TlsOptions = field(default_factory=TlsOptions)
     quiet: bool = option(
         "Nothing on stderr when workers come and go.", "--quiet", "-q", is_flag=True
@@ -142,7 +144,7 @@ async def _open_ufo(
     listening = UfoSettings(
         host=settings.host, port=settings.ufo, tls=tls, insecure=settings.tls.insecure
     )
-    server = UfoServer(hub, listening, pilot=pilot)
+    server = UfoServer(hub, listening, pilot=pilot, secrets=settings.secrets.open())
     return (await stack.enter_async_context(server)).url
 
 
