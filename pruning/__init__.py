@@ -57,6 +57,7 @@ from pruning.policies.ballots import Ballots as Ballots
 from pruning.policies.ballots import VotingPolicy as VotingPolicy
 from pruning.policies.compose import Capped as Capped
 from pruning.policies.compose import Combined as Combined
+from pruning.policies.compose import MoreOnTie as MoreOnTie
 from pruning.policies.consensus import AdaptiveConsistency as AdaptiveConsistency
 from pruning.policies.consensus import AsyncConsensus as AsyncConsensus
 from pruning.policies.consensus import EarlyStopping as EarlyStopping

@@ -13,6 +13,7 @@ from orchestrator.errors import InvalidValue
 from pruning import Judge, Policy
 from reasoning.policies import SteeredBy, steered_by
 from reasoning.problems.answers import AUTO, AnswerFormat
+from reasoning.run.election import Election, OnTie, Select
 from reasoning.strategies import STRATEGIES, SelfConsistency, Strategy
 from reasoning.values.conversation import Conversation, Message
 from reasoning.values.sampling import KNOBS, Constraint, Sampling
@@ -60,6 +61,10 @@ class SolveOptions:
         effort: How much it is to think, in its own words, such as ``low``.
         chat_template_kwargs: More variables for its chat template.
         extra_body: More fields for each request to a server, as they stand.
+        on_tie: Where votes are tied, take the ``first`` answer, sample ``more``, or ``abstain``.
+        min_confidence: A winner with a smaller share of the samples counts as tied.
+        select: How one of several texts is chosen where the question is open: ``usc`` asks the
+            model, ``medoid`` compares embeddings; see `Election`.
         listener: Receives every event of the run.
         cancel_scope: A new scope for this run; cancelling it stops the run in the same way as the
             timeout.
@@ -98,6 +103,9 @@ class SolveOptions:
     effort: str | None = None
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     extra_body: Mapping[str, Any] = field(default_factory=dict)
+    on_tie: OnTie = "first"
+    min_confidence: float = 0.0
+    select: Select = "auto"
     listener: Listener | None = None
     cancel_scope: anyio.CancelScope | None = None
 
@@ -107,17 +115,19 @@ class SolveOptions:
             raise InvalidValue(f"timeout: {self.timeout:g} is not a time; give seconds above 0")
         if self.max_tokens is not None and self.max_tokens < 16:
             raise InvalidValue(f"max-tokens: {self.max_tokens} is too small; give at least 16")
-        _ = self.sampling, self.answer_format, self.surroundings
+        _ = self.sampling, self.answer_format, self.surroundings, self.election
         if self.strategy is not None:
             self._check_strategy(self.strategy)
         elif self.n is not None and not 1 <= self.n <= Strategy.most_n:
             raise InvalidValue(f"n: {self.n} is out of range; give 1 to {Strategy.most_n}")
         if self.policy is not None:
             self._check_policy()
+        if self.on_tie == "more":
+            self._check_more()
 
     def _check_types(self) -> None:
         wholes = ("n", "seed", "max_tokens", "priority")
-        for name in (*wholes, "timeout"):
+        for name in (*wholes, "timeout", "min_confidence"):
             value = getattr(self, name)
             kinds = int if name in wholes else _NUMBER
             if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
@@ -140,6 +150,19 @@ class SolveOptions:
             raise InvalidValue(f"strategy: {strategy!r} is no Strategy; give one, or a name")
         elif self.n is not None:
             raise InvalidValue("n: the strategy says how many; leave it out")
+
+    def _check_more(self) -> None:
+        """Check that the strategy can sample more.
+
+        Raises:
+            InvalidValue: it can't.
+        """
+        kind = self.strategy
+        if isinstance(kind, str):
+            kind = STRATEGIES.make(kind)
+        if kind is not None and not kind.steerable:
+            has = "has one sample" if kind.most_n == 1 else "has no samples of one prompt"
+            raise InvalidValue(f"on-tie: strategy {kind.name!r} {has}; leave it out, or abstain")
 
     def _check_policy(self) -> None:
         _ = self.steering
@@ -192,6 +215,11 @@ class SolveOptions:
             thinking=talk.thinking if self.thinking is None else self.thinking,
             effort=talk.effort if self.effort is None else self.effort,
         )
+
+    @cached_property
+    def election(self) -> Election:
+        """What happens where votes decide nothing."""
+        return Election(on_tie=self.on_tie, min_confidence=self.min_confidence, select=self.select)
 
     @cached_property
     def steering(self) -> SteeredBy | None:

@@ -24,7 +24,7 @@ from reasoning.options import ModelOptions, SolveOptions
 from reasoning.problems import Problem, pose
 from reasoning.problems.recognition import check_text, with_format
 from reasoning.run.run import Run
-from reasoning.run.solution import Solution, Status, ThreadRecord, Usage
+from reasoning.run.solution import SelectedBy, Solution, Status, ThreadRecord, Usage
 from reasoning.run.thread import Thread
 from reasoning.strategies import Strategy
 from reasoning.values.conversation import EMPTY
@@ -137,6 +137,7 @@ class Reasoner:
             memory=self._memory,
             sampling=replace(sampling, extra={**dialect.fields, **sampling.extra}),
             emulated=set(dialect.emulated),
+            election=options.election,
             max_tokens=min(options.max_tokens or model.context, model.context),
             events=events,
         )
@@ -222,8 +223,11 @@ def summarise(
 ) -> Solution:
     """What a run that has ended comes to."""
     threads = list(run.threads.values())
+    if run.selected is not None and run.selected[0] in tally.votes:
+        tally = replace(tally, winner=run.selected[0])
+    refusal = None if run.decided else run.election.refusal(tally)
     winner: Thread | None = None
-    if tally.winner is not None:
+    if tally.winner is not None and refusal is None:
         winner = next(t for t in threads if run.key(t.answer) == tally.winner)
     answer = None if winner is None else winner.answer
     speaker = threads[0] if winner is None and len(threads) == 1 else winner
@@ -260,7 +264,16 @@ def summarise(
         merged=run.merged_keys,
         ignored=tuple(sorted(ignored)),
         tool_calls=() if speaker is None else speaker.tool_calls,
+        selected_by=_selected_by(run, tally),
+        abstained=refusal,
     )
+
+
+def _selected_by(run: Run, tally: Tally) -> SelectedBy | None:
+    """How the answer was chosen among several; None where there was no choice."""
+    if tally.winner is None or sum(tally.votes.values()) < 2:
+        return None
+    return "votes" if run.selected is None else run.selected[1]
 
 
 def _sent(threads: Sequence[Thread]) -> dict[str, int]:

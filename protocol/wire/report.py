@@ -115,6 +115,10 @@ class Report(_Message):
     confidence: float = Field(ge=0, le=1)
     tied: bool = False
     """Whether another answer had as many votes."""
+    selected_by: Literal["votes", "usc", "medoid", "first"] | None = None
+    """How the answer was chosen among several; null where there was no choice."""
+    abstained: str | None = None
+    """Why the answer with most votes was not given, where ties were to have none."""
     merged: dict[str, str] = Field(default_factory=dict)
     """Keys that algebra found equal to another one, and the key that they voted with."""
     strategy: str

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from random import Random
+from sys import maxsize
 from typing import Any, ClassVar
 
-from pruning.decisions import Decision, Decisions, Finish, Launch
-from pruning.observations import Began, Observation
+from pruning.decisions import NOTHING, Decision, Decisions, Finish, Launch
+from pruning.observations import Began, Ended, Observation
+from pruning.policies.ballots import Ballots
+from pruning.policies.votes import Tally
 from pruning.policy import Need, Policy, check_range
 
 
@@ -41,6 +44,93 @@ class Capped(Policy[Any]):
         if not isinstance(decision, Launch):
             return decision
         return replace(decision, limit=min(self.tokens, decision.limit or self.tokens))
+
+
+@dataclass(kw_only=True, slots=True)
+class Overtime:
+    """The state of a policy inside `MoreOnTie`, the votes, and what came of them.
+
+    Attributes:
+        over: Whether the policy has finished.
+        limit: Of the traces that it launched last.
+    """
+
+    inner: Any
+    ballots: Ballots
+    over: bool = False
+    limit: int | None = None
+    first: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoreOnTie(Policy[Overtime]):
+    """Another policy, and more traces where its vote ends in a tie.
+
+    Once the policy has finished and nothing runs any more, a quarter as many traces as it launched
+    follow at a time, until an answer leads or as many again were launched.
+
+    Attributes:
+        least: A leader with a smaller share of the traces counts as tied.
+    """
+
+    name: ClassVar[str] = "more-on-tie"
+    inner: Policy[Any]
+    least: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_range(self, "least", 0, 1)
+
+    @property
+    def needs(self) -> frozenset[Need]:  # type: ignore[override]
+        return self.inner.needs
+
+    @property
+    def label(self) -> str:
+        return f"{self.inner.label}, more on a tie"
+
+    def begin(self, rng: Random) -> Overtime:
+        return Overtime(inner=self.inner.begin(rng), ballots=Ballots(max_traces=maxsize))
+
+    def observe(self, state: Overtime, observation: Observation) -> Decisions:
+        if isinstance(observation, Began):
+            state.ballots.begin(observation)
+        elif isinstance(observation, Ended):
+            state.ballots.end(observation)
+        if state.over:
+            return NOTHING if state.ballots.running else self._go_on(state)
+        decisions = self.inner.observe(state.inner, observation)
+        for decision in decisions:
+            if isinstance(decision, Launch):
+                state.ballots.launched += decision.count
+                state.ballots.running += decision.count
+                state.limit = decision.limit
+        return self._unless_tied(state, decisions) if decisions else NOTHING
+
+    def _unless_tied(self, state: Overtime, decisions: Decisions) -> Decisions:
+        *before, last = decisions
+        if not isinstance(last, Finish) or not self._is_tied(state.ballots.tally()):
+            return decisions
+        state.over, state.first = True, state.ballots.launched
+        return (*before, *(NOTHING if state.ballots.running else self._go_on(state)))
+
+    def _is_tied(self, tally: Tally) -> bool:
+        return tally.winner is not None and (tally.tied or tally.confidence < self.least)
+
+    def _go_on(self, state: Overtime) -> Decisions:
+        ballots, tally = state.ballots, state.ballots.tally()
+        more = ballots.launched - state.first
+        if self._is_tied(tally):
+            count = min(-(-state.first // 4), state.first - more)
+            launch = ballots.launch(count, f"{_leaders(tally)}: more", limit=state.limit)
+            if launch:
+                return launch
+        return (Finish(answer=tally.winner, reason=f"{_leaders(tally)} after {more} more"),)
+
+
+def _leaders(tally: Tally) -> str:
+    """The two highest counts, as ``3 votes to 3``."""
+    first, second, *_ = (*sorted(tally.votes.values(), reverse=True), 0, 0)
+    return f"{first} votes to {second}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,6 +43,7 @@ from pruning.policy_run import (
 from reasoning.errors import CapabilityMissing
 from reasoning.run.run import Run
 from reasoning.run.solution import Steering
+from reasoning.run.thread import Thread
 from reasoning.run.trace import SteeredTrace
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context, Gang
@@ -264,6 +265,11 @@ class Driver:
             finish=finish,
             log=tuple(self._session.log),
         )
+
+    @property
+    def voting(self) -> list[Thread]:
+        """The threads of traces that vote."""
+        return [trace.thread for trace in self.traces if trace.votes and trace.thread]
 
     def tally(self) -> Tally:
         """The votes of traces that ended by themselves, and of what was probed of the others."""

@@ -12,8 +12,8 @@ from reasoning.run.solution import Solution, Steering, Usage
 
 _SHARED = (
     *("status", "answer", "answer_source", "final_text", "verified", "votes", "confidence"),
-    *("tied", "merged", "strategy", "model", "errors", "emulated", "ignored"),
-    *("join_skipped", "fork_refused"),
+    *("tied", "merged", "selected_by", "abstained", "strategy", "model", "errors", "emulated"),
+    *("ignored", "join_skipped", "fork_refused"),
 )
 
 

@@ -18,8 +18,9 @@ from reasoning.language.thoughts import final_part
 from reasoning.models.loaded import LoadedModel
 from reasoning.problems import FreeForm, Problem
 from reasoning.problems.equivalence import Equivalence
+from reasoning.run.election import Election
 from reasoning.run.joining import Part, level, parts_of, shortened
-from reasoning.run.solution import Steering
+from reasoning.run.solution import SelectedBy, Steering
 from reasoning.run.thread import Thread, ThreadOptions
 from reasoning.values.context import Context, Segment
 from reasoning.values.sampling import Sampling
@@ -68,6 +69,8 @@ class Run:
         emulated: What was done in place of what the backend lacks or has no room for, by name.
         join_skipped: Why the thread that was to conclude from the others gave no answer.
         fork_refused: Why a fork that a thread asked for was not made; the last one.
+        election: What happens where votes decide nothing.
+        selected: The key that was chosen where they did not, and how.
         segments: All that anybody still holds of what was given to its threads or written by them.
         equivalence: Which of the answers' keys are one; None where equal strings alone are.
         changes: Told of each token that a thread read and of each task that ended.
@@ -91,6 +94,8 @@ class Run:
     emulated: set[str] = field(default_factory=set)
     join_skipped: str | None = None
     fork_refused: str | None = None
+    election: Election = field(default_factory=Election)
+    selected: tuple[str, SelectedBy] | None = None
     segments: WeakSet[Segment] = field(default_factory=WeakSet)
     changes: Changes = field(default_factory=Changes)
 
@@ -299,6 +304,11 @@ class Run:
                 thread.task.charge(0, shared=len(entry))
 
     @property
+    def decided(self) -> bool:
+        """Whether an answer was chosen otherwise than by votes, and not as the first."""
+        return self.selected is not None and self.selected[1] != "first"
+
+    @property
     def merged_keys(self) -> dict[str, str]:
         """The keys that vote under another one's name, because algebra says that they are one."""
         return {} if self.equivalence is None else dict(self.equivalence.merged)
@@ -322,6 +332,8 @@ class Run:
             self.emulated.add("comparisons-limited")
         if all(name == key for key, name in names.items()):
             return tally
+        if self.selected is not None:
+            self.selected = names[self.selected[0]], self.selected[1]
         cast = [names[key] for key, votes in tally.votes.items() for _ in range(votes)]
         return majority([*cast, *[None] * tally.abstained])
 

@@ -15,6 +15,8 @@ from reasoning.values.conversation import ToolCall
 if TYPE_CHECKING:
     from protocol import Report
 
+SelectedBy = Literal["votes", "usc", "medoid", "first"]
+"""How one of several answers was chosen."""
 Status = Literal["finished", "timed-out", "interrupted"]
 
 
@@ -142,6 +144,9 @@ class Solution:
         join_skipped: Why the thread that was to conclude from the others gave no answer, so that
             theirs stand.
         fork_refused: Why a fork that a thread asked for was not made.
+        selected_by: How the answer was chosen among several: by their votes, by the model
+            (``usc``), by embeddings (``medoid``), or as the first of texts; None for no choice.
+        abstained: Why the answer with most votes was not given, where ties were to have none.
         merged: Keys that math-verify found equal to another one, and the key that they voted with.
         ignored: By name, what was asked for and had no effect: the model's template does not know
             it, or the server refuses it.
@@ -172,6 +177,8 @@ class Solution:
     merged: dict[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
+    selected_by: SelectedBy | None = None
+    abstained: str | None = None
 
     @property
     def verified(self) -> bool | None:

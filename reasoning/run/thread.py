@@ -67,6 +67,7 @@ class ThreadOptions:
         segment: The segment that it writes to, where others had to know it before.
         reserve: Tokens of its context that it leaves to those who go on from it.
         most: The most tokens that it may generate; None for as many as its context holds.
+        sampling: How its tokens are drawn; None for the run's way.
         confidence: Over so many of the likeliest tokens each token's confidence is measured.
         observer: Follows what it writes, token by token.
         silent: Whether the backend generates nothing for it: others write, and it counts.
@@ -80,6 +81,7 @@ class ThreadOptions:
     segment: Segment | None = None
     reserve: int = 0
     most: int | None = None
+    sampling: Sampling | None = None
     confidence: int = 0
     observer: ThreadObserver | None = None
     silent: bool = False
@@ -143,11 +145,12 @@ class Thread:
     @property
     def sampling(self) -> Sampling:
         """The run's way of drawing tokens, with this thread's seed."""
-        shared = self.run.sampling
+        own = self.options.sampling
+        shared = self.run.sampling if own is None else own
         bounds = [most for most in (self.options.most, shared.max_new_tokens) if most is not None]
         return replace(
             shared,
-            temperature=self.run.temperature,
+            temperature=self.run.temperature if own is None else own.temperature,
             seed=self.seed,
             confidence=self.options.confidence,
             max_new_tokens=max(1, min(bounds) - self.written) if bounds else None,

@@ -10,6 +10,7 @@ from orchestrator import Task
 from pruning import Tally
 from reasoning.language.forms import PathForm
 from reasoning.run.run import Run
+from reasoning.run.selection import select
 from reasoning.run.thread import Thread, ThreadOptions
 from reasoning.strategies.base import Strategy
 from reasoning.values.capabilities import Capability
@@ -79,6 +80,8 @@ class ParaThinker(Strategy):
         await run.ended(paths)
         order = sorted(ends)
         await self._summarise(run, form, [ends[k] for k in order], [texts[k] for k in order])
+        if run.join_skipped is not None:
+            await select(run, [run.threads[task.id] for task in paths])
 
     async def _summarise(
         self, run: Run, form: PathForm, ends: list[Context], texts: list[str]

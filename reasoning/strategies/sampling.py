@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pruning import AsyncConsensus, Tally
+from pruning import AsyncConsensus, MoreOnTie, Tally
 from reasoning.run.driver import Driver
 from reasoning.run.run import Run
+from reasoning.run.selection import select
 from reasoning.run.thread import Thread
 from reasoning.strategies.base import Strategy
 
@@ -33,9 +34,13 @@ class SelfConsistency(Strategy):
     n: int = 16
 
     async def solve(self, run: Run) -> Tally:
-        driver = Driver(run=run, policy=run.policy or AsyncConsensus(k=self.n), judge=run.judge)
+        policy, election = run.policy or AsyncConsensus(k=self.n), run.election
+        if election.on_tie == "more":
+            policy = MoreOnTie(inner=policy, least=election.min_confidence)
+        driver = Driver(run=run, policy=policy, judge=run.judge)
         async with run.graph:
             run.steering = await driver.steer()
+            await select(run, driver.voting)
         return driver.tally()
 
 

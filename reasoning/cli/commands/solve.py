@@ -84,6 +84,22 @@ class SolveSettings:
     policy: str | None = named_option(
         "When to stop samples of self-consistency, as async:k=8.", "reasoning.policies:POLICIES"
     )
+    on_tie: str = option(
+        "Where votes are tied: take the first answer, sample more, or abstain.",
+        type=Choice(["first", "more", "abstain"]),
+        default="first",
+    )
+    min_confidence: float = option(
+        "A winner with a smaller share of the samples counts as tied; with --on-tie.",
+        type=float,
+        default=0.0,
+    )
+    select: str = option(
+        "How one of several texts is chosen where a question is open: usc asks the model, medoid "
+        "compares embeddings.",
+        type=Choice(["auto", "usc", "medoid", "first"]),
+        default="auto",
+    )
     temperature: float | None = option("0 is greedy; by default the strategy's own.", type=float)
     seed: int = option("The same seed gives the same tokens.", default=0)
     max_tokens: int | None = option(
@@ -268,6 +284,8 @@ def _conclude(solution: Solution, timeout: float | None, addresses: Sequence[str
             warn(f"stopped at the time limit of {timeout:g} s; raise --timeout")
         case "interrupted":
             warn("interrupted; this is what was found")
+        case "finished" if solution.abstained is not None:
+            warn(f"abstained: {solution.abstained}; sample more with --on-tie more")
         case "finished" if solution.answer is None and len(solution.threads) > lost:
             warn("no answer was found; try a larger --n or --max-tokens")
     usage, steered = solution.usage, solution.steering
@@ -284,13 +302,27 @@ def _conclude(solution: Solution, timeout: float | None, addresses: Sequence[str
     ]
     if len(solution.votes) > 1 or solution.strategy == "self-consistency":
         said.append(f"confidence {solution.confidence:.0%}" + ", tied" * solution.tied)
-    if steered is not None:
-        said.append(f"{steered.policy}: {steered.finish.reason}")
+    said += _why(solution)
     if solution.emulated:
         said.append(f"emulated: {', '.join(solution.emulated)}")
     reasons = {"fork refused": solution.fork_refused, "join skipped": solution.join_skipped}
     said += [f"{what}: {why}" for what, why in reasons.items() if why is not None]
     say(" · ".join(said))
+
+
+def _why(solution: Solution) -> list[str]:
+    """Why it is this answer: a selection among texts, or what the policy saw."""
+    if solution.selected_by in _SELECTED:
+        return [f"{_SELECTED[solution.selected_by]} of {len(solution.votes)} texts"]
+    steered = solution.steering
+    return [] if steered is None else [f"{steered.policy}: {steered.finish.reason}"]
+
+
+_SELECTED = {
+    "usc": "the model chose",
+    "medoid": "the nearest to all others by embeddings",
+    "first": "the first",
+}
 
 
 def _verdict(solution: Solution) -> str:

@@ -42,7 +42,7 @@ class Replies(TextBackend):
 async def solved(question: str | FreeForm, *replies: str, **options: Any) -> Solution:
     options.setdefault("strategy", "single" if len(replies) == 1 else "self-consistency")
     if options["strategy"] == "self-consistency":
-        options["policy"] = f"sc:n={len(replies)}"
+        options.setdefault("policy", f"sc:n={len(replies)}")
     async with Reasoner(load_model(backend=Replies(*replies))) as reasoner:
         return await reasoner.solve(question, **options)
 
@@ -164,3 +164,133 @@ async def test_a_thread_answers_by_its_own_words_only() -> None:
         "5",
         "6",
     }
+
+
+# ---- ties ----------------------------------------------------------------------------------------
+
+
+async def test_a_tie_may_cost_more_samples_until_one_leads() -> None:
+    replies = [rf"\boxed{{{n}}}" for n in (1, 2, 1, 2, 3, 2)]
+    solution = await solved("How many?", *replies, policy="sc:n=4", on_tie="more")
+    assert (solution.answer, solution.votes) == ("2", {"2": 3, "1": 2, "3": 1})
+    assert not solution.tied
+    assert solution.steering is not None
+    assert solution.steering.policy == "sc:n=4, more on a tie"
+    assert solution.steering.finish.reason == "3 votes to 2 after 2 more"
+
+
+async def test_no_more_samples_than_as_many_again_are_spent_on_a_tie() -> None:
+    replies = [rf"\boxed{{{n}}}" for n in (1, 2, 3, 4, 5, 6, 7, 8)]
+    solution = await solved("How many?", *replies, policy="sc:n=4", on_tie="more")
+    assert (len(solution.threads), solution.answer, solution.tied) == (8, "1", True)
+
+
+async def test_too_little_agreement_may_count_as_a_tie() -> None:
+    replies = [rf"\boxed{{{n}}}" for n in (1, 1, 2, 3, 1)]
+    rest = {"on_tie": "more", "min_confidence": 0.6}
+    solution = await solved("How many?", *replies, policy="sc:n=4", **rest)
+    assert (solution.answer, len(solution.threads), solution.confidence) == ("1", 5, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("forms", "least", "why"),
+    [
+        ((1, 2, 1, 2), 0.0, "tied 2 to 2"),
+        ((1, 2, 3, 4), 0.0, "tied 1 to 1"),
+        ((1, 1, 2, 3), 0.75, "confidence 50% is below 75%"),
+        ((1, 1, 2, 3), 0.5, None),
+    ],
+)
+async def test_a_tie_may_have_no_answer(forms: tuple[int], least: float, why: str | None) -> None:
+    replies = [rf"\boxed{{{n}}}" for n in forms]
+    solution = await solved("How many?", *replies, on_tie="abstain", min_confidence=least)
+    assert (solution.abstained, solution.answer) == (why, None if why else "1")
+    assert solution.report().abstained == why
+    assert sum(solution.votes.values()) == 4
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"on_tie": "guess"}, "on-tie: 'guess' does not exist; choose first, more, abstain"),
+        ({"select": "best"}, "select: 'best' does not exist"),
+        ({"min_confidence": 2.0, "on_tie": "more"}, "min-confidence: 2.0 is out of range"),
+        ({"min_confidence": 0.5}, "min-confidence: it is for --on-tie more or abstain"),
+        ({"strategy": "single", "on_tie": "more"}, "on-tie: strategy 'single' has one sample"),
+    ],
+)
+async def test_what_can_not_decide_is_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidValue, match=message):
+        await solved("How many?", r"\boxed{1}", **wrong)
+
+
+# ---- open questions ------------------------------------------------------------------------------
+
+TEXTS = (
+    "Bread had become dear after two bad harvests, and the crown was deep in debt.",
+    "It began because of a comet.",
+    "Two bad harvests had made bread dear, and the crown could not pay its debts.",
+)
+WHY = "Why did the revolution begin?"
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        "3",
+        "Answer 3",
+        "**Answer 3**",
+        r"\boxed{3}",
+        "<think>Answer 1? No.</think>The answer that agrees most with the others is Answer 3.",
+        "Answer 3 says the same as Answer 1.",
+        "Answers 1 and 3 name harvests, answer 2 does not.  The best is therefore answer #3.",
+    ],
+)
+async def test_of_texts_the_one_that_the_model_chooses_is_the_answer(choice: str) -> None:
+    solution = await solved(WHY, *TEXTS, choice, strategy="self-consistency", policy="sc:n=3")
+    assert (solution.answer, solution.selected_by) == (TEXTS[2], "usc")
+    assert sorted(solution.votes.values()) == [1, 1, 1]
+    assert solution.confidence == pytest.approx(1 / 3)
+    assert solution.report().selected_by == "usc"
+    chooser = solution.threads[-1]
+    assert (chooser.name, chooser.answer) == ("choose", None)
+    assert solution.usage.completion_tokens == sum(thread.tokens for thread in solution.threads)
+    assert solution.usage.span_tokens > max(thread.context for thread in solution.threads[:3])
+
+
+@pytest.mark.parametrize("choice", ["", "Answer 4", "1 or 3", "Answer 1 and Answer 3", "None", "0"])
+async def test_a_choice_that_can_not_be_read_is_told_and_made_otherwise(choice: str) -> None:
+    first = await solved(WHY, *TEXTS, choice, policy="sc:n=3", select="usc")
+    assert first.selected_by in ("medoid", "first")
+    assert "usc-failed" in first.emulated
+
+
+async def test_the_medoid_of_texts_is_the_one_nearest_to_the_others() -> None:
+    solution = await solved(WHY, TEXTS[1], TEXTS[0], TEXTS[2], policy="sc:n=3", select="medoid")
+    assert solution.selected_by == "medoid"
+    assert solution.answer in (TEXTS[0], TEXTS[2])
+    assert len(solution.threads) == 3
+
+
+async def test_texts_that_agree_are_votes() -> None:
+    solution = await solved(WHY, TEXTS[1], TEXTS[0], TEXTS[0].upper())
+    assert (solution.answer, solution.selected_by) == (TEXTS[0], "votes")
+
+
+async def test_the_first_text_may_be_asked_for_and_is_no_decision() -> None:
+    solution = await solved(WHY, *TEXTS, select="first")
+    assert (solution.answer, solution.selected_by) == (TEXTS[0], "first")
+    abstained = await solved(WHY, *TEXTS, select="first", on_tie="abstain")
+    assert (abstained.answer, abstained.abstained) == (None, "tied 1 to 1")
+
+
+async def test_boxed_answers_vote_whatever_the_question() -> None:
+    solution = await solved(WHY, r"\boxed{a}", r"\boxed{b}")
+    assert (solution.tied, solution.selected_by, len(solution.threads)) == (True, "votes", 2)
+
+
+async def test_long_texts_are_cut_to_fit_the_choice() -> None:
+    long = [f"{n} " + "word " * 3000 for n in range(3)]
+    solution = await solved(WHY, *long, "2", policy="sc:n=3")
+    assert (solution.answer, solution.selected_by) == (long[1].strip(), "usc")
+    assert "paths-cut" in solution.emulated
