@@ -15,7 +15,6 @@ from orchestrator import EventStream
 from orchestrator.errors import InvalidValue
 from orchestrator.sync import run_sync
 from pruning import Tally
-from reasoning.errors import CapabilityMissing
 from reasoning.keywords import method_takes_options, takes_options
 from reasoning.language.dialect import Dialect
 from reasoning.models.loaded import LoadedModel
@@ -27,6 +26,7 @@ from reasoning.run.run import Run
 from reasoning.run.solution import SelectedBy, Solution, Status, ThreadRecord, Usage
 from reasoning.run.thread import Thread
 from reasoning.strategies import Strategy
+from reasoning.strategies.support import support
 from reasoning.values.conversation import EMPTY
 from reasoning.values.sampling import Sampling
 
@@ -40,12 +40,7 @@ def choose_strategy(options: SolveOptions, model: LoadedModel, problem: Problem)
     """
     default = "" if options.strategy else model.dialect.default_strategy(problem)
     strategy = options.strategy_or(default)
-    missing = strategy.needs - model.capabilities - set(strategy.emulates)
-    if missing:
-        raise CapabilityMissing(
-            f"strategy {strategy.name!r} needs {', '.join(sorted(missing))}, which {model.name} "
-            "lacks; use single or self-consistency"
-        )
+    support(strategy, model).check(model.name)
     return strategy
 
 

@@ -9,17 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from reasoning.backends.openai.server_probe import ServerProfile
 from reasoning.models.server import ServerSource
 from reasoning.strategies import STRATEGIES
-
-
-class StrategySupport(BaseModel):
-    """Whether a strategy runs, what it lacks, and what it does instead of what it lacks."""
-
-    model_config = ConfigDict(frozen=True)
-
-    strategy: str
-    runs: bool
-    lacks: tuple[str, ...]
-    emulations: tuple[str, ...]
+from reasoning.strategies.support import StrategySupport, support
 
 
 class DoctorReport(BaseModel):
@@ -42,18 +32,9 @@ async def diagnose(settings: ServerSource) -> DoctorReport:
     models = [one.with_profile(await one.examine(thorough=True)) for one in sources]
     first = models[0]
     backends: list[Any] = [model.backend for model in models]
-    strategies = []
-    for name in STRATEGIES.names:
-        kind = STRATEGIES.make(name)
-        missing = kind.needs - first.capabilities
-        lacks = tuple(sorted(missing - kind.emulates.keys()))
-        emulations = tuple(kind.emulates[one] for one in sorted(missing & kind.emulates.keys()))
-        strategies.append(
-            StrategySupport(strategy=name, runs=not lacks, lacks=lacks, emulations=emulations)
-        )
     return DoctorReport(
         mode=backends[0].mode,
         capabilities=tuple(sorted(first.capabilities)),
-        strategies=tuple(strategies),
+        strategies=tuple(support(STRATEGIES.make(name), first) for name in STRATEGIES.names),
         facts=tuple(backend.profile for backend in backends),
     )

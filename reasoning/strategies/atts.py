@@ -54,6 +54,7 @@ class Atts(Strategy):
     name: ClassVar[str] = "atts"
     most_n: ClassVar[int] = 64
     default_temperature: ClassVar[float] = 0.7
+    drafted: ClassVar[bool] = True
 
     n: int = 4
 

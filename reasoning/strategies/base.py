@@ -32,6 +32,8 @@ class Strategy(ABC):
     chat_temperature: ClassVar[float | None] = None
     """The same for models that were not trained on the strategy, where it differs."""
     steerable: ClassVar[bool] = False
+    drafted: ClassVar[bool] = False
+    """Whether it takes a second, smaller model."""
 
     n: int = 1
 

@@ -63,6 +63,7 @@ class ScriptedChat:
 
     Attributes:
         refuse: Says why a request is refused: status, words, perhaps headers.
+        continues: Whether it goes on with an answer that was begun, or else ignores that it was.
         silent: Whether questions are never answered, while the list of models is.
         streamed: The bodies of streamed requests that were not refused, in order.
         probes: How many other requests came.
@@ -71,6 +72,7 @@ class ScriptedChat:
     answers: Sequence[Script | Refusal] = (Script(),)
     refuse: Callable[[dict[str, Any]], Refusal | None] = lambda body: None
     models: Sequence[dict[str, Any]] = ({"id": "m"},)
+    continues: bool = False
     silent: bool = False
     streamed: list[dict[str, Any]] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
@@ -108,7 +110,9 @@ class ScriptedChat:
             return
         self.probes += 1
         choice = {"message": {"role": "assistant", "content": "One."}, "finish_reason": "stop"}
-        await _reply(send, 200, {"choices": [choice], "usage": {"prompt_tokens": 5}})
+        opened = self.continues and body.get("continue_final_message")
+        usage = {"prompt_tokens": 4 if opened else 5}
+        await _reply(send, 200, {"choices": [choice], "usage": usage})
 
     async def _stream(self, script: Script, send: Send) -> None:
         await start(send, "text/event-stream")

@@ -60,9 +60,7 @@ def _print(report: DoctorReport) -> None:
         print_tables(made)
     click.echo(f"mode {report.mode}: {', '.join(report.capabilities) or 'plain text only'}")
     for one in report.strategies:
-        how = f", emulated: {', '.join(one.emulations)}" if one.emulations else ""
-        lacks = f"needs {', '.join(one.lacks)}" if one.lacks else f"runs{how}"
-        click.echo(f"  {one.strategy}: {lacks}")
+        click.echo(f"  {one.strategy}: {one.word}")
 
 
 def _word(value: object) -> str:
