@@ -50,7 +50,7 @@ def may_end_step(piece: str) -> bool:
     return _MAY_END.search(piece) is not None
 
 
-_BLANK = re.compile(r"\n[ \t]*\n[ \t\n]*")
+_BLANK = re.compile(r"\n[ \t\r]*\n[ \t\r\n]*")
 _SENTENCE = re.compile(r"(?<=[^\W\d_])[.!?…]+[\"'”’)\]*_]*(?=\s|\Z)|[。！？]")
 _MAY_END = re.compile(r"[\n.!?…。！？]")
 MAY_END_RAW = re.compile(r"\n|Ċ|<0x0A>|[.!?…。！？]|ãĢĤ|ï¼ģ|ï¼Ł|âĢ¦")
