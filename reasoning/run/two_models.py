@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
 from dataclasses import dataclass, field, replace
 from math import exp, isnan
@@ -13,6 +14,8 @@ from reasoning.models.loaded import LoadedModel
 from reasoning.run.thread import Thread
 from reasoning.values.context import Context, Segment
 from reasoning.values.sampling import Sampling
+
+logger = logging.getLogger(__name__)
 
 NO_SCORES = (
     "atts needs scores: the model can't score given text, and the draft tells no "
@@ -97,18 +100,26 @@ class Voice:
         """
         if not chunk.text.strip():
             return 1.0
-        if "scoring" in self.backend.capabilities:
-            segment = self._heard(chunk)
-            if not len(segment):
-                return 1.0
-            logprobs = await self.backend.score(segment)
-            self.chain.task.charge(len(segment))
-        else:
+        logprobs = await self._scored(chunk)
+        if logprobs is None:
             self.chain.run.emulated.add("draft-scored")
             logprobs = [one for one in chunk.logprobs if not isnan(one)]
             if not logprobs:
                 raise CapabilityMissing(NO_SCORES)
-        return exp(min(-sum(logprobs) / len(logprobs), MOST_STRANGE))
+        return exp(min(-sum(logprobs) / max(len(logprobs), 1), MOST_STRANGE))
+
+    async def _scored(self, chunk: Chunk) -> list[float] | None:
+        """The log-probabilities of the other's chunk to this model; None where it can't say."""
+        segment = self._heard(chunk)
+        if "scoring" not in self.backend.capabilities or not len(segment):
+            return None
+        try:
+            found = await self.backend.score(segment)
+        except BackendLost as error:
+            logger.warning("a step could not be scored: %s", error)
+            return None
+        self.chain.task.charge(len(segment))
+        return found or None
 
     def keep(self, chunk: Chunk, *, own: bool) -> None:
         """Go on after a chunk, its own or the other's."""
