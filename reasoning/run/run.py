@@ -14,7 +14,7 @@ from orchestrator import EventStream, Task, TaskGraph, current_task
 from pruning import Judge, Policy, Tally, majority
 from reasoning.backends.base import Backend
 from reasoning.language.dialect import Dialect
-from reasoning.language.thoughts import final_part
+from reasoning.language.steps import final_part
 from reasoning.models.loaded import LoadedModel
 from reasoning.problems import FreeForm, Problem
 from reasoning.problems.equivalence import Equivalence

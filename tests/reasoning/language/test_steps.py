@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reasoning.language.steps import LONG, end_of_step, may_end_step
-from reasoning.language.thoughts import final_part, left_open
+from reasoning.language.steps import LONG, end_of_step, final_part, left_open, may_end_step
 
 CODE = "Here:\n\n```python\nx = 1\n\ny = 2\n```\n\n"
 
