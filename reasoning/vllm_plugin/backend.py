@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+from torch import cuda
 
-from orchestrator.errors import InvalidValue
+from orchestrator.errors import InvalidValue, ReasonError
 from reasoning.backends.base import Token
 from reasoning.backends.prompted import PromptedBackend, PromptedGeneration
-from reasoning.backends.vllm.backend import VllmBackend
+from reasoning.backends.vllm.backend import VllmBackend, first_line
 from reasoning.backends.vllm.settings import VllmSettings
 from reasoning.engine.config import ModelConfig
 from reasoning.errors import BackendLost
@@ -22,7 +23,7 @@ from reasoning.values.context import Gang, Segment
 from reasoning.values.sampling import Sampling
 from reasoning.vllm_plugin import Mode, engine_arguments
 from reasoning.vllm_plugin.client import PlannedRequest, SegmentClient, is_plain
-from reasoning.vllm_plugin.note import Member, Note
+from reasoning.vllm_plugin.note import KEY, Member, Note
 
 IDLE_S = 0.05
 """What nobody needs is released with the next request, or after so long without one."""
@@ -108,6 +109,26 @@ class SharedGeneration(PromptedGeneration):
         self._shared.closed(self)
 
 
+def refuse_engine(settings: VllmSettings, mode: Mode) -> None:
+    """Refuse by their names what settings ask for that the plugin can't do, before vLLM is read.
+
+    Raises:
+        InvalidValue: they do; vLLM's own configuration is checked again when it is complete.
+    """
+    low = settings.dtype in ("bfloat16", "float16")
+    for wrong, why in (
+        (settings.data_parallel > 1, "data_parallel does not go with the plugin; leave one out"),
+        (settings.pipeline_parallel > 1, "pipeline_parallel does not go with the plugin"),
+        (settings.speculative is not None, "speculative decoding does not go with the plugin"),
+        (
+            mode == "live" and low and not cuda.is_available(),
+            f"plugin=live on a CPU needs dtype=float32, not {settings.dtype}",
+        ),
+    ):
+        if wrong:
+            raise InvalidValue(f"engine: {why}")
+
+
 class SharedVllmBackend(VllmBackend):
     """A `VllmBackend` whose engine runs the plugin, by default with its live half."""
 
@@ -118,9 +139,8 @@ class SharedVllmBackend(VllmBackend):
         self, folder: Path, config: ModelConfig, settings: VllmSettings | None = None
     ) -> None:
         super().__init__(folder, config, settings)
-        if self.settings.data_parallel > 1:
-            raise InvalidValue("engine: data_parallel does not go with the plugin; leave one out")
         self._mode: Mode = self.settings.plugin or "live"
+        refuse_engine(self.settings, self._mode)
         self.client = SegmentClient(self._mode)
         self._cohorts: dict[Gang, _OpenGang] = {}
         self.capabilities |= {"kv-join"}
@@ -185,6 +205,11 @@ class SharedVllmBackend(VllmBackend):
             if over and not (cohort and cohort.gang.lockstep):
                 self._depart(generation)
 
+    def refused(self, error: Exception) -> ReasonError:
+        if f"vllm_xargs.{KEY}" in str(error):  # it lacks what others were to write
+            return BackendLost(f"vLLM's plugin refuses the request: {first_line(error)}")
+        return super().refused(error)
+
     def sampling_parameters(self, generation: PromptedGeneration, prompt: int) -> Any:
         assert isinstance(generation, SharedGeneration)
         return super().sampling_parameters(generation, generation.limit - generation.gang_room)
@@ -196,6 +221,7 @@ class SharedVllmBackend(VllmBackend):
     async def _send(self, prompt: list[int], note: Note) -> None:
         """Send a request whose token is not wanted, and wait for its end."""
         from vllm import SamplingParams
+        from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError
 
         parameters = SamplingParams(
@@ -211,7 +237,7 @@ class SharedVllmBackend(VllmBackend):
             collector = await llm.add_request(f"{next(self._ids)}", tokens, parameters)
             while not (collector.get_nowait() or await collector.get()).finished:
                 pass
-        except (EngineDeadError, BackendLost):
+        except (EngineDeadError, VLLMClientError, BackendLost):
             return  # whoever needs it is told by a request of its own
 
     def closed(self, generation: SharedGeneration) -> None:

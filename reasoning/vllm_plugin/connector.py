@@ -7,7 +7,6 @@ are copied from theirs.  Stock scheduler and kernels then go on behind it.
 
 from __future__ import annotations
 
-import logging
 import time
 import uuid
 from typing import Any
@@ -22,10 +21,13 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
 from vllm.v1.request import Request
 
 from orchestrator.errors import InvalidValue
-from reasoning.vllm_plugin import support
+from reasoning.vllm_plugin import front_end
 from reasoning.vllm_plugin.attention.cache import Cache
 from reasoning.vllm_plugin.attention.paths import identities_of, refuse_marks
 from reasoning.vllm_plugin.attention.planning import plan_attention
+from reasoning.vllm_plugin.checks.layouts import open_caches
+from reasoning.vllm_plugin.checks.settings import is_live, refuse_caches, refuse_settings
+from reasoning.vllm_plugin.checks.symbols import refuse_symbols
 from reasoning.vllm_plugin.note import Note, read_note
 from reasoning.vllm_plugin.scheduling.plan import KvCopy, StepPlan
 from reasoning.vllm_plugin.scheduling.segments import (
@@ -35,7 +37,7 @@ from reasoning.vllm_plugin.scheduling.segments import (
     SegmentTable,
 )
 
-logger = logging.getLogger("vllm.reason")
+front_end.install()  # this module is read where a configuration names its class
 
 IDLE_S = 0.0005
 """How long a step without work waits, where requests wait for each other."""
@@ -49,10 +51,14 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
 
     def __init__(self, vllm_config: Any, role: KVConnectorRole, kv_cache_config: Any) -> None:
         super().__init__(vllm_config, role, kv_cache_config)
-        support.check_config(vllm_config, kv_cache_config)
+        refuse_settings(vllm_config)
+        refuse_caches(kv_cache_config)
         self._block_size = kv_cache_config.kv_cache_groups[0].kv_cache_spec.block_size
         self._most_positions = vllm_config.model_config.max_model_len
-        self._live = support.is_live(vllm_config)
+        self._live = is_live(vllm_config)
+        refuse_symbols("join")
+        if self._live:
+            refuse_symbols("live")
         self._identities = identities_of(vllm_config)
         self.segments: SegmentTable | None = None
         self._copies: list[KvCopy] = []
@@ -89,16 +95,23 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
         except InvalidValue as error:
             self._refuse(request, str(error))
             return
-        if note.attends and not self._live:
-            one.failure = "view: this engine only copies; start it with the live scheduler"
-        longest = request.num_prompt_tokens + request.max_tokens + note.offset
-        if longest > self._most_positions + 1:
-            one.failure = f"home: positions reach {longest} of {self._most_positions}; shorten it"
-        if note.path:
-            why = refuse_marks(self._vllm_config, self._identities, note.path)
-            one.failure = one.failure or why
+        why = self._refusal(one)
+        if why is not None:
+            one.fail(why)
         if note.view is not None:
             self._separate(one)
+
+    def _refusal(self, one: ActiveRequest) -> str | None:
+        """Why this engine can't serve a request; None where it can."""
+        note, request = one.note, one.request
+        if note.member is not None and not self._live:
+            return "member: this engine has no gangs; start it with the live scheduler"
+        if note.attends and not self._live:
+            return "view: this engine only copies; start it with the live scheduler"
+        longest = request.num_prompt_tokens + request.max_tokens + note.offset
+        if longest > self._most_positions + 1:
+            return f"home: positions reach {longest} of {self._most_positions}; shorten it"
+        return refuse_marks(self._vllm_config, self._identities, note.path) if note.path else None
 
     def _separate(self, one: ActiveRequest) -> None:
         """Keep what sees more than its own prompt out of the prefix cache that others read."""
@@ -109,7 +122,8 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
 
     def _refuse(self, request: Request, why: str) -> None:
         """Have a request fail whose note can't be served."""
-        one = ActiveRequest(request=request, note=Note(), view=None, since=0.0, failure=why)
+        one = ActiveRequest(request=request, note=Note(), view=None, since=0.0)
+        one.fail(why)
         self._known().active[one.id] = one
 
     def get_num_new_matched_tokens(
@@ -127,8 +141,8 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
                 return None, False
         except InvalidValue as error:
             # As a load that fails: vLLM ends the request with an error, and no other one.
-            logger.error("request %s: %s", one.id, error)
-            one.failure = str(error)
+            if one.failure is None:
+                one.fail(str(error))
             return 1, True
         self._stuck.add(one.id)
         return max(0, one.note.copied - num_computed_tokens), False
@@ -198,7 +212,7 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
     # A worker's side
 
     def register_kv_caches(self, kv_caches: dict[str, torch.Tensor]) -> None:
-        self._caches = support.open_caches(self._vllm_config, kv_caches)
+        self._caches = open_caches(self._vllm_config, kv_caches)
 
     def start_load_kv(self, forward_context: Any, **kwargs: Any) -> None:
         plan = self._get_connector_metadata()
@@ -224,4 +238,13 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
         """Segments stay where they are."""
 
     def wait_for_save(self) -> None:
-        """Nothing is saved elsewhere."""
+        """Nothing is saved elsewhere; the step is over, and must have been what was planned.
+
+        Raises:
+            InvalidValue: the worker, which may be another's, has left something out.
+        """
+        plan = self._get_connector_metadata()
+        assert isinstance(plan, StepPlan)
+        omitted = plan.omitted()
+        if omitted:
+            raise InvalidValue(f"vllm plugin: {omitted}; this runner is not served, use another")

@@ -6,7 +6,10 @@ may see it while it is written and after its request has ended, until it is rele
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from functools import partial
+from hashlib import blake2b
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -16,6 +19,9 @@ from orchestrator.journal.codec import why
 
 KEY = "reason"
 """The name of the note among a request's extra arguments; its value is JSON in a string."""
+
+FAILURE = "reason-failure"
+"""Under this name the trace headers of a request that was refused say why, to its front end."""
 
 Name = str
 
@@ -109,6 +115,8 @@ class Note(_NoteModel):
     """All that a request asks of the plugin.
 
     Attributes:
+        key: A secret of the client's: names of segments and gangs are its own.  Without one they
+            are common to all clients that give none.
         home: Position of the request's first own token.
         copied: How many leading tokens of the prompt are those of ``view``'s segments, whose keys
             and values are copied instead of computed (a join); 0 where they are read in place.
@@ -120,6 +128,7 @@ class Note(_NoteModel):
     """
 
     v: Literal[1] = 1
+    key: str = ""
     home: int | None = Field(default=None, ge=0)
     keeps: tuple[KeptRun, ...] = ()
     view: AttentionView | None = None
@@ -160,6 +169,40 @@ class Note(_NoteModel):
         return {KEY: self.model_dump_json(exclude_defaults=True)}
 
 
+def owned(note: Note) -> Note:
+    """A note whose names can't be those of another key's."""
+    if not note.key:
+        return note
+    apart = partial(_apart, blake2b(note.key.encode(), digest_size=16).hexdigest())
+
+    def seen(view: AttentionView | None) -> AttentionView | None:
+        if view is None:
+            return None
+        segments = tuple(one.model_copy(update={"name": apart(one.name)}) for one in view.segments)
+        return view.model_copy(update={"segments": segments})
+
+    member = note.member
+    return note.model_copy(
+        update={
+            "keeps": tuple(k.model_copy(update={"name": apart(k.name)}) for k in note.keeps),
+            "view": seen(note.view),
+            "member": member and member.model_copy(update={"gang": apart(member.gang)}),
+            "views": {apart(name): seen(view) for name, view in note.views.items()},
+            "release": tuple(apart(name) for name in note.release),
+            "leave": tuple((apart(gang), number) for gang, number in note.leave),
+        }
+    )
+
+
+def _apart(digest: str, name: str) -> str:
+    return f"{name}@{digest}"
+
+
+def shown(text: str) -> str:
+    """A text about segments without what tells whose they are."""
+    return re.sub("@[0-9a-f]{32}", "", text)
+
+
 def read_note(arguments: Mapping[str, Any] | None) -> Note | None:
     """The note among a request's extra arguments; None where there is none.
 
@@ -172,6 +215,6 @@ def read_note(arguments: Mapping[str, Any] | None) -> Note | None:
     if not isinstance(text, str):
         raise InvalidValue(f"{KEY}: the note is not a string; give JSON in a string")
     try:
-        return Note.model_validate_json(text)
+        return owned(Note.model_validate_json(text))
     except ValidationError as error:
         raise InvalidValue(f"{KEY}: {why(error)}; see docs/vllm-plugin.md") from error

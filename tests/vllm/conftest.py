@@ -124,7 +124,7 @@ class Driver:
         id = f"r{next(self._ids)}"
         self.written[id] = Written()
         parameters = SamplingParams(
-            temperature=0.0,
+            temperature=options.pop("temperature", 0.0),
             max_tokens=count,
             logprobs=0,
             detokenize=False,

@@ -332,9 +332,40 @@ def test_workers_go_on_in_new_segments_and_the_gang_waits_for_them(author: Any, 
     "text", ["{", "[]", '{"view":{}}', '{"home":-1}', '{"keeps":[{"name":1}]}', '{"nope":1}']
 )
 def test_a_malformed_note_fails_its_request_alone(author: Any, text: str) -> None:
-    bad = author.driver.add([5], 3, extra_args={"reason": text})
-    good = author.driver.add([5], 3)
-    assert [one.finish for one in author.driver.run(bad, good)] == ["error", "length"]
+    from vllm.exceptions import VLLMValidationError
+
+    with pytest.raises(VLLMValidationError, match="reason: ") as refused:
+        author.driver.add([5], 3, extra_args={"reason": text})
+    assert refused.value.parameter == "vllm_xargs.reason"
+    assert author.driver.run(author.driver.add([5], 3))[0].finish == "length"
+
+
+def test_several_answers_of_one_note_are_refused_by_name(author: Any) -> None:
+    from vllm.exceptions import VLLMValidationError
+
+    with pytest.raises(VLLMValidationError, match="n: 2 answers"):
+        author.driver.add([5], 3, extra_args={"reason": "{}"}, n=2, temperature=1.0)
+
+
+def test_a_segment_belongs_to_its_key(author: Any) -> None:
+    """Another client can neither see nor release it, nor take its name."""
+    from reasoning.vllm_plugin.note import AttentionView, KeptRun, Note, SeenSegment
+
+    def ask(key: str, **fields: Any) -> str:
+        id: str = author.driver.add(prompt(20, 77), 2, Note(key=key, **fields))
+        return str(author.driver.run(id, steps=100_000)[0].finish)
+
+    extents = author.driver.scheduler.connector.segments.extents
+    kept = (KeptRun(name="mine"),)
+    view = AttentionView(segments=(SeenSegment(name="mine", upto=4),))
+    assert ask("one", keeps=kept) == "length"
+    assert ask("two", release=("mine",)) == ask("", release=("mine",)) == "length"
+    assert ask("two", keeps=kept) == "length"
+    assert len(extents) == 2
+    assert ask("three", view=view, home=20) == ask("", view=view, home=20) == "error"
+    assert ask("one", view=view, home=20) == "length"
+    assert ask("one", release=("mine",)) == "length"
+    assert len(extents) == 1
 
 
 def test_a_lagging_sight_is_refused_by_a_join_only_client(author: Any) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from orchestrator.errors import ExtraMissing, InvalidValue, UnknownName
+from orchestrator.errors import ExtraMissing, InvalidValue, ReasonError, UnknownName
 from reasoning.backends.base import Token
 from reasoning.backends.prompted import PromptedBackend, PromptedGeneration, confidence
 from reasoning.backends.vllm.settings import VllmSettings
@@ -113,6 +113,8 @@ class VllmBackend(PromptedBackend):
                 ) from error
             try:
                 self._llm = AsyncLLM.from_vllm_config(config, disable_log_stats=True)
+            except InvalidValue:
+                raise  # the plugin's own words
             except Exception as error:  # whatever a child process died of
                 raise BackendLost(
                     f"vLLM did not start: {first_line(error)}; VLLM_LOGGING_LEVEL=INFO shows more"
@@ -204,13 +206,17 @@ class VllmBackend(PromptedBackend):
             finished = True
             raise self._death() from error
         except (ValueError, VLLMClientError) as error:  # vLLM's refusal of a parameter
-            raise InvalidValue(f"vLLM refuses the request: {first_line(error)}") from error
+            raise self.refused(error) from error
         finally:
             self.running.pop(generation, None)
             if collector is not None and not finished:
                 self._count_unread(collector)
                 with anyio.CancelScope(shield=True):
                     await abort()
+
+    def refused(self, error: Exception) -> ReasonError:
+        """What a thread is told where vLLM refuses its request."""
+        return InvalidValue(f"vLLM refuses the request: {first_line(error)}")
 
     def sampling_parameters(self, generation: PromptedGeneration, prompt: int) -> Any:
         """vLLM's ``SamplingParams`` for a generation's next request."""

@@ -19,6 +19,20 @@ class Cache:
         self.block = keys.shape[2]
 
     @classmethod
+    def of(cls, cache: Tensor) -> Cache:
+        """The cache of a layer on its device."""
+        return cls.of_cpu(cache) if cache.device.type == "cpu" else cls.of_strided(cache)
+
+    @classmethod
+    def of_strided(cls, cache: Tensor) -> Cache:
+        """The logical cache ``[blocks, kv_heads, block, 2 * dim]`` of vLLM's GPU backends.
+
+        A slot keeps its key and then its value, whatever the order of blocks and heads in memory.
+        """
+        keys, values = cache.chunk(2, -1)
+        return cls(keys, values)
+
+    @classmethod
     def of_cpu(cls, cache: Tensor) -> Cache:
         """The cache ``[blocks, kv_heads, block, 2 * dim]`` of vLLM's CPU backend.
 
@@ -33,7 +47,9 @@ class Cache:
     def places(self, table: list[int], first: int, count: int) -> tuple[Tensor, Tensor]:
         """Blocks and offsets of ``count`` tokens of a table from ``first`` on."""
         index = torch.arange(first, first + count)
-        return torch.tensor(table)[index // self.block], index % self.block
+        where = torch.stack([torch.tensor(table)[index // self.block], index % self.block])
+        blocks, offsets = where.to(self.keys.device, non_blocking=True)
+        return blocks, offsets
 
     def read(self, table: list[int], first: int, count: int) -> tuple[Tensor, Tensor]:
         """Keys and values ``[count, kv_heads, dim]``."""

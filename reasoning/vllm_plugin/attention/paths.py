@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from orchestrator.errors import InvalidValue
 from reasoning.engine.identities import read_identities, refuse_path
 from reasoning.vllm_plugin.attention.patches import PatchedMethod
 from reasoning.vllm_plugin.attention.rotation import rotary_of, rotated
@@ -36,7 +37,8 @@ def refuse_marks(config: Any, identities: Tensor | None, path: int) -> str | Non
     """Why an engine can't mark a path's tokens; None where it can, or has nothing to mark with."""
     if identities is None:
         return None
-    if config.compilation_config.cudagraph_mode.has_full_cudagraphs():
+    captured = config.compilation_config.cudagraph_mode.has_full_cudagraphs()
+    if captured and not config.use_v2_model_runner:
         return 'path: not inside full CUDA graphs; start vLLM with "cudagraph_mode": "PIECEWISE"'
     return refuse_path(path, identities.shape[1])
 
@@ -152,6 +154,10 @@ def patch_cache_updates(config: Any, model: torch.nn.Module) -> Marker | None:
         return None
     marker, weight = Marker(model), next(model.parameters())
     for name, layer in get_layers_from_vllm_config(config, Attention).items():
+        if layer.kv_sharing_target_layer_name is not None:
+            continue  # it reads what another layer has written
+        if getattr(layer, "kv_cache_update_bypass", False):
+            raise InvalidValue(f"vllm plugin: {name} writes its cache in a fused kernel; no paths")
         own = identities[extract_layer_index(name)].to(weight.device, config.model_config.dtype)
         vectors = Vectors.of(own, marker.rotary)
         marker.update.add(layer.impl, PatchedCacheUpdate(layer.impl, vectors))

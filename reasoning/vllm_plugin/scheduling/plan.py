@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorMetadata
 
+from reasoning.vllm_plugin.attention.patches import PatchedMethod
+
 
 class KvCopy(NamedTuple):
     """Keys and values of ``size`` tokens that are copied between two tables of blocks."""
@@ -55,6 +57,8 @@ class StepPlan(KVConnectorMetadata):
         attention: By request, of those whose tokens see other requests' segments.
         tables: The blocks that ``attention`` refers to.
         paths: The identities, from 1 on, of requests whose tokens are marked as a path's.
+        moved, looking, marked: By a worker's hooks: the requests for which each has run.
+        patched: By a worker's hooks: what every layer had to come by.
     """
 
     offsets: dict[str, int] = field(default_factory=dict)
@@ -63,3 +67,19 @@ class StepPlan(KVConnectorMetadata):
     attention: dict[str, RequestAttention] = field(default_factory=dict)
     tables: dict[str, list[int]] = field(default_factory=dict)
     paths: dict[str, int] = field(default_factory=dict)
+    moved: set[str] = field(default_factory=set)
+    looking: set[str] = field(default_factory=set)
+    marked: set[str] = field(default_factory=set)
+    patched: list[PatchedMethod] = field(default_factory=list)
+
+    def omitted(self) -> str | None:
+        """What a worker has not done for some request of this step, in words; None if all."""
+        for wanted, done, what in (
+            (self.offsets.keys(), self.moved, "positions were not moved"),
+            (self.attention.keys(), self.looking, "attention saw no other segments"),
+            (self.paths.keys(), self.marked, "keys and values were not marked"),
+        ):
+            if left := wanted - done:
+                return f"{what} for {len(left)} of {len(wanted)} requests"
+        missing = sum(abs(one.missing) for one in self.patched)
+        return f"{missing} layers were captured or passed by" if missing else None

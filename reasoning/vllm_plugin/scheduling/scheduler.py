@@ -6,7 +6,6 @@ that room is taken at once, so that no member ever has to wait for a block or is
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +17,6 @@ from orchestrator.errors import InvalidValue
 from reasoning.vllm_plugin.connector import SegmentConnector
 from reasoning.vllm_plugin.scheduling.gangs import RequestGang, RequestGangs
 from reasoning.vllm_plugin.scheduling.segments import ActiveRequest
-
-logger = logging.getLogger("vllm.reason")
 
 UNFAIR_S = 0.2
 """A gang that has waited so long for room is let in before any other request."""
@@ -72,8 +69,7 @@ class GangScheduler(Scheduler):
 
     def _fail(self, one: ActiveRequest, why: str) -> None:
         """End a request with an error, after this step; vLLM does so for a set of its own."""
-        logger.error("request %s: %s", one.id, why)
-        one.failure = why
+        one.fail(why)
         self.encoder_cache_mismatch_reqs.add(one.id)
 
     def _free_request(self, request: Request, *args: Any, **options: Any) -> Any:

@@ -5,6 +5,7 @@ Used by the scheduler's process only.  Blocks are kept by vLLM's own reference c
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -12,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from orchestrator.errors import InvalidValue
-from reasoning.vllm_plugin.note import AttentionView, Note
+from reasoning.vllm_plugin.note import FAILURE, AttentionView, Note, shown
+
+logger = logging.getLogger("vllm.reason")
 
 Readiness = Literal["ready", "wait"]
 
@@ -35,6 +38,12 @@ class ActiveRequest:
     @property
     def id(self) -> str:
         return str(self.request.request_id)
+
+    def fail(self, why: str) -> None:
+        """Have it end with an error, whose reason its client is told."""
+        self.failure = why = shown(why)
+        self.request.trace_headers = {**(self.request.trace_headers or {}), FAILURE: why}
+        logger.error("request %s: %s", self.id, why)
 
 
 @dataclass(eq=False, kw_only=True)

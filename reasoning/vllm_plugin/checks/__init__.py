@@ -1,0 +1,1 @@
+"""What must hold before an engine with the plugin answers anybody, or else is refused."""

@@ -1,0 +1,1 @@
+"""What is added to vLLM's model runners, of the first and of the second generation."""
