@@ -37,7 +37,8 @@ def refuse_marks(config: Any, identities: Tensor | None, path: int) -> str | Non
     """Why an engine can't mark a path's tokens; None where it can, or has nothing to mark with."""
     if identities is None:
         return None
-    captured = config.compilation_config.cudagraph_mode.has_full_cudagraphs()
+    graphs = config.compilation_config.cudagraph_mode
+    captured = graphs is not None and graphs.has_full_cudagraphs()
     if captured and not config.use_v2_model_runner:
         return 'path: not inside full CUDA graphs; start vLLM with "cudagraph_mode": "PIECEWISE"'
     return refuse_path(path, identities.shape[1])

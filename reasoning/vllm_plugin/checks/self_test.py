@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -151,9 +152,7 @@ class SelfTest:
         from vllm.forward_context import set_forward_context
 
         device = self._runner.device
-        tokens = torch.tensor(
-            [one for text in self.texts for one in text], dtype=torch.int32, device=device
-        )
+        tokens = torch.tensor(list(chain(*self.texts)), dtype=torch.int32, device=device)
         behind = torch.arange(OWN, device=device) + self.prompt
         positions = torch.cat(
             [torch.arange(self.prompt, device=device), behind, behind, behind + OWN]

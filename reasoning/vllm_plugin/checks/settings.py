@@ -127,7 +127,8 @@ def _of_engine(config: Any) -> Refusals:
 
 def _of_live(config: Any) -> Refusals:
     scheduler = config.scheduler_config
-    captured = config.compilation_config.cudagraph_mode.has_full_cudagraphs()
+    graphs = config.compilation_config.cudagraph_mode
+    captured = graphs is not None and graphs.has_full_cudagraphs()
     return [
         (bool(scheduler.async_scheduling), "gangs need --no-async-scheduling"),
         (scheduler.max_num_seqs < 2, "gangs need --max-num-seqs 2 at least (max_num_seqs)"),
