@@ -41,10 +41,12 @@ from starlette.routing import Route
 
 from protocol.http import (
     BranchText,
+    ChosenAnswer,
     EngineLoad,
     ModelVariant,
     ReasoningRequest,
     ReasoningResult,
+    RunPlan,
     ServerSettings,
 )
 from protocol.http.server import HttpServer, address, bind
@@ -62,15 +64,17 @@ class Clock:
     variants = (ModelVariant(id="clock", title="clock", description="Tells the time."),)
     load = EngineLoad(threads=0, leaked=0)
 
-    def check(self, request: ReasoningRequest) -> None:
-        pass
+    def check(self, request: ReasoningRequest) -> RunPlan:
+        return RunPlan(model="clock", strategy="clock")
 
-    async def answer(self, request: ReasoningRequest, listen: BranchListener) -> ReasoningResult:
+    async def answer(
+        self, request: ReasoningRequest, listen: BranchListener, *, width: int | None = None
+    ) -> ReasoningResult:
         for _ in range(0 if request.question == "now" else CHUNKS):
             await anyio.sleep(EVERY_S)
             listen(BranchText(branch="1", text=f" {time.monotonic_ns()}"))
         return ReasoningResult(
-            text="done",
+            answers=(ChosenAnswer(text="done", answer="done"),),
             status="finished",
             cut=False,
             verified=None,

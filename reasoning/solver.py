@@ -24,6 +24,7 @@ from reasoning.problems import Problem, pose
 from reasoning.problems.recognition import check_text, with_format
 from reasoning.run.run import Run
 from reasoning.run.solution import SelectedBy, Solution, Status, ThreadRecord, Usage
+from reasoning.run.telemetry import traced
 from reasoning.run.thread import Thread
 from reasoning.strategies import Strategy
 from reasoning.strategies.support import support
@@ -92,7 +93,11 @@ class Reasoner:
         tally: Tally | None = None
         scope = options.cancel_scope or anyio.CancelScope()
         try:
-            with anyio.move_on_after(options.timeout) as limit, scope:
+            with (
+                traced(run, strategy=strategy.name, model=self.model.name),
+                anyio.move_on_after(options.timeout) as limit,
+                scope,
+            ):
                 found = await strategy.solve(run)
                 if not isinstance(found, Tally):
                     raise InvalidValue(
@@ -297,4 +302,5 @@ def _record(thread: Thread) -> ThreadRecord:
         lost=thread.lost,
         answer_source=thread.answer_source,
         tool_calls=thread.tool_calls,
+        said=thread.last_text or thread.own_text,
     )

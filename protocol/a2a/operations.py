@@ -43,7 +43,7 @@ from orchestrator.errors import ReasonError, UnknownName
 from protocol.a2a.tasks import EXTENSION, SETTLED, TERMINAL, AgentTask, AgentTasks, TaskEvent
 from protocol.http.errors import Refusal, invalid_body
 from protocol.http.openai.common_fields import RunFields, Temperature
-from protocol.http.runs import RequestRunner, texts_by_branch
+from protocol.http.runs import CheckedRequest, RequestRunner, texts_by_branch
 from protocol.http.service import ReasoningRequest
 
 PROGRESS_S = 0.05
@@ -232,7 +232,7 @@ class AgentOperations(RequestHandler):
         if scope.cancelled_caught:
             task.become(TaskState.TASK_STATE_CANCELED)
 
-    async def _run(self, task: AgentTask, request: ReasoningRequest) -> None:
+    async def _run(self, task: AgentTask, request: CheckedRequest) -> None:
         """Publish the thoughts of a run while it runs, and then its result."""
         async with self._runner.running(request) as run:
             task.become(TaskState.TASK_STATE_WORKING)
@@ -241,7 +241,7 @@ class AgentOperations(RequestHandler):
                     task.become(TaskState.TASK_STATE_WORKING, text, {"branch": branch})
         result = run.result
         found = {to_camel(name): value for name, value in result.details().items()}
-        if result.text is None:
+        if not result.text or result.best.source == "unsolved":
             task.become(TaskState.TASK_STATE_FAILED, result.no_answer, found)
         else:
             task.give(result.text, found)

@@ -32,19 +32,22 @@ from google.protobuf.json_format import MessageToDict
 from orchestrator.errors import InvalidValue, UnknownName
 from protocol.a2a.tasks import EXTENSION, TERMINAL
 from protocol.errors import AgentLost, AgentRefused
+from protocol.http.contract.results import ChosenAnswer, ReasoningResult
 from protocol.http.service import (
     BranchListener,
     BranchText,
     EngineLoad,
     ModelVariant,
     ReasoningRequest,
-    ReasoningResult,
+    RunPlan,
 )
 
 TRIES = 5
 """Connections in a row that may bring nothing new."""
 FIRST_WAIT_S = 0.2
 CANCEL_S = 5.0
+TOLD = ("n", "temperature", "seed", "budget", "context", "timeout")
+"""The options that a message has fields for."""
 WAITING = frozenset({TaskState.TASK_STATE_INPUT_REQUIRED, TaskState.TASK_STATE_AUTH_REQUIRED})
 
 
@@ -153,12 +156,15 @@ class RemoteAgent:
     def load(self) -> EngineLoad:
         return EngineLoad(threads=self._running, leaked=0)
 
-    def check(self, request: ReasoningRequest) -> None:
+    def check(self, request: ReasoningRequest) -> RunPlan:
         if all(variant.id != request.variant for variant in self.variants):
             known = ", ".join(variant.id for variant in self.variants)
             raise UnknownName(f"model: {request.variant!r} does not exist; choose {known}")
+        return RunPlan(model=request.variant, strategy="a2a")
 
-    async def answer(self, request: ReasoningRequest, listen: BranchListener) -> ReasoningResult:
+    async def answer(
+        self, request: ReasoningRequest, listen: BranchListener, *, width: int | None = None
+    ) -> ReasoningResult:
         """Ask the agent; cancelling this cancels its task.
 
         Raises:
@@ -240,7 +246,8 @@ class RemoteAgent:
 
 
 def _message(request: ReasoningRequest) -> Message:
-    options = {k: v for k, v in asdict(request.options).items() if v is not None}
+    told = asdict(request.options)
+    options = {name: told[name] for name in TOLD if told[name] is not None}
     message = Message(
         message_id=uuid.uuid4().hex,
         role=Role.ROLE_USER,
@@ -271,7 +278,7 @@ def _result(seen: _FollowedTask, wall_s: float) -> ReasoningResult:
         text = text or (_said(status) if state == TaskState.TASK_STATE_COMPLETED else "")
     prompt = int(told.get("promptTokens", 0))
     return ReasoningResult(
-        text=text or None,
+        answers=(ChosenAnswer(text=text, answer=text or None),),
         status=told.get("status", "finished"),
         cut=bool(told.get("cut", False)),
         verified=told.get("verified"),

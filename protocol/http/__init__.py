@@ -9,33 +9,46 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from protocol.http.service import AnswerOptions as AnswerOptions
+    from protocol.http.contract.conversation import ConversationTurn as ConversationTurn
+    from protocol.http.contract.conversation import FunctionCall as FunctionCall
+    from protocol.http.contract.options import AnswerOptions as AnswerOptions
+    from protocol.http.contract.options import OutputForm as OutputForm
+    from protocol.http.contract.options import ToolOffer as ToolOffer
+    from protocol.http.contract.results import ChosenAnswer as ChosenAnswer
+    from protocol.http.contract.results import ReasoningResult as ReasoningResult
+    from protocol.http.service import BranchChosen as BranchChosen
     from protocol.http.service import BranchClosed as BranchClosed
     from protocol.http.service import BranchEvent as BranchEvent
     from protocol.http.service import BranchOpened as BranchOpened
     from protocol.http.service import BranchText as BranchText
-    from protocol.http.service import ConversationTurn as ConversationTurn
     from protocol.http.service import EngineLoad as EngineLoad
     from protocol.http.service import ModelVariant as ModelVariant
     from protocol.http.service import ReasoningRequest as ReasoningRequest
-    from protocol.http.service import ReasoningResult as ReasoningResult
+    from protocol.http.service import RunPlan as RunPlan
+    from protocol.http.service import RunStopped as RunStopped
     from protocol.http.service import Service as Service
     from protocol.http.settings import ServerSettings as ServerSettings
 
-_SERVICE = [
-    "AnswerOptions",
-    "BranchClosed",
-    "BranchEvent",
-    "BranchOpened",
-    "BranchText",
-    "ConversationTurn",
-    "EngineLoad",
-    "ModelVariant",
-    "ReasoningRequest",
-    "ReasoningResult",
-    "Service",
-]
-_HOMES = {**dict.fromkeys(_SERVICE, "service"), "ServerSettings": "settings"}
+_NAMES = {
+    "contract.conversation": ["ConversationTurn", "FunctionCall"],
+    "contract.options": ["AnswerOptions", "OutputForm", "ToolOffer"],
+    "contract.results": ["ChosenAnswer", "ReasoningResult"],
+    "service": [
+        "BranchChosen",
+        "BranchClosed",
+        "BranchEvent",
+        "BranchOpened",
+        "BranchText",
+        "EngineLoad",
+        "ModelVariant",
+        "ReasoningRequest",
+        "RunPlan",
+        "RunStopped",
+        "Service",
+    ],
+    "settings": ["ServerSettings"],
+}
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
 __all__ = list(_HOMES)
 
 

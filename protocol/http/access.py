@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from orchestrator.errors import InvalidValue
 from protocol.http.bodies import MOST_BODY, too_large
 from protocol.http.connections import MOST_HEAD
+from protocol.http.control.quotas import KeyLimits
 from protocol.http.errors import Refusal, error_response
 
 SHORTEST = 16
@@ -28,17 +29,25 @@ class ApiKeys:
     """Bearer keys, of which only SHA-256 hashes are kept.
 
     That is enough for keys, which are long and random, unlike passwords.
+
+    Attributes:
+        limits: What each key may ask for, by the names that `admit` gives.
     """
 
     def __init__(self, keys: Iterable[str] = ()) -> None:
-        self._hashes = tuple(map(_hash, keys))
+        found = [KeyLimits.parse(key) for key in keys]
+        self._hashes = tuple(_hash(key) for key, _ in found)
+        limits = zip(self._hashes, found, strict=True)
+        self.limits = {_name(digest): one for digest, (_, one) in limits}
 
     @classmethod
     def read(cls, path: Path) -> ApiKeys:
         """The keys of a file: a key, or ``sha256:`` and its hash, a line; ``#`` begins a comment.
 
+        Limits may stand behind a key, as `KeyLimits.parse` reads them.
+
         Raises:
-            InvalidValue: the file can't be read, or has no key or a short one.
+            InvalidValue: the file can't be read, has no key or a short one, or an odd limit.
         """
         try:
             lines = [line.strip() for line in path.read_text().splitlines()]
@@ -62,7 +71,11 @@ class ApiKeys:
         scheme, _, key = authorization.partition(" ")
         offered = hashlib.sha256(key.strip().encode()).digest()
         found = [hmac.compare_digest(offered, known) for known in self._hashes]
-        return offered.hex()[:16] if scheme.lower() == "bearer" and any(found) else None
+        return _name(offered) if scheme.lower() == "bearer" and any(found) else None
+
+
+def _name(digest: bytes) -> str:
+    return digest.hex()[:16]
 
 
 def _hash(key: str) -> bytes:
@@ -125,6 +138,8 @@ class AccessMiddleware:
             )
         if self._keys and scope["path"] not in NO_KEY_NEEDED:
             given = headers.get("authorization", "")
+            if scope["path"] == "/v1/messages" and not given:  # Anthropic's clients have their own
+                given = f"Bearer {headers.get('x-api-key', '')}"
             name = self._keys.admit(given)
             if name is None:
                 return Refusal(

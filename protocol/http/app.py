@@ -13,12 +13,13 @@ from starlette.routing import BaseRoute, Route
 
 from orchestrator.errors import ReasonError
 from protocol.http.access import AccessMiddleware
+from protocol.http.anthropic.messages import AnthropicInterface
 from protocol.http.bodies import MOST_BODY
 from protocol.http.errors import Refusal, on_error, on_failure
 from protocol.http.metrics import CONTENT_TYPE
-from protocol.http.openai.chat import ChatRequest, ChatWriter, model_object
-from protocol.http.openai.responses import ResponseRequest, ResponseWriter
-from protocol.http.openai.run_response import endpoint
+from protocol.http.openai.chat import ChatInterface, model_object
+from protocol.http.openai.responses import ResponseInterface
+from protocol.http.openai.run_response import caller_of, endpoint
 from protocol.http.openapi import openapi_document
 from protocol.http.runs import RequestRunner
 from protocol.http.settings import ServerSettings
@@ -54,7 +55,7 @@ def _middleware(settings: ServerSettings) -> list[Middleware]:
     cors = Middleware(
         CORSMiddleware,
         allow_origins=sorted(settings.origins),
-        allow_methods=["GET", "POST"],
+        allow_methods=["GET", "POST", "DELETE"],
         allow_headers=["Authorization", "Content-Type"],
     )
     access = Middleware(
@@ -95,14 +96,23 @@ def _routes(runner: RequestRunner, settings: ServerSettings) -> list[BaseRoute]:
     async def metrics(request: Request) -> Response:
         return Response(runner.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
-    chat = endpoint(runner, ChatRequest, ChatWriter, name="chat")
-    responses = endpoint(runner, ResponseRequest, ResponseWriter, name="responses")
+    responses = ResponseInterface()
+
+    async def kept(request: Request) -> Response:
+        id, caller = request.path_params["id"], caller_of(request)
+        if request.method == "DELETE":
+            responses.store.forget(id, caller)
+            return JSONResponse({"id": id, "object": "response", "deleted": True})
+        return JSONResponse(responses.store.find(id, caller, "response_id").body)
+
     return [
         Route("/health", health),
         Route("/openapi.json", openapi),
         Route("/metrics", metrics),
         Route("/v1/models", models),
         Route("/v1/models/{name:path}", model),
-        Route("/v1/chat/completions", chat, methods=["POST"]),
-        Route("/v1/responses", responses, methods=["POST"]),
+        Route("/v1/chat/completions", endpoint(runner, ChatInterface()), methods=["POST"]),
+        Route("/v1/messages", endpoint(runner, AnthropicInterface()), methods=["POST"]),
+        Route("/v1/responses", endpoint(runner, responses), methods=["POST"]),
+        Route("/v1/responses/{id}", kept, methods=["GET", "DELETE"]),
     ]

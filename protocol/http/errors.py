@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from orchestrator.errors import ReasonError, leaf
+from orchestrator.errors import InvalidValue, ReasonError, leaf
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,15 @@ _ROUTING = {
     405: ("method_not_allowed", "not this method"),
     413: ("refused", "too large"),
 }
-_FIELD = re.compile(r"([a-z_-]+): ")
+_FIELD = re.compile(r"([a-z_][\w.\[\]-]*): ")
+
+
+class UnknownParameter(InvalidValue):
+    """A field of a request that nobody behind this server takes."""
+
+
+class UnsupportedParameter(InvalidValue):
+    """A field of a request that asks for what the model can't do."""
 
 
 class Refusal(ReasonError):

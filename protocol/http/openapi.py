@@ -8,8 +8,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from protocol.http.access import NO_KEY_NEEDED
+from protocol.http.anthropic.messages import AnthropicRequest
 from protocol.http.openai.chat import ChatRequest
-from protocol.http.openai.responses import ResponseRequest
+from protocol.http.openai.response_items import ResponseRequest
 from protocol.http.service import Service
 from protocol.http.settings import ServerSettings
 
@@ -34,12 +35,16 @@ class ErrorBody(BaseModel):
 def openapi_document(service: Service, settings: ServerSettings) -> dict[str, Any]:
     """The document of a server's interface."""
     _, schemas = models_json_schema(
-        [(model, "validation") for model in (ChatRequest, ResponseRequest, ErrorBody)],
+        [
+            (model, "validation")
+            for model in (ChatRequest, ResponseRequest, AnthropicRequest, ErrorBody)
+        ],
         ref_template="#/components/schemas/{model}",
     )
     model = service.variants[0].id
     chat = {"model": model, "messages": [{"role": "user", "content": QUESTION}]}
     response = {"model": model, "input": QUESTION}
+    message = {**chat, "max_tokens": 2048}
     schema = {"type": "string", "minLength": 1}
     name = _parameter("name", "path", schema) | {"example": model}
     paths = {
@@ -48,7 +53,13 @@ def openapi_document(service: Service, settings: ServerSettings) -> dict[str, An
         "/v1/models": {"get": _get("Every strategy on every model.", _object("data"))},
         "/v1/models/{name}": {"parameters": [name], "get": _get("One of them.", _object("id"))},
         "/v1/chat/completions": {"post": _post("Answer a chat.", ChatRequest, chat, "choices")},
+        "/v1/messages": {"post": _post("Answer a message.", AnthropicRequest, message, "content")},
         "/v1/responses": {"post": _post("Answer with items.", ResponseRequest, response, "output")},
+        "/v1/responses/{id}": {
+            "parameters": [_parameter("id", "path", schema)],
+            "get": _get("A response that is kept.", _object("output")),
+            "delete": _get("Keep it no longer.", _object("deleted")),
+        },
         **(_agent() if settings.a2a else {}),
     }
     spec: dict[str, Any] = {

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from orchestrator import TaskState
+from protocol.http.contract.conversation import ConversationTurn
+from protocol.http.contract.options import AnswerOptions, OutputForm, ToolOffer
+from protocol.http.contract.results import ReasoningResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,42 +29,22 @@ class ModelVariant:
     created: int = 0
 
 
-@dataclass(frozen=True)
-class ConversationTurn:
-    """One message of a conversation."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class AnswerOptions:
-    """What a request may set for its own run; None leaves it to the service.
-
-    Attributes:
-        n: The number of branches.
-        temperature: The temperature at which branches sample.
-        seed: The same seed gives the same tokens.
-        budget: The most tokens that all branches together may write; then the run is stopped.
-        context: The context of each branch in tokens, prompt included.
-        timeout: Seconds after which the run answers with the best that it has.
-    """
-
-    n: int | None = None
-    temperature: float | None = None
-    seed: int = 0
-    budget: int | None = None
-    context: int | None = None
-    timeout: float | None = None
-
-
 @dataclass(frozen=True, kw_only=True)
 class ReasoningRequest:
-    """A conversation that one variant is to answer; its last turn is the user's."""
+    """A conversation that one variant is to answer.
+
+    Attributes:
+        form: The form of the answer, where one is asked for.
+        offer: The tools that branches may want called.
+        plain: Whether one sample will do, whatever the variant says.
+    """
 
     variant: str
     turns: tuple[ConversationTurn, ...]
     options: AnswerOptions = field(default_factory=AnswerOptions)
+    form: OutputForm | None = None
+    offer: ToolOffer | None = None
+    plain: bool = False
 
     @classmethod
     def ask(cls, variant: str, question: str, **options: Any) -> ReasoningRequest:
@@ -71,8 +54,9 @@ class ReasoningRequest:
 
     @property
     def question(self) -> str:
-        """The text of the last turn."""
-        return self.turns[-1].text
+        """The text of the user's last turn; where there is none, that of the last turn."""
+        asked = [turn for turn in self.turns if turn.role == "user"]
+        return (asked or self.turns)[-1].text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +75,16 @@ class BranchOpened(BranchEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class BranchText(BranchEvent):
-    """A branch wrote ``text``."""
+    """A branch wrote ``text``.
+
+    Attributes:
+        said: Whether it is a part of what the branch says, instead of its thoughts.
+        tokens: How many tokens it is.
+    """
 
     text: str
+    said: bool = False
+    tokens: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,73 +94,19 @@ class BranchClosed(BranchEvent):
     state: TaskState
 
 
-BranchListener = Callable[[BranchEvent], None]
+@dataclass(frozen=True, kw_only=True)
+class BranchChosen(BranchEvent):
+    """The choice is settled: what this branch has said, and says from now on, is the answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReasoningResult:
-    """How a run ended, with its whole cost: tokens of every branch, shared ones counted once.
+class RunStopped(BranchEvent):
+    """The run was stopped because nobody waits for it any more; ``result`` is what it cost."""
 
-    Attributes:
-        text: The answer; None if the run found none.
-        cut: Whether the token budget stopped the run.
-        verified: Whether the verifier agreed; None where it could not be asked.
-        span_tokens: The longest chain of tokens that depend on each other.
-        wall_s: Seconds from start to end.
-        votes: Votes by canonical answer, most first.
-    """
+    result: ReasoningResult
 
-    text: str | None
-    status: Literal["finished", "timed-out", "interrupted"]
-    cut: bool
-    verified: bool | None
-    confidence: float
-    strategy: str
-    branches: int
-    prompt_tokens: int
-    completion_tokens: int
-    span_tokens: int
-    wall_s: float
-    votes: Mapping[str, int] = field(default_factory=dict)
 
-    @property
-    def work_tokens(self) -> int:
-        """All tokens of the run, given and generated."""
-        return self.prompt_tokens + self.completion_tokens
-
-    @property
-    def finished(self) -> bool:
-        """Whether the run came to its own end, instead of being stopped."""
-        return self.status == "finished"
-
-    @property
-    def no_answer(self) -> str:
-        """What a client is told where ``text`` is None."""
-        ended = {
-            "finished": "ended without one; try another variant or a larger n",
-            "timed-out": "were stopped at the time limit; raise x_reason.timeout",
-            "interrupted": "were stopped",
-        }[self.status]
-        if self.cut:
-            ended = "were stopped at max_completion_tokens; raise it"
-        return f"No answer was found: {self.branches} branches {ended}."
-
-    def details(self, dropped: int = 0, ignored: Sequence[str] = ()) -> dict[str, Any]:
-        """What OpenAI's and A2A's responses have no field for, as JSON values.
-
-        Args:
-            dropped: Characters of thoughts that a slow reader did not get.
-            ignored: Names of what was sent and not read.
-        """
-        told = {**vars(self), "votes": dict(self.votes)}
-        del told["text"], told["completion_tokens"]
-        return told | {
-            "confidence": round(self.confidence, 4),
-            "work_tokens": self.work_tokens,
-            "wall_s": round(self.wall_s, 4),
-            "dropped_characters": dropped,
-            "ignored": list(ignored),
-        }
+BranchListener = Callable[[BranchEvent], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +122,25 @@ class EngineLoad:
     leaked: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """What a request will come to, as far as it is known before it runs.
+
+    Attributes:
+        model: The model that answers.
+        strategy: What answers, by its name.
+        policy: What steers the branches, by its name, where something does.
+        width: How many branches may run at once.
+        elastic: Whether fewer will do, at less confidence.
+    """
+
+    model: str
+    strategy: str
+    policy: str | None = None
+    width: int = 1
+    elastic: bool = False
+
+
 class Service(Protocol):
     """Answers requests, several at once; cancelling `answer` stops every branch of it."""
 
@@ -194,7 +150,7 @@ class Service(Protocol):
     @property
     def load(self) -> EngineLoad: ...
 
-    def check(self, request: ReasoningRequest) -> None:
+    def check(self, request: ReasoningRequest) -> RunPlan:
         """Refuse a request that can't be answered, before anything is computed.
 
         Raises:
@@ -203,6 +159,13 @@ class Service(Protocol):
         """
         ...
 
-    async def answer(self, request: ReasoningRequest, listen: BranchListener) -> ReasoningResult:
-        """Answer a checked request; ``listen`` gets every event at once, and must not block."""
+    async def answer(
+        self, request: ReasoningRequest, listen: BranchListener, *, width: int | None = None
+    ) -> ReasoningResult:
+        """Answer a checked request.
+
+        Args:
+            listen: Gets every event at once, and must not block.
+            width: The most branches, where the plan is elastic; None leaves it to the plan.
+        """
         ...

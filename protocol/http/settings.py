@@ -25,7 +25,10 @@ class ServerSettings:
         insecure: Whether to listen beyond this machine without keys.
         origins: Web origins whose pages may ask.
         max_concurrent: Runs at once.
+        max_branches: Branches of all runs at once; when they get few, runs get fewer each.
         max_queued: Requests that wait for their turn; more are refused.
+        plain_tokens: Requests for at most so many tokens get one plain sample; 0 for none.
+        plain_models: Names of variants that are always answered by one plain sample.
         max_connections: Connections at once; fewer where the process may open fewer files.
         max_per_address: Connections at once from one address.
         timeout: Seconds that a run may take, whatever its request says.
@@ -43,8 +46,11 @@ class ServerSettings:
     keys: ApiKeys | None = None
     insecure: bool = False
     origins: Collection[str] = ()
-    max_concurrent: int = 4
-    max_queued: int = 16
+    max_concurrent: int = 64
+    max_branches: int = 1024
+    max_queued: int = 256
+    plain_tokens: int = 0
+    plain_models: Collection[str] = ()
     max_connections: int = 512
     max_per_address: int = 256
     timeout: float = 600.0
@@ -61,6 +67,8 @@ class ServerSettings:
             )
         if self.max_concurrent < 1:
             raise InvalidValue(f"max-concurrent: {self.max_concurrent} is too few; give 1 or more")
+        if self.max_branches < 1:
+            raise InvalidValue(f"max-branches: {self.max_branches} is too few; give 1 or more")
         if self.max_queued < 0:
             raise InvalidValue(f"max-queued: {self.max_queued} is too few; give 0 or more")
 

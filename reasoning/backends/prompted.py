@@ -16,7 +16,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import anyio
 
@@ -54,6 +54,7 @@ class PromptedGeneration(Generation):
         self._stopped = False
         self._known = 0
         self._written = 0
+        self._guess = 0
         self.segment = segment
         self.stop = stop
         self.limit = limit
@@ -106,6 +107,7 @@ class PromptedGeneration(Generation):
         """The tokens of one request."""
         prompt = self.prompt
         self.prompted += len(prompt)
+        self._guess = len(prompt)
         ends = self.stop | self._backend.eos
         async with aclosing(self._backend.request(self, prompt)) as stream:
             async for token in stream:
@@ -118,6 +120,15 @@ class PromptedGeneration(Generation):
                     yield token
                     return
                 yield token
+
+    def found_prompt(self, count: int) -> None:
+        """Note how many tokens the present prompt has by the server's count."""
+        self._backend.counts[self.segment.context] = (self._guess, count)
+        self._correct_guess(count)
+
+    def _correct_guess(self, count: int) -> None:
+        self.prompted += count - self._guess
+        self._guess = 0
 
     def found_cached(self, count: int) -> None:
         """Note how many of the present prompt's tokens the server had in its cache."""
@@ -178,6 +189,9 @@ class PromptedGeneration(Generation):
     def close(self) -> None:
         if not self.closed:
             self.closed = True
+            guess, count = self._backend.counts.get(self.segment.context, (0, 0))
+            if self._guess and guess == self._guess:  # the same prompt, which ended elsewhere
+                self._correct_guess(count)
             self._backend.open_threads -= 1
             self._backend.live.discard(self.segment)
             self._backend.abort(self)
@@ -195,6 +209,7 @@ class PromptedBackend(Backend):
         context: The most tokens that a thread may see.
         eos: Tokens that end a thread for good.
         block: Prefixes are cached in blocks of so many tokens.
+        counts: Of prompts that servers counted, our guess and their count.
         refilled: Tokens of prompts that were computed again though an earlier thread had them.
         running: What aborts the present request of each thread that has one.
         recovered: How many requests were lost and went on elsewhere or after a restart.
@@ -211,6 +226,7 @@ class PromptedBackend(Backend):
         self.recovered = 0
         self.live: WeakSet[Segment] = WeakSet()
         self._met: WeakSet[Segment] = WeakSet()
+        self.counts: WeakKeyDictionary[Context, tuple[int, int]] = WeakKeyDictionary()
         self._warned = False
         self.running: dict[PromptedGeneration, Abort] = {}
         self._doomed: deque[Abort] = deque()

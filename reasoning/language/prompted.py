@@ -10,11 +10,12 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from reasoning.errors import CapabilityMissing, ProblemRefused
 from reasoning.language.forms import Outline, SpawnForm
-from reasoning.language.steps import StepEnds, end_of_step, final_part, left_open
+from reasoning.language.steps import StepEnds, end_of_step
+from reasoning.language.thoughts import final_part, left_open
 from reasoning.problems import FreeForm, Problem
 from reasoning.problems.answers import (
     AUTO,
@@ -136,8 +137,19 @@ def transcript(messages: Sequence[Message]) -> str:
     return "\n\n".join([*said, "Assistant:"])
 
 
+@runtime_checkable
+class SelfReading(Protocol):
+    """A problem that reads its answers by itself."""
+
+    def read(self, text: str, *, finished: bool = True) -> FoundAnswer:
+        """The answer in a text."""
+        ...
+
+
 def read(problem: Problem, text: str, *, finished: bool) -> FoundAnswer:
     """The answer in what a model wrote, in the form that the problem asks for."""
+    if isinstance(problem, SelfReading):
+        return problem.read(text, finished=finished)
     form = problem.answer_format if isinstance(problem, FreeForm) else AUTO
     return read_answer(text, form, question=problem.question, finished=finished)
 

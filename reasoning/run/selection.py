@@ -15,7 +15,7 @@ import anyio.to_thread
 from orchestrator import current_task
 from orchestrator.errors import ReasonError
 from reasoning.errors import ProblemRefused
-from reasoning.language.steps import final_part
+from reasoning.language.thoughts import final_part
 from reasoning.run.election import has_embeddings
 from reasoning.run.run import Run
 from reasoning.run.thread import Thread, ThreadOptions
@@ -56,6 +56,8 @@ async def select(run: Run, threads: Sequence[Thread]) -> None:
     run.selected = keys[0], "first"
 
 
+CHOOSING = "choose"
+"""The name of the thread that chooses."""
 CHOOSE = """\
 {count} answers to one question stand below.  Each was given without knowing the others.
 
@@ -99,7 +101,7 @@ async def _by_model(run: Run, threads: Sequence[Thread], texts: Sequence[str]) -
             return thread.own_text
         return ""
 
-    task = run.graph.add(choose, name="choose")
+    task = run.graph.add(choose, name=CHOOSING)
     task.on_end(run.changes.tell)
     await run.changes.until(lambda: task.ended)
     return read_choice(task.value, len(texts)) if task.state == "succeeded" else None

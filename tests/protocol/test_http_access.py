@@ -10,7 +10,9 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import anyio
 import httpx
@@ -272,3 +274,50 @@ def test_a_silent_branch_makes_room_for_one_that_writes() -> None:
     assert feed(0.11, one) == []
     assert feed(0.12, BranchClosed(branch="2", state="succeeded")) == [("1", "a", True)]
     assert list(focus.flush()) == []
+
+
+def test_widths_shrink_before_anybody_waits() -> None:
+    async def main() -> None:
+        admission = AdmissionControl(most=8, queue=1, branches=16)
+        widths = []
+        async with AsyncExitStack() as stack:
+            for _ in range(5):
+                place = admission.admitted(8, elastic=True)
+                widths.append(await stack.enter_async_context(place))
+            assert widths == [8, 4, 2, 1, 1]
+            with pytest.raises(Refusal, match="within the request's timeout"):
+                async with admission.admitted(8, elastic=True, within=0.01):
+                    pass
+            assert (admission.waiting, admission.branches) == (0, 16)
+        assert (admission.running, admission.branches) == (0, 0)
+        async with admission.admitted(99) as width:  # what can't shrink has the whole server
+            assert width == 16
+
+    anyio.run(main)
+
+
+def test_a_key_s_limits_stand_behind_it(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"{KEY} width=2 policies=async,sc\n{HASHED} tokens-per-minute=5\n")
+    with serving("--api-key-file", str(file)) as server:
+
+        def ask(key: str, **more: Any) -> httpx.Response:
+            body = chat(**{"model": "reason-5m/self-consistency:n=4", **more})
+            return server.post("/v1/chat/completions", body, headers=headers(key))
+
+        narrow = ask(KEY).json()["x_reason"]
+        assert (narrow["width"], narrow["notes"]) == (2, ["width-shrunk"])
+        refused = ask(KEY, x_reason={"policy": "esc"})
+        assert refused.status_code == 403
+        assert refused.json()["error"]["code"] == "policy_not_allowed"
+        assert ask(HASHED).status_code == 200
+        spent = ask(HASHED)
+        assert spent.status_code == 429
+        assert spent.json()["error"]["code"] == "token_limit_reached"
+        assert int(spent.headers["retry-after"]) > 10
+
+
+def test_a_limit_that_is_none_is_refused() -> None:
+    with pytest.raises(InvalidValue, match="width=many is no limit"):
+        ApiKeys([f"{KEY} width=many"])
+    assert ApiKeys([KEY]).admit(f"Bearer {KEY}")

@@ -65,7 +65,9 @@ def test_the_schema_names_every_field_and_documents_ours(server: Server) -> None
         "/v1/models",
         "/v1/models/{name}",
         "/v1/chat/completions",
+        "/v1/messages",
         "/v1/responses",
+        "/v1/responses/{id}",
         "/.well-known/agent-card.json",
         "/a2a",
         "/a2a/v1/message:send",
@@ -76,7 +78,7 @@ def test_the_schema_names_every_field_and_documents_ours(server: Server) -> None
         "/a2a/v1/tasks/{id}:subscribe",
     }
     chat = spec["components"]["schemas"]["ChatRequest"]
-    assert chat["additionalProperties"] is False
+    assert chat["additionalProperties"] is True  # what is unknown is for the server behind
     assert {"model", "messages", "n", "tools", "x_reason"} <= set(chat["properties"])
     assert "description" in chat["properties"]["messages"]
     assert json.dumps(spec).count('"$ref"') > 5

@@ -15,11 +15,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from protocol.http.bodies import read_json
+from protocol.http.contract.results import ReasoningResult
+from protocol.http.control.telemetry import request_span
 from protocol.http.errors import Refusal, error_response
 from protocol.http.openai.common_fields import CommonRequest, parse
 from protocol.http.openai.thoughts import PATIENCE_S
-from protocol.http.runs import RequestRunner, RunningRequest
-from protocol.http.service import BranchEvent, ReasoningRequest, ReasoningResult
+from protocol.http.runs import CheckedRequest, RequestRunner, RunningRequest
+from protocol.http.service import BranchEvent, ReasoningRequest
 
 SILENCE_S = 15.0
 """After so long a comment is sent, so that nobody between takes the connection for dead."""
@@ -77,7 +79,7 @@ class RunResponse(Response):
     def __init__(
         self,
         runner: RequestRunner,
-        request: ReasoningRequest,
+        request: CheckedRequest,
         writer: BodyWriter[Any],
         *,
         stream: bool,
@@ -98,7 +100,7 @@ class RunResponse(Response):
                 pass
             self._scope.cancel()
 
-        with self._scope:
+        with self._scope, request_span(scope["headers"], self._endpoint):
             async with anyio.create_task_group() as group:
                 group.start_soon(watch)
                 await self._respond(scope, receive, send)
@@ -160,23 +162,51 @@ class RunResponse(Response):
                 await anyio.lowlevel.checkpoint()
 
 
-def endpoint(
-    runner: RequestRunner,
-    kind: type[R],
-    writer: Callable[[R, tuple[str, ...]], BodyWriter[R]],
-    *,
-    name: str,
-) -> Callable[[Request], Awaitable[Response]]:
-    """The endpoint of one interface, which reads bodies of ``kind`` and answers by ``writer``.
+def caller_of(request: Request) -> str:
+    """The name of the key that a request came with; empty where nobody is asked for one."""
+    user = request.scope.get("user")
+    return "" if user is None else str(user.display_name)
 
-    ``writer`` gets such a body and the names of what is not read in it; ``name`` is for metrics.
+
+class Interface(ABC, Generic[R]):
+    """One of the interfaces: how its bodies are read, and how runs are written.
+
+    Attributes:
+        name: For metrics.
+        kind: What its bodies are.
     """
 
+    name: str
+    kind: type[R]
+
+    def read(self, asked: R, caller: str) -> tuple[ReasoningRequest, tuple[str, ...]]:
+        """What the service is asked, and the names of what is not read.
+
+        Raises:
+            Refusal: the body asks for what can't be.
+        """
+        return asked.request()
+
+    @abstractmethod
+    def writer(self, asked: R, ignored: tuple[str, ...], caller: str) -> BodyWriter[R]:
+        """What writes the run of a body."""
+
+
+def endpoint(
+    runner: RequestRunner, interface: Interface[Any]
+) -> Callable[[Request], Awaitable[Response]]:
+    """The endpoint of one interface."""
+
     async def answer(request: Request) -> Response:
-        asked = parse(kind, await read_json(request))
-        wanted, ignored = asked.request()
-        checked = runner.check(wanted)
-        stream = asked.stream is True
-        return RunResponse(runner, checked, writer(asked, ignored), stream=stream, endpoint=name)
+        caller = caller_of(request)
+        asked = parse(interface.kind, await read_json(request))
+        wanted, ignored = interface.read(asked, caller)
+        return RunResponse(
+            runner,
+            runner.check(wanted, caller),
+            interface.writer(asked, ignored, caller),
+            stream=asked.stream is True,
+            endpoint=interface.name,
+        )
 
     return answer

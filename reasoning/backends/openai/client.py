@@ -20,7 +20,6 @@ import anyio
 from orchestrator.errors import InvalidValue, UnknownName
 from reasoning.backends.base import Token
 from reasoning.backends.openai import reasoning_fields as fields
-from reasoning.backends.openai import scoring
 from reasoning.backends.openai.connection import connect, unreachable
 from reasoning.backends.openai.event_stream import (
     ErrorEvent,
@@ -218,8 +217,7 @@ class OpenaiBackend(PromptedBackend):
         generation.tool_calls = answer.tool_calls
         reason = self._reason(replica, answer)
         found = answer.usage
-        if found is not None and found.cached is not None:
-            generation.found_cached(found.cached)
+        self._note(generation, found)
         if not self.exact and found is not None:
             unseen = (found.completion or 0) - answer.written - 1
             for _ in range(min(unseen, generation.room - 1)):
@@ -228,6 +226,15 @@ class OpenaiBackend(PromptedBackend):
             last = Token(min(self.eos), 0.0 if self.exact else math.nan)
         if last is not None:
             yield last._replace(reason=reason)
+
+    def _note(self, generation: PromptedGeneration, found: fields.ServerUsage | None) -> None:
+        """Note the server's counts of a prompt, as far as it says them."""
+        if found is None:
+            return
+        if found.prompt is not None and not self.exact:
+            generation.found_prompt(found.prompt)
+        if found.cached is not None:
+            generation.found_cached(found.cached)
 
     def _reason(self, replica: Replica, answer: fields.AnswerReader) -> StopReason:
         """Why an answer ended.
@@ -323,26 +330,6 @@ class OpenaiBackend(PromptedBackend):
         if status == 404:
             what = f"does not know {short}; see reason doctor"
         return RequestRefused(f"{replica.url} {what}", said=said, field=field)
-
-    async def score(self, segment: Segment) -> list[float]:
-        """See `Backend.score`; where tokens are runs of text, those of the server are scored.
-
-        Raises:
-            BackendLost: the server is lost, or refuses.
-        """
-        seen, own = segment.context.tokens, segment.tokens
-        prompt: list[int] | str = [*seen, *own] if self.exact else text_of([*seen, *own])
-        body = {"model": self.profile.model, **scoring.echo_request(prompt)}
-        entries = segment.context.entries
-        await self.replicas.open()
-        async with self._slots:
-            with self.replicas.borrow(entries[0].segment if entries else segment) as replica:
-                patience = Patience(self.settings, fields.AnswerReader(in_text=False, k=0))
-                async with self._explained(replica, patience):
-                    answer = await replica.client.post("/completions", body=body, cast_to=object)
-        if self.exact:
-            return scoring.of_tokens(answer, len(own))
-        return scoring.of_text(answer, len(text_of(seen)))
 
     async def recover(
         self, generation: PromptedGeneration, error: BackendLost, failures: int

@@ -25,6 +25,10 @@ class ServeSettings:
         metavar="NAME|PATH",
     )
     backend: BackendOptions = field(default_factory=BackendOptions)
+    default: str | None = option(
+        "What a model's bare name stands for, as self-consistency:n=8,policy=async.",
+        metavar="STRATEGY[:n=8,policy=…]",
+    )
     a2a: bool = option("Be an A2A agent too: strategies are its skills.", is_flag=True)
     public_url: str | None = option(
         "Where others reach the server, for the A2A card; by default the address it listens on.",
@@ -50,10 +54,26 @@ class ServeSettings:
     max_concurrent: int = option(
         "Runs at once.", type=IntRange(1, 1024), default=ServerSettings.max_concurrent
     )
+    max_branches: int = option(
+        "Branches of all runs at once; as they get few, each run gets fewer, and only then waits.",
+        type=IntRange(1, 65_536),
+        default=ServerSettings.max_branches,
+    )
     max_queued: int = option(
         "Requests that wait for their turn; more are told to come back.",
         type=IntRange(0, 10_000),
         default=ServerSettings.max_queued,
+    )
+    plain_tokens: int = option(
+        "Requests for at most so many tokens, as for titles, get one plain sample; 0 for none.",
+        type=IntRange(0, 1 << 20),
+        default=ServerSettings.plain_tokens,
+    )
+    plain_models: tuple[str, ...] = option(
+        "A name of /v1/models that always gets one plain sample; may be repeated.",
+        "--plain-model",
+        multiple=True,
+        metavar="NAME",
     )
     timeout: float = option(
         "How long a run may take; it then answers with what there is.",
@@ -91,7 +111,8 @@ def serve(settings: ServeSettings) -> int:
         from reasoning.serving import ReasoningService
 
         service = ReasoningService(
-            [settings.backend.load(name) for name in settings.models or (None,)]
+            [settings.backend.load(name) for name in settings.models or (None,)],
+            default=settings.default,
         )
 
         def announce() -> None:

@@ -1,0 +1,1 @@
+"""What crosses between a server and whoever reasons: conversations, options and results."""

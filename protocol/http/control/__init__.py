@@ -1,0 +1,1 @@
+"""What each key may spend, and the spans of requests."""
