@@ -55,6 +55,17 @@ class DecisionReport(_Message):
     answer: str | None = None
 
 
+class ChoiceReport(_Message):
+    """How well a controller chose the steps that a larger model wrote."""
+
+    steps: int = Field(ge=0)
+    escalated: int = Field(ge=0)
+    strangest: float | None = None
+    """The share of the escalated among as many strangest steps; by chance escalated / steps."""
+    auroc: float | None = None
+    """P(a chain with a wrong answer has a stranger mean than one with a right one)."""
+
+
 class SteeringReport(_Message):
     """What a policy did in a run."""
 
@@ -73,6 +84,7 @@ class SteeringReport(_Message):
     judge_tokens: int = Field(ge=0)
     reason: str
     decisions: tuple[DecisionReport, ...]
+    choice: ChoiceReport | None = None
 
 
 class ThreadReport(_Message):

@@ -96,6 +96,7 @@ class TextDialect:
     stop: frozenset[int] = frozenset()
     trained = False
     ends = frozenset({END})
+    vocabulary = "text"
     probe = "\n\nThe final answer is \\boxed{"
 
     emulated: frozenset[str] = frozenset()

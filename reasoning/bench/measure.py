@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import anyio
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,7 +15,7 @@ from reasoning.models.loaded import LoadedModel
 from reasoning.options import SolveOptions
 from reasoning.policies import steered_by
 from reasoning.problems import Covered, Problem
-from reasoning.run.solution import Solution
+from reasoning.run.solution import Solution, rank_auroc
 from reasoning.solver import Reasoner, choose_strategy
 from reasoning.strategies import STRATEGIES, Strategy
 
@@ -43,6 +43,13 @@ class BenchRow(BaseModel):
     threads: float
     leaked: float = 0.0
     """Mean tokens generated after a policy's stop."""
+    escalated: float | None = None
+    """Share of steps that a draft left to the model."""
+    strangest: float | None = None
+    """Share of these among as many strangest steps, a mean over problems; by chance it is as
+    ``escalated``."""
+    auroc: float | None = None
+    """P(a chain with a wrong answer was stranger than one with a right one), over all problems."""
     longest: int
     """The largest context that any thread filled, in tokens."""
     wall_s: float
@@ -120,8 +127,13 @@ async def solve_all(
     arm: Arm,
     problems: Sequence[Problem],
     advance: Callable[[], None] = lambda: None,
+    *,
+    draft: LoadedModel | None = None,
 ) -> list[Solution]:
-    """The solution of each problem, in order; ``advance`` is called after each of them."""
+    """The solution of each problem, in order; ``advance`` is called after each of them.
+
+    ``draft`` is a smaller model, for strategies of two.
+    """
     solutions: dict[int, Solution] = {}
     slots = anyio.Semaphore(arm.parallel)
 
@@ -131,7 +143,7 @@ async def solve_all(
             solutions[index] = await reasoner.solve_with(problem, options)
             advance()
 
-    async with Reasoner(model) as reasoner, anyio.create_task_group() as group:
+    async with Reasoner(model, draft=draft) as reasoner, anyio.create_task_group() as group:
         for index, problem in enumerate(problems):
             group.start_soon(solve_one, reasoner, problem, index)
     return [solutions[index] for index in range(len(problems))]
@@ -142,10 +154,13 @@ def measure(
     arm: Arm,
     problems: Sequence[Problem],
     advance: Callable[[], None] = lambda: None,
+    *,
+    draft: LoadedModel | None = None,
 ) -> BenchRow:
     """Solve all problems, and say what that came to."""
     started = time.monotonic()
-    solutions = anyio.run(solve_all, model, arm, problems, advance)
+    solve = partial(solve_all, draft=draft)
+    solutions = anyio.run(solve, model, arm, problems, advance)
     strategy = arm.choose(model, problems[0])
     return summarise(arm, strategy, solutions, time.monotonic() - started)
 
@@ -172,7 +187,24 @@ def summarise(
         leaked=round(sum(s.usage.leaked_tokens for s in solutions) / count, 2),
         wall_s=round(wall_s, 2),
         wall_per_problem_s=round(sum(s.wall_s for s in solutions) / count, 3),
+        **_chosen(solutions),
     )
+
+
+def _chosen(solutions: Sequence[Solution]) -> dict[str, float | None]:
+    """How a draft's steps were chosen, as fields of a row."""
+    steered = [s.steering.choice for s in solutions if s.steering is not None]
+    choices = [choice for choice in steered if choice is not None and choice.steps]
+    if not choices:
+        return {}
+    steps = sum(choice.steps for choice in choices)
+    shares = [choice.strangest for choice in choices if choice.strangest is not None]
+    auroc = rank_auroc(chain for choice in choices for chain in choice.chains)
+    return {
+        "escalated": round(sum(choice.escalated for choice in choices) / steps, 4),
+        "strangest": round(sum(shares) / len(shares), 4) if shares else None,
+        "auroc": None if auroc is None else round(auroc, 4),
+    }
 
 
 def label(strategy: Strategy) -> str:

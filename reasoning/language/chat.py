@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from reasoning.language.chat_tokenizer import ChatTokenizer
 from reasoning.language.dialect import StreamDecoder
 from reasoning.language.prompted import PromptedForms, followed, instructed, read, transcript
 from reasoning.language.tool_calls import find_calls, names_of
+from reasoning.language.vocabulary import vocabulary_of
 from reasoning.problems import Problem
 from reasoning.problems.answers import FoundAnswer
 from reasoning.values.capabilities import Capability
@@ -38,6 +39,7 @@ class ChatDialect:
     ignored: frozenset[str] = frozenset()
 
     def __init__(self, folder: Path, ends: frozenset[int] = frozenset()) -> None:
+        self._folder = folder
         self._tokenizer = ChatTokenizer(folder)
         end = self._tokenizer.end_id
         self.ends = ends if end is None else ends | {end}
@@ -56,6 +58,10 @@ class ChatDialect:
         other.emulated = frozenset({"plain-chat"} if plain else ())
         other.ignored = frozenset(_without_effect(conversation, template or ""))
         return other
+
+    @cached_property
+    def vocabulary(self) -> str:
+        return vocabulary_of(self._folder)
 
     def encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text)

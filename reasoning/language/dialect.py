@@ -59,6 +59,11 @@ class Dialect(Protocol):
         """The calls that a thread's text asks for, where the conversation has tools."""
         ...
 
+    @property
+    def vocabulary(self) -> str:
+        """A fingerprint of its tokens: where two are equal, so is every token; empty is unknown."""
+        ...
+
     def encode(self, text: str) -> list[int]:
         """A text as tokens, without any that the tokenizer would add around it."""
         ...

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from reasoning.errors import CapabilityMissing, ProblemRefused
 from reasoning.language import markup
 from reasoning.language.dialect import StreamDecoder
 from reasoning.language.trained import TAUGHT, TrainedForms
+from reasoning.language.vocabulary import fingerprint_of
 from reasoning.problems import Problem
 from reasoning.problems.answers import FoundAnswer
 from reasoning.values.capabilities import Capability
@@ -56,6 +58,10 @@ class MarkupDialect:
 
     def tool_calls(self, text: str) -> tuple[ToolCall, ...]:
         return ()
+
+    @cached_property
+    def vocabulary(self) -> str:
+        return fingerprint_of(self._tokenizer.to_str())
 
     def encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text).ids

@@ -14,8 +14,7 @@ from typing import Protocol, runtime_checkable
 
 from reasoning.errors import CapabilityMissing, ProblemRefused
 from reasoning.language.forms import Outline, SpawnForm
-from reasoning.language.steps import StepEnds, end_of_step
-from reasoning.language.thoughts import final_part, left_open
+from reasoning.language.steps import StepEnds, end_of_step, final_part, left_open
 from reasoning.problems import FreeForm, Problem
 from reasoning.problems.answers import (
     AUTO,

@@ -1,4 +1,4 @@
-"""Where a step of work ends in a chat model's text.
+"""Where a step of work ends in a chat model's text, and where thoughts do.
 
 A step is a paragraph, as in Hogwild! Inference (arXiv 2504.06261): a blank line ends it, unless it
 stands in a fenced block of code or behind words that announce more.  It is looked for in the
@@ -50,7 +50,7 @@ def may_end_step(piece: str) -> bool:
     return _MAY_END.search(piece) is not None
 
 
-_BLANK = re.compile(r"\n[ \t]*\n[ \t\n]*")
+_BLANK = re.compile(r"\n[ \t\r]*\n[ \t\r\n]*")
 _SENTENCE = re.compile(r"(?<=[^\W\d_])[.!?…]+[\"'”’)\]*_]*(?=\s|\Z)|[。！？]")
 _MAY_END = re.compile(r"[\n.!?…。！？]")
 MAY_END_RAW = re.compile(r"\n|Ċ|<0x0A>|[.!?…。！？]|ãĢĤ|ï¼ģ|ï¼Ł|âĢ¦")
@@ -79,3 +79,42 @@ def _in_code(text: str) -> bool:
 
 
 _FENCE = re.compile(r"^[ \t]{0,3}(`{3,}|~{3,})([^\n]*)$", re.M)
+
+
+# ---- thoughts ----------------------------------------------------------------------------------
+
+CLOSERS = {
+    "<think>": "</think>",
+    "<thinking>": "</thinking>",
+    "<thought>": "</thought>",
+    "<reasoning>": "</reasoning>",
+    "<seed:think>": "</seed:think>",
+    "[THINK]": "[/THINK]",
+    "◁think▷": "◁/think▷",
+    "<|begin_of_thought|>": "<|end_of_thought|>",
+}
+"""What ends thoughts, by what begins them."""
+
+_MARKS = re.compile("|".join(map(re.escape, (*CLOSERS, *CLOSERS.values()))))
+
+
+def left_open(text: str, closer: str = "") -> str:
+    """What would end the thoughts in which a text ends; empty where it does not end in thoughts.
+
+    ``closer`` ends those in which it begins.
+    """
+    for mark in _MARKS.finditer(text):
+        closer = CLOSERS.get(mark[0], "")
+    return closer
+
+
+def final_part(text: str, closer: str = "") -> str:
+    """What a text says after its thoughts; where these do not end, the last that was thought.
+
+    ``closer`` ends those in which it begins.
+    """
+    marks = list(_MARKS.finditer(text))
+    if left_open(text, closer):
+        opener = next((mark for mark in reversed(marks) if mark[0] in CLOSERS), None)
+        return text[opener.end() :] if opener else text
+    return text[marks[-1].end() :].lstrip() if marks else text

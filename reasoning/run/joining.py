@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from reasoning.language.dialect import Dialect
-from reasoning.language.thoughts import final_part
+from reasoning.language.steps import final_part
 from reasoning.values.context import Context
 
 LEAST = 16

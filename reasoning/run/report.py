@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from protocol import Report, ThreadReport, UsageReport
-from protocol.wire.report import DecisionReport, SteeringReport
+from protocol.wire.report import ChoiceReport, DecisionReport, SteeringReport
 from pruning import Accept, Decision, Escalate, Resample
 from reasoning.run.solution import Solution, Steering, Usage
 
@@ -37,11 +37,14 @@ def report(solution: Solution) -> Report:
 
 
 def _steering(steered: Steering, usage: Usage) -> SteeringReport:
-    shared = SteeringReport.model_fields.keys() - {"leaked", "reason", "decisions"}
+    shared = SteeringReport.model_fields.keys() - {"leaked", "reason", "decisions", "choice"}
     return SteeringReport(
         **{name: getattr(steered, name) for name in shared},
         leaked=usage.leaked_tokens,
         reason=steered.finish.reason,
+        choice=None
+        if steered.choice is None
+        else ChoiceReport.model_validate(steered.choice, from_attributes=True),
         decisions=tuple(
             DecisionReport(told=told, do=type(decision).__name__.lower(), **_fields(decision))
             for told, decision in steered.log

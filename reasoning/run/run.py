@@ -14,7 +14,7 @@ from orchestrator import EventStream, Task, TaskGraph, current_task
 from pruning import Judge, Policy, Tally, majority
 from reasoning.backends.base import Backend
 from reasoning.language.dialect import Dialect
-from reasoning.language.thoughts import final_part
+from reasoning.language.steps import final_part
 from reasoning.models.loaded import LoadedModel
 from reasoning.problems import FreeForm, Problem
 from reasoning.problems.equivalence import Equivalence
@@ -28,6 +28,8 @@ from reasoning.values.sampling import Sampling
 T = TypeVar("T")
 
 PLAIN = ThreadOptions()
+MARK = 4
+"""Tokens of the mark of a text that was shortened."""
 NO_ROOM = "the context has no room for it"
 
 
@@ -214,7 +216,7 @@ class Run:
         """Texts, the ends of the longest of them only, so that they have about ``room`` tokens."""
         said = [final_part(text).strip() for text in texts]
         lengths = [len(self.dialect.encode(text)) for text in said]
-        most = level(lengths, room)
+        most = level(lengths, room - MARK * len(texts))
         if most >= max(lengths, default=0):
             return said
         self.emulated.add("paths-cut")

@@ -15,7 +15,7 @@ import anyio.to_thread
 from orchestrator import current_task
 from orchestrator.errors import ReasonError
 from reasoning.errors import ProblemRefused
-from reasoning.language.thoughts import final_part
+from reasoning.language.steps import final_part
 from reasoning.run.election import has_embeddings
 from reasoning.run.run import Run
 from reasoning.run.thread import Thread, ThreadOptions

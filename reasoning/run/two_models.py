@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
 from dataclasses import dataclass, field, replace
-from math import exp
+from math import exp, isnan
 
 from reasoning.backends.base import Backend
-from reasoning.errors import BackendLost
+from reasoning.errors import BackendLost, CapabilityMissing
 from reasoning.language.dialect import Dialect
 from reasoning.models.loaded import LoadedModel
 from reasoning.run.thread import Thread
 from reasoning.values.context import Context, Segment
 from reasoning.values.sampling import Sampling
+
+logger = logging.getLogger(__name__)
+
+NO_SCORES = (
+    "atts needs scores: the model can't score given text, and the draft tells no "
+    "log-probabilities; take --engine mode=text or tokenizer=PATH where the server has "
+    "completions, or a draft that is loaded here"
+)
+MOST_STRANGE = 50.0
+"""Above so many nats a token, texts are equally strange."""
 
 
 @dataclass(kw_only=True)
@@ -39,7 +50,9 @@ class Voice:
 
     Attributes:
         context: What it sees of the chain, as far as that was kept.
-        shares: Whether the other model speaks the same tokens, so that segments serve both.
+        shares: Whether the other model speaks the same tokens and was asked in the same, so that
+            segments serve both.
+        knows: Whether it speaks the same tokens.
     """
 
     chain: Thread
@@ -48,6 +61,7 @@ class Voice:
     max_tokens: int
     context: Context
     shares: bool
+    knows: bool
 
     async def speak(self, tokens: int, place: str) -> Chunk:
         """Write up to so many tokens; ``place`` in the chain seeds what is drawn."""
@@ -79,16 +93,33 @@ class Voice:
     async def read(self, chunk: Chunk) -> float:
         """The perplexity of the other's chunk: this model's, or where it can't score the other's.
 
-        What is read is charged to the chain.
+        What is read is charged to the chain, and ``draft-scored`` noted in the second case.
+
+        Raises:
+            CapabilityMissing: the other tells no log-probabilities either.
         """
-        logprobs = chunk.logprobs
-        if "scoring" in self.backend.capabilities:
-            segment = self._heard(chunk)
-            if not len(segment):
-                return 1.0
-            logprobs = await self.backend.score(segment)
-            self.chain.task.charge(len(segment))
-        return exp(-sum(logprobs) / len(logprobs)) if logprobs else 1.0
+        if not chunk.text.strip():
+            return 1.0
+        logprobs = await self._scored(chunk)
+        if logprobs is None:
+            self.chain.run.emulated.add("draft-scored")
+            logprobs = [one for one in chunk.logprobs if not isnan(one)]
+            if not logprobs:
+                raise CapabilityMissing(NO_SCORES)
+        return exp(min(-sum(logprobs) / max(len(logprobs), 1), MOST_STRANGE))
+
+    async def _scored(self, chunk: Chunk) -> list[float] | None:
+        """The log-probabilities of the other's chunk to this model; None where it can't say."""
+        segment = self._heard(chunk)
+        if "scoring" not in self.backend.capabilities or not len(segment):
+            return None
+        try:
+            found = await self.backend.score(segment)
+        except BackendLost as error:
+            logger.warning("a step could not be scored: %s", error)
+            return None
+        self.chain.task.charge(len(segment))
+        return found or None
 
     def keep(self, chunk: Chunk, *, own: bool) -> None:
         """Go on after a chunk, its own or the other's."""
@@ -98,7 +129,8 @@ class Voice:
         if self.shares:
             return chunk.segment
         if chunk.heard is None:
-            chunk.heard = Segment(self.context, self.dialect.encode(chunk.text))
+            tokens = chunk.segment.tokens if self.knows else self.dialect.encode(chunk.text)
+            chunk.heard = Segment(self.context, tokens)
             self.chain.run.segments.add(chunk.heard)
         return chunk.heard
 
@@ -111,10 +143,8 @@ def voices(chain: Thread, side: LoadedModel) -> tuple[Voice, Voice]:
     """The draft and the target at the beginning of a chain."""
     run = chain.run
     theirs = side.dialect.prompt(run.problem)
-    same = theirs.tokens == chain.context.tokens and all(
-        side.dialect.encode(text) == run.dialect.encode(text)
-        for text in (run.dialect.probe, run.problem.question)
-    )
+    knows = bool(run.dialect.vocabulary) and side.dialect.vocabulary == run.dialect.vocabulary
+    same = knows and theirs.tokens == chain.context.tokens
     most = min(run.max_tokens, side.context) if same else side.context
     draft = Voice(
         chain=chain,
@@ -123,6 +153,7 @@ def voices(chain: Thread, side: LoadedModel) -> tuple[Voice, Voice]:
         max_tokens=most,
         context=chain.context if same else theirs,
         shares=same,
+        knows=knows,
     )
     target = Voice(
         chain=chain,
@@ -131,5 +162,6 @@ def voices(chain: Thread, side: LoadedModel) -> tuple[Voice, Voice]:
         max_tokens=most if same else run.max_tokens,
         context=chain.context,
         shares=same,
+        knows=knows,
     )
     return draft, target

@@ -20,13 +20,15 @@ from pruning import (
     level_for_budget,
 )
 from pruning.conformal.controllers import Method
+from reasoning.errors import CapabilityMissing
 from reasoning.models.loaded import LoadedModel
 from reasoning.run.driver import PolicyDecided
 from reasoning.run.run import Run
-from reasoning.run.solution import Steering
+from reasoning.run.solution import ScoredChain, Steering, StepChoice
 from reasoning.run.thread import Thread, ThreadOptions
-from reasoning.run.two_models import Chunk, Voice, voices
+from reasoning.run.two_models import NO_SCORES, Chunk, Voice, voices
 from reasoning.strategies.base import Strategy
+from reasoning.values.capabilities import Capability
 
 SHARE = 0.4
 """Of steps that the target continues, where no budget of calls is given: ATTS's own."""
@@ -52,6 +54,8 @@ class Atts(Strategy):
     """
 
     name: ClassVar[str] = "atts"
+    needs: ClassVar[frozenset[Capability]] = frozenset({"continuing", "scoring"})
+    emulates: ClassVar[dict[Capability, str]] = {"scoring": "draft-scored"}
     most_n: ClassVar[int] = 64
     default_temperature: ClassVar[float] = 0.7
     drafted: ClassVar[bool] = True
@@ -68,9 +72,24 @@ class Atts(Strategy):
     async def solve(self, run: Run) -> Tally:
         if run.draft is None:
             raise InvalidValue("draft: atts needs a second, smaller model; give --draft reason-1m")
+        self._check_draft(run, run.draft)
         if min(self.chunk, self.turns, self.steps) < 1:
             raise InvalidValue("chunk, turns, steps: 0 is out of range; give 1 or more")
         return await _Pair(atts=self, run=run, draft=run.draft).solve()
+
+    def _check_draft(self, run: Run, draft: LoadedModel) -> None:
+        """Refuse a draft that can't take turns with the model, or can't be judged.
+
+        Raises:
+            CapabilityMissing: as said.
+        """
+        if "continuing" not in draft.capabilities:
+            raise CapabilityMissing(
+                f"draft {draft.name}: it can't go on with a partial answer, as atts needs; take a "
+                "model here, or a server with completions or continue_final_message"
+            )
+        if not {"scoring"} & run.backend.capabilities | {"logprobs"} & draft.capabilities:
+            raise CapabilityMissing(NO_SCORES)
 
     @property
     def policy(self) -> ConformalController:
@@ -97,6 +116,8 @@ class _Pair:
         self._session = PolicySession(policy=self._policy, seed=self.run.seed, state=state)
         memory[label] = self._session.state
         self._told = 0
+        self._scored: list[tuple[float, bool]] = []
+        self._chains: list[ScoredChain] = []
 
     async def solve(self) -> Tally:
         run = self.run
@@ -112,22 +133,31 @@ class _Pair:
 
     async def _chain(self, number: int, chain: Thread) -> None:
         draft, target = voices(chain, self.draft)
+        scores: list[float] = []
         for turn in range(self.atts.turns):
-            if await self._turn(number, turn, draft, target):
+            if await self._turn(number, turn, draft, target, scores):
                 break
         key = chain.conclude()
+        verdict = None if key is None else self.run.problem.verify(key)
+        if scores:
+            right = None if verdict is None else verdict.ok
+            self._chains.append(ScoredChain(sum(scores) / len(scores), right))
         key = key and self.run.problem.canonical(key)
         self._session.tell(Ended(trace=number, tokens=chain.written, answer=key))
         self._report("")
 
-    async def _turn(self, number: int, turn: int, draft: Voice, target: Voice) -> bool:
-        """One step of a chain; whether it has ended."""
+    async def _turn(
+        self, number: int, turn: int, draft: Voice, target: Voice, scores: list[float]
+    ) -> bool:
+        """One step of a chain, whose ``scores`` are noted; whether it has ended."""
         attempt = 0
         while True:
             chunk = await draft.speak(self.atts.chunk, f"{turn}/{attempt}")
             score = await target.read(chunk)
             (decision,) = self._session.tell(StepScored(trace=number, turn=turn, score=score))
             self._report(draft.chain.task.id)
+            scores.append(score)
+            self._scored.append((score, not isinstance(decision, Accept)))
             if not isinstance(decision, Resample):
                 break
             attempt += 1
@@ -165,5 +195,6 @@ class _Pair:
             clock=self._clock,
             tokens=sum(thread.written for thread in self.run.threads.values()),
             finish=finish,
+            choice=StepChoice.of(self._scored, self._chains),
             log=tuple(self._session.log),
         )

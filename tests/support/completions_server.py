@@ -62,6 +62,9 @@ class Completions:
             return
         self.prompts.append(prompt)
         ids = self.model.dialect.encode(prompt) if isinstance(prompt, str) else prompt
+        if body.get("echo") and not self.bare:
+            await reply(send, 200, await self._echoed(ids))
+            return
         stream = bool(body.get("stream"))
         if stream:
             await start(send, "text/event-stream")
@@ -80,6 +83,17 @@ class Completions:
         elif chunks or self._ended:
             await event(send, {"choices": [], "usage": count})
             await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+
+    async def _echoed(self, ids: list[int]) -> dict[str, Any]:
+        """The prompt with its log-probabilities; one token more is only claimed."""
+        likely = await self.backend.score(Segment(Context.given(ids[:1]), ids[1:]))
+        decoder, starts, text = self.model.dialect.decoder(), list[int](), ""
+        for token in ids:
+            starts.append(len(text))
+            text += decoder.feed(token)
+        logprobs = {"token_logprobs": [None, *likely, -0.5], "text_offset": [*starts, len(text)]}
+        count = {"prompt_tokens": len(ids), "completion_tokens": 1}
+        return {"choices": [{"text": text, "logprobs": logprobs}], "usage": count}
 
     _count = 0
     _ended = True

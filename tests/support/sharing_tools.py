@@ -143,6 +143,7 @@ class Letters:
     ends: frozenset[int] = frozenset({END})
     probe: str = ""
     trained: bool = False
+    vocabulary: str = "letters"
 
     def encode(self, text: str) -> list[int]:
         return ids(text)

@@ -20,6 +20,7 @@ import anyio
 from orchestrator.errors import InvalidValue, UnknownName
 from reasoning.backends.base import Token
 from reasoning.backends.openai import reasoning_fields as fields
+from reasoning.backends.openai import scoring
 from reasoning.backends.openai.connection import connect, unreachable
 from reasoning.backends.openai.event_stream import (
     ErrorEvent,
@@ -330,6 +331,26 @@ class OpenaiBackend(PromptedBackend):
         if status == 404:
             what = f"does not know {short}; see reason doctor"
         return RequestRefused(f"{replica.url} {what}", said=said, field=field)
+
+    async def score(self, segment: Segment) -> list[float]:
+        """See `Backend.score`; where tokens are runs of text, those of the server are scored.
+
+        Raises:
+            BackendLost: the server is lost, or refuses.
+        """
+        seen, own = segment.context.tokens, segment.tokens
+        prompt: list[int] | str = [*seen, *own] if self.exact else text_of([*seen, *own])
+        body = {"model": self.profile.model, **scoring.echo_request(prompt)}
+        entries = segment.context.entries
+        await self.replicas.open()
+        async with self._slots:
+            with self.replicas.borrow(entries[0].segment if entries else segment) as replica:
+                patience = Patience(self.settings, fields.AnswerReader(in_text=False, k=0))
+                async with self._explained(replica, patience):
+                    answer = await replica.client.post("/completions", body=body, cast_to=object)
+        if self.exact:
+            return scoring.of_tokens(answer, len(own))
+        return scoring.of_text(answer, len(text_of(seen)))
 
     async def recover(
         self, generation: PromptedGeneration, error: BackendLost, failures: int

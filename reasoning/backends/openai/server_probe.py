@@ -16,6 +16,7 @@ from reasoning.backends.openai.connection import SPEAKS_HTTPS, unreachable
 from reasoning.backends.openai.parameters import BOUNDS, Parameters, words_of
 from reasoning.backends.openai.reasoning_fields import text, tokens, usage
 from reasoning.backends.openai.replicas import AGAIN
+from reasoning.backends.openai.scoring import echo_request, echoed
 from reasoning.backends.openai.settings import Mode, OpenaiSettings
 from reasoning.errors import BackendLost
 from reasoning.values.capabilities import Capability
@@ -53,6 +54,8 @@ class ServerProfile(BaseModel):
     """Answers with token ids."""
     logprobs: bool | None = None
     top_logprobs: bool | None = None
+    scoring: bool | None = None
+    """Says how likely a given prompt is (``echo``)."""
     stop_tokens: bool | None = None
     """Accepts stop token ids."""
     seeds: bool | None = None
@@ -83,6 +86,7 @@ class ServerProfile(BaseModel):
         have: dict[Capability, bool] = {
             "token-prompts": mode == "tokens",
             "logprobs": bool(self.logprobs) and mode != "chat",
+            "scoring": bool(self.scoring) and mode != "chat",
             "confidence": bool(self.top_logprobs) and mode == "tokens",
             "prefix-sharing": bool(self.prefix_caching) and self.continues(mode),
             "priorities": bool(self.priorities),
@@ -315,9 +319,18 @@ async def _try_completions(server: _Asker, found: Facts) -> None:
         return
     long: list[int] | str = PROMPT * 60 if ids else WORDS * 60
     await _try_more(server, COMPLETIONS, {"prompt": long}, found)
-    found["stop_tokens"] = _is(
-        await server.ask(COMPLETIONS, {"prompt": WORDS, "stop_token_ids": [1]})
+    stops, echo = await server.ask_all(
+        COMPLETIONS,
+        {"prompt": WORDS, "stop_token_ids": [1]},
+        echo_request(PROMPT if found["token_prompts"] else WORDS),
     )
+    found |= {"stop_tokens": _is(stops), "scoring": _is(echo, _scores(echo))}
+
+
+def _scores(answer: Answer) -> bool:
+    with contextlib.suppress(BackendLost):
+        return min(likely for _, likely in echoed(answer)[1:] if likely is not None) < 0
+    return False
 
 
 async def _try_more(server: _Asker, path: str, long: dict[str, Any], found: Facts) -> None:

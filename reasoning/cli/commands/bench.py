@@ -58,6 +58,7 @@ class BenchSettings:
         default=(512,),
     )
     model: str | None = option("A shipped model or a Hugging Face folder.", metavar="NAME|PATH")
+    draft: str | None = option("A smaller model, for strategies of two.", metavar="NAME|PATH")
     temperature: float | None = option("By default the strategy's own.", type=float)
     seed: int = option("Chooses the problems and the samples.", default=0)
     parallel: int = option("Problems solved at once.", type=IntRange(1, 256), default=8)
@@ -138,12 +139,13 @@ def _measure(domain: str, settings: BenchSettings) -> None:
         _ = arm.options  # what is wrong is told before a model is loaded
     problems = draw_problems(domain, settings.count, numbers=settings.numbers, seed=settings.seed)
     model = load_model(settings.model)
+    draft = None if settings.draft is None else load_model(settings.draft)
     for arm in arms:
         arm.choose(model, problems[0])  # what can't run is told before the first row
     rows = []
     for arm in arms:
         with progress_bar(f"{arm.strategy} @ {arm.max_tokens}", len(problems)) as advance:
-            rows.append(measure(model, arm, problems, advance))
+            rows.append(measure(model, arm, problems, advance, draft=draft))
         if not sys.stderr.isatty():
             click.echo(summary_line(rows[-1]), err=True)
     results = BenchResults(
@@ -176,8 +178,17 @@ def summary_line(row: BenchRow) -> str:
     covered = "" if row.coverage is None else f" · coverage {row.coverage:.1%}"
     return (
         f"{row.strategy} @ {row.max_tokens}: {row.accuracy:.1%} [{low:.1%}, {high:.1%}]{covered}"
-        f" · work {row.tokens:,.0f} · span {row.span:,.0f} · {row.wall_s:.1f} s"
+        f" · work {row.tokens:,.0f} · span {row.span:,.0f} · {row.wall_s:.1f} s{_chosen(row)}"
     )
+
+
+def _chosen(row: BenchRow) -> str:
+    """How the steps were chosen that a draft left to the model."""
+    if row.escalated is None:
+        return ""
+    strangest = "" if row.strangest is None else f", {row.strangest:.1%} among the strangest"
+    auroc = "" if row.auroc is None else f", AUROC of wrong chains {row.auroc:.2f}"
+    return f" · escalated {row.escalated:.1%}{strangest}{auroc}"
 
 
 def _table(results: BenchResults) -> Table:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from reasoning.models.loaded import LoadedModel
     from reasoning.options import SolveOptions
     from reasoning.problems import Problem
-    from reasoning.run.solution import Solution
+    from reasoning.run.solution import Solution, StepChoice
 
 MOST_INPUT = 1_000_000  # bytes of standard input; a longer one is refused by its length
 PATIENCE_S = 60.0
@@ -315,7 +315,10 @@ def _why(solution: Solution) -> list[str]:
     if solution.selected_by in _SELECTED:
         return [f"{_SELECTED[solution.selected_by]} of {len(solution.votes)} texts"]
     steered = solution.steering
-    return [] if steered is None else [f"{steered.policy}: {steered.finish.reason}"]
+    if steered is None:
+        return []
+    said = [f"{steered.policy}: {steered.finish.reason}"]
+    return said if steered.choice is None else [*said, _chosen(steered.choice)]
 
 
 _SELECTED = {
@@ -323,6 +326,15 @@ _SELECTED = {
     "medoid": "the nearest to all others by embeddings",
     "first": "the first",
 }
+
+
+def _chosen(choice: StepChoice) -> str:
+    """Which steps a controller chose, and how much better than by chance."""
+    said = f"{choice.escalated} of {choice.steps} steps escalated"
+    if choice.strangest is None:
+        return said
+    chance = choice.escalated / choice.steps
+    return f"{said}, {choice.strangest:.0%} of them among the strangest ({chance:.0%} by chance)"
 
 
 def _verdict(solution: Solution) -> str:

@@ -37,7 +37,7 @@ END = f"{markup.ANSWER} 23 - 3 = 20 , 20 + 30 = 50 {markup.EOS}"
 class Scripted(Backend):
     """A backend whose n-th thread writes the n-th text, and scores as a function says."""
 
-    capabilities: frozenset[Capability] = frozenset({"scoring"})
+    capabilities: frozenset[Capability] = frozenset({"scoring", "logprobs"})
 
     def __init__(
         self, model: LoadedModel, texts: Sequence[str], score: Callable[[str], float]
@@ -185,10 +185,11 @@ async def test_no_chain_waits_for_another(shipped: LoadedModel) -> None:
 class Letters:
     """A dialect of another tokenizer: a token is a letter's code."""
 
-    capabilities: frozenset[Capability] = frozenset()
+    capabilities: frozenset[Capability] = frozenset({"continuing"})
     stop: frozenset[int] = frozenset()
     ends: frozenset[int] = frozenset()
     probe = "?"
+    vocabulary = "letters"
 
     def __init__(self, model: LoadedModel) -> None:
         self.model = model
@@ -206,6 +207,9 @@ class Letters:
         from reasoning.values.context import Context
 
         return Context.given(self.encode("make 50:"))
+
+    def tool_calls(self, text: str) -> tuple[()]:
+        return ()
 
     def answer(self, problem: Any, text: str, *, finished: bool = True) -> Any:
         return self.model.dialect.answer(problem, text, finished=finished)
