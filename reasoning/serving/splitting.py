@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from reasoning.language.thoughts import CLOSERS
+from reasoning.language.steps import CLOSERS
 
 OPENING = frozenset(map(str.lower, CLOSERS))
 CLOSING = frozenset(map(str.lower, CLOSERS.values()))
