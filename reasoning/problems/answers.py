@@ -227,17 +227,22 @@ def is_placeholder(answer: str) -> bool:
 
 # ---- stated answers ------------------------------------------------------------------------------
 
-_IS = r"\s*(?:\*\*|__)?\s*(?:[:：=]|is\b(?!\s+not\b)|are\b|would be\b|should be\b|must be\b)"
+_IS = (
+    r"\s*(?:\*\*|__)?\s*(?:[:：=]|is\b(?!\s+not\b)|are\b|would be\b|should be\b|must be\b)"
+    r"(?:\s*,?\s*(?:therefore|thus|then|hence|indeed|simply|just|actually)\b,?)?"
+)
 _CUE = re.compile(
     r"^\#{4}(?!\#)[ \t]*(?P<hashes>)"
     rf"|(?<![^\W_])(?P<final>(?:final|correct)\s+)?answers?(?:\s+(?:to|for)\s[^\n:.?]{{1,80}}?)?{_IS}"
     rf"|\b(?P<option>(?:final|correct|right|best)\s+)(?:option|choice|result|value|statement){_IS}"
     r"|(?P<tag><answer>)"
     r"|^[#*_ \t]*(?:the\s+)?(?:final\s+)?answer[*_ \t]*(?=\n)"
-    r"|\b(?:respuesta|resposta|risposta|r[ée]ponse|antwort|antwoord|svar|vastaus|cevap|odpowied[źz]"
-    r"|ответ|відповідь|jawaban(?:nya)?|đáp án|đáp số)(?:\s+(?:final|correcta?|finale|corretta))?"
-    r"\s*(?:\*\*)?\s*(?:[:：=]|[—–]\s|(?:es|é|è|est|ist|lautet|is|är|er|adalah|là|on)\b)"
-    r"|(?:答案|答え|答|정답|답|الإجابة|الجواب|उत्तर)\s*(?:\*\*)?\s*(?:[:：=]|是|为|為|は|은|는|هي|هو)",
+    r"|\b(?:respuesta|resposta|risposta|r[ée]ponse|antwort|antwoord|svar(?:et)?|vastaus"
+    r"|cevap|yanıt|odpowied[źz]|odpov[ěe][dď]|odgovor|válasz|răspuns(?:ul)?|vastus|atsakymas|atbilde"
+    r"|ответ|відповідь|отговор|одговор|απάντηση|jawaban(?:nya)?|jawapan|sagot|jibu|đáp án|đáp số)"
+    r"(?:\s+(?:final|correcta?|finale|corretta))?"
+    r"\s*(?:\*\*)?\s*(?:[:：=]|[—–]\s|(?:es|é|è|est|ist|lautet|is|är|er|adalah|ialah|là|on|je|este|είναι)\b)"
+    r"|(?:答案|答え|答|정답|답|الإجابة|الجواب|پاسخ|جواب|उत्तर|উত্তর|คำตอบ|תשובה|התשובה)\s*(?:\*\*)?\s*(?:[:：=]|是|为|為|は|은|는|هي|هو|היא|คือ)",
     re.I | re.M,
 )
 _MOST_CUES = 50
@@ -246,7 +251,8 @@ _LONGEST = 2_000
 
 _DOUBTED = re.compile(
     r"\b(?:if|suppose|supposing|assume|assuming|whether|unless|guess|check(?: that| if)?|say"
-    r"|maybe|perhaps|possible|wrong|incorrect|previous|your)\b[^.,;:\n]{0,40}\Z",
+    r"|maybe|perhaps|possible|wrong|incorrect|previous|your)\b[^.,;:\n]{0,40}\Z"
+    r"|\b(?:his|her|their|\w{2,20}['’]s)\s+\Z",
     re.I,
 )
 _LEAD = re.compile(r"[ \t:：=>]*(?:\*\*|__(?=\s))?[ \t:：]*(?:\r?\n[ \t]*){0,2}")
@@ -258,7 +264,7 @@ _ENCLOSED = re.compile(
 )
 _MORE = re.compile(r"\s*(?:,|;|\band\b|\bor\b)\s*(?:\$|\\\()")
 _SENTENCE_END = re.compile(
-    r"(?<!\bDr)(?<!\bMr)(?<!\bMrs)(?<!\bSt)(?<!\bvs)(?<!\b[F-Z])[.!](?=[\s\"”)*]|\Z)|[。！]"
+    r"(?<!\bDr)(?<!\bMr)(?<!\bMrs)(?<!\bSt)(?<!\bvs)(?<!\b[F-Z])(?:\.|(?<=[^\W\d])!)(?=[\s\"”)*]|\Z)|[。！]"
     r"|\?(?=[\s\"”)*]|\Z)"
     r"|(?=\s*[（])|\s(?=\([^\W\d]{3,})"
     r"|,?\s+(?=(?:because|since|which means|as (?:we|the|it)|so that)\b)"
@@ -266,7 +272,8 @@ _SENTENCE_END = re.compile(
 )
 _NO_VALUE = re.compile(
     r"(?:correct|incorrect|wrong|as follows|given|shown|above|below|obtained|found|not|clear"
-    r"|simple|easy|based|also|then|therefore|probably|the same|in (?:the|a) box|\\boxed|in \\boxed"
+    r"|simple|easy|obvious|straightforward"
+    r"|based|also|then|therefore|probably|the same|in (?:the|a) box|\\boxed|in \\boxed"
     r"|as (?:shown|stated|above))\b",
     re.I,
 )
@@ -393,7 +400,7 @@ def _as_text(text: str, question: str) -> str | None:
         lines = text.splitlines()
         if len(lines) > 1 and len(lines) == _parts(question) and all(map(_labelled, lines)):
             return text
-        return _tidy(text) if _is_value(text.strip("*_")) else None
+        return _tidy(text) if _is_value(text.strip("*_`")) else None
     return None if is_placeholder(text) else text
 
 

@@ -193,7 +193,7 @@ _STEP = re.compile(r"\s*(\d{1,30})\s*([-+*/])\s*(\d{1,30})\s*=\s*(\d{1,30})\s*")
 def parse_answer(answer: str) -> list[Step] | None:
     """The steps of an answer, or None where it is malformed."""
     found = []
-    for part in re.split(r"[,;\n]", plain(answer).strip().rstrip(".,;")):
+    for part in re.split(r"[,;\n]", _written(answer).rstrip(".,;")):
         match = _STEP.fullmatch(part)
         if match is None:
             tree = _expression(answer)
@@ -203,12 +203,22 @@ def parse_answer(answer: str) -> list[Step] | None:
     return found
 
 
+_FONT = re.compile(r"\\(?:text|mathrm|textbf|mathbf)\s*\{([^{}]*)\}")
+_NAME_BEFORE = re.compile(r"[`$\s]*[a-zA-Z]\s*=\s*")
+
+
+def _written(answer: str) -> str:
+    """An answer in plain signs, without fonts and the name of what it is."""
+    text = plain(_FONT.sub(r"\1", answer)).strip("`$ \n\t")
+    return text[named.end() :] if (named := _NAME_BEFORE.match(text)) is not None else text
+
+
 def _expression(answer: str) -> Operation | int | None:
     """The tree of ``(a+b)*c``, ``(a+b)*c = 12`` or ``12 = (a+b)*c``, where the claim holds.
 
     None for all else.
     """
-    text = _TIMES.sub("*", plain(answer).replace("\\", "").translate(_BRACKETS))
+    text = _TIMES.sub("*", _written(answer).replace("\\", "").translate(_BRACKETS))
     try:
         sides = [parse(side) for side in _FACTOR.sub("*", text).strip().rstrip(".").split("=")]
         if len({evaluate(side) for side in sides}) != 1:
@@ -216,7 +226,7 @@ def _expression(answer: str) -> Operation | int | None:
     except ValueError:
         return None
     # One step is read as a step, so that "2+3=5" has one meaning only.
-    return None if _STEP.fullmatch(plain(answer)) else max(sides, key=_operations)
+    return None if _STEP.fullmatch(_written(answer)) else max(sides, key=_operations)
 
 
 def _operations(tree: Operation | int) -> int:

@@ -256,3 +256,88 @@ def test_hostile_repetition_is_read_at_once(piece: str) -> None:
     for form in ("auto", "json"):
         answer(piece * 20_000, form=form)
     assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Antwort: 14",
+        "Die richtige Antwort ist **14**.",
+        "Die Antwort lautet 14.",
+        "La réponse finale est : **14**.",
+        "Respuesta final: 14",
+        "Risposta finale: 14",
+        "A resposta é 14.",
+        "Het antwoord is 14.",
+        "Odpowiedź: 14",
+        "Odpověď: 14",
+        "Svaret är 14.",
+        "Vastaus: 14",
+        "Válasz: 14",
+        "Răspuns: 14",
+        "Cevap: 14",
+        "Правильный ответ — 14.",
+        "Відповідь: 14",
+        "Απάντηση: 14",
+        "答え：14",
+        "答えは14です。",
+        "最终答案是14。",
+        "정답: 14",
+        "Đáp số: 14",
+        "Jawaban: 14",
+        "الجواب: 14",
+        "התשובה: 14",
+        "उत्तर: 14",
+    ],
+)
+def test_an_answer_is_announced_in_many_languages(text: str) -> None:
+    assert answer(text) == "14"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("The final answer is therefore 42.", "42"),
+        (r"The final answer is then \(42\).", "42"),
+        ("The answer is 5! = 120.", "5! = 120"),
+        ("The answer is J. R. R. Tolkien.", "J. R. R. Tolkien"),
+        ("The answer is .25", ".25"),
+        ("The answer is 3:30 p.m.", "3:30 p.m"),
+        ("`42`", "42"),
+        ("Your answer is 41, but the right answer is 42.", "42"),
+        ("A student's answer is 41. This is wrong.", None),
+        ("The answer isn't 41.", None),
+        ("If the answer is 41 then x = 3, which is false. Hence no.", None),
+        ("The answer is obvious: count them.", None),
+        ("The answer is given by the formula n(n+1)/2 with n = 3.", None),
+        ("Step 1: 3 + 4 = 7.\nStep 2: 7 * 2 = 14.", None),
+        ("I cannot determine the answer from the 3 facts.", None),
+        ("Also sind 14 Äpfel übrig.", None),
+    ],
+)
+def test_what_announces_an_answer_and_what_only_speaks_of_one(
+    text: str, expected: str | None
+) -> None:
+    assert answer(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("The answer is 12", None),
+        ("The answer is 12.", None),
+        ("The answer is 12.\n", "12"),
+        ("Answer: 3. Then", "3"),
+        ("#### 12", None),
+        ("#### 12\n", "12"),
+        ("<answer>3</answer>", "3"),
+        ("<answer>3", None),
+        ("The answer is $3$", "3"),
+        ("The answer is $3", None),
+        ("The final answer is **12**", "12"),
+        ("The final answer is **12", None),
+        ("Yes", None),
+    ],
+)
+def test_a_cut_text_gives_what_is_complete(text: str, expected: str | None) -> None:
+    assert answer(text, finished=False) == expected

@@ -625,3 +625,35 @@ def test_a_repetitive_text_is_read_at_once(text: str) -> None:
     started = time.process_time()
     recognise(text)
     assert time.process_time() - started < 0.5
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "right"),
+    [
+        ("Use 3, 10, 21 and 23 to make 50", r"\text{(23 - 21 + 3) * 10}", True),
+        ("Use 3, 10, 21 and 23 to make 50", "`(23-21+3)*10`", True),
+        ("Use 3, 10, 21 and 23 to make 50", "x = (23-21+3)(10)", True),
+        ("Use 3, 10, 21 and 23 to make 50", "(23 - 21 + 3) * 10 = 5 * 10 = 50", True),
+        ("Use 3, 10, 21 and 23 to make 50", "10*(23-21+3)+0", False),
+        ("Use 3, 10, 21 and 23 to make 50", "10*(23-(21-3)) = 51", False),
+        ("Use 3, 10, 21 and 23 to make 50", "10^(23-21+3)", False),
+        ("Compute 25*50.", r"1.25\times10^3", True),
+        ("Compute 25*50.", "1250;", True),
+        ("Compute 25*50.", "1250%", False),
+        ("Compute 25*50.", "1250 or 1251", False),
+        ("Compute 25*50.", "24*50=1250", False),
+        ("Compute 25*50.", "25*50=1200=1250", False),
+        ("Compute 25*50.", "1250!", False),
+        ("Compute 7/2.", "3½", True),
+        ("Compute 7/2.", "7:2", False),
+        ("Compute 7/2.", r"350\%", False),
+        ("Compute each: 1) 3+4*5; 2) (7-2)*6", "3+4*5=23, (7-2)*6=30", True),
+        ("Compute each: 1) 3+4*5; 2) (7-2)*6", "30, 23", False),
+        ("List 3 different multiples of 7", r"\{7, 14, 21\}", True),
+        ("List 3 different multiples of 7", "7, 14, 22", False),
+    ],
+)
+def test_verifiers_know_the_forms_of_chat_models(question: str, answer: str, right: bool) -> None:
+    verdict = recognise(question).verify(answer)
+    assert verdict is not None
+    assert verdict.ok is right
