@@ -32,6 +32,17 @@ def shipped() -> LoadedModel:
     return load_model()
 
 
+@pytest.fixture(autouse=True)
+def unknown_servers(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No server is known from an earlier test, whose port may be another's now."""
+    from reasoning.backends.openai import known_servers
+
+    cache = tmp_path_factory.mktemp("cache")
+    monkeypatch.setattr(known_servers, "user_cache", lambda: cache)
+
+
 @pytest.fixture(scope="session")
 def chat_model() -> Path:
     """The folder of a small real chat model, SmolLM2-135M-Instruct."""

@@ -27,7 +27,7 @@ ALLOWED = {
     "reasoning": {"reasoning", "orchestrator", "pruning", "protocol"},
 }
 FLOORS = (
-    {"values", "errors", "registry"},
+    {"values", "errors", "registry", "user_cache"},
     {"keywords", "problems", "engine", "policies"},
     {"language", "judging"},
     {"backends", "training"},

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from reasoning.backends.openai.server_probe import ServerProfile
+from reasoning.backends.openai.profile import ServerProfile
 from reasoning.models.server import ServerSource
 from reasoning.strategies import STRATEGIES
 from reasoning.strategies.support import StrategySupport, support

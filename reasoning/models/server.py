@@ -15,9 +15,9 @@ from reasoning.models.catalog import find, shipped
 from reasoning.models.loaded import LoadedModel
 
 if TYPE_CHECKING:
-    from reasoning.backends.openai.server_probe import ServerProfile
+    from reasoning.backends.openai.profile import ServerProfile
 
-DRAWING = ("vllm", "sglang", "llama.cpp", "ollama")
+DRAWING = ("vllm", "sglang", "llama.cpp", "llama-cpp-python", "ollama")
 """Servers that draw tokens in the model's own way, or theirs, where a request says nothing."""
 CONTEXT = 8192
 """Tokens of context of a server that does not say."""

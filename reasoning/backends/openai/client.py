@@ -7,6 +7,7 @@ written so far, to another replica where there is one.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
@@ -29,15 +30,17 @@ from reasoning.backends.openai.event_stream import (
     Malformed,
     is_framed,
 )
+from reasoning.backends.openai.known_servers import KnownServers
 from reasoning.backends.openai.parameters import (
     ASKED,
     BOUNDS,
     Parameters,
+    is_passing,
     smaller_bound,
     words_of,
 )
-from reasoning.backends.openai.replicas import AGAIN, Replica, Replicas, asked_to_wait
-from reasoning.backends.openai.server_probe import ServerProfile
+from reasoning.backends.openai.profile import ServerProfile
+from reasoning.backends.openai.replicas import Replica, Replicas, asked_to_wait
 from reasoning.backends.openai.settings import Mode, OpenaiSettings
 from reasoning.backends.prompted import PromptedBackend, PromptedGeneration
 from reasoning.backends.text_tokens import FILLER, chat_messages, text_of
@@ -139,6 +142,8 @@ class OpenaiBackend(PromptedBackend):
             self.capabilities |= {"adapters"}
         self.replicas = Replicas([])
         self._parameters = Parameters(profile.refused)
+        self._parameters.most = profile.most_tokens
+        self._known = KnownServers()
         self._excess: WeakKeyDictionary[Segment, int] = WeakKeyDictionary()
         self._stack = AsyncExitStack()
 
@@ -149,12 +154,27 @@ class OpenaiBackend(PromptedBackend):
                 client = await stack.enter_async_context(connect(url, self.settings))
                 members.append(Replica(url, client))
             self.replicas = Replicas(members)
-            self._slots = anyio.Semaphore(self.settings.max_connections)
+            most = self.settings.max_connections
+            if self.profile.one_at_a_time and most > 1:
+                most = 1
+                logger.warning(
+                    "%s writes one answer at a time; samples come one after the other",
+                    self.profile.url,
+                )
+            self._slots = anyio.Semaphore(most)
             self._stack = stack.pop_all()
 
     async def stop(self) -> None:
         with anyio.CancelScope(shield=True):
             await self._stack.aclose()
+        learnt = self.profile.model_copy(
+            update={
+                "refused": tuple(sorted(self._parameters.refused)),
+                "most_tokens": self._parameters.most,
+            }
+        )
+        if self._parameters.proven and learnt != self.profile:
+            self._known.keep(learnt)
 
     async def request(
         self, generation: PromptedGeneration, prompt: list[int]
@@ -177,6 +197,8 @@ class OpenaiBackend(PromptedBackend):
                         if begun or lesson + 1 == MOST_LESSONS:
                             raise
                         if not self._learn(error, body, generation, prefix):
+                            if not self._parameters.proven:  # not as it was known
+                                self._known.forget(self.profile)
                             raise
 
     def _learn(
@@ -249,6 +271,8 @@ class OpenaiBackend(PromptedBackend):
             raise RequestRefused(f"{replica.url} withheld an answer ({finish}); ask otherwise")
         if finish in fields.BROKEN_OFF:
             raise RequestLost(replica, f"ended an answer with {finish!r}")
+        if not finish and self.profile.one_at_a_time:
+            raise RequestLost(replica, "broke off an answer for another request")
         if not finish and not (answer.complete and answer.written):
             raise RequestLost(replica, "ended an answer without a reason")
         return "length" if finish in fields.CUT else "stop"
@@ -322,7 +346,7 @@ class OpenaiBackend(PromptedBackend):
     ) -> BackendLost:
         """What a status means: lost for now, or refused for good."""
         short = " ".join(said.split())[:200]
-        if status in AGAIN or status >= 500:
+        if is_passing(status, said):
             wait = asked_to_wait(headers)
             return RequestLost(replica, f"answered {status} ({short})", wait)
         what = f"refuses the request ({short}); see reason doctor"
@@ -408,7 +432,20 @@ class OpenaiBackend(PromptedBackend):
         told["logit_bias"] = {str(id): by for id, by in sampling.logit_bias.items()} or None
         if self.mode != "tokens":
             told["stop"] = list(sampling.stop[:MOST_STOPS]) or None
+        if self.profile.server == "transformers" and sampling.temperature != 0:
+            told["generation_config"] = self._generation_config(sampling)
         return {name: value for name, value in told.items() if value is not None}
+
+    def _generation_config(self, sampling: Sampling) -> str | None:
+        """The form in which ``transformers serve`` is made to draw; else it is greedy at any heat.
+
+        What the model's own configuration says is left out then.
+        """
+        if sampling.temperature is None:
+            return None
+        return json.dumps(
+            {"do_sample": True, "temperature": sampling.temperature, **sampling.knobs}
+        )
 
     def _form(self, constraint: Constraint) -> Event:
         if constraint.kind == "json" and self.mode == "chat" and self.profile.json_schema:

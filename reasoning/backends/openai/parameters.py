@@ -30,6 +30,21 @@ _LIMITS = re.compile(
 _WITH_PROMPT = re.compile(r"context|input|prompt|messages|model_len")
 
 
+AGAIN = (408, 409, 425, 429)
+"""Statuses below 500 that are worth another try."""
+_INVALID = re.compile(r"validation error|should be a valid|input should be")
+
+
+def is_passing(status: int, message: str) -> bool:
+    """Whether an answer of this status may be another one soon.
+
+    Some servers answer 500 to a request that is malformed, which no other try mends.
+    """
+    if status == 500 and _INVALID.search(message.lower()):
+        return False
+    return status >= 500 or status in AGAIN
+
+
 def words_of(error: Any) -> str:
     """A server's own words about a refusal, out of an `openai.APIStatusError`."""
     body = error.body if isinstance(error.body, dict) else {}

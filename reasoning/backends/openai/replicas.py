@@ -17,8 +17,6 @@ from reasoning.values.context import Segment
 
 REST_S = 5.0
 MOST_S = 30.0
-AGAIN = (408, 409, 425, 429)
-"""Statuses below 500 that are worth another try."""
 LEAN = 4
 """So many more requests than the least busy one a replica may have that knows the prefix."""
 

@@ -5,109 +5,45 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Awaitable, Collection
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import anyio
-from pydantic import BaseModel, ConfigDict
 
 from orchestrator.errors import InvalidValue, UnknownName, leaf
 from reasoning.backends.openai.connection import SPEAKS_HTTPS, unreachable
-from reasoning.backends.openai.parameters import BOUNDS, Parameters, words_of
+from reasoning.backends.openai.known_servers import KnownServers
+from reasoning.backends.openai.parameters import BOUNDS, Parameters, is_passing, words_of
+from reasoning.backends.openai.profile import ServerIdentity, ServerProfile
 from reasoning.backends.openai.reasoning_fields import text, tokens, usage
-from reasoning.backends.openai.replicas import AGAIN
 from reasoning.backends.openai.scoring import echo_request, echoed
-from reasoning.backends.openai.settings import Mode, OpenaiSettings
+from reasoning.backends.openai.settings import OpenaiSettings
 from reasoning.errors import BackendLost
-from reasoning.values.capabilities import Capability
 from reasoning.values.sampling import Constraint
 
 CHAT, COMPLETIONS = "/chat/completions", "/completions"
 PROMPT = [11, 12, 13, 14, 15]
 WORDS = "one two three four five six seven"
+WITH_IDS = {"return_token_ids": True, "logprobs": 3}
+USER = {"role": "user", "content": "Say one."}
+ASKED: dict[str, Any] = {"messages": [USER]}
+OPENED = [USER, {"role": "assistant", "content": "One, two, three, four"}]
+GOING_ON = {"continue_final_message": True, "add_generation_prompt": False}
+LONG = 28
+"""How often words are repeated for a prompt that is longer than a block of any cache."""
+OWNERS = {
+    "vllm": "vllm",
+    "sglang": "sglang",
+    "llamacpp": "llama.cpp",
+    "me": "llama-cpp-python",
+    "library": "ollama",
+}
+"""Servers by whom they call the owner of their models."""
 MOST_LESSONS = 4
 
 Answer = dict[str, Any] | Literal[False] | None
 """A server's answer, False where it refuses the request, None where it gave none in time."""
-Facts = dict[str, bool | None]
-
-
-class ServerProfile(BaseModel):
-    """A server's capabilities; None is what could not be found out.
-
-    Each was tried, unless its name says that the server only accepts it.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    url: str
-    server: Literal["vllm", "sglang", "llama.cpp", "ollama", "other"]
-    version: str | None
-    model: str
-    models: tuple[str, ...]
-    context: int | None
-    completions: bool | None = None
-    chat: bool | None = None
-    token_prompts: bool | None = None
-    """Takes prompts as token ids, and counts them as such."""
-    token_ids: bool | None = None
-    """Answers with token ids."""
-    logprobs: bool | None = None
-    top_logprobs: bool | None = None
-    scoring: bool | None = None
-    """Says how likely a given prompt is (``echo``)."""
-    stop_tokens: bool | None = None
-    """Accepts stop token ids."""
-    seeds: bool | None = None
-    """The same seed gave the same text twice."""
-    chat_continuation: bool | None = None
-    """Goes on with a partial answer of the assistant."""
-    cached_tokens: bool | None = None
-    """Says how much of a prompt was in its cache."""
-    prefix_caching: bool | None = None
-    """A prompt that was sent twice was found in the cache."""
-    priorities: bool | None = None
-    structured_output: bool | None = None
-    json_schema: bool | None = None
-    """Holds an answer in chat to a JSON schema with bounds, given as ``response_format``."""
-    reasoning_field: bool | None = None
-    """Sends reasoning apart from the answer."""
-    refused: tuple[str, ...] = ()
-    """Common fields of requests that it does not take."""
-
-    def mode(self, *, tokenizer: bool) -> Mode:
-        """The best way to talk to it, where its ``tokenizer`` is known here or not."""
-        if tokenizer and self.token_prompts and self.token_ids:
-            return "tokens"
-        return "text" if self.chat is False else "chat"
-
-    def capabilities(self, mode: Mode) -> frozenset[Capability]:
-        """What a backend on this server has, in our terms."""
-        have: dict[Capability, bool] = {
-            "token-prompts": mode == "tokens",
-            "logprobs": bool(self.logprobs) and mode != "chat",
-            "scoring": bool(self.scoring) and mode != "chat",
-            "confidence": bool(self.top_logprobs) and mode == "tokens",
-            "prefix-sharing": bool(self.prefix_caching) and self.continues(mode),
-            "priorities": bool(self.priorities),
-            "structured-output": bool(self.structured_output),
-            "json-schema": bool(self.structured_output)
-            or (mode == "chat" and bool(self.json_schema)),
-        }
-        return frozenset(name for name, true in have.items() if true)
-
-    def continues(self, mode: Mode) -> bool:
-        """Whether a partial answer can be sent back to be gone on with."""
-        return mode != "chat" or bool(self.chat_continuation)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Identity:
-    server: Literal["vllm", "sglang", "llama.cpp", "ollama", "other"]
-    version: str | None
-    models: tuple[str, ...]
-    model: str
-    context: int | None
+Facts = dict[str, Any]
 
 
 async def examine(
@@ -118,45 +54,109 @@ async def examine(
     tokenizers: Collection[str] = (),
     thorough: bool = False,
 ) -> ServerProfile:
-    """Ask a server what it is and try what it can, within the settings' ``probe_timeout``.
+    """What a server is and can do, by the user's cache or by asking it for ``probe_timeout``.
 
-    What does not matter in the mode in which it will be talked to is tried only when ``thorough``.
-    ``tokenizers`` are models whose tokenizer is known here.
+    What is known from before is believed if one request confirms it.  What does not matter in the
+    mode in which it will be talked to is asked only when ``thorough``; that asks everything anew,
+    for three times as long, and keeps from before what is not answered in time.  ``tokenizers`` are
+    models whose tokenizer is known here.
 
     Raises:
         BackendLost: it can't be reached, or has no mode.
         UnknownName: it does not have the model.
         InvalidValue: it refuses the key.
     """
-    deadline = anyio.current_time() + settings.probe_timeout
+    patience = settings.probe_timeout * (3 if thorough else 1)
+    deadline = anyio.current_time() + patience
     identity = await _identify(client, url, settings)
-    server = _Asker(client, identity.model, _refuses_key(url, settings))
+    before = KnownServers().find(url, identity)
+    server = _Asker(client, identity, _refuses_key(url, settings))
+    known = settings.tokenizer is not None or identity.model in tokenizers
     found: Facts = {}
     with anyio.CancelScope(deadline=deadline):
-        known = settings.tokenizer is not None or identity.model in tokenizers
-        in_chat, in_text = settings.mode in (None, "chat"), settings.mode != "chat"
-        if in_text and (known or not in_chat or thorough):
-            await _try_completions(server, found)
-        in_tokens = known and found.get("token_prompts") and found.get("token_ids")
-        if in_chat and (thorough or not in_tokens):
-            await _try_chat(server, found, more=identity.server == "vllm")
-        if in_text and "completions" not in found and not found["chat"]:
-            await _try_completions(server, found)
+        if before is not None and not thorough:
+            server.parameters.refused.update(before.refused)
+            found |= before.facts
+            if not await _is_still(server, before):
+                before = None
+                server.parameters.refused.clear()
+                found.clear()
+        await _explore(server, found, settings, known=known, thorough=thorough)
+    if before is not None and not thorough and found == before.facts:
+        return before
+    profile = _profile(url, identity, found, server, before)
     if found.get("chat", False) is False and found.get("completions", False) is False:
         raise BackendLost(
             f"{url} answers neither completions nor chat completions for {identity.model}; see its "
             "log, or name another --model"
         )
-    refused = tuple(sorted(server.parameters.refused))
-    return ServerProfile.model_validate({"url": url, **vars(identity), **found, "refused": refused})
+    KnownServers().keep(profile)
+    return profile
+
+
+async def _explore(
+    server: _Asker, found: Facts, settings: OpenaiSettings, *, known: bool, thorough: bool
+) -> None:
+    """Find out what matters and is not in ``found``; where a tokenizer is ``known``, ids first."""
+    fresh = not found
+    in_chat, in_text = settings.mode in (None, "chat"), settings.mode != "chat"
+    if known and in_text and found.get("completions") is None:
+        await _try_completions(server, found)
+    in_tokens = known and found.get("token_prompts") and found.get("token_ids")
+    if in_chat and found.get("chat") is None and (thorough or not in_tokens):
+        await _try_chat(server, found)
+    needed = thorough or not in_chat or found.get("chat") is False
+    if needed and in_text and "completions" not in found:
+        await _try_completions(server, found)
+    if thorough or (fresh and (server.is_vllm or not found.get("chat"))):
+        await _try_more(server, found)
+
+
+def _profile(
+    url: str,
+    identity: ServerIdentity,
+    found: Facts,
+    server: _Asker,
+    before: ServerProfile | None,
+) -> ServerProfile:
+    """What was found, and from before what was not answered now."""
+    known = {name: value for name, value in found.items() if value is not None}
+    older: Facts = {}
+    if before is not None:
+        names = before.facts.keys() - known.keys()
+        older = {name: before.older.get(name, before.learnt) for name in names}
+        known |= {name: before.facts[name] for name in names}
+    return ServerProfile(
+        url=url,
+        **identity.model_dump(),
+        **known,
+        refused=tuple(sorted(server.parameters.refused)),
+        most_tokens=None if before is None else before.most_tokens,
+        learnt=datetime.now(UTC),
+        older=older,
+    )
+
+
+async def _is_still(server: _Asker, before: ServerProfile) -> bool:
+    """Whether a server takes the most telling request that it is known to take."""
+    path = COMPLETIONS
+    body: dict[str, Any] = {"prompt": WORDS}
+    if before.chat:
+        path, body = CHAT, {"messages": OPENED, **GOING_ON} if before.chat_continuation else ASKED
+    elif before.token_ids:
+        body = {"prompt": PROMPT, **WITH_IDS}
+    elif not before.completions:
+        return False
+    return await server.ask(path, body) is not False
 
 
 class _Asker:
     """Sends requests of one token, in the form in which the server takes them."""
 
-    def __init__(self, client: Any, model: str, refuses_key: InvalidValue) -> None:
+    def __init__(self, client: Any, identity: ServerIdentity, refuses_key: InvalidValue) -> None:
         self._client = client
-        self._model = model
+        self._model = identity.model
+        self.is_vllm = identity.server == "vllm"
         self._refuses_key = refuses_key
         self.parameters = Parameters()
 
@@ -177,7 +177,7 @@ class _Asker:
                 status, ours = error.status_code, sent.keys() & {*BOUNDS, "temperature"}
                 if status == 401 or (status == 403 and path == CHAT):
                     raise self._refuses_key from error
-                if status >= 500 or status in AGAIN:
+                if is_passing(status, words_of(error)):
                     return None
                 if self.parameters.learn(ours, words_of(error), error.param):
                     continue
@@ -214,7 +214,7 @@ def _refuses_key(url: str, settings: OpenaiSettings) -> InvalidValue:
     return InvalidValue(f"{url} refuses the key; set {settings.api_key_env} to a valid one")
 
 
-async def _identify(client: Any, url: str, settings: OpenaiSettings) -> _Identity:
+async def _identify(client: Any, url: str, settings: OpenaiSettings) -> ServerIdentity:
     listed = await _models(client, url, settings)
     names = tuple(str(one.get("id")) for one in listed)
     model = settings.model or (names[0] if names else None)
@@ -226,7 +226,7 @@ async def _identify(client: Any, url: str, settings: OpenaiSettings) -> _Identit
     version = None
     with anyio.move_on_after(settings.probe_timeout / 4):
         version = await _version(client, url, "/version")
-    return _Identity(
+    return ServerIdentity(
         server=_kind(entry, version),
         version=version,
         models=names,
@@ -258,7 +258,7 @@ async def _models(client: Any, url: str, settings: OpenaiSettings) -> list[dict[
             raise _refuses_key(url, settings) from error
         if "plain http" in words or "http request to an https" in words:
             raise BackendLost(f"{url} {SPEAKS_HTTPS}") from error
-        if settings.model is None and (status >= 500 or status in AGAIN):
+        if settings.model is None and is_passing(status, words):
             what = f"answers {status} to the question for its models"
             raise BackendLost(f"{url} {what}; try later, or name one with --model") from error
     except (OpenAIError, ValueError):
@@ -271,8 +271,9 @@ async def _models(client: Any, url: str, settings: OpenaiSettings) -> list[dict[
 
 def _kind(entry: dict[str, Any], version: str | None) -> Any:
     owner = str(entry.get("owned_by", ""))
-    known = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llama.cpp", "library": "ollama"}
-    return known.get(owner, "vllm" if version else "other")
+    if entry.get("created") == 0 and "status" in entry:
+        return "transformers"
+    return OWNERS.get(owner, "vllm" if version else "other")
 
 
 def _context(entry: dict[str, Any]) -> int | None:
@@ -304,8 +305,9 @@ def _choice(answer: Answer) -> dict[str, Any]:
 
 async def _try_completions(server: _Asker, found: Facts) -> None:
     found["completions"] = None
-    more = {"return_token_ids": True, "logprobs": 3}
-    plain, ids = await server.ask_all(COMPLETIONS, {"prompt": WORDS}, {"prompt": PROMPT, **more})
+    plain, ids = await server.ask_all(
+        COMPLETIONS, {"prompt": WORDS}, {"prompt": PROMPT, **WITH_IDS}
+    )
     found["completions"] = True if ids else _is(plain)
     counted = usage(ids) if ids else None
     logprobs = _choice(ids).get("logprobs") or {}
@@ -315,16 +317,13 @@ async def _try_completions(server: _Asker, found: Facts) -> None:
         "logprobs": _is(ids, bool(logprobs.get("token_logprobs"))),
         "top_logprobs": _is(ids, bool(logprobs.get("top_logprobs"))),
     }
-    if not found["completions"]:
-        return
-    long: list[int] | str = PROMPT * 60 if ids else WORDS * 60
-    await _try_more(server, COMPLETIONS, {"prompt": long}, found)
-    stops, echo = await server.ask_all(
-        COMPLETIONS,
-        {"prompt": WORDS, "stop_token_ids": [1]},
-        echo_request(PROMPT if found["token_prompts"] else WORDS),
-    )
-    found |= {"stop_tokens": _is(stops), "scoring": _is(echo, _scores(echo))}
+    if found["completions"]:
+        stops, echo = await server.ask_all(
+            COMPLETIONS,
+            {"prompt": WORDS, "stop_token_ids": [1]},
+            echo_request(PROMPT if found["token_prompts"] else WORDS),
+        )
+        found |= {"stop_tokens": _is(stops), "scoring": _is(echo, _scores(echo))}
 
 
 def _scores(answer: Answer) -> bool:
@@ -333,8 +332,16 @@ def _scores(answer: Answer) -> bool:
     return False
 
 
-async def _try_more(server: _Asker, path: str, long: dict[str, Any], found: Facts) -> None:
-    """Try a cache, seeds, priorities and forms."""
+async def _try_more(server: _Asker, found: Facts) -> None:
+    """Try a cache, seeds, priorities and forms, in whatever way it answers."""
+    path = COMPLETIONS
+    long: dict[str, Any] = {"prompt": PROMPT * LONG}
+    if not found.get("token_prompts"):
+        long = {"prompt": WORDS * LONG}
+    if not found.get("completions"):
+        path, long = CHAT, {"messages": [{"role": "user", "content": WORDS * LONG}]}
+    if path == CHAT and not found.get("chat"):
+        return
     seeded = {**long, "temperature": 1, "seed": 7}
     forced = {"structured_outputs": {"choice": ["17"]}, "max_tokens": 8}
     first, priority, form = await server.ask_all(
@@ -352,37 +359,34 @@ async def _try_more(server: _Asker, path: str, long: dict[str, Any], found: Fact
     }
 
 
-async def _try_chat(server: _Asker, found: Facts, *, more: bool) -> None:
-    user = {"role": "user", "content": "Say one."}
-    begun = [user, {"role": "assistant", "content": "One, two, three, four"}]
+async def _try_chat(server: _Asker, found: Facts) -> None:
     found["chat"] = None
-    plain = await server.ask(CHAT, {"messages": [user], "max_tokens": 16})
+    plain = await server.ask(CHAT, {**ASKED, "max_tokens": 16})
     found["chat"] = _is(plain)
     if not plain:
         return
     found["reasoning_field"] = bool(text(_choice(plain))[0])
-    on = {"continue_final_message": True, "add_generation_prompt": False}
-    closed, opened, form = await server.ask_all(
-        CHAT, {"messages": begun}, {"messages": begun, **on}, _schema_request()
+    closed, opened = await server.ask_all(
+        CHAT, {"messages": OPENED}, {"messages": OPENED, **GOING_ON}
     )
     lengths = {counted.prompt for one in (closed, opened) if one and (counted := usage(one))}
     found["chat_continuation"] = _is(closed and opened, len(lengths) == 2)
-    found["json_schema"] = _is(form, _holds_to_schema(form))
-    if more and "structured_output" not in found:
-        long = {"role": "user", "content": WORDS * 60}
-        await _try_more(server, CHAT, {"messages": [long]}, found)
+    form = await server.ask(CHAT, _schema_request())
+    if not (form and _choice(form).get("finish_reason") == "length"):  # it may still have come
+        found["json_schema"] = _is(form, _holds_to_schema(form))
 
 
 def _schema_request() -> dict[str, Any]:
-    """Asks for what nobody would write who was not made to."""
+    """Asks for values, and holds the answer to others, which nobody would write by himself."""
     number = {"type": "integer", "minimum": 8171, "maximum": 8171}
     word = {"type": "string", "enum": ["zxqv"]}
     words = {"type": "array", "items": word, "minItems": 1, "maxItems": 1}
     forced = {"n": number, "w": words, "e": {"type": "string", "maxLength": 0}}
     schema = {"type": "object", "properties": forced, "required": list(forced)}
     form = Constraint(kind="json", value=json.dumps(schema | {"additionalProperties": False}))
-    user = {"role": "user", "content": "Say one."}
-    return {"messages": [user], "max_tokens": 80, "response_format": form.response_format}
+    asked = 'Write {"n": 1, "w": ["one"], "e": "two"} and nothing else.'
+    messages = [{"role": "user", "content": asked}]
+    return {"messages": messages, "max_tokens": 48, "response_format": form.response_format}
 
 
 def _holds_to_schema(answer: Answer) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -55,18 +56,30 @@ def doctor(settings: DoctorSettings) -> None:
 def _print(report: DoctorReport) -> None:
     for facts in report.facts:
         made = table(f"{facts.model} at {facts.url}", "capability", "found")
-        for name, value in facts.model_dump(exclude={"url", "model", "models"}).items():
-            made.add_row(name.replace("_", " "), _word(value))
+        apart = {"url", "model", "models", "learnt", "older"}
+        for name, value in facts.model_dump(exclude=apart).items():
+            age = f" ({_age(facts.older[name])})" if name in facts.older else ""
+            made.add_row(name.replace("_", " "), _word(value) + age)
         print_tables(made)
     click.echo(f"mode {report.mode}: {', '.join(report.capabilities) or 'plain text only'}")
     for one in report.strategies:
         click.echo(f"  {one.strategy}: {one.word}")
 
 
+def _age(since: datetime) -> str:
+    """How long ago something was learnt that the server did not say now."""
+    minutes = round((datetime.now(UTC) - since).total_seconds() / 60)
+    return f"{minutes} min ago" if minutes < 120 else f"{minutes // 60} h ago"
+
+
 def _word(value: object) -> str:
     match value:
         case None:
             return "unknown"
+        case ():
+            return "nothing"
+        case tuple():
+            return ", ".join(map(str, value))
         case bool():
             return "yes" if value else "no"
         case _:

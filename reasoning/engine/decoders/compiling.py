@@ -13,6 +13,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from reasoning.user_cache import user_cache
+
 logger = logging.getLogger(__name__)
 
 FLAGS = ("-O3", "-march=native", "-ffast-math", "-std=c++17", "-fPIC")
@@ -49,19 +51,10 @@ def build(
         return None
 
 
-def _folder() -> Path:
-    """The user's cache; OSError where there is no home folder."""
-    try:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError as error:
-        raise OSError("there is no home folder; set XDG_CACHE_HOME") from error
-    return Path(base) / "parallel-reason"
-
-
 def _cached(name: str) -> Path | None:
     """The library in the cache, if its digest is that with which it was written."""
     try:
-        path = _folder() / name
+        path = user_cache() / name
         whole = path.with_suffix(".sha256").read_text() == _digest(path)
     except OSError:
         return None
@@ -74,7 +67,7 @@ def _keep(library: Path, name: str) -> Path:
     Where the cache can't be written the library is used from where it was built.
     """
     try:
-        folder = _folder()
+        folder = user_cache()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryDirectory(dir=folder) as work:
             copy, digest = Path(work) / "library", Path(work) / "digest"

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.errors import InvalidValue, ReasonError, UnknownName
 from reasoning import Context, Reasoner, Segment, Solution
-from reasoning.backends.openai.server_probe import ServerProfile
+from reasoning.backends.openai.profile import ServerProfile
 from reasoning.cli.diagnosis import diagnose
 from reasoning.errors import BackendLost, CapabilityMissing
 from reasoning.models.loaded import LoadedModel
