@@ -80,7 +80,10 @@ class ForkForm(Protocol):
 
     @property
     def alone(self) -> str:
-        """What a thread is given whose fork was refused, so that it goes on by itself."""
+        """What a thread is given whose fork was refused, so that it goes on by itself.
+
+        A form that forks ``once`` has none: the problem is then solved by another thread alone.
+        """
         ...
 
     @property

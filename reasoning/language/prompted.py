@@ -55,8 +55,6 @@ Others are doing the other parts at the same time.  End with the part's result i
 
 CONCLUDE = "All parts have been done above, each by itself.  Put their results together{ask}"
 
-ALONE = "Now answer the question by yourself, all of it{ask}"
-
 OPENINGS = (
     "Let me work through this step by step.",
     "First, let me look at what is given.",
@@ -82,22 +80,24 @@ Several attempts at this were made, each by itself; some may be unfinished or wr
 Compare the attempts{ask}"""
 
 SHARED = """\
-{question}
+{names} answer a question together, in one shared text, all writing at the same time.  Everybody \
+sees what the others write, word by word.  They take turns in short steps of one paragraph, and \
+each step begins with the name of who writes it.  Before a step, the writer looks at what the \
+others have done or are doing, and does something else that helps: another part, another case, or \
+a check of a result.  Nobody repeats or summarises the others.  The question counts as answered \
+when they have determined the answer together, even if each holds only a part of it.  {ending}
 
-{workers} workers solve this together, in one shared text, all writing at the same time.  \
-Everybody sees what the others write, word by word.  Worker k starts each of its steps with \
-"Worker k:" and keeps steps short: one paragraph.  Before you start a step, look at what others \
-have done or are doing, and do something else that helps: another part, another case, or a \
-check of a result.  Never repeat and never summarise the others' work.  The problem counts as \
-solved when the workers together have determined the answer, even if each holds only a part of \
-it.  {ending}"""
+{question}"""
+
+NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eve", "Finn", "Gia", "Hal")
+"""Of the workers: small models count on where these are numbers."""
 
 BOX_IT = "Whoever first knows the complete answer puts it in \\boxed{}."
 NOTHING_LEFT = "Whoever sees that nothing is left to do stops."
 
 SO_FAR = "The shared text so far:\n\n{steps}\n\n"
 NEXT_STEP = """\
-{so_far}You are worker {worker} of {workers}.  {check}Write your next step for the shared text: \
+{so_far}You are {name}.  {check}Write your next step for the shared text: \
 one paragraph, with nothing that stands there already."""
 
 OTHERS = "\n\n### What the others are writing now\n\n"
@@ -105,7 +105,7 @@ OWN = "\n\n### What I am writing now\n\n"
 CHECK = "Is somebody else doing this already? (yes/no): "
 CHECK_ASKED = "If somebody else is doing already what you have in mind, do something else.  "
 
-FINISH = "Time is up.  Take all that the workers have written above{ask}"
+FINISH = "Time is up.  Take all that was written above{ask}"
 
 
 def instructed(problem: Problem, conversation: Conversation, instruction: str | None) -> str:
@@ -199,7 +199,7 @@ class PromptedForms:
     def share(self, workers: int) -> PromptedShare:
         asked = SHARED.format(
             question=self.problem.question,
-            workers=workers,
+            names=_listed(NAMES[:workers]),
             ending=BOX_IT if _boxes(self.problem) else NOTHING_LEFT,
         )
         return PromptedShare(forms=self, prompt=self.ask(asked))
@@ -255,11 +255,8 @@ class PromptedForm:
 class PromptedFork(PromptedForm):
     """A plan of numbered lines, a turn for each part, and one for the conclusion."""
 
+    alone: str = ""
     once: bool = True
-
-    @property
-    def alone(self) -> str:
-        return self.forms.turn(ALONE.format(ask=self.asking))
 
     @property
     def conclusion(self) -> str:
@@ -357,24 +354,33 @@ class PromptedShare(PromptedForm):
         return StepEnds(tokens=known | self.stop, found=self._step, within=not known)
 
     def _step(self, text: str) -> int | None:
-        """Where a step ends: not in a worker's own thoughts, but behind the shared ones."""
+        """Where a step ends: not in a worker's own thoughts, but behind the shared ones.
+
+        It ends too where the worker begins to write in somebody's name.
+        """
         if self.thought_end and self.thought_end in text:
             return text.index(self.thought_end) + len(self.thought_end)
         if left_open(text):
             return None
         said = final_part(text)
-        end = end_of_step(said)
-        return None if end is None else len(text) - len(said) + end
+        other = _SPOKEN.search(said)
+        ends = [end_of_step(said), None if other is None else other.start()]
+        found = min((end for end in ends if end is not None), default=None)
+        return None if found is None else len(text) - len(said) + found
 
     def left(self, text: str) -> bool:
-        return bool(self.thought_end) and self.thought_end in text
+        """Whether a worker is behind the shared thoughts, or writes nothing but others' steps."""
+        if self.thought_end and self.thought_end in text:
+            return True
+        other = _SPOKEN.search(text)
+        return other is not None and len(text[: other.start()].split()) < 3
 
     @property
     def finisher(self) -> str:
         return self.forms.turn(FINISH.format(ask=self.asking), cut=True)
 
     def opening(self, worker: int, workers: int) -> str:
-        return f"Worker {worker}: "
+        return f"{_name(worker)}: "
 
     def asked(self, worker: int, workers: int, steps: str, *, check: bool) -> str | None:
         if self.forms.continues:
@@ -383,14 +389,13 @@ class PromptedShare(PromptedForm):
             NEXT_STEP.format(
                 so_far=SO_FAR.format(steps=steps) if steps else "",
                 check=CHECK_ASKED if check else "",
-                worker=worker,
-                workers=workers,
+                name=_name(worker),
             )
         )
 
     def told(self, worker: int, text: str) -> str:
         said = _NAMED.sub("", final_part(text)).strip()
-        return f"Worker {worker}: {said}\n\n" if said else ""
+        return f"{_name(worker)}: {said}\n\n" if said else ""
 
     def merged(self, texts: Sequence[str]) -> str | None:
         said = (text for text in texts if not left_open(text, self.thought_end))
@@ -400,4 +405,15 @@ class PromptedShare(PromptedForm):
         return any(self.forms.answer(text) is not None for text in texts)
 
 
-_NAMED = re.compile(r"\A\s*worker \d{1,2}:\s*", re.I)
+_NAME = rf"(?:\*\*)?(?:{'|'.join(NAMES)})(?:\*\*)?:"
+_NAMED = re.compile(rf"\A\s*{_NAME}\s*")
+_SPOKEN = re.compile(rf"\n\s*{_NAME}")
+
+
+def _name(worker: int) -> str:
+    return NAMES[(worker - 1) % len(NAMES)]
+
+
+def _listed(names: Sequence[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last

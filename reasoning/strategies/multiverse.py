@@ -11,10 +11,13 @@ from reasoning.language.forms import ForkForm, Outline
 from reasoning.run.run import NO_ROOM, Run
 from reasoning.run.thread import Thread, ThreadOptions
 from reasoning.strategies.base import Strategy
+from reasoning.strategies.sampling import answer
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context
 
 MOST_DEEP = 3
+ALONE = "alone"
+"""Names the thread that solves the problem by itself, where a plan can't be worked on."""
 MOST_THREADS = 256
 """So many threads a run may have in all, however often its branches fork."""
 LEAST_ROOM = 64
@@ -42,8 +45,9 @@ class Multiverse(Strategy):
     A thread writes a goal with outlines; each outline becomes a branch that sees everything before
     the fork and no sibling; the conclusion sees all branches, whose keys and values are reused
     where the backend can.  Branches may fork in turn.  ``n`` is the most branches of one fork;
-    of more outlines the first are taken.  A fork without sense or room is refused, and the thread
-    goes on by itself (`Solution.fork_refused`).
+    of more outlines the first are taken.  A fork without sense or room is refused
+    (`Solution.fork_refused`); the thread goes on by itself, or where the form has a plan in place
+    of an answer, another one solves the problem alone.
     """
 
     name: ClassVar[str] = "multiverse"
@@ -62,13 +66,20 @@ class Multiverse(Strategy):
 
     async def _trunk(self, thread: Thread, form: ForkForm) -> None:
         await self._write(thread, form, depth=0)
-        thread.conclude(last_turn=form.once)
+        if form.once and thread.run.fork_refused is not None:
+            run = thread.run
+            run.spawn(answer, run.dialect.prompt(run.problem), name=ALONE)
+        else:
+            thread.conclude(last_turn=form.once)
 
     async def _write(self, thread: Thread, form: ForkForm, depth: int) -> None:
         """Write, and fork and join as often as the thread asks for it."""
         while True:
             written = await thread.write()
-            if written.reason != "stop" or not form.asks(written.text, depth):
+            asks = form.asks(written.text, depth)
+            if written.reason != "stop" and asks and form.once:
+                self._refuse(thread, f"its plan was {'lost' if thread.lost else 'cut'}")
+            if written.reason != "stop" or not asks:
                 return
             if not await self._may_go_on(thread, form, written.text, depth):
                 return
@@ -82,9 +93,8 @@ class Multiverse(Strategy):
         try:
             outlines = self._permitted(thread, form.outlines(text), depth)
         except ValueError as error:
-            run.fork_refused = str(error)
-            run.graph.events.emit(ForkRefused(task=thread.task.id, reason=str(error)))
-            return thread.append(form.closing([text]) + form.alone)
+            self._refuse(thread, str(error))
+            return not form.once and thread.append(form.alone)
         branches = await self._fork(thread, form, outlines, depth)
         opening = form.closing([branch.text for branch in branches]) + form.conclusion
         context = run.join(thread.end, [branch.end for branch in branches], opening)
@@ -92,6 +102,10 @@ class Multiverse(Strategy):
         if not joined:
             run.skip_join(NO_ROOM)
         return joined
+
+    def _refuse(self, thread: Thread, reason: str) -> None:
+        thread.run.fork_refused = reason
+        thread.run.graph.events.emit(ForkRefused(task=thread.task.id, reason=reason))
 
     async def _fork(
         self, thread: Thread, form: ForkForm, outlines: list[Outline], depth: int
@@ -123,7 +137,12 @@ class Multiverse(Strategy):
         return [ends[index] for index in sorted(ends)]
 
     def tally(self, run: Run) -> Tally:
-        """The trunk's vote; where its join had no room, those of branches that stated an answer."""
+        """The trunk's vote, or that of the thread that went on alone.
+
+        Where the join had no room, those of branches that stated an answer.
+        """
+        if alone := [one for one in run.threads.values() if one.task.name == ALONE]:
+            return run.vote(alone)
         tally = super().tally(run)
         if tally.winner is not None or run.join_skipped is None:
             return tally

@@ -142,7 +142,7 @@ async def test_workers_that_share_their_text_run_on_text_alone() -> None:
     assert run.emulated == {"step-wise"}
     shared = backend.asked[4][-1]
     assert shared["role"] == "assistant"
-    assert shared["content"].startswith("Worker 1: One more.\n\nWorker 2: One more.\n\n")
+    assert shared["content"].startswith("Ada: One more.\n\nBen: One more.\n\n")
     assert not any("Never read" in chat[-1]["content"] for chat in backend.asked)
 
 

@@ -192,13 +192,13 @@ async def test_a_model_that_sees_no_parts_solves_it_alone(dialect: ChatDialect, 
     events: list[Event] = []
 
     def say(seen: str, own: str) -> str:
-        return f"\\boxed{{21}}{END}" if "by yourself" in own else f"{plan}{END}"
+        return f"{plan}{END}" if "Only plan" in seen else f"\\boxed{{21}}{END}"
 
     solution, turns = await told(dialect, "multiverse", say, listener=events.append)
     assert solution.verified
-    assert len(solution.threads) == 1
+    assert [thread.name for thread in solution.threads] == ["trunk", "alone"]
     assert sum(isinstance(event, ForkRefused) for event in events) == 1
-    assert turns[-1].own.startswith(f"{plan}{END}\n{USER}Now answer the question")
+    assert turns[-1].seen == dialect._tokenizer.decode(dialect.prompt(SUM).tokens)
 
 
 async def test_attempts_are_compared_in_a_turn_of_their_own(dialect: ChatDialect) -> None:
@@ -221,15 +221,15 @@ async def test_workers_write_paragraphs_until_one_knows_the_answer(
     dialect: ChatDialect, strategy: str
 ) -> None:
     def say(seen: str, own: str) -> str:
-        if own == "Worker 1: ":
+        if own == "Ada: ":
             return "1 + 2 = 3\n\n" if "7" not in seen else f"\\boxed{{21}}{END}"
         return "7\n\n" if "7" not in seen else f"I agree.{END}"
 
     solution, turns = await told(dialect, strategy, say, n=2)
     assert solution.verified
     assert solution.emulated == ("step-wise",)
-    assert "2 workers solve this together" in turns[0].seen
-    assert any(turn.seen.endswith("Worker 2: 7\n\nWorker 1: 1 + 2 = 3\n\n") for turn in turns)
+    assert "Ada and Ben answer a question together" in turns[0].seen
+    assert any(turn.seen.endswith("Ben: 7\n\nAda: 1 + 2 = 3\n\n") for turn in turns)
 
 
 async def test_a_finisher_concludes_where_no_worker_did(dialect: ChatDialect) -> None:
@@ -239,8 +239,8 @@ async def test_a_finisher_concludes_where_no_worker_did(dialect: ChatDialect) ->
     solution, turns = await told(dialect, "hogwild", say, n=2)
     assert solution.verified
     assert turns[-1].own.startswith(f"{END}\n{USER}Time is up")
-    assert "Worker 1: 3 and 7" in turns[-1].seen
-    assert "Worker 2: 3 and 7" in turns[-1].seen
+    assert "Ada: 3 and 7" in turns[-1].seen
+    assert "Ben: 3 and 7" in turns[-1].seen
 
 
 # ---- on the engine, with a random model --------------------------------------------------------

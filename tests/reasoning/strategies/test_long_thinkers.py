@@ -196,16 +196,16 @@ async def test_a_shared_text_keeps_its_last_steps_where_all_have_no_room(continu
 
 async def test_workers_see_each_others_steps_on_a_server_that_is_asked_anew() -> None:
     def say(asked: str) -> str:
-        if "You are worker 2" in asked:
-            return "Worker 2: five boxes.\n\n" if "twelve" not in asked else "\\boxed{60}"
+        if "You are Ben" in asked:
+            return "Ben: five boxes.\n\n" if "twelve" not in asked else "\\boxed{60}"
         return "<think>I count.</think>twelve eggs.\n\n"
 
     backend = Spoken(say, continues=False)
     solution = await solved(backend, "hogwild:n=2")
     assert solution.answer == "60"
     shown = [asked[-1]["content"] for asked in backend.asked]
-    assert any("Worker 1: twelve eggs.\n\nWorker 2: five boxes." in one for one in shown)
-    assert not any("Worker 2: Worker 2" in one or "I count" in one for one in shown)
+    assert any("Ada: twelve eggs.\n\nBen: five boxes." in one for one in shown)
+    assert not any("Ben: Ben" in one or "I count" in one for one in shown)
 
 
 # ---- models that follow no form ----------------------------------------------------------------
@@ -219,7 +219,7 @@ NONSENSE = [
     "<think>" * 40,
     "</think>",
     "```\n" * 31,
-    "Worker 1: Worker 2: Worker 3: \\boxed{your answer}\n\n",
+    "Ada: Ben: Cleo: \\boxed{your answer}\n\n",
     "\x1e\x1e\x00\x1b[2J",
     LONG,
 ]
