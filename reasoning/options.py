@@ -42,6 +42,8 @@ class SolveOptions:
             As in `Sampling`; by default the model's or the server's own.
         stop: Texts that end a thread; they are not in its text.
         max_new_tokens: The most that each thread generates, beside its context.
+        allow_repetition: Whether a chat model's thread goes on that repeats itself without end; by
+            default it ends there, and says ``repeats``.
         seed: The same seed gives the same tokens.
         max_tokens: The context of each thread, prompt included; by default the model's whole one.
         timeout: Seconds, loading not counted, after which the run answers with what there is.
@@ -88,6 +90,7 @@ class SolveOptions:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     stop: str | Sequence[str] = ()
     max_new_tokens: int | None = None
+    allow_repetition: bool = False
     seed: int = 0
     max_tokens: int | None = None
     timeout: float | None = None

@@ -138,6 +138,7 @@ class Reasoner:
             sampling=replace(sampling, extra={**dialect.fields, **sampling.extra}),
             emulated=set(dialect.emulated),
             election=options.election,
+            ends_repetition=not (options.allow_repetition or dialect.trained),
             max_tokens=min(options.max_tokens or model.context, model.context),
             events=events,
         )
@@ -303,4 +304,5 @@ def _record(thread: Thread) -> ThreadRecord:
         answer_source=thread.answer_source,
         tool_calls=thread.tool_calls,
         said=thread.last_text or thread.own_text,
+        ending=thread.ending if task.state == "succeeded" else "stopped",
     )

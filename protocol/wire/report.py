@@ -105,6 +105,8 @@ class ThreadReport(_Message):
     """Why the backend lost it, if it did."""
     answer_source: str = "none"
     """Where its answer stood."""
+    ending: str = "end"
+    """Why it wrote no more: end, stop-text, max-new-tokens, context, repeats, lost or stopped."""
 
 
 class Report(_Message):

@@ -214,6 +214,91 @@ class BackendOptions:
         return load_model(model, backend=self.backend, base_urls=self.base_urls, settings=settings)
 
 
+class JsonObject(click.ParamType):  # type: ignore[type-arg]
+    """A JSON object."""
+
+    name = "json"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, Any]:
+        """The object.
+
+        Raises:
+            InvalidValue: the text is none.
+        """
+        if isinstance(value, dict):
+            return value
+        import json
+
+        name = param.opts[0].lstrip("-") if param else self.name
+        try:
+            found = json.loads(value)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise InvalidValue(f"{name}: {value!r} is no JSON object; give '{{\"name\": value}}'")
+        return found
+
+
+@settings_class
+class SamplingOptions:
+    """How tokens are drawn, and where a thread ends."""
+
+    temperature: float | None = option(
+        "0 is greedy; by default the model's own, or else the strategy's.", type=float
+    )
+    top_p: float | None = option(
+        "Draw only the likeliest tokens that have this probability together.", type=float
+    )
+    top_k: int | None = option("Draw only so many of the likeliest tokens.", type=int)
+    min_p: float | None = option(
+        "Draw only tokens at least this likely, against the likeliest.", type=float
+    )
+    repetition_penalty: float | None = option(
+        "Above 1, tokens that stand there already become less likely.", type=float
+    )
+    stop: tuple[str, ...] = option(
+        "A text that ends a thread and is not shown; may be repeated.",
+        multiple=True,
+        metavar="TEXT",
+    )
+    max_new_tokens: int | None = option(
+        "The most that each thread generates, beside --max-tokens.", type=int
+    )
+    allow_repetition: bool = option(
+        "Let a chat model repeat itself without end; by default such a thread is ended.",
+        is_flag=True,
+    )
+
+
+@settings_class
+class ChatOptions:
+    """How a chat model is spoken to."""
+
+    system: str | None = option("A system prompt.", metavar="TEXT")
+    instruction: str | None = option(
+        "What is appended to the question; by default how to give the answer, unless the answer "
+        "is read as text; '' is nothing.",
+        metavar="TEXT",
+    )
+    thinking: bool | None = option(
+        "Whether the model thinks first, where its chat template has a switch for it.",
+        "--thinking/--no-thinking",
+        default=None,
+    )
+    effort: str | None = option(
+        "How much it thinks, in its own words, such as low or high.", metavar="WORD"
+    )
+    chat_template_kwargs: dict[str, Any] = option(
+        "More variables of its chat template, as a JSON object.",
+        type=JsonObject(),
+        metavar="JSON",
+        default="{}",
+        show_default=False,
+    )
+
+
 @settings_class
 class TokenStoreOptions:
     """Where a hub keeps its tokens."""

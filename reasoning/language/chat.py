@@ -40,7 +40,7 @@ class ChatDialect:
 
     def __init__(self, folder: Path, ends: frozenset[int] = frozenset()) -> None:
         self._folder = folder
-        self._tokenizer = ChatTokenizer(folder)
+        self._tokenizer = ChatTokenizer.load(folder)
         end = self._tokenizer.end_id
         self.ends = ends if end is None else ends | {end}
         self.conversation = EMPTY

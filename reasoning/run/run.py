@@ -60,6 +60,7 @@ class Run:
     Attributes:
         max_tokens: Each thread's context: prompt, appended and generated tokens together.
         temperature: Of every thread; None is the server's own.
+        ends_repetition: Whether a thread ends that repeats itself without end.
         sampling: How tokens of every thread are drawn, its seed and temperature aside.
         threads: By task id, in the order of opening.
         policy: What steers its threads, for strategies that can be steered; None for the
@@ -84,6 +85,7 @@ class Run:
     max_tokens: int
     temperature: float | None = 0.0
     seed: int = 0
+    ends_repetition: bool = False
     sampling: Sampling = field(default_factory=Sampling)
     events: EventStream = field(default_factory=EventStream)
     threads: dict[str, Thread] = field(default_factory=dict)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 SelectedBy = Literal["votes", "usc", "medoid", "first"]
 """How one of several answers was chosen."""
 Status = Literal["finished", "timed-out", "interrupted"]
+Ending = Literal["end", "stop-text", "max-new-tokens", "context", "repeats", "lost", "stopped"]
+"""Why a thread wrote no more: it ended by itself, met a stop text or a bound, ran away, was lost by
+the backend, or was stopped by the run."""
 
 
 class ScoredChain(NamedTuple):
@@ -142,6 +145,7 @@ class ThreadRecord:
         answer_source: Where its answer stood.
         tool_calls: What it asks others to do.
         said: What it generated itself after it was given something last.
+        ending: Why it wrote no more.
     """
 
     id: str
@@ -160,6 +164,7 @@ class ThreadRecord:
     answer_source: Source = "none"
     tool_calls: tuple[ToolCall, ...] = ()
     said: str = ""
+    ending: Ending = "end"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,8 @@ from reasoning.backends.base import Generation, Token
 from reasoning.errors import BackendLost
 from reasoning.language.steps import StepEnds, may_end_step
 from reasoning.problems.answers import Source
-from reasoning.run.solution import TraceRecord
+from reasoning.run.repetition import RunawayRepetition
+from reasoning.run.solution import Ending, TraceRecord
 from reasoning.run.stop_texts import StopTexts
 from reasoning.values.context import Context, Gang, Placed, Segment
 from reasoning.values.conversation import ToolCall, calls_as_answer
@@ -105,6 +106,7 @@ class Thread:
         lost: Why the backend lost it, if it did; what it wrote until then stands.
         answer: What it concluded, with where that stood, and all of its final text.
         tool_calls: What it asks others to do; its answer is then these calls, as JSON.
+        ending: Why it wrote no more, when it has ended.
     """
 
     run: Run
@@ -125,12 +127,16 @@ class Thread:
     tool_calls: tuple[ToolCall, ...] = ()
     cut: bool = False
     lost: str | None = None
+    ending: Ending = "end"
     _stops: StopTexts = field(init=False, repr=False)
+    _runaway: RunawayRepetition | None = field(default=None, repr=False)
     _given_text: list[tuple[int, int]] = field(default_factory=list, repr=False)
     _generation: Generation | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self._stops = StopTexts(self.run.sampling.stop)
+        if self.run.ends_repetition:
+            self._runaway = RunawayRepetition()
 
     @property
     def limit(self) -> int:
@@ -222,10 +228,22 @@ class Thread:
             except BackendLost as error:
                 reason, self.lost = "lost", str(error)
                 self.text += self._stops.end()
-            if self._stops.found is not None:
-                generation.close()
             self.cut = reason == "length"
+            self.ending = self._ended(reason)
+            if self.ending in ("stop-text", "repeats"):
+                generation.close()
         return Written(self.text[start:], reason)
+
+    def _ended(self, reason: StopReason) -> Ending:
+        """Why it has stopped now, beside the reason that the backend knows."""
+        if reason == "stop":
+            return "end" if self._stops.found is None else "stop-text"
+        if reason == "lost":
+            return "lost"
+        if self.ending == "repeats":
+            return "repeats"
+        most = self.run.sampling.max_new_tokens
+        return "context" if most is None or self.written < most else "max-new-tokens"
 
     async def _read(self, generation: Generation, start: int) -> StopReason:
         """Take what is generated until the thread stops; returns why it did."""
@@ -242,6 +260,9 @@ class Thread:
             reason = token.reason or reason
             if self._stops.found is not None:
                 return "stop"
+            if self._runaway is not None and self._runaway.met(self.text):
+                self.ending = "repeats"
+                return "length"
             if found and token.reason is None and may_end_step(piece):
                 end = found(self.text[start:]) if self.run.backend.stops_anywhere else None
                 if end is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from reasoning.problems.answers import FoundAnswer
 from reasoning.run.run import Run
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context, Gang, Segment
+from reasoning.values.conversation import Conversation, ToolCall
 from reasoning.values.sampling import Sampling, StopReason
 
 VOCABULARY = 128
@@ -144,6 +145,15 @@ class Letters:
     probe: str = ""
     trained: bool = False
     vocabulary: str = "letters"
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    emulated: frozenset[str] = frozenset()
+    ignored: frozenset[str] = frozenset()
+
+    def within(self, conversation: Conversation, *, instruction: str | None = None) -> Letters:
+        return self
+
+    def tool_calls(self, text: str) -> tuple[ToolCall, ...]:
+        return ()
 
     def encode(self, text: str) -> list[int]:
         return ids(text)

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click import Choice
@@ -18,8 +18,10 @@ from orchestrator.errors import InvalidValue
 from reasoning.cli.interrupts import INTERRUPTED, raise_when_interrupted
 from reasoning.cli.options import (
     BackendOptions,
+    ChatOptions,
     Duration,
     HubOptions,
+    SamplingOptions,
     argument,
     json_option,
     named_option,
@@ -100,7 +102,8 @@ class SolveSettings:
         type=Choice(["auto", "usc", "medoid", "first"]),
         default="auto",
     )
-    temperature: float | None = option("0 is greedy; by default the strategy's own.", type=float)
+    chat: ChatOptions = field(default_factory=ChatOptions)
+    sampling: SamplingOptions = field(default_factory=SamplingOptions)
     seed: int = option("The same seed gives the same tokens.", default=0)
     max_tokens: int | None = option(
         "The context of each thread, prompt included; by default the model's.", type=int
@@ -120,8 +123,12 @@ class SolveSettings:
         """
         from reasoning.options import SolveOptions
 
-        shared = SolveOptions.__dataclass_fields__.keys() & self.__dataclass_fields__.keys()
-        return SolveOptions(**{name: getattr(self, name) for name in shared})
+        known = SolveOptions.__dataclass_fields__.keys()
+        given: dict[str, Any] = {}
+        for group in (self, self.chat, self.sampling):
+            shared = known & group.__dataclass_fields__.keys() - {"sampling"}
+            given |= {name: getattr(group, name) for name in shared}
+        return SolveOptions(**given)
 
 
 @click.command()

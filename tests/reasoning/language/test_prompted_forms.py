@@ -95,11 +95,11 @@ def test_a_template_without_ends_or_no_template_at_all_does_as_well(general: Loa
     assert isinstance(bare, ChatDialect)
     assert bare._turn("Next?") == "<|user|>Next?"
     assert bare._turn("Next?", cut=True) == "<|end|><|user|>Next?"
-    template, bare._tokenizer.template = bare._tokenizer.template, None
+    templates, bare._tokenizer.templates = bare._tokenizer.templates, None
     try:
         assert bare._turn("Next?") == "\n\nNext?\n"
     finally:
-        bare._tokenizer.template = template
+        bare._tokenizer.templates = templates
 
 
 def test_every_end_token_that_the_model_names_ends_a_turn(dialect: ChatDialect) -> None:
