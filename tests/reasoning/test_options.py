@@ -23,7 +23,7 @@ QUESTION = "Compute 12 + 5 * 3"
     [
         ({"tempreature": 1}, TypeError, "no option 'tempreature'; did you mean 'temperature'"),
         ({"strateggy": "apr"}, TypeError, "did you mean 'strategy'"),
-        ({"zzz": 1}, TypeError, "it has adapter, answer, backend"),
+        ({"zzz": 1}, TypeError, "it has adapter, allow_repetition, answer, backend"),
         ({"temperature": "hot"}, InvalidValue, "temperature: 'hot' is no number"),
         ({"temperature": True}, InvalidValue, "temperature: True is no number"),
         ({"temperature": 99}, InvalidValue, "temperature: 99 is out of range"),
