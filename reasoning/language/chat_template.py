@@ -129,14 +129,14 @@ def _generation_tag() -> Any:
     from jinja2.ext import Extension
     from jinja2.parser import Parser
 
-    class Generation(Extension):
+    class GenerationTag(Extension):
         tags = {"generation"}  # noqa: RUF012  as Jinja has it
 
         def parse(self, parser: Parser) -> list[nodes.Node]:
             next(parser.stream)
             return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
-    return Generation
+    return GenerationTag
 
 
 def chosen(template: Any, *, tools: bool) -> str | None:
