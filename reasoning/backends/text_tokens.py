@@ -13,8 +13,8 @@ from copy import copy
 from typing import Any, Literal, Self
 
 from reasoning.errors import CapabilityMissing
+from reasoning.language.chat_format.tool_calls import find_calls, names_of
 from reasoning.language.prompted import PromptedForms, followed, instructed, read, transcript
-from reasoning.language.tool_calls import find_calls, names_of
 from reasoning.problems import Problem
 from reasoning.problems.answers import FoundAnswer
 from reasoning.values.capabilities import Capability

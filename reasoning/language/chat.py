@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from reasoning.errors import CapabilityMissing
-from reasoning.language.chat_tokenizer import ChatTokenizer
+from reasoning.language.chat_format.tokenizer import ChatTokenizer
+from reasoning.language.chat_format.tool_calls import find_calls, names_of
 from reasoning.language.dialect import StreamDecoder
 from reasoning.language.prompted import PromptedForms, followed, instructed, read, transcript
-from reasoning.language.tool_calls import find_calls, names_of
 from reasoning.language.vocabulary import vocabulary_of
 from reasoning.problems import Problem
 from reasoning.problems.answers import FoundAnswer

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 
 from orchestrator.errors import InvalidValue
 from reasoning.errors import ModelUnusable
-from reasoning.language.chat_tokenizer import ChatTokenizer
+from reasoning.language.chat_format.tokenizer import ChatTokenizer
 
 TEMPLATE = """\
 {{- bos_token }}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from orchestrator.errors import importing
 from reasoning.errors import BackendLost, ModelUnusable
-from reasoning.language.chat_template import ChatTemplate, chosen
+from reasoning.language.chat_format.template import ChatTemplate, chosen
 from reasoning.language.steps import MAY_END_RAW
 
 if TYPE_CHECKING:

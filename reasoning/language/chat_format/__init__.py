@@ -1,0 +1,1 @@
+"""How a chat model writes: its tokens, its template, and calls of tools."""
