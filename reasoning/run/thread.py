@@ -12,9 +12,8 @@ from reasoning.backends.base import Generation, Token
 from reasoning.errors import BackendLost
 from reasoning.language.steps import StepEnds, may_end_step
 from reasoning.problems.answers import Source
-from reasoning.run.repetition import RunawayRepetition
 from reasoning.run.solution import Ending, TraceRecord
-from reasoning.run.stop_texts import StopTexts
+from reasoning.run.text_ends import RunawayRepetition, StopTexts
 from reasoning.values.context import Context, Gang, Placed, Segment
 from reasoning.values.conversation import ToolCall, calls_as_answer
 from reasoning.values.sampling import Sampling, StopReason

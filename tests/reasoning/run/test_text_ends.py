@@ -1,4 +1,4 @@
-"""A text that repeats itself without end is noticed; one that goes on is not."""
+"""Stop texts are found wherever tokens are cut; endless repetition is noticed, and nothing else."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reasoning import Reasoner, Solution, load_model
 from reasoning.backends.text import TextBackend
-from reasoning.run.repetition import RunawayRepetition
+from reasoning.run.text_ends import RunawayRepetition, StopTexts
 from reasoning.values.sampling import Sampling
 
 WORDS = [
@@ -98,3 +100,20 @@ async def test_a_thread_that_repeats_itself_ends_and_says_so() -> None:
     assert allowed.threads[0].ending == "context"
     bounded = await solved("Hm. ", max_new_tokens=20)
     assert (bounded.threads[0].ending, bounded.threads[0].tokens) == ("max-new-tokens", 20)
+
+
+words = st.text(alphabet="ab\n", max_size=6)
+
+
+@given(pieces=st.lists(words, max_size=12), stops=st.lists(words.filter(bool), max_size=3))
+def test_however_a_text_is_cut_it_ends_before_the_first_stop_text(
+    pieces: list[str], stops: list[str]
+) -> None:
+    seen, shown = StopTexts(stops), ""
+    text = "".join(pieces)
+    places = [text.find(stop) for stop in stops if stop in text]
+    for piece in pieces:
+        shown += seen.feed(piece)
+        assert text.startswith(shown)
+    assert shown + seen.end() == (text[: min(places)] if places else text)
+    assert (seen.found is not None) == bool(places)
