@@ -7,6 +7,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from protocol import Report, ThreadReport
 from protocol.wire.report import TraceReport
 from pruning import Question, Trace, TracesError, read_questions
 from reasoning.problems import FreeForm, Problem, pose, recognise
+from reasoning.problems.equality import canonical
+from reasoning.problems.equivalence import Equivalence
 from reasoning.run.solution import Solution, ThreadRecord
 
 MOST_BYTES = 1 << 30  # of one file, unpacked; a longer one is refused by its length
@@ -60,7 +63,30 @@ def _questions_of(path: str) -> Iterator[Question]:
     if '"reason.solve/' in decoded[:200]:
         yield from _runs(decoded, Path(path).stem)
     else:
-        yield from read_questions(StringIO(decoded))  # a string may hold other line breaks
+        # A string may hold other line breaks.
+        yield from map(_with_keys, read_questions(StringIO(decoded)))
+
+
+def _with_keys(question: Question) -> Question:
+    """A stored question with the keys of its answers, so that equal ones are equal strings.
+
+    Where algebra equates a given answer with a right one, it has the right one's key.
+    """
+    answers = [answer for one in question.traces for answer in (one.answer, *one.probes) if answer]
+    words = question.words
+    keys = {one: canonical(one, words) or one for one in (*sorted(question.right), *answers)}
+    equivalence = Equivalence(words)
+    equivalence.compare(keys.values())
+
+    def name(answer: str | None) -> str | None:
+        return equivalence.known(keys[answer]) if answer else None
+
+    traces = (
+        replace(trace, answer=name(trace.answer), probes=tuple(map(name, trace.probes)))
+        for trace in question.traces
+    )
+    right = frozenset(equivalence.known(keys[one]) for one in question.right)
+    return replace(question, right=right, traces=tuple(traces))
 
 
 def _runs(text: str, name: str) -> Iterator[Question]:

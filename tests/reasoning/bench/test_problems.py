@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from orchestrator.errors import InvalidValue
-from reasoning.bench import draw_problems, draw_word_problems
+from reasoning.bench import draw_problems, draw_word_problems, read_traces
 from reasoning.problems import recognise
 
 
@@ -40,3 +43,21 @@ def test_a_word_problems_value_may_have_the_unit_that_it_asks_for() -> None:
     assert problem.verify(f"{value} km").ok
     assert problem.canonical(f"{value}.0") == problem.canonical(f"{value} km") == str(value)
     assert not problem.verify(f"{value} miles").ok
+
+
+def test_stored_answers_that_say_the_same_are_equal(tmp_path: Path) -> None:
+    answers = ["0.5", r"\\frac12", "1/2", "2", r"\\sqrt{8}", None, ""]
+    traces = [{"tokens": 9, "answer": one, "probes": [one, "1/2"]} for one in answers]
+    stored = {
+        "question_id": "a",
+        "gold": ["1 / 2", r"2\\sqrt2"],
+        "probe_every": 3,
+        "traces": traces,
+    }
+    path = tmp_path / "traces.jsonl"
+    path.write_text(json.dumps(stored).replace(r"\\\\", r"\\"))
+    (question,) = read_traces([str(path)])
+    assert question.right == {"1/2", "2√2"}
+    given = ["1/2", "1/2", "1/2", "2", "2√2", None, None]
+    assert [trace.answer for trace in question.traces] == given
+    assert [trace.probes for trace in question.traces] == [(one, "1/2") for one in given]
