@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from orchestrator.executors.processes import Processes as Processes
     from orchestrator.graph import TaskGraph as TaskGraph
     from orchestrator.journal.cache import ResultCache as ResultCache
+    from orchestrator.journal.history import executed as executed
+    from orchestrator.journal.history import fork as fork
     from orchestrator.journal.outside import AwaitedValue as AwaitedValue
     from orchestrator.journal.outside import awaited as awaited
     from orchestrator.journal.outside import complete as complete
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
     from orchestrator.scheduler.retries import transient as transient
     from orchestrator.task import Task as Task
     from orchestrator.task import current_task as current_task
+    from orchestrator.views.executed import ExecutedGraph as ExecutedGraph
+    from orchestrator.views.executed import ExecutedTask as ExecutedTask
     from orchestrator.views.record import RunRecord as RunRecord
     from orchestrator.views.record import TaskState as TaskState
     from orchestrator.waiting.joins import Joined as Joined
@@ -64,12 +68,14 @@ _MODULES = {
     "executors.processes": "Executor Processes",
     "graph": "TaskGraph",
     "journal.cache": "ResultCache",
+    "journal.history": "executed fork",
     "journal.outside": "AwaitedValue awaited complete",
     "scheduler.conditions": "Condition",
     "waiting.joins": "Joined as_completed gather join",
     "scheduler.resources": "Breaker Rate",
     "scheduler.retries": "Hedge Retry Timeout status_of transient",
     "task": "Task current_task",
+    "views.executed": "ExecutedGraph ExecutedTask",
     "views.record": "RunRecord TaskState",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}

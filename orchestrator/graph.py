@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from orchestrator.journal.cache import ResultCache
     from orchestrator.scheduler.resources import Resource
     from orchestrator.scheduler.retries import Hedge, Retry, Timeout
+    from orchestrator.views.executed import ExecutedGraph
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -581,6 +582,12 @@ class TaskGraph:
     def record(self) -> RunRecord:
         """The graph as executed so far."""
         return accounts.record(self._run)
+
+    def executed(self) -> ExecutedGraph:
+        """The graph as executed so far, as a value to keep and to compare: times stand apart."""
+        from orchestrator.journal.history import executed_so_far
+
+        return executed_so_far(self._run)
 
     def to_networkx(self) -> networkx.DiGraph[str]:
         """The graph as executed, as a directed graph of networkx."""

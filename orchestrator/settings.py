@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import InvalidValue
@@ -60,6 +60,25 @@ class TaskSettings:
 
             given["cache"] = cache_of(given["cache"])
         return replace(self, **given) if given else self
+
+    def described(self) -> dict[str, Any]:
+        """What is not as by default, as plain values."""
+        found: dict[str, Any] = _described(self)
+        return found
+
+
+def _described(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _described(item) for name, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_described(item) for item in value]
+    if isinstance(value, (TaskSettings, Retry, Timeout, Hedge)):
+        given = ((field.name, getattr(value, field.name), field.default) for field in fields(value))
+        return {name: _described(item) for name, item, default in given if item != default}
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}:{named.__qualname__}"
 
 
 def _check_executor(executor: object) -> None:

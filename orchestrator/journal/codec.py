@@ -23,6 +23,7 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter
 from pydantic import ValidationError as Invalid
 
 from orchestrator.errors import InvalidValue, ReasonError, text_of, told
+from orchestrator.journal.identity import MAIN, main_name, module_of
 
 MOST_BITS = 10_000
 """Longer whole numbers are written in base 16: Python limits the digits of others."""
@@ -139,7 +140,7 @@ def from_json(text: str, hint: Any = None) -> Any:
 @lru_cache(maxsize=4096)
 def name_of_class(kind: type) -> str:
     """The name of a class, by which it is found again."""
-    name = f"{kind.__module__}:{kind.__qualname__}"
+    name = f"{module_of(kind)}:{kind.__qualname__}"
     try:
         same = class_named(name) is kind
     except ValueError:
@@ -152,7 +153,7 @@ def name_of_class(kind: type) -> str:
 def class_named(name: str) -> type:
     module, _, path = name.partition(":")
     try:
-        found: Any = import_module(module)
+        found: Any = import_module(MAIN if module == main_name() else module)
         for part in path.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
@@ -252,7 +253,7 @@ def _error(error: BaseException) -> dict[str, Any]:
     kinds = [k for k in type(error).__mro__ if issubclass(k, BaseException)]
     return {
         "$": "error",
-        "c": [f"{kind.__module__}:{kind.__qualname__}" for kind in kinds],
+        "c": [f"{module_of(kind)}:{kind.__qualname__}" for kind in kinds],
         "v": _or_none(_arguments(error)),
         "d": {name: found for name, v in vars(error).items() if (found := _or_none(v)) is not None},
         "t": text_of(error),

@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 
 from orchestrator.editing.arguments import ATOMS
 from orchestrator.errors import told
-from orchestrator.journal.identity import IDENTITY
+from orchestrator.journal.identity import IDENTITY, module_of
 from orchestrator.node import Node
 from orchestrator.task import Task
 
@@ -44,7 +44,7 @@ def function_name(function: Callable[..., Any]) -> str:
     if isinstance(function, partial):
         return function_name(function.func)
     named = function if hasattr(function, "__qualname__") else type(function)
-    return f"{getattr(named, '__module__', '')}:{named.__qualname__}"
+    return f"{module_of(named)}:{named.__qualname__}"
 
 
 def fingerprint(node: Node, key_of: Callable[[str], str]) -> str:
@@ -174,7 +174,7 @@ class _Walk:
         digest = _digests.get(code)
         if digest is None:
             digest = _digests[code] = _digest(code)
-        self.add(f"{function.__module__}:{function.__qualname__}@{digest}")
+        self.add(f"{module_of(function)}:{function.__qualname__}@{digest}")
         if function.__defaults__ or function.__kwdefaults__:
             self.value((function.__defaults__, function.__kwdefaults__))
         if function.__closure__ and id(function) not in self._inside:

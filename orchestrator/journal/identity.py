@@ -1,4 +1,26 @@
-"""How a function says what it is, in place of its code."""
+"""How functions and classes are named, in this process and the next."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
 
 IDENTITY = "__orchestrator_identity__"
 """An attribute of a function: a tuple of what kind it is, what it calls, and with what."""
+MAIN = "__main__"
+
+
+def module_of(kind: object) -> str:
+    """The module of a function or class; of the program itself, the name that it is imported by."""
+    module = str(getattr(kind, "__module__", "") or "")
+    return main_name() if module in (MAIN, "__mp_main__") else module
+
+
+def main_name() -> str:
+    """What the program itself would be called if another one imported it."""
+    main = sys.modules.get(MAIN)
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return str(spec.name).removesuffix(".__main__")
+    file = getattr(main, "__file__", None)
+    return MAIN if file is None else Path(file).stem

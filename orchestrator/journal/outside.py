@@ -9,15 +9,14 @@ import sqlite3
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from orchestrator.errors import AlreadyCompleted, InvalidValue, JournalUnusable
+from orchestrator.errors import AlreadyCompleted, InvalidValue
 from orchestrator.journal.codec import (
     Unwritable,
     adapter,
@@ -28,7 +27,7 @@ from orchestrator.journal.codec import (
     to_json,
     why,
 )
-from orchestrator.journal.store import PATIENCE_S, SCHEMA, sealed, trouble
+from orchestrator.journal.tables import opened, sealed
 
 _WAITS = "SELECT name, task, hint, since FROM waits ORDER BY rowid"
 REFUSED = "refused"
@@ -104,7 +103,7 @@ class Outside:
 
     def awaited(self, name: str | None = None) -> list[AwaitedValue]:
         """What is waited for and not given, under this name or any; each name once."""
-        with self._db(write=False) as db:
+        with opened(self._path) as db:
             given = {row[0] for row in self._given(db)}
             found = {}
             for wanted, task, hint, since in db.execute(
@@ -119,7 +118,7 @@ class Outside:
     def expect(self, name: str, task: str, hint: Any) -> float:
         """Note that a task waits for a value; return since when one has."""
         now, text = time.time(), _write_hint(hint)
-        with self._db() as db:
+        with opened(self._path, write=True) as db:
             rows = db.execute("SELECT since, hint FROM waits WHERE name = ?", (name,)).fetchall()
             if not rows or rows[-1][1] != text:
                 db.execute(
@@ -138,7 +137,7 @@ class Outside:
 
     def put(self, name: str, form: str, text: str) -> None:
         """Write a value as JSON of this form: ``json`` of another program, or ``value`` of ours."""
-        with self._db() as db:
+        with opened(self._path, write=True) as db:
             if any(row[0] == name for row in self._given(db)):
                 raise AlreadyCompleted(f"{name!r} has its value already; the first one counts")
             row = sealed((name, form, text, time.time()))
@@ -150,18 +149,18 @@ class Outside:
 
     def refuse(self, name: str) -> None:
         """Let what was given not count, as it does not fit."""
-        with self._db() as db:
+        with opened(self._path, write=True) as db:
             row = sealed((name, REFUSED, "", time.time()))
             db.execute("INSERT INTO completions VALUES (?, ?, ?, ?, ?)", row)
 
     def note_bell(self, port: int) -> None:
         """Note at which port of this machine the run hears that there is something new."""
-        with self._db() as db:
+        with opened(self._path, write=True) as db:
             db.execute("INSERT INTO bells VALUES (?, ?)", sealed((port,)))
 
     def news(self) -> dict[str, Callable[[Any], Any]]:
         """What was given since this was last asked: by name, what reads it by an annotation."""
-        with self._lock, self._db(write=False) as db:
+        with self._lock, opened(self._path) as db:
             rows = self._given(db)
             last = db.execute("SELECT coalesce(max(rowid), 0) FROM completions").fetchone()[0]
             seen, self._seen = self._seen, last
@@ -176,37 +175,6 @@ class Outside:
             else:
                 found.setdefault(row[0], row)
         return list(found.values())
-
-    @contextmanager
-    def _db(self, *, write: bool = True) -> Iterator[sqlite3.Connection]:
-        """The file within one transaction."""
-        if not self._path.exists():
-            raise JournalUnusable(f"journal {self._path} is not there; name the file of a run")
-        wal = Path(f"{self._path}-wal")
-        whole = wal.exists()
-        try:
-            with contextlib.closing(self._connect()) as db:
-                db.execute("BEGIN IMMEDIATE" if write else "BEGIN")
-                self._check(db)
-                yield db
-                db.execute("COMMIT")
-            if whole and not wal.exists():  # nobody else had it open, so SQLite has merged the two
-                with contextlib.closing(self._connect()) as db:
-                    epoch = db.execute("SELECT max(epoch) FROM epochs").fetchone()
-                    db.execute("INSERT INTO closed VALUES (?, ?)", sealed(epoch))
-        except sqlite3.Error as error:
-            raise JournalUnusable(f"journal {self._path} {trouble(error)}") from error
-
-    def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._path, timeout=PATIENCE_S, isolation_level=None)
-
-    def _check(self, db: sqlite3.Connection) -> None:
-        tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master")}
-        found = db.execute("SELECT schema FROM about").fetchone() if "about" in tables else None
-        if found is None or found[0] != SCHEMA:
-            raise JournalUnusable(
-                f"journal {self._path} is none of this version; name another file"
-            )
 
 
 # ---- values --------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
@@ -15,7 +16,8 @@ from orchestrator.editing.structure import NO_KEYWORDS, Call
 from orchestrator.errors import InvalidValue, PatchRefused, told
 from orchestrator.journal.codec import from_json
 from orchestrator.journal.fingerprint import function_name
-from orchestrator.journal.store import Journal, ResultRow, TaskRow
+from orchestrator.journal.store import Journal
+from orchestrator.journal.tables import ResultRow, TaskRow
 from orchestrator.node import Edge, Node
 from orchestrator.scheduler.conditions import Condition
 from orchestrator.views.record import EdgeKind, TaskState
@@ -74,7 +76,7 @@ class Restored:
         self._results = journal.results()
         self._attempts = journal.attempts()
         self._spends = journal.spends()
-        copied = {row.donor for row in self._rows.values()}
+        self._copied = copied = {row.donor for row in self._rows.values()}
         self._children: dict[str, list[TaskRow]] = defaultdict(list)
         """The rows of each pool: the children of a row, or the roots."""
         for row in self._rows.values():
@@ -182,6 +184,13 @@ class Restored:
                 "build the same graph to resume, or give resume=True to go on without it"
             )
 
+    def leave_unmatched(self) -> None:
+        """Record which tasks the run had before, and has not any more."""
+        kept = {row.id for row in self._row_of.values()}
+        for row in self._rows.values():
+            if row.id not in kept and row.id not in self._copied:
+                self._journal.leave(row.id)
+
     def _open(self, pool: str) -> list[TaskRow]:
         """The rows of a pool, without those of attempts that are over."""
         over = self._attempts.get(pool, (0, 0))[1]
@@ -288,7 +297,8 @@ class Restored:
         """End a task as it had ended; false if its value can't be made again."""
         try:
             if result.value is not None:
-                hint = None if node.function is _gone else signature(node.function).returns
+                gone = isinstance(node.function, Gone)
+                hint = None if gone else signature(node.function).returns
                 node.value = from_json(result.value, hint)
             if result.error is not None:
                 node.error = from_json(result.error)
@@ -315,7 +325,7 @@ class Restored:
 
     def _revive(self, parent: Node, row: TaskRow) -> Node:
         parent.spawned += 1
-        call = Call(row.name, _gone, (), NO_KEYWORDS)
+        call = Call(row.name, Gone(row), (), NO_KEYWORDS)
         node = self._run.structure.create(f"{parent.id}.{parent.spawned}", parent, call)
         self._row_of[node.id], self._node_of[row.id] = row, node
         if row.parent == self._journal.key(parent.id):
@@ -360,5 +370,12 @@ def _name(key: str | None, mark: str) -> str:
     return mark if key is None else f"key {key}"
 
 
-def _gone() -> Any:
-    raise AssertionError("a task of an ended parent does not run again")
+@dataclass(frozen=True)
+class Gone:
+    """Stands for the function of a task that was put back with its end, and does not run again."""
+
+    row: TaskRow
+
+    def __call__(self) -> Any:
+        """Never called."""
+        raise AssertionError("a task of an ended parent does not run again")

@@ -15,11 +15,9 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from zlib import crc32
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -28,83 +26,34 @@ from orchestrator.calls import signature
 from orchestrator.errors import InvalidValue, JournalFenced, JournalUnusable, TaskAborted
 from orchestrator.journal.codec import dumps, error_to_json, to_json
 from orchestrator.journal.fingerprint import fingerprint, function_name
+from orchestrator.journal.tables import (
+    COLUMNS,
+    PATIENCE_S,
+    PLACES,
+    SCHEMA,
+    JournalTables,
+    ResultRow,
+    Row,
+    TaskRow,
+    sealed,
+    trouble,
+)
 from orchestrator.node import Node
 from orchestrator.scheduler.conditions import SUCCESS
-from orchestrator.views.record import FINAL, TaskState
+from orchestrator.settings import PLAIN
 
 if TYPE_CHECKING:
     from orchestrator.editing.patches import Patch
 
-SCHEMA = "orchestrator.journal/5"
-PATIENCE_S = 60.0
-"""How long another process may hold the file's lock."""
 FLUSH_S = 0.05
 """How long a commit may stay in the file's WAL alone, so that a copy without it lacks little."""
 
-_COLUMNS = {
-    "about": "schema, graph",
-    "epochs": "epoch, opened",
-    "closed": "epoch",
-    "tasks": "seq, id, parent, name, function, mark, key, edges, donor",
-    "attempts": "task, attempt, tasks",
-    "spends": "task, field, amount",
-    "patches": "version, patch",
-    "notes": "note",
-    "waits": "name, task, hint, since",
-    "completions": "name, form, value, at",
-    "bells": "port",
-    "results": "task, epoch, attempt, state, value, error, work, clock, busy_s",
-}
-"""Each table has a checksum of its row besides, and each row is written once.  There is no index:
-all rows are read together, in the order in which they were written."""
-_PLACES = {
-    table: f"({', '.join('?' * (columns.count(',') + 2))})" for table, columns in _COLUMNS.items()
-}
 AT_ONCE = 50
 """Rows of one statement: for each statement, SQLite lets go of the interpreter's lock once."""
 _LARGEST = 2**63 - 1
-Row = tuple[Any, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class TaskRow:
-    """A task as it was added.
-
-    Attributes:
-        seq: Its place among all tasks, in the order in which they were added.
-        id: Its key in the file: its id, with an epoch if an earlier task has that.
-        mark: Its fingerprint.
-        key: The option ``key``.
-        donor: The row of an earlier epoch that it was copied from, or stands for.
-    """
-
-    seq: int
-    id: str
-    parent: str | None
-    name: str
-    function: str
-    mark: str
-    key: str | None
-    edges: str
-    donor: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResultRow:
-    """How a task ended; ``value`` and ``error`` are JSON."""
-
-    task: str
-    epoch: int
-    attempt: int
-    state: TaskState
-    value: str | None
-    error: str | None
-    work: int
-    clock: int
-    busy_s: float
-
-
-class Journal:
+class Journal(JournalTables):
     """One journal file, open for one process.
 
     Attributes:
@@ -121,7 +70,6 @@ class Journal:
             JournalUnusable: it is not a journal, is damaged, belongs to another graph, or holds
                 a run although ``resume`` is false.
         """
-        self.path = path
         self._rows: list[tuple[str, list[Row]]] = []
         """What waits to be written, in order: rows of a table that came one after the other."""
         self._known: set[str] = set()
@@ -129,34 +77,32 @@ class Journal:
         self._committed: set[str] = set()
         self._values: dict[str, str] = {}
         self._seq = 0
+        self._since = time.time() - time.monotonic()
         self._news = anyio.Event()
         self._closed = self._failed = False
         self._unflushed = False
         copied = path.exists() and not Path(f"{path}-wal").exists()
         try:
-            self._db = sqlite3.connect(
+            db = sqlite3.connect(
                 path, timeout=PATIENCE_S, check_same_thread=False, isolation_level=None
             )
+            super().__init__(path, db)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self.epoch = self._open(graph, resume)
             self._flush()
-            began = self._db.execute("SELECT min(opened) FROM epochs").fetchone()[0]
         except (sqlite3.Error, OSError) as error:
-            raise self._trouble(error) from error
-        self.run = f"{graph}-{began!r}"
+            raise JournalUnusable(f"journal {path} {trouble(error)}") from error
+        _, self.run = self.about()
         self.cut_off = copied and self.epoch > 1 and self.epoch - 1 not in self._ended_epochs()
 
     def _open(self, graph: str, resume: bool) -> int:
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            names = {row[0] for row in self._db.execute("SELECT name FROM sqlite_master")}
-            if not names:
-                for table, columns in _COLUMNS.items():
+            if not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
+                for table, columns in COLUMNS.items():
                     self._db.execute(f"CREATE TABLE {table} ({columns}, checksum)")
                 self._insert("about", [(SCHEMA, graph)])
-            elif "about" not in names or "epochs" not in names:
-                raise self._unusable("is a database of something else; name another file")
             else:
                 self._check(graph, resume)
             epoch: int = self._db.execute(
@@ -172,14 +118,9 @@ class Journal:
         return epoch
 
     def _check(self, graph: str, resume: bool) -> None:
-        about = self._db.execute("SELECT schema, graph FROM about").fetchone()
-        if about is None:
-            raise self.damaged("it does not say of which graph it is")
+        name, _ = self.about()
         if resume and self._db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise self.damaged("its pages do not fit together")
-        schema, name = about
-        if schema != SCHEMA:
-            raise self._unusable(f"has format {schema}, not {SCHEMA}; name another file")
         if name != graph:
             raise self._unusable(f"is of graph {name!r}, not {graph!r}; name another file")
         held = "SELECT 1 FROM tasks UNION SELECT 1 FROM notes"
@@ -188,85 +129,24 @@ class Journal:
                 "holds a run; go on with it (resume=True, --resume), or name another file"
             )
 
-    def _unusable(self, why: str) -> JournalUnusable:
-        return JournalUnusable(f"journal {self.path} {why}")
-
-    def _trouble(self, error: Exception) -> JournalUnusable:
-        """What to raise for an error of SQLite: what happened, and what to do."""
-        return self._unusable(trouble(error))
-
-    # ---- reading -------------------------------------------------------------------------------
+    # ---- writing -------------------------------------------------------------------------------
 
     def tasks(self) -> dict[str, TaskRow]:
-        """All tasks of earlier epochs by key, in the order in which they were added."""
-        names = _COLUMNS["tasks"].split(", ")
-        rows = [TaskRow(**dict(zip(names, row, strict=True))) for row in self._read("tasks")]
-        rows.sort(key=lambda row: row.seq)
-        self._known = {row.id for row in rows}
-        self._seq = rows[-1].seq if rows else 0
-        return {row.id: row for row in rows}
+        """See `JournalTables`; from now on their keys are taken."""
+        found = super().tasks()
+        self._known = set(found)
+        self._seq = max((row.seq for row in found.values()), default=0)
+        return found
 
     def results(self) -> dict[str, ResultRow]:
-        """How tasks ended, by key; what the newest epoch says."""
-        names = _COLUMNS["results"].split(", ")
-        rows = [ResultRow(**dict(zip(names, row, strict=True))) for row in self._read("results")]
-        found = {row.task: row for row in sorted(rows, key=lambda row: row.epoch)}
-        for row in rows:
-            if row.state not in FINAL:
-                raise self.damaged(f"the end of task {row.task} can't be read")
+        """See `JournalTables`; from now on they count as committed."""
+        found = super().results()
         self._committed = set(found)
         return found
 
     def reopen(self, task: str) -> None:
         """Let a task that has ended commit once more, because it will run again."""
         self._committed.discard(task)
-
-    def attempts(self) -> dict[str, tuple[int, int]]:
-        """The last attempt of each task whose children were cancelled with it, and how many
-        tasks there were by then.
-        """
-        return {task: (attempt, tasks) for task, attempt, tasks in self._read("attempts")}
-
-    def spends(self) -> dict[str, dict[str, float]]:
-        """What each task has spent of its budgets, by field."""
-        found: dict[str, dict[str, float]] = {}
-        for task, field, amount in self._read("spends"):
-            spent = found.setdefault(task, {})
-            spent[field] = spent.get(field, 0) + amount
-        return found
-
-    def patches(self) -> list[Patch]:
-        """The patches of earlier epochs, in order."""
-        from orchestrator.editing.patches import Patch
-
-        try:
-            return [Patch.parse(text) for _, text in sorted(self._read("patches"))]
-        except InvalidValue as error:
-            raise self.damaged("a patch can't be read") from error
-
-    def notes(self) -> list[str]:
-        """The texts that `noted` recorded in earlier epochs, in order."""
-        return [row[0] for row in self._read("notes")]
-
-    def _ended_epochs(self) -> set[int]:
-        return {row[0] for row in self._read("closed")}
-
-    def _read(self, table: str) -> list[Row]:
-        try:
-            query = f"SELECT {_COLUMNS[table]}, checksum FROM {table} ORDER BY rowid"
-            rows = self._db.execute(query).fetchall()
-        except sqlite3.Error as error:
-            raise self.damaged(str(error)) from error
-        for row in rows:
-            if _checksum(row[:-1]) != row[-1]:
-                raise self.damaged(f"a row of its {table} has changed")
-        return [row[:-1] for row in rows]
-
-    def damaged(self, why: str) -> JournalUnusable:
-        """The error for a file whose contents can't be true."""
-        return self._unusable(f"is damaged ({why}); restore a copy of it, or name another file")
-
-    # ---- writing -------------------------------------------------------------------------------
 
     def key(self, id: str) -> str:
         """The key of the task with an id."""
@@ -302,6 +182,7 @@ class Journal:
             node.settings.key,
             self._edges(node),
             donor,
+            "" if node.settings is PLAIN else dumps(node.settings.described()),
         )
         self._put("tasks", row)
 
@@ -335,6 +216,10 @@ class Journal:
     def patched(self, version: int, patch: Patch) -> None:
         """Record an applied patch."""
         self._put("patches", (version, patch.model_dump_json()))
+
+    def leave(self, task: str) -> None:
+        """Record that a task of an earlier epoch is none of this one."""
+        self._put("left", (task, self.epoch))
 
     def noted(self, note: str) -> None:
         """Record a text of the program's own, in order with all other rows."""
@@ -378,6 +263,8 @@ class Journal:
             min(node.work, _LARGEST),
             min(node.clock, _LARGEST),
             node.busy_s,
+            None if not node.attempts else node.attempts[0][0] + self._since,
+            (node.ended_at or 0.0) + self._since,
         )
         self._committed.add(key)
         self._put("results", row)
@@ -448,7 +335,7 @@ class Journal:
             raise self._trouble(error) from error
 
     def _insert(self, table: str, rows: list[Row]) -> None:
-        insert, places = f"INSERT INTO {table} VALUES ", _PLACES[table]
+        insert, places = f"INSERT INTO {table} VALUES ", PLACES[table]
         whole = len(rows) - len(rows) % AT_ONCE
         for start in range(0, whole, AT_ONCE):
             some = map(sealed, rows[start : start + AT_ONCE])
@@ -464,48 +351,9 @@ class Journal:
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
-def sealed(row: Row) -> Row:
-    """The row as SQLite can hold it, and its checksum."""
-    text = repr(row)
-    if not text.isascii() or "\\ud" in text:
-        row = tuple(map(_storable, row))
-        text = repr(row)
-    return (*row, crc32(text.encode()))
-
-
-def _storable(item: Any) -> Any:
-    """A text without lone surrogates; anything else as it is."""
-    return item.encode("utf-8", "backslashreplace").decode() if type(item) is str else item
-
-
 def _within(number: float) -> float:
     """The number, or the nearest that SQLite can hold as a whole one."""
     return max(-_LARGEST, min(number, _LARGEST)) if type(number) is int else number
 
 
-def _checksum(row: Row) -> int:
-    return crc32(repr(row).encode())
-
-
-def trouble(error: Exception) -> str:
-    """What an error of SQLite means for a journal, and what to do."""
-    text = str(error)
-    for sign, what in _TROUBLES:
-        if sign in text:
-            return what.format(error=text)
-    return f"can't be used ({text}); name another file"
-
-
 _WORDS = {None: "null", True: "true", False: "false"}
-_TROUBLES = (
-    (
-        "locked",
-        "is locked by another process for more than a minute; end that process, and resume",
-    ),
-    ("full", "can't be written ({error}); free space on its disk, and resume"),
-    ("readonly", "can't be written ({error}); make the file and its folder writable, and resume"),
-    ("unable to open", "can't be opened ({error}); make its folder, and see who may write there"),
-    ("disk I/O", "can't be read or written ({error}); see to its disk, and resume"),
-    ("malformed", "is damaged ({error}); restore a copy of it, or name another file"),
-    ("not a database", "is damaged, or no journal ({error}); name another file"),
-)

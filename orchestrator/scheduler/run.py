@@ -173,6 +173,8 @@ class GraphRun:
         except BaseException as error:
             await self._leave(error)
             raise
+        if self._restored is not None:
+            self._restored.leave_unmatched()
         if self._journal is not None:
             self._journal.close()
         self.mailbox.close()

@@ -14,7 +14,7 @@ from reasoning.cli.interrupts import INTERRUPTED, leave_when_interrupted
 from reasoning.cli.printing import print_error, warn
 
 COMMANDS = (
-    *("bench", "calibrate", "doctor", "hub", "judge", "plan", "replay", "sample", "serve"),
+    *("bench", "calibrate", "doctor", "graph", "hub", "judge", "plan", "replay", "sample", "serve"),
     *("secret", "solve", "token", "worker"),
 )
 """Each is a module of `reasoning.cli.commands`, which holds a command of the same name."""
