@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import collections.abc
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Mapping,
+)
 from contextlib import aclosing
 from functools import partial
 from operator import attrgetter
@@ -26,6 +33,7 @@ import anyio.to_thread
 
 from orchestrator.editing.arguments import ATOMS, filled, kind_of
 from orchestrator.errors import InvalidValue
+from orchestrator.memo import remembering_last
 from orchestrator.node import Node
 from orchestrator.options import nearest
 from orchestrator.scheduler.hedging import hedged
@@ -110,6 +118,7 @@ _methods: WeakKeyDictionary[Callable[..., Any], Signature] = WeakKeyDictionary()
 methods are made anew at each access, so theirs are kept by the function below them."""
 
 
+@remembering_last
 def signature(function: Callable[..., Any]) -> Signature:
     """The function's `Signature`, made once as long as the function lives."""
     kept, key = _functions, function
@@ -212,8 +221,8 @@ _ABSTRACT = frozenset(
 ) - {collections.abc.Callable}
 
 
-async def call(node: Node) -> Any:
-    """Call the node's function with the values that its edges bring.
+def call(node: Node) -> Awaitable[Any]:
+    """Call the node's function with the values that its edges bring; awaited, it gives the result.
 
     Raises:
         InvalidValue: a value does not fit the parameter's annotation.
@@ -226,10 +235,10 @@ async def call(node: Node) -> Any:
             kwargs = {name: _arrive(node, name, arg) for name, arg in kwargs.items()}
     cache, hedge = node.settings.cache, node.settings.hedge
     if cache is None and hedge is None:
-        return await _once(node, args, kwargs)
+        return _once(node, args, kwargs)
     once = partial(_once, node, args, kwargs)
     maybe_twice = once if hedge is None else partial(hedged, hedge, once)
-    return await (maybe_twice() if cache is None else cache.value(node, args, kwargs, maybe_twice))
+    return maybe_twice() if cache is None else cache.value(node, args, kwargs, maybe_twice)
 
 
 async def _once(node: Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

@@ -119,27 +119,25 @@ class EventStream:
     A subscriber that raises gets no more events, and others hear of it.
 
     Attributes:
+        heard: Whether anybody listens; if not, events need not be made.
         broken: What listeners raised; the run warns of it when it has ended.
     """
 
     def __init__(self) -> None:
+        self.heard = False
         self._listeners: list[Listener] = []
         self.broken: list[BaseException] = []
-
-    @property
-    def heard(self) -> bool:
-        """Whether anybody listens; if not, events need not be made."""
-        return bool(self._listeners)
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Deliver all later events to ``listener``, until the returned function is called."""
         self._listeners.append(listener)
+        self.heard = True
+        return lambda: self._remove(listener)
 
-        def leave() -> None:
-            if listener in self._listeners:  # else it broke, or left before
-                self._listeners.remove(listener)
-
-        return leave
+    def _remove(self, listener: Listener) -> None:
+        if listener in self._listeners:  # else it broke, or left before
+            self._listeners.remove(listener)
+            self.heard = bool(self._listeners)
 
     def emit(self, event: Event) -> None:
         """Deliver one event."""
@@ -147,8 +145,7 @@ class EventStream:
             try:
                 listener(event)
             except BaseException as error:  # whatever it is, what happened has happened
-                if listener in self._listeners:
-                    self._listeners.remove(listener)
+                self._remove(listener)
                 self.failed(error, event.task)
 
     def failed(self, error: BaseException, task: str) -> None:

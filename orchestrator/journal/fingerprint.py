@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 from orchestrator.editing.arguments import ATOMS
 from orchestrator.errors import told
 from orchestrator.journal.identity import IDENTITY, module_of
+from orchestrator.memo import remembering_last
 from orchestrator.node import Node
 from orchestrator.task import Task
 
@@ -36,6 +37,7 @@ def short(text: str) -> str:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
+@remembering_last
 def function_name(function: Callable[..., Any]) -> str:
     """The name of a function, with its module."""
     identity = getattr(function, IDENTITY, None)
@@ -107,6 +109,7 @@ def _call(
         _Walk(parts, tasks).value(kwargs)
 
 
+@remembering_last
 def _known(function: Any) -> str | None:
     """The text of a plain function, which stays the same, made once; None of any other."""
     if type(function) is not FunctionType or function.__closure__ or function.__dict__:

@@ -94,7 +94,8 @@ def _raised(text: str) -> str:
 def _span(result: ResultRow | None) -> Span:
     if result is None:
         return Span(started=None, ended=None)
-    return Span(started=result.started, ended=result.ended)
+    started = result.started_us / 1e6 if result.attempt else None
+    return Span(started=started, ended=result.ended_us / 1e6)
 
 
 def executed_so_far(run: GraphRun) -> ExecutedGraph:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 
 IDENTITY = "__orchestrator_identity__"
@@ -16,6 +17,7 @@ def module_of(kind: object) -> str:
     return main_name() if module in (MAIN, "__mp_main__") else module
 
 
+@cache
 def main_name() -> str:
     """What the program itself would be called if another one imported it."""
     main = sys.modules.get(MAIN)

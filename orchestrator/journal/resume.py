@@ -306,7 +306,7 @@ class Restored:
             return False
         self._journal.carry(node, result.value)
         self._kept.add(node.id)
-        node.work, node.clock, node.busy_s = result.work, result.clock, result.busy_s
+        node.work, node.clock, node.busy_s = result.work, result.clock, result.busy_us / 1e6
         now = node.added_at
         node.attempts = ((now, now, None),) * result.attempt
         node.scheduler.finish(node, result.state)

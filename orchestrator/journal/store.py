@@ -249,7 +249,7 @@ class Journal(JournalTables):
     def ended(self, node: Node) -> None:
         """Record how a task ended, unless an earlier epoch did."""
         key = self.key(node.id)
-        error = node.error
+        error, ended = node.error, node.ended_at or 0.0
         value = self._values.pop(node.id, None)
         if key in self._committed or (node.state == "failed" and isinstance(error, TaskAborted)):
             return  # who leaves by SystemExit wants to go on later
@@ -262,9 +262,9 @@ class Journal(JournalTables):
             None if error is None else error_to_json(error),
             min(node.work, _LARGEST),
             min(node.clock, _LARGEST),
-            node.busy_s,
-            None if not node.attempts else node.attempts[0][0] + self._since,
-            (node.ended_at or 0.0) + self._since,
+            int(node.busy_s * 1e6),  # whole numbers are written faster
+            int(((node.attempts[0][0] if node.attempts else ended) + self._since) * 1e6),
+            int((ended + self._since) * 1e6),
         )
         self._committed.add(key)
         self._put("results", row)

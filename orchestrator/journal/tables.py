@@ -33,7 +33,8 @@ COLUMNS = {
     "waits": "name, task, hint, since",
     "completions": "name, form, value, at",
     "bells": "port",
-    "results": "task, epoch, attempt, state, value, error, work, clock, busy_s, started, ended",
+    "results": "task, epoch, attempt, state, value, error, work, clock, "
+    "busy_us, started_us, ended_us",
 }
 """Each table has a checksum of its row besides, and each row is written once.  There is no index:
 all rows are read together, in the order in which they were written."""
@@ -70,7 +71,7 @@ class TaskRow:
 
 @dataclass(frozen=True, kw_only=True)
 class ResultRow:
-    """How a task ended; ``value`` and ``error`` are JSON, times are seconds since 1970."""
+    """How a task ended; ``value`` and ``error`` are JSON, times are microseconds since 1970."""
 
     task: str
     epoch: int
@@ -80,9 +81,9 @@ class ResultRow:
     error: str | None
     work: int
     clock: int
-    busy_s: float
-    started: float | None
-    ended: float
+    busy_us: int
+    started_us: int
+    ended_us: int
 
 
 class JournalTables:

@@ -75,16 +75,14 @@ class ReadyQueue:
         """The best that can run now, its slot and resources taken; None if there is none."""
         if self.slots <= 0:
             return None
+        if len(self._lines) == 1 and () in self._lines:  # as in most graphs
+            return self._pop_first(self._lines[()])
         open_lines = []
         for needs, line in self._lines.items():
             while line and _stale(line[0]):
                 heapq.heappop(line)
             if line:
                 open_lines.append((line[0], needs, line))
-        if len(open_lines) == 1 and not open_lines[0][1]:  # as in most graphs
-            place = heapq.heappop(open_lines[0][2])
-            self.take(place.node)
-            return place
         if len(open_lines) > 1:
             open_lines.sort(key=itemgetter(0))
         kept: dict[str, int] = {}
@@ -95,6 +93,14 @@ class ReadyQueue:
                 return place
             for name, amount in needs:
                 kept[name] = kept.get(name, 0) + amount
+        return None
+
+    def _pop_first(self, line: list[Waiting]) -> Waiting | None:
+        while line:
+            place = heapq.heappop(line)
+            if not _stale(place):
+                self.take(place.node)
+                return place
         return None
 
     def take(self, node: Node, *, fresh: bool = False) -> None:
