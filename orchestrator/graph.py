@@ -489,7 +489,7 @@ class TaskGraph:
         else:
             parent.spawned += 1
             id = f"{parent.id}.{parent.spawned}"
-        node = self._structure.create(id, parent, call)
+        node = self._structure.create(id, parent, call.unwrapped())
         self._run.admit(node)
         return node.task
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.editing.arguments import ATOMS, tasks_in
@@ -34,6 +35,17 @@ class Call:
     kwargs: Mapping[str, Any]
     after: After | None = None
     settings: TaskSettings = PLAIN
+
+    def unwrapped(self) -> Call:
+        """The call itself, or with a partial's arguments as its own, if tasks are among them."""
+        function = self.function
+        if type(function) is not partial:
+            return self
+        given = (*function.args, *function.keywords.values())
+        if all(next(tasks_in(value), None) is None for value in given):
+            return self
+        args, kwargs = (*function.args, *self.args), {**function.keywords, **self.kwargs}
+        return Call(self.name, function.func, args, kwargs, self.after, self.settings)
 
     def on(self, args: tuple[Any, ...], name: str) -> Call:
         """The same call with other arguments, and named so."""

@@ -1,8 +1,8 @@
 """What a task is, as text: its function, its arguments and its edges; equal if it is the same.
 
 A function is known by its module, its name and the digest of its code (or by ``version=``), with
-the plain values that it closes over.  An argument counts by its value; a task among the arguments
-by its own key in the journal.
+the plain values that it reads of functions around it, and the texts and functions of its module.
+An argument counts by its value; a task among the arguments by its own key in the journal.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import pickle
 from collections.abc import Callable, Mapping
 from functools import partial
 from hashlib import blake2b
+from operator import itemgetter
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from orchestrator.editing.arguments import ATOMS
 from orchestrator.errors import told
-from orchestrator.journal.identity import IDENTITY, module_of
+from orchestrator.journal.identity import IDENTITY, is_own, module_of
+from orchestrator.journal.reads import names_read, read_from
 from orchestrator.memo import remembering_last
 from orchestrator.node import Node
 from orchestrator.task import Task
@@ -114,7 +116,7 @@ def _known(function: Any) -> str | None:
     """The text of a plain function, which stays the same, made once; None of any other."""
     if type(function) is not FunctionType or function.__closure__ or function.__dict__:
         return None
-    if function.__defaults__ or function.__kwdefaults__:
+    if function.__defaults__ or function.__kwdefaults__ or names_read(function.__code__):
         return None
     text = _texts.get(function)
     if text is None:
@@ -136,7 +138,7 @@ class _Walk:
 
     def __init__(self, parts: list[str], tasks: list[str]) -> None:
         self._inside: list[int] = []
-        self._objects = 0
+        self._owners = self._objects = 0
         self._tasks = tasks
         self.add = parts.append
 
@@ -153,7 +155,7 @@ class _Walk:
             self.value((function.args, function.keywords))
         elif isinstance(function, MethodType):
             self.function(function.__func__)
-            self.value(function.__self__)
+            self._owner(function.__self__)
         elif isinstance(function, (type, BuiltinFunctionType)):
             self.add(function_name(function))
             start = getattr(function, "__init__", None)
@@ -170,7 +172,13 @@ class _Walk:
         call = getattr(type(function), "__call__", None)  # noqa: B004 (the method itself)
         if isinstance(call, FunctionType):
             self._python(call)
-        self.value(function)
+        self._owner(function)
+
+    def _owner(self, value: Any) -> None:
+        """What a function belongs to: often more than data, so objects in it count by class."""
+        self._owners += 1
+        self.value(value)
+        self._owners -= 1
 
     def _python(self, function: FunctionType) -> None:
         code = function.__code__
@@ -180,21 +188,13 @@ class _Walk:
         self.add(f"{module_of(function)}:{function.__qualname__}@{digest}")
         if function.__defaults__ or function.__kwdefaults__:
             self.value((function.__defaults__, function.__kwdefaults__))
-        if function.__closure__ and id(function) not in self._inside:
+        if id(function) not in self._inside:
             self._inside.append(id(function))
-            for name, cell in zip(code.co_freevars, function.__closure__, strict=True):
-                self._cell(name, cell)
+            for name, value, around in read_from(function):
+                if _is_around(value) if around else _is_of_module(value, function):
+                    self.add(name)
+                    self.value(value)
             self._inside.pop()
-
-    def _cell(self, name: str, cell: Any) -> None:
-        """A plain value or a function; collections there are used to keep count of something."""
-        try:
-            content = cell.cell_contents
-        except ValueError:  # not assigned yet
-            return
-        if isinstance(content, _ATOMS) or callable(content):
-            self.add(name)
-            self.value(content)
 
     # ---- values --------------------------------------------------------------------------------
 
@@ -242,25 +242,53 @@ class _Walk:
         return _text(parts)
 
     def _object(self, value: Any) -> None:
-        """By its attributes, but of objects in there the class alone; else as it pickles."""
+        """By its attributes if its class is the program's own, else as it pickles."""
         for kind in ("ag", "gi", "cr"):  # a generator is what its function was called with
             frame = getattr(value, f"{kind}_frame", None)
             if frame is not None:
                 self.add(_digest(frame.f_code))
                 self.value(dict(frame.f_locals))
                 return
-        state = getattr(value, "__dict__", None)
-        if state and not self._objects:
+        if self._owners and self._objects:
+            return
+        own: Any = type(value)
+        if is_own(own):
             self._objects += 1
-            for name in sorted(state):
+            for name, found in sorted(_state(value), key=itemgetter(0)):
                 self.add(name)
-                self.value(state[name])
+                self.value(found)
             self._objects -= 1
-        elif state is None:
+        elif not type(value).__module__.startswith("orchestrator"):
             try:
                 self.add(blake2b(pickle.dumps(value), digest_size=16).hexdigest())
-            except Exception:  # a lock, a connection, a graph
+            except Exception:  # a lock, a connection
                 self.add(type(value).__qualname__)
+
+
+def _is_around(value: Any) -> bool:
+    """Whether it counts when a function around holds it; collections there keep count of things."""
+    return isinstance(value, _ATOMS) or callable(value)
+
+
+def _is_of_module(value: Any, function: FunctionType) -> bool:
+    """Whether it counts when the module holds it: texts, such as prompts, and functions.
+
+    Other values there are often switches, paths and counters, which differ from run to run.
+    """
+    if isinstance(value, str):
+        return any(map(str.isspace, value))
+    return isinstance(value, FunctionType) and value.__module__ == function.__module__
+
+
+def _state(value: Any) -> list[tuple[str, Any]]:
+    """The attributes of an object by name, with those in slots."""
+    names = dict(getattr(value, "__dict__", {}))
+    for kind in type(value).__mro__:
+        slots = vars(kind).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if hasattr(value, name) and name not in ("__dict__", "__weakref__"):
+                names[name] = getattr(value, name)
+    return [(name, names[name]) for name in names]
 
 
 _ATOMS = (*ATOMS, tuple, frozenset, enum.Enum)

@@ -26,3 +26,15 @@ def main_name() -> str:
         return str(spec.name).removesuffix(".__main__")
     file = getattr(main, "__file__", None)
     return MAIN if file is None else Path(file).stem
+
+
+@cache
+def is_own(kind: type) -> bool:
+    """Whether a class is of the program's own code, and not of Python or an installed package."""
+    root = kind.__module__.partition(".")[0]
+    if root in (MAIN, "__mp_main__"):
+        return True
+    if root in ("orchestrator", *sys.stdlib_module_names):
+        return False
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
+    return bool(file) and not {"site-packages", "dist-packages"} & set(Path(file).parts)
