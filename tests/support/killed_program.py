@@ -1,8 +1,10 @@
 """Runs journaled graphs in child processes, kills them at random moments, and checks each step.
 
-    python killed_program.py FOLDER KILLS
+    python killed_program.py FOLDER KILLS [SECONDS]
 
-Prints one JSON object: how often a child was killed, how many runs ended, and what was wrong.
+A leaf takes SECONDS on average.  Prints one JSON object: how often a child was killed, how many
+runs ended, how often a leaf ran again that had returned but was not committed when the kill came,
+and what was wrong.
 """
 
 from __future__ import annotations
@@ -22,13 +24,15 @@ from orchestrator import Task, TaskGraph, current_task
 
 WIDTH, TWIGS, LEAVES = 4, 2, 3
 LOG = -1
+LEAF_S = 0.002
 
 
 async def leaf(number: int) -> int:
     task = current_task()
     assert task is not None
     os.write(LOG, f"{task.id}\n".encode())
-    await anyio.sleep(random.random() * 0.004)
+    await anyio.sleep(random.random() * 2 * LEAF_S)
+    os.write(LOG, f"end {task.id}\n".encode())
     return number * number
 
 
@@ -56,7 +60,7 @@ async def total(parts: list[int]) -> int:
 
 
 def build(path: Path) -> tuple[TaskGraph, Task[int]]:
-    graph = TaskGraph(journal=path, resume=True)
+    graph = TaskGraph(journal=path, resume=True, limit=8)
     return graph, graph.add(total, [graph.add(branch, number) for number in range(WIDTH)])
 
 
@@ -85,7 +89,7 @@ def committed(path: Path) -> list[str]:
 
 def main(folder: Path, wanted: int) -> None:
     rng = random.Random(0)
-    kills = runs = 0
+    kills = runs = again = 0
     problems: list[str] = []
     while kills < wanted:
         path, log = folder / f"{runs}.db", folder / f"{runs}.log"
@@ -100,11 +104,14 @@ def main(folder: Path, wanted: int) -> None:
                     code = 0
                 finally:
                     os._exit(code)
-            time.sleep(rng.uniform(0, 0.08))
+            time.sleep(rng.uniform(0, 0.07 + LEAF_S * 5))
             if kills < wanted:
                 os.kill(pid, signal.SIGKILL)
             _, status = os.waitpid(pid, 0)
-            ran = set(log.read_text()[read:].split())
+            lines = log.read_text()
+            ran = set(lines[read:].splitlines())
+            ended = {line[4:] for line in lines[:read].splitlines() if line.startswith("end ")}
+            again += len(ran & ended - before)
             problems += [f"{task} ran again after its commit" for task in sorted(ran & before)]
             after = committed(path)
             problems += [f"{task} was lost" for task in sorted(before - set(after))]
@@ -119,8 +126,10 @@ def main(folder: Path, wanted: int) -> None:
         if len(committed(path)) != TASKS:
             problems.append(f"run {runs} ended with {len(committed(path))} of {TASKS} results")
         runs += 1
-    sys.stdout.write(json.dumps({"kills": kills, "runs": runs, "problems": problems}))
+    found = {"kills": kills, "runs": runs, "returned_uncommitted": again, "problems": problems}
+    sys.stdout.write(json.dumps(found))
 
 
 if __name__ == "__main__":
+    LEAF_S = float(sys.argv[3]) if len(sys.argv) > 3 else LEAF_S
     main(Path(sys.argv[1]), int(sys.argv[2]))
