@@ -81,7 +81,8 @@ class ParaThinker(Strategy):
         order = sorted(ends)
         await self._summarise(run, form, [ends[k] for k in order], [texts[k] for k in order])
         if run.join_skipped is not None:
-            await select(run, [run.threads[task.id] for task in paths])
+            opened = [task.id for task in paths if task.id in run.threads]
+            await select(run, [run.threads[id] for id in opened])
 
     async def _summarise(
         self, run: Run, form: PathForm, ends: list[Context], texts: list[str]
