@@ -28,6 +28,8 @@ class HubSettings(CheckedModel):
             tokens' file.
         limits: What each connection may do.
         most_connections: Connections at once.
+        most_per_address: Connections of one address, those that have not spoken included; of IPv6,
+            of one /64 network.
         most_waiting: Tasks that may wait at once.
     """
 
@@ -40,6 +42,7 @@ class HubSettings(CheckedModel):
     epoch: Count | None = None
     limits: ConnectionLimits = ConnectionLimits()
     most_connections: Annotated[int, Field(ge=1)] = 4096
+    most_per_address: Annotated[int, Field(ge=1)] = 4096
     most_waiting: Annotated[int, Field(ge=1)] = 100_000
 
 

@@ -145,6 +145,7 @@ class Hub:
                 name="port",
                 most=MAX_FRAME,
                 most_connections=2 * self.settings.most_connections,
+                most_per_address=self.settings.most_per_address,
             )
         )
         self._group = await anyio.create_task_group().__aenter__()

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 HELLO_S = 5.0
 """Seconds for the handshake, and for the first message after it."""
 
+MOST_HEAD = 32 << 10
+"""Bytes of the request that asks for a WebSocket."""
+
 
 class WebSocketListener:
     """An address on which connections are taken: no page of a browser, no silent socket, and
@@ -56,11 +59,12 @@ class WebSocketListener:
         name: str,
         most: int,
         most_connections: int,
+        most_per_address: int,
         ping_s: float | None = None,
     ) -> AsyncIterator[None]:
         """Take connections of frames up to ``most`` bytes; ``name`` is the port's in errors.
 
-        Who connects beyond ``most_connections`` is cut off.
+        Who connects beyond ``most_connections`` in all, or ``most_per_address``, is cut off.
 
         Raises:
             InvalidValue: the address can't be bound.
@@ -74,6 +78,7 @@ class WebSocketListener:
                 self.host,
                 self.port,
                 ssl=None if self._tls is None else self._tls.server(),
+                ssl_handshake_timeout=None if self._tls is None else HELLO_S,
                 origins=[None],
                 compression=None,
                 process_request=request,
@@ -85,7 +90,7 @@ class WebSocketListener:
                 max_queue=16,
                 logger=logger,
                 backlog=backlog(),
-                create_connection=_gated(most_connections),
+                create_connection=_gated(most_connections, most_per_address),
             )
         except OSError as error:
             raise InvalidValue(
@@ -97,24 +102,34 @@ class WebSocketListener:
             yield
 
 
-def _gated(most: int) -> type[ServerConnection]:
+def _gated(most: int, per_address: int) -> type[ServerConnection]:
     """Connections of which there are at most so many, those that have not yet spoken included."""
     from websockets.asyncio.server import ServerConnection
 
-    gate = ConnectionGate(most)
+    gate = ConnectionGate(most, per_address)
 
     class GatedConnection(ServerConnection):
         _let_in = False
+        _head = 0
 
         def connection_made(self, transport: Any) -> None:
-            self._let_in = gate.enter("")
+            self._address = str((transport.get_extra_info("peername") or ("",))[0])
+            self._let_in = gate.enter(self._address)
             super().connection_made(transport)
             if not self._let_in:
                 transport.abort()
 
+        def data_received(self, data: bytes) -> None:
+            if getattr(self, "request", None) is None:  # it has not asked for a WebSocket yet
+                self._head += len(data)
+                if self._head > MOST_HEAD:
+                    self.transport.abort()
+                    return
+            super().data_received(data)
+
         def connection_lost(self, exc: Exception | None) -> None:
             if self._let_in:
-                gate.leave("")
+                gate.leave(self._address)
             super().connection_lost(exc)
 
     return GatedConnection

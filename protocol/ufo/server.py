@@ -127,6 +127,7 @@ class UfoServer:
                 name="ufo",
                 most=MOST_FRAME,
                 most_connections=2 * MOST_CONNECTIONS,
+                most_per_address=MOST_CONNECTIONS,
                 ping_s=PING_S,
             )
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from ipaddress import IPv6Address, ip_network
 
 BURST, PERIOD_S = 5, 10.0
 """So many records of one text are logged in so many seconds."""
@@ -36,6 +37,7 @@ class ConnectionGate:
 
     def enter(self, address: str) -> bool:
         """Let a connection in, if there is room; who is not let in does not leave."""
+        address = _network(address)
         if self._open.total() >= self._most or self._open[address] >= self._per_address:
             return False
         self._open[address] += 1
@@ -43,9 +45,21 @@ class ConnectionGate:
 
     def leave(self, address: str) -> None:
         """A connection that was let in has ended."""
+        address = _network(address)
         self._open[address] -= 1
         if not self._open[address]:
             del self._open[address]
+
+
+def _network(address: str) -> str:
+    """What one party can have all addresses of: of IPv6, the first 64 bits."""
+    if ":" not in address:
+        return address
+    try:
+        found = IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(found.ipv4_mapped or ip_network((found, 64), strict=False))
 
 
 class LogLimit(logging.Filter):

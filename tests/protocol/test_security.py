@@ -10,14 +10,15 @@ import ssl
 import stat
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.abc
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
 from orchestrator.errors import InvalidValue, UnknownName
 from protocol import (
@@ -37,6 +38,7 @@ from protocol import (
 from protocol.hub import handshake, listener
 from protocol.wire.connection import Tls, check_url
 from protocol.wire.framing import Hello
+from protocol.wire.gate import ConnectionGate
 from protocol.wire.messages import MAX_FRAME
 from tests.support.protocol_tools import double, registry, until, working
 
@@ -359,6 +361,44 @@ async def test_more_connections_than_allowed_are_turned_away() -> None:
     ):
         with pytest.raises(InvalidStatus, match="503"):
             await connect(hub.url, proxy=None)
+
+
+async def test_one_address_has_only_so_many_connections_silent_ones_included() -> None:
+    async with Hub(HubSettings(most_per_address=2)) as hub, AsyncExitStack() as stack:
+        silent = [await anyio.connect_tcp("127.0.0.1", hub.port) for _ in range(2)]
+        for stream in silent:
+            await stack.enter_async_context(stream)
+        with pytest.raises((InvalidMessage, OSError)):
+            await connect(hub.url, proxy=None)
+        await silent[0].aclose()
+        async with working(hub, "late"):  # it dials until there is room
+            assert "late" in hub.workers
+
+
+async def test_a_head_without_end_is_cut_off() -> None:
+    async with Hub() as hub, await anyio.connect_tcp("127.0.0.1", hub.port) as stream:
+        await stream.send(b"GET / HTTP/1.1\r\n")
+        with anyio.fail_after(5), pytest.raises((anyio.BrokenResourceError, anyio.EndOfStream)):
+            await _without_end(stream)
+
+
+async def _without_end(stream: anyio.abc.ByteStream) -> None:
+    for number in range(20):
+        await stream.send(b"x%d: " % number + b"y" * 4000 + b"\r\n")
+    await stream.receive()
+
+
+def test_an_ipv6_network_is_one_address_and_ipv4_in_it_is_not() -> None:
+    gate = ConnectionGate(9, 1)
+    assert gate.enter("2001:db8::1")
+    assert not gate.enter("2001:db8::ffff:2")
+    assert gate.enter("2001:db8:0:1::1")
+    assert gate.enter("fe80::1%eth0")
+    assert gate.enter("::ffff:10.0.0.1")
+    assert gate.enter("::ffff:10.0.0.2")
+    assert not gate.enter("10.0.0.2")
+    gate.leave("2001:db8::1")
+    assert gate.enter("2001:db8::3")
 
 
 async def test_arguments_that_do_not_fit_the_schema_never_reach_the_function() -> None:
