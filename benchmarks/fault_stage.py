@@ -39,11 +39,11 @@ from protocol import (
 )
 
 TASKS, WIDTH, WORKERS, LEAVES = 50, 10, 3, 2
-LONG_S = 1.0, 2.5
+LONG_S = 2.5, 4.0
 """Of the leaves, which outlast a lease."""
-LEASE_S = 1.0
+LEASE_S = 2.0
 CLIENT = "client"
-LIMIT_S = 60.0
+LIMIT_S = 120.0
 LOG = -1
 ERRORS = ("protocol.", "orchestrator.", "AssertionError", "OSError", "RuntimeError", "KeyError")
 

@@ -99,8 +99,7 @@ class Play:
         self.done[f"{blow.kind} {who}"] += 1
         if blow.kind == "stop":
             os.kill(pid, signal.SIGSTOP)
-            at = time.monotonic()
-            self.stopped.append((pid, at, at + blow.lasts))
+            self.stopped.append((pid, time.monotonic(), math.inf))
             self.later.append((now + blow.lasts, lambda: self.go_on(blow.target, pid)))
             return
         os.kill(pid, signal.SIGKILL)
@@ -112,6 +111,8 @@ class Play:
     def go_on(self, name: str, pid: int) -> None:
         if self.pids.get(name) == pid:
             os.kill(pid, signal.SIGCONT)
+            since = self.stopped.pop(next(n for n, one in enumerate(self.stopped) if one[0] == pid))
+            self.stopped.append((pid, since[1], time.monotonic()))
 
     def run(self) -> dict[str, Any]:
         reading, ready = os.pipe()
@@ -295,11 +296,8 @@ def main() -> None:
 def totals(rows: list[dict[str, Any]]) -> dict[str, Any]:
     good = [row for row in rows if "seconds" in row]
     seconds = sorted(row["seconds"] for row in good)
-    bad = [
-        row["seed"]
-        for row in rows
-        if row["problems"] or row["lost"] or row["double"] or row["overlaps"]
-    ]
+    bad = [row["seed"] for row in rows if row["problems"] or row["lost"] or row["double"]]
+    twice = [row["seed"] for row in rows if row.get("overlaps")]
     return {
         "schema": "benchmark.faults/1",
         "schedules": len(rows),
@@ -308,6 +306,7 @@ def totals(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "double_committed": sum(row["double"] for row in good),
         "not_ended": sum(any("did not end" in text for text in row["problems"]) for row in rows),
         "failed_seeds": sorted(bad),
+        "overlapping_seeds": sorted(twice),
         "executions": sum(row["executions"] for row in good),
         "overlaps": sum(row["overlaps"] for row in good),
         "faults": dict(sorted(sum((Counter(row["faults"]) for row in good), Counter()).items())),

@@ -48,6 +48,52 @@ def overhead() -> str:
     )
 
 
+def soak() -> str:
+    """What a long load leaves of a hub's memory and time."""
+    found = load("soak")
+    ends = ", ".join(f"{count:,} {how}" for how, count in found["ends"].items())
+    return (
+        f"{found['tasks']:,} tasks on {found['workers']} workers in {found['seconds']:.0f} s "
+        f"({ends}): the hub holds {found['hub_mib_at_first']:.0f} MiB after the first 10,000 and "
+        f"at most {found['hub_mib_most']:.0f} later ({100 * found['growth']:+.1f} %); afterwards "
+        f"it uses {100 * found['idle_cpu']:.1f} % of a core.\n"
+    )
+
+
+def fuzzed() -> str:
+    """What the fuzzer of the wire did, and what it cost others."""
+    found = load("fuzz")
+    return (
+        f"{found['seconds']:,.0f} s, {found['said']:,} messages of {found['peers']} peers over "
+        f"{found['connections']:,} connections: {found['logged']} errors of the hub; honest calls "
+        f"waited {found['wait_p50_ms']:.1f} ms (p50), at most {found['wait_most_ms']:.0f} ms; the "
+        f"process holds {found['mib_at_first']:.0f} MiB after the first minute and "
+        f"{found['mib_at_end']:.0f} at the end.\n"
+    )
+
+
+def kit() -> str:
+    """Which rows of A2A's compatibility kit fail, and what it says."""
+    found = load("a2a-kit")
+    rows = [
+        [f"`{id}`", row["level"], " ".join(row["errors"][0].split())[:90].replace("|", "/")]
+        for id, row in found["failed"].items()
+    ]
+    head = (
+        f"{found['passed']} requirements pass, {len(found['failed'])} fail, {found['skipped']} are "
+        "skipped (gRPC, push notifications and others that are not offered).\n\n"
+    )
+    return head + table(["fails", "level", "what it says"], rows)
+
+
+def ufo() -> str:
+    """What UFO³'s own clients were seen to do."""
+    checks = load("ufo")["checks"]
+    bad = [row["check"] for row in checks if not row["right"]]
+    good = "; ".join(row["check"] for row in checks if row["right"])
+    return f"Right: {good}.  Not: {'; '.join(bad) or 'nothing'}.\n"
+
+
 def faults() -> str:
     """What broke in all schedules together."""
     found = load("faults")
@@ -55,6 +101,7 @@ def faults() -> str:
     return (
         f"{found['schedules']:,} schedules of {found['tasks'] // found['schedules']} tasks: "
         f"{found['lost']} results lost, {found['double_committed']} committed twice, "
+        f"{found['overlaps']} begun while a copy ran on a living worker, "
         f"{found['not_ended']} runs without an end; {found['seconds_p50']:.2f} s a run (p50).  "
         f"Done to them: {kinds}.\n"
     )

@@ -262,14 +262,8 @@ class Dispatcher:
         return handle
 
     def extend(self, id: str, tokens: tuple[int, ...]) -> None:
-        """See `TaskControl.extend`.
-
-        Raises:
-            InvalidValue: it is no thread.
-        """
+        """See `TaskControl.extend`."""
         task = self._tasks[id]
-        if task.demand.kind != "thread":
-            raise InvalidValue(f"task {id} is no thread, which alone can be given tokens to read")
         inputs = task.handle.inputs
         if len(inputs) > MOST_INPUTS or sum(map(len, inputs)) > MOST_INPUT_TOKENS:
             self._abort(task, "budget", f"task {id} was given too much to read; begin another")

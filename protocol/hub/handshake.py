@@ -20,6 +20,7 @@ from protocol.hub.sessions import ClientSession, PeerSession, WorkerSession
 from protocol.hub.timers import Timer, TimerQueue
 from protocol.hub.tokens import WORKING, Grant, TokenStore
 from protocol.settings import HubSettings
+from protocol.wire.bounded import Allowance
 from protocol.wire.connection import receive, refuse, say
 from protocol.wire.framing import Hello, Refused, Role, Welcome, greeting
 from protocol.wire.messages import VERSION, Code
@@ -36,6 +37,10 @@ STOOD_S = 1.0
 """A hub that looks for leases so much too late was suspended, or its machine was."""
 
 
+MOST_BYTES = 1 << 30
+"""Of what the sessions of one token have a hub keep; half of the tasks that may wait are theirs."""
+
+
 class SessionTable:
     """The sessions, by key and by whose they are.
 
@@ -50,6 +55,7 @@ class SessionTable:
         self._by_owner: dict[tuple[Role, str], PeerSession] = {}
         self._leases: dict[str, Timer] = {}
         self._by_name: Counter[str] = Counter()
+        self._allowances: dict[str, Allowance] = {}
 
     def of(self, role: Role, id: str) -> PeerSession | None:
         """The session of a worker or client."""
@@ -58,6 +64,11 @@ class SessionTable:
     def count(self, name: str) -> int:
         """How many sessions there are with the token of a name."""
         return self._by_name[name]
+
+    def allowance(self, name: str, most_waiting: int) -> Allowance:
+        """What the sessions of a token may have kept, together."""
+        new = Allowance(MOST_BYTES, most_waiting // 2)
+        return self._allowances.setdefault(name, new)
 
     def resumable(self, hello: Hello, id: str, grant: Grant) -> PeerSession | None:
         """The owner's session, if it lives, is claimed by its ``key.secret``, and can go on."""
@@ -90,6 +101,7 @@ class SessionTable:
         del self._by_owner[session.role, session.id]
         self._leases.pop(session.key).cancel()
         self._by_name[session.grant.name] -= 1
+        session.payloads.clear()
         session.end(why, code)
         session.drop(Refused(code=code, message=why, retry=code == "worker-lost"))
 
@@ -183,6 +195,8 @@ class Handshake:
             raise ConnectionRefused("late-hello", f"no hello within {HELLO_S:g} s; say hello first")
         if VERSION not in hello.versions:
             raise ConnectionRefused("bad-version", f"this hub speaks version {VERSION}; upgrade")
+        if hello.role == "client" and (hello.profile is not None or hello.holding):
+            raise ConnectionRefused("bad-message", "profile, holding: a client has none; leave out")
         grant = await self._grant(socket, hello)
         if hello.epoch > self._epoch:
             raise ConnectionRefused("stale-hub", "another hub has taken over")
@@ -214,7 +228,11 @@ class Handshake:
 
     def _open(self, id: str, hello: Hello, grant: Grant) -> PeerSession:
         """A new session, in place of an earlier one of the same name."""
-        given = id, grant, self._dispatcher, self._timers, self._settings, self.sessions.end_soon
+        allowance = self.sessions.allowance(grant.name, self._settings.most_waiting)
+        given = (
+            *(id, grant, self._dispatcher, self._timers, self._settings),
+            *(self.sessions.end_soon, allowance),
+        )
         if self.sessions.count(grant.name) >= self._settings.most_connections:
             raise ConnectionRefused("congested", f"{grant.name} has too many sessions; end some")
         session: PeerSession

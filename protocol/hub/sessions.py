@@ -19,6 +19,7 @@ from protocol.hub.task_handles import PATIENCE_S, TaskHandle, TaskListener, Task
 from protocol.hub.timers import Timer, TimerQueue
 from protocol.hub.tokens import Grant
 from protocol.settings import HubSettings
+from protocol.wire.bounded import Allowance
 from protocol.wire.channel import Channel, encoded
 from protocol.wire.connection import WebSocket, frames, refuse, write
 from protocol.wire.framing import (
@@ -89,8 +90,9 @@ class PeerSession(ABC):
         timers: TimerQueue,
         settings: HubSettings,
         leave: Leave,
+        allowance: Allowance,
     ) -> None:
-        """Begin a session; ``leave`` has it end soon, for a reason."""
+        """Begin a session; ``leave`` has it end soon, ``allowance`` is what its token may use."""
         self.id = id
         self.grant = grant
         self._dispatcher = dispatcher
@@ -100,7 +102,8 @@ class PeerSession(ABC):
         self.secret = secrets.token_urlsafe(32)
         self.heard = timers.clock()
         self.channel = Channel()
-        self.payloads = Payloads()
+        self.allowance = allowance
+        self.payloads = Payloads(allowance=allowance)
         self.socket: WebSocket | None = None
         self._scope: anyio.CancelScope | None = None
         self._goodbye: Refused | None = None
@@ -217,6 +220,7 @@ class WorkerSession(PeerSession):
     reader = from_worker
     inline = False
     _worker: ConnectedWorker
+    _size = 0
     _grace: Timer | None = None
 
     def attach(self, hello: Hello) -> None:
@@ -227,6 +231,9 @@ class WorkerSession(PeerSession):
         """
         if hello.profile is None:
             raise ConnectionRefused("bad-message", "a worker's hello needs a profile")
+        self._size = len(hello.profile.model_dump_json())
+        if not self.allowance.take(self._size):
+            raise ConnectionRefused("congested", f"the workers of {self.grant.name} tell too much")
         scopes: frozenset[Kind] = frozenset(kind for kind in KINDS if kind in self.grant.scopes)
         self._worker = self._dispatcher.attach(
             self.id, hello.profile, self, scopes=scopes, holding=hello.holding
@@ -273,6 +280,7 @@ class WorkerSession(PeerSession):
         """Its tasks go elsewhere; what it hung at, or ended at, counts against them."""
         if self._grace is not None:
             self._grace.cancel()
+        self.allowance.give_back(self._size)
         silent = self.socket is not None and code == "worker-lost" and why != LEFT
         self._dispatcher.detach(self._worker, why, killed=silent or why == CLOSED)
 
@@ -293,6 +301,7 @@ class ClientSession(PeerSession):
 
     def handle(self, message: Message) -> None:
         """Take one message."""
+        _check_client_says(message)
         if isinstance(message, TaskMessage):
             self._submit(message)
         elif isinstance(message, (Cancel, Input)):
@@ -324,8 +333,16 @@ class ClientSession(PeerSession):
                 left.append(handle)
             else:
                 handle.cancel()
+                self.allowance.give_back(len(handle.request.arguments), 1)
         if left:
-            self._timers.after(self._settings.keep_s, partial(_cancel_forgotten, left))
+            self._timers.after(self._settings.keep_s, partial(self._cancel_forgotten, left))
+
+    def _cancel_forgotten(self, handles: list[TaskHandle]) -> None:
+        """Cancel tasks that nobody has asked for again."""
+        for handle in handles:
+            self.allowance.give_back(len(handle.request.arguments), 1)
+            if not handle.followed:
+                handle.cancel()
 
     def _submit(self, task: TaskMessage) -> None:
         if task.id in self._handles:
@@ -350,6 +367,7 @@ class ClientSession(PeerSession):
         listener: TaskListener = partial(self._tell, task.id)
         self._handles[task.id] = handle, listener
         self._bytes += len(request.arguments)
+        self.allowance.take(len(request.arguments), 1)  # it is there, as just checked
         for tokens in task.inputs[len(handle.inputs) :]:
             handle.extend(tokens)
         handle.listen(listener)
@@ -365,11 +383,18 @@ class ClientSession(PeerSession):
                 f"this client has {len(self._handles)} tasks, of {self._bytes} bytes; wait for "
                 "some to end"
             )
+        if not self.allowance.take(size, 1):
+            raise Congested(
+                f"the clients of {self.grant.name} have {self.allowance.tasks} tasks, and "
+                f"{self.allowance.bytes} bytes are kept for them; wait for some to end"
+            )
+        self.allowance.give_back(size, 1)
 
     def _tell(self, id: str, message: Progress | TokenChunk | Result | Cancelled) -> None:
         if isinstance(message, (Result, Cancelled)) and id in self._handles:
             handle, _ = self._handles.pop(id)
             self._bytes -= len(handle.request.arguments)
+            self.allowance.give_back(len(handle.request.arguments), 1)
         message = message.model_copy(update={"id": id, "fence": 0})
         if isinstance(message, Progress) and self.channel.full:
             return  # what comes later says more
@@ -377,12 +402,19 @@ class ClientSession(PeerSession):
             self.put(message)
 
 
+def _check_client_says(message: Message) -> None:
+    """Refuse what a client could say and nobody would heed.
+
+    Raises:
+        BadMessage: it says what is the hub's to say.
+    """
+    own = ("fence", "attempt", "proof", "reason", "worker")
+    given = [name for name in own if name in message.model_fields_set]
+    defaults = type(message).model_fields
+    for name in given:
+        if getattr(message, name) != defaults[name].default:
+            raise BadMessage(f"{name}: that is the hub's to say; leave it out")
+
+
 def _failed(id: str, code: Code, message: str) -> Result:
     return Result(id=id, failure=TaskFailure(code=code, message=message))
-
-
-def _cancel_forgotten(handles: list[TaskHandle]) -> None:
-    """Cancel tasks that nobody has asked for again."""
-    for handle in handles:
-        if not handle.followed:
-            handle.cancel()

@@ -10,7 +10,7 @@ from typing import Literal, Protocol, Self
 import anyio
 from pydantic import Field, model_validator
 
-from orchestrator.errors import TaskCancelled
+from orchestrator.errors import InvalidValue, TaskCancelled
 from protocol.errors import NoWorker, ProtocolError, RemoteFailure, RemoteTimeout, WorkerLost
 from protocol.wire.checked import CheckedModel
 from protocol.wire.messages import (
@@ -152,8 +152,16 @@ class TaskHandle:
         return bool(self._listeners)
 
     def extend(self, tokens: tuple[int, ...]) -> None:
-        """Give a stopped thread tokens to read, and let it go on; no tokens end it."""
-        if self.result is None:
+        """Give a stopped thread tokens to read, and let it go on; no tokens end it.
+
+        Raises:
+            InvalidValue: it is no thread.
+        """
+        if self.request.kind != "thread":
+            raise InvalidValue(
+                f"task {self.id} is no thread, which alone can be given tokens to read"
+            )
+        if self.result is None and not self.cancelling:
             self.inputs.append(tokens)
             self._control.extend(self.id, tokens)
 
@@ -243,7 +251,7 @@ def _call(listener: TaskListener, message: Progress | TokenChunk | Result | Canc
     try:
         listener(message)
     except Exception:
-        log.exception("a listener of task %s failed", message.id)
+        log.exception("a listener of task %r failed", message.id)
 
 
 def is_final(result: Result | Cancelled) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 
 from protocol.errors import BadMessage
-from protocol.wire.bounded import BoundedTable
+from protocol.wire.bounded import Allowance, BoundedTable
 from protocol.wire.channel import Channel
 from protocol.wire.messages import (
     INLINE,
@@ -67,13 +67,21 @@ class Payloads:
         most_bytes: Of what is under way, and of what is kept; the oldest go first.
     """
 
-    def __init__(self, most_bytes: int = MAX_TEXT) -> None:
+    def __init__(self, most_bytes: int = MAX_TEXT, allowance: Allowance | None = None) -> None:
+        """Keep at most so much, and no more than the allowance that others share."""
         self.most_bytes = most_bytes
-        self._under_way: BoundedTable[bytearray] = BoundedTable(MOST_UNDER_WAY, most_bytes)
-        self._kept: BoundedTable[bytes] = BoundedTable(MOST, most_bytes)
+        self._under_way: BoundedTable[bytearray] = BoundedTable(
+            MOST_UNDER_WAY, most_bytes, allowance
+        )
+        self._kept: BoundedTable[bytes] = BoundedTable(MOST, most_bytes, allowance)
 
     def __contains__(self, sha256: str) -> bool:
         return sha256 in self._kept
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._under_way.clear()
+        self._kept.clear()
 
     def add(self, part: PayloadPart) -> None:
         """Take a piece.

@@ -41,7 +41,7 @@ from protocol.wire.framing import (
     UpFrame,
     Welcome,
 )
-from protocol.wire.messages import MAX_FRAME
+from protocol.wire.messages import MAX_FRAME, VERSION
 
 log = logging.getLogger(__name__)
 
@@ -199,6 +199,8 @@ class ReconnectingConnection:
         while not isinstance(welcome := await receive(socket, self._side.reader), Welcome):
             if isinstance(welcome, Refused):
                 _raise(welcome)
+        if welcome.version != VERSION:
+            raise ConnectionRefused("bad-version", f"the hub speaks version {welcome.version}")
         if welcome.epoch < self._epoch:
             raise OSError("a hub of an older epoch answered")
         self._epoch = welcome.epoch

@@ -55,6 +55,18 @@ def say(text: str, *, err: bool = True) -> None:
     click.echo(visible(text), err=err)
 
 
+def show_logs_plainly() -> None:
+    """Have what is logged, which others wrote a part of, do nothing to a terminal."""
+    import logging
+
+    class VisibleFormatter(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return visible(super().format(record))
+
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(VisibleFormatter())
+
+
 def visible(text: str) -> str:
     """A text whose control characters can be read and do nothing to a terminal.
 

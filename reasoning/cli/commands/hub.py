@@ -21,7 +21,7 @@ from reasoning.cli.options import (
     options,
     settings_class,
 )
-from reasoning.cli.printing import say
+from reasoning.cli.printing import say, show_logs_plainly
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
@@ -87,6 +87,7 @@ def hub(settings: HubCommandSettings) -> int:
     found = Hub(own, tokens=settings.store.open())
     if not settings.quiet:
         found.observe(_show)
+    show_logs_plainly()
     raise_when_interrupted()
     return anyio.run(_serve, settings, found, tls, pilot)
 

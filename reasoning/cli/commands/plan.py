@@ -20,7 +20,7 @@ from reasoning.cli.options import (
     options,
     settings_class,
 )
-from reasoning.cli.printing import say, warn
+from reasoning.cli.printing import say, show_logs_plainly, warn
 
 if TYPE_CHECKING:
     from orchestrator import Event
@@ -134,6 +134,7 @@ def plan(settings: PlanSettings) -> int:
     chat = ChatClient(
         model, temperature=settings.temperature, seed=settings.seed, held=settings.held
     )
+    show_logs_plainly()
     raise_when_interrupted()
     try:
         result = anyio.run(_carry_out, settings, submitter, chat)
