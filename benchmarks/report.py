@@ -51,6 +51,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "protocol": places.protocol,
     "backends": places.backends,
     "leaks": places.leaks,
+    "servers": places.servers,
     "speculative": places.speculative,
     "faults": places.faults,
     "soak": places.soak,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tables import load, table
 
 
@@ -160,3 +162,37 @@ def speculative() -> str:
         for row in load("backends")["speculative"]
     ]
     return table(["method", "tokens a second", "ratio", "all tokens the same"], rows)
+
+
+def servers() -> str:
+    """What each strategy did on real servers."""
+    found = load("servers")
+    names = list(found)
+    rows = {name: {row["strategy"]: row for row in found[name]["strategies"]} for name in names}
+    strategies = [row["strategy"] for row in found[names[0]]["strategies"]]
+    header = ["strategy", *(_server(name, found[name]) for name in names)]
+    return table(
+        header,
+        [[f"`{one}`", *(_deed(rows[name].get(one)) for name in names)] for one in strategies],
+    )
+
+
+def _server(name: str, found: dict[str, Any]) -> str:
+    version = f" {found['version']}" if found["version"] else ""
+    return f"{name}{version}, {found['mode']}"
+
+
+def _deed(row: dict[str, Any] | None) -> str:
+    """What a strategy did: in which emulation, how many threads were lost, or why it is refused."""
+    if row is None:
+        return "not tried"
+    if row["did"] == "refused":
+        return (
+            f"refused: {row['said'].removeprefix('refused, ')}"
+            if row["said"].startswith("refused")
+            else "refused with this draft"
+        )
+    emulated = f": {', '.join(row['emulated'])}" if row["emulated"] else ""
+    lost = f" ({row['lost']} of {row['threads']} threads lost)" if row["lost"] else ""
+    mode = f" (mode={row['mode']})" if "mode" in row else ""
+    return f"{row['did']}{mode}{emulated}{lost}"

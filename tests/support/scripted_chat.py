@@ -67,6 +67,7 @@ class ScriptedChat:
         silent: Whether questions are never answered, while the list of models is.
         streamed: The bodies of streamed requests that were not refused, in order.
         probes: How many other requests came.
+        most_streams: The most streams that were open at once.
     """
 
     answers: Sequence[Script | Refusal] = (Script(),)
@@ -77,6 +78,8 @@ class ScriptedChat:
     streamed: list[dict[str, Any]] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
     probes: int = 0
+    most_streams: int = 0
+    _open: int = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.keys |= {
@@ -115,6 +118,14 @@ class ScriptedChat:
         await _reply(send, 200, {"choices": [choice], "usage": usage})
 
     async def _stream(self, script: Script, send: Send) -> None:
+        self._open += 1
+        self.most_streams = max(self.most_streams, self._open)
+        try:
+            await self._send_events(script, send)
+        finally:
+            self._open -= 1
+
+    async def _send_events(self, script: Script, send: Send) -> None:
         await start(send, "text/event-stream")
         role = f"data: {json.dumps(_chunk({'role': 'assistant'}, script.unfinished))}\n\n"
         events = [role.encode(), *script.events()]

@@ -144,6 +144,7 @@ class OpenaiBackend(PromptedBackend):
         self._parameters = Parameters(profile.refused)
         self._parameters.most = profile.most_tokens
         self._known = KnownServers()
+        self._told = False
         self._excess: WeakKeyDictionary[Segment, int] = WeakKeyDictionary()
         self._stack = AsyncExitStack()
 
@@ -154,13 +155,7 @@ class OpenaiBackend(PromptedBackend):
                 client = await stack.enter_async_context(connect(url, self.settings))
                 members.append(Replica(url, client))
             self.replicas = Replicas(members)
-            most = self.settings.max_connections
-            if self.profile.one_at_a_time and most > 1:
-                most = 1
-                logger.warning(
-                    "%s writes one answer at a time; samples come one after the other",
-                    self.profile.url,
-                )
+            most = 1 if self.profile.one_at_a_time else self.settings.max_connections
             self._slots = anyio.Semaphore(most)
             self._stack = stack.pop_all()
 
@@ -184,7 +179,7 @@ class OpenaiBackend(PromptedBackend):
         begun = False
         for lesson in range(MOST_LESSONS):
             await self.replicas.open()
-            async with self._slots:
+            async with self._slot():
                 with self.replicas.borrow(prefix) as replica:
                     body = self._body(generation, prompt, prefix)
                     try:
@@ -200,6 +195,17 @@ class OpenaiBackend(PromptedBackend):
                             if not self._parameters.proven:  # not as it was known
                                 self._known.forget(self.profile)
                             raise
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        """Wait until a request may be sent."""
+        if self.profile.one_at_a_time and not self._told and self._slots.value == 0:
+            self._told = True
+            logger.warning(
+                "%s writes one answer at a time; threads wait for each other", self.profile.url
+            )
+        async with self._slots:
+            yield
 
     def _learn(
         self, error: RequestRefused, body: Event, generation: PromptedGeneration, prefix: Segment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -368,3 +369,42 @@ async def test_http_and_https_are_told_apart(tmp_path: Path) -> None:
             await ServerSource(base_urls=(f"http://127.0.0.1:{port}",)).connect()
         with pytest.raises(BackendLost, match="certificate"):
             await ServerSource(base_urls=(f"https://127.0.0.1:{port}",)).connect()
+
+
+LLAMA = {"id": "m", "owned_by": "me", "object": "model"}
+TRANSFORMERS = {"id": "m", "owned_by": "local", "created": 0, "status": {"value": "loaded"}}
+
+
+async def test_a_server_that_writes_one_answer_at_a_time_is_asked_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    chat = ScriptedChat(models=[LLAMA], answers=[Script(delay_s=0.05)])
+    solution = await asked(chat, how={"policy": "sc:n=8"})
+    assert solution.votes == {"42": 8}
+    assert chat.most_streams == 1
+    assert "one answer at a time" in caplog.text
+
+
+async def test_an_answer_that_gave_way_to_another_is_lost_by_name() -> None:
+    broken = Script(chunks=["The answer"], finish=None)
+    chat = ScriptedChat(models=[LLAMA], answers=[broken, *[Script()] * 7])
+    solution = await asked(chat, how={"policy": "sc:n=8"})
+    assert solution.votes == {"42": 7}
+    assert "for another request" in solution.errors[0]
+
+
+async def test_a_malformed_request_is_no_failure_that_passes() -> None:
+    words = "1 validation error: {'loc': ('body', 'seed'), 'msg': 'Input should be absent'}"
+    chat = ScriptedChat(refuse=lambda body: (500, words) if "seed" in body else None)
+    solution = await asked(chat, how={"policy": "sc:n=8"})
+    assert solution.votes == {"42": 8}
+
+
+async def test_transformers_serve_is_made_to_draw() -> None:
+    chat = ScriptedChat(models=[TRANSFORMERS])
+    await asked(chat, how={"policy": "sc:n=8", "temperature": 0.5})
+    forms = {body["generation_config"] for body in chat.streamed}
+    assert [json.loads(one) for one in forms] == [{"do_sample": True, "temperature": 0.5}]
+    chat.streamed.clear()
+    await asked(chat, how={"strategy": "single", "temperature": 0.0})
+    assert "generation_config" not in chat.streamed[0]

@@ -79,4 +79,4 @@ async def test_what_a_chat_can_not_go_on_with_is_said_before_it_is_asked() -> No
             assert said[name].runs
             assert bool(ASKED_ANEW & set(said[name].emulations)) is not continues
         assert said["apr"].lacks == ("spawn-join",)
-        assert "--draft" in said["atts"].word
+        assert ("--draft" in said["atts"].word) is continues
