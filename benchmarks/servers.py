@@ -71,6 +71,7 @@ def _told(solution: Solution) -> dict[str, Any]:
         "threads": len(solution.threads),
         "lost": sum(thread.lost is not None for thread in solution.threads),
         "errors": list(solution.errors),
+        "fork_refused": solution.fork_refused,
         "tokens": solution.usage.completion_tokens,
         "answer_source": solution.answer_source,
         "answer": solution.answer,

@@ -192,6 +192,8 @@ def _deed(row: dict[str, Any] | None) -> str:
             if row["said"].startswith("refused")
             else "refused with this draft"
         )
+    if row.get("fork_refused"):
+        return "runs; the model's plan was refused, and it went on alone"
     emulated = f": {', '.join(row['emulated'])}" if row["emulated"] else ""
     lost = f" ({row['lost']} of {row['threads']} threads lost)" if row["lost"] else ""
     mode = f" (mode={row['mode']})" if "mode" in row else ""

@@ -101,8 +101,7 @@ class ScriptedChat:
             return
         refusal = self.refuse(body)
         if refusal is None and body.get("stream"):
-            answer = self.answers[len(self.streamed) % len(self.answers)]
-            self.streamed.append(body)
+            answer = self.next_answer(body)
             if isinstance(answer, Script):
                 await self._stream(answer, send)
                 return
@@ -116,6 +115,11 @@ class ScriptedChat:
         opened = self.continues and body.get("continue_final_message")
         usage = {"prompt_tokens": 4 if opened else 5}
         await _reply(send, 200, {"choices": [choice], "usage": usage})
+
+    def next_answer(self, body: dict[str, Any]) -> Script | Refusal:
+        """What a streamed request gets, which is remembered."""
+        self.streamed.append(body)
+        return self.answers[(len(self.streamed) - 1) % len(self.answers)]
 
     async def _stream(self, script: Script, send: Send) -> None:
         self._open += 1

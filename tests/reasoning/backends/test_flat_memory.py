@@ -1,0 +1,52 @@
+"""Asking on and on takes no more memory, however different the texts are."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from typing import Any
+
+import pytest
+
+from reasoning import Reasoner
+from reasoning.models.server import ServerSource
+from tests.support.scripted_chat import Script, ScriptedChat
+
+pytestmark = pytest.mark.anyio
+
+WARM, MANY = 40, 160
+MOST_BYTES = 64
+"""That a question may leave behind; the table of text pieces left 20 times as much."""
+
+
+class Varied(ScriptedChat):
+    """Never says the same twice, and remembers nothing."""
+
+    said = 0
+
+    def next_answer(self, body: dict[str, Any]) -> Script:
+        self.said += 1
+        words = [f"{self.said}-{place} " for place in range(20)]
+        return Script(chunks=[*words, "\\boxed{42}"])
+
+
+async def test_memory_is_flat_over_many_questions() -> None:
+    async with Varied().running() as url:
+        model = await ServerSource(base_urls=(url,)).connect()
+        async with Reasoner(model) as reasoner:
+
+            async def ask(count: int, start: int) -> int:
+                for place in range(start, start + count):
+                    solution = await reasoner.solve(f"Question {place}?", strategy="single")
+                    assert solution.answer == "42"
+                del solution
+                gc.collect()
+                return tracemalloc.get_traced_memory()[0]
+
+            tracemalloc.start(1)
+            try:
+                before = await ask(WARM, 0)
+                after = await ask(MANY, WARM)
+            finally:
+                tracemalloc.stop()
+    assert after - before < MANY * MOST_BYTES
