@@ -46,7 +46,6 @@ async def select(run: Run, threads: Sequence[Thread]) -> None:
         if chosen is not None:
             run.selected = keys[chosen], "usc"
             return
-        run.emulated.add("usc-failed")
     if how != "first" and has_embeddings():
         votes = run.vote(threads).votes
         weights = [votes[key] for key in keys]
@@ -80,6 +79,7 @@ async def _by_model(run: Run, threads: Sequence[Thread], texts: Sequence[str]) -
     try:
         room = run.max_tokens - max(run.reserve, _ROOM) - len(run.dialect.ask(empty))
         if room < len(texts) * _ROOM:
+            run.emulated.add("usc-no-room")
             return None
         fitted = run.fitting_texts(texts, room - 8 * len(texts))
         answers = "\n\n".join(f"Answer {n}:\n{text}" for n, text in enumerate(fitted, 1))
@@ -104,14 +104,17 @@ async def _by_model(run: Run, threads: Sequence[Thread], texts: Sequence[str]) -
     task = run.graph.add(choose, name=CHOOSING)
     task.on_end(run.changes.tell)
     await run.changes.until(lambda: task.ended)
-    return read_choice(task.value, len(texts)) if task.state == "succeeded" else None
+    chosen = read_choice(task.value, len(texts)) if task.state == "succeeded" else None
+    if chosen is None:
+        run.emulated.add("usc-unread")
+    return chosen
 
 
 _ROOM = 64
 """Tokens for a choice, and at least for each text."""
-_NAMED = r"(?:answers?|responses?|options?|numbers?|no\.|nr\.|#)"
+_NAMED = r"(?:answers?|responses?|options?|choice|numbers?|no\.|nr\.|#)(?:\s+(?:is|number|no\.)\b)*"
 _STATED = re.compile(
-    rf"(?:most consistent|agrees most|best|final|correct|chosen?|choose|select(?:ed)?)\b"
+    rf"(?:most consistent|agrees most|best|final|correct|chosen?|choice|choose|select(?:ed)?)\b"
     rf"[^\d.\n]{{0,60}}?{_NAMED}?[\s*#:(\[]*(\d{{1,4}})\b",
     re.I,
 )

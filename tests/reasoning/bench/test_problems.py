@@ -46,16 +46,16 @@ def test_a_word_problems_value_may_have_the_unit_that_it_asks_for() -> None:
 
 
 def test_stored_answers_that_say_the_same_are_equal(tmp_path: Path) -> None:
-    answers = ["0.5", r"\\frac12", "1/2", "2", r"\\sqrt{8}", None, ""]
+    answers = ["0.5", r"\frac12", "1/2", "2", r"\sqrt{8}", None, ""]
     traces = [{"tokens": 9, "answer": one, "probes": [one, "1/2"]} for one in answers]
     stored = {
         "question_id": "a",
-        "gold": ["1 / 2", r"2\\sqrt2"],
+        "gold": ["1 / 2", r"2\sqrt2"],
         "probe_every": 3,
         "traces": traces,
     }
     path = tmp_path / "traces.jsonl"
-    path.write_text(json.dumps(stored).replace(r"\\\\", r"\\"))
+    path.write_text(json.dumps(stored))
     (question,) = read_traces([str(path)])
     assert question.right == {"1/2", "2√2"}
     given = ["1/2", "1/2", "1/2", "2", "2√2", None, None]

@@ -240,6 +240,8 @@ WHY = "Why did the revolution begin?"
         "3",
         "Answer 3",
         "**Answer 3**",
+        "The answer is 3.",
+        "My choice is answer number 3: it says what answer 1 says.",
         r"\boxed{3}",
         "<think>Answer 1? No.</think>The answer that agrees most with the others is Answer 3.",
         "Answer 3 says the same as Answer 1.",
@@ -262,7 +264,7 @@ async def test_of_texts_the_one_that_the_model_chooses_is_the_answer(choice: str
 async def test_a_choice_that_can_not_be_read_is_told_and_made_otherwise(choice: str) -> None:
     first = await solved(WHY, *TEXTS, choice, policy="sc:n=3", select="usc")
     assert first.selected_by in ("medoid", "first")
-    assert "usc-failed" in first.emulated
+    assert "usc-unread" in first.emulated
 
 
 async def test_the_medoid_of_texts_is_the_one_nearest_to_the_others() -> None:
@@ -290,7 +292,13 @@ async def test_boxed_answers_vote_whatever_the_question() -> None:
 
 
 async def test_long_texts_are_cut_to_fit_the_choice() -> None:
-    long = [f"{n} " + "word " * 3000 for n in range(3)]
+    long = [f"{n} " + " ".join(f"word{at * n}" for at in range(3000)) for n in (1, 2, 3)]
     solution = await solved(WHY, *long, "2", policy="sc:n=3")
     assert (solution.answer, solution.selected_by) == (long[1].strip(), "usc")
     assert "paths-cut" in solution.emulated
+
+
+async def test_a_choice_without_room_is_told_and_made_otherwise() -> None:
+    solution = await solved(WHY, *TEXTS, policy="sc:n=3", max_tokens=150)
+    assert solution.selected_by in ("medoid", "first")
+    assert "usc-no-room" in solution.emulated
