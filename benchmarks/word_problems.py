@@ -89,8 +89,10 @@ def evaluate(samples: Sequence[Question], greedy: Sequence[Question]) -> dict[st
         compared = evaluator.compare(parse_policy(name))
         rows.append(row(compared.summary, name))
         matched = compared.token_matched
+        if matched.policy != name:
+            equal = f"{matched.policy} at equal tokens"
+            gains.append(difference(name, equal, compared.gains[1]))
         gains += [
-            difference(name, f"{matched.policy} at equal tokens", compared.gains[1]),
             difference(name, "single, sampled", gain(compared.summary, sampled)),
             difference(name, "single, greedy", gain(compared.summary, alone)),
         ]
@@ -102,6 +104,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("kept", type=Path)
     parser.add_argument("--questions", type=int, default=200)
+    parser.add_argument("--name", help="the model's; by default its folder's")
     options = parser.parse_args()
     options.kept.mkdir(parents=True, exist_ok=True)
     generate(load_model(options.model), options.kept, options.questions)
@@ -109,7 +112,7 @@ def main() -> None:
     greedy = kept_questions(options.kept, "greedy", {question.id for question in samples})
     results = {
         "schema": "reason.benchmarks.word-problems/1",
-        "model": Path(options.model).name,
+        "model": options.name or Path(options.model).name,
         "questions": len(samples),
         "samples": SAMPLES,
         "context": CONTEXT,
