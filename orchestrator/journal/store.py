@@ -5,14 +5,15 @@ its own transaction, that its epoch is still the newest (fencing), so a process 
 dead can't commit late.  A result is keyed by its task and epoch and names its attempt.
 
 Commits are grouped: results queue, and a thread writes all that have come meanwhile in one
-transaction.  They are written in the order in which they happened, so a crash loses a tail of the
-run and never its middle.
+transaction, also while a function holds up the event loop.  They are written in the order in which
+they happened, so a crash loses a tail of the run and never its middle.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
+import threading
 import time
 from collections.abc import Mapping
 from itertools import chain
@@ -78,7 +79,8 @@ class Journal(JournalTables):
         self._values: dict[str, str] = {}
         self._seq = 0
         self._since = time.time() - time.monotonic()
-        self._news = anyio.Event()
+        self._lock = threading.Lock()
+        self._news = threading.Event()
         self._closed = self._failed = False
         self._unflushed = False
         copied = path.exists() and not Path(f"{path}-wal").exists()
@@ -270,26 +272,34 @@ class Journal(JournalTables):
         self._put("results", row)
 
     def _put(self, table: str, row: Row) -> None:
-        groups = self._rows
-        if groups and groups[-1][0] == table:
-            groups[-1][1].append(row)
-            return
-        if not groups:
-            self._news.set()
-        groups.append((table, [row]))
+        with self._lock:
+            groups = self._rows
+            if groups and groups[-1][0] == table:
+                groups[-1][1].append(row)
+                return
+            groups.append((table, [row]))
+            if len(groups) == 1:
+                self._news.set()
 
     async def write(self) -> None:
-        """Write what comes, in groups, until `close` is called and all is written."""
+        """Write what comes, in groups, until `close` is called and all is written.
+
+        If it is cancelled, it goes on until then: what happened is kept.
+        """
+        await anyio.to_thread.run_sync(self._write, limiter=anyio.CapacityLimiter(1))
+
+    def _write(self) -> None:
         while not self._closed or self._rows:
-            with anyio.move_on_after(FLUSH_S if self._unflushed else None):
-                await self._news.wait()
-            if not self._news.is_set():
-                await anyio.to_thread.run_sync(self._flush)
+            if not self._news.wait(FLUSH_S if self._unflushed else None):
+                self._flush()
                 continue
-            self._news = anyio.Event()
-            rows, self._rows = self._rows, []
-            with anyio.CancelScope(shield=True):  # what happened is kept, also when cancelled
-                await anyio.to_thread.run_sync(self._commit, rows)
+            with self._lock:
+                self._news.clear()
+                rows, self._rows = self._rows, []
+            if rows:
+                self._commit(rows)
+            elif self._closed:
+                return
 
     def close(self) -> None:
         """Let `write` end when all is written."""

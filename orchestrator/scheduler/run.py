@@ -185,6 +185,8 @@ class GraphRun:
         assert self._group is not None
         if error is not None:
             self.scheduler.journal = None  # what is cancelled now has not ended
+            if self._journal is not None:
+                self._journal.close()
         trace = None if error is None else error.__traceback__
         try:
             await self._group.__aexit__(type(error) if error else None, error, trace)

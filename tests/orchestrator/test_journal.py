@@ -14,7 +14,17 @@ import anyio
 import pytest
 from pydantic import BaseModel
 
-from orchestrator import Patch, Retry, Task, TaskGraph, TaskState, current_task
+from orchestrator import (
+    AttemptFailed,
+    Event,
+    Patch,
+    Retry,
+    Task,
+    TaskEnded,
+    TaskGraph,
+    TaskState,
+    current_task,
+)
 from orchestrator.editing.patches import Add
 from orchestrator.errors import InvalidValue, JournalFenced, JournalUnusable, TaskCancelled
 from orchestrator.journal.store import Journal
@@ -188,8 +198,14 @@ async def test_grandchildren_come_back_below_a_parent_that_runs_again(tmp_path: 
         PAUSE[0] = seconds
         graph = TaskGraph(journal=tmp_path / "run.db", resume=True)
         graph.add(top)
-        with anyio.move_on_after(0.2):
-            await graph.run()
+        async with anyio.create_task_group() as group:
+
+            def stop(event: Event) -> None:
+                if seconds and isinstance(event, TaskEnded) and event.task == "1.1":
+                    group.cancel_scope.cancel()
+
+            graph.events.subscribe(stop)
+            group.start_soon(graph.run)
         return graph
 
     assert (await run(100))["1"].state == "cancelled"
@@ -219,8 +235,12 @@ async def test_a_new_attempt_is_not_given_the_cancelled_children_of_an_old_one(
         return graph, graph.add(flaky, retry=Retry(times=1, delay=100, longest=100))
 
     PAUSE[0] = 100
-    with anyio.move_on_after(0.1):
-        await build()[0].run()
+    graph, _ = build()
+    async with anyio.create_task_group() as group:
+        graph.events.subscribe(
+            lambda event: group.cancel_scope.cancel() if isinstance(event, AttemptFailed) else None
+        )
+        group.start_soon(graph.run)
     first[0], PAUSE[0] = False, 0
     graph, task = build()
     assert await graph.run(task) == 1
