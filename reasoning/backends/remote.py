@@ -90,7 +90,18 @@ class RemoteGeneration(Generation):
         self._handle.extend(tuple(tokens))
 
     def resume(self, segment: Segment) -> None:
-        raise _missing("kv-join")
+        """Go on in another context as a new task, for what a worker's thread sees only grows."""
+        lacking = requirements.of_context(segment.context, None, self._backend.live)
+        if lacking is not None:
+            raise _missing(lacking)
+        if not self._stopped or len(segment.context) + len(segment) >= self._limit:
+            raise InvalidValue("the thread has not stopped at a stop token, or its context is full")
+        if self._handle is not None and not self._over:
+            self._backend.ends(self._handle)
+        self._handle, self._stopped, self._over = None, False, False
+        self._inbox, self._heard = deque(), []
+        self._segment = segment
+        self._backend.live.add(segment)
 
     def close(self) -> None:
         if self.closed:
@@ -111,7 +122,13 @@ class RemoteGeneration(Generation):
             limit=self._limit,
             drawing=_drawing(self._sampling),
         )
-        self._handle = self._backend.begin(start, self._hear)
+        heard = self._heard  # what comes late of an earlier task is not this one's
+
+        def hear(said: Progress | TokenChunk | Result | Cancelled) -> None:
+            if self._heard is heard:
+                self._hear(said)
+
+        self._handle = self._backend.begin(start, hear)
 
     def _hear(self, said: Progress | TokenChunk | Result | Cancelled) -> None:
         if isinstance(said, TokenChunk):

@@ -61,6 +61,23 @@ async def test_devices_give_the_same_run_as_this_machine(
     assert essence(spread) == essence(local)
 
 
+@pytest.mark.parametrize("strategy", ["multiverse", "hogwild"])
+async def test_threads_that_join_by_text_or_in_steps_go_on_over_devices(
+    shipped: LoadedModel, strategy: str
+) -> None:
+    hub = Hub()
+    problem = "Compute each: 1) 3+4*5; 2) (7-2)*6; 3) 12*8-5"
+    async with (
+        Reasoner(DevicesSource(submitter=hub).load(None)) as reasoner,
+        devices(hub, shipped, "a", "b"),
+    ):
+        solution = await reasoner.solve(problem, strategy=strategy, n=3)
+    assert solution.errors == ()
+    assert solution.emulated == ("text-join" if strategy == "multiverse" else "step-wise",)
+    assert solution.answer is not None
+    assert solution.usage.completion_tokens == sum(thread.tokens for thread in solution.threads)
+
+
 async def test_threads_spread_over_workers(shipped: LoadedModel) -> None:
     hub = Hub()
     ran: list[Any] = []
