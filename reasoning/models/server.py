@@ -61,6 +61,8 @@ class ServerSource(OpenaiSettings):
         from reasoning.backends.openai.client import OpenaiBackend
         from reasoning.backends.text_tokens import TextDialect
 
+        if len(self.base_urls) > 1:  # a join is where its branches are
+            profile = profile.model_copy(update={"plugin": None})
         tokenizer = self.tokenizer or (profile.model if profile.model in shipped() else None)
         best = profile.mode(tokenizer=tokenizer is not None)
         mode = self.mode or best
@@ -77,7 +79,10 @@ class ServerSource(OpenaiSettings):
             dialect, eos = load_dialect(folder, config), config.eos
         context = self.context or profile.context or CONTEXT
         context = min(context, profile.context or context)
-        backend = OpenaiBackend(self, profile, mode=mode, eos=eos, context=context)
+        kind = OpenaiBackend
+        if profile.shares(mode):
+            from reasoning.vllm_plugin.remote import SharedServerBackend as kind
+        backend = kind(self, profile, mode=mode, eos=eos, context=context)
         return LoadedModel(
             name=profile.model,
             dialect=dialect,

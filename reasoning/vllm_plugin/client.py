@@ -6,6 +6,7 @@ It needs no vLLM: the engine may be in this process or behind HTTP.
 from __future__ import annotations
 
 import itertools
+import secrets
 import uuid
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -71,8 +72,8 @@ class SegmentClient:
     def __init__(self, mode: Mode) -> None:
         self._mode = mode
         self._stored: WeakKeyDictionary[Segment, StoredRuns] = WeakKeyDictionary()
-        self._prefix = uuid.uuid4().hex[:8]
-        self._numbers = itertools.count()
+        self._key, self._prefix = secrets.token_hex(16), uuid.uuid4().hex[:8]
+        self._numbers, self._orders = itertools.count(), itertools.count(1)
         self._unheld: deque[StoredRuns] = deque()
         self._released: list[str] = []
 
@@ -267,11 +268,12 @@ class SegmentClient:
                 self._released += [run.name for run in stored.runs]
                 stored.runs.clear()
 
-    def _note(self, **fields: object) -> Note:
+    def _note(self, **fields: Any) -> Note:
         while self._unheld:
             self._released += [run.name for run in self._unheld.popleft().runs]
         released, self._released = self._released, []
-        return Note.model_validate({**fields, "release": tuple(released)})
+        order = next(self._orders)
+        return Note(key=self._key, order=order, release=tuple(released), **fields)
 
     def name(self) -> str:
         """A name that nobody else has."""

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import InvalidValue
-from reasoning.vllm_plugin.checks.settings import is_chosen, refuse_settings
+from reasoning.vllm_plugin import Mode
+from reasoning.vllm_plugin.checks.settings import is_chosen, is_live, refuse_settings
 from reasoning.vllm_plugin.checks.symbols import refuse_symbols
-from reasoning.vllm_plugin.note import FAILURE, KEY, read_note
+from reasoning.vllm_plugin.note import FAILURE, HALF, KEY, read_note
 
 
 @cache
@@ -61,13 +62,14 @@ def _checking_notes(stock: Any) -> Any:
     @wraps(stock)
     def process_inputs(self: Any, *args: Any, **options: Any) -> Any:
         if is_chosen(self.vllm_config):
-            _refuse_note(options["params"] if "params" in options else args[2])
+            half: Mode = "live" if is_live(self.vllm_config) else "join"
+            _refuse_note(options["params"] if "params" in options else args[2], half)
         return stock(self, *args, **options)
 
     return process_inputs
 
 
-def _refuse_note(params: Any) -> None:
+def _refuse_note(params: Any, half: Mode) -> None:
     from vllm.exceptions import VLLMValidationError
 
     try:
@@ -75,7 +77,8 @@ def _refuse_note(params: Any) -> None:
         if note is not None and getattr(params, "n", 1) > 1:
             raise InvalidValue(f"n: {params.n} answers can't share a note; send several requests")
     except InvalidValue as error:
-        raise VLLMValidationError(str(error), parameter=f"vllm_xargs.{KEY}") from error
+        why = f"{error} ({HALF} {half})"
+        raise VLLMValidationError(why, parameter=f"vllm_xargs.{KEY}") from error
 
 
 def _telling_failures(stock: Any) -> Any:

@@ -23,6 +23,9 @@ KEY = "reason"
 FAILURE = "reason-failure"
 """Under this name the trace headers of a request that was refused say why, to its front end."""
 
+HALF = "the plugin runs its half"
+"""Behind these words a refused note is told whether the engine joins only, or is live."""
+
 Name = str
 
 
@@ -117,6 +120,8 @@ class Note(_NoteModel):
     Attributes:
         key: A secret of the client's: names of segments and gangs are its own.  Without one they
             are common to all clients that give none.
+        order: Number of this note among its client's, from 1 on, where requests may overtake each
+            other: a view of an earlier note does not replace that of a later one.
         home: Position of the request's first own token.
         copied: How many leading tokens of the prompt are those of ``view``'s segments, whose keys
             and values are copied instead of computed (a join); 0 where they are read in place.
@@ -129,6 +134,7 @@ class Note(_NoteModel):
 
     v: Literal[1] = 1
     key: str = ""
+    order: int = Field(default=0, ge=0)
     home: int | None = Field(default=None, ge=0)
     keeps: tuple[KeptRun, ...] = ()
     view: AttentionView | None = None

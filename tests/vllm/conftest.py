@@ -263,6 +263,17 @@ class Author:
         return -differing or len(rows), worst
 
 
+def build_model(name: str, folder: Path) -> Path:
+    """A tiny random model in a folder."""
+    import transformers
+
+    kind, extra = MODELS[name]
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(**SIZES | extra)
+    getattr(transformers, f"{kind}ForCausalLM")(config).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Folders of tiny random models, ``NAME+paths`` with identities, and of the shipped one."""
@@ -277,13 +288,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         if marked and name not in built:
             built[name] = Reference(build(base)).identify(build(base), 7)
         if name not in built:
-            import transformers
-
-            kind, extra = MODELS[name]
-            torch.manual_seed(0)
-            config = getattr(transformers, f"{kind}Config")(**SIZES | extra)
-            built[name] = tmp_path_factory.mktemp(name)
-            getattr(transformers, f"{kind}ForCausalLM")(config).save_pretrained(built[name])
+            built[name] = build_model(name, tmp_path_factory.mktemp(name))
         return built[name]
 
     return build

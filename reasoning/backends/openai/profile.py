@@ -67,6 +67,8 @@ class ServerProfile(BaseModel):
     """Holds an answer in chat to a JSON schema with bounds, given as ``response_format``."""
     reasoning_field: bool | None = None
     """Sends reasoning apart from the answer."""
+    plugin: Literal["join", "live"] | None = None
+    """Which half of docs/vllm-plugin.md it runs: keys and values are shared between requests."""
     refused: tuple[str, ...] = ()
     """Common fields of requests that it does not take."""
     most_tokens: int | None = None
@@ -90,6 +92,8 @@ class ServerProfile(BaseModel):
             "scoring": bool(self.scoring) and mode != "chat",
             "confidence": bool(self.top_logprobs) and mode == "tokens",
             "prefix-sharing": bool(self.prefix_caching) and self.continues(mode),
+            "kv-join": self.shares(mode),
+            "live-contexts": self.shares(mode) and self.plugin == "live",
             "priorities": bool(self.priorities),
             "structured-output": bool(self.structured_output),
             "json-schema": bool(self.structured_output)
@@ -106,6 +110,10 @@ class ServerProfile(BaseModel):
     def one_at_a_time(self) -> bool:
         """Whether it breaks off an answer, without a reason, as soon as another request comes."""
         return self.server == "llama-cpp-python"
+
+    def shares(self, mode: Mode) -> bool:
+        """Whether threads' keys and values can be joined there."""
+        return mode == "tokens" and self.plugin is not None
 
     def continues(self, mode: Mode) -> bool:
         """Whether a partial answer can be sent back to be gone on with."""

@@ -40,6 +40,8 @@ OWNERS = {
 }
 """Servers by whom they call the owner of their models."""
 MOST_LESSONS = 4
+PLUGIN = "the plugin runs its half"
+"""Our vLLM plugin says so where it refuses a note."""
 
 Answer = dict[str, Any] | Literal[False] | None
 """A server's answer, False where it refuses the request, None where it gave none in time."""
@@ -73,6 +75,7 @@ async def examine(
     server = _Asker(client, identity, _refuses_key(url, settings))
     known = settings.tokenizer is not None or identity.model in tokenizers
     found: Facts = {}
+    half: str | None = None
     with anyio.CancelScope(deadline=deadline):
         if before is not None and not thorough:
             server.parameters.refused.update(before.refused)
@@ -82,9 +85,12 @@ async def examine(
                 server.parameters.refused.clear()
                 found.clear()
         await _explore(server, found, settings, known=known, thorough=thorough)
-    if before is not None and not thorough and found == before.facts:
+        half = await _half(server) if known and found.get("token_prompts") else None
+    same = before is not None and found == before.facts and half == before.plugin
+    if before is not None and same and not thorough:
         return before
     profile = _profile(url, identity, found, server, before)
+    profile = profile.model_copy(update={"plugin": half})
     if found.get("chat", False) is False and found.get("completions", False) is False:
         raise BackendLost(
             f"{url} answers neither completions nor chat completions for {identity.model}; see its "
@@ -189,6 +195,19 @@ class _Asker:
             return found if isinstance(found, dict) and found.get("choices") else False
         return False
 
+    async def refusal(self, path: str, body: dict[str, Any]) -> str:
+        """The words with which it refuses a request; none where it does not."""
+        from openai import APIStatusError, OpenAIError
+
+        body = self.parameters.fit({"model": self._model, "max_tokens": 1, **body})
+        try:
+            await self._client.post(path, body=body, cast_to=object)
+        except APIStatusError as error:
+            return words_of(error)
+        except (OpenAIError, ValueError):
+            return ""
+        return ""
+
     async def ask_all(self, path: str, *bodies: dict[str, Any]) -> list[Answer]:
         """The answers to several requests, all asked at once."""
         return await _all(*(self.ask(path, body) for body in bodies))
@@ -292,6 +311,15 @@ async def _version(client: Any, url: str, path: str) -> str | None:
         page = await client.get(f"{root}{path}", cast_to=object)
         return str(page["version"]) if isinstance(page, dict) and "version" in page else None
     return None
+
+
+async def _half(server: _Asker) -> str | None:
+    """Which half of our vLLM plugin answers; it is asked each time, for others ignore its notes."""
+    if not server.is_vllm:
+        return None
+    note = {"vllm_xargs": {"reason": '{"v": 0}'}}
+    said = await server.refusal(COMPLETIONS, {"prompt": PROMPT, **note})
+    return next((half for half in ("live", "join") if f"{PLUGIN} {half}" in said), None)
 
 
 def _is(answer: Answer, found: bool = True) -> bool | None:

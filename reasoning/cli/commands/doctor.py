@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.errors import InvalidValue
 from reasoning.cli.options import json_option, option, options, settings_class
 from reasoning.cli.printing import print_object, print_tables, table
 
@@ -22,9 +23,9 @@ class DoctorSettings:
         "An OpenAI-compatible server, as http://localhost:8000/v1; may be repeated.",
         "--base-url",
         multiple=True,
-        required=True,
         metavar="URL",
     )
+    vllm: bool = option("Examine the vLLM that is installed here instead.", is_flag=True)
     model: str | None = option("The model there; by default the first listed.", metavar="NAME")
     engine: tuple[str, ...] = option(
         "A setting, as for solve.", multiple=True, metavar="NAME=VALUE"
@@ -39,18 +40,43 @@ def doctor(settings: DoctorSettings) -> None:
 
     \b
     reason doctor --base-url http://localhost:8000/v1
+    reason doctor --vllm
     """
+    if settings.vllm:
+        _examine_vllm(settings)
+        return
     import anyio
 
     from reasoning.cli.diagnosis import diagnose
     from reasoning.models.loading import model_source
 
+    if not settings.base_urls:
+        raise InvalidValue("--base-url: name a server; or ask for --vllm, which is installed here")
     source = model_source(base_urls=settings.base_urls, settings=settings.engine)
     report = anyio.run(diagnose, source.model_copy(update={"model": settings.model}))
     if settings.as_json:
         print_object(report)
     else:
         _print(report)
+
+
+def _examine_vllm(settings: DoctorSettings) -> None:
+    from reasoning.vllm_plugin.checks.compatibility import report as examined
+
+    report = examined()
+    if settings.as_json:
+        print_object(report)
+    else:
+        made = table(f"vLLM {report.version}", "method", "state", "digest", "parameters")
+        for one in report.symbols:
+            made.add_row(one.name, one.state, one.digest or "", one.parameters)
+        print_tables(made)
+        click.echo(f"platform {report.platform}; model runner {report.runner}")
+    changed = [one.name for one in report.symbols if one.state == "another body"]
+    if changed:
+        click.echo(f"warning: {len(changed)} methods have other bodies than were tested", err=True)
+    if not report.usable:
+        raise InvalidValue(f"vllm {report.version}: the plugin does not run on it; see --json")
 
 
 def _print(report: DoctorReport) -> None:

@@ -120,7 +120,7 @@ class PatchedForward:
         self._stock = impl.forward
         self._turner = turner
         self._scale = float(impl.scale)
-        self._kernel = load_kernel(impl.head_size)
+        self._kernel = load_kernel(impl.head_size) if turner.table.device.type == "cpu" else None
 
     def __call__(
         self,
@@ -142,6 +142,6 @@ class PatchedForward:
             if self._kernel is not None:
                 self._kernel(tables, kv_cache, self._turner, query, shaped, self._scale)
             else:
-                cache = Cache.of_cpu(kv_cache)
+                cache = Cache.of(kv_cache)
                 attend(tables, cache, self._turner, query, shaped, self._scale)
         return output

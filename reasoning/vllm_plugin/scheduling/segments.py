@@ -21,6 +21,8 @@ Readiness = Literal["ready", "wait"]
 
 LEASE_S = 900.0
 """A segment that nobody asked for in this time is released, should its client have died."""
+MOST_EARLY = 4096
+"""So many views are kept of requests that have not arrived."""
 PATIENCE_S = 30.0
 """How long a request waits for segments or members that have not arrived."""
 
@@ -55,6 +57,7 @@ class SegmentExtent:
         home: Position of its first token.
         end: Index behind its last token there, where it does not go on to the request's end.
         writer: The request that writes it; None once that has finished.
+        order: Number of the note that said last what its writer sees.
         blocks: Kept blocks, once it has finished.
         count: How many tokens are in them.
     """
@@ -65,6 +68,7 @@ class SegmentExtent:
     end: int | None
     writer: ActiveRequest | None
     used_at: float
+    order: int = 0
     blocks: list[Any] = field(default_factory=list)
     count: int = 0
 
@@ -106,6 +110,7 @@ class SegmentTable:
         self.active: dict[str, ActiveRequest] = {}
         self._pins: Counter[str] = Counter()
         self._unwanted: set[str] = set()
+        self._early: dict[str, tuple[int, AttentionView]] = {}
         self._checked = time.monotonic()
 
     def arrive(self, request: Any, note: Note) -> ActiveRequest:
@@ -125,10 +130,14 @@ class SegmentTable:
                 end=None if kept.count is None else kept.first + kept.count,
                 writer=one,
                 used_at=one.since,
+                order=note.order,
             )
+            order, view = self._early.pop(kept.name, (0, None))
+            if order > note.order:
+                one.view, self.extents[kept.name].order = view, order
         self._pin(one.view, 1)
         for name, view in note.views.items():
-            self._change_view(name, view)
+            self._change_view(name, view, note.order)
         return one
 
     def _check(self, request: Any, note: Note) -> None:
@@ -146,10 +155,15 @@ class SegmentTable:
                     f"view has {seen}; give all that is seen, and at least one token behind it"
                 )
 
-    def _change_view(self, name: str, view: AttentionView) -> None:
+    def _change_view(self, name: str, view: AttentionView, order: int) -> None:
         extent = self.extents.get(name)
-        if extent is None or extent.writer is None:
-            return  # it ended meanwhile; nobody is left to see
+        if extent is None and order > self._early.get(name, (0,))[0]:  # it has overtaken its writer
+            self._early[name] = order, view
+            while len(self._early) > MOST_EARLY:
+                del self._early[next(iter(self._early))]
+        if extent is None or extent.writer is None or order < extent.order:
+            return  # it ended meanwhile, and nobody is left to see; or it knows better
+        extent.order = order
         self._pin(view, 1)
         self._pin(extent.writer.view, -1)
         extent.writer.view = view
