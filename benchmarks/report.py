@@ -59,6 +59,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "a2a-kit": places.kit,
     "ufo": places.ufo,
     "vllm-plugin": places.plugin,
+    "vllm-runners": places.runners,
     "protocol-overhead": places.overhead,
     "replay": policies.replayed,
     "rates": policies.rates,

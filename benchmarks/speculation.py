@@ -49,6 +49,8 @@ async def speculative(method: dict[str, Any] | None) -> dict[str, Any]:
 METHODS: dict[str, dict[str, Any] | None] = {
     "none": None,
     "ngram": {"method": "ngram", "tokens": 4, "lookup_min": 2, "lookup_max": 4},
+    "suffix": {"method": "suffix", "tokens": 8},
+    "dynamic": {"method": "ngram", "tokens": 4, "schedule": [[1, 4, 4], [5, 64, 1]]},
     "draft_model": {"method": "draft_model", "model": "reason-1m", "tokens": 3},
 }
 

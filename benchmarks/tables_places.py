@@ -123,6 +123,24 @@ def plugin() -> str:
     return table(["", "stock", "plugin", "ratio (quartiles)"], rows)
 
 
+def runners() -> str:
+    """How far the vLLM plugin is exact on each runner and release."""
+    kinds = ("live", "paths", "join", "plain")
+    rows = [
+        [
+            f"vLLM {row['release']}, runner V{row['runner']}, "
+            + ("served" if row["served"] else "in process"),
+            *(_exactness(row["kinds"][kind]) for kind in kinds),
+        ]
+        for row in load("vllm-runners")["results"]
+    ]
+    return table(["equal tokens (largest difference of log-probabilities)", *kinds], rows)
+
+
+def _exactness(found: dict[str, Any]) -> str:
+    return f"{found['equal']} of {found['wanted']} ({found['worst']:.0e})"
+
+
 def backends() -> str:
     """Tokens a second through our backends and without them."""
     found = load("backends")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from orchestrator.errors import ExtraMissing
 from reasoning import Segment, load_model
 from reasoning.backends.base import Token
 from reasoning.bench import draw_problems
@@ -79,3 +80,21 @@ async def test_an_adapter_writes_what_a_model_with_it_merged_writes(tmp_path: Pa
 async def test_a_model_on_two_devices_writes_the_same(setting: str) -> None:
     found = await greedy(VllmSource(**TINY, **{setting: 2}).load("reason-1m"))
     assert found == await greedy(load_model("reason-1m"))
+
+
+async def test_a_dynamic_speculative_length_loses_nothing() -> None:
+    plain = await greedy(VllmSource(**TINY).load("reason-1m"))
+    guess = {"method": "ngram", "tokens": 3, "schedule": [[1, 2, 3], [3, 4, 1]]}
+    guessed = await greedy(VllmSource(**TINY, speculative=guess).load("reason-1m"))
+    assert guessed == plain
+    assert len(plain) > 20
+
+
+async def test_a_method_whose_package_is_missing_is_named() -> None:
+    from vllm.utils.import_utils import has_arctic_inference
+
+    if has_arctic_inference():
+        pytest.skip("arctic-inference is installed")
+    model = VllmSource(**TINY, speculative={"method": "suffix"}).load("reason-1m")
+    with pytest.raises(ExtraMissing, match="arctic-inference"):
+        await greedy(model)

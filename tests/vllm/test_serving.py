@@ -16,18 +16,29 @@ from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 from typing import Any, NamedTuple
 
+import anyio
 import pytest
 
-from reasoning.values.context import Context, Segment
+from reasoning import Reasoner
+from reasoning.backends.base import Token
+from reasoning.backends.embedded import EmbeddedBackend
+from reasoning.bench import draw_problems
+from reasoning.engine.engine import Engine
+from reasoning.models.loading import load_model
+from reasoning.models.server import ServerSource
+from reasoning.values.context import Context, Gang, Segment
 from reasoning.vllm_plugin import engine_arguments
 from reasoning.vllm_plugin.client import PlannedRequest, SegmentClient
 from reasoning.vllm_plugin.note import Member
+from tests.vllm.test_parathinker import PATHS, solved
+from tests.vllm.test_shared_backend import group_think, hogwild, multiverse
 
 pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.slow]
 
 STEPS = 96
 STARTS_S = 420
+PATIENCE_S = 4.0
 COMMAND = """
 import importlib.metadata as metadata
 version = metadata.version
@@ -87,7 +98,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    live = engine_arguments("live")
+    live = engine_arguments("live", patience_s=PATIENCE_S)
     command = [
         *(sys.executable, "-c", COMMAND),
         *("serve", str(shipped()["reason-5m"]), "--host", "127.0.0.1", "--port", str(port)),
@@ -181,15 +192,101 @@ def test_members_that_come_through_two_api_servers_are_one_gang(
         assert worst < 1e-4
 
 
-def test_a_malformed_note_fails_its_request_and_the_server_goes_on(
-    server: Server,
-) -> None:
-    from reasoning.vllm_plugin.note import Note
-
+def refusal(server: Server, note: Any, **more: Any) -> tuple[int, str]:
+    """The status and the message with which a note is answered."""
     connection = server.connect()
+    text = note if isinstance(note, str) else json.dumps(note)
+    asked = json.loads(body([5, 6, 7], 2, {"reason": text})) | more
     headers = {"Content-Type": "application/json"}
-    connection.request("POST", "/v1/completions", body([5, 6], 2, {"reason": "{"}), headers)
-    refused = connection.getresponse()
-    assert refused.status >= 400, refused.read()
-    good = PlannedRequest(Segment(Context()), [5, 6], Note())
-    assert len(complete(server.connect(), good, 2)["token_ids"]) == 2
+    connection.request("POST", "/v1/completions", json.dumps(asked).encode(), headers)
+    answer = connection.getresponse()
+    found = json.load(answer)
+    return answer.status, found["error"]["message"] if "error" in found else ""
+
+
+def seeing(name: str, **more: Any) -> dict[str, Any]:
+    return {"home": 3, "view": {"segments": [{"name": name, "upto": 2}]}, **more}
+
+
+MISTAKES: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "no JSON": ("{oops", {}, "JSON"),
+    "an unknown field": ({"hold": []}, {}, "hold"),
+    "several answers": ({"keeps": [{"name": "s"}]}, {"n": 2, "temperature": 1}, "n: 2 answers"),
+    "a missing segment": (seeing("nowhere"), {}, "segment 'nowhere' is not there"),
+    "a view without a place": ({"view": {"segments": []}}, {}, "home"),
+    "positions": ({"home": 5000, "view": {"segments": []}}, {}, "home: positions reach"),
+    "a short gang": ({"member": {"gang": "g7", "size": 2, "member": 0}}, {}, "gang 'g7'"),
+}
+
+
+@pytest.mark.parametrize("what", MISTAKES)
+def test_a_clients_mistake_is_told_by_its_name(server: Server, what: str) -> None:
+    note, more, word = MISTAKES[what]
+    status, said = refusal(server, note, **more)
+    assert (status, word in said) == (400, True), said
+    assert refusal(server, {}) == (200, "")
+
+
+def test_segments_are_seen_and_released_by_their_key_alone(server: Server) -> None:
+    assert refusal(server, {"key": "one", "keeps": [{"name": "k"}]}) == (200, "")
+    assert refusal(server, {"key": "two", "release": ["k"]}) == (200, "")
+    for key in "two", "":
+        status, said = refusal(server, seeing("k", key=key))
+        assert (status, "segment 'k' is not there" in said) == (400, True), said
+    assert refusal(server, seeing("k", key="one")) == (200, "")
+
+
+@pytest.mark.anyio
+async def test_threads_share_over_http_what_they_do_in_the_embedded_engine(
+    server: Server, model: Callable[[str], Any]
+) -> None:
+    folder = model("shipped")
+    here = load_model("reason-5m")
+    url = f"http://127.0.0.1:{server.port}/v1"
+    there = await ServerSource(base_urls=(url,), tokenizer="reason-5m").connect()
+    assert {"kv-join", "live-contexts"} <= there.capabilities
+
+    async def paths(backend: Any) -> list[list[Token]]:
+        return await solved(backend, here, Gang(size=PATHS, lockstep=True))
+
+    for kind in multiverse, hogwild, group_think, paths:
+        async with EmbeddedBackend(Engine.load(folder)) as backend:
+            wanted = await kind(backend)
+        source = ServerSource(base_urls=(url,), tokenizer="reason-5m")
+        async with source.with_profile(there.backend.profile).backend as remote:  # type: ignore[attr-defined]
+            with anyio.fail_after(240):
+                found = await kind(remote)
+        for one, other in zip(wanted, found, strict=True):
+            assert [token.token for token in one] == [token.token for token in other], kind
+            assert max(abs(a.logprob - b.logprob) for a, b in zip(one, other, strict=True)) < 1e-4
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("strategy", ["multiverse", "parathinker", "hogwild", "group-think"])
+async def test_a_strategy_runs_over_http_as_published(server: Server, strategy: str) -> None:
+    url = f"http://127.0.0.1:{server.port}/v1"
+    model = await ServerSource(base_urls=(url,), tokenizer="reason-5m").connect()
+    (problem,) = draw_problems("countdown", 1, numbers=4, seed=3)
+    async with Reasoner(model) as reasoner:
+        with anyio.fail_after(240):
+            solution = await reasoner.solve(problem, strategy=strategy, n=2, max_tokens=512)
+    assert solution.emulated == solution.errors == ()
+    assert sum(thread.tokens for thread in solution.threads) > 30
+
+
+@pytest.mark.parametrize("wrong", [["--dtype", "bfloat16"], ["--max-num-seqs", "1"]])
+def test_a_server_refuses_a_wrong_setting_before_it_loads_weights(wrong: list[str]) -> None:
+    from reasoning.models.catalog import shipped
+
+    live = engine_arguments("live")
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *wrong]
+    command += ["--model", str(shipped()["reason-1m"]), "--enforce-eager", "--block-size", "32"]
+    command += ["--worker-cls", live["worker_cls"], "--scheduler-cls", live["scheduler_cls"]]
+    command += ["--no-async-scheduling"]
+    command += ["--kv-transfer-config", json.dumps(live["kv_transfer_config"])]
+    quiet = os.environ | {"VLLM_LOGGING_LEVEL": "ERROR"}
+    done = subprocess.run(command, capture_output=True, text=True, env=quiet, timeout=STARTS_S)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: vllm plugin: ")
+    assert wrong[0].strip("-").replace("bfloat16", "float32") in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr

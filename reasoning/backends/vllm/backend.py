@@ -107,6 +107,8 @@ class VllmBackend(PromptedBackend):
                 config = wanted.create_engine_config()
             except TypeError as error:
                 raise InvalidValue(f"engine: {error}; see vLLM's AsyncEngineArgs") from error
+            except ImportError as error:  # of what a setting needs
+                raise ExtraMissing(f"engine: {first_line(error)}") from error
             except (ValueError, OSError, NotImplementedError) as error:
                 raise ModelUnusable(
                     f"vLLM refuses {self.folder}: {first_line(error)}; change the setting or model"

@@ -17,9 +17,11 @@ class Speculative(BackendSettings):
     """Speculative decoding: a cheap guess of several tokens, checked in one step."""
 
     method: str = "ngram"
-    """``ngram``, ``draft_model``, ``eagle``, ``eagle3`` or another of vLLM's."""
+    """``ngram``, ``suffix``, ``draft_model``, ``eagle``, ``eagle3`` or another of vLLM's."""
     tokens: int = Field(default=4, ge=1, le=64)
     """Tokens guessed at a time."""
+    schedule: tuple[tuple[int, int, int], ...] | None = None
+    """Tokens guessed by how many threads run: each from, to and so many; vLLM's dynamic length."""
     model: str | None = None
     """The folder of the draft or EAGLE model; a shipped model by its name."""
     lookup_min: int | None = Field(default=None, ge=1)
@@ -96,6 +98,7 @@ class VllmSettings(BackendSettings):
         wanted = {
             "method": one.method,
             "num_speculative_tokens": one.tokens,
+            "num_speculative_tokens_per_batch_size": one.schedule and [*map(list, one.schedule)],
             "model": one.model,
             "prompt_lookup_min": one.lookup_min,
             "prompt_lookup_max": one.lookup_max,

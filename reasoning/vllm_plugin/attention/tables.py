@@ -94,6 +94,13 @@ def attend(
         output[row] = torch.einsum("hn,nhd->hd", mass, value).to(output.dtype)
 
 
+def attend_in_one(*args: Any) -> None:
+    """As `attend`, by one call of a GPU's kernel."""
+    from reasoning.vllm_plugin.attention.spans import attend_spans, flash_partials
+
+    attend_spans(*args, partials=flash_partials)
+
+
 def patch_attention(config: Any, model: torch.nn.Module) -> PatchedMethod:
     """What lets the attention layers of a loaded model follow a step's attention tables.
 
@@ -138,10 +145,14 @@ class PatchedForward:
         if tables is None or len(tables.rows) < attn_metadata.num_actual_tokens:
             self._stock(layer, query, key, value, kv_cache, attn_metadata, output, *args, **options)
         if tables is not None:
-            shaped = output.view(query.shape)
-            if self._kernel is not None:
-                self._kernel(tables, kv_cache, self._turner, query, shaped, self._scale)
-            else:
-                cache = Cache.of(kv_cache)
-                attend(tables, cache, self._turner, query, shaped, self._scale)
+            self._look(tables, query, kv_cache, output.view(query.shape))
         return output
+
+    def _look(
+        self, tables: AttentionTables, query: Tensor, kv_cache: Tensor, output: Tensor
+    ) -> None:
+        if self._kernel is not None:
+            self._kernel(tables, kv_cache, self._turner, query, output, self._scale)
+            return
+        way = attend if query.device.type == "cpu" else attend_in_one
+        way(tables, Cache.of(kv_cache), self._turner, query, output, self._scale)
