@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple
 from reasoning.values.context import Context, Segment
 from reasoning.vllm_plugin import engine_arguments
 from reasoning.vllm_plugin.note import Note
-from tests.vllm.conftest import Author, Written
+from tests.vllm.conftest import VOCABULARY, Author, Written
 
 Runner = Literal[1, 2]
 STEPS = 96
@@ -139,9 +139,20 @@ class ServedDriver:
         return [self.written[id] for id in ids]
 
 
+def give_tokenizer(model: Path) -> None:
+    """A tokenizer of one word for each token, which a server wants to have."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({f"t{one}": one for one in range(VOCABULARY)}, "t0"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="t2").save_pretrained(model)
+
+
 @contextmanager
 def serving(model: Path, log: Path, runner: Runner = 1, *more: str) -> Iterator[str]:
     """vLLM's own server of a model with the plugin's live half; gives its address."""
+    give_tokenizer(model)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -149,7 +160,7 @@ def serving(model: Path, log: Path, runner: Runner = 1, *more: str) -> Iterator[
     command = [
         *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)),
         *("--served-model-name", "m", "--host", "127.0.0.1", "--port", str(port)),
-        *("--dtype", "float32", "--enforce-eager", "--block-size", "32", "--skip-tokenizer-init"),
+        *("--dtype", "float32", "--enforce-eager", "--block-size", "32"),
         *("--max-model-len", "1024", "--max-num-seqs", "16", "--max-num-batched-tokens", "256"),
         *("--worker-cls", live["worker_cls"], "--scheduler-cls", live["scheduler_cls"]),
         *("--no-async-scheduling", "--kv-transfer-config", json.dumps(live["kv_transfer_config"])),

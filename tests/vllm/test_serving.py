@@ -22,7 +22,6 @@ import pytest
 from reasoning import Reasoner
 from reasoning.backends.base import Token
 from reasoning.backends.embedded import EmbeddedBackend
-from reasoning.bench import draw_problems
 from reasoning.engine.engine import Engine
 from reasoning.models.loading import load_model
 from reasoning.models.server import ServerSource
@@ -261,12 +260,20 @@ async def test_threads_share_over_http_what_they_do_in_the_embedded_engine(
             assert max(abs(a.logprob - b.logprob) for a, b in zip(one, other, strict=True)) < 1e-4
 
 
+QUESTIONS = {
+    "multiverse": "Compute each: 1) 3+4*5; 2) (7-2)*6; 3) 12*8-5",
+    "parathinker": "Use 3, 10, 21 and 23 to make 50",
+    "hogwild": "List 12 different multiples of 7",
+    "group-think": "List 12 different multiples of 7",
+}
+
+
 @pytest.mark.anyio
-@pytest.mark.parametrize("strategy", ["multiverse", "parathinker", "hogwild", "group-think"])
+@pytest.mark.parametrize("strategy", QUESTIONS)
 async def test_a_strategy_runs_over_http_as_published(server: Server, strategy: str) -> None:
     url = f"http://127.0.0.1:{server.port}/v1"
     model = await ServerSource(base_urls=(url,), tokenizer="reason-5m").connect()
-    (problem,) = draw_problems("countdown", 1, numbers=4, seed=3)
+    problem = QUESTIONS[strategy]
     async with Reasoner(model) as reasoner:
         with anyio.fail_after(240):
             solution = await reasoner.solve(problem, strategy=strategy, n=2, max_tokens=512)
