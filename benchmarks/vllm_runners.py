@@ -12,6 +12,7 @@ parts; its folder, as scripts/overlay-vllm makes it, is given with ``--overlay``
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -25,6 +26,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "qwen3-gqa"
+RELEASES = {"0.32.0": False, "0.33.0": True}
+"""The releases, and whether each is laid over the other one's compiled parts."""
 
 
 def cell(runner: Any, served: bool) -> dict[str, Any]:
@@ -93,20 +96,18 @@ def main() -> None:
         print(json.dumps(cell(*json.loads(given.cell))), flush=True)
         os._exit(0)
     rows = kept(given.json)
-    for overlay in [None, *([given.overlay] if given.overlay else [])]:
-        for runner in 1, 2:
-            for served in False, True:
-                if (bool(overlay), runner, served) in [
-                    (row["release"].startswith("0.33"), row["runner"], row["served"])
-                    for row in rows
-                ]:
-                    continue
-                rows.append(measure(runner, served, overlay))
-                print(rows[-1], flush=True)
-                if given.json:
-                    about = {"machine": f"{platform.machine()}, {os.cpu_count()} cores"}
-                    about |= {"date": time.strftime("%Y-%m-%d"), "steps": "96"}
-                    given.json.write_text(json.dumps(about | {"results": rows}, indent=1) + "\n")
+    done = [(row["release"], row["runner"], row["served"]) for row in rows]
+    for release, overlay in RELEASES.items():
+        for runner, served in itertools.product((1, 2), (False, True)):
+            folder = given.overlay if overlay else None
+            if (release, runner, served) in done or (overlay and not folder):
+                continue
+            rows.append(measure(runner, served, folder))
+            print(rows[-1], flush=True)
+            if given.json:
+                about = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "steps": 96}
+                about |= {"date": time.strftime("%Y-%m-%d")}
+                given.json.write_text(json.dumps(about | {"results": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
