@@ -97,8 +97,8 @@ def main() -> None:
         os._exit(0)
     rows = kept(given.json)
     done = [(row["release"], row["runner"], row["served"]) for row in rows]
-    for release, overlay in RELEASES.items():
-        for runner, served in itertools.product((1, 2), (False, True)):
+    for served, runner in itertools.product((False, True), (1, 2)):
+        for release, overlay in RELEASES.items():
             folder = given.overlay if overlay else None
             if (release, runner, served) in done or (overlay and not folder):
                 continue

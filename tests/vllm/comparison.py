@@ -25,7 +25,7 @@ from tests.vllm.conftest import VOCABULARY, Author, Written
 Runner = Literal[1, 2]
 STEPS = 96
 KINDS = "join", "live", "paths", "plain"
-STARTS_S = 420
+STARTS_S = 900
 SECOND = Path(__file__).with_name("second_runner")
 TINY: dict[str, Any] = {"max_model_len": 1024, "max_num_seqs": 16, "max_num_batched_tokens": 256}
 
@@ -179,6 +179,8 @@ def serving(model: Path, log: Path, runner: Runner = 1, *more: str) -> Iterator[
                 break
             except OSError:
                 time.sleep(1)
+        else:
+            raise TimeoutError(log.read_text()[-2000:])
         yield f"{url}/v1"
     finally:
         process.terminate()

@@ -36,7 +36,7 @@ pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.slow]
 
 STEPS = 96
-STARTS_S = 420
+STARTS_S = 900
 PATIENCE_S = 4.0
 COMMAND = """
 import importlib.metadata as metadata
@@ -118,6 +118,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
                 break
             except OSError:
                 time.sleep(1)
+        else:
+            raise TimeoutError(log.read_text()[-2000:])
         with ExitStack() as opened:
             yield Server(port, process, opened)
     finally:
