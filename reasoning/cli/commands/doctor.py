@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @settings_class
 class DoctorSettings:
-    """The servers that are examined."""
+    """The servers that are examined, or the vLLM that is installed."""
 
     base_urls: tuple[str, ...] = option(
         "An OpenAI-compatible server, as http://localhost:8000/v1; may be repeated.",
