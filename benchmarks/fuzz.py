@@ -13,6 +13,7 @@ import argparse
 import json
 import logging
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ async def fuzz(seconds: float, seed: int, each: int) -> dict[str, Any]:
         Directory(hub).open()
         peers = [Fuzzer(hub, role, seed + n) for role in ("client", "worker") for n in range(each)]
         async with anyio.create_task_group() as group:
-            group.start_soon(honest, hub, waits, 60.0)
+            group.start_soon(honest, hub, waits, time.monotonic)
             for peer in peers:
                 group.start_soon(peer.run)
             for _ in range(round(seconds)):
