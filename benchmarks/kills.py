@@ -2,7 +2,7 @@
 
     python benchmarks/kills.py --json benchmarks/results/kills.json
 
-A run has 37 tasks in three levels, 24 of them leaves that take 0.2 s on average, 8 at a time.  It
+A run has 37 tasks in three levels, 24 of them leaves that take 0.1 s on average, 8 at a time.  It
 is killed at a random moment and goes on, until it ends; then the next begins; 200 kills in all.
 After each kill: nothing that was committed is lost, nothing of it runs again, and the result in the
 end is that of an undisturbed run.
@@ -24,7 +24,7 @@ PROGRAM = Path(__file__).parents[1] / "tests" / "support" / "killed_program.py"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--leaf", type=float, default=0.2, help="seconds of a leaf, on average")
+    parser.add_argument("--leaf", type=float, default=0.1, help="seconds of a leaf, on average")
     parser.add_argument("--json", type=Path, help="also write the results here")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 import threading
 import time
 import traceback
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 import anyio
@@ -25,6 +27,7 @@ from orchestrator import (
     TaskCancelled,
     TaskGraph,
     Timeout,
+    complete,
     current_task,
     gather,
 )
@@ -457,3 +460,17 @@ def test_asyncio_in_debug_mode_will_do_and_trio_is_refused() -> None:
     assert asyncio.run(main(), debug=True) == 1
     with pytest.raises(InvalidValue, match="runs on asyncio, not on trio"):
         main().send(None)  # no event loop of asyncio, as under trio
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="uvloop has no Windows")
+def test_uvloop_will_do_also_for_a_journal_that_waits(tmp_path: Path) -> None:
+    import uvloop
+
+    async def main() -> int:
+        graph = TaskGraph(journal=tmp_path / "run.db")
+        number = graph.receive("number", int)
+        async with graph:
+            await asyncio.to_thread(complete, tmp_path / "run.db", "number", 3)
+        return number.value
+
+    assert uvloop.run(main()) == 3

@@ -104,7 +104,7 @@ def main(folder: Path, wanted: int) -> None:
                     code = 0
                 finally:
                     os._exit(code)
-            time.sleep(rng.uniform(0, 0.07 + LEAF_S * 5))
+            time.sleep(rng.uniform(0, 0.05 + LEAF_S * 15))
             if kills < wanted:
                 os.kill(pid, signal.SIGKILL)
             _, status = os.waitpid(pid, 0)
