@@ -65,3 +65,10 @@ def test_the_figures_of_the_comparison_are_those_of_the_results() -> None:
     }
     late = [f"{row['late_ms']:.1f}" for row in RESULTS["editing"]]
     assert f"{late[0]} and {late[1]} ms\n(measured)" in page
+
+
+def test_200_kills_lost_nothing_and_repeated_nothing_that_was_committed() -> None:
+    found = json.loads((ROOT / "benchmarks/results/kills.json").read_text())
+    assert found["kills"] >= 200
+    assert found["runs"] > 1
+    assert found["problems"] == []
