@@ -216,3 +216,41 @@ def _deed(row: dict[str, Any] | None) -> str:
     lost = f" ({row['lost']} of {row['threads']} threads lost)" if row["lost"] else ""
     mode = f" (mode={row['mode']})" if "mode" in row else ""
     return f"{row['did']}{mode}{emulated}{lost}"
+
+
+MARKS = {"passed": "✓", "failed": "✗"}
+BEHIND = {"scripted": "scripted", "embedded": "in process", "vllm": "vLLM"}
+
+
+def clients() -> str:
+    """Programs by features, and behind which servers each was tried."""
+    report = load("clients")
+    features = ("text", "stream", "responses", "structured", "tools")
+    lines = [f"| program | {' | '.join(features)} |", f"|---|{'---|' * len(features)}"]
+    for program, found in report["programs"].items():
+        cells = [_tried(found.get(feature, {})) for feature in features]
+        lines.append(f"| {program} {report['versions'][program]} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _tried(outcomes: dict[str, str]) -> str:
+    """Where a feature was tried, and whether it works there."""
+    tried = [
+        f"{BEHIND[behind]} {MARKS[outcome]}"
+        for behind, outcome in outcomes.items()
+        if outcome in MARKS
+    ]
+    return ", ".join(tried) or "–"
+
+
+def proxy() -> str:
+    """What the proxy costs beside asking the server directly."""
+    report = load("proxy")
+    first, rate = report["first_token_ms"], report["tokens_per_s"]
+    rows = [
+        ("first token, p50", f"{first['direct_p50']} ms", f"{first['proxy_p50']} ms"),
+        (f"tokens a second, {report['at_once']} at once", rate["direct"], rate["proxy"]),
+        ("processor time of a token", "", f"{report['proxy_cpu_ms_per_token']} ms"),
+    ]
+    lines = ["| one sample | directly | by the proxy |", "|---|---:|---:|"]
+    return "\n".join([*lines, *(f"| {a} | {b} | {c} |" for a, b, c in rows)]) + "\n"

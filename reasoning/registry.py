@@ -19,7 +19,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType, NoneType, UnionType
@@ -195,7 +195,8 @@ class KindRegistry(Generic[T]):
         return found
 
 
-def parameters(kind: Callable[..., Any]) -> dict[str, Any]:
+@cache
+def parameters(kind: Callable[..., Any]) -> Mapping[str, Any]:
     """The names and types of what a class or function takes by keyword."""
     hints = get_type_hints(kind)
     if inspect.isclass(kind):

@@ -120,6 +120,14 @@ def test_the_content_is_what_the_chosen_branch_said(client: openai.OpenAI) -> No
     assert all(f"[{branch}] I think so." in thoughts for branch in "123")
 
 
+def test_one_of_several_free_texts_is_chosen_and_how_is_told(client: openai.OpenAI) -> None:
+    texts = ["Trees are tall plants.", "Trees have leaves.", "A tree is a woody plant."]
+    question = f"SAY: {' || '.join(texts)}"
+    answer = ask(client, question, "rules/self-consistency:n=3", n=3)
+    assert {choice.message.content for choice in answer.choices} == set(texts)
+    assert told(answer)["selected_by"] in ("usc", "medoid", "first")
+
+
 @pytest.mark.parametrize("model", ["rules", "rules/self-consistency:n=3"])
 @pytest.mark.parametrize("thoughts", ["all", "chosen", "none"])
 def test_a_stream_says_what_the_whole_answer_says(

@@ -27,7 +27,8 @@ class Server:
     """``reason serve`` in a process of its own, on a free port."""
 
     def __init__(self, *arguments: str, module: str = "reasoning") -> None:
-        command = [sys.executable, "-m", module, "serve", "--port", "0", *arguments]
+        python = os.environ.get("REASON_PYTHON", sys.executable)  # tests may have another one
+        command = [python, "-m", module, "serve", "--port", "0", *arguments]
         self.process = subprocess.Popen(
             command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
         )
@@ -74,6 +75,9 @@ class Server:
                 if labels.items() <= given.items():
                     total += float(found[3])
         return total
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(f"{self.url}{path}", timeout=60)
 
     def post(self, path: str, body: Any, **more: Any) -> httpx.Response:
         return httpx.post(f"{self.url}{path}", json=body, timeout=60, **more)

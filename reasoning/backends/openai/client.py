@@ -54,6 +54,8 @@ MOST_STOPS = 4
 """So many stop texts OpenAI's interface takes; all are looked for here as well."""
 LATE_S = 5.0
 """How long the usage may come after the end of an answer."""
+READ_OUT_S = 0.05
+"""How long the end of a stream may come after its last event, before its connection is given up."""
 NO_HEADERS: Mapping[str, str] = {}
 MOST_LESSONS = 8
 """So many refusals of one request are learnt from."""
@@ -299,7 +301,8 @@ class OpenaiBackend(PromptedBackend):
             self.running[generation] = response.close
             stack.callback(self.running.pop, generation, None)
             self._parameters.proven = True
-            async for data in _in_time(response.iter_bytes(), patience):
+            blocks = response.iter_bytes()
+            async for data in _in_time(blocks, patience):
                 events = parser.end() if data is None else parser.feed(data)
                 tokens: list[Token] = []
                 failure: Exception | None = None
@@ -314,6 +317,7 @@ class OpenaiBackend(PromptedBackend):
                 if failure is not None:
                     raise failure
                 if parser.done:
+                    await _read_out(blocks)
                     break
             answer.complete = parser.done or is_framed(response.headers)
 
@@ -479,6 +483,13 @@ class OpenaiBackend(PromptedBackend):
 def _creator(client: Any, mode: Mode) -> Any:
     endpoint = client.chat.completions if mode == "chat" else client.completions
     return endpoint.with_streaming_response.create
+
+
+async def _read_out(blocks: AsyncIterator[bytes]) -> None:
+    """Read a stream's end, which follows its last event at once, so that its connection is kept."""
+    with anyio.move_on_after(READ_OUT_S):
+        async for _ in blocks:
+            pass
 
 
 async def _in_time(
