@@ -232,8 +232,9 @@ class SolveOptions:
     def strategy_or(self, default: str) -> Strategy:
         """The strategy that is asked for; where none is, the one of this name."""
         strategy = self.strategy
-        if strategy is None:
-            strategy = default if self.policy is None else SelfConsistency.name
+        if strategy is None and self.policy is None:
+            return replace(STRATEGIES.make(default), **self._n)
+        strategy = strategy or SelfConsistency.name
         return STRATEGIES.make(strategy, **self._n) if isinstance(strategy, str) else strategy
 
 

@@ -146,6 +146,8 @@ class Report(_Message):
     """What went wrong without ending the run."""
     parallelism: float = Field(default=1.0, ge=0)
     """Tokens generated, over those of the longest chain of threads."""
+    saved_tokens: int | None = Field(default=None, ge=0)
+    """About how many tokens more as many full samples would have written; an estimate."""
     emulated: tuple[str, ...] = ()
     """What the strategy did in place of what the backend lacks."""
     join_skipped: str | None = None

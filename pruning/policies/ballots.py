@@ -112,6 +112,11 @@ class VotingPolicy(Policy[B]):
     ballots: ClassVar[type[Ballots]] = Ballots
     n: int
 
+    @property
+    def most(self) -> int:
+        """The most traces that it launches."""
+        return self.n
+
     def begin(self, rng: Random) -> B:
         return self.ballots(max_traces=self.n)  # type: ignore[return-value]
 

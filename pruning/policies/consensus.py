@@ -9,7 +9,7 @@ from random import Random
 from typing import ClassVar
 
 from pruning.decisions import NOTHING, Decisions, Finish
-from pruning.observations import Ended
+from pruning.observations import Ended, Observation, Reached
 from pruning.policies.ballots import Ballots, VotingPolicy
 from pruning.policy import check_range
 
@@ -95,6 +95,8 @@ class AsyncConsensus(VotingPolicy[Ballots]):
         threshold: The certainty that settles the vote.
         cap: The most tokens of a trace; 0 for no cap.  A trace that was cut votes only where
             nobody finished, because traces that finish early are right more often.
+        ahead: The first trace goes ahead by so many tokens, so that the prompt is computed once,
+            and one that has answered by then needs no others; 0 starts all together.
     """
 
     name: ClassVar[str] = "async"
@@ -102,19 +104,36 @@ class AsyncConsensus(VotingPolicy[Ballots]):
     n: int = 0
     threshold: float = 0.95
     cap: int = 0
+    ahead: int = 0
 
     def __post_init__(self) -> None:
         check_range(self, "k", 1)
-        check_range(self, "n cap", 0)
+        check_range(self, "n cap ahead", 0)
         check_range(self, "threshold", 0.5, 1, excluded="least")
 
     def begin(self, rng: Random) -> Ballots:
-        return Ballots(max_traces=self.n or self.k)
+        return Ballots(max_traces=self.most)
+
+    @property
+    def most(self) -> int:
+        return self.n or self.k
+
+    def observe(self, state: Ballots, observation: Observation) -> Decisions:
+        if isinstance(observation, Reached) and state.launched == 1:
+            return self._launch(state, self.k - 1, f"the first has written {self.ahead} tokens")
+        return super().observe(state, observation)
 
     def start(self, state: Ballots) -> Decisions:
+        if self.ahead and self.k > 1:
+            return state.launch(1, "goes ahead", limit=self.cap or None, mark=self.ahead)
         return self._launch(state, self.k, f"{self.k} in flight")
 
     def on_end(self, state: Ballots, ended: Ended) -> Decisions:
+        if self.ahead and self.k > 1 and state.launched == 1:
+            if state.votes:
+                reason = f"the first answered within {self.ahead} tokens"
+                return (Finish(answer=next(iter(state.votes)), reason=reason),)
+            return self._launch(state, self.k, "the first gave no answer")
         if settled := settle(state.votes, self.threshold):
             return (settled,)
         return self._launch(state, 1, "one ended") or super().on_end(state, ended)

@@ -14,7 +14,14 @@ from typing import Any, Literal, Self
 
 from reasoning.errors import CapabilityMissing
 from reasoning.language.chat_format.tool_calls import find_calls, names_of
-from reasoning.language.prompted import PromptedForms, followed, instructed, read, transcript
+from reasoning.language.prompted import (
+    SAMPLED,
+    PromptedForms,
+    followed,
+    instructed,
+    read,
+    transcript,
+)
 from reasoning.problems import Problem
 from reasoning.problems.answers import FoundAnswer
 from reasoning.values.capabilities import Capability
@@ -149,7 +156,7 @@ class TextDialect:
         return self.ask(instructed(problem, self.conversation, self.instruction))
 
     def default_strategy(self, problem: Problem) -> str:
-        return "single"
+        return SAMPLED
 
     def forms(self, problem: Problem) -> PromptedForms:
         return PromptedForms(

@@ -7,6 +7,7 @@ import signal
 from types import FrameType
 
 INTERRUPTED = 130
+TERMINATED = 143
 
 
 def leave_when_interrupted() -> None:
@@ -23,6 +24,19 @@ def raise_when_interrupted() -> None:
     """Let Ctrl-C be an exception again, for a command that puts things away."""
     if signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def leave_at_second_interrupt() -> None:
+    """Let a command print what it has before it heeds Ctrl-C; a second one ends it at once."""
+    pressed: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if pressed:
+            os._exit(INTERRUPTED)
+        pressed.append(number)
+
+    if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None):
+        signal.signal(signal.SIGINT, note)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -14,8 +14,8 @@ from reasoning.cli.interrupts import INTERRUPTED, leave_when_interrupted
 from reasoning.cli.printing import print_error, warn
 
 COMMANDS = (
-    *("bench", "calibrate", "doctor", "graph", "hub", "judge", "plan", "replay", "sample", "serve"),
-    *("secret", "solve", "token", "worker"),
+    *("bench", "calibrate", "config", "doctor", "graph", "hub", "judge", "plan", "replay"),
+    *("sample", "secret", "serve", "solve", "token", "worker"),
 )
 """Each is a module of `reasoning.cli.commands`, which holds a command of the same name."""
 
@@ -36,7 +36,11 @@ class Commands(click.Group):
             import_module(f"reasoning.cli.commands.{ELSEWHERE.get(cmd_name, cmd_name)}"), cmd_name
         )
         assert isinstance(command, click.Command)
-        return command
+        if isinstance(command, click.Group) or cmd_name == "config" or _is_configured(command):
+            return command
+        from reasoning.cli.config import configured
+
+        return configured(cmd_name, command, COMMANDS)
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         for name in ("stdout", "stderr"):  # closed by the shell: nobody is listening
@@ -63,6 +67,10 @@ class Commands(click.Group):
         except Exception as error:
             code = print_error(error, as_json="--json" in arguments)
         sys.exit(code)
+
+
+def _is_configured(command: click.Command) -> bool:
+    return any(one.name == "config" for one in command.params)
 
 
 def _print_version(context: click.Context, option: click.Parameter, asked: bool) -> None:

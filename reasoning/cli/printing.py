@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,33 @@ def show_logs_plainly() -> None:
 
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(VisibleFormatter())
+
+
+def joined(parts: Sequence[str]) -> str:
+    """Parts in a line, with dots between them; on a terminal in lines that break there."""
+    width = shutil.get_terminal_size().columns if sys.stderr.isatty() else 0
+    lines = [""]
+    for part in parts:
+        more = f"{lines[-1]} · {part}" if lines[-1] else part
+        if width and lines[-1] and len(more) >= width:
+            lines.append(part)
+        else:
+            lines[-1] = more
+    return " ·\n".join(lines)
+
+
+@contextmanager
+def passing(text: str, *, quiet: bool = False) -> Iterator[None]:
+    """Show a line on stderr while something is waited for, where that is a terminal."""
+    shows = not quiet and sys.stderr is not None and sys.stderr.isatty()
+    if shows:
+        width = max(8, shutil.get_terminal_size().columns - 1)
+        click.echo(f"{visible(text)[:width]}\r", err=True, nl=False)
+    try:
+        yield
+    finally:
+        if shows:
+            click.echo("\x1b[K", err=True, nl=False)
 
 
 def visible(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -15,7 +16,7 @@ from pruning import Finish
 from reasoning.cli.printing import visible
 from reasoning.language import markup
 from reasoning.run.driver import PolicyDecided
-from reasoning.run.thread import TextGenerated
+from reasoning.run.thread import TextGenerated, ThreadConcluded
 
 MARKS: dict[TaskState, tuple[str, str]] = {
     "waiting": ("·", "dim"),
@@ -36,6 +37,9 @@ class _Row:
     tokens: int = 0
     tail: str = ""
     why: str = ""
+    concluded: bool = False
+    answer: str | None = None
+    vote: str | None = None
     children: list[str] = field(default_factory=list)
 
 
@@ -63,6 +67,10 @@ class ThreadTree:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Leave the terminal as it was."""
         if self._live is not None:
             self._live.stop()
 
@@ -88,6 +96,8 @@ class ThreadTree:
                 row.tail = (row.tail + event.text)[-400:]
             case TaskEnded():
                 self._rows[event.task].state = event.state
+            case ThreadConcluded():
+                self._concluded(event)
             case PolicyDecided():
                 self._decided(event)
 
@@ -100,44 +110,93 @@ class ThreadTree:
             return
         self._policy = f"{event.policy} at {event.clock:,}: {word}: {decision.reason}"
         for row in self._rows.values():
-            if isinstance(decision, Finish) and row.state == "running" and not row.why:
-                row.why = "aborted: the run has finished"
+            if isinstance(decision, Finish) and row.state == "running" and not row.concluded:
+                row.why = row.why or "stopped: the run has finished"
+
+    def _concluded(self, event: ThreadConcluded) -> None:
+        """Show what a thread answered, and why it wrote no more where it did not just end."""
+        row = self._rows[event.task]
+        row.concluded, row.answer, row.vote = True, event.answer, event.vote
+        row.why = row.why or WORDS.get(event.ending, "")
 
     def _render(self, *, everything: bool = False) -> Group:
         """All rows, or on a small screen those that still run before those that have ended."""
         width = 1000 if everything and not self._console.is_terminal else self._console.width
         shown = self._ordered(self._roots)
-        room = max(4, self._console.height - 2)
+        room = max(4, self._console.height - 3)
         hidden = 0 if everything else len(shown) - room
         if hidden > 0:
             running = {id for id in shown if self._rows[id].state == "running"}
             kept = {*sorted(shown, key=lambda id: id not in running)[:room]}
             shown = [id for id in shown if id in kept]
-        lines = [self._line(id, width) for id in shown]
+        lines = [line for id in shown for line in self._lines(id, width, wraps=everything)]
         if hidden > 0:
             lines.append(Text(f"… {hidden} more threads", style="dim"))
+        lines += self._votes(width)
         if self._policy:
-            lines.append(Text(self._policy, style="magenta"))
+            policy = Text(visible(self._policy), style="magenta")
+            lines += policy.wrap(self._console, width - 1) if everything else [_cut(policy, width)]
         return Group(*lines)
 
     def _ordered(self, ids: list[str]) -> list[str]:
         return [one for id in ids for one in (id, *self._ordered(self._rows[id].children))]
 
-    def _line(self, id: str, width: int) -> Text:
+    def _votes(self, width: int) -> list[Text]:
+        """How the votes stand, where there are several threads to vote."""
+        rows = [self._rows[id] for id in self._roots]
+        counts = Counter(row.vote for row in rows if row.vote is not None)
+        if len(rows) < 2 or not counts:
+            return []
+        names = {row.vote: row.answer or "" for row in reversed(rows)}
+        said = [f"{_short(names[vote])} ×{count}" for vote, count in counts.most_common(5)]
+        rest = sum(not row.concluded and row.state == "running" for row in rows)
+        running = [f"{rest} running"] if rest else []
+        return [_cut(Text(f"votes: {visible(' · '.join([*said, *running]))}"), width)]
+
+    def _lines(self, id: str, width: int, *, wraps: bool) -> list[Text]:
+        """A row in one line; where it ``wraps``, what has no room stands below."""
         row = self._rows[id]
         mark, style = MARKS[row.state]
-        line = Text("  " * row.depth)
-        line.append(f"{mark} {id}", style=style)
-        line.append(f"  {visible(row.name)}  ", style="bold" if row.depth == 0 else "")
-        line.append(f"{row.tokens} tokens  ", style="dim")
+        indent = "  " * min(row.depth, width // 8)
+        head = Text(indent)
+        head.append(f"{mark} {id}", style=style)
+        head.append(f"  {visible(row.name)}  ", style="bold" if row.depth == 0 else "")
+        head.append(f"{row.tokens} tokens  ", style="dim")
+        result = Text()
         if row.why:
-            line.append(f"{visible(row.why)}  ", style="magenta")
-        line.append(visible(_tail(row)), style="dim")
-        line.truncate(width - 1, overflow="ellipsis")
-        return line
+            result.append(f"{visible(row.why)}  ", style="magenta")
+        result.append(visible(_tail(row)), style="" if row.answer else "dim")
+        if not wraps or head.cell_len + result.cell_len < width:
+            return [_cut(head.append_text(result), width)]
+        inner = f"{indent}    "
+        below = result.wrap(self._console, max(8, width - 1 - len(inner)))[:MOST_LINES]
+        return [_cut(head, width), *(Text(inner).append_text(line) for line in below)]
 
 
+WORDS = {
+    "stop-text": "met a stop text",
+    "max-new-tokens": "cut at --max-new-tokens",
+    "context": "cut at its context",
+    "repeats": "repeats itself",
+    "lost": "lost",
+    "stopped": "stopped",
+}
+"""Why a thread wrote no more, where it did not end by itself."""
+MOST_LINES = 4
+"""So many lines below its own a thread may have at the end."""
 ENDS = (markup.EOS, markup.PATH_END, markup.THINK_END)
+
+
+def _cut(line: Text, width: int) -> Text:
+    """The line as far as it fits; the last column stays free, where some terminals wrap."""
+    line.truncate(max(1, width - 1), overflow="ellipsis")
+    return line
+
+
+def _short(answer: str) -> str:
+    """The beginning of an answer, in one line."""
+    line = " ".join(answer.split())
+    return line if len(line) <= 32 else f"{line[:31]}…"
 
 
 def _tail(row: _Row) -> str:
@@ -148,4 +207,6 @@ def _tail(row: _Row) -> str:
         return f"→ {answer.strip()}"
     if text.endswith(markup.NONE):
         return "no solution"
-    return text[-60:]
+    if row.answer is not None:
+        return f"→ {' '.join(row.answer.split())[:400]}"
+    return f"no answer: …{text[-50:]}" if row.concluded else text[-60:]

@@ -13,7 +13,14 @@ from reasoning.errors import CapabilityMissing
 from reasoning.language.chat_format.tokenizer import ChatTokenizer
 from reasoning.language.chat_format.tool_calls import find_calls, names_of
 from reasoning.language.dialect import StreamDecoder
-from reasoning.language.prompted import PromptedForms, followed, instructed, read, transcript
+from reasoning.language.prompted import (
+    SAMPLED,
+    PromptedForms,
+    followed,
+    instructed,
+    read,
+    transcript,
+)
 from reasoning.language.vocabulary import vocabulary_of
 from reasoning.problems import Problem
 from reasoning.problems.answers import FoundAnswer
@@ -73,7 +80,7 @@ class ChatDialect:
         return self.ask(instructed(problem, self.conversation, self.instruction))
 
     def default_strategy(self, problem: Problem) -> str:
-        return "single"
+        return SAMPLED
 
     def forms(self, problem: Problem) -> PromptedForms:
         return PromptedForms(

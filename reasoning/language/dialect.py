@@ -93,7 +93,7 @@ class Dialect(Protocol):
         ...
 
     def default_strategy(self, problem: Problem) -> str:
-        """The name of the strategy that suits the model best for this problem."""
+        """The strategy that suits the model best for this problem, perhaps with settings."""
         ...
 
     def forms(self, problem: Problem) -> Forms:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -96,13 +97,37 @@ class MarkupDialect:
         )
 
 
-def untaught(domain: str, version: int = 2) -> ProblemRefused:
-    """The refusal of a domain that a version of the markup does not have."""
+def untaught(domain: str, version: int = 2, *, question: str = "") -> ProblemRefused:
+    """The refusal of a domain that a version of the markup does not have.
+
+    Where the ``question`` nearly states a problem that it does have, it says how that is stated.
+    """
     known = [name for name, one in TAUGHT.items() if one.version <= version]
+    hint = _restated(question)
+    meant = f"if you mean such a one, state it as {hint!r}, or else " if hint else ""
     return ProblemRefused(
-        f"the shipped model does {', '.join(known)}, no {domain} problem; "
-        "name a model with --model PATH"
+        f"the shipped model does {', '.join(known)}, no {domain} problem; {meant}"
+        "name a model with --model PATH, or a server with --base-url URL"
     )
+
+
+def _restated(question: str) -> str | None:
+    """How a problem is stated that a question nearly states."""
+    words = " ".join(question.split()).lower()
+    numbers = re.findall(r"\d{1,3}", words)
+    goal = re.search(r"\b(?:make|get|reach|obtain|equal|target\D*)s?\D{0,20}?(\d{1,3})\b", words)
+    if goal and 3 <= len(numbers) - 1 <= 5:
+        used = list(numbers)
+        used.remove(goal[1])
+        return f"Use {', '.join(used[:-1])} and {used[-1]} to make {goal[1]}"
+    expression = re.search(r"\(*\d+(?:\s*[-+*/×÷]\s*\(*\s*\d+\s*\)*)+", words)
+    if expression:
+        return f"Compute {expression[0].strip()}"
+    if "multiples" in words and len(numbers) == 2:
+        return f"List {numbers[0]} different multiples of {numbers[1]}"
+    if re.search(r"shortest|distances?\b", words):
+        return "Find the shortest distances between all nodes of the graph with edges 0 5 9; 4 0 2"
+    return None
 
 
 class _SpacedDecoder:

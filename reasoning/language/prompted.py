@@ -108,6 +108,10 @@ CHECK_ASKED = "If somebody else is doing already what you have in mind, do somet
 FINISH = "Time is up.  Take all that was written above{ask}"
 
 
+SAMPLED = "self-consistency:n=8,ahead=16"
+"""What suits any chat model: some samples, of which the first goes ahead for what is easy."""
+
+
 def instructed(problem: Problem, conversation: Conversation, instruction: str | None) -> str:
     """The question word for word, and how to give the answer where the asker did not say."""
     form = problem.answer_format if isinstance(problem, FreeForm) else AUTO

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Collection
 from importlib import resources
 from pathlib import Path
+from typing import NoReturn
 
 from reasoning.errors import ModelUnusable
 
@@ -18,18 +21,58 @@ def shipped() -> dict[str, Path]:
 
 
 def find(model: str | Path | None) -> Path:
-    """The folder of a model.
+    """The folder of a model: a shipped one, a folder, a GGUF file, or one in Hugging Face's cache.
+
+    Nothing is downloaded.
 
     Raises:
-        ModelUnusable: it is neither a shipped name nor a folder.
+        ModelUnusable: it is none of these, or can't be read.
+        ExtraMissing: the packages that read GGUF files are not there.
     """
     known = shipped()
     name = DEFAULT if model is None else str(model)
     if name in known:
         return known[name]
-    if not name or not os.path.isdir(name):  # False, not an error, for an impossible path
+    if name and os.path.isdir(name):  # False, not an error, for an impossible path
+        return Path(name)
+    if name.endswith(".gguf") and os.path.isfile(name):
+        from reasoning.models.gguf import folder_of
+
+        return folder_of(Path(name))
+    return _cached(name) or _refuse(name, known)
+
+
+def name_of(folder: Path) -> str:
+    """What a folder's model is called: ``org/name`` in Hugging Face's cache, else as the folder."""
+    repository = folder.parent.parent.name
+    if folder.parent.name == "snapshots" and repository.startswith("models--"):
+        return repository.removeprefix("models--").replace("--", "/")
+    return folder.name
+
+
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def _cached(name: str) -> Path | None:
+    """The newest snapshot of ``org/name`` that is in Hugging Face's cache."""
+    if not _REPOSITORY.fullmatch(name):
+        return None
+    root = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface") / "hub"
+    cache = Path(os.environ.get("HF_HUB_CACHE") or root) / f"models--{name.replace('/', '--')}"
+    main = cache / "refs" / "main"
+    revision = main.read_text().strip() if main.is_file() else ""
+    found = cache / "snapshots" / revision
+    whole = revision and (found / "config.json").is_file() and any(found.glob("*.safetensors"))
+    return found if whole else None
+
+
+def _refuse(name: str, known: Collection[str]) -> NoReturn:
+    if _REPOSITORY.fullmatch(name):
         raise ModelUnusable(
-            f"model {name!r} is neither a shipped one ({', '.join(known)}) nor a folder; "
-            "give the path of a Hugging Face model folder"
+            f"model {name!r} is not on this machine; get it with: hf download {name}, or name a "
+            "server that has it with --base-url URL"
         )
-    return Path(name)
+    raise ModelUnusable(
+        f"model {name!r} is neither a shipped one ({', '.join(known)}) nor a folder; "
+        "give the path of a Hugging Face model folder or of a GGUF file"
+    )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from protocol import ModelOffer, Registry
 from reasoning.engine.config import read_config
 from reasoning.language.loading import load_dialect
-from reasoning.models.catalog import find
+from reasoning.models.catalog import find, name_of
 from reasoning.models.loaded import LoadedModel
 from reasoning.problems import recognise
 
@@ -42,13 +42,13 @@ class DevicesSource:
         config = read_config(folder)
         backend = RemoteBackend(
             self.submitter,
-            folder.name,
+            name_of(folder),
             context=config.context,
             fingerprint=fingerprint(folder),
             patience_s=self.patience_s,
         )
         return LoadedModel(
-            name=folder.name,
+            name=name_of(folder),
             dialect=load_dialect(folder, config),
             context=config.context,
             backend=backend,
@@ -66,7 +66,7 @@ def offer_of(model: str | Path | None, *, backend: str, slots: int) -> ModelOffe
 
     folder = find(model)
     return ModelOffer(
-        name=folder.name,
+        name=name_of(folder),
         backend=backend,
         fingerprint=fingerprint(folder),
         context=read_config(folder).context,

@@ -11,7 +11,7 @@ from orchestrator.errors import importing
 from reasoning.backends.settings import EmbeddedSettings
 from reasoning.engine.config import read_config
 from reasoning.language.loading import load_dialect
-from reasoning.models.catalog import find
+from reasoning.models.catalog import find, name_of
 from reasoning.models.loaded import LoadedModel
 
 
@@ -57,7 +57,7 @@ class EmbeddedSource(EmbeddedSettings):
             device=self.device,
         )
         return LoadedModel(
-            name=folder.name,
+            name=name_of(folder),
             dialect=dialect,
             context=config.context,
             backend=EmbeddedBackend(engine),

@@ -7,7 +7,7 @@ from pathlib import Path
 from reasoning.backends.vllm.settings import VllmSettings
 from reasoning.engine.config import read_config
 from reasoning.language.loading import load_dialect
-from reasoning.models.catalog import find, shipped
+from reasoning.models.catalog import find, name_of, shipped
 from reasoning.models.loaded import LoadedModel
 
 
@@ -28,7 +28,7 @@ class VllmSource(VllmSettings):
         if self.plugin is not None:
             from reasoning.vllm_plugin.backend import SharedVllmBackend as kind
         return LoadedModel(
-            name=folder.name,
+            name=name_of(folder),
             dialect=load_dialect(folder, config),
             context=min(config.context, self.context or config.context),
             backend=kind(folder, config, self._with_folders()),

@@ -264,6 +264,7 @@ class Driver:
             judge_tokens=self._judge_tokens,
             finish=finish,
             log=tuple(self._session.log),
+            most=getattr(self.policy, "most", None),
         )
 
     @property

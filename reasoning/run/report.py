@@ -31,6 +31,7 @@ def report(solution: Solution) -> Report:
             ThreadReport.model_validate(thread, from_attributes=True) for thread in solution.threads
         ),
         steering=None if solution.steering is None else _steering(solution.steering, usage),
+        saved_tokens=solution.saved_tokens,
         parallelism=round(solution.parallelism, 4),
         tool_calls=tuple(call.as_field() for call in solution.tool_calls),
     )

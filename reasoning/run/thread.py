@@ -30,6 +30,20 @@ class TextGenerated(Event):
     text: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class ThreadConcluded(Event):
+    """A thread's answer was read.
+
+    Attributes:
+        answer: None where it gave none.
+        vote: The key under which equal answers vote together.
+    """
+
+    answer: str | None
+    vote: str | None
+    ending: Ending
+
+
 class Written(NamedTuple):
     """What a thread wrote until it stopped; a stop by a marker includes the marker."""
 
@@ -413,6 +427,12 @@ class Thread:
         self.tool_calls = called or self.run.dialect.tool_calls(self.own_text)
         if self.tool_calls and not self.cut and self.lost is None:
             self.answer, self.answer_source = calls_as_answer(self.tool_calls), "calls"
+        if self.run.events.heard:
+            vote = self.run.key(self.answer)
+            told = ThreadConcluded(
+                task=self.task.id, answer=self.answer, vote=vote, ending=self.ending
+            )
+            self.run.events.emit(told)
         return self.answer
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from orchestrator.errors import InvalidValue
 from pruning import AsyncConsensus, MoreOnTie, Tally
 from reasoning.run.driver import Driver
 from reasoning.run.run import Run
@@ -25,6 +26,10 @@ class SelfConsistency(Strategy):
 
     By default up to ``n`` samples start together, and the rest is aborted once the votes of those
     that have ended are settled.
+
+    Attributes:
+        ahead: The first sample goes ahead by so many tokens; one that has answered by then needs
+            no others.
     """
 
     name: ClassVar[str] = "self-consistency"
@@ -32,9 +37,15 @@ class SelfConsistency(Strategy):
     steerable: ClassVar[bool] = True
 
     n: int = 16
+    ahead: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ahead < 0:
+            raise InvalidValue(f"ahead: {self.ahead} is out of range; give 0 tokens or more")
 
     async def solve(self, run: Run) -> Tally:
-        policy, election = run.policy or AsyncConsensus(k=self.n), run.election
+        policy, election = run.policy or AsyncConsensus(k=self.n, ahead=self.ahead), run.election
         if election.on_tie == "more":
             policy = MoreOnTie(inner=policy, least=election.min_confidence)
         driver = Driver(run=run, policy=policy, judge=run.judge)

@@ -7,15 +7,19 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from click import Choice
 
 from orchestrator.errors import InvalidValue
-from reasoning.cli.interrupts import INTERRUPTED, raise_when_interrupted
+from reasoning.cli.interrupts import (
+    INTERRUPTED,
+    TERMINATED,
+    leave_at_second_interrupt,
+    raise_when_interrupted,
+)
 from reasoning.cli.options import (
     BackendOptions,
     ChatOptions,
@@ -29,7 +33,7 @@ from reasoning.cli.options import (
     options,
     settings_class,
 )
-from reasoning.cli.printing import print_object, say, warn
+from reasoning.cli.printing import passing, print_object, say
 
 if TYPE_CHECKING:
     import anyio
@@ -39,7 +43,7 @@ if TYPE_CHECKING:
     from reasoning.models.loaded import LoadedModel
     from reasoning.options import SolveOptions
     from reasoning.problems import Problem
-    from reasoning.run.solution import Solution, StepChoice
+    from reasoning.run.solution import Solution
 
 MOST_INPUT = 1_000_000  # bytes of standard input; a longer one is refused by its length
 PATIENCE_S = 60.0
@@ -59,7 +63,8 @@ class SolveSettings:
         "Samples of self-consistency (16), or each apr thread's budget of children (24).", type=int
     )
     model: str | None = option(
-        "A shipped model (reason-5m), a Hugging Face folder, or a model's name on a server.",
+        "A shipped model (reason-5m), a Hugging Face folder or org/name in its cache, a GGUF file, "
+        "or a model's name on a server.",
         metavar="NAME|PATH",
     )
     draft: str | None = option(
@@ -153,32 +158,32 @@ def solve(settings: SolveSettings) -> int:
     from reasoning.cli.tree import ThreadTree
 
     started = time.monotonic()
-    model = _load_model(settings)  # before Ctrl-C is ours to handle
+    with passing(_waited_for(settings), quiet=settings.quiet):
+        model = _load_model(settings)  # before Ctrl-C is ours to handle
+        draft = None if settings.draft is None else _load_draft(settings.draft)
     if model.backend.addresses and run_options.timeout is not None:  # which covers connecting
         left = run_options.timeout - (time.monotonic() - started)
         run_options = replace(run_options, timeout=max(left, run_options.timeout / 2))
     from reasoning.solver import set_problem
 
     problem = set_problem(words, run_options, trained=model.dialect.trained)
-    draft = None if settings.draft is None else _load_draft(settings.draft)
-    tree = ThreadTree(quiet=settings.quiet)
+    run = SolveCommand(
+        settings=settings,
+        problem=problem,
+        model=model,
+        draft=draft,
+        options=run_options,
+        tree=ThreadTree(quiet=settings.quiet),
+    )
     raise_when_interrupted()
-    import anyio
+    return run.solve()
 
-    solution = anyio.run(_solve, problem, model, draft, run_options, tree)
-    if settings.as_json:
-        print_object(solution.report())
-    elif solution.answer is not None:
-        say(solution.answer, err=False)
-    sys.stdout.flush()
-    with contextlib.suppress(OSError):  # the answer is out; nobody reads the rest
-        if not settings.quiet:
-            say(_recognised(problem))
-        tree.print()
-        _conclude(solution, settings.timeout, model.backend.addresses)
-    if solution.status == "interrupted":
-        return INTERRUPTED
-    return 0 if solution.answer is not None and solution.verified is not False else 1
+
+def _waited_for(settings: SolveSettings) -> str:
+    """What takes time before the run begins."""
+    if urls := settings.backend.base_urls:
+        return f"asking {', '.join(urls)} what it can do …"
+    return f"loading {settings.model or 'the shipped model'} …"
 
 
 def _check_before_loading(words: str, settings: SolveSettings, run_options: SolveOptions) -> None:
@@ -204,7 +209,7 @@ def _check_before_loading(words: str, settings: SolveSettings, run_options: Solv
     if trained and isinstance(problem, FreeForm):
         from reasoning.language.markup_dialect import untaught
 
-        raise untaught(problem.domain)
+        raise untaught(problem.domain, question=words)
 
 
 def _recognised(problem: Problem) -> str:
@@ -243,114 +248,86 @@ def _load_draft(name: str) -> LoadedModel:
     return BackendOptions().load(name)
 
 
-async def _solve(
-    problem: Problem,
-    model: LoadedModel,
-    draft: LoadedModel | None,
-    run_options: SolveOptions,
-    tree: ThreadTree,
-) -> Solution:
-    import anyio
+@dataclass(kw_only=True, eq=False)
+class SolveCommand:
+    """One run of the command, and what it prints.
 
-    from reasoning.solver import Reasoner
+    Attributes:
+        solution: What came out, once the run has ended.
+        signal: The number of the signal that stopped it, or 0.
+    """
 
-    scope = anyio.CancelScope()
-    with tree:
-        async with anyio.create_task_group() as group, Reasoner(model, draft=draft) as reasoner:
-            await group.start(_cancel_on_interrupt, scope)
-            how = replace(run_options, listener=tree.listen, cancel_scope=scope)
-            solution = await reasoner.solve_with(problem, how)
-            group.cancel_scope.cancel()
-    return solution
+    settings: SolveSettings
+    problem: Problem
+    model: LoadedModel
+    draft: LoadedModel | None
+    options: SolveOptions
+    tree: ThreadTree
+    solution: Solution | None = None
+    signal: int = 0
 
+    def solve(self) -> int:
+        """Run, print, and return the exit code."""
+        import anyio
 
-async def _cancel_on_interrupt(scope: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:
-    import anyio
+        try:
+            anyio.run(self._run)
+        except KeyboardInterrupt:
+            if self.solution is None:
+                raise
+        assert self.solution is not None
+        leave_at_second_interrupt()
+        return self.print(self.solution)
 
-    with anyio.open_signal_receiver(signal.SIGINT) as signals:
-        task_status.started()
-        async for _ in signals:
-            if scope.cancel_called:  # asked twice: don't wait for anything
-                os._exit(INTERRUPTED)
-            scope.cancel()
+    def print(self, solution: Solution) -> int:
+        """Print the answer on stdout, the rest on stderr; returns the exit code."""
+        from reasoning.cli.conclusion import conclude
 
+        if self.settings.as_json:
+            print_object(solution.report())
+        elif solution.answer is not None:
+            say(solution.answer, err=False)
+        sys.stdout.flush()
+        with contextlib.suppress(OSError):  # the answer is out; nobody reads the rest
+            if not self.settings.quiet:
+                say(_recognised(self.problem))
+            self.tree.print()
+            conclude(solution, self.settings.timeout, self.model.backend.addresses)
+        if solution.status == "interrupted":
+            return TERMINATED if self.signal == signal.SIGTERM else INTERRUPTED
+        return 0 if solution.answer is not None and solution.verified is not False else 1
 
-# ---- the last lines on stderr --------------------------------------------------------------------
+    async def _run(self) -> None:
+        import anyio
 
+        from reasoning.solver import Reasoner
 
-def _conclude(solution: Solution, timeout: float | None, addresses: Sequence[str]) -> None:
-    """Print why it ended, what was lost, what it cost, and whether the verifier agreed."""
-    lost = sum(thread.lost is not None for thread in solution.threads)
-    for error in solution.errors:
-        those = sum(thread.lost == error for thread in solution.threads)
-        warn(f"lost {those} of {len(solution.threads)} threads: {error}")
-    match solution.status:
-        case "timed-out" if addresses and not solution.usage.completion_tokens:
-            warn(f"{', '.join(addresses)} wrote nothing in {timeout:g} s; see its log")
-        case "timed-out":
-            warn(f"stopped at the time limit of {timeout:g} s; raise --timeout")
-        case "interrupted":
-            warn("interrupted; this is what was found")
-        case "finished" if solution.abstained is not None:
-            warn(f"abstained: {solution.abstained}; sample more with --on-tie more")
-        case "finished" if solution.answer is None and len(solution.threads) > lost:
-            warn("no answer was found; try a larger --n or --max-tokens")
-    usage, steered = solution.usage, solution.steering
-    leaked = f" ({usage.leaked_tokens:,} leaked)" if steered is not None else ""
-    threads = "1 thread" if len(solution.threads) == 1 else f"{len(solution.threads)} threads"
-    said = [
-        solution.strategy,
-        threads,
-        f"work {usage.work_tokens:,} tokens{leaked}",
-        f"span {usage.span_tokens:,}",
-        f"parallelism {solution.parallelism:.1f}",
-        f"{solution.wall_s:.2f} s",
-        _verdict(solution),
-    ]
-    if len(solution.votes) > 1 or solution.strategy == "self-consistency":
-        said.append(f"confidence {solution.confidence:.0%}" + ", tied" * solution.tied)
-    said += _why(solution)
-    if solution.emulated:
-        said.append(f"emulated: {', '.join(solution.emulated)}")
-    reasons = {"fork refused": solution.fork_refused, "join skipped": solution.join_skipped}
-    said += [f"{what}: {why}" for what, why in reasons.items() if why is not None]
-    say(" · ".join(said))
+        scope = anyio.CancelScope()
+        how = replace(self.options, listener=self.tree.listen, cancel_scope=scope)
+        with self.tree:
+            async with anyio.create_task_group() as group:
+                await group.start(self._cancel_on_signal, scope)
+                async with Reasoner(self.model, draft=self.draft) as reasoner:
+                    self.solution = await reasoner.solve_with(self.problem, how)
+                group.cancel_scope.cancel()
 
+    async def _cancel_on_signal(
+        self, scope: anyio.CancelScope, *, task_status: TaskStatus[None]
+    ) -> None:
+        import anyio
 
-def _why(solution: Solution) -> list[str]:
-    """Why it is this answer: a selection among texts, or what the policy saw."""
-    if solution.selected_by in _SELECTED:
-        return [f"{_SELECTED[solution.selected_by]} of {len(solution.votes)} texts"]
-    steered = solution.steering
-    if steered is None:
-        return []
-    said = [f"{steered.policy}: {steered.finish.reason}"]
-    return said if steered.choice is None else [*said, _chosen(steered.choice)]
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
+            async for number in signals:
+                if scope.cancel_called:  # asked twice: nothing is waited for
+                    self._leave()
+                self.signal = number
+                scope.cancel()
 
-
-_SELECTED = {
-    "usc": "the model chose",
-    "medoid": "the nearest to all others by embeddings",
-    "first": "the first",
-}
-
-
-def _chosen(choice: StepChoice) -> str:
-    """Which steps a controller chose, and how much better than by chance."""
-    said = f"{choice.escalated} of {choice.steps} steps escalated"
-    if choice.strangest is None:
-        return said
-    chance = choice.escalated / choice.steps
-    return f"{said}, {choice.strangest:.0%} of them among the strangest ({chance:.0%} by chance)"
-
-
-def _verdict(solution: Solution) -> str:
-    if solution.answer is None:
-        return "no answer"
-    match solution.verified:
-        case True:
-            return "verified"
-        case None:
-            return "not verifiable"
-    reason = f" ({solution.verdict.reason})" if solution.verdict is not None else ""
-    return f"REJECTED by the verifier{reason}"
+    def _leave(self) -> NoReturn:
+        """End the process at once, with what was found if the run has ended."""
+        self.tree.stop()
+        if self.solution is not None:
+            self.print(self.solution)
+            sys.stderr.flush()
+        os._exit(INTERRUPTED)

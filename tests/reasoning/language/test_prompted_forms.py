@@ -276,5 +276,5 @@ def test_the_question_stands_in_every_prompt(dialect: ChatDialect) -> None:
 
 
 def test_the_fixture_is_what_a_hub_folder_is(chat: LoadedModel, tmp_path: Path) -> None:
-    assert chat.dialect.default_strategy(SUM) == "single"
+    assert chat.dialect.default_strategy(SUM) == "self-consistency:n=8,ahead=16"
     assert {"kv-join", "live-contexts", "shared-threads"} <= chat.capabilities

@@ -175,7 +175,7 @@ def test_the_terminal_and_the_file_show_why(tmp_path: Path) -> None:
     problem = "Use 3, 10, 21 and 23 to make 50"
     options = ["--policy", "async:k=6,threshold=0.7", "--model", "reason-1m"]
     done = CliRunner().invoke(main, ["solve", problem, *options])
-    assert "aborted: the run has finished" in done.stderr
+    assert "stopped: the run has finished" in done.stderr
     assert "finish: " in done.stderr
     assert "≥ 0.7" in done.stderr.splitlines()[-1]
     assert " leaked)" in done.stderr.splitlines()[-1]

@@ -1,0 +1,99 @@
+"""The last lines of ``reason solve``: why it ended, what was lost, what it cost and saved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reasoning.cli.printing import joined, say, warn
+from reasoning.run.solution import Solution, StepChoice
+
+
+def conclude(solution: Solution, timeout: float | None, addresses: Sequence[str]) -> None:
+    """Print why it ended, what was lost, what it cost, and whether the verifier agreed."""
+    lost = sum(thread.lost is not None for thread in solution.threads)
+    for error in solution.errors:
+        those = sum(thread.lost == error for thread in solution.threads)
+        warn(f"lost {those} of {len(solution.threads)} threads: {error}")
+    match solution.status:
+        case "timed-out" if addresses and not solution.usage.completion_tokens:
+            warn(f"{', '.join(addresses)} wrote nothing in {timeout:g} s; see its log")
+        case "timed-out":
+            warn(f"stopped at the time limit of {timeout:g} s; raise --timeout")
+        case "interrupted":
+            warn("interrupted; this is what was found")
+        case "finished" if solution.abstained is not None:
+            warn(f"abstained: {solution.abstained}; sample more with --on-tie more")
+        case "finished" if solution.answer is None and len(solution.threads) > lost:
+            warn("no answer was found; try a larger --n or --max-tokens")
+    usage, steered = solution.usage, solution.steering
+    leaked = f" ({usage.leaked_tokens:,} leaked)" if steered is not None else ""
+    threads = "1 thread" if len(solution.threads) == 1 else f"{len(solution.threads)} threads"
+    said = [
+        solution.strategy,
+        threads,
+        f"work {usage.work_tokens:,} tokens{leaked}",
+        f"span {usage.span_tokens:,}",
+        f"parallelism {solution.parallelism:.1f}",
+        f"{solution.wall_s:.2f} s",
+        _verdict(solution),
+    ]
+    if len(solution.votes) > 1 or solution.strategy == "self-consistency":
+        said.append(f"confidence {solution.confidence:.0%}" + ", tied" * solution.tied)
+    said += _why(solution)
+    if solution.emulated:
+        said.append(f"emulated: {', '.join(solution.emulated)}")
+    reasons = {"fork refused": solution.fork_refused, "join skipped": solution.join_skipped}
+    said += [f"{what}: {why}" for what, why in reasons.items() if why is not None]
+    if solution.ignored:
+        said.append(f"ignored: {', '.join(solution.ignored)}")
+    say(joined([*said, *_saved(solution)]))
+
+
+def _saved(solution: Solution) -> list[str]:
+    """What stopping early saved, against as many full samples."""
+    saved, steered = solution.saved_tokens, solution.steering
+    if not saved or steered is None:
+        return []
+    written = sum(thread.tokens for thread in solution.threads)
+    samples = max(steered.most or 0, len(solution.threads))
+    share = saved / (saved + written)
+    return [f"saved about {saved:,} tokens ({share:.0%}) against {samples} full samples"]
+
+
+def _why(solution: Solution) -> list[str]:
+    """Why it is this answer: a selection among texts, or what the policy saw."""
+    if solution.selected_by in _SELECTED:
+        return [f"{_SELECTED[solution.selected_by]} of {len(solution.votes)} texts"]
+    steered = solution.steering
+    if steered is None:
+        return []
+    said = [f"{steered.policy}: {steered.finish.reason}"]
+    return said if steered.choice is None else [*said, _chosen(steered.choice)]
+
+
+_SELECTED = {
+    "usc": "the model chose",
+    "medoid": "the nearest to all others by embeddings",
+    "first": "the first",
+}
+
+
+def _chosen(choice: StepChoice) -> str:
+    """Which steps a controller chose, and how much better than by chance."""
+    said = f"{choice.escalated} of {choice.steps} steps escalated"
+    if choice.strangest is None:
+        return said
+    chance = choice.escalated / choice.steps
+    return f"{said}, {choice.strangest:.0%} of them among the strangest ({chance:.0%} by chance)"
+
+
+def _verdict(solution: Solution) -> str:
+    if solution.answer is None:
+        return "no answer"
+    match solution.verified:
+        case True:
+            return "verified"
+        case None:
+            return "not verifiable"
+    reason = f" ({solution.verdict.reason})" if solution.verdict is not None else ""
+    return f"REJECTED by the verifier{reason}"
