@@ -6,6 +6,8 @@ import click
 
 from reasoning.cli.options import argument, option, options, settings_class
 
+FIELDS = ("name", "value", "source")
+
 
 @settings_class
 class ConfigSettings:
@@ -54,7 +56,7 @@ def config(settings: ConfigSettings) -> None:
     if settings.as_json:
         import json
 
-        click.echo(json.dumps([one._asdict() for one in shown], default=str))
+        click.echo(json.dumps([dict(zip(FIELDS, one, strict=True)) for one in shown], default=str))
         return
     for name, value, source in shown:
         click.echo(f"{name} = {'' if value is None else value}  ({source})")
