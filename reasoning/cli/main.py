@@ -38,7 +38,7 @@ class Commands(click.Group):
         assert isinstance(command, click.Command)
         if isinstance(command, click.Group) or cmd_name == "config" or _is_configured(command):
             return command
-        from reasoning.cli.config import configured
+        from reasoning.cli.commands.config.stored import configured
 
         return configured(cmd_name, command, COMMANDS)
 

@@ -39,8 +39,8 @@ def config(settings: ConfigSettings) -> None:
     n = 8
     """
     from orchestrator.errors import UnknownName
-    from reasoning.cli.config import settings as found
-    from reasoning.cli.config import user_file
+    from reasoning.cli.commands.config.stored import settings as found
+    from reasoning.cli.commands.config.stored import user_file
     from reasoning.cli.main import COMMANDS, main
     from reasoning.registry import nearest
 
