@@ -210,10 +210,11 @@ def _deed(row: dict[str, Any] | None) -> str:
             if row["said"].startswith("refused")
             else "refused with this draft"
         )
-    if row.get("fork_refused"):
-        return "runs; the model's plan was refused, and it went on alone"
+    if row.get("fork_refused") or (row["strategy"] == "multiverse" and row["threads"] == 1):
+        return "runs; no fork came of the model's plan"
     emulated = f": {', '.join(row['emulated'])}" if row["emulated"] else ""
-    lost = f" ({row['lost']} of {row['threads']} threads lost)" if row["lost"] else ""
+    lost = " (stopped by the time limit)" if row["status"] == "timed-out" else ""
+    lost += f" ({row['lost']} of {row['threads']} threads lost)" if row["lost"] else ""
     mode = f" (mode={row['mode']})" if "mode" in row else ""
     return f"{row['did']}{mode}{emulated}{lost}"
 
