@@ -162,7 +162,11 @@ def measure(
     solve = partial(solve_all, draft=draft)
     solutions = anyio.run(solve, model, arm, problems, advance)
     strategy = arm.choose(model, problems[0])
-    return summarise(arm, strategy, solutions, time.monotonic() - started)
+    row = summarise(arm, strategy, solutions, time.monotonic() - started)
+    if arm.temperature is None:
+        usual = strategy.temperature(trained=model.dialect.trained)
+        row = row.model_copy(update={"temperature": usual})
+    return row
 
 
 def summarise(

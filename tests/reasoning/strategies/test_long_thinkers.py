@@ -21,8 +21,8 @@ pytestmark = pytest.mark.anyio
 QUESTION = "A box holds 12 eggs. How many eggs are in 5 boxes?"
 SHARING = ["multiverse", "parathinker", "hogwild", "group-think"]
 PLAN = "1: count the boxes\n2: count the eggs in a box"
-LONG = "Let me think about it once more, from the start. " * 400
-"""20,000 characters, more than any context here."""
+LONG = " ".join(f"Case {k * k} gives {k * 7919 % 1013}." for k in range(1, 900))
+"""More than any context here, without repeating itself."""
 
 Say = Callable[[str], str]
 
