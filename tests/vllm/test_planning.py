@@ -43,9 +43,11 @@ from reasoning.planning.prompts import RULES
 from reasoning.planning.reply import PlannerReply, json_object
 from tests.support.protocol_tools import working
 from tests.vllm.conftest import SIZES
-from tests.vllm.test_serving import STARTS_S, VLLM
 
 pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
+
+from tests.vllm.test_serving import STARTS_S, VLLM
+
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("default")]
 
 log = logging.getLogger(__name__)

@@ -32,10 +32,12 @@ from reasoning.values.context import Context, Gang, Segment
 from reasoning.vllm_plugin import engine_arguments
 from reasoning.vllm_plugin.client import PlannedRequest, SegmentClient
 from reasoning.vllm_plugin.note import Member
+
+pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
+
 from tests.vllm.test_parathinker import PATHS, solved
 from tests.vllm.test_shared_backend import group_think, hogwild, multiverse
 
-pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.slow]
 
 STEPS = 96
