@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from orchestrator.errors import InvalidValue
 from reasoning.backends.vllm.settings import VllmSettings
+from reasoning.cli import main
 from reasoning.engine.config import read_config
 from reasoning.models.catalog import shipped
 from reasoning.vllm_plugin import SCHEDULER, WORKER, engine_arguments
 from reasoning.vllm_plugin.checks import settings, symbols
+from reasoning.vllm_plugin.checks.compatibility import CompatibilityReport
 
 pytestmark = pytest.mark.filterwarnings("default")  # vLLM's and torch's own, at import
 
@@ -204,6 +207,27 @@ def test_a_method_with_another_body_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     (changed,) = [one for one in symbols.symbols("join") if not symbols.is_known(one)]
     assert changed.name.endswith("BlockPool.touch")
     assert changed.fits
+
+
+def test_the_doctor_shows_what_the_plugin_relies_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
+    from vllm.v1.core.sched.scheduler import Scheduler
+
+    def found() -> tuple[int, str]:
+        done = CliRunner().invoke(main, ["doctor", "--vllm", "--json"])
+        return done.exit_code, done.stdout
+
+    code, text = found()
+    report = CompatibilityReport.model_validate_json(text)
+    assert code == 0
+    assert report.usable
+    assert {one.state for one in report.symbols} == {"tested"}
+    monkeypatch.setattr(Scheduler, "_free_request", lambda self, other: None)
+    code, text = found()
+    report = CompatibilityReport.model_validate_json(text)
+    (changed,) = (one for one in report.symbols if one.state != "tested")
+    assert (changed.name, changed.state) == ("Scheduler._free_request", "another signature")
+    assert code != 0
 
 
 def test_an_unknown_model_runner_is_refused() -> None:

@@ -44,7 +44,7 @@ def test_all_kinds_in_one_batch_equal_a_flat_forward_pass(
     assert {kind: one.exact for kind, one in found.items()} == dict.fromkeys(KINDS, True), found
 
 
-@runners
+@pytest.mark.parametrize("runner", [2])  # of the first, test_serving.py has more
 def test_all_kinds_in_one_batch_are_exact_over_http(
     runner: Runner,
     model: Callable[[str], Path],

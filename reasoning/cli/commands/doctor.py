@@ -66,12 +66,12 @@ def _examine_vllm(settings: DoctorSettings) -> None:
     report = examined()
     if settings.as_json:
         print_object(report)
-    else:
-        made = table(f"vLLM {report.version}", "method", "state", "digest", "parameters")
-        for one in report.symbols:
-            made.add_row(one.name, one.state, one.digest or "", one.parameters)
-        print_tables(made)
-        click.echo(f"platform {report.platform}; model runner {report.runner}")
+        raise click.exceptions.Exit(0 if report.usable else 1)
+    made = table(f"vLLM {report.version}", "method", "state", "digest", "parameters")
+    for one in report.symbols:
+        made.add_row(one.name, one.state, one.digest or "", one.parameters)
+    print_tables(made)
+    click.echo(f"platform {report.platform}; model runner {report.runner}")
     changed = [one.name for one in report.symbols if one.state == "another body"]
     if changed:
         click.echo(f"warning: {len(changed)} methods have other bodies than were tested", err=True)

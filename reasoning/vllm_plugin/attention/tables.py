@@ -22,6 +22,8 @@ from reasoning.vllm_plugin.attention.patches import PatchedMethod
 from reasoning.vllm_plugin.attention.rotation import Turner
 from reasoning.vllm_plugin.scheduling.plan import StepPlan
 
+BACKENDS = ("CPUAttentionBackendImpl", "FlashAttentionImpl")
+"""Attention whose ``forward`` was read, and may be stood for."""
 Ints = npt.NDArray[np.int32]
 
 
@@ -113,8 +115,12 @@ def patch_attention(config: Any, model: torch.nn.Module) -> PatchedMethod:
     turner, replaced = Turner.of(model), PatchedMethod("forward")
     for name, layer in get_layers_from_vllm_config(config, Attention).items():
         impl = layer.impl
+        if type(impl).__name__ not in BACKENDS:
+            kind = type(impl).__name__
+            raise InvalidValue(f"vllm plugin: live segments need another attention than {kind}")
         special = (impl.alibi_slopes, impl.sinks, impl.logits_soft_cap or None)
-        if any(one is not None for one in special) or impl.sliding_window not in (-1, None):
+        windowed = impl.sliding_window not in (-1, None, (-1, -1))
+        if any(one is not None for one in special) or windowed:
             raise InvalidValue(f"vllm plugin: {name} has ALiBi, sinks, a soft cap or a window")
         replaced.add(impl, PatchedForward(impl, turner))
     return replaced
