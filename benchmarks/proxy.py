@@ -438,8 +438,8 @@ async def widths(url: str, questions: list[str]) -> dict[str, Any]:
     }
 
 
-def width(kept: Path) -> dict[str, Any]:
-    questions = list(kept_samples(kept))
+def width(kept: Path, most: int) -> dict[str, Any]:
+    questions = list(kept_samples(kept))[:most]
     with process(__file__, "paced", "--kept", str(kept)) as behind:
         serve = ("-m", "reasoning", "serve", "--port", "0", "--base-url", behind.url)
         with process(*serve) as proxy:
@@ -457,6 +457,7 @@ def main() -> None:
     parser.add_argument("what", choices=["overhead", "soak", "width", "paced"])
     parser.add_argument("--base-url")
     parser.add_argument("--kept", type=Path)
+    parser.add_argument("--questions", type=int, default=200)
     parser.add_argument("--out")
     given = parser.parse_args()
     if given.what == "paced":
@@ -466,7 +467,7 @@ def main() -> None:
     kinds = {
         "overhead": lambda: overhead(given.base_url),
         "soak": soak,
-        "width": lambda: width(given.kept),
+        "width": lambda: width(given.kept, given.questions),
     }
     report = kinds[given.what]()
     report |= {

@@ -344,7 +344,7 @@ def test_a_client_that_disconnects_stops_every_branch(server: Server, stream: bo
             assert b"200 OK" in connection.recv(4096)
     took = eventually(lambda: server.metric("reason_engine_threads") == 0)
     assert took < 2
-    assert server.metric("reason_runs") == 0
+    eventually(lambda: server.metric("reason_runs") == 0, within=2)  # its cost is counted first
     assert server.metric("reason_disconnected_total") == before + 1
     leaked = server.metric("reason_engine_leaked_tokens")
     time.sleep(0.3)
