@@ -98,7 +98,7 @@ class VariantNames:
                 return VariantTarget(reasoner=reasoner, strategy=Single())
         if options.answers > 1:
             found, wanted = _several(found, max(options.answers, wanted or 0))
-        return _sized(found, wanted)
+        return _plain_unless_asked(_sized(found, wanted))
 
     def _split(self, name: str) -> tuple[Reasoner, str]:
         """The model that a name begins with, and what stands behind it."""
@@ -133,7 +133,7 @@ class VariantNames:
         yield ModelVariant(
             id=model.name,
             title=model.name,
-            description=self._default or "The best strategy that the model has for the problem.",
+            description=self._default or _bare(model.dialect.trained),
             created=created,
         )
         for name in STRATEGIES.names:
@@ -147,6 +147,11 @@ class VariantNames:
                     description=" ".join(words),
                     created=created,
                 )
+
+
+def _bare(trained: bool) -> str:
+    """What a bare name does."""
+    return "The best strategy for the problem." if trained else "One sample, as the model is."
 
 
 def _count(policy: Policy[Any]) -> str:
@@ -208,6 +213,13 @@ def _sized(found: VariantTarget, n: int | None) -> VariantTarget:
     if n > type(found.strategy).most_n:
         raise InvalidValue(f"n: {n} is out of range; {found.strategy.name} takes fewer")
     return replace(found, strategy=replace(found.strategy, n=n))
+
+
+def _plain_unless_asked(found: VariantTarget) -> VariantTarget:
+    """One sample where a chat model's bare name stands alone, as from the server behind."""
+    bare = found.strategy is None and found.policy is None
+    chats = not found.reasoner.model.dialect.trained
+    return replace(found, strategy=Single()) if bare and chats else found
 
 
 def _several(found: VariantTarget, n: int) -> tuple[VariantTarget, int]:
