@@ -47,7 +47,7 @@ class SelfTest:
         self._left: set[str] = set()
         self._live = is_live(self._config)
         self._layers = dict(_layers(self._config))
-        most = self._config.scheduler_config.max_num_batched_tokens - OWN
+        most = self._config.scheduler_config.max_num_batched_tokens - 3 * OWN
         room = self._config.model_config.max_model_len - 3 * OWN
         self.prompt = min(self._block + 2, most, room)  # which ends in the middle of a block
         self.turn = OWN if self._live else 0
@@ -164,7 +164,6 @@ class SelfTest:
                 self._config,
                 num_tokens=len(tokens),
                 slot_mapping={},
-                skip_compiled=True,
             ),
         ):
             hidden: Tensor = self._runner.get_model()(input_ids=tokens, positions=positions)
