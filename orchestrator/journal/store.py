@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
+from anyio.abc import TaskGroup
 
 from orchestrator.calls import signature
 from orchestrator.errors import InvalidValue, JournalFenced, JournalUnusable, TaskAborted
@@ -281,14 +283,22 @@ class Journal(JournalTables):
             if len(groups) == 1:
                 self._news.set()
 
-    async def write(self) -> None:
-        """Write what comes, in groups, until `close` is called and all is written.
+    async def start(self, group: TaskGroup) -> None:
+        """Let a task of the group write what comes, in groups, until `close` was called.
 
-        If it is cancelled, it goes on until then: what happened is kept.
+        If that is cancelled, it goes on until then: what happened is kept.  It returns when the
+        thread that writes runs, since the first task of a graph may hold up the event loop.
         """
-        await anyio.to_thread.run_sync(self._write, limiter=anyio.CapacityLimiter(1))
+        runs = anyio.Event()
+        group.start_soon(self._write_in_thread, runs)
+        await runs.wait()
 
-    def _write(self) -> None:
+    async def _write_in_thread(self, runs: anyio.Event) -> None:
+        limiter = anyio.CapacityLimiter(1)
+        await anyio.to_thread.run_sync(self._write, runs, limiter=limiter)
+
+    def _write(self, runs: anyio.Event) -> None:
+        anyio.from_thread.run_sync(runs.set)
         while not self._closed or self._rows:
             if not self._news.wait(FLUSH_S if self._unflushed else None):
                 self._flush()

@@ -133,7 +133,7 @@ class GraphRun:
         self._group = await anyio.create_task_group().__aenter__()
         if self._journal is not None:
             self.scheduler.journal = self._journal
-            self._group.start_soon(self._journal.write)
+            await self._journal.start(self._group)
         self.scheduler.start(self._group)
 
     async def end(self, error: BaseException | None) -> None:

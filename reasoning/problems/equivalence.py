@@ -81,7 +81,11 @@ class Equivalence:
             return self.known(key)
         if self._lock is None:
             self._lock = anyio.Lock()
+        if not self._lock.locked() and not self._rivals(form):
+            return self._place(key, form)  # at once: most answers are the only one of their kind
         async with self._lock:  # whoever asks first is compared first
+            if self._new(key) is None:
+                return self.known(key)
             return await anyio.to_thread.run_sync(self._place, key, form, abandon_on_cancel=True)
 
     def compare(self, keys: Iterable[str]) -> None:
@@ -97,9 +101,13 @@ class Equivalence:
             return None
         return None if _ASKS_FOR_A_FORM.search(self.question) else _form(key)
 
+    def _rivals(self, form: _Form) -> list[tuple[str, _Form]]:
+        """What a new form has to be compared with."""
+        return [(name, other) for name, other in self._forms.items() if form.fits(other)]
+
     def _place(self, key: str, form: _Form) -> str:
-        for name, other in list(self._forms.items()):
-            if form.fits(other) and self._same(form, other):
+        for name, other in self._rivals(form):
+            if self._same(form, other):
                 return self.merged.setdefault(key, name)
         self._forms.setdefault(key, form)
         return key
