@@ -91,7 +91,8 @@ class Ballots:
         if tally.winner is None:
             return (Finish(answer=None, reason=f"none of {self.launched} gave an answer"),)
         votes, cast = tally.votes[tally.winner], sum(tally.votes.values()) + tally.abstained
-        lead = "tied, the first" if tally.tied else "majority"
+        lead = "majority" if 2 * votes > cast else "most votes, no majority"
+        lead = "tied, the first" if tally.tied else lead
         return (Finish(answer=tally.winner, reason=f"{lead}: {votes} of {cast} votes"),)
 
 

@@ -191,6 +191,22 @@ def test_a_state_belongs_to_one_run() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        ("aab", "majority: 2 of 3 votes"),
+        ("aabc", "most votes, no majority: 2 of 4 votes"),
+        ("ab", "tied, the first: 1 of 2 votes"),
+    ],
+)
+def test_the_reason_says_how_far_the_votes_agree(answers: str, reason: str) -> None:
+    session = PolicySession(policy=FixedSamples(n=len(answers)))
+    session.tell(Began())
+    for trace, answer in enumerate(answers):
+        session.tell(Ended(trace=trace, tokens=5, answer=answer))
+    assert session.finish == Finish(answer="a", reason=reason)
+
+
 def test_a_finished_session_is_told_nothing_more() -> None:
     session = PolicySession(policy=FixedSamples(n=1))
     session.tell(Began())
