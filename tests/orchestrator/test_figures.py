@@ -18,10 +18,10 @@ JOURNALED = {
 OURS = {shape: RATIOS["orchestrator", shape] for shape in JOURNALED}
 
 
-def test_a_task_costs_at_most_five_plain_ones_and_twenty_with_journal() -> None:
+def test_a_task_costs_at_most_four_plain_ones_and_nine_with_journal() -> None:
     assert OURS.keys() == JOURNALED.keys() == {"layered", "fan"}
-    assert max(OURS.values()) <= 5
-    assert max(JOURNALED.values()) <= 20
+    assert max(OURS.values()) <= 4
+    assert max(JOURNALED.values()) <= 9
 
 
 def test_every_peer_was_measured_in_the_same_run() -> None:
