@@ -54,7 +54,8 @@ async def _row(said: StrategySupport, source: ServerSource) -> dict[str, Any]:
         async with Reasoner(model, draft=draft) as reasoner:
             solution = await reasoner.solve(QUESTION, strategy=strategy, **SMALL)
     except CapabilityMissing as error:
-        return {"strategy": name, "did": "refused", "why": str(error), "said": said.word}
+        why = str(error).replace(model.name, Path(model.name).name)  # some servers name a folder
+        return {"strategy": name, "did": "refused", "why": why, "said": said.word}
     return {
         "strategy": name,
         "did": "emulated" if NAMED & set(solution.emulated) else "runs",
