@@ -242,15 +242,7 @@ async def devices(submitter: Submitter, id: str, *, least: int = 0) -> dict[str,
     if isinstance(submitter, Hub):
         await _wait_for(submitter, least)
         return others(submitter)
-    request = TaskRequest(
-        id=id,
-        kind="tool",
-        name=TOOL,
-        arguments=DirectoryQuestion(least=least).model_dump_json(),
-        needs=TaskNeeds(worker=WORKER),
-        patience_s=5,
-    )
-    outcome = await submitter.submit(request).outcome()
+    outcome = await submitter.submit(_asking(id, TOOL, DirectoryQuestion(least=least))).outcome()
     return _profiles.validate_json(outcome.value)
 
 
@@ -276,15 +268,20 @@ def follow(submitter: Submitter, id: str, tell: Callable[[HubNews], None]) -> Ca
     """
     if isinstance(submitter, Hub):
         return submitter.observe(partial(_tell_of, tell))
-    request = TaskRequest(
+    request = _asking(id, NEWS, NewsQuestion(id=id))
+    return submitter.submit(request, partial(_hear_news, tell)).cancel
+
+
+def _asking(id: str, tool: str, question: BaseModel) -> TaskRequest:
+    """A call of one of the hub's own tools."""
+    return TaskRequest(
         id=id,
         kind="tool",
-        name=NEWS,
-        arguments=NewsQuestion(id=id).model_dump_json(),
+        name=tool,
+        arguments=question.model_dump_json(),
         needs=TaskNeeds(worker=WORKER),
         patience_s=5,
     )
-    return submitter.submit(request, partial(_hear_news, tell)).cancel
 
 
 def _tell_of(tell: Callable[[HubNews], None], event: HubEvent) -> None:
