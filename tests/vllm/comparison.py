@@ -6,10 +6,6 @@ import itertools
 import json
 import os
 import random
-import socket
-import subprocess
-import sys
-import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,12 +16,12 @@ from typing import Any, Literal, NamedTuple
 from reasoning.values.context import Context, Segment
 from reasoning.vllm_plugin import engine_arguments
 from reasoning.vllm_plugin.note import Note
+from tests.support.vllm_server import AS_MODULE, started
 from tests.vllm.conftest import VOCABULARY, Author, Written
 
 Runner = Literal[1, 2]
 STEPS = 96
 KINDS = "join", "live", "paths", "plain"
-STARTS_S = 900
 SECOND = Path(__file__).with_name("second_runner")
 TINY: dict[str, Any] = {"max_model_len": 1024, "max_num_seqs": 16, "max_num_batched_tokens": 256}
 
@@ -153,39 +149,14 @@ def give_tokenizer(model: Path) -> None:
 def serving(model: Path, log: Path, runner: Runner = 1, *more: str) -> Iterator[str]:
     """vLLM's own server of a model with the plugin's live half; gives its address."""
     give_tokenizer(model)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     live = engine_arguments("live")
     command = [
-        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)),
-        *("--served-model-name", "m", "--host", "127.0.0.1", "--port", str(port)),
+        *(*AS_MODULE, str(model), "--served-model-name", "m"),
         *("--dtype", "float32", "--enforce-eager", "--block-size", "32"),
         *("--max-model-len", "1024", "--max-num-seqs", "16", "--max-num-batched-tokens", "256"),
         *("--worker-cls", live["worker_cls"], "--scheduler-cls", live["scheduler_cls"]),
         *("--no-async-scheduling", "--kv-transfer-config", json.dumps(live["kv_transfer_config"])),
         *more,
     ]
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            command, stdout=out, stderr=out, env=os.environ | environment(runner)
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(STARTS_S):
-            assert process.poll() is None, log.read_text()[-4000:]
-            try:
-                urllib.request.urlopen(f"{url}/health", timeout=2)
-                break
-            except OSError:
-                time.sleep(1)
-        else:
-            raise TimeoutError(log.read_text()[-2000:])
-        yield f"{url}/v1"
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    with started(command, log, environment(runner)) as running:
+        yield running.url

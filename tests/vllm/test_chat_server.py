@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +18,7 @@ import pytest
 from reasoning import Reasoner
 from reasoning.cli.diagnosis import diagnose
 from reasoning.models.server import ServerSource
+from tests.support.vllm_server import AS_MODULE, started
 
 pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
 pytestmark = [
@@ -29,7 +28,6 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).parents[2]
-STARTS_S = 420
 CONTEXT = 1024
 
 
@@ -49,34 +47,12 @@ class ChatServer(NamedTuple):
 
 @pytest.fixture(scope="module")
 def server(chat_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChatServer]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     command = [
-        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
-        *("--model", str(chat_model), "--served-model-name", "smollm2", "--enforce-eager"),
-        *("--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"),
-        *("--block-size", "32", "--max-model-len", str(CONTEXT)),
+        *(*AS_MODULE, str(chat_model), "--served-model-name", "smollm2", "--enforce-eager"),
+        *("--dtype", "float32", "--block-size", "32", "--max-model-len", str(CONTEXT)),
     ]
-    log = tmp_path_factory.mktemp("serve") / "log"
-    environment = {k: v for k, v in os.environ.items() if k != "VLLM_ENABLE_V1_MULTIPROCESSING"}
-    with log.open("w") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
-    try:
-        for _ in range(STARTS_S):
-            assert process.poll() is None, log.read_text()[-4000:]
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
-                break
-            except OSError:
-                time.sleep(1)
-        yield ChatServer(f"http://127.0.0.1:{port}/v1")
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            process.kill()
+    with started(command, tmp_path_factory.mktemp("serve") / "log") as running:
+        yield ChatServer(running.url)
 
 
 async def test_chat_is_asked_in_chat_with_all_that_vllm_can(server: ChatServer) -> None:

@@ -9,11 +9,6 @@ from __future__ import annotations
 import gc
 import json
 import logging
-import os
-import socket
-import subprocess
-import time
-import urllib.request
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -42,11 +37,10 @@ from reasoning.planning import (
 from reasoning.planning.prompts import RULES
 from reasoning.planning.reply import PlannerReply, json_object
 from tests.support.protocol_tools import working
+from tests.support.vllm_server import COMMAND, started
 from tests.vllm.conftest import SIZES
 
 pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
-
-from tests.vllm.test_serving import STARTS_S, VLLM
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("default")]
 
@@ -210,34 +204,14 @@ async def test_a_schema_that_vllm_refuses_is_let_go_by_name_or_is_an_error(
 
 @contextmanager
 def serving(folder: Path, log: Path) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     command = [
-        *(VLLM, "serve", str(folder)),
-        *("--host", "127.0.0.1", "--port", str(port), "--served-model-name", "tiny"),
+        *(COMMAND, "serve", str(folder), "--served-model-name", "tiny"),
         *("--dtype", "float32", "--enforce-eager", "--block-size", "32"),
         *("--max-model-len", str(CONTEXT), "--max-num-seqs", "8"),
         *("--structured-outputs-config", json.dumps(COMPACT)),
     ]
-    environment = {k: v for k, v in os.environ.items() if k != "VLLM_ENABLE_V1_MULTIPROCESSING"}
-    with log.open("w") as out:
-        server = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
-    try:
-        for _ in range(STARTS_S):
-            assert server.poll() is None, log.read_text()[-4000:]
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
-                break
-            except OSError:
-                time.sleep(1)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        server.terminate()
-        try:
-            server.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            server.kill()
+    with started(command, log) as running:
+        yield running.url
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,8 @@ import os
 import random
 import re
 import shlex
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -32,6 +29,7 @@ from reasoning.values.context import Context, Gang, Segment
 from reasoning.vllm_plugin import engine_arguments
 from reasoning.vllm_plugin.client import PlannedRequest, SegmentClient
 from reasoning.vllm_plugin.note import Member
+from tests.support.vllm_server import COMMAND, STARTS_S, started
 
 pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
 
@@ -41,10 +39,7 @@ from tests.vllm.test_shared_backend import group_think, hogwild, multiverse
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.slow]
 
 STEPS = 96
-STARTS_S = 900
 PATIENCE_S = 4.0
-VLLM = str(Path(sys.executable).with_name("vllm"))
-"""vLLM's own command, as ``scripts/setup-vllm`` installs it."""
 PAGE = Path(__file__).parents[2] / "docs" / "vllm-plugin.md"
 
 
@@ -101,39 +96,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of the shipped model with the plugin's live half."""
     from reasoning.models.catalog import shipped
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     _, serve, _, *more = shlex.split(documented("vllm serve MODEL").replace("\\\n", ""))
     transfer = json.loads(more.pop())
     transfer["kv_connector_extra_config"] = {"patience_s": PATIENCE_S}
     command = [
-        *(VLLM, serve, str(shipped()["reason-5m"]), *more, json.dumps(transfer)),
-        *("--host", "127.0.0.1", "--port", str(port), "--served-model-name", "m"),
-        *("--max-model-len", "2048", "--api-server-count", "2"),
+        *(COMMAND, serve, str(shipped()["reason-5m"]), *more, json.dumps(transfer)),
+        *("--served-model-name", "m", "--max-model-len", "2048", "--api-server-count", "2"),
     ]
     log = tmp_path_factory.mktemp("serve") / "log"
-    environment = {k: v for k, v in os.environ.items() if k != "VLLM_ENABLE_V1_MULTIPROCESSING"}
-    with log.open("w") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
-    try:
-        for _ in range(STARTS_S):
-            assert process.poll() is None, log.read_text()[-4000:]
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
-                break
-            except OSError:
-                time.sleep(1)
-        else:
-            raise TimeoutError(log.read_text()[-2000:])
-        with ExitStack() as opened:
-            yield Server(port, process, opened)
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            process.kill()
+    with started(command, log) as running, ExitStack() as opened:
+        yield Server(*running, opened)
 
 
 def test_the_documented_request_is_answered(server: Server) -> None:
