@@ -162,7 +162,7 @@ class Outcome:
             answer=None if calls or thread.answer_source == "text" else thread.answer,
             source=thread.answer_source,
             cut=cut and not calls,
-            tokens=self.observer.spoken.get(thread.id, 0),
+            tokens=self.observer.spoken.get(thread.id, 0) if thoughts else thread.tokens,
         )
 
     def _formed(self, said: ChosenAnswer) -> ChosenAnswer:

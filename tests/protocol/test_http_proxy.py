@@ -408,6 +408,15 @@ def test_usage_adds_up_to_what_the_server_behind_counted(client: openai.OpenAI) 
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
 
 
+def test_who_did_not_think_is_billed_no_thoughts(
+    client: openai.OpenAI, rules: RuleServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "thoughts", "")
+    usage = ask(client, "SAY: Sunny").usage
+    assert usage.completion_tokens == 2  # with the one that ends it
+    assert usage.completion_tokens_details.reasoning_tokens == 0
+
+
 def test_tokens_of_a_client_that_left_are_counted(server: Server, rules: RuleServer) -> None:
     labels = {"model": "rules", "strategy": "self-consistency"}
     before = server.metric("reason_tokens_total", kind="completion", **labels)
