@@ -48,7 +48,7 @@ def chat_model() -> Path:
     """The folder of a small real chat model, SmolLM2-135M-Instruct."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     made = Path(cache) / "parallel-reason" / "SmolLM2-135M-Instruct"
-    folder = Path(os.environ.get("REASON_CHAT_MODEL") or made)
+    folder = Path(os.environ.get("REASON_TEST_CHAT_MODEL") or made)
     if not (folder / "config.json").exists():
         pytest.skip(f"{folder} has no chat model; scripts/get-chat-model makes it")
     return folder

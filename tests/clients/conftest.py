@@ -28,11 +28,11 @@ collect_ignore_glob = [] if all(map(find_spec, MODULES)) else ["test_*.py"]
 
 UPSTREAMS = {
     "scripted": lambda stack: ["--base-url", stack.enter_context(rule_server()).url],
-    "embedded": lambda stack: ["--model", os.environ["REASON_CHAT_MODEL"]],
-    "vllm": lambda stack: ["--base-url", os.environ["REASON_VLLM_URL"]],
+    "embedded": lambda stack: ["--model", os.environ["REASON_TEST_CHAT_MODEL"]],
+    "vllm": lambda stack: ["--base-url", os.environ["REASON_TEST_VLLM_URL"]],
 }
 """What stands behind, and how the server is told of it."""
-NEEDED = {"embedded": "REASON_CHAT_MODEL", "vllm": "REASON_VLLM_URL"}
+NEEDED = {"embedded": "REASON_TEST_CHAT_MODEL", "vllm": "REASON_TEST_VLLM_URL"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ _FOUND = pytest.StashKey[list[tuple[str, str, str, str]]]()
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write what came of each feature, where a file is named for it."""
-    file = os.environ.get("REASON_CLIENT_RESULTS")
+    file = os.environ.get("REASON_TEST_RESULTS")
     if file is None:
         return
     found: dict[str, Any] = {}

@@ -30,7 +30,7 @@ HELLO: Any = [
     {"role": "user", "content": "Hello! Who are you?"},
 ]
 SAID = "You said: Hello! Who are you? The system says: Be brief."
-MOST = int(os.environ.get("REASON_CLIENT_TOKENS", "60"))
+MOST = int(os.environ.get("REASON_TEST_TOKENS", "60"))
 """Tokens of an answer."""
 
 

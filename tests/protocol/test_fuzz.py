@@ -1,6 +1,6 @@
 """A fuzzer of the wire that knows its structure: no hang, no crash, honest peers are served.
 
-``REASON_FUZZ_S`` says how long it runs, ``REASON_FUZZ_SEED`` what it draws.
+``REASON_TEST_FUZZ_S`` says how long it runs, ``REASON_TEST_FUZZ_SEED`` what it draws.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from tests.support.protocol_tools import RawSession, registry, working
 
 pytestmark = pytest.mark.anyio
 
-SECONDS = float(os.environ.get("REASON_FUZZ_S", "20"))
-SEED = int(os.environ.get("REASON_FUZZ_SEED", "1"))
+SECONDS = float(os.environ.get("REASON_TEST_FUZZ_S", "20"))
+SEED = int(os.environ.get("REASON_TEST_FUZZ_SEED", "1"))
 
 ODD: list[Any] = [
     None, True, -1, 0, 1, 1 << 31, 1 << 63, 1 << 80, 0.5, float("nan"), float("inf"), "", "x",

@@ -27,7 +27,7 @@ class Server:
     """``reason serve`` in a process of its own, on a free port."""
 
     def __init__(self, *arguments: str, module: str = "reasoning") -> None:
-        python = os.environ.get("REASON_PYTHON", sys.executable)  # tests may have another one
+        python = os.environ.get("REASON_TEST_PYTHON", sys.executable)  # tests may have another one
         command = [python, "-m", module, "serve", "--port", "0", *arguments]
         self.process = subprocess.Popen(
             command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}

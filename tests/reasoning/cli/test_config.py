@@ -103,3 +103,12 @@ def test_a_named_file_must_be_there_and_a_misspelt_variable_is_refused(
     monkeypatch.setenv("REASON_TEMPRATURE", "1")
     refused = CliRunner().invoke(main, ["solve", "x"])
     assert "did you mean 'REASON_TEMPERATURE'?" in refused.stderr
+
+
+def test_variables_of_others_stop_no_command(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PYTHON", "TEST_MODEL", "WORKER_TIMEOUTS", "OUTCOME_OF_THE_DAY"):
+        monkeypatch.setenv(f"REASON_{name}", "1")
+    done = CliRunner().invoke(main, ["config", "solve"])
+    assert done.exit_code == 0, done.stderr
+    refused = CliRunner().invoke(main, ["solve", "x", "--domain", "nosuch"])
+    assert "no setting" not in refused.stderr

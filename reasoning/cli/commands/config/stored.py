@@ -30,8 +30,8 @@ SHARED = frozenset(
     }
 )
 """Settings that hold for every command that has them, by the names of their parameters."""
-OTHERS = frozenset({"CONFIG", "HUB", "TOKEN", "DEBUG", "COMPILE", "CHAT_MODEL"})
-"""What other variables are called behind the prefix."""
+OTHERS = frozenset({"CONFIG", "HUB", "TOKEN", "DEBUG", "COMPILE"})
+"""What other variables are called behind the prefix; those of tests begin with ``TEST_``."""
 
 
 class Setting(NamedTuple):
@@ -66,7 +66,7 @@ def configured(name: str, command: click.Command, others: Collection[str]) -> cl
 
     def load(ctx: click.Context, _: click.Parameter, file: str | None) -> None:
         ctx.default_map = from_file(file, name, command, others)
-        _check_variables(name, command)
+        _check_variables(name, command, {*others, "test"} - {name})
 
     command.params.append(
         click.Option(
@@ -158,7 +158,7 @@ def _check(file: str | None, given: Mapping[str, Any], known: Collection[str]) -
             )
 
 
-def _check_variables(name: str, command: click.Command) -> None:
+def _check_variables(name: str, command: click.Command, others: Collection[str]) -> None:
     """Refuse a variable that is nearly one of a setting.
 
     Raises:
@@ -166,19 +166,21 @@ def _check_variables(name: str, command: click.Command) -> None:
     """
     from reasoning.registry import nearest
 
-    known = {one for option in _options(command).values() for one in _variables(name, option)}
+    shared = {_upper(one) for one in _shared_flags()}
+    own = {
+        one.removeprefix(PREFIX)
+        for option in _options(command).values()
+        for one in _variables(name, option)
+    }
+    elsewhere = tuple(f"{_upper(one)}_" for one in others)  # another command's, or the tests'
     for variable in os.environ:
         rest = variable.removeprefix(PREFIX)
-        if rest == variable or rest in OTHERS or variable in known:
+        if rest == variable or rest in OTHERS | shared | own or rest.startswith(elsewhere):
             continue
-        near = nearest(variable, {f"{PREFIX}{_upper(one)}" for one in _shared_flags()} | known)
-        exact = _flag(rest.lower()) in _shared_flags()
-        if near and not exact and not any(f"_{one}_" in variable for one in _COMMAND_WORDS):
+        near = nearest(rest, own | shared)  # without the prefix, which all have in common
+        if near:
+            near = near.replace("'", f"'{PREFIX}", 1)
             raise InvalidValue(f"{variable} is no setting; {near}or unset it")
-
-
-_COMMAND_WORDS = ("BENCH", "HUB", "JUDGE", "PLAN", "SERVE", "SOLVE", "WORKER", "SAMPLE", "REPLAY")
-"""Variables of another command are that one's to check."""
 
 
 def _upper(called: str) -> str:
