@@ -18,8 +18,8 @@ from pathlib import Path
 import anyio
 
 from reasoning import Solution, load_model
-from reasoning.bench import Arm, BenchResults, BenchRow, draw_problems, solve_all, summarise
 from reasoning.cli.commands.bench import summary_line
+from reasoning.evaluation import Arm, BenchResults, BenchRow, draw_problems, solve_all, summarise
 from reasoning.models.loaded import LoadedModel
 
 CONTEXTS = (256, 512, 1024, 2048, 4096)

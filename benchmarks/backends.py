@@ -35,7 +35,7 @@ from speculation import speculation
 from vllm_server import generated, server
 
 from reasoning import Context, Reasoner, Segment
-from reasoning.bench import draw_problems
+from reasoning.evaluation import draw_problems
 from reasoning.models.server import ServerSource
 from reasoning.models.vllm import VllmSource
 from reasoning.run.thread import TextGenerated

@@ -41,7 +41,7 @@ from pruning import (
     read_questions,
 )
 from pruning.judge.pairs import split, unseen
-from reasoning.bench import Arm, draw_problems, solve_all
+from reasoning.evaluation import Arm, draw_problems, solve_all
 from reasoning.judging.calibration import Calibration, RiskTarget, apply, calibrate
 from reasoning.judging.evaluation import EvaluationOptions, evaluate
 from reasoning.judging.judge import LearnedJudge

@@ -23,7 +23,7 @@ from typing import Any
 import anyio
 
 from reasoning import Context, Reasoner, Segment, Solution
-from reasoning.bench import draw_problems
+from reasoning.evaluation import draw_problems
 from reasoning.models.loaded import LoadedModel
 from reasoning.models.loading import load_model, model_source
 from reasoning.problems import Problem

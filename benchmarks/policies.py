@@ -41,7 +41,7 @@ from pruning import (
 from pruning.policies.ballots import Ballots
 from pruning.policy import Need
 from reasoning import Reasoner, Solution, load_model
-from reasoning.bench import draw_problems, read_traces
+from reasoning.evaluation import draw_problems, read_traces
 from reasoning.models.loaded import LoadedModel
 from reasoning.policies import parse_policy
 from reasoning.problems import Problem

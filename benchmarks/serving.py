@@ -222,7 +222,7 @@ def round_trips() -> dict[str, Any]:
 
 def problems() -> dict[str, Any]:
     from reasoning import load_model
-    from reasoning.bench import draw_problems
+    from reasoning.evaluation import draw_problems
     from reasoning.solver import Reasoner
 
     questions = [

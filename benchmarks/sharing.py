@@ -20,7 +20,7 @@ from typing import Any
 import anyio
 
 from reasoning import Solution, load_model
-from reasoning.bench import Arm, draw_problems, solve_all, summarise
+from reasoning.evaluation import Arm, draw_problems, solve_all, summarise
 from reasoning.language import markup
 from reasoning.language.trained import finished_lines
 from reasoning.models.loaded import LoadedModel

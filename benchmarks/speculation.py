@@ -17,7 +17,7 @@ from typing import Any
 import anyio
 
 from reasoning import Reasoner
-from reasoning.bench import draw_problems
+from reasoning.evaluation import draw_problems
 from reasoning.models.vllm import VllmSource
 
 SETTINGS = VllmSource(kv_cache_gib=1, context=1024, max_num_seqs=64)

@@ -24,7 +24,7 @@ import anyio
 from pruning import Evaluator, FixedSamples, Question, Summary
 from pruning.evaluation.statistics import Gain, gain
 from reasoning import load_model
-from reasoning.bench import Arm, draw_word_problems, read_traces, solve_all, write_traces
+from reasoning.evaluation import Arm, draw_word_problems, read_traces, solve_all, write_traces
 from reasoning.models.loaded import LoadedModel
 from reasoning.policies import parse_policy
 from reasoning.problems import FreeForm

@@ -19,7 +19,7 @@ import anyio
 from pruning import Cut, DeepPrune, Evaluator, Question
 from pruning.judge.pairs import split, unseen
 from reasoning import load_model
-from reasoning.bench import Arm, draw_problems, read_traces, solve_all, write_traces
+from reasoning.evaluation import Arm, draw_problems, read_traces, solve_all, write_traces
 from reasoning.judging.calibration import RiskTarget, calibrate
 from reasoning.judging.evaluation import EvaluationOptions, evaluate
 from reasoning.judging.training import JudgeRecipe, save, train

@@ -11,7 +11,7 @@ from pathlib import Path
 from orchestrator import Event
 from pruning import Replay
 from reasoning import solve_sync
-from reasoning.bench import read_traces
+from reasoning.evaluation import read_traces
 from reasoning.policies import parse_policy
 from reasoning.run.driver import PolicyDecided
 from reasoning.run.report import report

@@ -11,7 +11,7 @@ import anyio
 
 from pruning import Accept, Escalate
 from reasoning import Reasoner, load_model
-from reasoning.bench import draw_problems
+from reasoning.evaluation import draw_problems
 
 
 async def main() -> None:

@@ -36,7 +36,7 @@ FLOORS = (
     {"strategies"},
     {"options"},
     {"solver"},
-    {"serving", "bench"},
+    {"serving", "evaluation"},
     {"cli"},
 )
 """The rooms of `reasoning`: one imports, at its start, only from floors below."""
@@ -204,7 +204,12 @@ def test_dir_shows_what_a_package_exports(package: object) -> None:
         ("import reasoning.cli", {"torch", "transformers", "rich", "pydantic", "networkx"}),
         (
             "import reasoning.solver, reasoning.models.embedded",
-            {"reasoning.training.loop", "reasoning.judging.judge", "reasoning.bench", "sklearn"},
+            {
+                "reasoning.training.loop",
+                "reasoning.judging.judge",
+                "reasoning.evaluation",
+                "sklearn",
+            },
         ),
     ],
 )

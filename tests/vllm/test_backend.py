@@ -18,8 +18,8 @@ from orchestrator.errors import InvalidValue
 from reasoning import Context, Reasoner, Segment, Solution
 from reasoning.backends.base import Token
 from reasoning.backends.vllm.backend import delivered
-from reasoning.bench import draw_problems
 from reasoning.errors import BackendLost, CapabilityMissing
+from reasoning.evaluation import draw_problems
 from reasoning.models.loaded import LoadedModel
 from reasoning.models.loading import load_model
 from reasoning.models.vllm import VllmSource

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from orchestrator.errors import ExtraMissing
 from reasoning import Segment, load_model
 from reasoning.backends.base import Token
-from reasoning.bench import draw_problems
+from reasoning.evaluation import draw_problems
 from reasoning.models.catalog import shipped
 from reasoning.models.vllm import VllmSource
 from reasoning.values.sampling import Sampling

@@ -11,9 +11,9 @@ import pytest
 
 from reasoning.backends.base import Token
 from reasoning.backends.embedded import EmbeddedBackend
-from reasoning.bench import draw_problems
 from reasoning.engine.config import read_config
 from reasoning.engine.engine import Engine
+from reasoning.evaluation import draw_problems
 from reasoning.models.loaded import LoadedModel
 from reasoning.models.loading import load_model
 from reasoning.models.vllm import VllmSource

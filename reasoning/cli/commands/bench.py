@@ -15,7 +15,7 @@ from reasoning.cli.printing import print_object, print_tables, progress_bar, tab
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from reasoning.bench import Arm, BenchResults, BenchRow
+    from reasoning.evaluation import Arm, BenchResults, BenchRow
 
 
 def _count(default: int) -> Any:
@@ -66,7 +66,7 @@ class BenchSettings:
 
     def arms(self) -> list[Arm]:
         """What is measured, in the order of the table."""
-        from reasoning.bench import Arm
+        from reasoning.evaluation import Arm
 
         named: list[tuple[str, str | None]] = [(name, None) for name in self.strategies]
         named += [("self-consistency", policy) for policy in self.policies]
@@ -131,7 +131,7 @@ def bench() -> None:
 
 def _measure(domain: str, settings: BenchSettings) -> None:
     """Measure, and print."""
-    from reasoning.bench import BenchResults, draw_problems, measure
+    from reasoning.evaluation import BenchResults, draw_problems, measure
     from reasoning.models.loading import load_model
 
     arms = settings.arms()

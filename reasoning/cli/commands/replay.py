@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pruning import Comparison, Evaluator, Question
-    from reasoning.bench.replay import ReplayFigures, ReplayResults
+    from reasoning.evaluation.replay import ReplayFigures, ReplayResults
     from reasoning.policies import SteeredBy
 
 
@@ -91,8 +91,8 @@ def _replay(settings: ReplaySettings) -> ReplayResults:
     from pathlib import Path
 
     from pruning import Evaluator, PolicyError
-    from reasoning.bench.replay import ReplayResults, replay_row
-    from reasoning.bench.traces import read_traces
+    from reasoning.evaluation.replay import ReplayResults, replay_row
+    from reasoning.evaluation.traces import read_traces
     from reasoning.policies import steered_by
 
     shared = {name: getattr(settings, name) for name in _SHARED}

@@ -42,7 +42,7 @@ def sample(settings: SampleSettings) -> None:
 
     import anyio
 
-    from reasoning.bench import Arm, draw_problems, solve_all, write_traces
+    from reasoning.evaluation import Arm, draw_problems, solve_all, write_traces
     from reasoning.models.loading import load_model
 
     target, each = Path(settings.output), settings.each

@@ -473,7 +473,7 @@ def test_sampled_traces_can_be_replayed_and_judged(tmp_path: Path, domain: str) 
     options = ("--n", "3", "--each", "4", "--max-tokens", "160")
     said = done("sample", domain, "-o", target, *options)
     assert "3 questions, 4 traces each" in said.stdout
-    from reasoning.bench import read_traces
+    from reasoning.evaluation import read_traces
 
     read_back = read_traces([target])
     assert len(read_back) == 3

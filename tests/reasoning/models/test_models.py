@@ -13,8 +13,8 @@ import torch
 
 from orchestrator.errors import InvalidValue
 from reasoning import Reasoner, load_model
-from reasoning.bench import draw_problems
 from reasoning.engine.engine import Engine
+from reasoning.evaluation import draw_problems
 from reasoning.models.catalog import shipped as shipped_models
 from reasoning.models.loaded import LoadedModel
 from reasoning.problems import Problem, countdown

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import InvalidValue, ReasonError
-from reasoning.bench import draw_problems
 from reasoning.errors import ProblemRefused
+from reasoning.evaluation import draw_problems
 from reasoning.problems import (
     Arithmetic,
     Covered,

@@ -32,9 +32,9 @@ from pruning import (
 )
 from pruning.policy import Need
 from reasoning import Reasoner, Solution, load_model
-from reasoning.bench import read_traces
 from reasoning.cli import main
 from reasoning.errors import CapabilityMissing
+from reasoning.evaluation import read_traces
 from reasoning.models.loaded import LoadedModel
 from reasoning.policies import parse_policy
 from reasoning.problems import Countdown, FreeForm

@@ -16,8 +16,8 @@ from orchestrator.errors import InvalidValue
 from pruning import Accept, Escalate, Resample, StepScored
 from reasoning import Reasoner, load_model
 from reasoning.backends.base import Backend, Generation, Token
-from reasoning.bench import draw_problems
 from reasoning.cli import main
+from reasoning.evaluation import draw_problems
 from reasoning.language import markup
 from reasoning.models.loaded import LoadedModel
 from reasoning.problems import Countdown

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import InvalidValue
-from reasoning.bench import draw_problems, draw_word_problems, read_traces
+from reasoning.evaluation import draw_problems, draw_word_problems, read_traces
 from reasoning.problems import recognise
 
 

@@ -1,9 +1,9 @@
 """Problems in bulk: drawn, solved and measured, and their traces stored and replayed."""
 
-from reasoning.bench.measure import Arm, BenchResults, BenchRow, measure, solve_all, summarise
-from reasoning.bench.problems import draw_problems
-from reasoning.bench.traces import read_traces, write_traces
-from reasoning.bench.word_problems import draw_word_problems
+from reasoning.evaluation.measure import Arm, BenchResults, BenchRow, measure, solve_all, summarise
+from reasoning.evaluation.problems import draw_problems
+from reasoning.evaluation.traces import read_traces, write_traces
+from reasoning.evaluation.word_problems import draw_word_problems
 
 __all__ = [
     "Arm",
