@@ -29,7 +29,7 @@ from a2a.types.a2a_pb2 import (
 from a2a.utils.errors import A2AError, TaskNotFoundError, UnsupportedOperationError
 from google.protobuf.json_format import MessageToDict
 
-from orchestrator.errors import InvalidValue, UnknownName
+from orchestrator.errors import InvalidValue
 from protocol.a2a.tasks import EXTENSION, TERMINAL
 from protocol.errors import AgentLost, AgentRefused
 from protocol.http.contract.results import ChosenAnswer, ReasoningResult
@@ -40,6 +40,7 @@ from protocol.http.service import (
     ModelVariant,
     ReasoningRequest,
     RunPlan,
+    unknown_variant,
 )
 
 TRIES = 5
@@ -158,8 +159,7 @@ class RemoteAgent:
 
     def check(self, request: ReasoningRequest) -> RunPlan:
         if all(variant.id != request.variant for variant in self.variants):
-            known = ", ".join(variant.id for variant in self.variants)
-            raise UnknownName(f"model: {request.variant!r} does not exist; choose {known}")
+            raise unknown_variant(request.variant, self.variants)
         return RunPlan(model=request.variant, strategy="a2a")
 
     async def answer(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from protocol.http.service import RunPlan as RunPlan
     from protocol.http.service import RunStopped as RunStopped
     from protocol.http.service import Service as Service
+    from protocol.http.service import unknown_variant as unknown_variant
     from protocol.http.settings import ServerSettings as ServerSettings
 
 _NAMES = {
@@ -45,6 +46,7 @@ _NAMES = {
         "RunPlan",
         "RunStopped",
         "Service",
+        "unknown_variant",
     ],
     "settings": ["ServerSettings"],
 }

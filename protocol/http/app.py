@@ -15,13 +15,14 @@ from orchestrator.errors import ReasonError
 from protocol.http.access import AccessMiddleware
 from protocol.http.anthropic.messages import AnthropicInterface
 from protocol.http.bodies import MOST_BODY
-from protocol.http.errors import Refusal, on_error, on_failure
+from protocol.http.errors import on_error, on_failure
 from protocol.http.metrics import CONTENT_TYPE
 from protocol.http.openai.chat import ChatInterface, model_object
 from protocol.http.openai.responses import ResponseInterface
 from protocol.http.openai.run_response import caller_of, endpoint
 from protocol.http.openapi import openapi_document
 from protocol.http.runs import RequestRunner
+from protocol.http.service import unknown_variant
 from protocol.http.settings import ServerSettings
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
@@ -77,12 +78,7 @@ def _routes(runner: RequestRunner, settings: ServerSettings) -> list[BaseRoute]:
     async def model(request: Request) -> Response:
         name = request.path_params["name"]
         if name not in variants:
-            raise Refusal(
-                404,
-                "model_not_found",
-                f"model {name!r} does not exist; see /v1/models",
-                param="model",
-            )
+            raise unknown_variant(name, variants.values())
         return JSONResponse(model_object(variants[name]))
 
     async def openapi(request: Request) -> Response:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from heapq import nlargest
 from typing import Any, Protocol
 
 from orchestrator import TaskState
+from orchestrator.errors import UnknownName
 from protocol.http.contract.conversation import ConversationTurn
 from protocol.http.contract.options import AnswerOptions, OutputForm, ToolOffer
 from protocol.http.contract.results import ReasoningResult
@@ -27,6 +30,29 @@ class ModelVariant:
     title: str
     description: str
     created: int = 0
+
+
+MOST_NEAR = 3
+"""How many names are told to who gave a wrong one; a server may have hundreds."""
+
+
+class ModelNotFound(UnknownName):
+    """Raised when a request names a variant that there is none of."""
+
+
+def unknown_variant(name: str, variants: Iterable[ModelVariant], what: str = "") -> ModelNotFound:
+    """The error for a name that no variant has, with the names that are most like it.
+
+    Args:
+        what: What is wrong with it, if more is known than that it does not exist.
+    """
+
+    def likeness(known: str) -> float:
+        return SequenceMatcher(None, name.lower(), known.lower()).ratio()
+
+    near = nlargest(MOST_NEAR, (variant.id for variant in variants), key=likeness)
+    problem = what or f"{name!r} does not exist"
+    return ModelNotFound(f"model: {problem}; the nearest are {', '.join(near)}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from orchestrator.errors import InvalidValue, UnknownName
-from protocol.http import ModelVariant, ReasoningRequest
+from protocol.http import ModelVariant, ReasoningRequest, unknown_variant
 from pruning import Policy
 from reasoning.models.catalog import find, shipped
 from reasoning.policies import POLICIES, WITH, parse_policy
@@ -105,9 +105,7 @@ class VariantNames:
         for model in sorted(self._reasoners, key=len, reverse=True):
             if name == model or name.startswith((f"{model}/", f"{model}:")):
                 return self._reasoners[model], name[len(model) :].lstrip("/")
-        near = nearest(name, [variant.id for variant in self.listed])
-        listed = ", ".join(variant.id for variant in self.listed)
-        raise UnknownName(f"model: {name!r} does not exist; {near}choose {listed}")
+        raise unknown_variant(name, self.listed)
 
     def _parse(self, model: str, given: str) -> VariantTarget:
         """What ``strategy:n=8,key=value,policy=…`` stands for on a model."""
@@ -116,11 +114,8 @@ class VariantNames:
         pairs, _, policy = f",{settings}".partition(",policy=")
         settings = pairs.lstrip(",")
         if name and name not in STRATEGIES.names:
-            known = [variant.id for variant in self.listed if variant.id.startswith(model)]
-            near = nearest(f"{model}/{name}", known)
-            raise UnknownName(
-                f"model: {model} has no strategy {name!r}; {near}choose {', '.join(known)}"
-            )
+            own = [variant for variant in self.listed if variant.id.startswith(f"{model}/")]
+            raise unknown_variant(f"{model}/{name}", own, f"{model} has no strategy {name!r}")
         found = VariantTarget(reasoner=reasoner, policy=_policy(policy) if policy else None)
         if name and (found.policy is None or name != SelfConsistency.name):
             return replace(found, strategy=STRATEGIES.make(f"{name}:{settings}".rstrip(":")))

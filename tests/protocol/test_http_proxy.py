@@ -382,8 +382,8 @@ def test_a_name_says_strategy_width_and_policy(
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("rulez", "did you mean 'rules'"),
-        ("rules/self-consistancy", "did you mean 'rules/self-consistency'"),
+        ("Rulez", "does not exist; the nearest are rules, rules/"),
+        ("rules/self-consistancy", "the nearest are rules/self-consistency, rules/"),
         ("rules/examples/own_strategy.py:SecondOpinion", "has no strategy"),
         ("rules/self-consistency:m=3", "has no setting 'm'"),
         ("rules/self-consistency:n=2,policy=asink", "did you mean 'async'"),
@@ -392,6 +392,18 @@ def test_a_name_says_strategy_width_and_policy(
 def test_an_unknown_name_tells_the_nearest(client: openai.OpenAI, name: str, words: str) -> None:
     with pytest.raises(openai.APIStatusError, match=words):
         ask(client, "Hello", name)
+
+
+@pytest.mark.parametrize("name", ["gpt-7", "some/other/model", "rule/apr", "rules/apr/2"])
+def test_an_unknown_model_is_404_with_three_names(client: openai.OpenAI, name: str) -> None:
+    known = {model.id for model in client.models.list()}
+    for call in (lambda: ask(client, "Hello", name), lambda: client.models.retrieve(name)):
+        with pytest.raises(openai.NotFoundError) as caught:
+            call()
+        assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
+        told = str(caught.value.body["message"]).partition("the nearest are ")[2].split(", ")  # type: ignore[index]
+        assert len(set(told)) == 3
+        assert known >= set(told)
 
 
 # ---- cost ----------------------------------------------------------------------------------------
