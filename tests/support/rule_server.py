@@ -29,6 +29,7 @@ class RuleServer:
     Attributes:
         url: Its address, with ``/v1``.
         bodies: The bodies of its streamed requests, in order.
+        traces: The ``traceparent`` of each of them; empty where there was none.
         open: How many are being answered.
     """
 
@@ -36,6 +37,7 @@ class RuleServer:
     thoughts: str = ""
     pause_s: float = 0.0
     bodies: list[dict[str, Any]] = field(default_factory=list)
+    traces: list[str] = field(default_factory=list)
     open: int = 0
     turns: Counter[str] = field(default_factory=Counter)
     prompts: set[str] = field(default_factory=set)
@@ -137,6 +139,7 @@ class RuleHandler(BaseHTTPRequestHandler):
             self._send({"choices": [choice], "usage": usage})
             return
         self.rules.bodies.append(body)
+        self.rules.traces.append(self.headers.get("traceparent", ""))
         self.rules.open += 1
         try:
             self._stream(text, calls, usage, slowly="SLOWLY" in prompt)
