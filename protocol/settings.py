@@ -54,6 +54,7 @@ class ConnectionSettings(CheckedModel):
         tls: Certificates, for ``wss://``.
         insecure: Whether another machine may be connected to in plain text.
         patience_s: Seconds that the hub may be unreachable; None for ever.
+        first_s: The same, until it has been reached once; None for ``patience_s``.
         slowest_s: The longest pause between two attempts to connect, in seconds.
     """
 
@@ -61,6 +62,7 @@ class ConnectionSettings(CheckedModel):
     tls: Tls | None = None
     insecure: bool = False
     patience_s: Seconds | None = None
+    first_s: Seconds | None = None
     slowest_s: Positive = 10.0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import random
 import time
 from collections.abc import Callable
@@ -46,8 +47,8 @@ from protocol.wire.messages import MAX_FRAME, VERSION
 log = logging.getLogger(__name__)
 
 WELCOME_S = 10.0
-TOLD_AFTER = 6
-"""Failures in a row of which people are told; some 2 s have passed then."""
+TOLD_S = 2.0
+"""People are told of a hub that has not been reached for so long."""
 SILENT_BEATS = 3
 """After so many beats without an answer the connection counts as dead."""
 GRACE = 1 / 4
@@ -133,13 +134,12 @@ class ReconnectingConnection:
             ConnectionRefused: the hub does not want this side, now or later.
             HubUnreachable: it could not be reached for ``patience_s``.
         """
-        failures = 0
+        failures, told = 0, False
         last = time.monotonic()
-        patience_s, slowest_s = self._settings.patience_s, self._settings.slowest_s
         while True:
             why = "it is gone"
             try:
-                await self._connect()
+                await self._connect(last + self._patience_s - time.monotonic())
             except* ConnectionRefused:
                 raise
             except* _gone() as group:
@@ -147,18 +147,28 @@ class ReconnectingConnection:
                 if isinstance(first(group), BadMessage):
                     self._session = None  # what can't be read would be sent again
             if self.linked:
-                self.linked, failures, last = False, 0, time.monotonic()
+                self.linked, failures, last, told = False, 0, time.monotonic(), False
                 self.lost = last
             if _REFUSED in why:  # a hub that is down gives nothing to others
                 self.lost = None
             self.lease_news.set()
             failures += 1
-            if patience_s is not None and time.monotonic() - last > patience_s:
+            silent_s = time.monotonic() - last
+            if silent_s >= self._patience_s:
                 raise HubUnreachable(f"hub {self._url} can't be reached ({why}); is it running?")
-            say = log.warning if failures == TOLD_AFTER else log.info
+            say = log.warning if silent_s > TOLD_S and not told else log.info
+            told = told or silent_s > TOLD_S
             say("hub %s can't be reached (%s); connecting again", self._url, why)
-            longest = min(slowest_s, 0.05 * 2.0 ** min(failures, 20))
+            longest = min(self._settings.slowest_s, 0.05 * 2.0 ** min(failures, 20))
             await anyio.sleep(self._rng.uniform(0.02, longest))  # all at once would be a herd
+
+    @property
+    def _patience_s(self) -> float:
+        """How long the hub may be unreachable."""
+        found = self._settings.patience_s
+        if not self.connected.is_set() and self._settings.first_s is not None:
+            found = self._settings.first_s
+        return math.inf if found is None else found
 
     @property
     def lease_left_s(self) -> float:
@@ -168,9 +178,11 @@ class ReconnectingConnection:
             ends = min(ends, self.lost + self.lease_s * GRACE)
         return ends - time.monotonic()
 
-    async def _connect(self) -> None:
+    async def _connect(self, left_s: float) -> None:
+        """Connect, if it is possible in so many seconds, and serve the connection to its end."""
         from websockets.asyncio.client import connect
 
+        most_s = max(0.1, min(WELCOME_S, left_s))
         async with connect(
             self._url,
             ssl=self._tls,
@@ -178,14 +190,14 @@ class ReconnectingConnection:
             user_agent_header=None,
             compression=None,
             proxy=None,
-            open_timeout=WELCOME_S,
+            open_timeout=most_s,
             ping_interval=None,
             close_timeout=1,
             max_size=MAX_FRAME,
             max_queue=64,
             logger=quiet,
         ) as socket:
-            with anyio.fail_after(WELCOME_S):
+            with anyio.fail_after(most_s):
                 await self._greet(socket)
             self.linked = True
             await self._exchange(socket)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from reasoning.models.loaded import LoadedModel
 
 HUB_PORT = 8765
+FIRST_S = 8.0
+"""How long a command waits for a hub that it has not reached yet."""
 MOST_PROBING_S = 10.0
 
 # ---- declaring -----------------------------------------------------------------------------------
@@ -412,7 +414,8 @@ class HubOptions:
         from protocol import Client, ClientSettings, Hub, HubSettings
 
         if self.url is not None:
-            return Client(self.url, self.token.read(), ClientSettings(instance=instance))
+            dialling = ClientSettings(instance=instance, first_s=FIRST_S)
+            return Client(self.url, self.token.read(), dialling)
         if self.token.token_file is not None:
             raise InvalidValue("token-file: a token is for a hub elsewhere; give --hub as well")
         return Hub(HubSettings(port=HUB_PORT), tokens=TokenStoreOptions().open())

@@ -19,9 +19,10 @@ class Shell:
         self.environment.pop("REASON_TOKEN", None)
         self.running: list[subprocess.Popen[str]] = []
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, descriptors: int = 0) -> subprocess.Popen[str]:
+        under = ("sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh") if descriptors else ()
         process = subprocess.Popen(
-            [sys.executable, "-m", "reasoning", *arguments],
+            [*under, sys.executable, "-m", "reasoning", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -40,8 +41,8 @@ class Shell:
         (path := self.folder / f"{name}.token").write_text(token)
         return str(path)
 
-    def hub(self, *options: str) -> tuple[subprocess.Popen[str], str]:
-        process = self.start("hub", "--port", "0", *options)
+    def hub(self, *options: str, descriptors: int = 0) -> tuple[subprocess.Popen[str], str]:
+        process = self.start("hub", "--port", "0", *options, descriptors=descriptors)
         assert process.stdout is not None
         return process, process.stdout.readline().strip()
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import anyio
 import pytest
 from click.testing import CliRunner
 
+from protocol import Client, TaskOutcome, TaskRequest
 from tests.support.shell import Shell, line, running_shell
 
 PROBLEM = "Use 3, 10, 21 and 23 to make 50"
@@ -45,6 +50,72 @@ def test_solve_spreads_threads_over_workers_one_of_which_is_killed(shell: Shell)
     assert workers[1].wait(30) == 0
     hub.send_signal(signal.SIGINT)
     assert hub.wait(30) == 130
+
+
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: MTExMTExMTExMTExMTExMQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+def test_a_signal_ends_a_hub_whoever_is_connected_and_however_they_behave(shell: Shell) -> None:
+    """A worker that works, one that is stopped, silent sockets, half heads, mute WebSockets."""
+    hub, url = shell.hub("--ufo", "0")
+    assert hub.stdout is not None
+    ports = [urlsplit(one).port for one in (url, hub.stdout.readline().strip())]
+    registered = ("--no-model", "--register", "tests.support.protocol_tools:registry")
+    workers = [
+        shell.start("worker", "--hub", url, "--token-file", shell.token(name), *registered)
+        for name in ("works", "stands")
+    ]
+    assert {line(hub).split(" ")[0], line(hub).split(" ")[0]} == {"works", "stands"}
+    workers[1].send_signal(signal.SIGSTOP)
+    with ExitStack() as stack:
+        for port in ports:
+            for said in (b"", UPGRADE[:40], UPGRADE):
+                one = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+                one.sendall(said)
+        hub.send_signal(signal.SIGTERM)
+        assert hub.wait(20) == 0
+    workers[1].send_signal(signal.SIGCONT)
+    assert hub.stderr is not None
+    assert "Traceback" not in hub.stderr.read()
+
+
+def test_a_full_table_of_descriptors_is_survived_and_told_of_briefly(shell: Shell) -> None:
+    hub, url = shell.hub(descriptors=24)
+    mine = Path(shell.token("me", "--scope", "submit")).read_text()
+    token = shell.token("box")
+    registered = ("--no-model", "--register", "tests.support.protocol_tools:registry")
+    shell.start("worker", "--hub", url, "--token-file", token, *registered)
+    assert line(hub).startswith("box is here")
+
+    async def add(client: Client, id: str) -> TaskOutcome:
+        given = '{"a": 1, "b": 2}'
+        with anyio.fail_after(20):
+            asked = TaskRequest(id=id, kind="tool", name="add", arguments=given)
+            return await client.submit(asked).outcome()
+
+    async def flood() -> None:
+        async with Client(url, mine) as client:
+            await add(client, "before")
+            with ExitStack() as stack:
+                for number in range(10):
+                    for _ in range(50):
+                        one = stack.enter_context(socket.socket())
+                        one.setblocking(False)
+                        one.connect_ex(("127.0.0.1", urlsplit(url).port))
+                    assert (await add(client, f"during {number}")).value == "3"
+        async with Client(url, mine) as client:
+            assert (await add(client, "after")).value == "3"
+
+    anyio.run(flood)
+    hub.send_signal(signal.SIGTERM)
+    assert hub.wait(20) == 0
+    assert hub.stderr is not None
+    told = hub.stderr.read()
+    assert told.count("out of system resource") in range(1, 31)
+    assert len(told) < 30_000
 
 
 def test_a_token_is_made_listed_rotated_and_revoked(shell: Shell) -> None:

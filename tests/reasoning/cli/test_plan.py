@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+import socket
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,6 +15,8 @@ import anyio
 import pytest
 from click.testing import CliRunner
 
+from reasoning.cli import options
+from reasoning.cli.main import main
 from tests.support.chat_server import chat_server
 from tests.support.shell import Shell, line, running_shell
 from tests.support.ufo_clients import device, galaxy
@@ -54,6 +58,44 @@ def test_a_model_behind_a_server_plans_and_a_worker_process_runs_it(
     assert "replies were not held to a schema: its backend has no json-schema" in err
     hub.send_signal(signal.SIGTERM)
     assert hub.wait(30) == 0
+
+
+@pytest.mark.parametrize("listens", [False, True])
+def test_a_hub_that_does_not_answer_is_told_of_within_seconds(
+    listens: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody listens there, or somebody who never says a word."""
+    monkeypatch.setattr(options, "FIRST_S", 0.5)
+    monkeypatch.setenv("REASON_TOKEN", "rt_0_0")
+    with socket.create_server(("127.0.0.1", 0)) as listener, chat_server() as model:
+        url = f"ws://127.0.0.1:{listener.getsockname()[1]}"
+        if not listens:
+            listener.close()
+        words = ["plan", "x", "--hub", url, "--base-url", model]
+        done = CliRunner().invoke(main, words)
+    assert done.exit_code == 1
+    (only,) = done.stderr.strip().splitlines()
+    assert only.startswith(f"reason: hub {url} can't be reached (")
+    assert only.endswith("is it running?")
+
+
+def test_a_plan_says_which_worker_nearly_could_and_why_it_can_not(shell: Shell) -> None:
+    """The device offers the tool, but its token is for threads alone."""
+    token = shell.token("box", "--scope", "thread")
+    hub, url = shell.hub()
+    shell.start(
+        *("worker", "--hub", url, "--token-file", token, "--no-model"),
+        *("--register", "tests.support.protocol_tools:registry"),
+    )
+    assert line(hub).startswith("box is here")
+    mine = shell.token("me", "--scope", "submit")
+    with chat_server() as model:
+        where = ("--base-url", model, "--hub", url, "--token-file", mine)
+        code, _, err = shell.run("plan", "Add 3, 4 and 3", "--patience", "0.5s", *where)
+    assert code == 1
+    why = "box offers it, but its token is not for the kind tool"
+    assert re.search(f"t1 waits: .*{why}", err)
+    assert re.search(f"t1 failed: .*{why}", err)
 
 
 def test_ufo_clients_dial_the_hub_and_a_model_steers_their_device(
@@ -100,8 +142,6 @@ def test_wrong_usage_is_one_line_that_names_the_field(
     arguments: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import shlex
-
-    from reasoning.cli.main import main
 
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.delenv("REASON_TOKEN", raising=False)
