@@ -162,7 +162,7 @@ def _problem(request: ReasoningRequest, *, trained: bool) -> Problem:
     if request.form is not None:
         return FormedQuestion(question=request.question, form=request.form).checked()
     if request.offer is not None:
-        return ToolQuestion(question=request.question, names=request.offer.names)
+        return ToolQuestion(question=request.question, offer=request.offer)
     try:
         return pose(request.question, trained=trained)
     except InvalidValue:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
 from orchestrator.errors import InvalidValue, importing
-from protocol.http import OutputForm
+from protocol.http import OutputForm, ToolOffer
 from reasoning.problems import FreeForm, Verdict
 from reasoning.problems.answers import AnswerFormat, FoundAnswer, Source, read_answer
 
@@ -61,19 +61,35 @@ class FormedQuestion:
 
 @dataclass(frozen=True, kw_only=True)
 class ToolQuestion(FreeForm):
-    """A question that may be answered by calls of tools with these names.
+    """A question that may be answered by calls of tools.
 
-    Calls vote by their names and arguments, whatever else is said beside them.
+    Calls vote by their names and arguments, whatever else is said beside them; those whose
+    arguments don't fit the parameters of their tools abstain.
     """
 
-    names: tuple[str, ...] = ()
+    offer: ToolOffer
 
     def canonical(self, answer: str) -> str | None:
         if answer.startswith("[{"):
             with suppress(ValueError, TypeError, KeyError):
-                if all(call["name"] in self.names for call in json.loads(answer)):
-                    return answer
+                calls = json.loads(answer)
+                if all(call["name"] in self.offer.names for call in calls):
+                    return answer if all(map(self._fits, calls)) else None
         return super().canonical(answer)
+
+    def _fits(self, call: Mapping[str, Any]) -> bool:
+        given, checker = call["arguments"], self._checkers.get(call["name"])
+        return isinstance(given, dict) and (checker is None or checker.mistake(given) is None)
+
+    @cached_property
+    def _checkers(self) -> dict[str, SchemaChecker]:
+        """What checks each tool's arguments; a schema that is none holds nobody to anything."""
+        found = {}
+        for name, tool in zip(self.offer.names, self.offer.tools, strict=True):
+            schema = tool["function"].get("parameters") or {}
+            with suppress(InvalidValue):
+                found[name] = SchemaChecker(OutputForm(schema=schema, field="tools"))
+        return found
 
 
 class SchemaChecker:

@@ -307,6 +307,28 @@ def test_equal_calls_are_one_vote_and_the_winner_is_a_tool_call(
     assert (name, json.loads(arguments), reason) == ("weather", {"city": "Paris"}, "tool_calls")
 
 
+MISFITS = ('weather {"city": 3}', 'weather "Rome"', "weather {")
+
+
+@pytest.mark.parametrize("misfit", MISFITS)
+def test_calls_that_don_t_fit_their_tool_s_parameters_do_not_vote(
+    client: openai.OpenAI, misfit: str
+) -> None:
+    said = f'CALL: {misfit} || {misfit} || weather {{"city": "Paris"}}'
+    answer = ask(client, said, "rules/self-consistency:n=3,policy=sc", tools=[TOOL])
+    (call,) = answer.choices[0].message.tool_calls
+    assert json.loads(call.function.arguments) == {"city": "Paris"}
+    assert list(told(answer)["votes"].values()) == [1]
+
+
+def test_a_single_call_is_given_back_as_the_model_wrote_it(client: openai.OpenAI) -> None:
+    unknown: Any = {"type": "function", "function": {"name": "f", "parameters": {"type": "odd"}}}
+    for tool, said in ((TOOL, 'weather {"city": 3}'), (unknown, "f {}")):
+        answer = ask(client, f"CALL: {said}", tools=[tool])
+        (call,) = answer.choices[0].message.tool_calls
+        assert call.function.arguments == said.partition(" ")[2]
+
+
 def test_rounds_of_tools_go_on_to_an_answer(client: openai.OpenAI, rules: RuleServer) -> None:
     messages: list[Any] = [{"role": "user", "content": "Weather?"}]
     choice = {"type": "function", "function": {"name": "weather"}}
@@ -407,6 +429,16 @@ def test_an_unknown_model_is_404_with_three_names(client: openai.OpenAI, name: s
 
 
 # ---- cost ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("most", [1, 4, 6])
+def test_an_answer_that_is_cut_has_as_many_tokens_as_it_may(
+    client: openai.OpenAI, most: int
+) -> None:
+    for name in ("rules", "rules/single"):
+        answer = ask(client, "SAY: What a day", name, max_tokens=most)  # 3 words thought, 3 said
+        finish = answer.choices[0].finish_reason
+        assert (answer.usage.completion_tokens, finish) == (most, "length")
 
 
 def test_usage_adds_up_to_what_the_server_behind_counted(client: openai.OpenAI) -> None:

@@ -142,7 +142,7 @@ class RuleHandler(BaseHTTPRequestHandler):
         self.rules.traces.append(self.headers.get("traceparent", ""))
         self.rules.open += 1
         try:
-            self._stream(text, calls, usage, slowly="SLOWLY" in prompt)
+            self._stream(text, calls, usage, most=body.get("max_tokens"), slowly="SLOWLY" in prompt)
         except OSError:
             self.close_connection = True
         finally:
@@ -160,7 +160,13 @@ class RuleHandler(BaseHTTPRequestHandler):
         }
 
     def _stream(
-        self, text: str, calls: list[dict[str, Any]], usage: dict[str, Any], *, slowly: bool
+        self,
+        text: str,
+        calls: list[dict[str, Any]],
+        usage: dict[str, Any],
+        *,
+        most: int | None,
+        slowly: bool,
     ) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
@@ -172,12 +178,15 @@ class RuleHandler(BaseHTTPRequestHandler):
         said = [word + " " for word in words[:-1]] + words[-1:]
         deltas += [{"content": word} for word in said if word]
         deltas += [{"tool_calls": [call]} for call in calls]
+        reason = "tool_calls" if calls else "stop"
+        if most and most < len(deltas):  # the first is none, and the one that ends it is not there
+            deltas, reason = deltas[: most + 1], "length"
+            usage = usage | {"completion_tokens": most}
         if slowly:
             deltas = itertools.chain(deltas, ({"content": "on "} for _ in range(1200)))
         for delta in deltas:
             self._event({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
             time.sleep(0.05 if slowly else self.rules.pause_s)
-        reason = "tool_calls" if calls else "stop"
         self._event({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
         self._event({"choices": [], "usage": usage})
         self._chunk(b"data: [DONE]\n\n")

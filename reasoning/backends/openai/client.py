@@ -232,8 +232,11 @@ class OpenaiBackend(PromptedBackend):
         """The tokens of one answer, the last one with the reason.
 
         It is held back until the usage is there, which comes behind the reason.  Where no token is
-        left for the reason, the end token is added.
+        left for the reason, the end token is added.  In text the last that was asked for is held
+        back: behind it none ends an answer that is cut.
         """
+        sent = body["extra_body"]
+        most = next((sent[name] for name in BOUNDS if name in sent), None)
         answer = fields.AnswerReader(in_text=not self.exact, k=generation.sampling.confidence)
         last: Token | None = None
         async with aclosing(self._chunks(generation, replica, body, answer)) as chunks:
@@ -241,7 +244,8 @@ class OpenaiBackend(PromptedBackend):
                 if last is not None and tokens:
                     yield last
                     last = None
-                if self.exact and tokens and answer.finish is not None:
+                ended = answer.finish is not None if self.exact else answer.written == most
+                if ended and tokens:
                     last = tokens.pop()
                 for token in tokens:
                     yield token
@@ -250,7 +254,7 @@ class OpenaiBackend(PromptedBackend):
         found = answer.usage
         self._note(generation, found)
         if not self.exact and found is not None:
-            unseen = (found.completion or 0) - answer.written - 1
+            unseen = (found.completion or 0) - answer.written - (last is None)
             for _ in range(min(unseen, generation.room - 1)):
                 yield Token(FILLER, math.nan)
         if last is None and self.eos:
