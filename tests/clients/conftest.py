@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
+from tests.support import vllm_server
 from tests.support.rule_server import rule_server
 from tests.support.serving_tools import serving
 
@@ -26,13 +28,38 @@ PROGRAMS += ("instructor", "llm")
 MODULES = ("litellm", "langchain_openai", "pydantic_ai", "instructor", "llm", "anthropic")
 collect_ignore_glob = [] if all(map(find_spec, MODULES)) else ["test_*.py"]
 
-UPSTREAMS = {
+VLLM_OPTIONS = "--enable-auto-tool-choice --tool-call-parser hermes --tool-strict-level parameter"
+VLLM_SIZES = "--max-model-len 4096 --dtype float32 --block-size 32 --enforce-eager"
+VLLM_SIZES += " --gpu-memory-utilization 0.3"
+
+
+@contextmanager
+def vllm() -> Iterator[str]:
+    """The URL of the ``vllm serve`` that is named, or of one that the named command starts."""
+    if "REASON_TEST_VLLM_URL" in os.environ:
+        yield os.environ["REASON_TEST_VLLM_URL"]
+        return
+    model = Path(os.environ["REASON_TEST_CHAT_MODEL"])
+    command = [os.environ["REASON_TEST_VLLM_COMMAND"], "serve", str(model)]
+    command += ["--served-model-name", model.name, *VLLM_OPTIONS.split(), *VLLM_SIZES.split()]
+    with TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        with vllm_server.started(command, log, {"VLLM_CPU_KVCACHE_SPACE": "1"}) as running:
+            yield running.url
+
+
+UPSTREAMS: dict[str, Callable[[ExitStack], list[str]]] = {
     "scripted": lambda stack: ["--base-url", stack.enter_context(rule_server()).url],
     "embedded": lambda stack: ["--model", os.environ["REASON_TEST_CHAT_MODEL"]],
-    "vllm": lambda stack: ["--base-url", os.environ["REASON_TEST_VLLM_URL"]],
+    "vllm": lambda stack: ["--base-url", stack.enter_context(vllm())],
 }
 """What stands behind, and how the server is told of it."""
-NEEDED = {"embedded": "REASON_TEST_CHAT_MODEL", "vllm": "REASON_TEST_VLLM_URL"}
+NEEDED = {
+    "scripted": {"PATH"},
+    "embedded": {"REASON_TEST_CHAT_MODEL"},
+    "vllm": {"REASON_TEST_VLLM_URL", "REASON_TEST_VLLM_COMMAND"},
+}
+"""The variables of which one must be there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +88,8 @@ class Endpoint:
 @pytest.fixture(scope="session", params=UPSTREAMS)
 def endpoint(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
     behind = request.param
-    needed = NEEDED.get(behind, "PATH")
-    if needed not in os.environ:
-        pytest.skip(f"{needed} names none")
+    if not NEEDED[behind] & os.environ.keys():
+        pytest.skip(f"none is named by {' or '.join(sorted(NEEDED[behind]))}")
     with ExitStack() as stack:
         options = UPSTREAMS[behind](stack)
         if behind == "scripted":  # a real model's samples take their time

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import anthropic
 import httpx
@@ -18,7 +18,7 @@ import openai
 import pytest
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from pydantic_ai import Agent
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
@@ -35,10 +35,10 @@ MOST = int(os.environ.get("REASON_TEST_TOKENS", "60"))
 
 
 class Person(BaseModel):
-    """A person."""
+    """A person, short enough for a model that does not end a text by itself."""
 
-    name: str
-    age: int
+    name: str = Field(max_length=20)
+    age: int = Field(ge=0, le=150)
 
 
 TOOL: Any = {
@@ -48,7 +48,7 @@ TOOL: Any = {
         "description": "The weather in a city.",
         "parameters": {
             "type": "object",
-            "properties": {"city": {"type": "string"}},
+            "properties": {"city": {"type": "string", "maxLength": 20}},
             "required": ["city"],
         },
     },
@@ -249,7 +249,7 @@ def test_langchain_binds_tools(endpoint: Endpoint) -> None:
     needs_a_server(endpoint)
 
     @tool
-    def weather(city: str) -> str:
+    def weather(city: Annotated[str, Field(max_length=20)]) -> str:
         """The weather in a city."""
         return "sunny"
 
@@ -369,8 +369,12 @@ SHAPES = Path(__file__).with_name("shapes")
 @pytest.mark.parametrize("shape", sorted(SHAPES.glob("*.json")), ids=lambda path: path.stem)
 def test_the_requests_of_chat_programs_are_answered(endpoint: Endpoint, shape: Path) -> None:
     body = json.loads(shape.read_text()) | {"model": endpoint.model}
-    limit = {"max_tokens": MOST} if "max_completion_tokens" not in body else {}
-    done = httpx.post(f"{endpoint.base_url}/chat/completions", json=body | limit, timeout=120)
+    most = MOST
+    if "response_format" in body:
+        needs_a_server(endpoint)
+        most = 200
+    body["max_tokens"] = min(most, body.get("max_tokens", most))
+    done = httpx.post(f"{endpoint.base_url}/chat/completions", json=body, timeout=120)
     assert done.status_code == 200, done.text
     if body.get("stream"):
         assert done.text.rstrip().endswith("data: [DONE]")
