@@ -3,6 +3,7 @@
     python benchmarks/servers.py benchmarks/results/servers.json vllm=http://127.0.0.1:8000/v1 ...
 
 Each server is asked one question under each strategy, and gets a row in place of its older one.
+Threads write 32 tokens at most: this is about what strategies do on a server, not about answers.
 It fails where a strategy does not do what ``reason doctor`` says.  ``scripts/test-servers`` starts
 the servers and calls this.
 """
@@ -25,7 +26,7 @@ from reasoning.strategies import STRATEGIES
 from reasoning.strategies.support import StrategySupport
 
 QUESTION = "What are the capitals of France, of Spain and of Italy?"
-SMALL: dict[str, Any] = {"max_tokens": 1024, "max_new_tokens": 64, "timeout": 240.0}
+SMALL: dict[str, Any] = {"max_tokens": 1024, "max_new_tokens": 32, "timeout": 240.0}
 NAMED = {one for name in STRATEGIES.names for one in STRATEGIES.make(name).emulates.values()}
 
 
