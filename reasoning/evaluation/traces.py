@@ -21,7 +21,7 @@ from protocol.wire.report import TraceReport
 from pruning import Question, Trace, TracesError, read_questions
 from reasoning.problems import FreeForm, Problem, pose, recognise
 from reasoning.problems.equality import canonical
-from reasoning.problems.equivalence import Equivalence
+from reasoning.problems.equality.algebra import Equivalence
 from reasoning.run.solution import Solution, ThreadRecord
 
 MOST_BYTES = 1 << 30  # of one file, unpacked; a longer one is refused by its length

@@ -17,7 +17,7 @@ from reasoning.language.dialect import Dialect
 from reasoning.language.steps import final_part
 from reasoning.models.loaded import LoadedModel
 from reasoning.problems import FreeForm, Problem
-from reasoning.problems.equivalence import Equivalence
+from reasoning.problems.equality.algebra import Equivalence
 from reasoning.run.election import Election
 from reasoning.run.joining import Part, level, parts_of, shortened
 from reasoning.run.solution import SelectedBy, Steering

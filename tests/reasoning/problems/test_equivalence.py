@@ -1,13 +1,12 @@
-"""Which answers are one by algebra, asked of math-verify within limits, and which never are."""
+"""Which answers are one though their keys differ: by algebra, within limits, and by money."""
 
 from __future__ import annotations
 
 import anyio
 import pytest
 
-from reasoning.problems import equivalence
-from reasoning.problems.equality import canonical
-from reasoning.problems.equivalence import Equivalence
+from reasoning.problems.equality import algebra, canonical, comparer, equal
+from reasoning.problems.equality.algebra import Equivalence
 
 
 def merged(*answers: str, question: str = "") -> int:
@@ -34,6 +33,10 @@ def merged(*answers: str, question: str = "") -> int:
         (r"\{1, \sqrt8\}", r"\{2\sqrt2, 1\}"),
         (r"(-\infty, \sqrt8)", r"(-\infty, 2\sqrt2)"),
         (r"\sin(x)^2 + \cos(x)^2", "1"),
+        (r"\frac{1}{4}\pi", r"\frac{\pi}{4}", "1/4*π"),
+        (r"\frac{1}{2}x", "x/2", "0.5x"),
+        (r"\pi R^2", r"R^2\pi"),
+        (r"\frac{a}{b}c", "a/b*c", "ac/b"),
     ],
     ids=lambda answers: answers[0],
 )
@@ -63,11 +66,50 @@ def test_answers_that_algebra_equates_are_one(answers: tuple[str, ...]) -> None:
         ("5 m", "5m^2", "m5"),
         ("10:30", "1/3", "2:6"),
         ("x + y", "x + y + 10^{-40}"),
+        ("a/bc", "a/b*c", "a/(bc)"),
+        ("1/2x", "x/2", "1/(2x)"),
+        (r"\pi R^2", r"r^2\pi"),
+        ("2R + 2r", "4r", "4R"),
+        ("2c + 1 - 1", "2", "2g + 0"),
     ],
     ids=lambda answers: answers[0],
 )
 def test_answers_that_differ_stay_apart(answers: tuple[str, ...]) -> None:
     assert merged(*answers) == len(answers)
+
+
+@pytest.mark.parametrize(
+    ("answers", "groups"),
+    [
+        (("30", "$30", "30 dollars"), "aaa"),
+        (("€30", "30", "30.00 €"), "aaa"),
+        (("$3, $4", "3, 4"), "aa"),
+        (("30", "$30", "€30"), "aab"),
+        (("$30", "€30", "30"), "abc"),
+        (("$30", "20", "€20"), "abb"),
+    ],
+)
+def test_an_amount_without_currency_votes_with_the_only_one(
+    answers: tuple[str, ...], groups: str
+) -> None:
+    found = Equivalence("How much is it?")
+    keys = [str(canonical(answer)) for answer in answers]
+    found.compare(keys)
+    names = [found.known(key) for key in keys]
+    assert "".join("abc"[list(dict.fromkeys(names)).index(name)] for name in names) == groups
+
+
+def test_an_amount_is_equal_to_one_with_a_currency_or_without() -> None:
+    assert equal("$30", "30")
+    assert equal("30", "€30")
+    assert equal("$30", "30 dollars")
+    assert not equal("$30", "€30")
+
+
+def test_a_question_says_which_currency_a_bare_amount_has() -> None:
+    question = "How much is it in dollars?"
+    assert merged("$30", "30", "€30", question=question) == 2
+    assert canonical("30", question) == canonical("$30", question)
 
 
 def test_where_a_form_is_asked_for_only_equal_keys_are_one() -> None:
@@ -106,8 +148,7 @@ def test_a_comparison_that_takes_too_long_leaves_its_answers_apart() -> None:
     assert merged(r"\sqrt{18}", r"3\sqrt{2}") == 1  # it works on
 
 
-def test_only_so_many_comparisons_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(equivalence, "MOST_COMPARISONS", 3)
+def test_only_so_many_comparisons_are_made() -> None:
     found = Equivalence(_left=3)
     found.compare([f"x+{n}" for n in range(50)])
     assert (found.merged, found.limited) == ({}, True)
@@ -115,7 +156,7 @@ def test_only_so_many_comparisons_are_made(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.anyio
 async def test_the_event_loop_goes_on_while_answers_are_compared() -> None:
-    equivalence.comparer().close()  # it begins anew, which takes a while
+    comparer.comparer().close()  # it begins anew, which takes a while
     found, turns = Equivalence(), 0
 
     async def turn() -> None:
@@ -133,5 +174,5 @@ async def test_the_event_loop_goes_on_while_answers_are_compared() -> None:
 
 
 def test_without_the_extra_equal_keys_alone_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(equivalence, "is_available", lambda: False)
+    monkeypatch.setattr(algebra, "is_available", lambda: False)
     assert merged(r"\sqrt{8}", r"2\sqrt{2}") == 2
