@@ -36,7 +36,7 @@ from pruning import (
     Replay,
     Summary,
     Trace,
-    bootstrap,
+    mean_interval,
 )
 from pruning.policies.ballots import Ballots
 from pruning.policy import Need
@@ -141,7 +141,7 @@ def online(solutions: Sequence[Solution], seconds: float, leaked: int) -> dict[s
     tokens = sum(one.tokens for one in steered)
     return {
         "accuracy": round(sum(right) / count, 4),
-        "ci95": [round(value, 4) for value in bootstrap(right)],
+        "ci95": [round(value, 4) for value in mean_interval(right)],
         "tokens": round(tokens / count, 1),
         "probe_tokens": round(sum(one.probe_tokens for one in steered) / count, 1),
         "span": round(sum(one.clock for one in steered) / count, 1),

@@ -42,7 +42,7 @@ from pruning import (
     StepScored,
     Summary,
     Trace,
-    bootstrap,
+    difference_interval,
     read_questions,
 )
 from reasoning.policies import parse_policy
@@ -174,7 +174,7 @@ def cross_validate(evaluator: Evaluator) -> dict[str, Any]:
         "span": round(mean(ours, "span")),
         "sc64_accuracy": round(mean(theirs, "accuracy"), 4),
         "gain": round(sum(deltas) / len(deltas), 4),
-        "gain_ci95": [round(value, 4) for value in bootstrap(deltas)],
+        "gain_ci95": [round(value, 4) for value in difference_interval(deltas)],
     }
 
 

@@ -48,6 +48,11 @@ class Policy(ABC, Generic[S]):
         """Take in one observation and decide; `NOTHING` where there is nothing to do."""
 
     @property
+    def most(self) -> int | None:
+        """The most traces that it launches; None where it does not say."""
+        return None
+
+    @property
     def label(self) -> str:
         """The name and every parameter that is not the default, as the command line takes them."""
         changed = [

@@ -113,6 +113,7 @@ class PolicyRun:
         max_traces: How many traces can be launched in all; None for no limit.
         probe_every: Traces can be probed at multiples of this many tokens; 0 where they can't.
         tokens: Written by traces that have ended.
+        refused: How many traces the policy wanted beyond ``max_traces``.
         probes, judged: How many probes and judgements the policy has seen.
         running: The traces that have not ended, by number.
     """
@@ -123,6 +124,7 @@ class PolicyRun:
     clock: int = 0
     tokens: int = 0
     launched: int = 0
+    refused: int = 0
     probes: int = 0
     judged: int = 0
     running: dict[int, RunningTrace] = field(default_factory=dict)
@@ -230,6 +232,7 @@ class PolicyRun:
         if every and (not self.probe_every or every % self.probe_every):
             raise PolicyError(f"probe_every: {every}: give a multiple of {self.probe_every}")
         left = launch.count if self.max_traces is None else self.max_traces - self.launched
+        self.refused += max(0, launch.count - left)
         for _ in range(min(launch.count, left)):
             self.running[self.launched] = RunningTrace(launch=launch, start=self.clock)
             self.launched += 1

@@ -40,6 +40,8 @@ class Replayed:
         probes: How many probes were answered.
         judged: How many pairs the judge was asked about.
         log: Every decision, with the number of observations before it.
+        traces_missing: How many more the policy would have launched, had they been stored; at most
+            so many where it launched all that are.
         judge_tokens: Read by the judge's model.
         judge_seconds: Measured time of the judge; it may differ between equal runs.
     """
@@ -54,6 +56,7 @@ class Replayed:
     log: tuple[LoggedDecision, ...]
     judge_tokens: int = 0
     judge_seconds: float = field(default=0.0, compare=False)
+    traces_missing: int = 0
 
 
 class _Scheduled(NamedTuple):
@@ -243,4 +246,10 @@ class Replay:
             log=tuple(self.session.log),
             judge_tokens=self.judge_tokens,
             judge_seconds=self.judge_seconds,
+            traces_missing=self._missing(policy_run),
         )
+
+    def _missing(self, policy_run: PolicyRun) -> int:
+        most, stored = self.policy.most, len(self.stored)
+        wanted = most if most is not None and policy_run.launched == stored else 0
+        return max(policy_run.refused, wanted - stored, 0)

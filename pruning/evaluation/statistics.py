@@ -1,23 +1,26 @@
-"""Policies over many questions: means, intervals, and a comparison with self-consistency.
+"""What a policy or another arm did on each question, and what one gains over another.
 
 The unit is the question.  Outcomes over orders of one question's traces are averaged first, and
-intervals are bootstrapped over questions.
+intervals are over questions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from random import Random
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import fsum, sqrt
+from typing import Literal
 
-from pruning.evaluation.replay import Replay, Replayed
-from pruning.evaluation.traces import Question, Trace
-from pruning.judge.session import Judge
-from pruning.policies.consensus import FixedSamples
-from pruning.policy import Policy, PolicyError
+from pruning.evaluation.intervals import (
+    Interval,
+    difference_interval,
+    mean_interval,
+    questions_needed,
+)
+from pruning.policy import require
 
-RESAMPLES = 2000
+Verdict = Literal["better", "worse", "undecided"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,168 +31,122 @@ class _Means:
         accuracy: The share of right answers.
         tokens, span: Work and critical path, in tokens.
         traces, probes: How many were launched and answered.
+        traces_missing: How many more the arm would have launched, had they been stored.
     """
 
     accuracy: float
     tokens: float
     span: float
     traces: float
-    probes: float
+    probes: float = 0.0
     judge_tokens: float = 0.0
     judge_seconds: float = 0.0
+    traces_missing: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionOutcome(_Means):
-    """One policy on one question, as means over orders of its traces."""
+    """One arm on one question, as means over orders of its traces.
+
+    Attributes:
+        orders: The accuracy in each order, the same orders for every arm; empty where they are not
+            known or there was one live run.
+    """
 
     question: str
+    orders: tuple[float, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary(_Means):
-    """One policy over all questions: means, and the 95 % interval of the accuracy."""
+    """One arm over all questions: means, and the 95 % interval of the accuracy."""
 
     policy: str
-    n: int
-    ci95: tuple[float, float]
     outcomes: tuple[QuestionOutcome, ...]
 
+    @property
+    def n(self) -> int:
+        """The number of questions."""
+        return len(self.outcomes)
 
-COSTS = ("tokens", "span", "traces", "probes", "judge_tokens", "judge_seconds")
+    @cached_property
+    def ci95(self) -> Interval:
+        """The interval of the accuracy over questions; see `mean_interval`."""
+        return mean_interval([outcome.accuracy for outcome in self.outcomes])
+
+    @property
+    def questions_short(self) -> int:
+        """On how many questions traces were missing."""
+        return sum(outcome.traces_missing > 0 for outcome in self.outcomes)
+
+    def over(self, questions: Collection[str]) -> Summary:
+        """The same arm on some of its questions.
+
+        Raises:
+            PolicyError: it has none of them.
+        """
+        kept = [outcome for outcome in self.outcomes if outcome.question in questions]
+        return summarise(self.policy, kept)
+
+
+COSTS = ("tokens", "span", "traces", "probes", "judge_tokens", "judge_seconds", "traces_missing")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gain:
-    """The accuracy of one policy less that of another, by question, with a 95 % interval."""
+    """The accuracy of one arm less that of another, paired by question.
+
+    Attributes:
+        ci95: The 95 % interval over questions; see `difference_interval`.
+        orders_error: The standard error that the orders of traces leave in ``mean``, which more
+            orders would make smaller and more questions would not.  It is a part of the width of
+            ``ci95``; None where one order or one live run was seen.
+        questions_needed: How many such questions an interval of ±1 point takes.
+    """
 
     mean: float
-    ci95: tuple[float, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """A policy beside self-consistency with as many traces, and with as many tokens."""
-
-    summary: Summary
-    n_matched: Summary
-    token_matched: Summary
+    ci95: Interval
+    orders_error: float | None
+    questions_needed: int
 
     @property
-    def gains(self) -> tuple[Gain, Gain]:
-        """The gain over each of the two."""
-        return gain(self.summary, self.n_matched), gain(self.summary, self.token_matched)
-
-
-def bootstrap(values: Sequence[float], *, seed: int = 0) -> tuple[float, float]:
-    """The 95 % percentile interval of the mean, resampling ``values`` (Efron 1979)."""
-    rng = Random(seed)
-    count = len(values)
-    means = sorted(sum(rng.choices(values, k=count)) / count for _ in range(RESAMPLES))
-    return means[round(0.025 * (RESAMPLES - 1))], means[round(0.975 * (RESAMPLES - 1))]
+    def verdict(self) -> Verdict:
+        """The sign, where the interval excludes 0."""
+        low, high = self.ci95
+        return "better" if low > 0 else "worse" if high < 0 else "undecided"
 
 
 def gain(summary: Summary, other: Summary) -> Gain:
-    """The accuracy of ``summary`` less that of ``other``, paired by question."""
-    deltas = [
-        ours.accuracy - theirs.accuracy
-        for ours, theirs in zip(summary.outcomes, other.outcomes, strict=True)
-    ]
-    return Gain(mean=mean(deltas), ci95=bootstrap(deltas))
+    """The accuracy of ``summary`` less that of ``other``, paired by question.
 
-
-@dataclass(kw_only=True)
-class Evaluator:
-    """Replays policies over the same shuffles of the same questions.
-
-    Attributes:
-        shuffles: How many orders of each question's traces; the same ones for every policy.
-        probe_tokens: The price of a probe, in tokens.
-        judge_price: The price of a token that the judge reads.
-        on_question: Called whenever a policy is done with a question.
+    Raises:
+        PolicyError: the two are not over the same questions.
     """
-
-    questions: Sequence[Question]
-    shuffles: int = 16
-    seed: int = 0
-    judge: Judge | None = None
-    probe_tokens: int = 0
-    judge_price: float = 1.0
-    on_question: Callable[[], None] = lambda: None
-
-    def __post_init__(self) -> None:
-        if not self.questions:
-            raise PolicyError("traces: no question; give a file with at least one")
-        if self.shuffles < 1:
-            raise PolicyError(f"shuffles: {self.shuffles} is out of range; give 1 or more")
-        self._baselines: dict[int, Summary] = {}
-
-    def order(self, question: Question, shuffle: int) -> list[Trace]:
-        """The traces in one of their orders, which depends on the seed and the question alone."""
-        traces = list(question.traces)
-        if not question.ordered:
-            Random(f"{self.seed}/{shuffle}/{question.id}").shuffle(traces)
-        return traces
-
-    def replay(self, policy: Policy[Any], question: Question, shuffle: int = 0) -> Replayed:
-        """One run of a policy over one order of a question's traces."""
-        return Replay(
-            policy=policy,
-            stored=self.order(question, shuffle),
-            probe_every=question.probe_every,
-            seed=self.seed + shuffle,
-            judge=self.judge,
-            probe_tokens=self.probe_tokens,
-            judge_price=self.judge_price,
-        ).run()
-
-    def evaluate(self, policy: Policy[Any]) -> Summary:
-        """The means of one policy over all questions."""
-        outcomes = []
-        for question in self.questions:
-            runs = [self.replay(policy, question, shuffle) for shuffle in range(self.shuffles)]
-            outcomes.append(_outcome(question, runs))
-            self.on_question()
-        return summarise(policy.label, outcomes)
-
-    def compare(self, policy: Policy[Any]) -> Comparison:
-        """A policy, and self-consistency with as many traces and with as many tokens."""
-        summary = self.evaluate(policy)
-        return Comparison(
-            summary=summary,
-            n_matched=self.baseline(round(summary.traces)),
-            token_matched=self.baseline(self._affordable(summary.tokens)),
-        )
-
-    def baseline(self, n: int) -> Summary:
-        """Self-consistency with ``n`` traces; computed once for each ``n``."""
-        n = max(1, n)
-        if n not in self._baselines:
-            self._baselines[n] = self.evaluate(FixedSamples(n=n))
-        return self._baselines[n]
-
-    def _affordable(self, tokens: float) -> int:
-        """How many whole traces come nearest to ``tokens``, at each question's mean length."""
-        means = [mean([t.tokens for t in q.traces]) for q in self.questions]
-        most = max(len(question.traces) for question in self.questions)
-        return min(max(1, round(tokens * len(means) / sum(means))), most)
-
-
-def _outcome(question: Question, runs: Sequence[Replayed]) -> QuestionOutcome:
-    right = [run.answer in question.right for run in runs]
-    return QuestionOutcome(question=question.id, accuracy=mean(right), **_mean_costs(runs))
+    theirs = {outcome.question: outcome for outcome in other.outcomes}
+    same = theirs.keys() == {outcome.question for outcome in summary.outcomes}
+    require(same, f"{summary.policy} and {other.policy}: give outcomes on the same questions")
+    pairs = [(ours, theirs[ours.question]) for ours in summary.outcomes]
+    deltas = [ours.accuracy - his.accuracy for ours, his in pairs]
+    return Gain(
+        mean=mean(deltas),
+        ci95=difference_interval(deltas),
+        orders_error=_orders_error(pairs),
+        questions_needed=questions_needed(deltas),
+    )
 
 
 def summarise(label: str, outcomes: Sequence[QuestionOutcome]) -> Summary:
-    """The means of outcomes over questions."""
-    accuracies = [outcome.accuracy for outcome in outcomes]
+    """The means of outcomes over questions.
+
+    Raises:
+        PolicyError: there is none.
+    """
+    require(len(outcomes) > 0, f"{label}: no question; give at least one")
     return Summary(
         policy=label,
-        n=len(outcomes),
-        accuracy=mean(accuracies),
-        ci95=bootstrap(accuracies),
+        accuracy=mean([outcome.accuracy for outcome in outcomes]),
         outcomes=tuple(outcomes),
-        **_mean_costs(outcomes),
+        **mean_costs(outcomes),
     )
 
 
@@ -198,5 +155,29 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _mean_costs(runs: Sequence[Replayed] | Sequence[QuestionOutcome]) -> dict[str, float]:
+def mean_costs(runs: Sequence[object]) -> dict[str, float]:
+    """The mean of every cost over runs or outcomes."""
     return {name: mean([getattr(run, name) for run in runs]) for name in COSTS}
+
+
+def _orders_error(pairs: Iterable[tuple[QuestionOutcome, QuestionOutcome]]) -> float | None:
+    """The standard error of a mean difference over the draw of orders alone."""
+    variances = [_variance(ours.orders, theirs.orders) for ours, theirs in pairs]
+    known = [variance for variance in variances if variance is not None]
+    return sqrt(fsum(known)) / len(known) if len(known) == len(variances) else None
+
+
+def _variance(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
+    """The variance of one question's mean difference: paired in the same orders, or of either."""
+    if len(ours) == len(theirs):
+        return _of_mean([mine - his for mine, his in zip(ours, theirs, strict=True)])
+    one, other = _of_mean(ours), _of_mean(theirs)
+    return None if one is None or other is None else one + other
+
+
+def _of_mean(values: Sequence[float]) -> float | None:
+    count = len(values)
+    if count < 2:
+        return None
+    center = mean(values)
+    return fsum((value - center) ** 2 for value in values) / (count - 1) / count

@@ -30,6 +30,10 @@ class Capped(Policy[Any]):
         return self.inner.needs
 
     @property
+    def most(self) -> int | None:
+        return self.inner.most
+
+    @property
     def label(self) -> str:
         return f"{self.inner.label} capped at {self.tokens}"
 
@@ -83,6 +87,10 @@ class MoreOnTie(Policy[Overtime]):
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
         return self.inner.needs
+
+    @property
+    def most(self) -> int | None:
+        return self.inner.most
 
     @property
     def label(self) -> str:
@@ -150,6 +158,10 @@ class Combined(Policy[list[Any]]):
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
         return frozenset().union(self.leader.needs, *(rider.needs for rider in self.riders))
+
+    @property
+    def most(self) -> int | None:
+        return self.leader.most
 
     @property
     def label(self) -> str:

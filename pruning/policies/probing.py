@@ -103,6 +103,10 @@ class ProbedConsensus(VotingPolicy[ProbeStreaks]):
         check_range(self, "cap", 0)
         check_range(self, "cut", 0, 1)
 
+    @property
+    def most(self) -> int:
+        return self.k
+
     def begin(self, rng: Random) -> ProbeStreaks:
         return ProbeStreaks(max_traces=self.k)
 

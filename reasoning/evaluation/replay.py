@@ -1,12 +1,17 @@
-"""Policies replayed over stored traces, each beside self-consistency at equal cost."""
+"""Arms over the same questions, each beside self-consistency at equal cost and beside another."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pruning import Comparison, Gain, Summary
+from pruning import Comparison, Summary, gain
+
+Beside: TypeAlias = Literal["n_matched", "token_matched", "span_matched", "against"]
+"""What stands beside an arm: self-consistency with as many traces or tokens or as long a span, or
+the arm that was asked for."""
 
 
 class _ReplayValue(BaseModel):
@@ -14,16 +19,20 @@ class _ReplayValue(BaseModel):
 
 
 class ReplayFigures(_ReplayValue):
-    """One policy over the questions; tokens and span are means a question."""
+    """One arm over the questions; tokens and span are means a question."""
 
     policy: str
     accuracy: float
     ci95: tuple[float, float]
-    """Bootstrapped over questions."""
+    """Over questions."""
     tokens: float
     span: float
     """The critical path in tokens."""
     traces: float
+    traces_missing: float
+    """How many more it would have launched, had they been stored."""
+    questions_short: int
+    """On how many questions traces were missing."""
     probes: float
     judge_tokens: float
     """Read by the judge, and charged to ``tokens`` at their price."""
@@ -31,31 +40,52 @@ class ReplayFigures(_ReplayValue):
 
 
 class ReplayBaseline(ReplayFigures):
-    """Self-consistency beside a policy, and what the policy gains over it."""
+    """What stands beside an arm, and what the arm gains over it."""
 
     gain: float
     """In accuracy, question by question."""
     gain_ci95: tuple[float, float]
+    verdict: Literal["better", "worse", "undecided"]
+    """The sign of the gain, where its interval excludes 0."""
+    orders_error: float | None
+    """The standard error of ``gain`` from the orders of traces alone; null where it isn't known."""
+    questions_needed: int
+    """How many such questions an interval of ±1 point takes."""
 
 
 class QuestionRow(_ReplayValue):
-    """One question; the deltas are the policy's accuracy less the baseline's."""
+    """One question; the deltas are the arm's accuracy less that of what stands beside it."""
 
     question: str
     accuracy: float
     tokens: float
     span: float
-    delta_n_matched: float
-    delta_token_matched: float
+    delta_n_matched: float | None = None
+    delta_token_matched: float | None = None
+    delta_span_matched: float | None = None
+    delta_against: float | None = None
 
 
 class ReplayRow(ReplayFigures):
-    """One policy with all that stands beside it; ``n`` is the number of questions."""
+    """One arm with all that stands beside it; ``n`` is the number of questions."""
 
     n: int
-    n_matched: ReplayBaseline
-    token_matched: ReplayBaseline
+    n_matched: ReplayBaseline | None = None
+    token_matched: ReplayBaseline | None = None
+    span_matched: ReplayBaseline | None = None
+    against: ReplayBaseline | None = None
     questions: list[QuestionRow]
+
+    @property
+    def beside(self) -> dict[Beside, ReplayBaseline]:
+        """What stands beside it."""
+        both: dict[Beside, ReplayBaseline | None] = {
+            "n_matched": self.n_matched,
+            "token_matched": self.token_matched,
+            "span_matched": self.span_matched,
+            "against": self.against,
+        }
+        return {name: one for name, one in both.items() if one is not None}
 
 
 class ReplayResults(_ReplayValue):
@@ -75,52 +105,78 @@ _DIGITS = {
     "tokens": 1,
     "span": 1,
     "traces": 2,
+    "traces_missing": 2,
     "probes": 1,
     "judge_tokens": 1,
     "judge_seconds": 4,
 }
 
 
-def _figures(summary: Summary) -> dict[str, Any]:
-    low, high = summary.ci95
-    means = {name: round(getattr(summary, name), digits) for name, digits in _DIGITS.items()}
-    return means | {"ci95": (round(low, 4), round(high, 4))}
+def replay_row(text: str, summary: Summary, beside: Mapping[Beside, Summary]) -> ReplayRow:
+    """The row of the arm that ``text`` names.
 
-
-def _baseline(summary: Summary, gain: Gain) -> ReplayBaseline:
-    low, high = gain.ci95
-    return ReplayBaseline(
-        policy=f"sc:n={round(summary.traces)}",
-        gain=round(gain.mean, 4),
-        gain_ci95=(round(low, 4), round(high, 4)),
+    Raises:
+        PolicyError: what stands beside it is over other questions.
+    """
+    baselines: dict[str, Any] = {name: _baseline(summary, other) for name, other in beside.items()}
+    return ReplayRow(
+        policy=text,
+        n=summary.n,
+        questions=_questions(summary, beside),
+        **baselines,
         **_figures(summary),
     )
 
 
-def replay_row(text: str, compared: Comparison) -> ReplayRow:
-    """The row of the policy that ``text`` names."""
-    n_gain, token_gain = compared.gains
-    outcomes = zip(
-        compared.summary.outcomes,
-        compared.n_matched.outcomes,
-        compared.token_matched.outcomes,
-        strict=True,
+def matched(compared: Comparison) -> dict[Beside, Summary]:
+    """Self-consistency at equal costs, as `replay_row` takes it."""
+    return {
+        "n_matched": compared.n_matched,
+        "token_matched": compared.token_matched,
+        "span_matched": compared.span_matched,
+    }
+
+
+def _figures(summary: Summary) -> dict[str, Any]:
+    means = {name: round(getattr(summary, name), digits) for name, digits in _DIGITS.items()}
+    return means | {"ci95": _rounded(summary.ci95), "questions_short": summary.questions_short}
+
+
+def _baseline(summary: Summary, other: Summary) -> ReplayBaseline:
+    gained = gain(summary, other)
+    error = gained.orders_error
+    return ReplayBaseline(
+        policy=other.policy,
+        gain=round(gained.mean, 4),
+        gain_ci95=_rounded(gained.ci95),
+        verdict=gained.verdict,
+        orders_error=None if error is None else round(error, 5),
+        questions_needed=gained.questions_needed,
+        **_figures(other),
     )
-    return ReplayRow(
-        policy=text,
-        n=compared.summary.n,
-        n_matched=_baseline(compared.n_matched, n_gain),
-        token_matched=_baseline(compared.token_matched, token_gain),
-        questions=[
-            QuestionRow(
-                question=ours.question,
-                accuracy=round(ours.accuracy, 4),
-                tokens=round(ours.tokens, 1),
-                span=round(ours.span, 1),
-                delta_n_matched=round(ours.accuracy - n.accuracy, 4),
-                delta_token_matched=round(ours.accuracy - tokens.accuracy, 4),
-            )
-            for ours, n, tokens in outcomes
-        ],
-        **_figures(compared.summary),
-    )
+
+
+def _questions(summary: Summary, beside: Mapping[Beside, Summary]) -> list[QuestionRow]:
+    theirs = {
+        name: {outcome.question: outcome.accuracy for outcome in other.outcomes}
+        for name, other in beside.items()
+    }
+    return [
+        QuestionRow(
+            question=ours.question,
+            accuracy=round(ours.accuracy, 4),
+            tokens=round(ours.tokens, 1),
+            span=round(ours.span, 1),
+            **{
+                f"delta_{name}": round(ours.accuracy - accuracies[ours.question], 4)
+                for name, accuracies in theirs.items()
+                if ours.question in accuracies
+            },
+        )
+        for ours in summary.outcomes
+    ]
+
+
+def _rounded(interval: tuple[float, float]) -> tuple[float, float]:
+    low, high = interval
+    return round(low, 4), round(high, 4)

@@ -15,7 +15,7 @@ from typing import TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.errors import InvalidValue
-from pruning import Pair, Question, bootstrap, pairs
+from pruning import Pair, Question, mean_interval, pairs
 from pruning.judge.pairs import unseen
 from reasoning.judging.clustering import Clustering, tfidf
 from reasoning.judging.clustering import compare as clusterings
@@ -187,7 +187,7 @@ def _ranking(judged: Sequence[_JudgedQuestion], method: str) -> Ranking:
     columns = [(one.labels, one.scores[method]) for one in judged]
     within = [auroc(one.labels, one.scores[method]) for one in judged if one.mixed]
     pooled, interval = _pooled(columns)
-    least, greatest = bootstrap(within)
+    least, greatest = mean_interval(within)
     return Ranking(
         name=method,
         within=_mean(within),

@@ -7,8 +7,6 @@ from random import Random
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pruning import (
     AsyncConsensus,
@@ -32,7 +30,6 @@ from pruning import (
     StepScored,
     Stop,
     Trace,
-    bootstrap,
 )
 from reasoning.policies import parse_policy
 
@@ -210,20 +207,6 @@ def test_a_policy_is_compared_at_equal_traces_and_equal_tokens() -> None:
     compared = Evaluator(questions=QUESTIONS).compare(AsyncConsensus(k=8, threshold=0.8))
     assert compared.n_matched.policy == "sc:n=8"
     ours, matched = compared.summary.tokens, compared.token_matched.tokens
-    assert abs(ours - matched) <= 17  # a trace
+    assert matched == pytest.approx(ours)
     n_gain, _ = compared.gains
     assert n_gain.mean == pytest.approx(compared.summary.accuracy - compared.n_matched.accuracy)
-
-
-def test_the_interval_is_over_questions() -> None:
-    narrow = bootstrap([0.0, 1.0] * 200)
-    wide = bootstrap([0.0, 1.0] * 5)
-    assert wide[1] - wide[0] > 3 * (narrow[1] - narrow[0])
-    assert bootstrap([1.0] * 9) == (1.0, 1.0)
-    assert bootstrap([0.0, 1.0], seed=1) == bootstrap([0.0, 1.0], seed=1)
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
-def test_an_interval_lies_within_its_values(values: list[float]) -> None:
-    low, high = bootstrap(values)
-    assert min(values) - 1e-9 <= low <= high <= max(values) + 1e-9

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,8 +23,14 @@ from reasoning.cli.printing import print_object, print_tables, progress_bar, tab
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from pruning import Comparison, Evaluator, Question
-    from reasoning.evaluation.replay import ReplayFigures, ReplayResults
+    from pruning import Evaluator, Question, Summary
+    from reasoning.evaluation.replay import (
+        Beside,
+        ReplayBaseline,
+        ReplayFigures,
+        ReplayResults,
+        ReplayRow,
+    )
     from reasoning.policies import SteeredBy
 
 
@@ -38,6 +45,16 @@ class ReplaySettings:
         "--policy",
         multiple=True,
         default=("default",),
+    )
+    against: str | None = option(
+        "Another policy, as sc:n=64, with which each is compared too.",
+        metavar="NAME[:key=value,…]",
+    )
+    equal: tuple[str, ...] = option(
+        "Self-consistency that the table shows: with as many traces, tokens, as long a span.",
+        type=click.Choice(["traces", "tokens", "span"]),
+        multiple=True,
+        default=("traces", "tokens"),
     )
     shuffles: int = option(
         "Orders in which each question's traces are launched.", type=IntRange(1, 1000), default=16
@@ -65,11 +82,11 @@ _SHARED = ("shuffles", "seed", "probe_tokens", "judge_price")
 def replay(settings: ReplaySettings) -> None:
     """Replay stopping and voting policies over stored TRACES, JSON lines, gzipped or not.
 
-    Beside each policy stands self-consistency with as many traces and with as many tokens.
-    Intervals are over questions.
+    Beside each policy stands self-consistency with as many traces and with as many tokens,
+    between whole numbers of samples too.  Intervals are over questions.
 
     \b
-    reason replay traces.jsonl.gz --policy default --policy sc:n=64
+    reason replay traces.jsonl.gz --policy default --policy async:k=8 --against sc:n=64
     """
     if settings.plot is not None:
         _pyplot()  # what is missing is told before the work
@@ -79,7 +96,7 @@ def replay(settings: ReplaySettings) -> None:
     if settings.as_json:
         print_object(results)
     else:
-        print_tables(_table(results))
+        print_tables(_table(results, settings.equal))
 
 
 def _replay(settings: ReplaySettings) -> ReplayResults:
@@ -91,34 +108,41 @@ def _replay(settings: ReplaySettings) -> ReplayResults:
     from pathlib import Path
 
     from pruning import Evaluator, PolicyError
-    from reasoning.evaluation.replay import ReplayResults, replay_row
+    from reasoning.evaluation.replay import ReplayResults
     from reasoning.evaluation.traces import read_traces
     from reasoning.policies import steered_by
 
     shared = {name: getattr(settings, name) for name in _SHARED}
+    against = [] if settings.against is None else [settings.against]
     try:
-        chosen = [steered_by(text) for text in settings.policies]
-        questions = _fresh(read_traces(settings.traces), chosen, settings.only_unseen)
-        compared = _compare(Evaluator(questions=questions, **shared), chosen)
+        chosen = {text: steered_by(text) for text in (*settings.policies, *against)}
+        questions = _fresh(read_traces(settings.traces), [*chosen.values()], settings.only_unseen)
+        rows = _rows(Evaluator(questions=questions, **shared), chosen, settings)
     except PolicyError as error:
         raise InvalidValue(str(error)) from error
     return ReplayResults(
-        traces=[Path(path).name for path in settings.traces],
-        results=[
-            replay_row(text, one) for text, one in zip(settings.policies, compared, strict=True)
-        ],
-        **shared,
+        traces=[Path(path).name for path in settings.traces], results=rows, **shared
     )
 
 
-def _compare(evaluator: Evaluator, chosen: Sequence[SteeredBy]) -> list[Comparison]:
-    compared = []
-    with progress_bar("replay", 3 * len(chosen) * len(evaluator.questions)) as advance:
+def _rows(
+    evaluator: Evaluator, chosen: Mapping[str, SteeredBy], settings: ReplaySettings
+) -> list[ReplayRow]:
+    from reasoning.evaluation.replay import matched, replay_row
+
+    summaries: dict[str, Summary] = {}
+    with progress_bar("replay", len(chosen) * len(evaluator.questions)) as advance:
         evaluator.on_question = advance
-        for one in chosen:
+        for text, one in chosen.items():
             evaluator.judge = one.judge
-            compared.append(evaluator.compare(one.policy))
-    return compared
+            summaries[text] = evaluator.evaluate(one.policy)
+    rows, against = [], settings.against
+    for text in settings.policies:
+        beside = matched(evaluator.beside(summaries[text]))
+        if against is not None and text != against:
+            beside["against"] = replace(summaries[against], policy=against)
+        rows.append(replay_row(text, summaries[text], beside))
+    return rows
 
 
 def _fresh(
@@ -138,26 +162,63 @@ def _fresh(
     return questions
 
 
-def _table(results: ReplayResults) -> Table:
+_WORDS: dict[Beside, str] = {
+    "n_matched": "as many traces",
+    "token_matched": "as many tokens",
+    "span_matched": "as long a span",
+    "against": "asked for",
+}
+_EQUAL: dict[Beside, str] = {
+    "n_matched": "traces",
+    "token_matched": "tokens",
+    "span_matched": "span",
+}
+_CAPTION = """Gains are in points of accuracy, paired by question, with the 95 % interval over \
+questions; orders: the standard error that the orders of traces leave in a gain; for ±1: the \
+questions that an interval of one point either way takes."""
+
+
+def _table(results: ReplayResults, equal: Sequence[str]) -> Table:
     count, shuffles = results.results[0].n, results.shuffles
     title = f"{', '.join(results.traces)}: {count} questions, {shuffles} orders of their traces"
-    made = table(title, "policy", "accuracy", "95 % interval", "tokens", "span", "policy gains")
+    made = table(
+        title, "policy", "accuracy (95 %)", "tokens", "span", "policy gains", "orders", "for ±1"
+    )
+    made.caption = _CAPTION
     for row in results.results:
-        made.add_row(row.policy, *_cells(row), "")
-        for name, base in (("as many traces", row.n_matched), ("tokens", row.token_matched)):
-            low, high = base.gain_ci95
-            gained = f"{base.gain:+.1%} ({low:+.1%} to {high:+.1%})"
-            made.add_row(f"  {base.policy} ({name})", *_cells(base), gained, style="dim")
+        made.add_row(f"{row.policy}{_short(row, count)}", *_cells(row))
+        for name, base in row.beside.items():
+            if _EQUAL.get(name) in (None, *equal):
+                label = f"  {base.policy} ({_WORDS[name]}){_short(base, count)}"
+                made.add_row(label, *_cells(base), *_gains(base), style="dim")
     return made
+
+
+def _short(figures: ReplayFigures, count: int) -> str:
+    """Of which policy traces are missing, as ``16 of 64 traces``."""
+    if not figures.questions_short:
+        return ""
+    if figures.questions_short < count:
+        return f", too few traces on {figures.questions_short:,} questions"
+    return f", {figures.traces:.4g} of {figures.traces + figures.traces_missing:.4g} traces"
 
 
 def _cells(figures: ReplayFigures) -> tuple[str, ...]:
     low, high = figures.ci95
     return (
-        f"{figures.accuracy:.1%}",
-        f"{low:.1%}–{high:.1%}",
+        f"{figures.accuracy:.1%} ({100 * low:.1f}–{100 * high:.1f})",
         f"{figures.tokens:,.0f}",
         f"{figures.span:,.0f}",
+    )
+
+
+def _gains(base: ReplayBaseline) -> tuple[str, ...]:
+    low, high = base.gain_ci95
+    shown = "" if base.verdict == "undecided" else f" {base.verdict}"
+    return (
+        f"{100 * base.gain:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]{shown}",
+        "" if base.orders_error is None else f"±{100 * base.orders_error:.1f}",
+        f"{base.questions_needed:,}",
     )
 
 
@@ -186,7 +247,7 @@ def _draw(results: ReplayResults, target: str) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
     for axis, cost in zip(axes, ("tokens", "span"), strict=True):
         for number, row in enumerate(results.results):
-            bases = {base.policy: base for base in (row.n_matched, row.token_matched)}
+            bases = {base.policy: base for base in row.beside.values()}
             for figures, marker in ((row, "o"), *((base, "x") for base in bases.values())):
                 low, high = figures.ci95
                 axis.errorbar(
