@@ -79,6 +79,7 @@ class HttpServer(uvicorn.Server):
         runner = RequestRunner(service, settings)
         config = uvicorn.Config(
             application(runner, settings, self.url),
+            log_config=None,  # whoever runs it says where records go, and in which form
             log_level="warning",
             access_log=False,  # a proxy's business
             server_header=False,

@@ -11,16 +11,13 @@ from typing import Any, NoReturn
 import click
 
 from reasoning.cli.interrupts import INTERRUPTED, leave_when_interrupted
-from reasoning.cli.printing import print_error, warn
+from reasoning.cli.printing import print_error, show_logs_plainly, warn
 
 COMMANDS = (
     *("bench", "calibrate", "config", "doctor", "graph", "hub", "judge", "plan", "replay"),
     *("sample", "secret", "serve", "solve", "token", "worker"),
 )
 """Each is a module of `reasoning.cli.commands`, which holds a command of the same name."""
-
-ELSEWHERE = {"secret": "token"}
-"""Commands that stand in another's module."""
 
 
 class Commands(click.Group):
@@ -32,9 +29,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(
-            import_module(f"reasoning.cli.commands.{ELSEWHERE.get(cmd_name, cmd_name)}"), cmd_name
-        )
+        command = getattr(import_module(f"reasoning.cli.commands.{cmd_name}"), cmd_name)
         assert isinstance(command, click.Command)
         if isinstance(command, click.Group) or cmd_name == "config" or _is_configured(command):
             return command
@@ -49,6 +44,7 @@ class Commands(click.Group):
         arguments = kwargs.get("args") or (args[0] if args else None) or sys.argv[1:]
         if sys.stdout is sys.__stdout__:  # a process of its own
             leave_when_interrupted()
+            show_logs_plainly()
             for stream in (sys.stdout, sys.stderr):
                 if isinstance(stream, TextIOWrapper):  # what the console can't show is spelled out
                     stream.reconfigure(errors="backslashreplace")

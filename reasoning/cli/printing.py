@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,13 +26,13 @@ WIDTH = 110
 def print_error(error: Exception, *, as_json: bool) -> int:
     """Print one line on stderr, with ``as_json`` an object on stdout too; return the exit code."""
     cause = leaf(error)
-    message = " ".join(str(cause).split())
+    message = one_line(str(cause))
     code, exit_code = type(cause).__name__, 1
     if isinstance(cause, ReasonError):
         code, exit_code = cause.code, cause.exit_code
     elif isinstance(cause, click.ClickException):
         code, exit_code = "InvalidValue", cause.exit_code
-        message = f"{' '.join(cause.format_message().split())} See --help."
+        message = f"{one_line(cause.format_message())} See --help."
     else:
         if os.environ.get("REASON_DEBUG"):
             import traceback
@@ -41,7 +42,7 @@ def print_error(error: Exception, *, as_json: bool) -> int:
     if as_json:
         import json
 
-        click.echo(json.dumps({"error": {"code": code, "message": message}}))
+        print_json(json.dumps({"error": {"code": code, "message": message}}))
     warn(message)
     return exit_code
 
@@ -56,14 +57,15 @@ def say(text: str, *, err: bool = True) -> None:
     click.echo(visible(text), err=err)
 
 
+class VisibleFormatter(logging.Formatter):
+    """Has what is logged, which others wrote a part of, do nothing to a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
+
 def show_logs_plainly() -> None:
-    """Have what is logged, which others wrote a part of, do nothing to a terminal."""
-    import logging
-
-    class VisibleFormatter(logging.Formatter):
-        def format(self, record: logging.LogRecord) -> str:
-            return visible(super().format(record))
-
+    """Have records that no other handler takes be written so."""
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(VisibleFormatter())
 
@@ -103,19 +105,36 @@ def visible(text: str) -> str:
     return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
+def one_line(text: str) -> str:
+    """A text without its line breaks, so that it can't look like lines of another's."""
+    return " ".join(text.split())
+
+
+def print_json(text: str) -> None:
+    """Print JSON on stdout; control characters, which stand in its strings only, as escapes."""
+    click.echo(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def print_object(value: BaseModel) -> None:
     """Print a value as one JSON object on stdout."""
-    click.echo(value.model_dump_json(by_alias=True, indent=2))
+    print_json(value.model_dump_json(by_alias=True, indent=2))
 
 
 def table(title: str, *headings: str) -> Table:
-    """An empty table; all columns but the first hold numbers."""
+    """An empty table of texts that others wrote; all columns but the first hold numbers."""
     from rich.table import Table
+    from rich.text import Text
 
-    made = Table(title=title)
+    class PlainTable(Table):
+        """Takes no cell for rich's markup, nor sends what controls a terminal."""
+
+        def add_row(self, *cells: Any, **options: Any) -> None:
+            super().add_row(*(Text(visible(cell).replace("\n", " ")) for cell in cells), **options)
+
+    made = PlainTable(title=Text(visible(one_line(title)), style="table.title"))
     for heading in headings:
         left = heading == headings[0]
         made.add_column(heading, justify="left" if left else "right", no_wrap=left)
@@ -139,11 +158,12 @@ def progress_bar(what: str, total: int | None = None) -> Iterator[Callable[..., 
     ``description`` the function sets these instead.
     """
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
 
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-        bar = progress.add_task(what, total=total)
+        bar = progress.add_task(escape(visible(what)), total=total)
 
         def update(**values: object) -> None:
             progress.update(bar, **(values or {"advance": 1}))  # type: ignore[arg-type]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -61,11 +64,36 @@ BODIES = [b"{", b"\xff\xfe", b'{"model":"\xff"}', b"[" * 100_000]
 
 @pytest.mark.parametrize("body", BODIES)
 def test_a_body_that_is_no_json_is_refused_as_such(server: Server, body: bytes) -> None:
-    json = {"content-type": "application/json", "A2A-Version": "1.0"}
+    sent = {"content-type": "application/json", "A2A-Version": "1.0"}
     for path in ("/v1/chat/completions", "/v1/responses", "/a2a/v1/message:send"):
-        assert httpx.post(server.url + path, content=body, headers=json).status_code == 400
-    answer = httpx.post(f"{server.url}/a2a", content=body, headers=json).json()
+        assert httpx.post(server.url + path, content=body, headers=sent).status_code == 400
+    answer = httpx.post(f"{server.url}/a2a", content=body, headers=sent).json()
     assert answer["error"]["code"] == -32700
+
+
+HOSTILE = "x\r\nX-Forged: 1\r\n\x1b[2J\x1b]0;owned\x07/../../etc/passwd"
+ASKED = [
+    ("/v1/chat/completions", {"model": HOSTILE, "messages": [{"role": "user", "content": "2+3"}]}),
+    ("/v1/chat/completions", {"user": HOSTILE, "messages": [{"role": HOSTILE, "content": "2+3"}]}),
+    ("/v1/responses", {"previous_response_id": HOSTILE, "input": HOSTILE}),
+    ("/v1/messages", {"model": HOSTILE, "max_tokens": 9, "messages": []}),
+    ("/a2a", {"jsonrpc": "2.0", "id": HOSTILE, "method": HOSTILE, "params": {"id": HOSTILE}}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), ASKED)
+def test_what_is_asked_gets_into_no_header_and_no_log(
+    server: Server, path: str, body: dict[str, Any]
+) -> None:
+    said = json.dumps(body).encode()
+    head = CHAT.replace(b"/v1/chat/completions", path.encode()) + b"A2A-Version: 1.0\r\n"
+    head += b"X-Request-Id: \x9b31m\r\nConnection: close\r\n"
+    answer = ask(server, head + b"Content-Length: %d\r\n\r\n" % len(said) + said)
+    first = answer.partition(b"\r\n\r\n")[0]
+    assert first.startswith(b"HTTP/1.1 ")
+    assert not re.search(rb"(?i)forged|[^\x20-\x7e\r\n]", first)
+    assert not re.search("[\x00-\x08\x0b-\x1f]", server.log)
+    assert b"owned" not in httpx.get(f"{server.url}/metrics").content
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/a2a", "/a2a/v1/message:send"])
@@ -99,7 +127,7 @@ def test_it_ends_within_its_drain_whatever_sockets_do() -> None:
     sockets[1].sendall(b"GET / HT")
     began = time.monotonic()
     server.stop()
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 9  # a head may take 10 s
     for one in sockets:
         one.close()
 

@@ -68,10 +68,11 @@ def _reply(prompt: str) -> str:
 def chat_server(
     answer: Callable[[str], str] = _reply,
     respond: Callable[[dict[str, Any]], str | None] | None = None,
+    kind: type[ChatHandler] = ChatHandler,
 ) -> Iterator[str]:
     """Its address; by default it looks at nothing but the last message."""
     found = respond or (lambda body: answer(body["messages"][-1]["content"]))
-    handler = type("Handler", (ChatHandler,), {"respond": staticmethod(found)})
+    handler = type("Handler", (kind,), {"respond": staticmethod(found)})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

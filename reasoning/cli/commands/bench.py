@@ -10,7 +10,7 @@ import click
 from click import IntRange
 
 from reasoning.cli.options import json_option, named_option, option, options, settings_class
-from reasoning.cli.printing import print_object, print_tables, progress_bar, table
+from reasoning.cli.printing import print_object, print_tables, progress_bar, say, table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -147,7 +147,7 @@ def _measure(domain: str, settings: BenchSettings) -> None:
         with progress_bar(f"{arm.strategy} @ {arm.max_tokens}", len(problems)) as advance:
             rows.append(measure(model, arm, problems, advance, draft=draft))
         if not sys.stderr.isatty():
-            click.echo(summary_line(rows[-1]), err=True)
+            say(summary_line(rows[-1]))
     results = BenchResults(
         domain=domain,
         model=model.name,

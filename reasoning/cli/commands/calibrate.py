@@ -10,7 +10,7 @@ from click import IntRange
 
 from orchestrator.errors import InvalidValue
 from reasoning.cli.options import argument, option, options, settings_class
-from reasoning.cli.printing import print_object, print_tables, progress_bar, table
+from reasoning.cli.printing import print_object, print_tables, progress_bar, say, table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -74,7 +74,7 @@ def calibrate(settings: CalibrateSettings) -> None:
         return
     print_tables(_table(found))
     said = f"tau = {found.tau:g}" if found.tau is not None else f"the gate is shut: {found.why}"
-    click.echo(f"{settings.output}: {said}")
+    say(f"{settings.output}: {said}", err=False)
 
 
 def _deepprune(text: str) -> DeepPrune:

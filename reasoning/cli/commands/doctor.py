@@ -9,7 +9,7 @@ import click
 
 from orchestrator.errors import InvalidValue
 from reasoning.cli.options import json_option, option, options, settings_class
-from reasoning.cli.printing import print_object, print_tables, table
+from reasoning.cli.printing import print_object, print_tables, say, table
 
 if TYPE_CHECKING:
     from reasoning.cli.diagnosis import DoctorReport
@@ -71,10 +71,10 @@ def _examine_vllm(settings: DoctorSettings) -> None:
     for one in report.symbols:
         made.add_row(one.name, one.state, one.digest or "", one.parameters)
     print_tables(made)
-    click.echo(f"platform {report.platform}; model runner {report.runner}")
+    say(f"platform {report.platform}; model runner {report.runner}", err=False)
     changed = [one.name for one in report.symbols if one.state == "another body"]
     if changed:
-        click.echo(f"warning: {len(changed)} methods have other bodies than were tested", err=True)
+        say(f"warning: {len(changed)} methods have other bodies than were tested")
     if not report.usable:
         raise InvalidValue(f"vllm {report.version}: the plugin does not run on it; see --json")
 
@@ -87,9 +87,9 @@ def _print(report: DoctorReport) -> None:
             age = f" ({_age(facts.older[name])})" if name in facts.older else ""
             made.add_row(name.replace("_", " "), _word(value) + age)
         print_tables(made)
-    click.echo(f"mode {report.mode}: {', '.join(report.capabilities) or 'plain text only'}")
+    say(f"mode {report.mode}: {', '.join(report.capabilities) or 'plain text only'}", err=False)
     for one in report.strategies:
-        click.echo(f"  {one.strategy}: {one.word}")
+        say(f"  {one.strategy}: {one.word}", err=False)
 
 
 def _age(since: datetime) -> str:

@@ -21,7 +21,7 @@ from reasoning.cli.options import (
     options,
     settings_class,
 )
-from reasoning.cli.printing import say, show_logs_plainly
+from reasoning.cli.printing import one_line, say
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
@@ -87,7 +87,6 @@ def hub(settings: HubCommandSettings) -> int:
     found = Hub(own, tokens=settings.store.open())
     if not settings.quiet:
         found.observe(_show)
-    show_logs_plainly()
     raise_when_interrupted()
     return anyio.run(_serve, settings, found, tls, pilot)
 
@@ -118,9 +117,9 @@ async def _serve(
 
     async with hub, AsyncExitStack() as stack:
         Directory(hub).open()
-        click.echo(hub.url)
+        say(hub.url, err=False)
         if settings.ufo is not None:
-            click.echo(await _open_ufo(stack, settings, hub, tls, pilot))
+            say(await _open_ufo(stack, settings, hub, tls, pilot), err=False)
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async for number in signals:
                 return INTERRUPTED if number == signal.SIGINT else 0
@@ -161,4 +160,4 @@ def _show(event: HubEvent) -> None:
         case WorkerAway(worker=name):
             say(f"{name} is not heard of")
         case WorkerLeft(worker=name, why=why):
-            say(f"{name} is gone: {why}")
+            say(f"{name} is gone: {one_line(why)}")

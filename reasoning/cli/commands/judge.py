@@ -9,7 +9,7 @@ import click
 from click import Choice, FloatRange, IntRange
 
 from reasoning.cli.options import argument, json_option, option, options, settings_class
-from reasoning.cli.printing import print_object, print_tables, progress_bar, table
+from reasoning.cli.printing import print_object, print_tables, progress_bar, say, table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -119,9 +119,10 @@ def train(settings: TrainJudgeSettings) -> None:
             update(completed=done, total=total, description=f"train, loss {loss:.3f}")
 
         card = training.save(training.train(questions, settings.recipe, on_step), target).card
-    click.echo(
+    say(
         f"{target}: {card.form} judge of {card.pairs} pairs, loss {card.loss:.4f}, "
-        f"{card.seconds:.0f} s; {card.questions} of {len(questions)} questions seen"
+        f"{card.seconds:.0f} s; {card.questions} of {len(questions)} questions seen",
+        err=False,
     )
 
 

@@ -20,7 +20,7 @@ from reasoning.cli.options import (
     options,
     settings_class,
 )
-from reasoning.cli.printing import say, show_logs_plainly, warn
+from reasoning.cli.printing import one_line, print_json, say, warn
 
 if TYPE_CHECKING:
     from orchestrator import Event
@@ -134,7 +134,6 @@ def plan(settings: PlanSettings) -> int:
     chat = ChatClient(
         model, temperature=settings.temperature, seed=settings.seed, held=settings.held
     )
-    show_logs_plainly()
     raise_when_interrupted()
     try:
         result = anyio.run(_carry_out, settings, submitter, chat)
@@ -212,7 +211,7 @@ def _print_object(result: ConstellationResult, chat: ChatClient) -> None:
         "unheld": chat.unheld,
         "tasks": tasks,
     }
-    click.echo(json.dumps(found, indent=2))
+    print_json(json.dumps(found, indent=2))
 
 
 def _show(event: Event) -> None:
@@ -222,14 +221,14 @@ def _show(event: Event) -> None:
         case RunResumed(version=version, ended=ended, left=left):
             say(f"resumed at version {version}: {ended} ended, {left} to go")
         case PlanApplied(turn=turn, version=version, plan=plan):
-            say(f"plan {turn}: {plan.thought}".rstrip(": "))
+            say(f"plan {turn}: {one_line(plan.thought)}".rstrip(": "))
             for edit in plan.edits:
                 said = edit.model_dump_json(exclude_defaults=True)
                 say(f"  {edit.op} {said}")
             say(f"  applied: version {version}")
         case PlanRefused(turn=turn, reasons=reasons):
             for reason in reasons:
-                say(f"plan {turn} refused: {reason}")
+                say(f"plan {turn} refused: {one_line(reason)}")
         case AnswerGiven(turn=turn):
             say(f"plan {turn}: the answer")
         case _:
@@ -249,9 +248,9 @@ def _show_task(event: Event) -> None:
             lost = f", after {attempts - 1} lost" if attempts > 1 else ""
             say(f"{task} was run by {device}{lost}")
         case TaskEnded(task=task, state=state, error=error) if state != "succeeded":
-            say(f"{task} {state}" + (f": {error}" if error else ""))
+            say(f"{task} {state}" + (f": {one_line(error)}" if error else ""))
         case AttemptFailed(task=task, error=error):
-            say(f"{task} failed: {error}")
+            say(f"{task} failed: {one_line(error)}")
         case _:
             _show_devices(event)
 
@@ -265,14 +264,14 @@ def _show_devices(event: Event) -> None:
         case TaskGiven(task=task, device=device, attempt=attempt):
             say(f"{task} goes on at {device}" if attempt > 1 else f"{task} is given to {device}")
         case TaskUnplaced(task=task, why=why):
-            say(f"{task} waits: {why}")
+            say(f"{task} waits: {one_line(why)}")
         case DeviceChanged(state="untold", why=why):
-            warn(f"the hub tells nothing of its devices: {why}")
+            warn(f"the hub tells nothing of its devices: {one_line(why)}")
         case DeviceChanged(device=device):
-            say(f"{device} {event.said}")
+            say(f"{device} {one_line(event.said)}")
 
 
 def _cut(text: str) -> str:
     """The beginning of a text, in one line."""
-    line = " ".join(text.split())
+    line = one_line(text)
     return line if len(line) <= MOST_SHOWN else f"{line[:MOST_SHOWN]}… ({len(text)} characters)"

@@ -7,7 +7,7 @@ from click import Choice, FloatRange, IntRange
 
 from orchestrator.errors import InvalidValue
 from reasoning.cli.options import argument, option, options, settings_class
-from reasoning.cli.printing import progress_bar
+from reasoning.cli.printing import progress_bar, say
 
 
 @settings_class
@@ -63,4 +63,7 @@ def sample(settings: SampleSettings) -> None:
         solutions = anyio.run(solve_all, model, arm, problems, advance)
     write_traces(target, solutions)
     right = sum(solution.verified is True for solution in solutions)
-    click.echo(f"{target}: {len(problems)} questions, {each} traces each; {right} majorities right")
+    say(
+        f"{target}: {len(problems)} questions, {each} traces each; {right} majorities right",
+        err=False,
+    )

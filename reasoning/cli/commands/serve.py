@@ -11,6 +11,7 @@ from orchestrator.errors import importing
 from protocol.http import ServerSettings
 from reasoning.cli.interrupts import INTERRUPTED, raise_when_interrupted
 from reasoning.cli.options import BackendOptions, Duration, option, options, settings_class
+from reasoning.cli.printing import VisibleFormatter, say
 
 
 @settings_class
@@ -116,7 +117,7 @@ def serve(settings: ServeSettings) -> int:
         )
 
         def announce() -> None:
-            click.echo(f"reason: listening on {address(listener)}", err=True)
+            say(f"reason: listening on {address(listener)}")
 
         async def main() -> int:
             server = HttpServer(service, serving, listener, signals=True, ready=announce)
@@ -153,6 +154,7 @@ def _silence_a2a() -> None:
 
     handler = logging.StreamHandler()
     handler.addFilter(lambda record: not record.getMessage().startswith("Failed to "))
+    handler.setFormatter(VisibleFormatter())
     handler.setLevel(logging.ERROR)
     logger = logging.getLogger("a2a")
     logger.addHandler(handler)

@@ -20,7 +20,7 @@ from reasoning.cli.options import (
     options,
     settings_class,
 )
-from reasoning.cli.printing import say, show_logs_plainly
+from reasoning.cli.printing import say
 from reasoning.errors import CapabilityMissing
 
 if TYPE_CHECKING:
@@ -115,7 +115,6 @@ def worker(settings: WorkerCommandSettings) -> int:
     settings.worker()  # what is wrong is told before a model is loaded
     models: Sequence[str | None] = () if settings.no_model else settings.models or (None,)
     openers = [_load(model, settings) for model in models]
-    show_logs_plainly()
     raise_when_interrupted()
     return anyio.run(_work, settings, openers)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from reasoning.cli.options import argument, option, options, settings_class
+from reasoning.cli.printing import print_json, say
 
 FIELDS = ("name", "value", "source")
 
@@ -56,9 +57,9 @@ def config(settings: ConfigSettings) -> None:
     if settings.as_json:
         import json
 
-        click.echo(json.dumps([dict(zip(FIELDS, one, strict=True)) for one in shown], default=str))
+        print_json(json.dumps([dict(zip(FIELDS, one, strict=True)) for one in shown], default=str))
         return
     for name, value, source in shown:
-        click.echo(f"{name} = {'' if value is None else value}  ({source})")
+        say(f"{name} = {'' if value is None else value}  ({source})", err=False)
     if not shown:
-        click.echo(f"nothing is set; flags, REASON_* variables and {user_file()} are looked at")
+        say(f"nothing is set; flags, REASON_* variables and {user_file()} are looked at", err=False)

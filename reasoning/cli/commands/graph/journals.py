@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reasoning.cli.options import argument, json_option, option, options, settings_class
-from reasoning.cli.printing import visible
+from reasoning.cli.printing import one_line, print_json, say
 
 if TYPE_CHECKING:
     from orchestrator import ExecutedGraph, ExecutedTask
@@ -47,16 +47,16 @@ def show(settings: ShowSettings) -> None:
 
     found = executed(settings.file)
     if settings.as_json:
-        click.echo(found.to_json())
+        print_json(found.to_json())
         return
     lines = [_line(found, task) for task in found.tasks]
     for line in lines[:MOST_LINES]:
-        click.echo(visible(line))
+        say(line, err=False)
     if len(lines) > MOST_LINES:
-        click.echo(f"... and {len(lines) - MOST_LINES} more; --json shows all")
+        say(f"... and {len(lines) - MOST_LINES} more; --json shows all", err=False)
     for wait in awaited(settings.file):
         kind = "" if wait.type is None else f" ({getattr(wait.type, '__name__', wait.type)})"
-        click.echo(visible(f"task {wait.task} waits for {wait.name!r}{kind}"))
+        say(one_line(f"task {wait.task} waits for {wait.name!r}{kind}"), err=False)
 
 
 def _line(found: ExecutedGraph, task: ExecutedTask) -> str:
@@ -67,8 +67,9 @@ def _line(found: ExecutedGraph, task: ExecutedTask) -> str:
         took = f"  {span.ended - span.started:.2f} s"
     after = "".join(f" <{source}" for source, *_ in task.edges[:8])
     tries = f"  attempt {task.attempts}" if task.attempts > 1 else ""
-    error = f"  {task.error}" if task.error else ""
-    return f"{indent}{SIGNS[task.state]} {task.id}  {task.name}{after}{took}{tries}{error}"
+    error = f"  {one_line(task.error)}" if task.error else ""
+    name = one_line(task.name)
+    return f"{indent}{SIGNS[task.state]} {task.id}  {name}{after}{took}{tries}{error}"
 
 
 @settings_class
@@ -88,7 +89,7 @@ def diff(settings: DiffSettings) -> int:
     """
     lines = _read(settings.first).diff(_read(settings.second))
     for line in lines:
-        click.echo(visible(line))
+        say(one_line(line), err=False)
     return int(bool(lines))
 
 
@@ -122,11 +123,12 @@ def complete(settings: CompleteSettings) -> None:
     waits = {wait.name: wait.task for wait in awaited(settings.file)}
     complete_text(settings.file, settings.name, settings.value)
     if settings.name in waits:
-        click.echo(visible(f"{settings.name}: given to task {waits[settings.name]}"))
+        say(f"{settings.name}: given to task {waits[settings.name]}", err=False)
     else:
         others = ", ".join(sorted(waits)) or "nothing"
-        click.echo(
-            visible(f"{settings.name}: kept; no task has asked for it yet (awaited: {others})")
+        say(
+            f"{settings.name}: kept; no task has asked for it yet (awaited: {others})",
+            err=False,
         )
 
 
@@ -178,7 +180,7 @@ def resume(settings: ResumeSettings) -> None:
         f"{sum(state == one for state in counts.values())} {one}"
         for one in sorted(set(counts.values()))
     )
-    click.echo(f"{len(counts)} tasks: {ended}")
+    say(f"{len(counts)} tasks: {ended}", err=False)
 
 
 def _function(program: str) -> Callable[[str], Any]:
