@@ -19,6 +19,9 @@ COMMANDS = (
 )
 """Each is a module of `reasoning.cli.commands`, which holds a command of the same name."""
 
+FOLDERS = {"secret": "access.secret", "token": "access.token"}
+"""Those that stand in a folder with others."""
+
 
 class Commands(click.Group):
     """Imports a command when it is needed, and makes one line and an exit code of every error."""
@@ -29,7 +32,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(import_module(f"reasoning.cli.commands.{cmd_name}"), cmd_name)
+        module = FOLDERS.get(cmd_name, cmd_name)
+        command = getattr(import_module(f"reasoning.cli.commands.{module}"), cmd_name)
         assert isinstance(command, click.Command)
         if isinstance(command, click.Group) or cmd_name == "config" or _is_configured(command):
             return command
