@@ -42,6 +42,7 @@ from pruning.evaluation.traces import Trace as Trace
 from pruning.evaluation.traces import TracesError as TracesError
 from pruning.evaluation.traces import parse_question as parse_question
 from pruning.evaluation.traces import read_questions as read_questions
+from pruning.evaluation.traces import rescored as rescored
 from pruning.judge.pairs import Pair as Pair
 from pruning.judge.pairs import agree as agree
 from pruning.judge.pairs import pairs as pairs
@@ -79,7 +80,10 @@ from pruning.policies.probing import ProbedConsensus as ProbedConsensus
 from pruning.policies.saturation import BetaBinomial as BetaBinomial
 from pruning.policies.saturation import Saturation as Saturation
 from pruning.policies.saturation import fit as fit
-from pruning.policies.verified import BestOfN as BestOfN
+from pruning.policies.scored import BestOfN as BestOfN
+from pruning.policies.scored import HighestScore as HighestScore
+from pruning.policies.scored import Scorer as Scorer
+from pruning.policies.scored import WeightedVote as WeightedVote
 from pruning.policies.votes import Tally as Tally
 from pruning.policies.votes import majority as majority
 from pruning.policies.votes import weigh as weigh

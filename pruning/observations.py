@@ -79,7 +79,8 @@ class Ended:
 
     Attributes:
         answer: None where it gave none; a trace that was cut at its limit is probed there.
-        score: The verifier's, higher is better; None without a verifier.
+        score: The verifier's, or a scorer's where the policy asks for one; higher is better.  None
+            without either, and for a trace that gave no answer.
     """
 
     trace: int

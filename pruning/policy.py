@@ -12,7 +12,7 @@ from pruning.decisions import Decision, Decisions, Finish
 from pruning.observations import Observation
 
 S = TypeVar("S")
-Need = Literal["probes", "confidence", "judge", "verifier", "target"]
+Need = Literal["probes", "confidence", "judge", "verifier", "score", "target"]
 
 
 class PolicyError(ValueError):

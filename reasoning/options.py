@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import Listener
 from orchestrator.errors import InvalidValue
-from pruning import Judge, Policy
+from pruning import Judge, Policy, Scorer
 from reasoning.policies import SteeredBy, steered_by
 from reasoning.problems.answers import AUTO, AnswerFormat
 from reasoning.run.election import Election, OnTie, Select
@@ -37,6 +37,7 @@ class SolveOptions:
         n: Samples of self-consistency, or the budget of children of each apr thread.
         policy: What steers the samples: a policy, or its name with settings, as ``async:k=8``.
         judge: For policies that ask whether two traces will agree.
+        scorer: For policies that ask how good an answer is: ``(question, text, answer) -> float``.
         temperature: 0 is greedy; by default the model's own, and else the strategy's.
         top_p, top_k, min_p, repetition_penalty, presence_penalty, frequency_penalty, logit_bias:
             As in `Sampling`; by default the model's or the server's own.
@@ -80,6 +81,7 @@ class SolveOptions:
     n: int | None = None
     policy: str | Policy[Any] | None = None
     judge: Judge | None = None
+    scorer: Scorer | None = None
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
@@ -226,8 +228,12 @@ class SolveOptions:
 
     @cached_property
     def steering(self) -> SteeredBy | None:
-        """The policy and its judge, if there is one."""
-        return None if self.policy is None else steered_by(self.policy, judge=self.judge)
+        """The policy, its judge and its scorer, if there is one."""
+        return (
+            None
+            if self.policy is None
+            else steered_by(self.policy, judge=self.judge, scorer=self.scorer)
+        )
 
     def strategy_or(self, default: str) -> Strategy:
         """The strategy that is asked for; where none is, the one of this name."""

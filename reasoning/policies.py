@@ -1,17 +1,25 @@
-"""Policies by name: ``NAME:key=value``, ``LEADER with RIDER``, ``deepprune:judge=FOLDER``."""
+"""Policies by name: ``NAME:key=value``, ``LEADER with RIDER``, and who is asked for advice.
+
+``deepprune:judge=FOLDER`` names a judge, ``weighted:scorer=path.py:score`` a scorer.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from orchestrator.errors import InvalidValue
-from pruning import Combined, DeepPrune, Judge, Policy
+from pruning import Combined, DeepPrune, Judge, Policy, Scorer
 from pruning.policies import POLICIES as KINDS
 from reasoning.registry import KindRegistry
 
+T = TypeVar("T")
+
 WITH = " with "
+_SCORER = re.compile(r"(?<=[:,])scorer=([^,]*)(?:,|\Z)")
 
 POLICIES: KindRegistry[Policy[Any]] = KindRegistry(
     "policy", base=Policy, group="parallel_reason.policies", kinds=KINDS
@@ -21,14 +29,16 @@ POLICIES: KindRegistry[Policy[Any]] = KindRegistry(
 
 @dataclass(frozen=True, kw_only=True)
 class SteeredBy:
-    """A policy and the judge that it asks.
+    """A policy, and the judge and the scorer that it asks.
 
     Attributes:
+        scorer: None where the problem's own verifier scores, or nobody does.
         seen: Marks of the questions that the judge or its calibration were made with.
     """
 
     policy: Policy[Any]
     judge: Judge | None = None
+    scorer: Scorer | None = None
     seen: frozenset[str] = frozenset()
 
 
@@ -41,35 +51,59 @@ def parse_policy(text: str) -> Policy[Any]:
     return steered_by(text).policy
 
 
-def steered_by(policy: str | Policy[Any], *, judge: Judge | None = None) -> SteeredBy:
-    """A policy, or the one that a text names, and its judge.
+def steered_by(
+    policy: str | Policy[Any], *, judge: Judge | None = None, scorer: Scorer | None = None
+) -> SteeredBy:
+    """A policy, or the one that a text names, with its judge and its scorer.
 
     ``judge=FOLDER`` and ``calibration=FILE`` are settings of deepprune.  Without ``prefix``, the
-    judge is asked after as many tokens as it was trained to read.
+    judge is asked after as many tokens as it was trained to read.  ``scorer=NAME`` is one of each
+    policy that needs scores (see `load_scorer`).
 
     Raises:
         UnknownName: there is no such policy.
         InvalidValue: a setting is unknown or does not fit; a calibration is stale or foreign; there
-            are two judges.
+            are two judges or scorers.
         ModelUnusable, ExtraMissing: the judge can't be loaded.
     """
     if not isinstance(policy, str):
         if not isinstance(policy, Policy):
             raise InvalidValue(f"policy: {policy!r} is no Policy; give one, or the name of one")
-        return SteeredBy(policy=policy, judge=judge)
+        return SteeredBy(policy=policy, judge=judge, scorer=scorer)
     parts = [_single(part) for part in policy.split(WITH)]
-    judges = [one for one in (judge, *(part.judge for part in parts)) if one is not None]
-    if len(judges) > 1:
-        raise InvalidValue(f"judge: {policy!r} has two; give one")
     leader, *riders = (part.policy for part in parts)
     return SteeredBy(
         policy=Combined(leader=leader, riders=tuple(riders)) if riders else leader,
-        judge=judges[0] if judges else None,
+        judge=_one("judge", policy, [judge, *(part.judge for part in parts)]),
+        scorer=_one("scorer", policy, [scorer, *(part.scorer for part in parts)]),
         seen=frozenset().union(*(part.seen for part in parts)),
     )
 
 
+def _one(what: str, policy: str, given: Sequence[T | None]) -> T | None:
+    found = [one for one in given if one is not None]
+    if len(found) > 1:
+        raise InvalidValue(f"{what}: {policy!r} has two; give one")
+    return found[0] if found else None
+
+
 def _single(text: str) -> SteeredBy:
+    named = _SCORER.findall(text)
+    if not named:
+        return _without_scorer(text)
+    if len(named) > 1 or not named[0]:
+        raise InvalidValue("scorer: empty or given twice; give it once")
+    made = _without_scorer(_SCORER.sub("", text).rstrip(",:"))
+    if "score" not in made.policy.needs:
+        raise InvalidValue(
+            f"scorer: policy {made.policy.name!r} asks for no scores; give it to bon or weighted"
+        )
+    from reasoning.judging.scoring import load_scorer
+
+    return replace(made, scorer=load_scorer(named[0]))
+
+
+def _without_scorer(text: str) -> SteeredBy:
     name, colon, rest = text.partition(":")
     if name != DeepPrune.name:
         return SteeredBy(policy=POLICIES.make(text))

@@ -114,9 +114,10 @@ class KindRegistry(Generic[T]):
             name, rest = f"{match[1]}:{match[2]}", match[3] or ""
             kind = self._load(match[1], match[2])
         else:
+            known = f"choose {', '.join(self.names)}, or give" if self.names else "give"
             raise UnknownName(
-                f"{self.noun} {name!r} does not exist; {nearest(name, self.names)}choose "
-                f"{', '.join(self.names)}, or give module:Name or path.py:Name"
+                f"{self.noun} {name!r} does not exist; {nearest(name, self.names)}{known} "
+                "module:Name or path.py:Name"
             )
         if text.endswith(":"):
             raise InvalidValue(f"{self.noun}: {text!r} ends in a colon; give NAME:key=value")

@@ -133,6 +133,7 @@ class Reasoner:
             seed=options.seed,
             policy=None if steering is None else steering.policy,
             judge=options.judge if steering is None else steering.judge,
+            scorer=options.scorer if steering is None else steering.scorer,
             draft=draft,
             memory=self._memory,
             sampling=replace(sampling, extra={**dialect.fields, **sampling.extra}),

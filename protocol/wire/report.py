@@ -37,6 +37,8 @@ class TraceReport(_Message):
     """After how many tokens it was asked for its answer, and the answer, as a key for votes."""
     confidences: tuple[float, ...] = ()
     """Means over each stretch of the policy's grid, where it asked for them."""
+    score: float | None = None
+    """What a scorer or the verifier gave its answer, where a policy asked."""
 
 
 class DecisionReport(_Message):
@@ -85,6 +87,8 @@ class SteeringReport(_Message):
     reason: str
     decisions: tuple[DecisionReport, ...]
     choice: ChoiceReport | None = None
+    scorer: str | None = None
+    """Who scored the traces, where the policy asked for that: a scorer's name, or ``verifier``."""
 
 
 class ThreadReport(_Message):
@@ -129,7 +133,7 @@ class Report(_Message):
     confidence: float = Field(ge=0, le=1)
     tied: bool = False
     """Whether another answer had as many votes."""
-    selected_by: Literal["votes", "usc", "medoid", "first"] | None = None
+    selected_by: Literal["votes", "score", "usc", "medoid", "first"] | None = None
     """How the answer was chosen among several; null where there was no choice."""
     abstained: str | None = None
     """Why the answer with most votes was not given, where ties were to have none."""

@@ -133,11 +133,13 @@ class Replay:
                 return self._conclude(self.policy_run)
 
     def _check(self) -> None:
+        scored = all(t.score is not None or t.answer is None for t in self.stored)
         stored = {
             "probes": self.probe_every > 0,
             "confidence": bool(self.probe_every)
             and all(t.confidences or t.tokens < self.probe_every for t in self.stored),
-            "verifier": all(trace.score is not None for trace in self.stored),
+            "verifier": scored,
+            "score": scored,
             "judge": self.judge is not None,
         }
         for need in sorted(self.policy.needs):

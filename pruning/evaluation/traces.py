@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
@@ -42,7 +42,7 @@ class Trace:
         probes: The answer that it would have given at each multiple of its question's
             ``probe_every``, as far as it was probed.
         confidences: Mean confidence of each ``probe_every`` tokens, where stored.
-        score: The verifier's, where stored.
+        score: The verifier's or a scorer's, where stored.
         steps: Scored steps of a draft model, where stored.
         text: Its text, where stored; a judge reads the beginning.
     """
@@ -72,6 +72,27 @@ class Question:
     probe_every: int = 0
     words: str = ""
     ordered: bool = False
+
+
+def rescored(question: Question, scorer: Callable[[str, str, str], float]) -> Question:
+    """A question whose traces have a scorer's scores in place of those that are stored.
+
+    Traces without an answer have none.
+
+    Raises:
+        TracesError: a trace that answers has no text, or the question no words, to be scored.
+    """
+
+    def scored(trace: Trace) -> Trace:
+        if trace.answer is None:
+            return replace(trace, score=None)
+        if not (trace.text and question.words):
+            raise TracesError(
+                f"{question.id}: a scorer reads the question and each trace's text; store both"
+            )
+        return replace(trace, score=scorer(question.words, trace.text, trace.answer))
+
+    return replace(question, traces=tuple(map(scored, question.traces)))
 
 
 def answer_key(answer: str | None) -> str | None:

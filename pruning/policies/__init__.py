@@ -14,7 +14,7 @@ from pruning.policies.deepprune import DeepPrune
 from pruning.policies.parallel_probe import ParallelProbe
 from pruning.policies.probing import AnswerConvergence, ProbedConsensus
 from pruning.policies.saturation import Saturation
-from pruning.policies.verified import BestOfN
+from pruning.policies.scored import BestOfN, HighestScore, WeightedVote
 from pruning.policy import Policy
 
 POLICIES: dict[str, type[Policy[Any]]] = {
@@ -32,6 +32,8 @@ POLICIES: dict[str, type[Policy[Any]]] = {
         DeepConfOffline,
         DeepPrune,
         BestOfN,
+        HighestScore,
+        WeightedVote,
         Saturation,
     )
 }

@@ -147,13 +147,14 @@ def _right_keys(problem: Problem, thread: ThreadReport) -> Iterator[str]:
 
 def _trace(problem: Problem, thread: ThreadReport, grid: int) -> Trace:
     verdict, steered = problem.verify(thread.answer or ""), thread.trace
+    scored = None if steered is None else steered.score
     return Trace(
         # An end that a policy made is not the trace's own: that would come later.
         tokens=thread.tokens + open_ended(thread),
         answer=None if thread.answer is None else problem.canonical(thread.answer),
         probes=_probes(steered, grid) if steered else (),
         confidences=steered.confidences if steered else (),
-        score=None if verdict is None else float(verdict.ok),
+        score=float(verdict.ok) if scored is None and verdict is not None else scored,
         text=thread.text,
     )
 

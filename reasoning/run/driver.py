@@ -24,6 +24,7 @@ from pruning import (
     Policy,
     PolicyError,
     PolicySession,
+    Scorer,
     Tally,
     Trace,
     open_judge,
@@ -41,7 +42,7 @@ from pruning.policy_run import (
     TraceEvent,
 )
 from reasoning.errors import CapabilityMissing
-from reasoning.run.run import Run
+from reasoning.run.run import Run, scorer_name
 from reasoning.run.solution import Steering
 from reasoning.run.thread import Thread
 from reasoning.run.trace import SteeredTrace
@@ -91,6 +92,7 @@ class Driver:
         self._session = PolicySession(policy=self.policy, seed=self.run.seed)
         self._policy_run = PolicyRun(session=self._session, probe_every=self._probing and GRID)
         self._prompt = self.run.dialect.prompt(self.run.problem)
+        self._scorer: Scorer | None = self.run.scorer if "score" in self.policy.needs else None
         self._confidence = CONFIDENCE if "confidence" in self.policy.needs else 0
         self._judge_session: JudgeSession | None = open_judge(self.judge) if self.judge else None
         self._gang = Gang(size=0) if "holding" in self.run.backend.capabilities else None
@@ -103,11 +105,17 @@ class Driver:
         """Refuse a policy that needs something that this run lacks."""
         capabilities = self.run.backend.capabilities
         self._probing = bool(NEEDED["probes"] <= capabilities)
+        unverified = self.run.problem.verify("") is None
         for need in sorted(self.policy.needs):
+            if need == "score" and unverified and self.run.scorer is None:
+                raise CapabilityMissing(
+                    f"policy {self.policy.name!r} needs a scorer, as this problem has no verifier; "
+                    "give scorer=path.py:Name or scorer=URL with the policy"
+                )
             missing = NEEDED.get(need, frozenset()) - capabilities
             lacks = {
                 "judge": self.judge is None,
-                "verifier": self.run.problem.verify("") is None,
+                "verifier": unverified,
                 "target": True,
             }.get(need, bool(missing))
             if lacks:
@@ -177,6 +185,7 @@ class Driver:
             every=GRID if self._confidence else opened.launch.probe_every,
             confidence=self._confidence,
             gang=self._gang,
+            scorer=self._scorer,
         )
         self.traces.append(trace)
         trace.start(self._prompt)
@@ -265,7 +274,15 @@ class Driver:
             finish=finish,
             log=tuple(self._session.log),
             most=getattr(self.policy, "most", None),
+            scorer=self._scored_by,
         )
+
+    @property
+    def _scored_by(self) -> str | None:
+        """Who scores the traces, where the policy goes by scores."""
+        if not {"score", "verifier"} & self.policy.needs:
+            return None
+        return scorer_name(self._scorer)
 
     @property
     def voting(self) -> list[Thread]:

@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 import anyio
+import anyio.to_thread
 
 from orchestrator import EventStream, Task, TaskGraph, current_task
-from pruning import Judge, Policy, Tally, majority
+from pruning import Judge, Policy, Scorer, Tally, majority
 from reasoning.backends.base import Backend
 from reasoning.language.dialect import Dialect
 from reasoning.language.steps import final_part
@@ -65,6 +66,7 @@ class Run:
         threads: By task id, in the order of opening.
         policy: What steers its threads, for strategies that can be steered; None for the
             strategy's own.
+        scorer: Says how good an answer is, for those who ask; None where the verifier alone can.
         draft: A smaller model, for strategies of two.
         memory: What such strategies have learnt of the two, by policy, for the runs after this one.
         steering: What the policy did, once it has finished.
@@ -91,6 +93,7 @@ class Run:
     threads: dict[str, Thread] = field(default_factory=dict)
     policy: Policy[Any] | None = None
     judge: Judge | None = None
+    scorer: Scorer | None = None
     draft: LoadedModel | None = None
     memory: dict[str, Any] = field(default_factory=dict)
     steering: Steering | None = None
@@ -317,6 +320,23 @@ class Run:
         """The keys that vote under another one's name, because algebra says that they are one."""
         return {} if self.equivalence is None else dict(self.equivalence.merged)
 
+    async def score(self, thread: Thread, scorer: Scorer | None) -> float | None:
+        """How good a thread's answer is: by a scorer, or without one by the problem's verifier.
+
+        None for a thread without an answer, and where there is neither.
+
+        Raises:
+            InvalidValue: the scorer failed, or gave no finite number.
+            BackendLost: it is a server that can't be asked.
+        """
+        if thread.answer is None:
+            return None
+        if scorer is None:
+            verdict = self.problem.verify(thread.answer)
+            return None if verdict is None else float(verdict.ok)
+        asked = self.problem.question, thread.text, thread.answer
+        return await anyio.to_thread.run_sync(scorer, *asked)
+
     def key(self, answer: str | None) -> str | None:
         """The key that an answer votes with, as far as it was compared; None abstains."""
         key = answer and self.problem.canonical(answer)
@@ -344,6 +364,14 @@ class Run:
     def vote(self, threads: Iterable[Thread]) -> Tally:
         """A majority vote over the threads' answers, equivalent ones together."""
         return majority(self.key(thread.answer) for thread in threads)
+
+
+def scorer_name(scorer: Scorer | None) -> str:
+    """What a result calls who scores: a scorer's own name, or ``verifier`` where there is none."""
+    if scorer is None:
+        return "verifier"
+    known = getattr(scorer, "name", None) or getattr(scorer, "__qualname__", None)
+    return str(known or type(scorer).__qualname__)
 
 
 def _why_no_answer(thread: Thread) -> str:

@@ -17,7 +17,7 @@ from reasoning.values.conversation import ToolCall
 if TYPE_CHECKING:
     from protocol import Report
 
-SelectedBy = Literal["votes", "usc", "medoid", "first"]
+SelectedBy = Literal["votes", "score", "usc", "medoid", "first"]
 """How one of several answers was chosen."""
 Status = Literal["finished", "timed-out", "interrupted"]
 Ending = Literal["end", "stop-text", "max-new-tokens", "context", "repeats", "lost", "stopped"]
@@ -100,6 +100,7 @@ class Steering:
         log: Every decision.
         most: The most traces that the policy may launch, where it has a bound.
         choice: Which steps it chose for a larger model, and how well.
+        scorer: Who scored its traces, if it asked for that: a scorer's name, or ``verifier``.
     """
 
     policy: str
@@ -115,6 +116,7 @@ class Steering:
     judge_tokens: int = 0
     most: int | None = None
     choice: StepChoice | None = None
+    scorer: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,11 +127,13 @@ class TraceRecord:
         how: How it ended; None where it was aborted with the run.
         probes: The answers that it was asked for, as keys for votes, and after how many tokens.
         confidences: Means over each stretch of the policy's grid, where it asked for them.
+        score: What the scorer or the verifier gave its answer, where there was one.
     """
 
     how: How | None
     probes: tuple[tuple[int, str | None], ...]
     confidences: tuple[float, ...]
+    score: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,8 +222,9 @@ class Solution:
         join_skipped: Why the thread that was to conclude from the others gave no answer, so that
             theirs stand.
         fork_refused: Why a fork that a thread asked for was not made.
-        selected_by: How the answer was chosen among several: by their votes, by the model
-            (``usc``), by embeddings (``medoid``), or as the first of texts; None for no choice.
+        selected_by: How the answer was chosen among several: by their votes, by their scores (a
+            verifier's or a scorer's), by the model (``usc``), by embeddings (``medoid``), or as the
+            first of texts; None for no choice.
         abstained: Why the answer with most votes was not given, where ties were to have none.
         merged: Keys that math-verify found equal to another one, and the key that they voted with.
         ignored: By name, what was asked for and had no effect: the model's template does not know

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 
 from orchestrator import Task
-from pruning import Launch
+from pruning import Launch, Scorer
 from pruning.observations import How
 from pruning.policy_run import END, INTERVAL, MARK, TraceEvent
 from reasoning.backends.base import Token
@@ -43,7 +43,7 @@ class SteeredTrace:
         over: Whether it has ended by itself.
         counted: How many of its tokens count, where it was stopped; the rest is leaked.
         key: Its own answer, as a key for votes.
-        score: The verifier's.
+        score: How good its answer is, in the eyes of ``scorer`` or of the verifier.
     """
 
     run: Run
@@ -53,6 +53,7 @@ class SteeredTrace:
     every: int
     confidence: int
     gang: Gang | None
+    scorer: Scorer | None = None
     due: deque[TraceEvent] = field(default_factory=deque)
     probed: dict[int, tuple[str | None, str | None]] = field(default_factory=dict)
     confidences: list[float] = field(default_factory=list)
@@ -174,6 +175,7 @@ class SteeredTrace:
             how=self.how,
             probes=tuple((tokens, key) for tokens, (_, key) in sorted(self.probed.items())),
             confidences=tuple(self.confidences),
+            score=self.score,
         )
 
     @property
@@ -197,8 +199,7 @@ class SteeredTrace:
             answer = thread.conclude()
             self.key = await self.run.compared_key(answer)
             self.how = "finished"
-            verdict = self.run.problem.verify(answer or "")
-            self.score = None if verdict is None else float(verdict.ok)
+            self.score = await self.run.score(thread, self.scorer)
         self._end()
         await self._released.wait()
 

@@ -18,8 +18,8 @@ from reasoning.strategies.support import support
 
 WIDTHS = {"none": 1, "minimal": 1, "low": 4, "medium": 8, "high": 16, "xhigh": 32}
 """How many samples each ``reasoning_effort`` stands for."""
-FOREIGN = ("judge=", "calibration=")
-"""Settings that load files, which no client may name."""
+FOREIGN = ("judge=", "calibration=", "scorer=")
+"""Settings that load files or ask other servers, which no client may name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +117,7 @@ class VariantNames:
             own = [variant for variant in self.listed if variant.id.startswith(f"{model}/")]
             raise unknown_variant(f"{model}/{name}", own, f"{model} has no strategy {name!r}")
         found = VariantTarget(reasoner=reasoner, policy=_policy(policy) if policy else None)
+        _check_foreign("model", settings)
         if name and (found.policy is None or name != SelfConsistency.name):
             return replace(found, strategy=STRATEGIES.make(f"{name}:{settings}".rstrip(":")))
         return _sized(found, _whole(settings))
@@ -174,9 +175,20 @@ def _policy(text: str) -> Policy[Any]:
             raise UnknownName(
                 f"policy: {name!r} does not exist; {near}choose {', '.join(POLICIES.names)}"
             )
-    if any(one in text for one in FOREIGN):
-        raise InvalidValue("policy: judges and calibrations are files of the server's; leave out")
+    _check_foreign("policy", text)
     return parse_policy(text)
+
+
+def _check_foreign(field: str, text: str) -> None:
+    """Refuse what a client may not name.
+
+    Raises:
+        InvalidValue: a setting would load a file or ask another server.
+    """
+    if any(one in text for one in FOREIGN):
+        raise InvalidValue(
+            f"{field}: judges, calibrations and scorers are the server's own; leave them out"
+        )
 
 
 def _whole(settings: str) -> int | None:

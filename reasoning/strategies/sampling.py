@@ -51,7 +51,10 @@ class SelfConsistency(Strategy):
         driver = Driver(run=run, policy=policy, judge=run.judge)
         async with run.graph:
             run.steering = await driver.steer()
-            await select(run, driver.voting)
+            if run.steering.scorer is None:
+                await select(run, driver.voting)
+            elif run.steering.finish.answer is not None:
+                run.selected = run.steering.finish.answer, "score"
         return driver.tally()
 
 

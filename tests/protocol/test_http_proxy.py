@@ -364,6 +364,7 @@ def test_rounds_of_tools_go_on_to_an_answer(client: openai.OpenAI, rules: RuleSe
         ({"logprobs": True}, "logprobs"),
         ({"extra_body": {"x_reason": {"policy": "magic"}}}, "policy"),
         ({"extra_body": {"x_reason": {"policy": "deepprune:judge=/etc"}}}, "policy"),
+        ({"extra_body": {"x_reason": {"policy": "bon:scorer=http://10.0.0.1/score"}}}, "policy"),
     ],
 )
 def test_what_can_t_be_had_is_refused_by_its_name(

@@ -53,6 +53,8 @@ EXAMPLES: list[Policy[Any]] = [
             "deepconf-offline:n=6,keep=50,measure=bottom,window=20",
             "deepprune:n=9,prefix=20,k=3,k1=2,k2=2,k3=2",
             "best-of-n:n=4",
+            "bon:n=4",
+            "weighted:n=5",
             "saturation:k=2,n=9",
         ],
     ),

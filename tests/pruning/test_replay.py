@@ -159,6 +159,8 @@ def test_no_more_traces_start_than_are_stored() -> None:
         ("deepprune", "needs judge"),
         ("deepconf", "needs confidence"),
         ("best-of-n", "needs verifier"),
+        ("bon", "needs score"),
+        ("weighted", "needs score"),
         ("convergence", "needs probes"),
     ],
 )

@@ -20,6 +20,7 @@ from pruning import (
     EarlyStopping,
     FixedSamples,
     HardCap,
+    HighestScore,
     ParallelProbe,
     Policy,
     PolicyError,
@@ -29,6 +30,7 @@ from pruning import (
     Saturation,
     Stop,
     Trace,
+    WeightedVote,
     certainty,
     fit,
     weigh,
@@ -222,6 +224,50 @@ def test_the_verifier_chooses_and_a_full_score_ends_at_once() -> None:
     assert run(BestOfN(n=3), *stored).answer == "b"
     done = run(BestOfN(n=3, enough=0.4), *stored)
     assert (done.answer, done.tokens) == ("c", 10 + 20 + 20)
+
+
+SCORED = st.lists(
+    st.tuples(st.sampled_from(["a", "b", "c", None]), st.sampled_from([0.0, 0.25, 0.5, 1.0])),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(SCORED, st.randoms(use_true_random=False))
+def test_bon_is_the_highest_score_and_weighted_the_highest_sum(
+    pairs: list[tuple[str | None, float]], rng: Any
+) -> None:
+    stored = [t(rng.randint(1, 50), answer, score=score) for answer, score in pairs]
+    best = run(HighestScore(n=len(pairs)), *stored).answer
+    heaviest = run(WeightedVote(n=len(pairs)), *stored).answer
+    scores = [(score, answer) for answer, score in pairs if answer is not None]
+    if not scores:
+        assert best is heaviest is None
+        return
+    given = [answer for answer, _ in pairs]
+    top = max(score for score, _ in scores)
+    assert (top, best) in scores
+    assert given.count(best) == max(given.count(a) for score, a in scores if score == top)
+    sums = {a: sum(score for score, other in scores if other == a) for _, a in scores}
+    assert heaviest is not None
+    assert sums[heaviest] == max(sums.values())
+    alike = [a for a in sums if sums[a] == sums[heaviest]]
+    assert given.count(heaviest) == max(map(given.count, alike))
+
+
+@given(st.lists(st.sampled_from(["a", "b", None]), min_size=1, max_size=9))
+def test_equal_scores_make_a_weighted_vote_the_majority(answers: list[str | None]) -> None:
+    stored = [t(10, answer, score=1.0) for answer in answers]
+    plain = run(FixedSamples(n=len(answers)), *stored)
+    assert run(WeightedVote(n=len(answers)), *stored).answer == plain.answer
+    assert run(HighestScore(n=len(answers)), *stored).answer == plain.answer
+
+
+def test_a_weight_below_zero_is_refused_by_name() -> None:
+    with pytest.raises(PolicyError, match=r"score: -1 of trace 1 is below 0.*use bon"):
+        run(WeightedVote(n=2), t(10, "a", score=0.5), t(20, "b", score=-1.0))
+    stored = t(10, "a", score=-3.0), t(20, "b", score=-1.0), t(5, None)
+    assert run(HighestScore(n=3), *stored).answer == "b"
 
 
 def test_weighted_votes_add_up_by_answer() -> None:

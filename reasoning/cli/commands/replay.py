@@ -131,10 +131,11 @@ def _rows(
     from reasoning.evaluation.replay import matched, replay_row
 
     summaries: dict[str, Summary] = {}
+    questions = evaluator.questions
     with progress_bar("replay", len(chosen) * len(evaluator.questions)) as advance:
         evaluator.on_question = advance
         for text, one in chosen.items():
-            evaluator.judge = one.judge
+            evaluator.judge, evaluator.questions = one.judge, _scored(questions, one)
             summaries[text] = evaluator.evaluate(one.policy)
     rows, against = [], settings.against
     for text in settings.policies:
@@ -143,6 +144,22 @@ def _rows(
             beside["against"] = replace(summaries[against], policy=against)
         rows.append(replay_row(text, summaries[text], beside))
     return rows
+
+
+def _scored(questions: Sequence[Question], policy: SteeredBy) -> Sequence[Question]:
+    """The questions, with the scores of the policy's own scorer where it has one.
+
+    Raises:
+        InvalidValue: the scorer failed, or the texts are not stored.
+    """
+    from pruning import TracesError, rescored
+
+    if policy.scorer is None:
+        return questions
+    try:
+        return [rescored(question, policy.scorer) for question in questions]
+    except TracesError as error:
+        raise InvalidValue(str(error)) from error
 
 
 def _fresh(

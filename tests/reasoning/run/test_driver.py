@@ -59,6 +59,8 @@ TEXTS = [
     "deepconf-offline:n=5,keep=50,window=16",
     "deepprune:n=6,prefix=16,k1=2,k2=2",
     "best-of-n:n=6",
+    "bon:n=5",
+    "weighted:n=5",
     "saturation:k=2,n=6",
     "async:k=6 with deepprune:n=6,prefix=16",
 ]
@@ -215,6 +217,8 @@ async def test_what_a_policy_needs_and_a_run_lacks_is_named(
     async with Reasoner(general) as reasoner:
         with pytest.raises(CapabilityMissing, match="needs verifier"):
             await reasoner.solve(FreeForm(question="Why?"), policy="best-of-n:n=2")
+        with pytest.raises(CapabilityMissing, match=r"'weighted' needs a scorer.*scorer=path\.py"):
+            await reasoner.solve(FreeForm(question="Why?"), policy="weighted:n=2")
 
 
 async def test_any_chat_model_is_probed_and_stopped(general: LoadedModel) -> None:
