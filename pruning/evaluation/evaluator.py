@@ -19,9 +19,10 @@ from pruning.evaluation.statistics import (
     mean_costs,
     summarise,
 )
-from pruning.evaluation.traces import Question, Trace
+from pruning.evaluation.traces import Question, Trace, rescored
 from pruning.judge.session import Judge
 from pruning.policies.consensus import FixedSamples
+from pruning.policies.scored import Scorer
 from pruning.policy import Policy, PolicyError
 
 
@@ -49,6 +50,7 @@ class Evaluator:
 
     Attributes:
         shuffles: How many orders of each question's traces; the same ones for every policy.
+        scorer: Scores the traces anew for policies that go by scores; None for those stored.
         probe_tokens: The price of a probe, in tokens.
         judge_price: The price of a token that the judge reads.
         on_question: Called whenever a policy is done with a question.
@@ -58,6 +60,7 @@ class Evaluator:
     shuffles: int = 16
     seed: int = 0
     judge: Judge | None = None
+    scorer: Scorer | None = None
     probe_tokens: int = 0
     judge_price: float = 1.0
     on_question: Callable[[], None] = lambda: None
@@ -82,7 +85,12 @@ class Evaluator:
         return self._replay(policy, question, self.order(question, shuffle), shuffle)
 
     def evaluate(self, policy: Policy[Any]) -> Summary:
-        """The means of one policy over all questions."""
+        """The means of one policy over all questions.
+
+        Raises:
+            PolicyError: the policy needs what is not stored.
+            TracesError: there is a scorer, and what it reads is not stored.
+        """
         if type(policy) is FixedSamples:
             summary = replace(self.curve.summary(policy.n), policy=policy.label)
             for _ in self.questions:
@@ -92,7 +100,7 @@ class Evaluator:
         for question, orders in zip(self.questions, self._orders, strict=True):
             runs = [
                 self._replay(policy, question, order, shuffle)
-                for shuffle, order in enumerate(orders)
+                for shuffle, order in enumerate(self._scored(policy, question, orders))
             ]
             outcomes.append(_outcome(question, runs))
             self.on_question()
@@ -131,6 +139,16 @@ class Evaluator:
         return [
             [self.order(q, shuffle) for shuffle in range(self.shuffles)] for q in self.questions
         ]
+
+    def _scored(
+        self, policy: Policy[Any], question: Question, orders: list[list[Trace]]
+    ) -> list[list[Trace]]:
+        """The orders of a question's traces, with the scorer's scores where the policy asks."""
+        if self.scorer is None or "score" not in policy.needs:
+            return orders
+        anew = rescored(question, self.scorer).traces
+        known = {id(old): new for old, new in zip(question.traces, anew, strict=True)}
+        return [[known[id(trace)] for trace in order] for order in orders]
 
     def _replay(
         self, policy: Policy[Any], question: Question, stored: Sequence[Trace], shuffle: int

@@ -107,7 +107,7 @@ def _replay(settings: ReplaySettings) -> ReplayResults:
     """
     from pathlib import Path
 
-    from pruning import Evaluator, PolicyError
+    from pruning import Evaluator, PolicyError, TracesError
     from reasoning.evaluation.replay import ReplayResults
     from reasoning.evaluation.traces import read_traces
     from reasoning.policies import steered_by
@@ -118,7 +118,7 @@ def _replay(settings: ReplaySettings) -> ReplayResults:
         chosen = {text: steered_by(text) for text in (*settings.policies, *against)}
         questions = _fresh(read_traces(settings.traces), [*chosen.values()], settings.only_unseen)
         rows = _rows(Evaluator(questions=questions, **shared), chosen, settings)
-    except PolicyError as error:
+    except (PolicyError, TracesError) as error:
         raise InvalidValue(str(error)) from error
     return ReplayResults(
         traces=[Path(path).name for path in settings.traces], results=rows, **shared
@@ -131,11 +131,10 @@ def _rows(
     from reasoning.evaluation.replay import matched, replay_row
 
     summaries: dict[str, Summary] = {}
-    questions = evaluator.questions
     with progress_bar("replay", len(chosen) * len(evaluator.questions)) as advance:
         evaluator.on_question = advance
         for text, one in chosen.items():
-            evaluator.judge, evaluator.questions = one.judge, _scored(questions, one)
+            evaluator.judge, evaluator.scorer = one.judge, one.scorer
             summaries[text] = evaluator.evaluate(one.policy)
     rows, against = [], settings.against
     for text in settings.policies:
@@ -144,22 +143,6 @@ def _rows(
             beside["against"] = replace(summaries[against], policy=against)
         rows.append(replay_row(text, summaries[text], beside))
     return rows
-
-
-def _scored(questions: Sequence[Question], policy: SteeredBy) -> Sequence[Question]:
-    """The questions, with the scores of the policy's own scorer where it has one.
-
-    Raises:
-        InvalidValue: the scorer failed, or the texts are not stored.
-    """
-    from pruning import TracesError, rescored
-
-    if policy.scorer is None:
-        return questions
-    try:
-        return [rescored(question, policy.scorer) for question in questions]
-    except TracesError as error:
-        raise InvalidValue(str(error)) from error
 
 
 def _fresh(
