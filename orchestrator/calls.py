@@ -65,6 +65,7 @@ class Signature:
             parameters, self.open = [], True
         self._positions = [p.name for p in parameters if p.kind in _BY_POSITION]
         self._keywords = frozenset(p.name for p in parameters if p.kind in _BY_NAME)
+        self._none = frozenset(p.name for p in parameters if p.default is None)
         self._rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
         self._hints = _hints(function)
         self._checks: dict[str, Check | None] = {}
@@ -88,7 +89,7 @@ class Signature:
             ValueError: it does not fit.
         """
         name = place if isinstance(place, str) else self._name(place)
-        if name is None:
+        if name is None or (value is None and name in self._none):
             return value
         try:
             check = self._checks[name]

@@ -282,12 +282,48 @@ class TaskGraph:
 
     @overload
     def map(
-        self, function: Callable[[A], Awaitable[T]], over: Items[A], /, **options: Any
+        self,
+        function: Callable[[A], Awaitable[T]],
+        over: Items[A],
+        /,
+        *,
+        name: str | None = None,
+        after: After | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        retry: Retry | None = None,
+        timeout: Timeout | None = None,
+        priority: int | None = None,
+        resources: Mapping[str, int] | None = None,
+        executor: Executor | None = None,
+        reserve: Mapping[str, float] | None = None,
+        key: str | None = None,
+        version: str | None = None,
+        cache: ResultCache | str | Path | None = None,
+        hedge: Hedge | None = None,
+        **keywords: Any,
     ) -> Task[list[T]]: ...
 
     @overload
     def map(
-        self, function: Callable[[A], T], over: Items[A], /, **options: Any
+        self,
+        function: Callable[[A], T],
+        over: Items[A],
+        /,
+        *,
+        name: str | None = None,
+        after: After | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        retry: Retry | None = None,
+        timeout: Timeout | None = None,
+        priority: int | None = None,
+        resources: Mapping[str, int] | None = None,
+        executor: Executor | None = None,
+        reserve: Mapping[str, float] | None = None,
+        key: str | None = None,
+        version: str | None = None,
+        cache: ResultCache | str | Path | None = None,
+        hedge: Hedge | None = None,
+        **keywords: Any,
     ) -> Task[list[T]]: ...
 
     @overload
@@ -298,7 +334,20 @@ class TaskGraph:
         beside: Items[Any],
         /,
         *more: Items[Any],
-        **options: Any,
+        name: str | None = None,
+        after: After | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        retry: Retry | None = None,
+        timeout: Timeout | None = None,
+        priority: int | None = None,
+        resources: Mapping[str, int] | None = None,
+        executor: Executor | None = None,
+        reserve: Mapping[str, float] | None = None,
+        key: str | None = None,
+        version: str | None = None,
+        cache: ResultCache | str | Path | None = None,
+        hedge: Hedge | None = None,
+        **keywords: Any,
     ) -> Task[list[T]]: ...
 
     @overload
@@ -309,7 +358,20 @@ class TaskGraph:
         beside: Items[Any],
         /,
         *more: Items[Any],
-        **options: Any,
+        name: str | None = None,
+        after: After | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        retry: Retry | None = None,
+        timeout: Timeout | None = None,
+        priority: int | None = None,
+        resources: Mapping[str, int] | None = None,
+        executor: Executor | None = None,
+        reserve: Mapping[str, float] | None = None,
+        key: str | None = None,
+        version: str | None = None,
+        cache: ResultCache | str | Path | None = None,
+        hedge: Hedge | None = None,
+        **keywords: Any,
     ) -> Task[list[T]]: ...
 
     def map(self, function: Callable[..., Any], /, *over: Any, **options: Any) -> Task[list[Any]]:
@@ -339,7 +401,20 @@ class TaskGraph:
         /,
         *,
         arity: int | None = None,
-        **options: Any,
+        name: str | None = None,
+        after: After | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        retry: Retry | None = None,
+        timeout: Timeout | None = None,
+        priority: int | None = None,
+        resources: Mapping[str, int] | None = None,
+        executor: Executor | None = None,
+        reserve: Mapping[str, float] | None = None,
+        key: str | None = None,
+        version: str | None = None,
+        cache: ResultCache | str | Path | None = None,
+        hedge: Hedge | None = None,
+        **keywords: Any,
     ) -> Task[T]: ...
 
     @overload
@@ -350,7 +425,20 @@ class TaskGraph:
         /,
         *,
         arity: int | None = None,
-        **options: Any,
+        name: str | None = None,
+        after: After | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        retry: Retry | None = None,
+        timeout: Timeout | None = None,
+        priority: int | None = None,
+        resources: Mapping[str, int] | None = None,
+        executor: Executor | None = None,
+        reserve: Mapping[str, float] | None = None,
+        key: str | None = None,
+        version: str | None = None,
+        cache: ResultCache | str | Path | None = None,
+        hedge: Hedge | None = None,
+        **keywords: Any,
     ) -> Task[T]: ...
 
     def reduce(

@@ -17,6 +17,16 @@ from reasoning import solve_sync
 solve_sync("Compute 2 + 3", tempreature=0.5)
 solve_sync("Compute 2 + 3", n="four")
 """
+MISTYPED = """
+from orchestrator import TaskGraph
+
+tasks = TaskGraph()
+tasks.add(len, "a", timeout=5)
+tasks.map(len, ["a"], timeout=5)
+tasks.map(pow, [1], [2], priority="high")
+tasks.reduce(sum, tasks.map(len, ["a"]), retry=3)
+tasks.reduce(sum, tasks.map(len, ["a"]), arity="2")
+"""
 
 
 def pyright(file: Path) -> list[str]:
@@ -50,6 +60,14 @@ def test_pyright_sees_a_misspelt_and_a_mistyped_option(tmp_path: Path) -> None:
     file = tmp_path / "mistake.py"
     file.write_text(MISTAKE)
     assert [line.split(":")[0] for line in pyright(file)] == ["4", "5"]
+
+
+@pytest.mark.slow
+def test_pyright_sees_a_mistyped_option_of_a_task_a_map_and_a_reduce(tmp_path: Path) -> None:
+    file = tmp_path / "mistyped.py"
+    file.write_text(MISTYPED)
+    lines = {line.split(":")[0] for line in pyright(file) if "argument" in line.lower()}
+    assert {"5", "6", "7", "8", "9"} <= lines
 
 
 @pytest.mark.slow

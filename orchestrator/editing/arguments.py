@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections import UserList, deque
+from collections.abc import (
+    Callable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    ValuesView,
+)
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 from orchestrator.errors import InvalidValue
@@ -43,11 +53,21 @@ def _inside(value: Any) -> list[Any]:
         return list(value.values())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return [getattr(value, field.name, None) for field in dataclasses.fields(value)]
-    if isinstance(value, (set, frozenset, deque, Mapping)):
-        _refuse_tasks(value.values() if isinstance(value, Mapping) else value, kind_of(value))
-    elif isinstance(getattr(value, "__pydantic_fields_set__", None), set):
-        _refuse_tasks(vars(value).values(), kind_of(value))
+    _refuse_tasks(_hidden(value), kind_of(value))
     return []
+
+
+def _hidden(value: Any) -> Iterable[Any]:
+    """What an object holds by its kind, where no value could take a task's place."""
+    if isinstance(value, Mapping):
+        return value.values()
+    if isinstance(value, (set, frozenset, deque, UserList, KeysView, ValuesView, ItemsView)):
+        return value
+    if isinstance(value, partial):
+        return *value.args, *value.keywords.values()
+    if hasattr(value, "__pydantic_fields_set__") or hasattr(type(value), "__attrs_attrs__"):
+        return getattr(value, "__dict__", {}).values()
+    return vars(value).values() if isinstance(value, SimpleNamespace) else ()
 
 
 def kind_of(value: Any) -> str:
@@ -57,9 +77,10 @@ def kind_of(value: Any) -> str:
 
 def _refuse_tasks(values: Any, where: str) -> None:
     for found in values:
-        if isinstance(found, Task):
+        task = None if type(found) in ATOMS else next(tasks_in(found), None)
+        if task is not None:
             raise InvalidValue(
-                f"task {found.id} ({found.name}) is in {where}, where its value can't arrive; "
+                f"task {task.id} ({task.name}) is in {where}, where its value can't arrive; "
                 "pass it as an argument, or in a list, a dictionary or a dataclass"
             )
 

@@ -14,6 +14,7 @@ import fractions
 import json
 import pathlib
 import uuid
+import warnings
 from collections.abc import Callable
 from functools import cached_property, lru_cache, partial
 from importlib import import_module
@@ -43,16 +44,18 @@ class EarlierFailure(ReasonError):
 
 def adapter(hint: Any) -> TypeAdapter[Any] | None:
     """What checks and reads values of an annotation; None for one that pydantic can't use."""
-    try:
-        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
-    except PydanticUserError:  # a type with a configuration of its own
-        pass
-    except Exception:  # whatever is wrong with an annotation, it can't be used
-        return None
-    try:
-        return TypeAdapter(hint)
-    except Exception:
-        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what it can't check: such annotations are no mistake
+        try:
+            return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+        except PydanticUserError:  # a type with a configuration of its own
+            pass
+        except Exception:  # whatever is wrong with an annotation, it can't be used
+            return None
+        try:
+            return TypeAdapter(hint)
+        except Exception:
+            return None
 
 
 def why(error: ValueError) -> str:

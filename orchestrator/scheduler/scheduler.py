@@ -155,6 +155,7 @@ class Scheduler(States):
     async def _work(self) -> None:
         self._summoned = False
         clean = contextvars.copy_context()
+        worker = asyncio.current_task()
         while (place := self.queue.pop()) is not None:
             if place.resume is not None:
                 place.resume.set()
@@ -163,6 +164,8 @@ class Scheduler(States):
                 continue
             self.pump()
             await self._attempt(place.node)
+            if worker is not None and worker.cancelling():
+                await absorb_cancellation()
             if contextvars.copy_context() != clean:  # the function left something behind
                 self.pump()
                 return
@@ -487,6 +490,20 @@ class Scheduler(States):
 
 
 _NONE = object()
+
+
+async def absorb_cancellation() -> None:
+    """Take what a function left to the asyncio task that ran it, and would hit another task here.
+
+    Raises:
+        CancelledError: the run itself is cancelled.
+    """
+    try:
+        await asyncio.sleep(0)
+    except asyncio.CancelledError:
+        if anyio.current_effective_deadline() < 0:
+            raise
+        forget_cancellation()
 
 
 def forget_cancellation() -> None:

@@ -119,7 +119,7 @@ async def _outcome(task: Task[T]) -> T | Exception:
 
 
 async def as_completed(
-    tasks: Sequence[Task[T]] | Task[list[T]], *, ordered: bool = False
+    tasks: Sequence[Task[T]] | Task[list[T]], *, ordered: bool = False, cancel: bool = True
 ) -> AsyncIterator[Task[T]]:
     """Give each task when it has ended, however it ended: as they end, or in their own order.
 
@@ -129,7 +129,8 @@ async def as_completed(
         async for call in as_completed(graph.map(draft, topics)):
             print(call.value)
 
-    Whoever leaves the loop early, and needs no more of them, cancels the others.
+    Whoever leaves the loop early needs no more of them: the others are then cancelled, unless
+    ``cancel`` is false.
     """
     found: Sequence[Task[T]] = () if isinstance(tasks, Task) else tasks
     whole = tasks if isinstance(tasks, Task) else None
@@ -141,7 +142,7 @@ async def as_completed(
         while (task := await arrivals.next()) is not None:
             yield task
     finally:
-        arrivals.leave()
+        arrivals.leave(cancel=cancel)
 
 
 class _Arrivals:
@@ -163,9 +164,9 @@ class _Arrivals:
         self._ended: deque[Task[Any]] = deque()
         self._given: set[Task[Any]] = set()
         self._news = Wakeup(graph)
-        self.leave: Callable[[], None] = lambda: None
+        self._deaf: Callable[[], None] = lambda: None
         if whole is not None:
-            self.leave = graph.events.subscribe(self._hear)
+            self._deaf = graph.events.subscribe(self._hear)
             whole.on_end(self._end)
         for task in whole.children if whole is not None else tasks:
             self._add(task)
@@ -188,6 +189,26 @@ class _Arrivals:
                 return None
             await self._news.wait()
             self._news = Wakeup(self._graph)
+
+    def leave(self, *, cancel: bool) -> None:
+        """Look no more; cancel what has not been given, and with it a map that adds still more."""
+        self._deaf()
+        whole = self._whole
+        if not cancel:
+            return
+        if whole is None:
+            for task in self._known:
+                task.cancel()
+        elif self._known or not whole.children:
+            whole.cancel()
+        elif not whole.ended:  # it ends by itself, unless another call comes
+
+            def more(event: Event) -> None:
+                if isinstance(event, TaskAdded) and event.parent == whole.id:
+                    whole.cancel()
+
+            deaf = self._graph.events.subscribe(more)
+            whole.on_end(lambda _: deaf())
 
     def _hear(self, event: Event) -> None:
         if isinstance(event, TaskAdded) and self._whole and event.parent == self._whole.id:

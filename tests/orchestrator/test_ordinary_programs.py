@@ -8,11 +8,13 @@ import sys
 import threading
 import time
 import traceback
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict, UserList, deque, namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, ParamSpec, Protocol, TypeVar
+from types import MappingProxyType, SimpleNamespace
+from typing import Any, LiteralString, ParamSpec, Protocol, TypeVar
 
 import anyio
 import pytest
@@ -86,7 +88,21 @@ async def test_a_task_inside_a_container_is_an_edge(wrap: Callable[[Any], Any]) 
     assert (value, type(value)) == (wrap(1), type(wrap(1)))
 
 
-@pytest.mark.parametrize("wrap", [lambda task: {task}, lambda task: {task: 1}])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda task: {task},
+        lambda task: {task: 1},
+        lambda task: {(1, (task,))},
+        lambda task: deque([[task]]),
+        lambda task: UserList([task]),
+        lambda task: {"a": task}.values(),
+        lambda task: {"a": task}.items(),
+        lambda task: MappingProxyType({"a": [task]}),
+        lambda task: SimpleNamespace(a=task),
+        lambda task: partial(print, task),
+    ],
+)
 async def test_a_task_where_no_value_can_arrive_is_refused(wrap: Callable[[Any], Any]) -> None:
     graph = TaskGraph()
     with pytest.raises(InvalidValue, match=r"task 1 \(one\) is in"):
@@ -158,6 +174,14 @@ async def call(function: Callable[[int], int]) -> int:
     return function(1)
 
 
+async def maybe(number: int = None) -> int:  # type: ignore[assignment]  # noqa: RUF013
+    return number or 7
+
+
+async def literal(word: LiteralString) -> str:
+    return word
+
+
 def logged(function: Callable[P, R]) -> Callable[P, R]:
     def inner(*args: P.args, **kwargs: P.kwargs) -> R:
         return function(*args, **kwargs)
@@ -173,6 +197,8 @@ def logged(function: Callable[P, R]) -> Callable[P, R]:
         (letters, ["ab", {"a": (1,)}], 3),
         (count, [True, 1], 2),
         (call, [abs], 1),
+        (maybe, [None], 7),
+        (literal, ["a"], "a"),
         (logged(lambda value: value), [5], 5),
     ],
 )
@@ -209,6 +235,19 @@ def leaves_in_a_thread() -> None:
 
 async def closes() -> None:
     raise GeneratorExit
+
+
+async def test_a_cancellation_that_a_task_leaves_behind_hits_no_other() -> None:
+    async def leave() -> int:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()  # and returns before it could be told
+        return 1
+
+    graph = TaskGraph(limit=1)
+    tasks = [graph.add(leave), graph.add(anyio.sleep, 0), graph.add(one)]
+    await graph.run()
+    assert {task.state for task in tasks} == {"succeeded"}
 
 
 @pytest.mark.parametrize("end", [foreign, cancels_itself, leaves, leaves_in_a_thread, closes])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from orchestrator import (
@@ -93,6 +94,54 @@ async def test_results_of_a_map_come_one_by_one_as_they_end_or_in_order() -> Non
         gates[2].set()
         assert [task.value async for task in as_completed(mapped)] == [2, 1, 0]
         assert [task.value async for task in as_completed(mapped, ordered=True)] == [0, 1, 2]
+
+
+async def rest(graph: TaskGraph, tasks: Any, **options: bool) -> list[str]:
+    """The states of tasks after somebody has looked at the first that ended."""
+    async with graph:
+        async for _ in as_completed(tasks, **options):
+            break
+    return [task.state for task in graph.tasks]
+
+
+async def test_who_leaves_results_early_cancels_those_that_are_left() -> None:
+    async def last(number: int) -> int:
+        await anyio.sleep(60 if number else 0)
+        return number
+
+    async def ever() -> AsyncIterator[int]:
+        while True:
+            yield 0
+            await anyio.lowlevel.checkpoint()
+
+    with anyio.fail_after(30):
+        graph = TaskGraph()
+        states = await rest(graph, [graph.add(last, number) for number in range(3)])
+        assert states == ["succeeded", "cancelled", "cancelled"]
+        graph = TaskGraph()
+        states = await rest(graph, graph.map(last, range(3)))
+        assert states == ["cancelled", "succeeded", "cancelled", "cancelled"]
+        graph = TaskGraph()
+        assert (await rest(graph, graph.map(last, ever())))[0] == "cancelled"
+
+
+async def test_who_wants_it_leaves_results_early_and_lets_the_others_run() -> None:
+    graph = TaskGraph()
+    tasks = [graph.add(anyio.sleep, number / 100) for number in range(3)]
+    assert set(await rest(graph, tasks, cancel=False)) == {"succeeded"}
+
+
+async def test_a_map_whose_last_result_was_seen_ends_as_it_would() -> None:
+    for _ in range(20):
+        graph, left = TaskGraph(), 3
+        mapped = graph.map(abs, [1, 2, 3])
+        total = graph.add(sum, mapped)
+        async with graph:
+            async for _ in as_completed(mapped):
+                left -= 1
+                if not left:
+                    break
+        assert (mapped.state, total.value) == ("succeeded", 6)
 
 
 async def test_a_map_takes_several_iterables_and_asynchronous_ones() -> None:

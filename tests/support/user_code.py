@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, assert_type
 
-from orchestrator import Task, TaskGraph
+from orchestrator import Retry, Task, TaskGraph, Timeout
 from pruning import Policy, Tally
 from reasoning import (
     DOMAINS,
@@ -30,6 +30,14 @@ def count(text: str) -> int:
     return len(text)
 
 
+def repeat(text: str, times: int) -> str:
+    return text * times
+
+
+def add_up(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
 async def shout(text: str) -> str:
     return text.upper()
 
@@ -40,6 +48,12 @@ def graph() -> None:
     assert_type(shouted, Task[str])
     counted = tasks.map(count, ["a", "b"])
     assert_type(counted, Task[list[int]])
+    retried = tasks.map(shout, ["a"], retry=Retry(times=2), timeout=Timeout(run=9), priority=1)
+    assert_type(retried, Task[list[str]])
+    beside = tasks.map(repeat, ["a", "b"], [3, 4], name="r", resources={"cpu": 1})
+    assert_type(beside, Task[list[str]])
+    total = tasks.reduce(add_up, counted, arity=2, version="1", cache="results.db")
+    assert_type(total, Task[int])
     assert_type(tasks.run_sync(shouted), str)
 
 
