@@ -135,7 +135,8 @@ class Replay:
     def _check(self) -> None:
         scored = all(t.score is not None or t.answer is None for t in self.stored)
         stored = {
-            "probes": self.probe_every > 0,
+            "probes": bool(self.probe_every)
+            and (any(t.probes for t in self.stored) or self._shorter(self.stored)),
             "confidence": bool(self.probe_every)
             and all(t.confidences or t.tokens < self.probe_every for t in self.stored),
             "verifier": scored,
@@ -148,6 +149,10 @@ class Replay:
                 raise PolicyError(
                     f"policy {name!r} needs {need}, which these traces lack; choose async or so"
                 )
+
+    def _shorter(self, traces: Sequence[Trace]) -> bool:
+        """Whether no trace is so long that it would have been probed."""
+        return all(trace.tokens < self.probe_every for trace in traces)
 
     def _reply(self, request: Request) -> Any:
         if request is None:

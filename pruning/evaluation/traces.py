@@ -45,6 +45,7 @@ class Trace:
         score: The verifier's or a scorer's, where stored.
         steps: Scored steps of a draft model, where stored.
         text: Its text, where stored; a judge reads the beginning.
+        estimated: Whether ``tokens`` is no count, but follows from the text's length.
     """
 
     tokens: int
@@ -54,6 +55,7 @@ class Trace:
     score: float | None = None
     steps: tuple[ScoredStep, ...] = ()
     text: str = ""
+    estimated: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,6 +173,7 @@ def _chain(item: Any) -> Trace:
         answer=answer_key(_field(item, "final_answer", (str, type(None)))),
         steps=steps,
         text="".join(_field(part, "text", str, "") for part in parts),
+        estimated=True,
     )
 
 
@@ -189,7 +192,12 @@ def _scored_steps(parts: list[Any]) -> Iterator[ScoredStep]:
 
 
 def _tokens(part: Any) -> int:
-    return 0 if part is None else max(1, round(len(_field(part, "text", str)) / CHARACTERS_A_TOKEN))
+    return 0 if part is None else estimated_tokens(_field(part, "text", str))
+
+
+def estimated_tokens(text: str) -> int:
+    """About how many tokens a text has, where they were not counted."""
+    return max(1, round(len(text) / CHARACTERS_A_TOKEN))
 
 
 _MISSING: Any = object()

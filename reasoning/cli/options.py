@@ -7,7 +7,7 @@ field whose ``default_factory`` is such a dataclass brings that one's options al
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from functools import partial, update_wrapper
 from importlib import import_module
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from protocol import Client, Hub, Tls, TokenStore
     from protocol.ufo import SecretStore
+    from reasoning.evaluation.importers import ImportedTraces
     from reasoning.models.loaded import LoadedModel
 
 HUB_PORT = 8765
@@ -299,6 +300,56 @@ class ChatOptions:
         default="{}",
         show_default=False,
     )
+
+
+@settings_class
+class TracesOptions:
+    """How files of traces are read."""
+
+    format: str | None = option(
+        "Who wrote the files: traces, solve, lm-eval, inspect, deepconf, batch or chat; by default "
+        "it is told by what is in them.",
+        metavar="NAME",
+    )
+    gold: str | None = option(
+        "JSON lines with right answers, by id or question, for files that have none.",
+        metavar="FILE",
+    )
+    answer: str | None = option(
+        "How answers are read from texts: auto, boxed, text, json or /regex/; by default as auto, "
+        "where a file has none.",
+        metavar="FORM",
+    )
+    normalise: bool = option(
+        "Answers that say the same are equal; or only equal texts are.",
+        "--normalise/--verbatim",
+        default=True,
+    )
+    scored: bool = option(
+        "The right answers are those that the file's own scorer found right.", is_flag=True
+    )
+
+    def read(self, paths: Sequence[str]) -> ImportedTraces:
+        """The questions of the files; what was understood is told on stderr.
+
+        Raises:
+            ReasonError: by its leaf, what can't be read.
+        """
+        from reasoning.cli.printing import warn
+        from reasoning.evaluation.importers import ImportSettings, import_traces
+        from reasoning.problems.answers import AnswerFormat
+
+        settings = ImportSettings(
+            format=self.format,
+            gold=self.gold,
+            answer=None if self.answer is None else AnswerFormat.parse(self.answer),
+            normalise=self.normalise,
+            scored=self.scored,
+        )
+        found = import_traces(paths, settings)
+        for line in found.said():
+            warn(line)
+        return found
 
 
 @settings_class

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pruning import Comparison, Summary, gain
+from pruning import Comparison, Question, Summary, gain
 
 Beside: TypeAlias = Literal["n_matched", "token_matched", "span_matched", "against"]
 """What stands beside an arm: self-consistency with as many traces or tokens or as long a span, or
@@ -97,7 +97,15 @@ class ReplayResults(_ReplayValue):
     seed: int
     probe_tokens: int
     judge_price: float
+    tokens_estimated: float = 0.0
+    """The share of traces whose tokens were not counted, but follow from their length."""
     results: list[ReplayRow]
+
+
+def estimated_share(questions: Sequence[Question]) -> float:
+    """The share of traces whose tokens were not counted."""
+    traces = [trace for question in questions for trace in question.traces]
+    return round(sum(trace.estimated for trace in traces) / len(traces), 4)
 
 
 _DIGITS = {

@@ -136,7 +136,7 @@ class RuleHandler(BaseHTTPRequestHandler):
         if not body.get("stream"):
             message = {"role": "assistant", "content": text, "tool_calls": calls}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
-            self._send({"choices": [choice], "usage": usage})
+            self._send({"model": body.get("model", "rules"), "choices": [choice], "usage": usage})
             return
         self.rules.bodies.append(body)
         self.rules.traces.append(self.headers.get("traceparent", ""))

@@ -54,7 +54,7 @@ def calibrate(settings: CalibrateSettings) -> None:
     """
     from pathlib import Path
 
-    from reasoning.evaluation.traces import read_traces
+    from reasoning.evaluation.importers import read_traces
     from reasoning.judging.calibration import RiskTarget, calibrate, write
     from reasoning.judging.judge import LearnedJudge
 

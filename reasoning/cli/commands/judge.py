@@ -107,7 +107,7 @@ def train(settings: TrainJudgeSettings) -> None:
     """
     from pathlib import Path
 
-    from reasoning.evaluation.traces import read_traces
+    from reasoning.evaluation.importers import read_traces
     from reasoning.judging import training
 
     target = Path(settings.output)
@@ -153,7 +153,7 @@ def evaluate(settings: EvaluateJudgeSettings) -> None:
     """
     from pathlib import Path
 
-    from reasoning.evaluation.traces import read_traces
+    from reasoning.evaluation.importers import read_traces
     from reasoning.judging.evaluation import EvaluationOptions, evaluate
     from reasoning.judging.judge import LearnedJudge
 

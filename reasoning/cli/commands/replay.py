@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +11,7 @@ from click import FloatRange, IntRange
 
 from orchestrator.errors import InvalidValue, importing
 from reasoning.cli.options import (
+    TracesOptions,
     argument,
     json_option,
     named_option,
@@ -39,6 +40,7 @@ class ReplaySettings:
     """Files of traces, and the policies that are replayed over them."""
 
     traces: tuple[str, ...] = argument(nargs=-1, required=True, metavar="TRACES...")
+    reading: TracesOptions = field(default_factory=TracesOptions)
     policies: tuple[str, ...] = named_option(
         "A policy and its parameters, as async:k=8,cap=20000; may be repeated.",
         "reasoning.policies:POLICIES",
@@ -80,13 +82,16 @@ _SHARED = ("shuffles", "seed", "probe_tokens", "judge_price")
 @click.command()
 @options(ReplaySettings)
 def replay(settings: ReplaySettings) -> None:
-    """Replay stopping and voting policies over stored TRACES, JSON lines, gzipped or not.
+    """Replay stopping and voting policies over stored TRACES.
+
+    These are ours, or samples that other programs have stored: see --format.
 
     Beside each policy stands self-consistency with as many traces and with as many tokens,
     between whole numbers of samples too.  Intervals are over questions.
 
     \b
     reason replay traces.jsonl.gz --policy default --policy async:k=8 --against sc:n=64
+    reason replay samples_gsm8k_*.jsonl --policy sc:n=8
     """
     if settings.plot is not None:
         _pyplot()  # what is missing is told before the work
@@ -108,20 +113,23 @@ def _replay(settings: ReplaySettings) -> ReplayResults:
     from pathlib import Path
 
     from pruning import Evaluator, PolicyError, TracesError
-    from reasoning.evaluation.replay import ReplayResults
-    from reasoning.evaluation.traces import read_traces
+    from reasoning.evaluation.replay import ReplayResults, estimated_share
     from reasoning.policies import steered_by
 
     shared = {name: getattr(settings, name) for name in _SHARED}
     against = [] if settings.against is None else [settings.against]
     try:
         chosen = {text: steered_by(text) for text in (*settings.policies, *against)}
-        questions = _fresh(read_traces(settings.traces), [*chosen.values()], settings.only_unseen)
+        imported = settings.reading.read(settings.traces)
+        questions = _fresh(imported.questions, [*chosen.values()], settings.only_unseen)
         rows = _rows(Evaluator(questions=questions, **shared), chosen, settings)
     except (PolicyError, TracesError) as error:
         raise InvalidValue(str(error)) from error
     return ReplayResults(
-        traces=[Path(path).name for path in settings.traces], results=rows, **shared
+        traces=[Path(path).name for path in settings.traces],
+        tokens_estimated=estimated_share(questions),
+        results=rows,
+        **shared,
     )
 
 
@@ -181,6 +189,8 @@ questions that an interval of one point either way takes."""
 def _table(results: ReplayResults, equal: Sequence[str]) -> Table:
     count, shuffles = results.results[0].n, results.shuffles
     title = f"{', '.join(results.traces)}: {count} questions, {shuffles} orders of their traces"
+    if results.tokens_estimated:
+        title += f"; tokens estimated of {results.tokens_estimated:.0%} of the traces"
     made = table(
         title, "policy", "accuracy (95 %)", "tokens", "span", "policy gains", "orders", "for ±1"
     )

@@ -1,0 +1,96 @@
+"""What a model answered, in the JSON of OpenAI's interfaces: chats, completions, responses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from reasoning.evaluation.importers.samples import ImportedSample, SampleEnd, shares, thought
+
+_ENDS: dict[Any, SampleEnd] = {"length": "length", "max_tokens": "length", "incomplete": "length"}
+
+
+def as_mapping(value: Any) -> Mapping[str, Any]:
+    """The value where it is an object, else an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def as_list(value: Any) -> Sequence[Any]:
+    """The value where it is an array, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def message_text(message: Mapping[str, Any]) -> str:
+    """A message's text, with its thoughts before it where they stand apart."""
+    apart = message.get("reasoning_content") or message.get("reasoning")
+    content = message.get("content")
+    thoughts = [apart] if isinstance(apart, str) else []
+    said = [content] if isinstance(content, str) else []
+    for part in map(as_mapping, as_list(content)):
+        kept = thoughts if part.get("type") in ("reasoning", "thinking") else said
+        found = part.get("text") or part.get("reasoning") or part.get("thinking")
+        kept += [found] if isinstance(found, str) else []
+    return thought("".join(thoughts), "".join(said))
+
+
+def question_of(messages: Sequence[Any]) -> str:
+    """What a conversation asks: its last user message."""
+    asked = [one for one in map(as_mapping, messages) if one.get("role") in ("user", "human")]
+    return message_text(asked[-1]).strip() if asked else ""
+
+
+def completion_samples(body: Mapping[str, Any]) -> list[ImportedSample]:
+    """The samples in the body of a response; none where it is no such body."""
+    usage = as_mapping(body.get("usage"))
+    counted = usage.get("completion_tokens", usage.get("output_tokens"))
+    tokens = counted if isinstance(counted, int) and counted > 0 else None
+    choices = [as_mapping(one) for one in as_list(body.get("choices"))]
+    if not choices:
+        return list(_response(body, tokens))
+    texts = [_choice_text(one) for one in choices]
+    logged = [as_list(as_mapping(one.get("logprobs")).get("content")) for one in choices]
+    lengths = [len(one) for one in logged]
+    exact = all(lengths) and sum(lengths) == tokens
+    parts = [(one, True) for one in lengths] if exact else shares(tokens, texts)
+    return [
+        ImportedSample(
+            text=text,
+            tokens=share,
+            counted=counted_alone,
+            end=_ENDS.get(choice.get("finish_reason") or choice.get("stop_reason"), "own"),
+            confidences=tuple(_confidences(log)),
+        )
+        for choice, text, log, (share, counted_alone) in zip(
+            choices, texts, logged, parts, strict=True
+        )
+    ]
+
+
+def _choice_text(choice: Mapping[str, Any]) -> str:
+    text = choice.get("text")
+    return text if isinstance(text, str) else message_text(as_mapping(choice.get("message")))
+
+
+def _confidences(log: Sequence[Any]) -> Iterator[float]:
+    """DeepConf's confidence of each token (arXiv 2508.15260), where likelier ones were stored."""
+    for token in map(as_mapping, log):
+        others = [as_mapping(one).get("logprob") for one in as_list(token.get("top_logprobs"))]
+        known = [float(one) for one in others if isinstance(one, int | float)]
+        if len(known) < 2:
+            return
+        yield -sum(known) / len(known)
+
+
+def _response(body: Mapping[str, Any], tokens: int | None) -> Iterator[ImportedSample]:
+    """The one sample of the Responses interface."""
+    items = [as_mapping(one) for one in as_list(body.get("output"))]
+    messages = [one for one in items if one.get("type") == "message"]
+    if messages:
+        thoughts = [
+            message_text({"content": as_list(one.get("content")) or as_list(one.get("summary"))})
+            for one in items
+            if one.get("type") == "reasoning"
+        ]
+        said = "".join(map(message_text, messages))
+        end = _ENDS.get(body.get("status"), "own")
+        yield ImportedSample(text=thought("".join(thoughts), said), tokens=tokens, end=end)

@@ -1,0 +1,63 @@
+"""Pickles of DeepConf (facebookresearch/deepconf): one question, its traces and confidences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pruning import TracesError
+from reasoning.evaluation.importers.completions import as_mapping
+from reasoning.evaluation.importers.content import TracesFile
+from reasoning.evaluation.importers.samples import ImportedQuestion, ImportedSample, SampleEnd
+from reasoning.evaluation.importers.unpickling import plain_pickle
+
+_ENDS: dict[str, SampleEnd] = {"length": "length", "gconf_threshold": "stopped"}
+
+
+def is_deepconf(file: TracesFile) -> bool:
+    """Whether it is a pickle; what is in it is not looked at yet."""
+    return file.pickled
+
+
+def read_deepconf(file: TracesFile) -> Iterator[ImportedQuestion]:
+    """The one question of a pickle, or the several in a list.
+
+    Raises:
+        TracesError: it names more than plain data, is damaged, or is none of DeepConf's.
+        ExtraMissing: it needs numpy.
+    """
+    held = plain_pickle(file.data)
+    for result in held if isinstance(held, list) else [held]:
+        yield _question(as_mapping(result), file.stem)
+
+
+def _question(result: Mapping[str, Any], stem: str) -> ImportedQuestion:
+    traces = _several(result.get("all_traces") or result.get("traces"))
+    if not traces:
+        raise TracesError("no all_traces; give what DeepConf's examples write")
+    qid, truth = result.get("qid", result.get("question_id")), result.get("ground_truth")
+    return ImportedQuestion(
+        id=stem if qid is None else str(qid),
+        words=str(result.get("question") or ""),
+        gold=() if truth is None else tuple(map(str, _several(truth) or [truth])),
+        samples=tuple(_sample(as_mapping(trace)) for trace in traces),
+    )
+
+
+def _sample(trace: Mapping[str, Any]) -> ImportedSample:
+    answer, confidences = trace.get("extracted_answer"), trace.get("confs")
+    tokens = trace.get("num_tokens") or len(_several(trace.get("token_ids"))) or None
+    return ImportedSample(
+        text=str(trace.get("text") or ""),
+        answer="" if answer is None else str(answer),
+        tokens=None if tokens is None else int(tokens),
+        end=_ENDS.get(str(trace.get("stop_reason")), "own"),
+        confidences=[float(one) for one in _several(confidences)],
+    )
+
+
+def _several(value: Any) -> Sequence[Any]:
+    """The items of a list, a tuple or an array."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    return value if isinstance(value, list | tuple) else []
