@@ -96,7 +96,9 @@ class ImportedFile:
     empty: int
 
     def __str__(self) -> str:
-        parts = [f"{self.path}: {self.format}, {self.questions} questions, {self.traces} traces"]
+        counts = [f"{self.questions} question", f"{self.traces} trace"]
+        said = ", ".join(one if one.startswith("1 ") else f"{one}s" for one in counts)
+        parts = [f"{self.path}: {self.format}, {said}"]
         if self.estimated:
             parts.append(f"tokens estimated of {self.estimated}")
         if self.read:

@@ -35,10 +35,15 @@ _NUMPY = frozenset(
 )
 
 
+_RENAMED = {"__builtin__": "builtins"}
+"""Modules by the names that protocols of Python 2 have for them."""
+
+
 class PlainUnpickler(pickle.Unpickler):
     """Knows plain containers, numbers, and numpy's scalars and arrays; all else is refused."""
 
     def find_class(self, module: str, name: str) -> Any:
+        module = _RENAMED.get(module, module)
         if (module, name) in _NUMPY:
             with importing("local", "a pickle with numpy's values"):
                 import numpy  # noqa: F401

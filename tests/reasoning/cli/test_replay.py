@@ -216,7 +216,7 @@ def refused(done: Result, message: str) -> None:
     [
         (b"", "no question; give JSON lines"),
         (b"\xff\xfe", "not UTF-8"),
-        (b"{}\n", "line 1: no field traces or chains"),
+        (b"{}\n", "of no format that is known here; give one of traces (ours"),
         (b"not json\n", "line 1: not JSON"),
         (b"\x1f\x8bnonsense", "give a file of traces"),
         (gzip.compress(b"x" * 99)[:-9], "give a file of traces"),
