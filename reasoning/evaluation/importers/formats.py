@@ -110,29 +110,22 @@ class ImportedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportedTraces:
-    """The questions of all files, and what was understood of those of other programs."""
+    """The questions of all files, and what was understood of those of other programs.
+
+    Attributes:
+        scored: How many traces their files' own scorers judged.
+        otherwise: How many of them otherwise than equality with a right answer does.
+    """
 
     questions: list[Question]
     files: list[ImportedFile] = field(default_factory=list)
-
-    @property
-    def scored(self) -> int:
-        """How many traces the file's own scorer judged."""
-        return sum(trace.score is not None for one in self.questions for trace in one.traces)
-
-    @property
-    def otherwise(self) -> int:
-        """How many of them it judged otherwise than equality with a right answer."""
-        return sum(
-            trace.score is not None and bool(trace.score) != (trace.answer in one.right)
-            for one in self.questions
-            for trace in one.traces
-        )
+    scored: int = 0
+    otherwise: int = 0
 
     def said(self) -> Iterator[str]:
         """What a reader should know, line by line."""
         yield from map(str, self.files)
-        if self.files and self.otherwise:
+        if self.otherwise:
             yield (
                 f"the files' own scorers judge {self.otherwise} of {self.scored} traces otherwise "
                 "than equality with the right answer; --scored takes theirs"
@@ -166,19 +159,35 @@ def import_traces(paths: Sequence[str], settings: ImportSettings | None = None) 
             raise InvalidValue(f"{path}: {error}") from error
     if not importer.questions:
         raise InvalidValue(f"{', '.join(paths)}: no question; give JSON lines with traces")
-    questions = importer.questions.values()
-    keyed = map(with_keys, questions) if importer.settings.normalise else questions
-    return ImportedTraces(questions=list(keyed), files=importer.files)
+    found = list(importer.questions.values())
+    if importer.settings.normalise:
+        found = [with_keys(question) for question in found]
+    judged = [
+        bool(trace.score) == (trace.answer in question.right)
+        for question in found
+        for trace in question.traces
+        if trace.score is not None and question.id not in importer.whole
+    ]
+    return ImportedTraces(
+        questions=found,
+        files=importer.files,
+        scored=len(judged),
+        otherwise=judged.count(False),
+    )
 
 
 class _Importer:
-    """Takes files in, one after the other."""
+    """Takes files in, one after the other.
+
+    Attributes:
+        whole: The ids of questions from our own files.
+    """
 
     def __init__(self, settings: ImportSettings) -> None:
         self.settings = settings
         self.questions: dict[str, Question] = {}
         self.files: list[ImportedFile] = []
-        self._whole: set[str] = set()
+        self.whole: set[str] = set()
         self._contents: set[bytes] = set()
         self._gold = None if settings.gold is None else _gold(settings.gold)
 
@@ -233,8 +242,8 @@ class _Importer:
         before = self.questions.get(question.id)
         if before is None:
             self.questions[question.id] = question
-            self._whole |= {question.id} if whole else set()
-        elif whole or question.id in self._whole or before.words != question.words:
+            self.whole |= {question.id} if whole else set()
+        elif whole or question.id in self.whole or before.words != question.words:
             raise TracesError(f"question {question.id!r} is there twice; give it once")
         else:
             right = before.right | question.right
