@@ -51,7 +51,10 @@ def vllm() -> Iterator[str]:
 UPSTREAMS: dict[str, Callable[[ExitStack], list[str]]] = {
     "scripted": lambda stack: ["--base-url", stack.enter_context(rule_server()).url],
     "embedded": lambda stack: ["--model", os.environ["REASON_TEST_CHAT_MODEL"]],
-    "vllm": lambda stack: ["--base-url", stack.enter_context(vllm())],
+    "vllm": lambda stack: [
+        *("--base-url", stack.enter_context(vllm())),
+        *("--engine", "probe_timeout=60"),  # it compiles its first grammar meanwhile
+    ],
 }
 """What stands behind, and how the server is told of it."""
 NEEDED = {

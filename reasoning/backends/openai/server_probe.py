@@ -111,6 +111,8 @@ async def _explore(
     in_tokens = known and found.get("token_prompts") and found.get("token_ids")
     if in_chat and found.get("chat") is None and (thorough or not in_tokens):
         await _try_chat(server, found)
+    elif in_chat and found.get("chat") and found.get("json_schema") is None:
+        await _try_schema(server, found)  # it was not answered in time before
     needed = thorough or not in_chat or found.get("chat") is False
     if needed and in_text and "completions" not in found:
         await _try_completions(server, found)
@@ -399,6 +401,10 @@ async def _try_chat(server: _Asker, found: Facts) -> None:
     )
     lengths = {counted.prompt for one in (closed, opened) if one and (counted := usage(one))}
     found["chat_continuation"] = _is(closed and opened, len(lengths) == 2)
+    await _try_schema(server, found)
+
+
+async def _try_schema(server: _Asker, found: Facts) -> None:
     form = await server.ask(CHAT, _schema_request())
     if not (form and _choice(form).get("finish_reason") == "length"):  # it may still have come
         found["json_schema"] = _is(form, _holds_to_schema(form))

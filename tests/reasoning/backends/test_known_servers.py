@@ -46,6 +46,18 @@ async def test_the_next_command_asks_only_whether_it_is_still_so(cache: Path) ->
     assert kept(cache).stat().st_mode & 0o77 == 0
 
 
+async def test_what_a_busy_server_did_not_answer_is_asked_again() -> None:
+    chat = ScriptedChat()
+    chat.refuse = lambda body: (503, "busy") if "response_format" in body else None
+    async with chat.running() as url:
+        assert (await profile(url)).json_schema is None
+        chat.refuse = lambda body: None
+        assert (await profile(url)).json_schema is False
+        asked = chat.probes
+        assert (await profile(url)).json_schema is False
+        assert chat.probes - asked == 3
+
+
 async def test_no_address_and_no_key_is_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     async with ScriptedChat().running() as url:
