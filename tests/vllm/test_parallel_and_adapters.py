@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from orchestrator.errors import ExtraMissing
+from orchestrator.errors import ExtraMissing, InvalidValue
 from reasoning import Segment, load_model
 from reasoning.backends.base import Token
 from reasoning.evaluation import draw_problems
@@ -88,6 +88,28 @@ async def test_a_dynamic_speculative_length_loses_nothing() -> None:
     guessed = await greedy(VllmSource(**TINY, speculative=guess).load("reason-1m"))
     assert guessed == plain
     assert len(plain) > 20
+
+
+@pytest.mark.parametrize("budget", [5, 1000])
+async def test_a_thinking_budget_ends_thoughts_and_changes_nothing_else(budget: int) -> None:
+    model = load_model("reason-1m")
+    plain = await greedy(model)
+    (answer,) = DIALECT.encode("<answer>")
+    marks = {"start": "<serial>", "end": "<answer>"}
+    source = VllmSource(**TINY, thinking={"budget": budget, **marks})
+    found = await greedy(source.load("reason-1m"))
+    assert answer not in plain[:-1]
+    if budget == 1000:
+        assert found == plain
+    else:
+        before = found.index(answer)
+        assert before < len(plain) - 1
+        assert found[:before] == plain[:before]
+
+
+async def test_a_thinking_budget_without_marks_is_refused() -> None:
+    with pytest.raises(InvalidValue, match="thinking.parser"):
+        VllmSource(**TINY, thinking={"budget": 5})
 
 
 async def test_a_method_whose_package_is_missing_is_named() -> None:

@@ -91,6 +91,7 @@ class VllmBackend(PromptedBackend):
         with warnings.catch_warnings(), self.settings.environment():
             warnings.simplefilter("ignore")  # vLLM's and torch's own, at import
             try:
+                from vllm.config import ReasoningConfig
                 from vllm.engine.arg_utils import AsyncEngineArgs
                 from vllm.platforms import current_platform
                 from vllm.v1.engine.async_llm import AsyncLLM
@@ -102,6 +103,8 @@ class VllmBackend(PromptedBackend):
             arguments = self.engine_arguments()
             if current_platform.is_cpu():
                 arguments = {"enforce_eager": True, "block_size": 32} | arguments
+            if "reasoning_config" in arguments:  # which vLLM takes as an object alone
+                arguments["reasoning_config"] = ReasoningConfig(**arguments["reasoning_config"])
             try:
                 wanted = AsyncEngineArgs(**arguments)
                 config = wanted.create_engine_config()
@@ -241,6 +244,7 @@ class VllmBackend(PromptedBackend):
             structured_outputs=StructuredOutputsParams(**sampling.constraint.options)
             if sampling.constraint
             else None,
+            thinking_token_budget=self.settings.thinking.budget if self.settings.thinking else None,
             skip_clone=True,
         )
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from orchestrator.errors import InvalidValue
 from reasoning.backends.settings import BackendSettings
 
 
@@ -27,6 +28,25 @@ class Speculative(BackendSettings):
     lookup_min: int | None = Field(default=None, ge=1)
     lookup_max: int | None = Field(default=None, ge=1)
     """The shortest and longest run of tokens that ``ngram`` looks up in the text so far."""
+
+
+class ThinkingBudget(BackendSettings):
+    """A bound on the thoughts of each request, at which vLLM ends them itself."""
+
+    budget: int = Field(ge=0)
+    """Tokens of thoughts, from the last that opened them, given or written."""
+    parser: str | None = None
+    """vLLM's parser of the model's thoughts, which knows their marks: ``qwen3``, ``deepseek_r1``…"""
+    start: str | None = None
+    end: str | None = None
+    """The texts that open and end thoughts, where no parser knows them."""
+
+    def model_post_init(self, context: Any) -> None:
+        if self.parser is None and not (self.start and self.end):
+            raise InvalidValue(
+                "engine: thinking.budget needs the marks of thoughts; give thinking.parser, or "
+                "thinking.start and thinking.end"
+            )
 
 
 class VllmSettings(BackendSettings):
@@ -52,6 +72,7 @@ class VllmSettings(BackendSettings):
     data_parallel: int = Field(default=1, ge=1)
     quantization: str | None = None
     speculative: Speculative | None = None
+    thinking: ThinkingBudget | None = None
     adapters: dict[str, str] = Field(default_factory=dict)
     """LoRA adapters: the folder of each by name."""
     max_lora_rank: int = 16
@@ -83,6 +104,10 @@ class VllmSettings(BackendSettings):
             "use_tqdm_on_load": False,
             "seed": 0,
         }
+        if self.thinking is not None:
+            one = self.thinking
+            marks = {"reasoning_start_str": one.start or "", "reasoning_end_str": one.end or ""}
+            wanted |= {"reasoning_parser": one.parser or "", "reasoning_config": marks}
         if self.adapters:
             wanted |= {
                 "enable_lora": True,
