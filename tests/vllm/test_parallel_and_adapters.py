@@ -108,7 +108,7 @@ async def test_a_thinking_budget_ends_thoughts_and_changes_nothing_else(budget: 
 
 
 async def test_a_thinking_budget_without_marks_is_refused() -> None:
-    with pytest.raises(InvalidValue, match="thinking.parser"):
+    with pytest.raises(InvalidValue, match="marks of thoughts"):
         VllmSource(**TINY, thinking={"budget": 5})
 
 

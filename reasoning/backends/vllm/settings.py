@@ -36,7 +36,7 @@ class ThinkingBudget(BackendSettings):
     budget: int = Field(ge=0)
     """Tokens of thoughts, from the last that opened them, given or written."""
     parser: str | None = None
-    """vLLM's parser of the model's thoughts, which knows their marks: ``qwen3``, ``deepseek_r1``…"""
+    """vLLM's parser of the model's thoughts, which knows their marks, as ``qwen3``."""
     start: str | None = None
     end: str | None = None
     """The texts that open and end thoughts, where no parser knows them."""
