@@ -53,10 +53,13 @@ class Reasoner:
     """
 
     def __init__(self, model: LoadedModel, *, draft: LoadedModel | None = None) -> None:
-        """``draft`` is a smaller model beside it, for strategies of two."""
+        """``draft`` is a smaller model beside it, for strategies of two.
+
+        What these learn of the two stands in ``learnt``, by policy, for the runs that follow.
+        """
         self.model = model
         self.draft = draft
-        self._memory: dict[str, Any] = {}
+        self.learnt: dict[str, Any] = {}
         self._entered = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -135,7 +138,8 @@ class Reasoner:
             judge=options.judge if steering is None else steering.judge,
             scorer=options.scorer if steering is None else steering.scorer,
             draft=draft,
-            memory=self._memory,
+            model=model.name,
+            memory=self.learnt,
             sampling=replace(sampling, extra={**dialect.fields, **sampling.extra}),
             emulated=set(dialect.emulated),
             election=options.election,

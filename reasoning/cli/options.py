@@ -217,6 +217,17 @@ class BackendOptions:
         return load_model(model, backend=self.backend, base_urls=self.base_urls, settings=settings)
 
 
+def load_draft(name: str) -> LoadedModel:
+    """A draft by name or folder on the embedded engine, or by a server's address.
+
+    Raises:
+        ReasonError: by its leaf, what can't be loaded.
+    """
+    if "://" in name:
+        return BackendOptions(base_urls=(name,)).load(None)
+    return BackendOptions().load(name)
+
+
 class JsonObject(click.ParamType):  # type: ignore[type-arg]
     """A JSON object."""
 

@@ -191,11 +191,11 @@ def summarise(
         leaked=round(sum(s.usage.leaked_tokens for s in solutions) / count, 2),
         wall_s=round(wall_s, 2),
         wall_per_problem_s=round(sum(s.wall_s for s in solutions) / count, 3),
-        **_chosen(solutions),
+        **chosen(solutions),
     )
 
 
-def _chosen(solutions: Sequence[Solution]) -> dict[str, float | None]:
+def chosen(solutions: Sequence[Solution]) -> dict[str, float | None]:
     """How a draft's steps were chosen, as fields of a row."""
     steered = [s.steering.choice for s in solutions if s.steering is not None]
     choices = [choice for choice in steered if choice is not None and choice.steps]

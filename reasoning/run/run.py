@@ -59,6 +59,7 @@ class Run:
     """What a strategy is given: a problem, a way to open threads, and the graph that they form.
 
     Attributes:
+        model: The model's name.
         max_tokens: Each thread's context: prompt, appended and generated tokens together.
         temperature: Of every thread; None is the server's own.
         ends_repetition: Whether a thread ends that repeats itself without end.
@@ -95,6 +96,7 @@ class Run:
     judge: Judge | None = None
     scorer: Scorer | None = None
     draft: LoadedModel | None = None
+    model: str = ""
     memory: dict[str, Any] = field(default_factory=dict)
     steering: Steering | None = None
     probe_tokens: int = 0

@@ -28,6 +28,7 @@ from reasoning.run.solution import ScoredChain, Steering, StepChoice
 from reasoning.run.thread import Thread, ThreadOptions
 from reasoning.run.two_models import NO_SCORES, Chunk, Voice, voices
 from reasoning.strategies.base import Strategy
+from reasoning.strategies.step_calibration import StepCalibration
 from reasoning.values.capabilities import Capability
 
 SHARE = 0.4
@@ -42,7 +43,7 @@ class Atts(Strategy):
     or dropped and drafted again, or the target writes the next chunk (in its place, where it would
     have ended the chain).  Each chunk is judged when it comes, so no chain waits for another, as it
     would where the chunks of all chains are ranked.  The answer is the majority of the chains.  The
-    controller learns over all runs of one `Reasoner`.
+    controller learns over all runs of one `Reasoner`, from the scores of ``calibration`` on.
 
     Attributes:
         chunk: Tokens of a chunk.
@@ -51,6 +52,7 @@ class Atts(Strategy):
         steps: How many steps a chain is expected to have, for the budget.
         rejects: How often an unlikely chunk is drafted again before the target writes one.
         method: How the controller holds its rate (`pruning.ConformalController`).
+        calibration: A file of ``reason calibrate --draft`` for these two models; none by default.
     """
 
     name: ClassVar[str] = "atts"
@@ -68,6 +70,7 @@ class Atts(Strategy):
     steps: int = 8
     rejects: int = 0
     method: Method = "aci"
+    calibration: str = ""
 
     async def solve(self, run: Run) -> Tally:
         if run.draft is None:
@@ -114,6 +117,8 @@ class _Pair:
         earlier = memory.get(label)
         state = None if earlier is None else earlier.next()
         self._session = PolicySession(policy=self._policy, seed=self.run.seed, state=state)
+        if earlier is None and self.atts.calibration:
+            self._remember(StepCalibration.read(self.atts.calibration))
         memory[label] = self._session.state
         self._told = 0
         self._scored: list[tuple[float, bool]] = []
@@ -130,6 +135,25 @@ class _Pair:
                 run.spawn(partial(self._chain, number), prompt, name="chain", options=chain)
         run.steering = self._conclude()
         return self.atts.tally(run)
+
+    def _remember(self, calibration: StepCalibration) -> None:
+        """Begin with the scores of a calibration.
+
+        Raises:
+            InvalidValue: it is of other models or steps, or no score would be looked at.
+        """
+        if self.atts.method == "quantile":
+            raise InvalidValue("calibration: method quantile keeps no scores; take aci or bank")
+        scores = "scoring" in self.run.backend.capabilities
+        calibration.check(
+            model=self.run.model,
+            draft=self.draft.name,
+            chunk=self.atts.chunk,
+            scored_by="model" if scores else "draft",
+        )
+        for turn, known in calibration.scores:
+            for score in known:
+                self._session.state.bank.add(turn, score)
 
     async def _chain(self, number: int, chain: Thread) -> None:
         draft, target = voices(chain, self.draft)

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from click import IntRange
 
-from reasoning.cli.options import json_option, named_option, option, options, settings_class
+from reasoning.cli.options import (
+    json_option,
+    load_draft,
+    named_option,
+    option,
+    options,
+    settings_class,
+)
 from reasoning.cli.printing import print_object, print_tables, progress_bar, say, table
 
 if TYPE_CHECKING:
@@ -58,7 +65,7 @@ class BenchSettings:
         default=(512,),
     )
     model: str | None = option("A shipped model or a Hugging Face folder.", metavar="NAME|PATH")
-    draft: str | None = option("A smaller model, for strategies of two.", metavar="NAME|PATH")
+    draft: str | None = option("A smaller model, for strategies of two.", metavar="NAME|PATH|URL")
     temperature: float | None = option("By default the strategy's own.", type=float)
     seed: int = option("Chooses the problems and the samples.", default=0)
     parallel: int = option("Problems solved at once.", type=IntRange(1, 256), default=8)
@@ -139,7 +146,7 @@ def _measure(domain: str, settings: BenchSettings) -> None:
         _ = arm.options  # what is wrong is told before a model is loaded
     problems = draw_problems(domain, settings.count, numbers=settings.numbers, seed=settings.seed)
     model = load_model(settings.model)
-    draft = None if settings.draft is None else load_model(settings.draft)
+    draft = None if settings.draft is None else load_draft(settings.draft)
     for arm in arms:
         arm.choose(model, problems[0])  # what can't run is told before the first row
     rows = []

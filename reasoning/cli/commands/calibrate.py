@@ -1,15 +1,22 @@
-"""``reason calibrate``: the threshold under which a judge may prune."""
+"""``reason calibrate``: the threshold under which a judge may prune, or what steps score."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 import click
 from click import IntRange
 
 from orchestrator.errors import InvalidValue
-from reasoning.cli.options import argument, option, options, settings_class
+from reasoning.cli.options import (
+    BackendOptions,
+    argument,
+    load_draft,
+    option,
+    options,
+    settings_class,
+)
 from reasoning.cli.printing import print_object, print_tables, progress_bar, say, table
 
 if TYPE_CHECKING:
@@ -21,10 +28,25 @@ if TYPE_CHECKING:
 
 @settings_class
 class CalibrateSettings:
-    """A judge, a policy, and the risk that its merges may have."""
+    """A judge, a policy, and the risk that its merges may have; or two models for atts."""
 
     traces: tuple[str, ...] = argument(nargs=-1, required=True, metavar="TRACES...")
-    folder: str = option("A trained judge.", "--judge", required=True, metavar="FOLDER")
+    folder: str | None = option("A trained judge.", "--judge", metavar="FOLDER")
+    draft: str | None = option(
+        "In place of a judge: the smaller model of atts, whose steps at the questions are scored.",
+        metavar="NAME|PATH|URL",
+    )
+    model: str | None = option("The larger model, with --draft.", metavar="NAME|PATH")
+    backend: BackendOptions = field(default_factory=BackendOptions)
+    strategy: str = option(
+        "With --draft: atts and its settings.",
+        default="atts",
+        metavar="NAME[:key=value,…]",
+    )
+    max_tokens: int | None = option(
+        "With --draft: the context of each chain; by default the model's.", type=IntRange(min=16)
+    )
+    seed: int = option("With --draft: chooses what is drawn.", default=0)
     output: str = option("The calibration, JSON.", "--output", "-o", required=True, metavar="FILE")
     risk: float = option("The mean share of a question's merges that may be wrong.", default=0.1)
     delta: float = option(
@@ -44,6 +66,8 @@ class CalibrateSettings:
 def calibrate(settings: CalibrateSettings) -> None:
     """Choose the threshold under which a judge may prune, if there is one, on new questions.
 
+    With --draft: store what the steps of a draft score with a model, for atts to begin with.
+
     Learn-then-Test: with probability 1 - delta the rate of wrong merges is at most the risk.  The
     file belongs to this judge and this policy; without a valid threshold it keeps the policy from
     pruning.
@@ -51,7 +75,18 @@ def calibrate(settings: CalibrateSettings) -> None:
     \b
     reason calibrate traces.jsonl.gz --judge judge --risk 0.1 --delta 0.1 --output gate.json
     reason replay more.jsonl.gz --policy deepprune:judge=judge,calibration=gate.json
+    reason calibrate traces.jsonl.gz --draft reason-1m --output steps.json
+    reason solve "…" --strategy atts:calibration=steps.json --draft reason-1m
     """
+    if (settings.folder is None) == (settings.draft is None):
+        raise InvalidValue("judge, draft: give one of the two, to calibrate a judge or atts")
+    if settings.draft is not None:
+        _calibrate_steps(settings, settings.draft)
+    else:
+        _calibrate_judge(settings, settings.folder or "")
+
+
+def _calibrate_judge(settings: CalibrateSettings, folder: str) -> None:
     from pathlib import Path
 
     from reasoning.evaluation.importers import read_traces
@@ -61,7 +96,7 @@ def calibrate(settings: CalibrateSettings) -> None:
     target = RiskTarget(risk=settings.risk, delta=settings.delta)
     policy = _deepprune(settings.policy)
     questions = read_traces(settings.traces)
-    learned = LearnedJudge.load(settings.folder)
+    learned = LearnedJudge.load(folder)
     if "prefix=" not in settings.policy:
         policy = replace(policy, prefix=learned.cut.tokens)
     with progress_bar("calibrate", len(questions)) as advance:
@@ -75,6 +110,37 @@ def calibrate(settings: CalibrateSettings) -> None:
     print_tables(_table(found))
     said = f"tau = {found.tau:g}" if found.tau is not None else f"the gate is shut: {found.why}"
     say(f"{settings.output}: {said}", err=False)
+
+
+def _calibrate_steps(settings: CalibrateSettings, draft: str) -> None:
+    """Store what the steps of a draft score at the questions of some traces."""
+    from pathlib import Path
+
+    import anyio
+
+    from reasoning.evaluation.steps import calibrate_steps
+    from reasoning.evaluation.traces import read_traces
+    from reasoning.options import SolveOptions
+    from reasoning.strategies import STRATEGIES
+    from reasoning.strategies.atts import Atts
+
+    atts = STRATEGIES.make(settings.strategy)
+    if not isinstance(atts, Atts):
+        raise InvalidValue(f"strategy: {settings.strategy!r} has no steps to score; give atts")
+    asked = [question.words for question in read_traces(settings.traces)]
+    if not all(asked):
+        raise InvalidValue("traces: a question's words are missing; give traces of reason sample")
+    models = settings.backend.load(settings.model), load_draft(draft)
+    how = SolveOptions(seed=settings.seed, max_tokens=settings.max_tokens)
+    with progress_bar("calibrate", len(asked)) as advance:
+        found = anyio.run(calibrate_steps, models, atts, asked, how, advance)
+    Path(settings.output).write_text(found.model_dump_json(by_alias=True) + "\n")
+    if settings.as_json:
+        print_object(found)
+        return
+    steps = sum(len(scores) for _, scores in found.scores)
+    said = f"{found.draft} for {found.model}: {steps} steps of {found.questions} questions"
+    click.echo(f"{settings.output}: {said}, scored by the {found.scored_by}")
 
 
 def _deepprune(text: str) -> DeepPrune:

@@ -28,6 +28,7 @@ from reasoning.cli.options import (
     SamplingOptions,
     argument,
     json_option,
+    load_draft,
     named_option,
     option,
     options,
@@ -160,7 +161,7 @@ def solve(settings: SolveSettings) -> int:
     started = time.monotonic()
     with passing(_waited_for(settings), quiet=settings.quiet):
         model = _load_model(settings)  # before Ctrl-C is ours to handle
-        draft = None if settings.draft is None else _load_draft(settings.draft)
+        draft = None if settings.draft is None else load_draft(settings.draft)
     if model.backend.addresses and run_options.timeout is not None:  # which covers connecting
         left = run_options.timeout - (time.monotonic() - started)
         run_options = replace(run_options, timeout=max(left, run_options.timeout / 2))
@@ -239,13 +240,6 @@ def _load_model(settings: SolveSettings) -> LoadedModel:
 
     submitter = settings.hub.submitter(f"solve.{os.getpid()}")
     return DevicesSource(submitter=submitter, patience_s=PATIENCE_S).load(settings.model)
-
-
-def _load_draft(name: str) -> LoadedModel:
-    """A draft by name or folder on the embedded engine, or by a server's address."""
-    if "://" in name:
-        return BackendOptions(base_urls=(name,)).load(None)
-    return BackendOptions().load(name)
 
 
 @dataclass(kw_only=True, eq=False)
