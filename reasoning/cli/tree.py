@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -46,7 +48,17 @@ class _Row:
 class ThreadTree:
     """Shows threads while they run on a terminal, and once at the end anywhere else."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(
+        self, *, quiet: bool, unbounded: int = 0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """``unbounded`` is how long a thread may become where nobody has bounded it.
+
+        This is said once no thread has ended for `SLOW_S`.
+        """
+        self._unbounded = unbounded
+        self._clock = clock
+        self._began: float | None = None
+        self._slow = False
         self._rows: dict[str, _Row] = {}
         self._roots: list[str] = []
         self._quiet = quiet
@@ -94,12 +106,32 @@ class ThreadTree:
                 row = self._rows[event.task]
                 row.tokens += 1
                 row.tail = (row.tail + event.text)[-400:]
+                if self._unbounded and not self._slow:
+                    self._watch()
             case TaskEnded():
                 self._rows[event.task].state = event.state
             case ThreadConcluded():
+                self._unbounded = 0
                 self._concluded(event)
             case PolicyDecided():
                 self._decided(event)
+
+    def _watch(self) -> None:
+        """Say once, where nothing is shown meanwhile, that threads take long to end."""
+        now = self._clock()
+        self._began = now if self._began is None else self._began
+        self._slow = now - self._began >= SLOW_S
+        if self._slow and self._live is None and not self._quiet:
+            self._console.print(self._slowness(), soft_wrap=True)
+
+    def _slowness(self) -> str:
+        tokens = sum(row.tokens for row in self._rows.values())
+        rate = tokens / max(self._clock() - (self._began or 0.0), 1e-9)
+        return (
+            f"no thread has ended yet; {tokens:,} tokens, {rate:,.0f} a second. Each may have "
+            f"{self._unbounded:,} with its prompt; --max-new-tokens or --timeout bounds them, "
+            "Ctrl-C shows what there is"
+        )
 
     def _decided(self, event: PolicyDecided) -> None:
         """Show why, at the trace concerned, and of the run the last decision."""
@@ -133,6 +165,8 @@ class ThreadTree:
         if hidden > 0:
             lines.append(Text(f"… {hidden} more threads", style="dim"))
         lines += self._votes(width)
+        if self._slow and self._unbounded and not everything:
+            lines.append(_cut(Text(self._slowness(), style="dim"), width))
         if self._policy:
             policy = Text(visible(self._policy), style="magenta")
             lines += policy.wrap(self._console, width - 1) if everything else [_cut(policy, width)]
@@ -182,6 +216,8 @@ WORDS = {
     "stopped": "stopped",
 }
 """Why a thread wrote no more, where it did not end by itself."""
+SLOW_S = 20.0
+"""After so many seconds without the end of a thread it is said what may bound them."""
 MOST_LINES = 4
 """So many lines below its own a thread may have at the end."""
 ENDS = (markup.EOS, markup.PATH_END, markup.THINK_END)

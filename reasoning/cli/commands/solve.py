@@ -34,7 +34,7 @@ from reasoning.cli.options import (
     options,
     settings_class,
 )
-from reasoning.cli.printing import passing, print_object, say
+from reasoning.cli.printing import passing, print_object, say, warn
 
 if TYPE_CHECKING:
     import anyio
@@ -174,10 +174,18 @@ def solve(settings: SolveSettings) -> int:
         model=model,
         draft=draft,
         options=run_options,
-        tree=ThreadTree(quiet=settings.quiet),
+        tree=ThreadTree(quiet=settings.quiet, unbounded=_unbounded(run_options, model)),
     )
     raise_when_interrupted()
     return run.solve()
+
+
+def _unbounded(run_options: SolveOptions, model: LoadedModel) -> int:
+    """The tokens that a thread may have, prompt included, where neither they nor time are bounded;
+    else 0."""
+    if run_options.max_new_tokens is not None or run_options.timeout is not None:
+        return 0
+    return min(run_options.max_tokens or model.context, model.context)
 
 
 def _waited_for(settings: SolveSettings) -> str:
@@ -319,9 +327,12 @@ class SolveCommand:
                 scope.cancel()
 
     def _leave(self) -> NoReturn:
-        """End the process at once, with what was found if the run has ended."""
+        """End the process at once, with what was found, or the threads if the run has not ended."""
         self.tree.stop()
         if self.solution is not None:
             self.print(self.solution)
-            sys.stderr.flush()
+        else:
+            self.tree.print()
+            warn("interrupted twice; the run was left before it had an answer")
+        sys.stderr.flush()
         os._exit(INTERRUPTED)

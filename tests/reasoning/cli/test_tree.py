@@ -54,3 +54,27 @@ def test_answers_votes_and_reasons_are_there_at_any_width(width: int) -> None:
 def test_what_would_command_a_terminal_is_shown(evil: str) -> None:
     printed = tree(80, (evil, evil, "end"), (evil, None, None))
     assert not set(evil) - set("abcx2J0;[]") & set(printed)
+
+
+def generated(*, ends: bool, unbounded: int = 4096) -> str:
+    """What is on stderr, which is no terminal, while a thread writes for 30 seconds."""
+    now = [0.0]
+    shown = ThreadTree(quiet=False, unbounded=unbounded, clock=lambda: now[0])
+    out = io.StringIO()
+    shown._console = Console(file=out, width=80)
+    for id in ("1", "2"):
+        shown.listen(TaskAdded(task=id, name="sample", parent=None, after=()))
+    if ends:
+        shown.listen(ThreadConcluded(task="2", answer="7", vote="7", ending="end"))
+    for second in range(31):
+        now[0] = float(second)
+        shown.listen(TextGenerated(task="1", text="so "))
+    return out.getvalue()
+
+
+def test_it_is_said_once_that_no_thread_ends_and_what_would_bound_them() -> None:
+    (line,) = generated(ends=False).splitlines()
+    assert line.startswith("no thread has ended yet; 21 tokens, 1 a second. Each may have 4,096")
+    assert "--max-new-tokens or --timeout bounds them" in line
+    assert generated(ends=True) == ""
+    assert generated(ends=False, unbounded=0) == ""  # somebody has bounded them

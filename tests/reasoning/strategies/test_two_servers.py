@@ -176,7 +176,14 @@ async def test_a_calibrated_run_knows_at_its_first_step_what_is_strange(
 
 def test_atts_is_calibrated_at_a_terminal(tmp_path: Path) -> None:
     traces, steps = tmp_path / "traces.jsonl", tmp_path / "steps.json"
-    rows = [{"question_id": "1", "question": "Compute 1+2", "gold": "3", "traces": [{"tokens": 4, "answer": "3"}]}]
+    rows = [
+        {
+            "question_id": "1",
+            "question": "Compute 1+2",
+            "gold": "3",
+            "traces": [{"tokens": 4, "answer": "3"}],
+        }
+    ]
     traces.write_text("\n".join(map(json.dumps, rows)))
 
     def reason(*arguments: str) -> Result:
