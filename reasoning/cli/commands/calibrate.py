@@ -118,8 +118,8 @@ def _calibrate_steps(settings: CalibrateSettings, draft: str) -> None:
 
     import anyio
 
-    from reasoning.evaluation.steps import calibrate_steps
     from reasoning.evaluation.importers import read_traces
+    from reasoning.evaluation.steps import calibrate_steps
     from reasoning.options import SolveOptions
     from reasoning.strategies import STRATEGIES
     from reasoning.strategies.atts import Atts
