@@ -78,6 +78,10 @@ from pruning.policies.deepprune import DeepPrune as DeepPrune
 from pruning.policies.parallel_probe import ParallelProbe as ParallelProbe
 from pruning.policies.probing import AnswerConvergence as AnswerConvergence
 from pruning.policies.probing import ProbedConsensus as ProbedConsensus
+from pruning.policies.rounds import MajorityCurve as MajorityCurve
+from pruning.policies.rounds import VotingRounds as VotingRounds
+from pruning.policies.rounds import fit_majority as fit_majority
+from pruning.policies.rounds import fit_theta as fit_theta
 from pruning.policies.saturation import BetaBinomial as BetaBinomial
 from pruning.policies.saturation import Saturation as Saturation
 from pruning.policies.saturation import fit as fit

@@ -13,6 +13,7 @@ from pruning.policies.deepconf import DeepConf, DeepConfOffline
 from pruning.policies.deepprune import DeepPrune
 from pruning.policies.parallel_probe import ParallelProbe
 from pruning.policies.probing import AnswerConvergence, ProbedConsensus
+from pruning.policies.rounds import VotingRounds
 from pruning.policies.saturation import Saturation
 from pruning.policies.scored import BestOfN, HighestScore, WeightedVote
 from pruning.policy import Policy
@@ -35,6 +36,7 @@ POLICIES: dict[str, type[Policy[Any]]] = {
         HighestScore,
         WeightedVote,
         Saturation,
+        VotingRounds,
     )
 }
 """The policies that text can name, by name."""

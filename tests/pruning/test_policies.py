@@ -56,6 +56,7 @@ EXAMPLES: list[Policy[Any]] = [
             "bon:n=4",
             "weighted:n=5",
             "saturation:k=2,n=9",
+            "rounds:w=2,n=9,epsilon=0.2",
         ],
     ),
     Capped(inner=FixedSamples(n=6), tokens=40),

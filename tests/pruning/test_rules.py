@@ -21,6 +21,8 @@ from pruning import (
     FixedSamples,
     HardCap,
     HighestScore,
+    Launch,
+    MajorityCurve,
     ParallelProbe,
     Policy,
     PolicyError,
@@ -30,12 +32,16 @@ from pruning import (
     Saturation,
     Stop,
     Trace,
+    VotingRounds,
     WeightedVote,
     certainty,
     fit,
+    fit_majority,
+    fit_theta,
     weigh,
 )
 from pruning.policies.deepconf import TraceConfidence, percentile
+from pruning.policies.rounds import change
 
 
 def run(policy: Policy[Any], *stored: Trace, every: int = 10, **extra: Any) -> Replayed:
@@ -344,6 +350,93 @@ def test_one_rate_for_unlike_questions_saturates_too_early() -> None:
     rate = sum(s for s, _ in counts) / sum(n for _, n in counts)
     one = next(n for n in range(99) if rate * (1 - rate) ** n < 0.01)
     assert fit(counts).saturation(0.01) > one
+
+
+# Rounds.
+
+
+def drawn(masses: list[float], seen: list[int], draws: int) -> float:
+    """P(the first of some answers is passed), by every way to draw from their urn."""
+    if not draws:
+        return float(max(seen[1:]) > seen[0])
+    total = sum(masses)
+    chance = 0.0
+    for k, mass in enumerate(masses):
+        more = [m + (i == k) for i, m in enumerate(masses)]
+        after = [s + (i == k) for i, s in enumerate(seen)]
+        chance += mass / total * drawn(more, after, draws - 1) if mass else 0.0
+    return chance
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.floats(0.1, 3), st.integers(0, 5))
+def test_the_chance_of_a_change_bounds_what_an_urn_does(
+    first: int, second: int, theta: float, draws: int
+) -> None:
+    first, second = max(first, second), min(first, second)
+    urn = [float(first), float(second), theta]
+    exact = drawn(urn, [first, second, 0], draws)
+    found = change({"a": first, "b": second}, draws, theta)
+    assert exact - 1e-9 <= found <= 2 * exact + 1e-9
+    assert found <= change({"a": first, "b": second}, draws + 2, theta) + 1e-9
+    alone = drawn([float(first), theta], [first, 0], draws)
+    assert change({"a": first}, draws, theta) == pytest.approx(alone)
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c", None]), min_size=1, max_size=24))
+def test_rounds_end_when_the_leader_is_likely_to_stay(answers: list[str | None]) -> None:
+    policy = VotingRounds(w=3, n=len(answers), epsilon=0.1)
+    done = run(policy, *[t(10, answer) for answer in answers])
+    said = [answer for answer in answers[: done.traces] if answer is not None]
+    assert done.answer == (max(said, key=said.count) if said else None)
+    votes = {answer: said.count(answer) for answer in said}
+    left = len(answers) - done.traces
+    assert left == 0 or change(votes, left, 1.0) < 0.1
+    launches = [decided.decision for decided in done.log if isinstance(decided.decision, Launch)]
+    assert done.span == 10 * len(launches)
+    assert sum(launch.count for launch in launches) == done.traces
+
+
+def test_a_round_is_never_too_narrow_to_change_the_leader() -> None:
+    policy = VotingRounds(w=2, n=40, epsilon=0.01)
+    done = run(policy, *[t(10, answer) for answer in "aaaabbbbbb" + "ab" * 20])
+    launches = [decided.decision for decided in done.log if isinstance(decided.decision, Launch)]
+    assert [launch.count for launch in launches[:3]] == [2, 3, 4]
+    assert "chance" in launches[1].reason
+
+
+def test_agreement_ends_rounds_early_and_disagreement_does_not() -> None:
+    assert run(VotingRounds(n=32), *[t(10, "a")] * 32).traces < 12
+    assert run(VotingRounds(n=32), *(t(10, "ab"[i % 2]) for i in range(32))).traces == 32
+
+
+@given(st.floats(0.1, 0.9), st.floats(0.1, 0.9), st.floats(0.05, 0.9))
+def test_the_majority_s_curve_is_found_again(single: float, ceiling: float, rate: float) -> None:
+    made = MajorityCurve(single=single, ceiling=ceiling, rate=rate)
+    found = fit_majority([(n, made.accuracy(n)) for n in (1, 2, 3, 5, 8, 16, 32)])
+    for n in (1, 4, 10, 64):
+        assert found.accuracy(n) == pytest.approx(made.accuracy(n), abs=0.005)
+    star = made.saturation(0.01)
+    assert made.gain(star) < 0.01
+    assert star == 1 or made.gain(star - 1) >= 0.01
+
+
+def test_theta_is_found_again_from_what_an_urn_gave() -> None:
+    from random import Random
+
+    rng = Random(1)
+    counts = []
+    for _ in range(400):
+        kinds = sum(rng.random() < 2.0 / (2.0 + i) for i in range(32))
+        counts.append((kinds, 32))
+    assert fit_theta(counts) == pytest.approx(2.0, rel=0.15)
+    assert fit_theta([(1, 64)] * 3) == pytest.approx(1e-3, rel=0.01)
+
+
+def test_what_can_not_be_fitted_is_refused() -> None:
+    with pytest.raises(PolicyError, match="three different N"):
+        fit_majority([(1, 0.5), (2, 0.6)])
+    with pytest.raises(PolicyError, match="counts: give"):
+        fit_theta([(3, 2)])
 
 
 def test_no_more_threads_once_new_answers_are_unlikely() -> None:

@@ -62,6 +62,7 @@ TEXTS = [
     "bon:n=5",
     "weighted:n=5",
     "saturation:k=2,n=6",
+    "rounds:w=2,n=6",
     "async:k=6 with deepprune:n=6,prefix=16",
 ]
 
