@@ -1,6 +1,8 @@
 """Tokens a second of the embedded engine beside vLLM and others, on one CPU and model.
 
     python benchmarks/engine.py --json benchmarks/results/engine.json
+    python benchmarks/engine.py --model FOLDER --arms reason vllm --prompts 32 --threads 1 8 32 \\
+        --json benchmarks/results/engine-chat.json
 
 Every arm runs in a process of its own, with its own defaults, one after the other, in several
 interleaved rounds; the median over rounds is reported, and each round's ratio to vLLM.  An arm
@@ -28,13 +30,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-CELLS = tuple((length, threads) for length in (32, 1024) for threads in (1, 8, 64))
+MODEL = "reason-5m"
+LENGTHS, AT_ONCE = (32, 1024), (1, 8, 64)
 """Tokens of the prompt, and threads."""
 WORKERS = (1, 2, 4, 8)
 SHARED_PROMPT = 256
 TOKENS = 128
 WARM_UP = 16
 
+Cells = tuple[tuple[int, int], ...]
 Generate = Callable[[int, int, int], None]
 """Generate from a prompt of this length, on this many threads at once, this many tokens each."""
 
@@ -43,20 +47,20 @@ def prompt(length: int) -> list[int]:
     return [(37 * i + 11) % 900 for i in range(length)]
 
 
-def ours() -> Generate:
+def ours(name: str) -> Generate:
     import anyio
 
     from reasoning import Context, Segment
     from reasoning.models.loading import load_model
     from reasoning.values.sampling import Sampling
 
-    model = load_model("reason-5m")
+    model = load_model(name)
     model.backend.engine.config = replace(model.backend.engine.config, eos=frozenset())
 
-    contexts = {length: Context.given(prompt(length)) for length, _ in CELLS}
+    contexts: dict[int, Context] = {}  # a prompt is computed once
 
     async def generate(length: int, threads: int, tokens: int) -> None:
-        context = contexts[length]
+        context = contexts.setdefault(length, Context.given(prompt(length)))
         async with model.backend as backend, anyio.create_task_group() as group:
 
             async def one(seed: int) -> None:
@@ -81,7 +85,7 @@ def together() -> dict[int, float]:
     from reasoning.values.context import Gang
     from reasoning.values.sampling import Sampling
 
-    engine = load_model("reason-5m").backend.engine
+    engine = load_model(MODEL).backend.engine
     engine.config = replace(engine.config, eos=frozenset())
     head = Context.given(prompt(SHARED_PROMPT)).entries[0].segment
     speeds = {}
@@ -104,16 +108,14 @@ def together() -> dict[int, float]:
     return speeds
 
 
-def vllm() -> Generate:
+def vllm(name: str) -> Generate:
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     from vllm import LLM, SamplingParams
 
     from reasoning.models.catalog import find
 
-    engine = LLM(
-        str(find("reason-5m")), enforce_eager=True, max_model_len=2048, max_num_seqs=64, seed=0
-    )
+    engine = LLM(str(find(name)), enforce_eager=True, max_model_len=2048, max_num_seqs=64, seed=0)
 
     def generate(length: int, threads: int, tokens: int) -> None:
         sampling = SamplingParams(temperature=1.0, max_tokens=tokens, ignore_eos=True)
@@ -124,13 +126,13 @@ def vllm() -> Generate:
     return generate
 
 
-def transformers() -> Generate:
+def transformers(name: str) -> Generate:
     import torch
     from transformers import AutoModelForCausalLM
 
     from reasoning.models.catalog import find
 
-    model: Any = AutoModelForCausalLM.from_pretrained(str(find("reason-5m"))).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(str(find(name))).eval()
 
     def generate(length: int, threads: int, tokens: int) -> None:
         ids = torch.tensor([prompt(length)] * threads)
@@ -147,21 +149,21 @@ def transformers() -> Generate:
     return generate
 
 
-def uncompiled() -> Generate:
+def uncompiled(name: str) -> Generate:
     os.environ["REASON_COMPILE"] = "0"
-    return ours()
+    return ours(name)
 
 
-def gathered() -> Generate:
+def gathered(name: str) -> Generate:
     from gather import GatherAttend
 
     from reasoning.engine.decoders import llama
 
     llama.Attend = GatherAttend  # type: ignore[misc]
-    return uncompiled()
+    return uncompiled(name)
 
 
-ARMS: dict[str, tuple[Callable[[], Generate], str]] = {
+ARMS: dict[str, tuple[Callable[[str], Generate], str]] = {
     "reason": (ours, "torch"),
     "reason in torch": (uncompiled, "torch"),
     "gather and SDPA": (gathered, "torch"),
@@ -174,24 +176,23 @@ SHARING = ("reason", "reason in torch")
 """The arms whose workers can see each other."""
 
 
-def measure(arm: str) -> dict[str, float]:
+def measure(arm: str, model: str, cells: Cells) -> dict[str, float]:
     """Tokens a second of one arm in each cell, in this process."""
-    generate = ARMS[arm][0]()
+    generate = ARMS[arm][0](model)
     speeds = {}
-    for length, threads in CELLS:
+    for length, threads in cells:
         generate(length, threads, WARM_UP)
         started = time.perf_counter()
         generate(length, threads, TOKENS)
         speeds[f"{length} {threads}"] = threads * TOKENS / (time.perf_counter() - started)
-    if arm in SHARING:
+    if arm in SHARING and model == MODEL:
         speeds |= {f"workers {count}": speed for count, speed in together().items()}
     return speeds
 
 
 def run_apart(arm: str) -> dict[str, float]:
-    done = subprocess.run(
-        [sys.executable, __file__, "--arm", arm], capture_output=True, text=True, timeout=900
-    )
+    command = [sys.executable, __file__, *sys.argv[1:], "--arm", arm]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     if done.returncode:
         sys.exit(f"arm {arm} failed:\n{done.stderr[-2000:]}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
@@ -248,26 +249,34 @@ def versions() -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--arm", choices=ARMS, help="measure one arm in this process")
+    parser.add_argument("--model", default=MODEL, help="a shipped model or a folder")
+    parser.add_argument("--name", help="the model's, in the results; by default its folder's")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--prompts", nargs="+", type=int, default=LENGTHS, metavar="TOKENS")
+    parser.add_argument("--threads", nargs="+", type=int, default=AT_ONCE)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="write the results here")
     options = parser.parse_args()
+    cells = tuple((length, threads) for length in options.prompts for threads in options.threads)
     if options.arm:
-        print(json.dumps(measure(options.arm)))
+        print(json.dumps(measure(options.arm, options.model, cells)))
         return
-    present = [arm for arm, (_, package) in ARMS.items() if importlib.util.find_spec(package)]
-    for arm in ARMS.keys() - present:
+    present = [arm for arm in options.arms if importlib.util.find_spec(ARMS[arm][1])]
+    for arm in set(options.arms) - set(present):
         print(f"{arm} is not installed and is left out", file=sys.stderr)
     rounds: list[dict[str, dict[str, float]]] = []
     for number in range(options.rounds):
         rounds.append({arm: run_apart(arm) for arm in present})
         print(f"round {number + 1}: {rounds[-1]}", file=sys.stderr)
-    results = [line(rounds, arm, cell) for arm in present for cell in CELLS]
-    sharing = [shared_line(rounds, arm, count) for arm in SHARING for count in WORKERS]
+    results = [line(rounds, arm, cell) for arm in present for cell in cells]
+    shared = SHARING if options.model == MODEL else ()
+    sharing = [shared_line(rounds, arm, count) for arm in shared for count in WORKERS]
     report = {
         "schema": "reason.benchmark.engine/1",
-        "model": "reason-5m",
+        "model": options.name or Path(options.model).name,
         "tokens": TOKENS,
         "cpus": os.cpu_count(),
+        "load": [round(one, 1) for one in os.getloadavg()],
         "versions": versions(),
         "results": results,
         "sharing": sharing,
