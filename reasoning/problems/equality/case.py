@@ -23,6 +23,7 @@ _TWO_ELEMENTS = {
 }
 _ATOMS = rf"(?:(?:{'|'.join(sorted(_ELEMENTS, key=len, reverse=True))})(?:_?\(?\d+\)?)?)"
 _COMPOUND = re.compile(rf"\d*\s?(?:{_ATOMS}|\({_ATOMS}+\)(?:_?\d+)?)+(?:\^?\(?\d*[-+]\)?)?")
+_CHARGE = re.compile(r"\^?\(?(\d*[-+])\)?$")
 _ALLELES = re.compile(r"(?:([A-Za-z])(?i:\1)){1,4}")
 
 _PARTED = re.compile(r"(\s*[,;&⏎⦃⦄{}]\s*|\s+(?:and|or)\s+)", re.I)
@@ -61,11 +62,14 @@ def _item(text: str) -> str:
 
 
 def _body(text: str) -> str:
-    bare = text.rstrip(" .)]\"'*")
+    bare = text.rstrip(" .]\"'*")
+    bare = bare.rstrip(")") if bare.count(")") > bare.count("(") else bare
+    if _ALLELES.fullmatch(bare):
+        return text
     if _COMPOUND.fullmatch(bare) and (_is_told(bare) or not bare[0].isdigit()):
-        plain = bare.replace("_", "")
+        plain = _CHARGE.sub(r"^\1", bare.replace("_", ""))
         return (plain if _is_told(bare) else plain.casefold()) + text[len(bare) :]
-    if _ALLELES.fullmatch(bare) or _CODE.search(text):
+    if _CODE.search(text):
         return _LATIN.sub(lambda m: _function(m[0]), text)
     text = _EXPONENT.sub("e", text)
     if _NUMERAL.match(text):

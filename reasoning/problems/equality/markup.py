@@ -69,13 +69,20 @@ def unmarked(answer: str) -> str:
     text = _SIZES.sub("", text)
     text = _SPACES.sub(" ", text.replace("\\$", "$").replace("\\%", "%").replace("\\&", "&"))
     text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?", "°", re.sub(r"\\[()\[\]]", " ", text))
-    text = _COMMAND.sub(lambda m: _COMMANDS.get(m[1], m[0]), text)
+    text = _COMMAND.sub(_named, text)
     text = _unwrapped(text, _WORDS_OF, lambda m: m[1])
     text = _MIXED.sub(_mixed, text)
     text = _unwrapped(text, _FRACTION, _fraction)
     text = _unwrapped(text, _GROUP, _grouped)
     text = re.sub(r"\*\*(?=\S)(.*?)(?<=\S)\*\*|`+([^`]*)`+", r"\1\2", text)
     return " ".join(_PAIRED.sub(r"\1\2\3", _unpaired(text)).split())
+
+
+def _named(found: re.Match[str]) -> str:
+    """A command's sign; the name of a function stands apart from a letter before it."""
+    sign = _COMMANDS.get(found[1], found[0])
+    beside = sign.isascii() and sign.isalpha() and found.string[: found.start()][-1:].isalpha()
+    return f" {sign}" if beside else sign
 
 
 def _ascii_digit(found: re.Match[str]) -> str:

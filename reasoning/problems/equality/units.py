@@ -29,7 +29,9 @@ _SYMBOLS = {
     for prefixes, bases in _KINDS.items()
     for prefix in (["", *prefixes] if bases else prefixes.split())
     for base in (bases.split() or [""])
-} | {f"K{base}": f"k{base}" for base in ("B", "b", "bit", "bps", "Bps")}
+}
+_SYMBOLS |= {f"K{base}": f"k{base}" for base in ("B", "b", "bit", "bps", "Bps")}
+_SYMBOLS |= {f"{prefix}b": f"{prefix.upper()}B" for prefix in "mgt"}
 _BY_FOLD: dict[str, set[str]] = {}
 for _written, _symbol in _SYMBOLS.items():
     _BY_FOLD.setdefault(_written.casefold(), set()).add(_symbol)
@@ -45,7 +47,8 @@ _PREFIXES = {
     "hecto": "h", "milli": "m", "micro": "μ", "nano": "n", "pico": "p",
 }  # fmt: skip
 _UNITS = {
-    "minute": "min", "mins": "min", "hour": "h", "hr": "h", "hrs": "h", "secs": "s", "yr": "year",
+    "minute": "min", "mins": "min", "hour": "h", "hr": "h", "hrs": "h", "secs": "s",
+    "yr": "year", "yrs": "year",
     "percent": "%", "degree": "°", "inche": "inch", "in": "inch", "kph": "km/h", "kmh": "km/h",
     "mph": "mi/h", "lb": "pound", "lbs": "pound", "mile": "mi", "feet": "ft", "foot": "ft",
     "tonne": "t", "bit": "b",
