@@ -63,6 +63,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "ufo": places.ufo,
     "vllm-plugin": places.plugin,
     "vllm-runners": places.runners,
+    "refusals": places.refusals,
     "protocol-overhead": places.overhead,
     "replay": policies.replayed,
     "rates": policies.rates,

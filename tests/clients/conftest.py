@@ -29,6 +29,7 @@ MODULES = ("litellm", "langchain_openai", "pydantic_ai", "instructor", "llm", "a
 collect_ignore_glob = [] if all(map(find_spec, MODULES)) else ["test_*.py"]
 
 VLLM_OPTIONS = "--enable-auto-tool-choice --tool-call-parser hermes --tool-strict-level parameter"
+VLLM_OPTIONS += ' --structured-outputs-config {"backend":"xgrammar","disable_any_whitespace":true}'
 VLLM_SIZES = "--max-model-len 4096 --dtype float32 --block-size 32 --enforce-eager"
 VLLM_SIZES += " --gpu-memory-utilization 0.3"
 
