@@ -35,6 +35,11 @@ class Ballots:
     votes: Counter[str] = field(default_factory=Counter)
     probe_every: int = 0
 
+    @property
+    def ended(self) -> int:
+        """How many traces have ended."""
+        return self.launched - self.running
+
     def begin(self, began: Began) -> None:
         """Take over what the driver can do."""
         if began.max_traces is not None:

@@ -105,10 +105,11 @@ class AsyncConsensus(VotingPolicy[Ballots]):
     threshold: float = 0.95
     cap: int = 0
     ahead: int = 0
+    patience: int = 0
 
     def __post_init__(self) -> None:
         check_range(self, "k", 1)
-        check_range(self, "n cap ahead", 0)
+        check_range(self, "n cap ahead patience", 0)
         check_range(self, "threshold", 0.5, 1, excluded="least")
 
     def begin(self, rng: Random) -> Ballots:
@@ -136,7 +137,11 @@ class AsyncConsensus(VotingPolicy[Ballots]):
             return self._launch(state, self.k, "the first gave no answer")
         if settled := settle(state.votes, self.threshold):
             return (settled,)
-        return self._launch(state, 1, "one ended") or super().on_end(state, ended)
+        if state.ended < self.patience:
+            return super().on_end(state, ended) if state.launched == self.most else NOTHING
+        return self._launch(state, self.k - state.running, "not settled") or super().on_end(
+            state, ended
+        )
 
     def _launch(self, state: Ballots, count: int, reason: str) -> Decisions:
         return state.launch(count, reason, limit=self.cap or None)

@@ -91,6 +91,8 @@ class ProbedConsensus(VotingPolicy[ProbeStreaks]):
 
     name: ClassVar[str] = "default"
     k: int = 6
+    n: int = 0
+    patience: int = 0
     threshold: float = 0.8
     cap: int = 25_000
     streak: int = 3
@@ -100,15 +102,18 @@ class ProbedConsensus(VotingPolicy[ProbeStreaks]):
     def __post_init__(self) -> None:
         check_range(self, "k streak probe_every", 1)
         check_range(self, "threshold", 0.5, 1, excluded="least")
-        check_range(self, "cap", 0)
+        check_range(self, "n patience cap", 0)
         check_range(self, "cut", 0, 1)
 
     @property
     def most(self) -> int:
-        return self.k
+        return self.n or self.k
 
     def begin(self, rng: Random) -> ProbeStreaks:
-        return ProbeStreaks(max_traces=self.k)
+        return ProbeStreaks(max_traces=self.most)
+
+    def begin(self, rng: Random) -> ProbeStreaks:
+        return ProbeStreaks(max_traces=self.most)
 
     def observe(self, state: ProbeStreaks, observation: Observation) -> Decisions:
         if type(observation) is Probed:  # the most frequent, and mostly without consequence
@@ -118,8 +123,7 @@ class ProbedConsensus(VotingPolicy[ProbeStreaks]):
         return super().observe(state, observation)
 
     def start(self, state: ProbeStreaks) -> Decisions:
-        every, limit = state.probe_interval(self.probe_every), self.cap or None
-        return state.launch(self.k, f"{self.k} in flight", probe_every=every, limit=limit)
+        return self._fill(state, f"{self.k} in flight")
 
     def on_end(self, state: ProbeStreaks, ended: Ended) -> Decisions:
         if ended.how == "finished":
@@ -127,7 +131,13 @@ class ProbedConsensus(VotingPolicy[ProbeStreaks]):
         settled = settle(state.votes, self.threshold) or self._confirm(state)
         if settled:
             return (settled,)
-        return NOTHING if state.running else self._close(state)
+        more = self._fill(state, "not settled") if state.ended >= self.patience else NOTHING
+        return more if more or state.running else self._close(state)
+
+    def _fill(self, state: ProbeStreaks, reason: str) -> Decisions:
+        every, limit = state.probe_interval(self.probe_every), self.cap or None
+        count = self.k - state.running
+        return state.launch(count, reason, probe_every=every, limit=limit)
 
     def _confirm(self, state: ProbeStreaks) -> Finish | None:
         """Finish with the answer of a finished trace, if votes and steady probes settle it."""
