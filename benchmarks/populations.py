@@ -60,13 +60,17 @@ POPULATIONS = {
     # right answers are mostly a plurality among many
     "plurality": Population(share=_mixture((1, 3, 5)), rival=_between(0.2, 0.5), longer=-0.2),
     # one strong rival, close to the right answer: hard to tell apart for any number of samples
-    "rival": Population(share=_mixture((2, 8, 8), (3, 6, 2)), rival=_between(0.7, 0.95), longer=0.0),
+    "rival": Population(
+        share=_mixture((2, 8, 8), (3, 6, 2)), rival=_between(0.7, 0.95), longer=0.0
+    ),
     # as a competition that the model half knows: mostly settled, some open, many out of reach
     "competition": Population(
         share=_mixture((40, 12, 1), (22, 3, 4), (38, 0.6, 8)), rival=_between(0.2, 0.7), length=9000
     ),
     # a small model: hardly a question is settled, answers scatter
-    "weak": Population(share=_mixture((1, 1.2, 4)), rival=_between(0.15, 0.5), unanswered=0.15, length=300),
+    "weak": Population(
+        share=_mixture((1, 1.2, 4)), rival=_between(0.15, 0.5), unanswered=0.15, length=300
+    ),
 }
 
 

@@ -2,6 +2,9 @@
 
 from types import ModuleType as _ModuleType
 
+from pruning.allocation import Allocation as Allocation
+from pruning.allocation import Allocator as Allocator
+from pruning.allocation import QuestionState as QuestionState
 from pruning.conformal.controllers import ConformalController as ConformalController
 from pruning.conformal.p_values import AdaptiveLevel as AdaptiveLevel
 from pruning.conformal.p_values import Bank as Bank
@@ -21,6 +24,8 @@ from pruning.decisions import Probe as Probe
 from pruning.decisions import Resample as Resample
 from pruning.decisions import Resume as Resume
 from pruning.decisions import Stop as Stop
+from pruning.evaluation.allocating import Allocated as Allocated
+from pruning.evaluation.allocating import allocate as allocate
 from pruning.evaluation.baseline import BaselineCurve as BaselineCurve
 from pruning.evaluation.evaluator import Comparison as Comparison
 from pruning.evaluation.evaluator import Evaluator as Evaluator

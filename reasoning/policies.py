@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from orchestrator.errors import InvalidValue
-from pruning import Combined, DeepPrune, Judge, Policy, Scorer
+from pruning import Allocation, Combined, DeepPrune, Judge, Policy, Scorer
 from pruning.policies import POLICIES as KINDS
 from reasoning.registry import KindRegistry
 
@@ -25,6 +25,14 @@ POLICIES: KindRegistry[Policy[Any]] = KindRegistry(
     "policy", base=Policy, group="parallel_reason.policies", kinds=KINDS
 )
 """The policies of `pruning`, a user's own, and those of installed packages."""
+
+ALLOCATIONS: KindRegistry[Allocation] = KindRegistry(
+    "allocation",
+    base=Allocation,
+    group="parallel_reason.allocations",
+    kinds={Allocation.name: Allocation},
+)
+"""How one budget is spread over many questions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +57,15 @@ def parse_policy(text: str) -> Policy[Any]:
         UnknownName, InvalidValue: as `KindRegistry.make`.
     """
     return steered_by(text).policy
+
+
+def parse_allocation(text: str) -> Allocation:
+    """The allocation that a text names, such as ``allocation:mean=6``; `label` is the inverse.
+
+    Raises:
+        UnknownName, InvalidValue: as `KindRegistry.make`.
+    """
+    return ALLOCATIONS.make(text)
 
 
 def steered_by(

@@ -97,6 +97,7 @@ class AsyncConsensus(VotingPolicy[Ballots]):
             nobody finished, because traces that finish early are right more often.
         ahead: The first trace goes ahead by so many tokens, so that the prompt is computed once,
             and one that has answered by then needs no others; 0 starts all together.
+        patience: So many traces end before any is replaced; ``k`` makes a second round of it.
     """
 
     name: ClassVar[str] = "async"
@@ -137,11 +138,9 @@ class AsyncConsensus(VotingPolicy[Ballots]):
             return self._launch(state, self.k, "the first gave no answer")
         if settled := settle(state.votes, self.threshold):
             return (settled,)
-        if state.ended < self.patience:
-            return super().on_end(state, ended) if state.launched == self.most else NOTHING
-        return self._launch(state, self.k - state.running, "not settled") or super().on_end(
-            state, ended
-        )
+        due = state.ended >= min(self.patience, self.k)
+        more = self._launch(state, self.k - state.running, "not settled") if due else NOTHING
+        return more or super().on_end(state, ended)
 
     def _launch(self, state: Ballots, count: int, reason: str) -> Decisions:
         return state.launch(count, reason, limit=self.cap or None)

@@ -54,7 +54,7 @@ class TraceConfidence:
         while self.width - intervals[0][0] >= self.window:
             old = intervals.popleft()
             self.width -= old[0]
-            self.inside -= old[1]
+            self.inside = max(0.0, self.inside - old[1])  # a difference that rounding made negative
         if self.width >= self.window:
             self.group = group = self.inside / self.width
             self.groups.append(group)

@@ -112,9 +112,6 @@ class ProbedConsensus(VotingPolicy[ProbeStreaks]):
     def begin(self, rng: Random) -> ProbeStreaks:
         return ProbeStreaks(max_traces=self.most)
 
-    def begin(self, rng: Random) -> ProbeStreaks:
-        return ProbeStreaks(max_traces=self.most)
-
     def observe(self, state: ProbeStreaks, observation: Observation) -> Decisions:
         if type(observation) is Probed:  # the most frequent, and mostly without consequence
             steady = state.probe(observation.trace, observation.answer, self.streak)
@@ -131,7 +128,8 @@ class ProbedConsensus(VotingPolicy[ProbeStreaks]):
         settled = settle(state.votes, self.threshold) or self._confirm(state)
         if settled:
             return (settled,)
-        more = self._fill(state, "not settled") if state.ended >= self.patience else NOTHING
+        due = state.ended >= min(self.patience, self.k)
+        more = self._fill(state, "not settled") if due else NOTHING
         return more if more or state.running else self._close(state)
 
     def _fill(self, state: ProbeStreaks, reason: str) -> Decisions:

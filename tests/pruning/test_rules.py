@@ -97,6 +97,19 @@ def test_what_was_cut_votes_only_where_nobody_finished() -> None:
     assert run(HardCap(n=4, tokens=40), long, long, long, t(30, "a")).answer == "b"
 
 
+@pytest.mark.parametrize("kind", [AsyncConsensus, ProbedConsensus])
+def test_a_second_round_follows_only_where_the_first_settles_nothing(
+    kind: type[AsyncConsensus | ProbedConsensus],
+) -> None:
+    policy = kind(k=4, n=6, patience=4, threshold=0.9, cap=0)
+    done = run(policy, *[t(10, a) for a in "abab"], t(30, "b"), t(20, "b"), every=0)
+    assert (done.answer, done.traces, done.span) == ("b", 6, 40)
+    assert run(policy, *[t(10, "a")] * 6, every=0).traces == 4
+    impatient = run(kind(k=2, n=4, threshold=0.999, cap=0), *[t(10 + i, "a") for i in range(4)])
+    assert (impatient.traces, impatient.span) == (4, 24)
+    assert run(kind(k=2, n=3, patience=9, cap=0), t(10, "a"), t(10, "b"), t(10, "b")).answer == "b"
+
+
 def test_esc_stops_at_a_unanimous_window() -> None:
     stored = [t(10, a) for a in "abaaabb"]
     done = run(EarlyStopping(w=2, n=6), *stored)
