@@ -8,8 +8,8 @@ one without, and work in turns of a few seconds, so that both see the same machi
 a ratio; their median is reported with the quartiles.  The model is the shipped reason-5m.
 
 - ``ordinary``: requests that don't use the plugin, 64 tokens each, four times; tokens a second of
-  processor time, which other work on the machine hardly changes.  With ``--runner 2`` they run on
-  vLLM's second model runner, whose kernels are those of Triton's interpreter here.
+  processor time, which other work on the machine hardly changes.  With ``--runner 2`` they run
+  once, on vLLM's second model runner, whose kernels are those of Triton's interpreter here.
 - ``gang``: a decode step of gangs (Hogwild!) behind a prompt, against a step of as many ordinary
   requests with the same prompt; milliseconds.
 - ``paths``: the same of ParaThinker's paths, whose keys and values are marked, in lock-step.
@@ -35,7 +35,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 THREADS = os.environ.get("REASON_BENCH_THREADS", "1")
-TOKENS, TURNS = 64, 4
+TOKENS = 64
+TURNS = 1 if os.environ.get("VLLM_USE_V2_MODEL_RUNNER") == "1" else 4
 STEPS = 32
 GANGS = [(1, 2, 256), (4, 2, 256), (4, 4, 256), (4, 2, 1200)]
 PATHS = [(1, 8, 256)]
