@@ -18,6 +18,8 @@ IMAGINARY = 0.5
 """The weight of each imaginary question, of which one is added at either end."""
 LEAST = 0.05
 """The least that an imaginary question differs by."""
+FEW = 0.5
+"""How few questions that differ tell little of how much others might."""
 EQUAL = 1e-9
 """Differences below this come from rounding."""
 
@@ -56,9 +58,10 @@ def difference_interval(values: Sequence[float]) -> Interval:
 
     It is Student's t over questions, to which two halves of a question are added: one differs by
     as much as the largest difference seen, the other by as much the other way round
-    (pseudo-observations in the manner of Agresti and Min 2005).  So a few questions that all fall
-    on one side, or differ equally, are not taken for certainty.  Where none differs at all, up to
-    1 - 0.05^(1/n), which is about 3/n, of all questions may (rule of three).
+    (pseudo-observations in the manner of Agresti and Min 2005), or by more where few questions
+    differ.  So a few questions that all fall on one side, or differ equally, are not taken for
+    certainty.  Where none differs at all, up to 1 - 0.05^(1/n), which is about 3/n, of all
+    questions may (rule of three).
 
     Raises:
         PolicyError: there is no value, or one is out of range.
@@ -113,7 +116,9 @@ def _wilson(share: float, count: float) -> Interval:
 def _moments(differences: Sequence[float]) -> tuple[float, float]:
     """The mean and variance of differences and of the two imaginary ones."""
     weight = len(differences) + 2 * IMAGINARY
-    largest = max(LEAST, *map(abs, differences))
+    sizes = [abs(value) for value in differences]
+    differing = sum(sizes) / max(sizes)  # how many differ, where all of them do so equally
+    largest = max(LEAST, max(sizes) ** (differing / (differing + FEW)))
     center = sum(differences) / weight
     squares = sum(value * value for value in differences) + 2 * IMAGINARY * largest * largest
     return center, squares / weight - center * center

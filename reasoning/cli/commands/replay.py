@@ -209,7 +209,8 @@ def _short(figures: ReplayFigures, count: int) -> str:
     if not figures.questions_short:
         return ""
     if figures.questions_short < count:
-        return f", too few traces on {figures.questions_short:,} questions"
+        some = f"{figures.questions_short:,} question{'s' * (figures.questions_short > 1)}"
+        return f", too few traces on {some}"
     return f", {figures.traces:.4g} of {figures.traces + figures.traces_missing:.4g} traces"
 
 

@@ -86,6 +86,55 @@ def test_self_consistency_gains_nothing_over_itself(stored: str) -> None:
     assert row["n_matched"]["gain"] == row["token_matched"]["gain"] == 0
 
 
+def test_each_policy_is_compared_with_the_one_asked_for(stored: str) -> None:
+    ours, other = rows(
+        stored, "--policy", "async:k=4", "--policy", "sc:n=12", "--against", "sc:n=12"
+    )
+    assert other["against"] is None  # itself
+    assert ours["against"]["policy"] == "sc:n=12"
+    assert ours["against"]["gain"] == pytest.approx(ours["accuracy"] - other["accuracy"], abs=1e-3)
+    low, high = ours["against"]["gain_ci95"]
+    assert low < ours["against"]["gain"] < high
+    assert {question["delta_against"] for question in other["questions"]} == {None}
+    (alone,) = rows(stored, "--policy", "async:k=4", "--against", "sc:n=12")
+    assert alone == ours  # it is replayed where it is none of the arms
+
+
+def test_self_consistency_is_met_at_equal_tokens_and_span(stored: str) -> None:
+    (row,) = rows(stored, "--policy", "async:k=5,threshold=0.8")
+    for name, cost in (("n_matched", "traces"), ("token_matched", "tokens")):
+        assert row[name][cost] == pytest.approx(row[cost], abs=0.11)
+    assert row["span_matched"]["span"] == pytest.approx(row["span"], abs=0.11)
+    assert row["token_matched"]["questions_needed"] > 12
+    assert row["token_matched"]["orders_error"] > 0
+    done = replay(stored, "--policy", "async:k=5,threshold=0.8", "--equal", "span")
+    assert "as long a span" in done.stdout
+    assert "as many traces" not in done.stdout
+
+
+def test_a_file_with_too_few_traces_says_so(stored: str, tmp_path: Path) -> None:
+    (row,) = rows(stored, "--policy", "sc:n=64")
+    assert (row["traces"], row["traces_missing"], row["questions_short"]) == (12, 52, FAR)
+    assert "sc:n=64, 12 of 64 traces" in replay(stored, "--policy", "sc:n=64").stdout
+    lines = traces(tmp_path / "some.jsonl").read_text().splitlines()
+    short = json.loads(lines[0])
+    short["traces"] = short["traces"][:3]
+    (tmp_path / "some.jsonl").write_text("\n".join([json.dumps(short), *lines[1:]]))
+    done = replay(str(tmp_path / "some.jsonl"), "--policy", "sc:n=12")
+    assert "too few traces on 1 question" in done.stdout
+
+
+def test_equal_outcomes_are_not_shown_as_certain(tmp_path: Path) -> None:
+    file = tmp_path / "easy.jsonl"
+    trace = {"tokens": 900, "answer": "7"}
+    lines = ({"question_id": f"q{i}", "gold": "7", "traces": [trace] * 8} for i in range(12))
+    file.write_text("\n".join(map(json.dumps, lines)))
+    (row,) = rows(str(file), "--policy", "async:k=4", "--against", "sc:n=8")
+    assert row["ci95"] == [pytest.approx(0.7575, abs=1e-3), 1]
+    assert row["against"]["gain_ci95"] == [pytest.approx(end, abs=1e-3) for end in (-0.221, 0.221)]
+    assert row["against"]["verdict"] == "undecided"
+
+
 def test_the_table_shows_each_policy_and_what_stands_beside_it(stored: str) -> None:
     done = replay(stored, "--policy", "esc:w=3,n=9", "--policy", "parallel-probe")
     assert done.exit_code == 0

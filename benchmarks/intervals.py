@@ -1,0 +1,252 @@
+"""How often intervals of 95 % hold the truth: ``python benchmarks/intervals.py``.
+
+A population of questions is made (difficulties that are even, at both ends, or as of a set that
+is nearly solved), sixteen traces are drawn for each, and self-consistency is replayed over them by
+the evaluator that everybody uses.  Samples of 12 to 200 questions are then drawn from it, and each
+method's interval of the mean is asked whether it holds the population's.  Beside replayed arms
+there are live ones, which are right or wrong once, and differences that are rare.
+
+The shares of intervals that hold it go to ``results/intervals.json``, by kind of population.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from random import Random
+from statistics import NormalDist, fmean
+from typing import Any
+
+from pruning import (
+    Evaluator,
+    Interval,
+    Question,
+    Summary,
+    Trace,
+    difference_interval,
+    mean_interval,
+)
+from pruning.evaluation.intervals import student
+
+RESULTS = Path(__file__).parent / "results" / "intervals.json"
+SIZES = (12, 30, 60, 200)
+TRACES, SHUFFLES, RESAMPLES = 16, 16, 1000
+DIFFICULTIES: dict[str, Callable[[Random], float]] = {
+    "both ends": lambda rng: rng.betavariate(0.3, 0.3),
+    "hard": lambda rng: rng.betavariate(0.5, 2),
+    "easy": lambda rng: rng.betavariate(3, 0.4),
+    "middle": lambda rng: rng.betavariate(2, 2),
+    "nearly solved": lambda rng: (
+        rng.betavariate(20, 0.5)
+        if rng.random() < 0.6
+        else rng.betavariate(0.3, 8)
+        if rng.random() < 0.4
+        else rng.random()
+    ),
+}
+"""How the chance that a trace is right is drawn for a question."""
+RARE = ((0.2, 0.7), (0.1, 0.5), (0.1, 0.8), (0.05, 1.0), (0.02, 0.8))
+"""The share of questions that differ, and of these the share with a gain."""
+Method = Callable[[Sequence[float]], Interval]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Population:
+    """The values of all questions; accuracies in [0, 1] or paired differences in [-1, 1]."""
+
+    name: str
+    kind: str
+    values: Sequence[float]
+
+    @property
+    def differences(self) -> bool:
+        return "difference" in self.kind
+
+
+def question(rng: Random, number: int, difficulty: Callable[[Random], float]) -> Question:
+    """Sixteen traces; of the wrong ones a share has the same wrong answer."""
+    right, together = difficulty(rng), rng.random()
+
+    def answer() -> str:
+        if rng.random() < right:
+            return "right"
+        return "wrong" if rng.random() < together else rng.choice("abcd")
+
+    traces = tuple(Trace(tokens=rng.randint(500, 9000), answer=answer()) for _ in range(TRACES))
+    return Question(id=str(number), right=frozenset({"right"}), traces=traces)
+
+
+def populations(count: int, seed: int = 0) -> Iterator[Population]:
+    """Replayed and live arms of ``count`` questions, and differences that are rare."""
+    rng = Random(seed)
+    for name, difficulty in DIFFICULTIES.items():
+        questions = [question(rng, number, difficulty) for number in range(count)]
+        replayed = Evaluator(questions=questions, shuffles=SHUFFLES).curve
+        live, again = (Evaluator(questions=questions, shuffles=1, seed=s).curve for s in (1, 2))
+        for n in (1, 4, 16):
+            yield Population(
+                name=f"{name}: sc:n={n}", kind="accuracy", values=accuracies(replayed.summary(n))
+            )
+        yield Population(
+            name=f"{name}: sc:n=4", kind="live accuracy", values=accuracies(live.summary(4))
+        )
+        for n, other in ((4, 1), (8, 4), (16, 4), (16, 5.5)):
+            yield Population(
+                name=f"{name}: sc:n={n} less sc:n={other}",
+                kind="difference",
+                values=differences(replayed.summary(n), replayed.summary(other)),
+            )
+        yield Population(
+            name=f"{name}: sc:n=8 less sc:n=2",
+            kind="live difference",
+            values=differences(live.summary(8), again.summary(2)),
+        )
+    yield from rare(rng, count)
+
+
+def rare(rng: Random, count: int) -> Iterator[Population]:
+    """Most questions do not differ; the others by a whole question, or by a part of one."""
+    for share, gains in RARE:
+        signs = [
+            0.0 if rng.random() >= share else 1.0 if rng.random() < gains else -1.0
+            for _ in range(count)
+        ]
+        name = f"{share:.0%} differ, {gains:.0%} of them up"
+        yield Population(name=name, kind="rare live difference", values=signs)
+        parts = [sign * rng.randint(1, SHUFFLES) / SHUFFLES for sign in signs]
+        yield Population(name=name, kind="rare difference", values=parts)
+
+
+def accuracies(summary: Summary) -> list[float]:
+    return [outcome.accuracy for outcome in summary.outcomes]
+
+
+def differences(summary: Summary, other: Summary) -> list[float]:
+    pairs = zip(summary.outcomes, other.outcomes, strict=True)
+    return [ours.accuracy - theirs.accuracy for ours, theirs in pairs]
+
+
+# What was tried.
+
+
+def student_interval(values: Sequence[float]) -> Interval:
+    center = fmean(values)
+    squares = sum((value - center) ** 2 for value in values)
+    half = student(len(values) - 1) * (squares / (len(values) - 1) / len(values)) ** 0.5
+    return center - half, center + half
+
+
+@cache
+def weights(count: int) -> Any:
+    """How often each of ``count`` questions is drawn in each resample, over ``count``."""
+    import numpy as np
+
+    return np.random.default_rng(0).multinomial(count, [1 / count] * count, RESAMPLES) / count
+
+
+def resampled(values: Sequence[float]) -> Any:
+    """The means of all resamples, sorted."""
+    means = weights(len(values)) @ values
+    means.sort()
+    return means
+
+
+def percentile_interval(values: Sequence[float]) -> Interval:
+    """The bootstrap's percentiles (Efron 1979)."""
+    means = resampled(values)
+    return means[round(0.025 * RESAMPLES)], means[round(0.975 * RESAMPLES) - 1]
+
+
+def bca_interval(values: Sequence[float]) -> Interval:
+    """The bootstrap, bias-corrected and accelerated (Efron 1987)."""
+    means, center, normal = resampled(values), fmean(values), NormalDist()
+    below = (means.searchsorted(center) + means.searchsorted(center, "right")) / 2
+    bias = normal.inv_cdf(min(0.999, max(0.001, below / RESAMPLES)))
+    moved = [center - value for value in values]
+    squares = sum(one**2 for one in moved)
+    speed = -sum(one**3 for one in moved) / (6 * squares**1.5) if squares else 0.0
+
+    def end(level: float) -> float:
+        z = bias + normal.inv_cdf(level)
+        place = normal.cdf(bias + z / (1 - speed * z)) * RESAMPLES
+        return float(means[min(RESAMPLES - 1, max(0, int(place)))])
+
+    return end(0.025), end(0.975)
+
+
+OTHERS: dict[str, Method] = {
+    "student": student_interval,
+    "percentile": percentile_interval,
+    "bca": bca_interval,
+}
+
+
+def measure(population: Population, name: str, method: Method, draws: int) -> list[dict[str, Any]]:
+    """For each size, the share of intervals that hold the mean, and half their mean width."""
+    rng, truth, rows = Random(0), fmean(population.values), []
+    for size in SIZES:
+        found = [method(rng.choices(population.values, k=size)) for _ in range(draws)]
+        held = sum(low - 1e-9 <= truth <= high + 1e-9 for low, high in found)
+        rows.append(
+            {
+                "population": population.name,
+                "kind": population.kind,
+                "method": name,
+                "questions": size,
+                "coverage": round(held / draws, 4),
+                "half_width": round(fmean(high - low for low, high in found) / 2, 5),
+            }
+        )
+    return rows
+
+
+def by_kind(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The mean and the least coverage over the populations of each kind."""
+    groups: dict[tuple[str, str, int], list[float]] = {}
+    for row in rows:
+        key = row["kind"], row["method"], row["questions"]
+        groups.setdefault(key, []).append(row["coverage"])
+    return [
+        {
+            "kind": kind,
+            "method": method,
+            "questions": size,
+            "mean": round(fmean(found), 4),
+            "least": min(found),
+            "greatest": max(found),
+        }
+        for (kind, method, size), found in groups.items()
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--draws", type=int, default=2000, help="samples of each population")
+    parser.add_argument("--count", type=int, default=2000, help="questions of a population")
+    parser.add_argument("--alone", action="store_true", help="without what else was tried")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    rows = []
+    for population in populations(options.count):
+        ours = difference_interval if population.differences else mean_interval
+        methods = {"ours": ours} | ({} if options.alone else OTHERS)
+        for name, method in methods.items():
+            draws = options.draws if name == "ours" else options.draws // 5
+            rows += measure(population, name, method, draws)
+        print(f"{population.kind}: {population.name}", flush=True)
+    results = {
+        "schema": "reason.benchmarks.intervals/1",
+        "draws": options.draws,
+        "population": options.count,
+        "by_kind": by_kind(rows),
+        "results": rows,
+    }
+    options.output.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
