@@ -67,6 +67,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "protocol-overhead": places.overhead,
     "replay": policies.replayed,
     "rates": policies.rates,
+    "intervals": policies.intervals,
     "live-arithmetic": lambda: policies.live("arithmetic"),
     "live-countdown": lambda: policies.live("countdown"),
     "solve": lambda: f"```text\n{(RESULTS / 'solve.txt').read_text()}```\n",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tables import load, percent, table
 
 
@@ -59,6 +61,20 @@ def replayed() -> str:
         for row in load("replay")["results"]
     ]
     return table(["policy", "accuracy", "tokens", "span"], rows)
+
+
+def intervals() -> str:
+    """How often intervals of 95 % hold the truth, by how many questions were seen."""
+    found: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
+    for row in load("intervals")["by_kind"]:
+        found.setdefault((row["kind"], row["questions"]), {})[row["method"]] = row
+    rows = []
+    for (kind, questions), methods in found.items():
+        ours = methods.pop("ours")
+        held = f"{ours['mean']:.1%} ({100 * ours['least']:.1f}–{100 * ours['greatest']:.1f})"
+        rows.append([kind, f"{questions}", held, *(f"{m['mean']:.1%}" for m in methods.values())])
+    header = ["mean of", "questions", "held (least–greatest)"]
+    return table([*header, "Student's t", "percentiles", "BCa"], rows)
 
 
 def rates() -> str:
