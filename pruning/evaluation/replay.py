@@ -6,7 +6,7 @@ use what is still to come.  An aborted trace costs the ticks that it ran.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any, NamedTuple
@@ -22,7 +22,6 @@ from pruning.policy_run import (
     PauseTrace,
     PolicyRun,
     ProbeTrace,
-    Request,
     ResumeTrace,
     StartTrace,
     TraceEvent,
@@ -124,15 +123,32 @@ class Replay:
         self.policy_run = PolicyRun(
             session=self.session, max_traces=len(self.stored), probe_every=self.probe_every
         )
-        requests = self.policy_run.run()
+        send, handlers = self.policy_run.run().send, self._handlers()
         reply: Any = None
-        while True:
-            try:
-                reply = self._reply(requests.send(reply))
-            except StopIteration:
-                return self._conclude(self.policy_run)
+        try:
+            while True:
+                request = send(reply)
+                if request is None:
+                    reply = self._next()
+                else:
+                    handler = handlers.get(type(request))
+                    reply = None if handler is None else handler(request)
+        except StopIteration:
+            return self._conclude(self.policy_run)
+
+    def _handlers(self) -> dict[type, Callable[[Any], Any]]:
+        """What each kind of request is answered by; a trace that is closed is forgotten."""
+        return {
+            ProbeTrace: self._probe,
+            StartTrace: self._open,
+            JudgePairs: self._compare,
+            PauseTrace: self._pause,
+            ResumeTrace: self._resume,
+        }
 
     def _check(self) -> None:
+        if not self.policy.needs:
+            return
         scored = all(t.score is not None or t.answer is None for t in self.stored)
         stored = {
             "probes": bool(self.probe_every)
@@ -154,20 +170,11 @@ class Replay:
         """Whether no trace is so long that it would have been probed."""
         return all(trace.tokens < self.probe_every for trace in traces)
 
-    def _reply(self, request: Request) -> Any:
-        if request is None:
-            return self._next()
-        if isinstance(request, ProbeTrace):
-            return self._probe(request)
-        if isinstance(request, StartTrace):
-            self._open(request)
-        elif isinstance(request, JudgePairs):
-            return self._compare(request)
-        elif isinstance(request, PauseTrace):
-            self._started[request.trace].epoch += 1
-        elif isinstance(request, ResumeTrace):
-            self._schedule(request.trace, self.policy_run.written(request.trace))
-        return None
+    def _pause(self, request: PauseTrace) -> None:
+        self._started[request.trace].epoch += 1
+
+    def _resume(self, request: ResumeTrace) -> None:
+        self._schedule(request.trace, self.policy_run.written(request.trace))
 
     def _next(self) -> TraceEvent | None:
         while self._events:
@@ -227,15 +234,14 @@ class Replay:
     def _schedule(self, number: int, written: int) -> None:
         """Put on the clock what happens to a trace after ``written`` tokens."""
         trace, start = self._started[number], self.policy_run.running[number].start
-        events = [(END, trace.length)]
-        if written < trace.mark:
-            events.append((MARK, trace.mark))
+        length, epoch = trace.length, trace.epoch
+        heappush(self._events, _Scheduled(start + length, number, END, length, epoch))
+        if written < trace.mark <= length:
+            heappush(self._events, _Scheduled(start + trace.mark, number, MARK, trace.mark, epoch))
         if trace.interval:
-            events.append((INTERVAL, (written // trace.interval + 1) * trace.interval))
-        for kind, tokens in events:
-            if tokens <= trace.length:
-                event = _Scheduled(start + tokens, number, kind, tokens, trace.epoch)
-                heappush(self._events, event)
+            tokens = (written // trace.interval + 1) * trace.interval
+            if tokens <= length:
+                heappush(self._events, _Scheduled(start + tokens, number, INTERVAL, tokens, epoch))
 
     def _conclude(self, policy_run: PolicyRun) -> Replayed:
         finish = self.session.finish
