@@ -50,7 +50,8 @@ def mean_interval(values: Sequence[float]) -> Interval:
     weight = count + 2 * IMAGINARY
     center = (total + IMAGINARY) / weight
     variance = (sum(value * value for value in values) + IMAGINARY) / weight - center * center
-    return _wilson(min(1.0, total / count), count * center * (1 - center) / variance)
+    worth = round(center * (1 - center) / variance, 12)  # 1 for right and wrong, to the last digit
+    return _wilson(min(1.0, total / count), count * worth)
 
 
 def difference_interval(values: Sequence[float]) -> Interval:
