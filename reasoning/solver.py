@@ -259,6 +259,7 @@ def summarise(
         threads=tuple(map(_record, threads)),
         graph=run.graph.record(),
         steering=run.steering,
+        tree=run.tree,
         errors=tuple(dict.fromkeys(thread.lost for thread in threads if thread.lost)),
         parallelism=completion / max([1, *(thread.chain for thread in threads)]) or 1.0,
         emulated=tuple(sorted(run.emulated)),

@@ -68,6 +68,21 @@ class ChoiceReport(_Message):
     """P(a chain with a wrong answer has a stranger mean than one with a right one)."""
 
 
+class AnswerNodeReport(_Message):
+    """An answer in a tree of them: who wrote it, whose answer it was to better, its score."""
+
+    thread: str
+    parent: str | None
+    score: float
+
+
+class AnswerTreeReport(_Message):
+    """The answers that a search went through, and who scored them."""
+
+    scorer: str
+    nodes: tuple[AnswerNodeReport, ...]
+
+
 class SteeringReport(_Message):
     """What a policy did in a run."""
 
@@ -146,6 +161,8 @@ class Report(_Message):
     threads: tuple[ThreadReport, ...]
     steering: SteeringReport | None = None
     """What the policy that steered the threads did, if one did and finished."""
+    tree: AnswerTreeReport | None = None
+    """The answers that a tree search went through."""
     errors: tuple[str, ...] = ()
     """What went wrong without ending the run."""
     parallelism: float = Field(default=1.0, ge=0)

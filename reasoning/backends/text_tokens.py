@@ -115,8 +115,8 @@ class TextDialect:
         self.conversation = EMPTY
         self.instruction: str | None = None
         self._continues = continues
-        known: list[Capability] = ["shared-threads", "continuing"]
-        self.capabilities: frozenset[Capability] = frozenset(known[: 1 + continues])
+        known: list[Capability] = ["words", "shared-threads", "continuing"]
+        self.capabilities: frozenset[Capability] = frozenset(known[: 2 + continues])
 
     def within(self, conversation: Conversation, *, instruction: str | None = None) -> Self:
         other = copy(self)

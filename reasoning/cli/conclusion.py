@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reasoning.cli.printing import joined, say, warn
-from reasoning.run.solution import Solution, StepChoice
+from reasoning.run.solution import AnswerTree, Solution, StepChoice
 
 
 def conclude(solution: Solution, timeout: float | None, addresses: Sequence[str]) -> None:
@@ -65,10 +65,25 @@ def _why(solution: Solution) -> list[str]:
     if solution.selected_by in _SELECTED:
         return [f"{_SELECTED[solution.selected_by]} of {len(solution.votes)} texts"]
     steered = solution.steering
+    if solution.tree is not None:
+        return [_grown(solution.tree)]
     if steered is None:
         return []
     said = [f"{steered.policy}: {steered.finish.reason}"]
     return said if steered.choice is None else [*said, _chosen(steered.choice)]
+
+
+def _grown(tree: AnswerTree) -> str:
+    """How wide and deep a tree of answers is, and its best score."""
+    depths: dict[str | None, int] = {None: 0}
+    for node in tree.nodes:
+        depths[node.thread] = depths[node.parent] + 1
+    wide = sum(node.parent is None for node in tree.nodes)
+    best = max((node.score for node in tree.nodes), default=0.0)
+    return (
+        f"tree of {len(tree.nodes)} answers, {wide} by themselves, {max(depths.values())} deep, "
+        f"best {best:.2f} by {tree.scorer}"
+    )
 
 
 _SELECTED = {

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 from urllib.parse import urldefrag, urlsplit
 
@@ -31,8 +32,9 @@ BACKOFF_S = 0.5
 _SCORERS: KindRegistry[Any] = KindRegistry("scorer", group="parallel_reason.scorers", kinds={})
 
 
+@cache
 def load_scorer(name: str) -> Scorer:
-    """A scorer by its name.
+    """A scorer by its name; one name is loaded once.
 
     It is an address with ``http://`` or ``https://`` (see `ServedScorer`), or a function
     ``(question, text, answer) -> float``, or a class of such objects, by ``path.py:Name``,

@@ -37,7 +37,7 @@ class ChatDialect:
         instruction: What is appended to it; see `Dialect.within`.
     """
 
-    capabilities: frozenset[Capability] = frozenset({"shared-threads", "continuing"})
+    capabilities: frozenset[Capability] = frozenset({"words", "shared-threads", "continuing"})
     stop: frozenset[int] = frozenset()
     trained = False
     probe = "\n\nThe final answer is \\boxed{"

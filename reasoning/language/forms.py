@@ -204,6 +204,23 @@ class ShareForm(Protocol):
         ...
 
 
+class RevisionForm(Protocol):
+    """Self-aggregation and tree search: attempts that are written anew from earlier ones."""
+
+    @property
+    def prompt(self) -> Context:
+        """The context of an attempt that sees no other."""
+        ...
+
+    def aggregated(self, texts: Sequence[str]) -> Context:
+        """The context of one that sees several earlier ones."""
+        ...
+
+    def refined(self, text: str, score: float) -> Context:
+        """The context of one that is to be better than an earlier one with a score of 0 to 1."""
+        ...
+
+
 class Forms(Protocol):
     """A dialect's forms for a problem.
 
@@ -218,3 +235,5 @@ class Forms(Protocol):
     def paths(self) -> PathForm: ...
 
     def share(self, workers: int) -> ShareForm: ...
+
+    def revision(self) -> RevisionForm: ...

@@ -79,6 +79,27 @@ Several attempts at this were made, each by itself; some may be unfinished or wr
 
 Compare the attempts{ask}"""
 
+AGGREGATE = """\
+{question}
+
+Earlier attempts at this stand below, each made by itself.  Any of them may be wrong or \
+unfinished, and what most of them say may be wrong too.
+
+{attempts}
+
+Check the attempts against each other, keep what holds and mend what does not.  Then write one \
+complete solution of your own{ask}"""
+
+REFINE = """\
+{question}
+
+An earlier attempt at this:
+
+{attempt}
+
+The attempt was given a score of {score:.2f}, where 1 is the best there can be and 0 the worst.  \
+Find what is wrong or missing in it, keep what holds, and write a better complete solution{ask}"""
+
 SHARED = """\
 {names} answer a question together, in one shared text, all writing at the same time.  Everybody \
 sees what the others write, word by word.  They take turns in short steps of one paragraph, and \
@@ -208,6 +229,9 @@ class PromptedForms:
         )
         return PromptedShare(forms=self, prompt=self.ask(asked))
 
+    def revision(self) -> PromptedRevision:
+        return PromptedRevision(forms=self, prompt=self.prompt())
+
     def answer(self, text: str) -> str | None:
         """The answer that stands in a text for all to see."""
         return boxed(text) if _boxes(self.problem) else self._read(text)
@@ -247,6 +271,12 @@ class PromptedForm:
     @property
     def asking(self) -> str:
         return _ask(self.forms.problem)
+
+    def retelling(self, words: str, texts: Sequence[str]) -> Context:
+        """What asks for a solution in view of several attempts, in these words."""
+        attempts = [f"Attempt {k}:\n{text.strip()}" for k, text in enumerate(texts, start=1)]
+        asked = {"question": self.forms.problem.question, "ask": self.asking}
+        return self.forms.ask(words.format(attempts="\n\n".join(attempts), **asked))
 
     def closing(self, texts: Sequence[str]) -> str:
         """What ends the thoughts in which one of the texts was left."""
@@ -325,14 +355,7 @@ class PromptedPaths(PromptedForm):
         return self.forms.turn(SUMMARISE.format(ask=self.asking), cut=True)
 
     def retold(self, texts: Sequence[str]) -> Context:
-        attempts = [f"Attempt {k}:\n{text.strip()}" for k, text in enumerate(texts, start=1)]
-        return self.forms.ask(
-            RETELL.format(
-                question=self.forms.problem.question,
-                attempts="\n\n".join(attempts),
-                ask=self.asking,
-            )
-        )
+        return self.retelling(RETELL, texts)
 
     def opening(self, path: int) -> str:
         if not self.forms.continues or not _boxes(self.forms.problem):
@@ -341,6 +364,18 @@ class PromptedPaths(PromptedForm):
 
     def solved(self, text: str, answer: str | None) -> bool:
         return answer is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptedRevision(PromptedForm):
+    """A prompt that shows earlier attempts and asks for a new one."""
+
+    def aggregated(self, texts: Sequence[str]) -> Context:
+        return self.retelling(AGGREGATE, texts)
+
+    def refined(self, text: str, score: float) -> Context:
+        asked = {"question": self.forms.problem.question, "ask": self.asking}
+        return self.forms.ask(REFINE.format(attempt=text.strip(), score=score, **asked))
 
 
 @dataclass(frozen=True, kw_only=True)

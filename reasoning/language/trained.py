@@ -11,7 +11,15 @@ from typing import Any, ClassVar
 
 from reasoning.errors import ProblemRefused
 from reasoning.language import markup
-from reasoning.language.forms import ForkForm, Outline, PathForm, ShareForm, Spawn, SpawnForm
+from reasoning.language.forms import (
+    ForkForm,
+    Outline,
+    PathForm,
+    RevisionForm,
+    ShareForm,
+    Spawn,
+    SpawnForm,
+)
 from reasoning.language.steps import StepEnds
 from reasoning.problems import Arithmetic, Countdown, Enumeration, Problem, Several, ShortestPaths
 from reasoning.problems.expression import evaluate, largest, parse, render
@@ -78,6 +86,9 @@ class TrainedForms(ABC):
             "working together",
             "several expressions, an enumeration, or a graph of three or four nodes",
         )
+
+    def revision(self) -> RevisionForm:
+        raise ProblemRefused("the shipped model knows no words for earlier attempts; name another")
 
     def _refused(self, what: str, known: str) -> ProblemRefused:
         return ProblemRefused(

@@ -6,7 +6,12 @@ from dataclasses import asdict
 from typing import Any
 
 from protocol import Report, ThreadReport, UsageReport
-from protocol.wire.report import ChoiceReport, DecisionReport, SteeringReport
+from protocol.wire.report import (
+    AnswerTreeReport,
+    ChoiceReport,
+    DecisionReport,
+    SteeringReport,
+)
 from pruning import Accept, Decision, Escalate, Resample
 from reasoning.run.solution import Solution, Steering, Usage
 
@@ -31,6 +36,9 @@ def report(solution: Solution) -> Report:
             ThreadReport.model_validate(thread, from_attributes=True) for thread in solution.threads
         ),
         steering=None if solution.steering is None else _steering(solution.steering, usage),
+        tree=None
+        if solution.tree is None
+        else AnswerTreeReport.model_validate(asdict(solution.tree)),
         saved_tokens=solution.saved_tokens,
         parallelism=round(solution.parallelism, 4),
         tool_calls=tuple(call.as_field() for call in solution.tool_calls),

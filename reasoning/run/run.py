@@ -21,7 +21,7 @@ from reasoning.problems import FreeForm, Problem
 from reasoning.problems.equality.algebra import Equivalence
 from reasoning.run.election import Election
 from reasoning.run.joining import Part, level, parts_of, shortened
-from reasoning.run.solution import SelectedBy, Steering
+from reasoning.run.solution import AnswerTree, SelectedBy, Steering
 from reasoning.run.thread import Thread, ThreadOptions
 from reasoning.values.context import Context, Segment
 from reasoning.values.sampling import Sampling
@@ -71,6 +71,7 @@ class Run:
         draft: A smaller model, for strategies of two.
         memory: What such strategies have learnt of the two, by policy, for the runs after this one.
         steering: What the policy did, once it has finished.
+        tree: The answers that a tree search went through so far.
         probe_tokens: Tokens generated beside its threads: answers to probes.
         emulated: What was done in place of what the backend lacks or has no room for, by name.
         join_skipped: Why the thread that was to conclude from the others gave no answer.
@@ -99,6 +100,7 @@ class Run:
     model: str = ""
     memory: dict[str, Any] = field(default_factory=dict)
     steering: Steering | None = None
+    tree: AnswerTree | None = None
     probe_tokens: int = 0
     emulated: set[str] = field(default_factory=set)
     join_skipped: str | None = None

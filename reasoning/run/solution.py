@@ -87,6 +87,33 @@ def rank_auroc(chains: Iterable[ScoredChain]) -> float | None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnswerNode:
+    """An answer in a tree of them.
+
+    Attributes:
+        thread: The id of the thread that wrote it.
+        parent: That of the one whose answer it was to better; None for an answer by itself.
+        score: From 0 to 1; 0 where it has no answer.
+    """
+
+    thread: str
+    parent: str | None
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerTree:
+    """The answers that a search went through, in the order in which it learnt of them.
+
+    Attributes:
+        scorer: Who scored them: a scorer's name, or ``verifier``.
+    """
+
+    scorer: str
+    nodes: tuple[AnswerNode, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Steering:
     """What a policy did in a run.
 
@@ -215,6 +242,7 @@ class Solution:
         emulated: By name, what the strategy did in place of what the backend lacks.
         graph: The executed task graph, as data; `orchestrator.views.diagrams` draws it.
         steering: What the policy that steered it did, if one did and has finished.
+        tree: The answers that a tree search went through.
         errors: What went wrong without ending the run: why the backend lost threads.
         answer_source: Where the answer stood: in a box, after a cue, as the text itself, ...
         final_text: All that the thread of the answer wrote after its thoughts.
@@ -258,6 +286,7 @@ class Solution:
     tool_calls: tuple[ToolCall, ...] = ()
     selected_by: SelectedBy | None = None
     abstained: str | None = None
+    tree: AnswerTree | None = None
 
     @property
     def saved_tokens(self) -> int | None:

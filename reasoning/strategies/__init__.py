@@ -1,6 +1,7 @@
 """Strategies: how a problem is split into threads and how their results are joined."""
 
 from reasoning.registry import KindRegistry
+from reasoning.strategies.ab_mcts import AbMcts
 from reasoning.strategies.apr import Apr
 from reasoning.strategies.atts import Atts
 from reasoning.strategies.base import Strategy
@@ -8,10 +9,12 @@ from reasoning.strategies.group_think import GroupThink
 from reasoning.strategies.hogwild import Hogwild
 from reasoning.strategies.multiverse import Multiverse
 from reasoning.strategies.parathinker import ParaThinker
+from reasoning.strategies.rsa import Rsa
 from reasoning.strategies.sampling import SelfConsistency, Single
 
 BUILT_IN: tuple[type[Strategy], ...] = (
     *(Single, SelfConsistency, Apr, Multiverse, ParaThinker, Hogwild, GroupThink, Atts),
+    *(Rsa, AbMcts),
 )
 
 STRATEGIES: KindRegistry[Strategy] = KindRegistry(
@@ -25,12 +28,14 @@ STRATEGIES: KindRegistry[Strategy] = KindRegistry(
 __all__ = [
     "BUILT_IN",
     "STRATEGIES",
+    "AbMcts",
     "Apr",
     "Atts",
     "GroupThink",
     "Hogwild",
     "Multiverse",
     "ParaThinker",
+    "Rsa",
     "SelfConsistency",
     "Single",
     "Strategy",

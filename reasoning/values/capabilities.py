@@ -12,6 +12,7 @@ Capability = Literal[
     "live-contexts",
     "spawn-join",
     "shared-threads",
+    "words",
     "continuing",
     "priorities",
     "structured-output",
