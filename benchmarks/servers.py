@@ -26,7 +26,12 @@ from reasoning.strategies import STRATEGIES
 from reasoning.strategies.support import StrategySupport
 
 QUESTION = "What are the capitals of France, of Spain and of Italy?"
-SMALL: dict[str, Any] = {"max_tokens": 1024, "max_new_tokens": 32, "timeout": 240.0}
+SMALL: dict[str, Any] = {
+    "max_tokens": 1024,
+    "max_new_tokens": 32,
+    "timeout": 240.0,
+    "scorer": lambda question, text, answer: 0.5,  # for strategies that need one
+}
 NAMED = {one for name in STRATEGIES.names for one in STRATEGIES.make(name).emulates.values()}
 
 

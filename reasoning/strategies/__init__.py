@@ -1,7 +1,6 @@
 """Strategies: how a problem is split into threads and how their results are joined."""
 
 from reasoning.registry import KindRegistry
-from reasoning.strategies.ab_mcts import AbMcts
 from reasoning.strategies.apr import Apr
 from reasoning.strategies.atts import Atts
 from reasoning.strategies.base import Strategy
@@ -9,7 +8,8 @@ from reasoning.strategies.group_think import GroupThink
 from reasoning.strategies.hogwild import Hogwild
 from reasoning.strategies.multiverse import Multiverse
 from reasoning.strategies.parathinker import ParaThinker
-from reasoning.strategies.rsa import Rsa
+from reasoning.strategies.revising.ab_mcts import AbMcts
+from reasoning.strategies.revising.rsa import Rsa
 from reasoning.strategies.sampling import SelfConsistency, Single
 
 BUILT_IN: tuple[type[Strategy], ...] = (

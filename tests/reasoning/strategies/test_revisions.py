@@ -22,7 +22,7 @@ from reasoning.models.loaded import LoadedModel
 from reasoning.problems import Countdown, FreeForm
 from reasoning.run.report import report
 from reasoning.strategies import AbMcts, Rsa
-from reasoning.strategies.ab_mcts import _Belief, _Node
+from reasoning.strategies.revising.ab_mcts import _Belief, _Node
 from reasoning.values.sampling import Sampling
 
 QUESTION = "How far is it?"

@@ -1,0 +1,1 @@
+"""Strategies whose attempts are written in view of earlier ones."""
