@@ -52,7 +52,7 @@ def rates(questions: Sequence[Question], method: str, shift: float) -> dict[str,
         overall.append(sum(every) / len(every))
         worst = max(worst, *(abs(sum(f) / len(f) - 0.4) for f in flags.values()))
         if method != "bank":
-            watched = [lane.tracker or lane.level for lane in state.lanes.values()]
+            watched = [turn.tracker or turn.level for turn in state.turns.values()]
             bound_kept &= all(abs(one.rate - 0.4) <= one.bound for one in watched)
     return {
         "method": method,

@@ -87,7 +87,8 @@ def questions_needed(values: Sequence[float], half: float = 0.01) -> int:
     if max(map(abs, values)) < EQUAL:
         return ceil(3 / half)
     _, variance = _moments(values)
-    return ceil(variance * (Z / half) ** 2)
+    about = ceil(variance * (Z / half) ** 2)
+    return ceil(variance * (student(max(2, about - 1)) / half) ** 2)
 
 
 def student(freedom: int) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -11,6 +10,7 @@ from functools import cached_property, partial
 import anyio
 from pydantic import BaseModel, ConfigDict, Field
 
+from pruning import share_interval
 from reasoning.models.loaded import LoadedModel
 from reasoning.options import SolveOptions
 from reasoning.policies import steered_by
@@ -175,6 +175,7 @@ def summarise(
     """The row of one arm's solutions; ``wall_s`` is the time that all of them took together."""
     count = len(solutions)
     right = sum(solution.verified is True for solution in solutions)
+    low, high = share_interval(right, count)
     name = label(strategy) if arm.policy is None else f"{strategy.name} ({arm.policy})"
     return BenchRow(
         strategy=name,
@@ -182,7 +183,7 @@ def summarise(
         max_tokens=arm.max_tokens,
         temperature=(strategy.default_temperature if arm.temperature is None else arm.temperature),
         accuracy=right / count,
-        ci95=wilson_interval(right, count),
+        ci95=(round(low, 4), round(high, 4)),
         coverage=_coverage(solutions),
         tokens=round(sum(s.usage.work_tokens for s in solutions) / count, 1),
         span=round(sum(s.usage.span_tokens for s in solutions) / count, 1),
@@ -231,13 +232,3 @@ def _coverage(solutions: Sequence[Solution]) -> float | None:
         if isinstance(solution.problem, Covered)
     ]
     return round(sum(found) / len(found), 4) if found else None
-
-
-def wilson_interval(right: int, count: int) -> tuple[float, float]:
-    """The 95 % interval of a proportion (Wilson 1927), which holds near 0 and 1 too."""
-    z = 1.959964
-    share = right / count
-    scale = 1 + z * z / count
-    middle = (share + z * z / (2 * count)) / scale
-    half = z / scale * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return round(max(0.0, middle - half), 4), round(min(1.0, middle + half), 4)
