@@ -13,8 +13,7 @@ from reasoning.problems.equality.units import (
     amount,
     currencies,
     measure,
-    symbols_in_case,
-    unit_in,
+    units_named,
     without_money,
 )
 
@@ -87,9 +86,7 @@ def _asked_for(key: str, answer: str, question: str) -> str:
         return bare.removesuffix(" pound")
     found = _KEY_WITH_UNIT.fullmatch(key)
     if found is not None:
-        words = unit_in(symbols_in_case(question[:LONGEST])).replace("%", " % ").split()
-        unit = found[2] or found[3]
-        named = {word.strip("?.,;:!()") for word in words}
+        unit, named = found[2] or found[3], units_named(question[:LONGEST])
         return found[1] if unit in named or (unit == "%" and "percentage" in named) else key
     several = ", " in key and not key.startswith(("(", "[", "{"))
     if several and _ALL_SOLUTIONS.search(question) and not _ORDERED.search(question):

@@ -103,6 +103,13 @@ def _singular(word: str) -> str:
     return _UNITS.get(word) or _UNITS.get(one, one)
 
 
+@lru_cache(maxsize=64)  # it is asked about a question again for each of its answers
+def units_named(text: str) -> frozenset[str]:
+    """The words of a text, units among them in their short form."""
+    words = unit_in(symbols_in_case(text)).replace("%", " % ").split()
+    return frozenset(word.strip("?.,;:!()") for word in words)
+
+
 # ---- money ---------------------------------------------------------------------------------------
 
 _CURRENCIES = {
@@ -139,7 +146,7 @@ def _code(name: str) -> str:
     return _CODES.get(name) or _CODES[name.removesuffix("s")]
 
 
-@lru_cache(maxsize=64)  # it is asked about a question again for each of its answers
+@lru_cache(maxsize=64)
 def currencies(text: str) -> frozenset[str]:
     """The codes of the currencies that a text names."""
     names = re.findall(rf"(?<![^\W\d_])(?:{_CODE})(?![^\W\d_])", text, re.I)
@@ -169,6 +176,7 @@ _MEASURE = re.compile(
     r"\s?(%|°|[^\W\d_][\w/^ *.²³-]{0,60}|°\s?[a-z])",
     re.I,
 )
+_ANY_DIGIT = re.compile(r"\d")
 _NO_UNIT = re.compile(r"\b(?:and|or|to|by)\b|(?<![\^\d-])-?\d")
 _COMPOUND = re.compile(r"(?:\d+(?:\.\d+)?\s?[a-z]+(?:,?\s(?:and\s)?|\s?|$)){2,4}")
 _ONE_OF_SEVERAL = re.compile(r"(\d+(?:\.\d+)?)\s?([a-z]+)")
@@ -181,7 +189,10 @@ _SMALLER = (
 
 def measure(text: str) -> str | None:
     """A number with a unit, as ``60 km/h``; degrees of angles are numbers, as are millions."""
-    text = priced(word_number(text))
+    text = word_number(text)
+    if _ANY_DIGIT.search(text) is None:
+        return None
+    text = priced(text)
     found = _MEASURE.fullmatch(text)
     if found is None:
         return _compound(text)
