@@ -101,6 +101,17 @@ async def test_a_draft_here_and_a_target_on_a_server(
     assert solution.errors == ()
 
 
+async def test_a_chat_server_that_scores_nothing_goes_on_from_what_the_draft_scored() -> None:
+    with chat_server(lambda asked: "It is \\boxed{9}.") as url:
+        source = ServerSource(base_urls=(url,), model="tiny")
+        profile = (await source.examine()).model_copy(update={"chat_continuation": True})
+        draft = load_model("reason-1m")
+        solution = await solved(source.with_profile(profile), draft, SUM, "atts:n=2,turns=4")
+    assert solution.emulated == ("draft-scored",)
+    assert solution.errors == ()
+    assert solution.steering is not None
+
+
 async def test_what_cannot_take_turns_or_be_scored_is_refused_before_it_is_asked(
     shipped: LoadedModel,
 ) -> None:
