@@ -170,7 +170,11 @@ class SolveOptions:
             raise InvalidValue(f"on-tie: strategy {kind.name!r} {has}; leave it out, or abstain")
 
     def _check_policy(self) -> None:
-        _ = self.steering
+        policy = None if self.steering is None else self.steering.policy
+        if self.scorer is not None and policy is not None and "score" not in policy.needs:
+            raise InvalidValue(
+                f"scorer: policy {policy.name!r} asks for no scores; give it to bon or weighted"
+            )
         if self.n is not None:
             raise InvalidValue("n: the policy says how many; leave it out, or give policy sc:n=N")
         kind = self.strategy

@@ -108,6 +108,7 @@ class Arm:
             strategy=strategy,
             policy=None if steered is None else steered.policy,
             judge=None if steered is None else steered.judge,
+            scorer=None if steered is None else steered.scorer,
             temperature=self.temperature,
             seed=self.seed,
             max_tokens=self.max_tokens,

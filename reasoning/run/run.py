@@ -339,7 +339,7 @@ class Run:
             verdict = self.problem.verify(thread.answer)
             return None if verdict is None else float(verdict.ok)
         asked = self.problem.question, thread.text, thread.answer
-        return await anyio.to_thread.run_sync(scorer, *asked)
+        return await anyio.to_thread.run_sync(scorer, *asked, abandon_on_cancel=True)
 
     def key(self, answer: str | None) -> str | None:
         """The key that an answer votes with, as far as it was compared; None abstains."""

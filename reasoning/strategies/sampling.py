@@ -46,15 +46,17 @@ class SelfConsistency(Strategy):
 
     async def solve(self, run: Run) -> Tally:
         policy, election = run.policy or AsyncConsensus(k=self.n, ahead=self.ahead), run.election
-        if election.on_tie == "more":
+        scored = bool({"score", "verifier"} & policy.needs)
+        if election.on_tie == "more" and not scored:  # scores leave no tie
             policy = MoreOnTie(inner=policy, least=election.min_confidence)
         driver = Driver(run=run, policy=policy, judge=run.judge)
         async with run.graph:
             run.steering = await driver.steer()
-            if run.steering.scorer is None:
+            best = run.steering.finish.answer
+            if not scored:
                 await select(run, driver.voting)
-            elif run.steering.finish.answer is not None:
-                run.selected = run.steering.finish.answer, "score"
+            elif best is not None and any(one.score is not None for one in driver.traces):
+                run.selected = best, "score"
         return driver.tally()
 
 

@@ -169,6 +169,30 @@ def test_a_tie_of_votes_is_none_where_scores_decide() -> None:
     assert (solution.answer, solution.abstained) == ("16", None)
 
 
+def test_more_is_not_sampled_where_scores_leave_no_tie() -> None:
+    solution = solved("10", "16", policy="bon:n=2", scorer=closeness, on_tie="more")
+    assert (solution.answer, len(solution.threads)) == ("16", 2)
+
+
+def test_a_scorer_that_never_comes_back_does_not_hold_up_a_run() -> None:
+    gone = threading.Event()
+
+    def hanging(question: str, text: str, answer: str) -> float:
+        gone.wait()
+        return 1.0
+
+    try:
+        solution = solved("10", "16", policy="bon:n=2", scorer=hanging, timeout=0.5)
+        assert solution.status == "timed-out"
+    finally:
+        gone.set()
+
+
+def test_a_scorer_that_no_policy_asks_is_refused() -> None:
+    with pytest.raises(InvalidValue, match="scorer: policy 'sc' asks for no scores"):
+        solved("10", "16", policy="sc:n=2", scorer=closeness)
+
+
 def test_what_gives_no_answer_is_not_scored() -> None:
     solution = solved("10", "", policy="bon:n=2", scorer=closeness)
     scores = [thread.trace.score for thread in solution.threads if thread.trace]
