@@ -14,12 +14,12 @@ from pruning.policy import require
 
 Interval = tuple[float, float]
 Z = NormalDist().inv_cdf(0.975)
-IMAGINARY = 0.5
-"""The weight of each imaginary question, of which one is added at either end."""
+HALF = 0.5
+"""The weight of each imaginary question that is added to a mean."""
+QUARTER = 0.25
+"""The weight of each imaginary question that is added to a difference."""
 LEAST = 0.05
 """The least that an imaginary question differs by."""
-FEW = 0.5
-"""How few questions that differ tell little of how much others might."""
 EQUAL = 1e-9
 """Differences below this come from rounding."""
 
@@ -47,9 +47,9 @@ def mean_interval(values: Sequence[float]) -> Interval:
     """
     _check(values, 0)
     count, total = len(values), sum(values)
-    weight = count + 2 * IMAGINARY
-    center = (total + IMAGINARY) / weight
-    variance = (sum(value * value for value in values) + IMAGINARY) / weight - center * center
+    weight = count + 2 * HALF
+    center = (total + HALF) / weight
+    variance = (sum(value * value for value in values) + HALF) / weight - center * center
     worth = round(center * (1 - center) / variance, 12)  # 1 for right and wrong, to the last digit
     return _wilson(min(1.0, total / count), count * worth)
 
@@ -57,12 +57,12 @@ def mean_interval(values: Sequence[float]) -> Interval:
 def difference_interval(values: Sequence[float]) -> Interval:
     """The interval of the mean of paired differences in [-1, 1], one for each question.
 
-    It is Student's t over questions, to which two halves of a question are added: one differs by
+    It is Student's t over questions, to which two quarters of a question are added: one differs by
     as much as the largest difference seen, the other by as much the other way round
-    (pseudo-observations in the manner of Agresti and Min 2005), or by more where few questions
-    differ.  So a few questions that all fall on one side, or differ equally, are not taken for
-    certainty.  Where none differs at all, up to 1 - 0.05^(1/n), which is about 3/n, of all
-    questions may (rule of three).
+    (pseudo-observations in the manner of Agresti and Min 2005), and both by more where few
+    questions differ.  So a few questions that all fall on one side, or differ equally, are not
+    taken for certainty.  Where none differs at all, up to 1 - 0.05^(1/n), which is about 3/n, of
+    all questions may (rule of three).
 
     Raises:
         PolicyError: there is no value, or one is out of range.
@@ -73,7 +73,7 @@ def difference_interval(values: Sequence[float]) -> Interval:
         rare = 1 - 0.05 ** (1 / count)
         return -rare, rare
     center, variance = _moments(values)
-    half = student(count - 1) * sqrt(variance / (count + 2 * IMAGINARY))
+    half = student(count - 1) * sqrt(variance / (count + 2 * QUARTER))
     return max(-1.0, center - half), min(1.0, center + half)
 
 
@@ -117,12 +117,12 @@ def _wilson(share: float, count: float) -> Interval:
 
 def _moments(differences: Sequence[float]) -> tuple[float, float]:
     """The mean and variance of differences and of the two imaginary ones."""
-    weight = len(differences) + 2 * IMAGINARY
+    weight = len(differences) + 2 * QUARTER
     sizes = [abs(value) for value in differences]
     differing = sum(sizes) / max(sizes)  # how many differ, where all of them do so equally
-    largest = max(LEAST, max(sizes) ** (differing / (differing + FEW)))
+    largest = max(LEAST, max(sizes) ** (differing / (differing + 1)))
     center = sum(differences) / weight
-    squares = sum(value * value for value in differences) + 2 * IMAGINARY * largest * largest
+    squares = sum(value * value for value in differences) + 2 * QUARTER * largest * largest
     return center, squares / weight - center * center
 
 
