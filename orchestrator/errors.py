@@ -145,8 +145,8 @@ def told(value: object, most: int | None = None) -> str:
     """How a value shows itself, cut to so many characters; what can't, by its class."""
     try:
         text = repr(value)
-    except Exception:
-        text = f"<{type(value).__name__}>"
+    except BaseException:  # whatever it raises is no affair of ours
+        text = f"<{class_of(value)}>"
     return text if most is None or len(text) <= most else text[: most - 3] + "..."
 
 
@@ -154,8 +154,16 @@ def text_of(error: BaseException) -> str:
     """The error's text; the name of its class if it can't be made."""
     try:
         return str(error)
-    except Exception:
-        return type(error).__name__
+    except BaseException:  # whatever it raises is no affair of ours
+        return class_of(error)
+
+
+def class_of(value: object) -> str:
+    """The name of a value's class, also where a metaclass has another idea of it."""
+    return str(_NAME(type(value)))
+
+
+_NAME = type.__dict__["__name__"].__get__
 
 
 def with_note(error: BaseException, note: str) -> None:

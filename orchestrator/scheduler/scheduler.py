@@ -31,6 +31,7 @@ from orchestrator.errors import (
 from orchestrator.events import AttemptFailed, EventStream, TaskProgressed, TaskStarted
 from orchestrator.node import Node, current_node
 from orchestrator.scheduler import limit_messages as limits
+from orchestrator.scheduler.cancellation import absorb_cancellation, forget_cancellation
 from orchestrator.scheduler.ready_queue import ReadyQueue
 from orchestrator.scheduler.retries import Retry
 from orchestrator.scheduler.states import States
@@ -490,24 +491,3 @@ class Scheduler(States):
 
 
 _NONE = object()
-
-
-async def absorb_cancellation() -> None:
-    """Take what a function left to the asyncio task that ran it, and would hit another task here.
-
-    Raises:
-        CancelledError: the run itself is cancelled.
-    """
-    try:
-        await asyncio.sleep(0)
-    except asyncio.CancelledError:
-        if anyio.current_effective_deadline() < 0:
-            raise
-        forget_cancellation()
-
-
-def forget_cancellation() -> None:
-    """Undo what a function did that cancelled the asyncio task which runs it."""
-    task = asyncio.current_task()
-    while task is not None and task.cancelling():
-        task.uncancel()

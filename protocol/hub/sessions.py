@@ -164,7 +164,7 @@ class PeerSession(ABC):
         """Take what came; of a frame, a message that can't be taken is refused by itself.
 
         Raises:
-            BadMessage: it acknowledges what was never sent.
+            BadMessage: it acknowledges what was never sent, or says hello again.
         """
         if isinstance(message, Refused):
             self._leave(self, LEFT)
@@ -173,6 +173,8 @@ class PeerSession(ABC):
         elif isinstance(message, (UpFrame, DownFrame)):
             for one in self.channel.accept(message.ack, message.seq, message.body):
                 self._take(one)
+        else:
+            raise BadMessage("hello: this session has begun; connect again to begin another")
 
     def _take(self, message: Message | Unreadable) -> None:
         try:

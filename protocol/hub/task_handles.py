@@ -62,9 +62,11 @@ class TaskRequest(CheckedModel):
     patience_s: Seconds = PATIENCE_S
 
     @model_validator(mode="after")
-    def _budget_of_tokens(self) -> Self:
+    def _what_only_threads_have(self) -> Self:
         if self.kind != "thread" and self.budget.tokens is not None:
             raise ValueError("budget: only threads spend tokens; leave tokens out")
+        if self.kind != "thread" and self.needs.fingerprint:
+            raise ValueError("needs: only threads have a model; leave fingerprint out")
         return self
 
 

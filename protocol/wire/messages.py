@@ -111,7 +111,7 @@ class ModelOffer(WireModel):
 
     name: Name
     backend: Name
-    fingerprint: str = ""
+    fingerprint: Word = ""
     """Names the exact weights; the same fingerprint and seed give the same tokens."""
     context: Count
     slots: Annotated[int, Field(ge=1)] = 1

@@ -17,6 +17,8 @@ from anyio.abc import TaskGroup
 from pydantic import ValidationError
 
 from orchestrator.calls import is_async
+from orchestrator.errors import class_of
+from orchestrator.scheduler.cancellation import absorb_cancellation
 from protocol.errors import BadMessage, Congested, RemoteFailure
 from protocol.wire.bounded import BoundedTable
 from protocol.wire.channel import Channel
@@ -57,6 +59,11 @@ _ENDED = "null"
 _current: ContextVar[Callable[[str], None] | None] = ContextVar("protocol_task", default=None)
 
 
+def in_function() -> bool:
+    """Whether this code was called by a registered function."""
+    return _current.get() is not None
+
+
 def progress(text: str) -> None:
     """Say how far the task is that calls this; elsewhere it does nothing."""
     tell = _current.get()
@@ -79,7 +86,7 @@ def described(error: BaseException) -> TaskFailure:
         message = str(cause)
     except BaseException:
         message = ""
-    kind = type(cause).__name__
+    kind = class_of(cause)
     return TaskFailure(
         code="failed", kind=kind, message=message or f"the function raised {kind} without a word"
     )
@@ -266,6 +273,7 @@ class TaskRunner:
         try:
             with one.scope:
                 end = await self._attempt(one)
+            await absorb_cancellation()
         finally:
             if self._running.get(id) is one:
                 del self._running[id]
@@ -301,7 +309,12 @@ class TaskRunner:
             failure = described(error)
         except BaseException as error:  # whatever the function does, only this task ends
             failure = described(error)
-        return Result(id=task.id, fence=one.fence, value=value, failure=failure)
+        try:
+            return Result(id=task.id, fence=one.fence, value=value, failure=failure)
+        except ValidationError as error:
+            why = f"{task.name} returned what can't be sent ({first_problem(error)}); return less"
+            failure = TaskFailure(code="failed", message=why)
+            return Result(id=task.id, fence=one.fence, failure=failure)
 
     async def _value(self, one: RunningTask) -> str:
         task = one.task

@@ -17,9 +17,10 @@ from protocol.errors import ConnectionRefused, HubUnreachable, first
 from protocol.settings import WorkerSettings
 from protocol.wire.framing import Hello, to_worker
 from protocol.wire.messages import MAX_FRAME, Drain, Profile
+from protocol.worker.guard import guard_tasks
 from protocol.worker.reconnecting import ReconnectingConnection, SessionSide
 from protocol.worker.registry import Registry
-from protocol.worker.task_runner import TaskRunner
+from protocol.worker.task_runner import TaskRunner, in_function
 from protocol.worker.threads import ThreadHost
 
 MAX_PROFILE = MAX_FRAME // 2
@@ -103,6 +104,7 @@ class Worker:
             ConnectionRefused: the hub does not want this worker.
             HubUnreachable: it could not be reached for ``patience_s``.
         """
+        guard_tasks(in_function)
         try:
             async with anyio.create_task_group() as group:
                 self._group = group

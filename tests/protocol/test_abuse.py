@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from orchestrator.errors import InvalidValue
+from orchestrator.errors import InvalidValue, TaskAborted
 from protocol import (
     Client,
     GeneratedToken,
@@ -30,8 +31,8 @@ from protocol.hub.directory import TOOL, Directory
 from protocol.hub.timers import TimerQueue
 from protocol.wire.channel import Channel
 from protocol.wire.framing import UpFrame, from_worker
-from protocol.wire.messages import MAX_FRAME, Progress, TaskFailure
-from protocol.worker.registry import bind
+from protocol.wire.messages import MAX_FRAME, MAX_TEXT, Progress, TaskFailure
+from protocol.worker.registry import Callee, bind
 from tests.support.protocol_tools import RawSession, registry, session_of, until, working
 
 pytestmark = pytest.mark.anyio
@@ -91,7 +92,21 @@ def group() -> None:
     raise BaseExceptionGroup("two", [SystemExit(1), ValueError("x")])
 
 
-BAD = [leave, interrupt, close, stop, recurse, mute, surrogate, cancel, group]
+class Nameless(type):
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise KeyboardInterrupt
+
+
+class Strange(Exception, metaclass=Nameless):
+    pass
+
+
+def strange() -> None:
+    raise Strange("it has no name")
+
+
+BAD = [leave, interrupt, close, stop, recurse, mute, surrogate, cancel, group, strange]
 
 
 @pytest.mark.parametrize("function", BAD)
@@ -114,6 +129,61 @@ async def test_whatever_a_function_raises_only_its_task_fails(
         assert str(caught.value).encode().removeprefix(caught.value.kind.encode()).strip(b": ")
         outcome = await hub.submit(call("2", "add", '{"a": 1, "b": 2}')).outcome()
         assert (outcome.value, outcome.attempts) == ("3", 1)
+
+
+async def test_a_value_longer_than_can_be_sent_fails_its_task_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    as_it_is = Callee.result
+
+    def result(callee: Callee, value: Any) -> str:
+        return "x" * (MAX_TEXT + 1) if callee.name == "long" else as_it_is(callee, value)
+
+    monkeypatch.setattr(Callee, "result", result)
+    mine = Registry()
+    mine.tool(long)
+    mine.include(registry)
+    async with Hub() as hub, working(hub, registry=mine):
+        with pytest.raises(RemoteFailure, match="long returned what can't be sent"):
+            await hub.submit(call("1", "long")).outcome()
+        outcome = await hub.submit(call("2", "add", '{"a": 1, "b": 2}')).outcome()
+        assert (outcome.value, outcome.attempts) == ("3", 1)
+
+
+def long() -> str:
+    return "its result is made longer"
+
+
+async def cancels_what_is_next() -> str:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()  # and returns before it could be told
+    return "left"
+
+
+async def starts_one_that_leaves() -> str:
+    beside = asyncio.get_running_loop().create_task(leave_async())
+    with pytest.raises(TaskAborted, match="SystemExit"):
+        await beside
+    return "left"
+
+
+async def leave_async() -> None:
+    sys.exit(3)
+
+
+@pytest.mark.parametrize("function", [cancels_what_is_next, starts_one_that_leaves])
+async def test_what_a_function_leaves_behind_does_not_end_its_worker(
+    function: Callable[[], Any],
+) -> None:
+    mine = Registry()
+    mine.tool(function, name="leaves")
+    mine.include(registry)
+    async with Hub() as hub, working(hub, registry=mine):
+        for number in range(3):
+            assert (await hub.submit(call(f"{number}", "leaves")).outcome()).value == '"left"'
+            outcome = await hub.submit(call(f"add {number}", "add", '{"a": 1, "b": 2}')).outcome()
+            assert (outcome.value, outcome.attempts) == ("3", 1)
 
 
 async def test_a_task_under_which_two_processes_ended_is_given_up_by_name() -> None:
@@ -493,6 +563,16 @@ async def test_a_task_that_nobody_can_run_says_who_nearly_could() -> None:
             await handle.outcome()
 
 
+async def test_who_says_hello_twice_is_refused() -> None:
+    async with Hub() as hub, RawSession(hub, hub.tokens.create("w")) as worker:
+        await worker.socket.send('{"type":"hello","role":"worker","profile":{}}')
+        with anyio.fail_after(5):
+            said = json.loads(await worker.socket.recv())
+        assert (said["type"], said["code"]) == ("refused", "bad-message")
+
+
 def test_what_would_be_ignored_is_refused() -> None:
     with pytest.raises(InvalidValue, match="only threads spend tokens"):
         call("1", budget=TaskBudget(tokens=5))
+    with pytest.raises(InvalidValue, match="only threads have a model"):
+        call("1", needs=TaskNeeds(fingerprint="f"))
