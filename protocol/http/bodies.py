@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import anyio
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from protocol.http.errors import Refusal
 
@@ -25,10 +25,13 @@ def in_time() -> Iterator[None]:
     """A block that reads a body.
 
     Raises:
-        Refusal: it took too long.
+        Refusal: it took too long, or the client has left.
     """
     with anyio.move_on_after(BODY_S) as limit:
-        yield
+        try:
+            yield
+        except ClientDisconnect as error:  # nobody reads this; it only is no fault of the server's
+            raise Refusal(400, "client_left", "the client left within its body") from error
     if limit.cancelled_caught:
         raise Refusal(408, "body_too_slow", f"the body did not come within {BODY_S:g} s; try again")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
+from weakref import WeakSet
 
 from orchestrator.errors import TaskAborted, told
 
@@ -36,17 +37,20 @@ class GuardedCoroutine(Coroutine[Any, Any, Any]):
             ) from error
 
 
+_guarded: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+
+
 def guard_tasks(inside: Callable[[], bool]) -> None:
     """Guard each asyncio task that code for which ``inside`` is true starts on this loop."""
     loop = asyncio.get_running_loop()
-    before = loop.get_task_factory() or _plain
-    if hasattr(before, "guards"):  # of another worker
+    if loop in _guarded:  # by another worker
         return
+    _guarded.add(loop)
+    before = loop.get_task_factory() or _plain
 
     def make(loop: asyncio.AbstractEventLoop, inner: Any, **options: Any) -> Any:
         return before(loop, GuardedCoroutine(inner) if inside() else inner, **options)
 
-    make.guards = True
     loop.set_task_factory(make)
 
 

@@ -96,6 +96,17 @@ def test_what_is_asked_gets_into_no_header_and_no_log(
     assert b"owned" not in httpx.get(f"{server.url}/metrics").content
 
 
+@pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/v1/responses", b"/a2a"])
+def test_who_leaves_within_a_body_leaves_no_traceback(server: Server, path: bytes) -> None:
+    head = CHAT.replace(b"/v1/chat/completions", path) + b"A2A-Version: 1.0\r\n"
+    with socket.create_connection(server.address) as connection:
+        connection.sendall(head + b"Content-Length: 99\r\n\r\n{")
+        connection.shutdown(socket.SHUT_WR)
+        connection.recv(65536)  # it has seen that the client left
+    assert httpx.get(f"{server.url}/health").status_code == 200
+    assert "Traceback" not in server.log
+
+
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/a2a", "/a2a/v1/message:send"])
 def test_a_body_of_another_type_is_refused(server: Server, path: str) -> None:
     text = {"content-type": "text/plain", "A2A-Version": "1.0"}
