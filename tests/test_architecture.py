@@ -37,6 +37,7 @@ FLOORS = (
     {"options"},
     {"solver"},
     {"serving", "evaluation"},
+    {"integrations"},
     {"cli"},
 )
 """The rooms of `reasoning`: one imports, at its start, only from floors below."""
