@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-from torch import cuda
 
 from orchestrator.errors import InvalidValue, ReasonError
 from reasoning.backends.prompted import PromptedGeneration
@@ -30,12 +29,21 @@ def refuse_engine(settings: VllmSettings, mode: Mode) -> None:
         (settings.pipeline_parallel > 1, "pipeline_parallel does not go with the plugin"),
         (settings.speculative is not None, "speculative decoding does not go with the plugin"),
         (
-            mode == "live" and low and not cuda.is_available(),
+            mode == "live" and low and not _has_gpu(),
             f"plugin=live on a CPU needs dtype=float32, not {settings.dtype}",
         ),
     ):
         if wrong:
             raise InvalidValue(f"engine: {why}")
+
+
+def _has_gpu() -> bool:
+    """Whether there is a GPU; torch takes seconds to be asked, and its build may say it already."""
+    if metadata.version("torch").endswith("+cpu"):
+        return False
+    from torch import cuda
+
+    return cuda.is_available()
 
 
 class SharedVllmBackend(SharedThreads, VllmBackend):
