@@ -2,8 +2,9 @@
 
     python benchmarks/judge.py ARITHMETIC COUNTDOWN DATA [PLAN …]
 
-The first two are traces of ours: ``reason sample arithmetic --n 240 --seed 11 -o ARITHMETIC``, and
-the same with ``countdown``.  DATA has the file ``llama8b-qwq32b-math500.jsonl.gz``.  Writes
+The first two are traces of ours, by ``reason eval arithmetic --limit 240 --seed 11 --temperature 1
+-o ARITHMETIC``, and the same with ``countdown``.  DATA has the file
+``llama8b-qwq32b-math500.jsonl.gz``.  Writes
 ``results/judge.json``, arm by arm, or only those plans whose numbers are given:
 
 - AUROC within questions and pooled, beside the difficulty oracle and TF-IDF, on unseen questions;

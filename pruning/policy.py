@@ -32,12 +32,16 @@ class Policy(ABC, Generic[S]):
     have decided `Finish`.
 
     Attributes:
-        name: What the command line calls it.
+        name: What the command line calls it; by default the name of the class.
         needs: What a driver must provide; a run without it is refused.
     """
 
-    name: ClassVar[str]
+    name: ClassVar[str] = ""
     needs: ClassVar[frozenset[Need]] = frozenset()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.name = cls.name or cls.__name__
 
     @abstractmethod
     def begin(self, rng: Random) -> S:

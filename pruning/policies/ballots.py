@@ -12,7 +12,7 @@ from typing import ClassVar, TypeVar
 from pruning.decisions import NOTHING, Decisions, Finish, Launch
 from pruning.observations import Began, Ended, Observation
 from pruning.policies.votes import Tally, majority
-from pruning.policy import Policy
+from pruning.policy import Policy, PolicyError
 
 
 @dataclass(kw_only=True, slots=True)
@@ -120,8 +120,14 @@ class VotingPolicy(Policy[B]):
 
     @property
     def most(self) -> int:
-        """The most traces that it launches."""
-        return self.n
+        """The most traces that it launches.
+
+        Raises:
+            PolicyError: it has no ``n``.
+        """
+        if (most := getattr(self, "n", None)) is None:
+            raise PolicyError(f"policy {self.name!r} has no n; give it that field, its most traces")
+        return int(most)
 
     def begin(self, rng: Random) -> B:
         return self.ballots(max_traces=self.n)  # type: ignore[return-value]

@@ -14,8 +14,8 @@ from reasoning.cli.interrupts import INTERRUPTED, leave_when_interrupted
 from reasoning.cli.printing import print_error, show_logs_plainly, warn
 
 COMMANDS = (
-    *("bench", "calibrate", "config", "doctor", "graph", "hub", "judge", "plan", "replay"),
-    *("sample", "secret", "serve", "solve", "token", "worker"),
+    *("calibrate", "config", "doctor", "eval", "graph", "hub", "judge", "plan", "replay"),
+    *("secret", "serve", "solve", "token", "worker"),
 )
 """Each is a module of `reasoning.cli.commands`, which holds a command of the same name."""
 

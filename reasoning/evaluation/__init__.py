@@ -1,17 +1,40 @@
-"""Problems in bulk: drawn, solved and measured, and their traces stored and replayed."""
+"""A model measured on questions: sampled, graded, compared; and its traces stored and replayed."""
 
+from reasoning.evaluation.arms import GradedEval
+from reasoning.evaluation.forecast import Forecast, forecast
+from reasoning.evaluation.grading import AnswerBook, Grader, load_grader
 from reasoning.evaluation.importers import read_traces
 from reasoning.evaluation.measure import Arm, BenchResults, BenchRow, measure, solve_all, summarise
-from reasoning.evaluation.problems import draw_problems
+from reasoning.evaluation.questions import EvalQuestion, QuestionColumns, load_questions
+from reasoning.evaluation.questions.drawn import draw_problems
+from reasoning.evaluation.questions.word_problems import draw_word_problems
+from reasoning.evaluation.records import EvalHeader, SampleRecord, StrategyRun
+from reasoning.evaluation.run import EvalPlan, LiveArm
+from reasoning.evaluation.store import EvalStore, StoredEval
 from reasoning.evaluation.traces import write_traces
-from reasoning.evaluation.word_problems import draw_word_problems
 
 __all__ = [
+    "AnswerBook",
     "Arm",
     "BenchResults",
     "BenchRow",
+    "EvalHeader",
+    "EvalPlan",
+    "EvalQuestion",
+    "EvalStore",
+    "Forecast",
+    "GradedEval",
+    "Grader",
+    "LiveArm",
+    "QuestionColumns",
+    "SampleRecord",
+    "StoredEval",
+    "StrategyRun",
     "draw_problems",
     "draw_word_problems",
+    "forecast",
+    "load_grader",
+    "load_questions",
     "measure",
     "read_traces",
     "solve_all",

@@ -7,18 +7,22 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pruning import Comparison, Question, Summary, gain
+from orchestrator.errors import InvalidValue, ReasonError
+from pruning import BaselineCurve, Comparison, Evaluator, PolicyError, Question, Summary, gain
+from reasoning.policies import SteeredBy
 
 Beside: TypeAlias = Literal["n_matched", "token_matched", "span_matched", "against"]
 """What stands beside an arm: self-consistency with as many traces or tokens or as long a span, or
 the arm that was asked for."""
 
 
-class _ReplayValue(BaseModel):
+class ReplayValue(BaseModel):
+    """A frozen value of what is printed."""
+
     model_config = ConfigDict(frozen=True, populate_by_name=True)
 
 
-class ReplayFigures(_ReplayValue):
+class ReplayFigures(ReplayValue):
     """One arm over the questions; tokens and span are means a question."""
 
     policy: str
@@ -53,7 +57,7 @@ class ReplayBaseline(ReplayFigures):
     """How many such questions an interval of ±1 point takes."""
 
 
-class QuestionRow(_ReplayValue):
+class QuestionRow(ReplayValue):
     """One question; the deltas are the arm's accuracy less that of what stands beside it."""
 
     question: str
@@ -78,17 +82,27 @@ class ReplayRow(ReplayFigures):
 
     @property
     def beside(self) -> dict[Beside, ReplayBaseline]:
-        """What stands beside it."""
+        """What stands beside it; an arm does not stand beside itself."""
         both: dict[Beside, ReplayBaseline | None] = {
             "n_matched": self.n_matched,
             "token_matched": self.token_matched,
             "span_matched": self.span_matched,
             "against": self.against,
         }
-        return {name: one for name, one in both.items() if one is not None}
+        known = {name: one for name, one in both.items() if one is not None}
+        return {name: one for name, one in known.items() if one.policy != self.policy}
 
 
-class ReplayResults(_ReplayValue):
+class CurvePoint(ReplayValue):
+    """Self-consistency with ``n`` samples, as means over questions."""
+
+    n: int
+    accuracy: float
+    tokens: float
+    span: float
+
+
+class ReplayResults(ReplayValue):
     """What ``reason replay --json`` prints."""
 
     schema_: str = Field(default="reason.replay/1", alias="schema")
@@ -100,6 +114,8 @@ class ReplayResults(_ReplayValue):
     tokens_estimated: float = 0.0
     """The share of traces whose tokens were not counted, but follow from their length."""
     results: list[ReplayRow]
+    curve: list[CurvePoint]
+    """Self-consistency over the same traces."""
 
 
 def estimated_share(questions: Sequence[Question]) -> float:
@@ -118,6 +134,25 @@ _DIGITS = {
     "judge_tokens": 1,
     "judge_seconds": 4,
 }
+
+
+def evaluated(evaluator: Evaluator, text: str, steered: SteeredBy) -> Summary:
+    """The policy that ``text`` names, over all questions.
+
+    Raises:
+        InvalidValue: it needs what the traces lack; or it is somebody's own, and fails.
+    """
+    evaluator.judge, evaluator.scorer = steered.judge, steered.scorer
+    try:
+        return evaluator.evaluate(steered.policy)
+    except PolicyError as error:
+        raise InvalidValue(str(error)) from error
+    except ReasonError:
+        raise
+    except Exception as error:  # whatever somebody else's code does
+        raise InvalidValue(
+            f"policy: {text}: {type(error).__name__}: {error}; mend it, REASON_DEBUG=1 shows where"
+        ) from error
 
 
 def replay_row(text: str, summary: Summary, beside: Mapping[Beside, Summary]) -> ReplayRow:
@@ -143,6 +178,24 @@ def matched(compared: Comparison) -> dict[Beside, Summary]:
         "token_matched": compared.token_matched,
         "span_matched": compared.span_matched,
     }
+
+
+def curve_points(curve: BaselineCurve) -> list[CurvePoint]:
+    """Self-consistency with 1, 2, ... samples, and in steps of a tenth from 10 on."""
+    counts, n = [], 1
+    while n < curve.most:
+        counts.append(n)
+        n += max(1, n // 10)
+    summaries = ((n, curve.summary(n)) for n in (*counts, curve.most))
+    return [
+        CurvePoint(
+            n=n,
+            accuracy=round(one.accuracy, 4),
+            tokens=round(one.tokens, 1),
+            span=round(one.span, 1),
+        )
+        for n, one in summaries
+    ]
 
 
 def _figures(summary: Summary) -> dict[str, Any]:

@@ -14,7 +14,14 @@ from reasoning.evaluation.importers.deepconf import is_deepconf, read_deepconf
 from reasoning.evaluation.importers.gold import GoldFile
 from reasoning.evaluation.importers.inspect_logs import is_inspect, read_inspect
 from reasoning.evaluation.importers.lm_eval import is_lm_eval, read_lm_eval
-from reasoning.evaluation.importers.own import is_own, is_solve, read_own, read_solves
+from reasoning.evaluation.importers.own import (
+    is_eval,
+    is_own,
+    is_solve,
+    read_eval,
+    read_own,
+    read_solves,
+)
 from reasoning.evaluation.importers.samples import ImportedQuestion, as_question, with_keys
 from reasoning.problems.answers import AnswerFormat
 
@@ -41,6 +48,7 @@ FORMATS = {
     one.name: one
     for one in (
         TracesFormat(name="traces", what="ours, docs/policies.md", fits=is_own, own=read_own),
+        TracesFormat(name="eval", what="reason eval", fits=is_eval, own=read_eval),
         TracesFormat(name="solve", what="reason solve --json", fits=is_solve, own=read_solves),
         TracesFormat(
             name="lm-eval", what="lm_eval --log_samples", fits=is_lm_eval, foreign=read_lm_eval

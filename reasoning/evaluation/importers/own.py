@@ -7,11 +7,15 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
+from orchestrator.errors import InvalidValue
 from orchestrator.journal.codec import why
 from protocol import Report, ThreadReport
 from protocol.wire.report import TraceReport
 from pruning import Question, Trace, TracesError, parse_question
+from reasoning.evaluation.arms import GradedEval
 from reasoning.evaluation.importers.content import JsonValue, TracesFile
+from reasoning.evaluation.records import SCHEMA
+from reasoning.evaluation.store import StoredEval
 from reasoning.problems import FreeForm, Problem, pose, recognise
 
 
@@ -23,6 +27,20 @@ def is_own(file: TracesFile) -> bool:
 def is_solve(file: TracesFile) -> bool:
     """Whether the first value is a result of ``reason solve``."""
     return str(file.first.get("schema")).startswith("reason.solve/")
+
+
+def is_eval(file: TracesFile) -> bool:
+    """Whether the first value is the header of an evaluation's file."""
+    return file.first.get("schema") == SCHEMA
+
+
+def read_eval(file: TracesFile) -> Iterator[Question]:
+    """The samples of an evaluation, graded by what its questions say."""
+    try:
+        stored = StoredEval.parse(file.data, "samples")
+    except InvalidValue as error:
+        raise TracesError(str(error)) from error
+    yield from GradedEval(stored, list(stored.questions.values())).pool()
 
 
 def read_own(file: TracesFile) -> Iterator[Question]:

@@ -52,7 +52,7 @@ def test_a_time_out_of_an_options_range_says_the_range() -> None:
     assert "lease: 2h is out of range; give from 0.5 to 3600 seconds" in done.stderr
 
 
-STRATEGY_COMMANDS = ("solve", "bench countdown")
+STRATEGY_COMMANDS = ("solve", "eval")
 POLICY_COMMANDS = (*STRATEGY_COMMANDS, "replay")
 
 
@@ -72,9 +72,9 @@ def test_strategies_and_policies_are_read_alike_in_every_command(
     commands: tuple[str, ...], option: str, told: str, tmp_path: Path
 ) -> None:
     (tmp_path / "traces").write_text('{"traces": [{"tokens": 1, "answer": "1"}], "gold": "1"}')
+    given = {"solve": "Compute 3+4", "eval": "countdown", "replay": str(tmp_path / "traces")}
     for command in commands:
-        given = {"solve": ["Compute 3+4"], "replay": [str(tmp_path / "traces")]}.get(command, [])
-        done = CliRunner().invoke(main, [*command.split(), *given, option])
+        done = CliRunner().invoke(main, [command, given[command], option])
         assert done.exit_code in (1, 2)
         (line,) = done.stderr.splitlines()
         assert told in line
@@ -96,7 +96,7 @@ def test_every_option_says_what_it_is_for() -> None:
     assert silent == set()
 
 
-@pytest.mark.parametrize("arguments", [[], ["bench"], ["token"], ["judge"]])
+@pytest.mark.parametrize("arguments", [[], ["token"], ["judge"]])
 def test_a_command_without_arguments_shows_its_help(arguments: list[str]) -> None:
     shown = CliRunner().invoke(main, arguments)
     assert shown.exit_code == 0

@@ -117,14 +117,14 @@ def test_help_answers_in_half_a_second_without_heavy_imports() -> None:
         (["solve", COUNTDOWN, "--model", ""], 1, "give the path"),
         (["solve", COUNTDOWN, "--model", "a" * 300], 1, "give the path"),
         (["solve", "Use 3, 10, 21 and 23 to make 50.5"], 2, "target: 50.5"),
-        (["bench", "countdown", "--numbers", "9"], 2, "numbers"),
-        (["bench", "countdown", "--strategy", "apr:n=" + "9" * 5000], 2, "strategy: "),
+        (["eval", "countdown:numbers=9"], 2, "numbers"),
+        (["eval", "countdown", "--strategy", "apr:n=" + "9" * 5000], 2, "strategy: "),
         (["solve", COUNTDOWN, "--temperature", "-1"], 2, "temperature: -1"),
         (["solve", COUNTDOWN, "--temperature", "nan"], 2, "temperature: nan"),
         (["solve", COUNTDOWN, "--timeout", "0"], 2, "timeout: 0"),
         (["solve", COUNTDOWN, "--max-tokens", "3"], 2, "max-tokens: 3"),
-        (["bench", "countdown", "--strategy", "No!"], 2, "strategy 'No!'"),
-        (["bench", "countdown", "--n", "0"], 2, "n: 0"),
+        (["eval", "countdown", "--strategy", "No!"], 2, "strategy 'No!'"),
+        (["eval", "countdown", "--limit", "0"], 2, "'--limit'"),
     ],
 )
 def test_bad_input_is_one_line_that_says_how_to_mend_it(

@@ -379,8 +379,10 @@ def test_from_traces_to_a_gated_policy(tmp_path: Path) -> None:
     assert done("replay", more, "--policy", riding).exit_code == 0
     live = f"deepprune:judge={folder},calibration={gate}"
     assert done("solve", "Compute 17*3+5-12", "--policy", live, "--quiet").stdout.strip() == "44"
-    measured = done("bench", "arithmetic", "--n", "2", "--policy", live, "--json")
-    assert live in json.loads(measured.stdout)["results"][-1]["strategy"]
+    arms = ["--samples", "4", "--policy", live, "--strategy", f"self-consistency:policy={live}"]
+    kept = str(tmp_path / "kept.jsonl")
+    measured = done("eval", "arithmetic", "-o", kept, "--limit", "2", *arms, "--json")
+    assert [row["policy"] for row in json.loads(measured.stdout)["results"]] == [live, arms[-1]]
     refused(reason("replay", more, "--policy", f"{name},tau=0.2"), "leave tau out")
 
 
@@ -469,10 +471,9 @@ def test_ctrl_c_leaves_no_half_judge(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("domain", ["arithmetic", "countdown"])
 def test_sampled_traces_can_be_replayed_and_judged(tmp_path: Path, domain: str) -> None:
-    target = str(tmp_path / "traces.jsonl.gz")
-    options = ("--n", "3", "--each", "4", "--max-tokens", "160")
-    said = done("sample", domain, "-o", target, *options)
-    assert "3 questions, 4 traces each" in said.stdout
+    target = str(tmp_path / "kept.jsonl")
+    options = ("--limit", "3", "--samples", "4", "--max-tokens", "160", "--temperature", "1")
+    done("eval", domain, "-o", target, *options)
     from reasoning.evaluation import read_traces
 
     read_back = read_traces([target])
@@ -487,4 +488,4 @@ def test_sampled_traces_can_be_replayed_and_judged(tmp_path: Path, domain: str) 
 
 
 def test_a_place_that_does_not_exist_is_refused_before_sampling(tmp_path: Path) -> None:
-    refused(reason("sample", "arithmetic", "-o", str(tmp_path / "no" / "t")), "no such folder")
+    refused(reason("eval", "arithmetic", "-o", str(tmp_path / "no" / "t")), "No such file")

@@ -297,12 +297,12 @@ async def test_a_policy_can_finish_while_traces_are_paused_or_not_yet_begun(
     assert small.backend.engine.open_threads == 0
 
 
-def test_bench_measures_policies_beside_samples_that_all_end() -> None:
-    options = ["--n", "4", "--model", "reason-1m", "--max-tokens", "128", "--json"]
-    arms = ["--strategy", "self-consistency:n=4", "--policy", "async:k=4,threshold=0.7"]
-    done = CliRunner().invoke(main, ["bench", "countdown", *options, *arms])
+def test_a_steered_strategy_is_measured_beside_samples_that_all_end(tmp_path: Path) -> None:
+    options = ["--limit", "4", "--model", "reason-1m", "--max-tokens", "128", "--json"]
+    live = [f"self-consistency:policy={one}" for one in ("sc:n=4", "async:k=4,threshold=0.7")]
+    arms = ["-o", str(tmp_path / "e.jsonl"), "--strategy", live[0], "--strategy", live[1]]
+    done = CliRunner().invoke(main, ["eval", "countdown", *options, *arms])
     whole, steered = json.loads(done.stdout)["results"]
-    assert whole["strategy"] == "self-consistency:n=4"
-    assert steered["strategy"] == "self-consistency (async:k=4,threshold=0.7)"
+    assert [whole["policy"], steered["policy"]] == live
     assert steered["tokens"] < whole["tokens"]
-    assert steered["leaked"] == 0
+    assert steered["runs"]["leaked"] == 0

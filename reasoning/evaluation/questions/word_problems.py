@@ -14,6 +14,7 @@ from orchestrator.errors import InvalidValue
 from reasoning.problems import Verdict
 from reasoning.problems.arithmetic import Arithmetic
 from reasoning.problems.equality import canonical
+from reasoning.problems.expression import parse, value
 
 _NAMES = (
     *("Ada", "Ben", "Carla", "Deniz", "Emeka", "Fatima", "Goran", "Hana"),
@@ -33,6 +34,11 @@ class WordProblem:
     domain: ClassVar[str] = "word-problems"
     question: str
     expression: str
+
+    @property
+    def value(self) -> str:
+        """What the expression comes to."""
+        return str(value(parse(self.expression)))
 
     def verify(self, answer: str) -> Verdict:
         """Check that the answer is the value, by itself or with what the question counts."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import NamedTuple
 
 from orchestrator.errors import InvalidValue
 from reasoning.problems import Problem, arithmetic, countdown, enumeration, several, shortest_paths
@@ -16,6 +17,24 @@ _GENERATORS: dict[str, Callable[[Random, int], Problem]] = {
     "several": lambda rng, size: several.generate(rng, count=size, held_out=True),
     "shortest-paths": lambda rng, size: shortest_paths.generate(rng, size=size, held_out=True),
 }
+
+
+class DrawnSize(NamedTuple):
+    """How large a drawn problem usually is, and may be: numbers, expressions, items or nodes."""
+
+    usual: int
+    allowed: range
+
+
+DRAWN: dict[str, DrawnSize | None] = {
+    "arithmetic": None,
+    "countdown": DrawnSize(4, range(4, 6)),
+    "several": DrawnSize(5, range(2, 13)),
+    "enumeration": DrawnSize(40, range(2, 101)),
+    "shortest-paths": DrawnSize(4, range(3, 5)),
+    "word-problems": None,
+}
+"""What can be drawn; None is of one size."""
 
 
 def draw_problems(domain: str, count: int, *, numbers: int, seed: int) -> list[Problem]:

@@ -1,0 +1,420 @@
+"""``reason eval``: a model on questions, by several strategies and policies, with intervals."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click import Choice, FloatRange, IntRange
+
+from orchestrator.errors import InvalidValue
+from reasoning.cli.arms_table import arms_table
+from reasoning.cli.interrupts import INTERRUPTED, raise_when_interrupted
+from reasoning.cli.options import (
+    BackendOptions,
+    ChatOptions,
+    Duration,
+    SamplingOptions,
+    argument,
+    json_option,
+    load_draft,
+    named_option,
+    option,
+    options,
+    settings_class,
+)
+from reasoning.cli.picture import draw, pyplot
+from reasoning.cli.printing import (
+    passing,
+    print_object,
+    print_tables,
+    progress_bar,
+    say,
+    warn,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import anyio
+    from anyio.abc import TaskStatus
+
+    from reasoning.evaluation.arms import GradedEval
+    from reasoning.evaluation.forecast import Price
+    from reasoning.evaluation.records import EvalHeader, Record
+    from reasoning.evaluation.results import EvalRow
+    from reasoning.evaluation.store import EvalStore, StoredEval
+    from reasoning.models.loaded import LoadedModel
+    from reasoning.options import SolveOptions
+
+SAMPLES = 16
+
+
+@settings_class
+class EvalSettings:
+    """Questions, a model, and the arms that are compared on them."""
+
+    source: str = argument(metavar="QUESTIONS")
+    output: str | None = option(
+        "Where every sample is kept; by default QUESTIONS' name and .eval.jsonl, here.",
+        "--output",
+        "-o",
+        metavar="FILE",
+    )
+    samples: int | None = option(
+        f"Samples of each question, over which policies are replayed; {SAMPLES} by default.",
+        type=IntRange(0, 1024),
+    )
+    policies: tuple[str, ...] = named_option(
+        "A policy, replayed over the samples; may be repeated.",
+        "reasoning.policies:POLICIES",
+        "--policy",
+        multiple=True,
+    )
+    strategies: tuple[str, ...] = named_option(
+        "A strategy, run on each question; may be repeated.  policy=NAME is its last setting.",
+        "reasoning.strategies:STRATEGIES",
+        "--strategy",
+        multiple=True,
+    )
+    against: str | None = option(
+        "The arm with which the others are compared, as sc:n=16.", metavar="ARM"
+    )
+    equal: tuple[str, ...] = option(
+        "Self-consistency that the table shows: with as many traces, tokens, as long a span.",
+        type=Choice(["traces", "tokens", "span"]),
+        multiple=True,
+        default=("tokens",),
+    )
+    limit: int | None = option(
+        "So many questions, chosen by the seed.", "--limit", "-n", type=IntRange(min=1)
+    )
+    question: str | None = option("The column of questions.", metavar="COLUMN")
+    gold: str | None = option("The column of right answers.", metavar="COLUMN")
+    id: str | None = option("The column of ids, or else the row's number.", metavar="COLUMN")
+    template: str | None = option("The question, with {column} in place of values.", metavar="TEXT")
+    grader: str | None = option(
+        "Who judges answers: a function (question, answer, text) -> bool, as path.py:name.",
+        metavar="MODULE:NAME",
+    )
+    answer: str = option(
+        "How an answer is read: auto, boxed, text, json or /regex/.",
+        metavar="FORMAT",
+        default="auto",
+    )
+    model: str | None = option(
+        "As in reason solve: a shipped model, a folder, or a model's name on a server.",
+        metavar="NAME|PATH",
+    )
+    draft: str | None = option(
+        "A smaller model that drafts, for --strategy atts.", metavar="NAME|PATH"
+    )
+    backend: BackendOptions = field(default_factory=BackendOptions)
+    chat: ChatOptions = field(default_factory=ChatOptions)
+    sampling: SamplingOptions = field(default_factory=SamplingOptions)
+    seed: int = option("The same seed gives the same questions and samples.", default=0)
+    max_tokens: int | None = option(
+        "The context of each thread, prompt included; by default the model's.", type=IntRange(16)
+    )
+    timeout: float | None = option(
+        "The most that one sample or run may take; 60 or 15m.", type=Duration()
+    )
+    parallel: int = option(
+        "Samples or runs that are under way at once.", type=IntRange(1, 4096), default=16
+    )
+    shuffles: int = option(
+        "Orders of each question's samples in which policies are replayed.",
+        type=IntRange(1, 1000),
+        default=16,
+    )
+    price: tuple[float, float] | None = option(
+        "What a million tokens cost, given and written.",
+        type=(FloatRange(0), FloatRange(0)),
+        metavar="IN OUT",
+    )
+    dry_run: bool = option("Say what would be asked and what it would cost.", is_flag=True)
+    as_json: bool = json_option("a table")
+    plot: str | None = option("Draw accuracy against tokens and against span.", metavar="FILE")
+
+    @cached_property
+    def run_options(self) -> SolveOptions:
+        """How the model is asked.
+
+        Raises:
+            InvalidValue: a value is out of range.
+        """
+        from reasoning.options import SolveOptions
+
+        return SolveOptions(**self.said)
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """The options of `SolveOptions` that were given."""
+        given: dict[str, Any] = {"seed": self.seed, "answer": self.answer}
+        given |= {"max_tokens": self.max_tokens, "timeout": self.timeout}
+        for group in (self.chat, self.sampling):
+            given |= {name: getattr(group, name) for name in group.__dataclass_fields__}
+        return {name: value for name, value in given.items() if value or _is_zero(value)}
+
+    @property
+    def path(self) -> Path:
+        """The file of samples."""
+        return Path(self.output or f"{Path(self.source.replace(':', '-')).stem}.eval.jsonl")
+
+    @property
+    def wanted(self) -> int:
+        """How many samples of each question there are to be."""
+        if self.samples is not None:
+            return self.samples
+        return 0 if self.strategies and not self.policies else SAMPLES
+
+    @property
+    def replayed(self) -> tuple[str, ...]:
+        """The policies that are replayed."""
+        if self.policies or not self.wanted:
+            return self.policies
+        return ("default", "sc:n=1", f"sc:n={self.wanted}")
+
+
+def _is_zero(value: object) -> bool:
+    """Whether it is the number, which says something where False, None and () don't."""
+    return value == 0 and not isinstance(value, bool)
+
+
+@click.command()
+@options(EvalSettings)
+def eval(settings: EvalSettings) -> int:
+    """Measure a model on QUESTIONS: a file (JSON lines, CSV, Parquet) or drawn, as countdown.
+
+    Each question is sampled once, and every policy is replayed over the same samples; a strategy
+    is run on each question.  All that was sampled is in the output file at once: after Ctrl-C or a
+    crash the same command goes on.
+
+    \b
+    reason eval mine.jsonl --base-url http://localhost:8000/v1 --policy default --policy sc:n=8
+    reason eval countdown --limit 50 --strategy single --strategy apr:n=16
+    """
+    return EvalCommand(settings).run()
+
+
+class EvalCommand:
+    """One run of the command."""
+
+    def __init__(self, settings: EvalSettings) -> None:
+        from reasoning.evaluation.grading import load_grader
+        from reasoning.evaluation.questions import QuestionColumns, load_questions
+        from reasoning.evaluation.run import EvalPlan, LiveArm
+        from reasoning.policies import steered_by
+
+        self.settings = settings
+        if settings.plot is not None:
+            pyplot()  # what is missing is told before the work
+        self.steered = {text: steered_by(text) for text in settings.replayed}
+        self.grader = None if settings.grader is None else load_grader(settings.grader)
+        columns = {name: getattr(settings, name) for name in ("question", "gold", "id", "template")}
+        self.plan = EvalPlan(
+            questions=load_questions(
+                settings.source,
+                QuestionColumns(**columns),
+                limit=settings.limit,
+                seed=settings.seed,
+                graded=self.grader is not None,
+            ),
+            samples=settings.wanted,
+            arms=[LiveArm.parse(text) for text in settings.strategies],
+            options=settings.run_options,
+            parallel=settings.parallel,
+        )
+
+    def run(self) -> int:
+        """Ask what is missing, and print what came of all; returns the exit code."""
+        from reasoning.evaluation.store import StoredEval
+
+        path = self.settings.path
+        stored = StoredEval.read(path) if path.exists() else StoredEval()
+        if self.settings.dry_run:
+            return self._foretell(stored)
+        if self.plan.missing(stored):
+            stored = self._ask()
+        elif differing := stored.header.differs(self._header(stored.header.model)):
+            raise InvalidValue(f"output: {path} was made with {differing}; give another file")
+        if self.plan.missing(stored):
+            return INTERRUPTED
+        return self._conclude(stored)
+
+    def _header(self, model: str) -> EvalHeader:
+        from importlib import metadata
+
+        from reasoning.evaluation.records import EvalHeader
+
+        said = {name: value for name, value in self.settings.said.items() if name != "timeout"}
+        return EvalHeader(
+            model=model,
+            draft=self.settings.draft,
+            options=said,
+            versions={name: metadata.version(name) for name in ("parallel-reason",)},
+        )
+
+    def _foretell(self, stored: StoredEval) -> int:
+        from reasoning.evaluation.forecast import forecast
+
+        told = forecast(self.plan, stored, self.settings.price)
+        if self.settings.as_json:
+            print_object(told)
+        else:
+            say(str(told), err=False)
+        return 0
+
+    # Asking.
+
+    def _ask(self) -> StoredEval:
+        """Sample and run what is missing; returns all that there is then."""
+        import anyio
+
+        from reasoning.evaluation.store import EvalStore
+
+        settings = self.settings
+        with passing(f"loading {settings.model or 'the model'} …"):
+            model = settings.backend.load(settings.model, timeout=settings.timeout)
+            draft = None if settings.draft is None else load_draft(settings.draft)
+        self.plan.check(model, draft)
+        with EvalStore(settings.path, self._header(model.name)) as store:
+            store.ask(self.plan.questions)
+            raise_when_interrupted()
+            anyio.run(self._fill, store, model, draft)
+            return store.stored
+
+    async def _fill(self, store: EvalStore, model: LoadedModel, draft: LoadedModel | None) -> None:
+        import anyio
+
+        missing = len(self.plan.missing(store.stored))
+        say(f"{len(self.plan.questions)} questions, {missing} answers to ask; kept in {store.path}")
+        shown = EvalProgress(self._graded(store.stored), self.settings.price)
+        with progress_bar("asking", missing) as advance:
+
+            def heard(record: Record) -> None:
+                shown.add(record)
+                advance(description=str(shown))
+                advance()
+
+            async with anyio.create_task_group() as group:
+                await group.start(self._stop_at_signal, group.cancel_scope)
+                await self.plan.fill(store, model, draft=draft, heard=heard)
+                group.cancel_scope.cancel()
+        say(str(shown))
+        left = len(self.plan.missing(store.stored))
+        if left:
+            warn(f"{left} of {missing} are missing; the same command goes on with {store.path}")
+
+    async def _stop_at_signal(
+        self, scope: anyio.CancelScope, *, task_status: TaskStatus[None]
+    ) -> None:
+        import anyio
+
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
+            async for _ in signals:
+                if scope.cancel_called:
+                    os._exit(INTERRUPTED)
+                scope.cancel()
+
+    # Concluding.
+
+    def _graded(
+        self, stored: StoredEval, progress: Callable[[], None] = lambda: None
+    ) -> GradedEval:
+        from reasoning.evaluation.arms import GradedEval
+
+        return GradedEval(
+            stored,
+            self.plan.questions,
+            grader=self.grader,
+            progress=progress,
+        )
+
+    def _conclude(self, stored: StoredEval) -> int:
+        from reasoning.evaluation.results import EvalResults, compared
+
+        settings = self.settings
+        with progress_bar("grading", len(self.plan.questions)) as advance:
+            graded = self._graded(stored, advance)
+        with progress_bar("replay", len(self.steered) * len(self.plan.questions)) as advance:
+            rows, curve = compared(
+                graded,
+                policies=self.steered,
+                strategies=settings.strategies,
+                against=settings.against,
+                shuffles=settings.shuffles,
+                progress=advance,
+            )
+        results = EvalResults(
+            questions=settings.source,
+            model=stored.header.model,
+            samples=settings.wanted,
+            shuffles=settings.shuffles,
+            seed=settings.seed,
+            results=rows,
+            curve=curve,
+        )
+        title = f"{results.questions}, {len(self.plan.questions)} questions, {results.model}"
+        if settings.plot is not None:
+            draw(title, rows, curve, settings.plot)
+        if settings.as_json:
+            print_object(results)
+        else:
+            print_tables(arms_table(title, rows, settings.equal))
+            for line in filter(None, map(run_line, rows)):
+                say(line, err=False)
+        return 0
+
+
+def run_line(row: EvalRow) -> str:
+    """What is known of a strategy's runs beside the table, in one line; empty for a policy."""
+    runs = row.runs
+    if runs is None:
+        return ""
+    parts = [f"{runs.threads:.1f} threads", f"{runs.wall_s:.1f} s a question"]
+    parts += [] if runs.coverage is None else [f"coverage {runs.coverage:.1%}"]
+    parts += [f"{runs.leaked:.1f} tokens leaked"] if runs.leaked else []
+    parts += [f"{runs.lost} of {runs.lost + row.n} lost"] if runs.lost else []
+    parts += [f"emulated: {', '.join(runs.emulated)}"] if runs.emulated else []
+    if runs.escalated is not None:
+        parts.append(f"escalated {runs.escalated:.1%}")
+        parts += [] if runs.strangest is None else [f"{runs.strangest:.1%} among the strangest"]
+        parts += [] if runs.auroc is None else [f"AUROC of wrong chains {runs.auroc:.2f}"]
+    return f"{row.policy}: {' · '.join(parts)}"
+
+
+class EvalProgress:
+    """What an evaluation has come to so far, in one line."""
+
+    def __init__(self, graded: GradedEval, price: Price | None) -> None:
+        from reasoning.evaluation.forecast import EvalCost
+
+        self._graded = graded
+        self._price = price
+        self._cost = EvalCost()
+        self._right = 0
+
+    def add(self, record: Record) -> None:
+        """Count one more record."""
+        self._cost.add(record)
+        if record.lost is None and self._graded.quick:
+            self._right += self._graded.right(record)
+
+    def __str__(self) -> str:
+        cost = self._cost
+        kept = cost.count - cost.lost
+        parts = [f"{cost.count:,} answers"]
+        if kept and self._graded.quick:
+            parts.append(f"{self._right / kept:.1%} right")
+        if kept:
+            parts.append(f"{cost.tokens / kept:,.0f} tokens each")
+        parts += [f"{cost.lost:,} lost"] if cost.lost else []
+        parts += [f"{cost.price(self._price):,.4g} in money"] if self._price else []
+        return " · ".join(parts)

@@ -1,0 +1,156 @@
+"""Arms as a picture: accuracy over tokens and over span, and what each gains, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.errors import InvalidValue, importing
+
+if TYPE_CHECKING:
+    from reasoning.evaluation.replay import Beside, CurvePoint, ReplayBaseline, ReplayRow
+
+GREY, INK = "#8a8a8a", "#222222"
+COSTS = ("tokens", "span")
+NOTE = "(filled: nothing is better for less)"
+
+
+def pyplot() -> Any:
+    """Matplotlib, which draws into files only.
+
+    Raises:
+        ExtraMissing: it is not installed.
+    """
+    with importing("pruning", "plot"):
+        import matplotlib
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def draw(title: str, rows: Sequence[ReplayRow], curve: Sequence[CurvePoint], target: str) -> None:
+    """Draw arms beside the curve of self-consistency, into a PNG, SVG or PDF file.
+
+    Two panels show accuracy over tokens and over span, each arm with its name and interval; those
+    are filled that nothing beats at less, no point of the curve either, which has a tick at each
+    power of two.  The third panel shows what each arm gains over self-consistency with as many
+    tokens, and over the arm asked for.
+
+    Raises:
+        ExtraMissing: matplotlib is not installed.
+        InvalidValue: the file can't be written.
+    """
+    plt = pyplot()
+    gains = [(row, name, base) for row in rows for name, base in _shown(row)]
+    figure = plt.figure(figsize=(10, 4.2 + 0.32 * len(gains)), layout="constrained")
+    heights = [4.2, 0.6 + 0.32 * len(gains)] if gains else [1]
+    grid = figure.add_gridspec(len(heights), 2, height_ratios=heights)
+    first = figure.add_subplot(grid[0, 0])
+    for place, cost in enumerate(COSTS):
+        axis = first if place == 0 else figure.add_subplot(grid[0, 1], sharey=first)
+        _scatter(axis, rows, curve, cost)
+        axis.set_title(f"accuracy (%) over {cost} a question {NOTE}", loc="left", fontsize=9)
+    if gains:
+        _forest(figure.add_subplot(grid[1, :]), gains)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    try:
+        figure.savefig(target, dpi=150)
+    except (OSError, ValueError) as error:
+        raise InvalidValue(f"plot: {error}; give a file such as replay.png") from error
+    finally:
+        plt.close(figure)
+
+
+def _shown(row: ReplayRow) -> list[tuple[str, ReplayBaseline]]:
+    words: dict[Beside, str] = {"token_matched": "as many tokens", "against": "asked for"}
+    return [(words[name], base) for name, base in row.beside.items() if name in words]
+
+
+def _scatter(axis: Any, rows: Sequence[ReplayRow], curve: Sequence[CurvePoint], cost: str) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    arms: list[ReplayRow | CurvePoint] = [*rows, *curve]
+    points = [(getattr(one, cost), 100 * one.accuracy) for one in arms]
+    if curve:
+        line = [(getattr(one, cost), 100 * one.accuracy) for one in curve]
+        axis.plot(*zip(*line, strict=True), color=GREY, lw=1.4, zorder=1)
+        powers = [at for one, at in zip(curve, line, strict=True) if one.n & (one.n - 1) == 0]
+        axis.plot(*zip(*powers, strict=True), "|", color=GREY, ms=7, zorder=1)
+        axis.annotate(
+            f"self-consistency, n=1–{curve[-1].n}",
+            line[0],
+            xytext=(4, -12),
+            textcoords="offset points",
+            fontsize=8,
+            color=GREY,
+        )
+    labels = []
+    for number, row in enumerate(rows):
+        x, y = getattr(row, cost), 100 * row.accuracy
+        best = not any(a <= x and b >= y and (a, b) != (x, y) for a, b in points)
+        low, high = (100 * end for end in row.ci95)
+        axis.errorbar(
+            x,
+            y,
+            yerr=[[max(0, y - low)], [max(0, high - y)]],
+            fmt="o",
+            color=f"C{number}",
+            mfc=f"C{number}" if best else "white",
+            ms=6,
+            lw=1,
+            elinewidth=0.8,
+            zorder=2,
+        )
+        labels.append((y, x, row.policy, f"C{number}"))
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.margins(x=0.25)
+    axis.grid(alpha=0.25, lw=0.5)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=8)
+    _name(axis, labels)
+
+
+def _name(axis: Any, labels: list[tuple[float, float, str, str]]) -> None:
+    """Write names beside points, from below upwards, none over another."""
+    low, high = axis.get_ylim()
+    step, floor = (high - low) * 0.045, float("-inf")
+    for y, x, name, colour in sorted(labels):
+        floor = at = max(y, floor + step)
+        axis.annotate(
+            name,
+            (x, y),
+            xytext=(7, (at - y) / (high - low) * 260 - 3),
+            textcoords="offset points",
+            fontsize=8,
+            color=colour,
+        )
+
+
+def _short(value: float) -> str:
+    for unit, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= unit:
+            return f"{value / unit:g} {sign}"
+    return f"{value:g}"
+
+
+def _forest(axis: Any, gains: Sequence[tuple[ReplayRow, str, ReplayBaseline]]) -> None:
+    names: list[str] = []
+    colours: dict[str, str] = {}
+    for place, (row, name, base) in enumerate(gains):
+        colour = colours.setdefault(row.policy, f"C{len(colours)}")
+        low, high = (100 * end for end in base.gain_ci95)
+        axis.plot([low, high], [place, place], color=colour, lw=2)
+        axis.plot(100 * base.gain, place, "o", color=colour, ms=5)
+        names.append(f"{row.policy} − {base.policy} ({name})")
+    axis.axvline(0, color=INK, lw=0.8)
+    axis.set_yticks(range(len(names)), names, fontsize=8)
+    axis.invert_yaxis()
+    axis.margins(y=0.5 / len(names))
+    axis.set_title("gain in points of accuracy, paired by question, 95 %", loc="left", fontsize=9)
+    axis.grid(axis="x", alpha=0.25, lw=0.5)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    axis.tick_params(labelsize=8)

@@ -1,0 +1,168 @@
+"""What an evaluation came to: a row for each arm, all on the same questions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pydantic import Field
+
+from orchestrator.errors import InvalidValue
+from pruning import Evaluator, Summary
+from pruning.evaluation.statistics import summarise
+from reasoning.evaluation.arms import GradedEval
+from reasoning.evaluation.records import StrategyRun
+from reasoning.evaluation.replay import (
+    Beside,
+    CurvePoint,
+    ReplayRow,
+    ReplayValue,
+    curve_points,
+    evaluated,
+    matched,
+    replay_row,
+)
+from reasoning.policies import SteeredBy, steered_by
+from reasoning.run.solution import ScoredChain, rank_auroc
+
+
+class RunFigures(ReplayValue):
+    """What is known of a strategy's runs beside accuracy and tokens; means are over questions."""
+
+    wall_s: float
+    """Mean, while others ran beside it."""
+    prompt_tokens: float
+    """Mean, given to all threads."""
+    threads: float
+    leaked: float
+    """Mean tokens written after they were no longer wanted."""
+    lost: int
+    """Questions without a run, because the backend failed; no row counts them."""
+    coverage: float | None = None
+    """Mean share of a problem that the answer covers, where a problem has parts."""
+    emulated: tuple[str, ...] = ()
+    """What was done in place of what the backend lacks."""
+    escalated: float | None = None
+    """Share of steps that a draft left to the model."""
+    strangest: float | None = None
+    """Share of these among as many strangest steps, a mean over problems; by chance it is as
+    ``escalated``."""
+    auroc: float | None = None
+    """P(a chain with a wrong answer was stranger than one with a right one), over all problems."""
+
+
+class EvalRow(ReplayRow):
+    """One arm: a policy over the samples, or the runs of a strategy."""
+
+    runs: RunFigures | None = None
+    """Of a strategy that was run."""
+
+
+class EvalResults(ReplayValue):
+    """What ``reason eval --json`` prints."""
+
+    schema_: str = Field(default="reason.eval-results/1", alias="schema")
+    questions: str
+    model: str
+    samples: int
+    """Of each question, over which policies were replayed."""
+    shuffles: int
+    seed: int
+    results: list[EvalRow]
+    curve: list[CurvePoint]
+    """Self-consistency over the same samples; empty where there are none."""
+
+
+def compared(
+    graded: GradedEval,
+    *,
+    policies: Mapping[str, SteeredBy],
+    strategies: Sequence[str] = (),
+    against: str | None = None,
+    shuffles: int = 16,
+    progress: Callable[[], None] = lambda: None,
+) -> tuple[list[EvalRow], list[CurvePoint]]:
+    """All arms, each beside self-consistency at equal cost where there are samples, and its curve.
+
+    Args:
+        graded: The samples and runs.
+        policies: To be replayed, by the texts that name them.
+        strategies: The texts of those that were run.
+        against: The arm with which the others are compared too; it may be a policy beside these.
+        progress: Called whenever a policy is done with a question.
+
+    Raises:
+        InvalidValue: there is no such arm, or nothing that an arm could be made from.
+    """
+    pool = [question for question in graded.pool() if question.traces]
+    evaluator = None if not pool else Evaluator(questions=pool, shuffles=shuffles)
+    summaries = {text: graded.arm(text) for text in strategies}
+    chosen = dict(policies)
+    if against is not None and against not in (*summaries, *chosen):
+        chosen[against] = steered_by(against)
+    if chosen and evaluator is None:
+        raise InvalidValue("samples: a policy is replayed over samples; there is none")
+    for text, steered in chosen.items():
+        assert evaluator is not None
+        evaluator.on_question = progress
+        summaries[text] = evaluated(evaluator, text, steered)
+    rows = []
+    for text in (*policies, *strategies):
+        beside = _beside(summaries[text], evaluator)
+        if against not in (None, text):
+            beside["against"] = _among(summaries[against], summaries[text])
+        row = replay_row(text, summaries[text], beside)
+        figures = run_figures(graded.runs(text)) if text in strategies else None
+        rows.append(EvalRow(**dict(row), runs=figures))
+    return rows, [] if evaluator is None else curve_points(evaluator.curve)
+
+
+def _among(summary: Summary, other: Summary) -> Summary:
+    """An arm, on the questions of another only."""
+    asked = {outcome.question for outcome in other.outcomes}
+    return summarise(summary.policy, [one for one in summary.outcomes if one.question in asked])
+
+
+def _beside(summary: Summary, evaluator: Evaluator | None) -> dict[Beside, Summary]:
+    if evaluator is None:
+        return {}
+    asked = {outcome.question for outcome in summary.outcomes}
+    if asked != {question.id for question in evaluator.questions}:
+        return {}  # what was lost on some questions stands beside nothing
+    return dict(matched(evaluator.beside(summary)))
+
+
+def run_figures(runs: Sequence[StrategyRun]) -> RunFigures:
+    """The figures of one strategy's runs."""
+    kept = [run for run in runs if run.lost is None]
+    count = len(kept) or 1
+    covered = [run.coverage for run in kept if run.coverage is not None]
+
+    def mean(name: str) -> float:
+        return round(sum(float(getattr(run, name)) for run in kept) / count, 3)
+
+    return RunFigures(
+        lost=len(runs) - len(kept),
+        coverage=round(sum(covered) / len(covered), 4) if covered else None,
+        emulated=tuple(sorted({one for run in kept for one in run.emulated})),
+        wall_s=mean("wall_s"),
+        prompt_tokens=mean("prompt_tokens"),
+        threads=mean("threads"),
+        leaked=mean("leaked"),
+        **_chosen(kept),
+    )
+
+
+def _chosen(runs: Sequence[StrategyRun]) -> dict[str, Any]:
+    """How a draft's steps were chosen."""
+    choices = [run.choice for run in runs if run.choice is not None and run.choice.steps]
+    if not choices:
+        return {}
+    shares = [choice.strangest for choice in choices if choice.strangest is not None]
+    auroc = rank_auroc(ScoredChain(*chain) for choice in choices for chain in choice.chains)
+    steps = sum(choice.steps for choice in choices)
+    return {
+        "escalated": round(sum(choice.escalated for choice in choices) / steps, 4),
+        "strangest": round(sum(shares) / len(shares), 4) if shares else None,
+        "auroc": None if auroc is None else round(auroc, 4),
+    }

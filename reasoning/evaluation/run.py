@@ -1,0 +1,183 @@
+"""Asking all questions: what is missing in the store is sampled, several at a time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from typing import NamedTuple
+
+import anyio
+
+from orchestrator.errors import InvalidValue, ReasonError, leaf
+from reasoning.errors import BackendLost
+from reasoning.evaluation.questions import EvalQuestion
+from reasoning.evaluation.records import (
+    Record,
+    SampleRecord,
+    StrategyRun,
+    run_record,
+    sample_record,
+)
+from reasoning.evaluation.store import EvalStore, StoredEval
+from reasoning.models.loaded import LoadedModel
+from reasoning.options import SolveOptions
+from reasoning.problems import Problem
+from reasoning.solver import Reasoner, choose_strategy
+from reasoning.strategies import STRATEGIES, SelfConsistency
+
+POLICY = ",policy="
+
+
+class EvalJob(NamedTuple):
+    """One sample of a question, or one run of a strategy (``arm``) on it."""
+
+    question: EvalQuestion
+    sample: int = 0
+    arm: str | None = None
+
+
+class TooManyLost(ReasonError):
+    """Raised where nothing but failures comes back from a backend."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveArm:
+    """A strategy that is run on each question, perhaps steered: ``self-consistency:policy=async``.
+
+    Attributes:
+        text: As it was written; it names the arm.
+    """
+
+    text: str
+    strategy: str
+    policy: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> LiveArm:
+        """The strategy and the policy that a text names.
+
+        Raises:
+            UnknownName, InvalidValue: there is none of them, or a setting does not fit.
+        """
+        settings, _, policy = text.replace(":policy=", f":{POLICY}", 1).partition(POLICY)
+        arm = cls(text=text, strategy=settings.rstrip(":,"), policy=policy or None)
+        STRATEGIES.make(arm.strategy)
+        arm.options(SolveOptions())
+        return arm
+
+    def options(self, base: SolveOptions) -> SolveOptions:
+        """How it solves a question."""
+        return replace(base, strategy=self.strategy, policy=self.policy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalPlan:
+    """What is to be there in the end.
+
+    Attributes:
+        samples: How many of each question; policies are replayed over them.
+        arms: Strategies that are run on each question.
+        options: How the model is asked.
+        parallel: How many samples or runs are under way at once.
+    """
+
+    questions: Sequence[EvalQuestion]
+    samples: int = 0
+    arms: Sequence[LiveArm] = ()
+    options: SolveOptions = field(default_factory=SolveOptions)
+    parallel: int = 16
+
+    def missing(self, stored: StoredEval) -> list[EvalJob]:
+        """What is not there yet, question by question."""
+        return list(self._missing(stored))
+
+    def _missing(self, stored: StoredEval) -> Iterator[EvalJob]:
+        for question in self.questions:
+            for sample in range(self.samples):
+                if not stored.has_sample(question.id, sample):
+                    yield EvalJob(question, sample)
+            for arm in self.arms:
+                if not stored.has_run(arm.text, question.id):
+                    yield EvalJob(question, arm=arm.text)
+
+    def check(self, model: LoadedModel, draft: LoadedModel | None = None) -> None:
+        """Check that the model can do what is asked, before anything is paid.
+
+        Raises:
+            CapabilityMissing, ProblemRefused: it can't.
+        """
+        problem = self._posed(model, self.questions[0])
+        for arm in self.arms:
+            choose_strategy(arm.options(self.options), model, problem)
+            if draft is None and STRATEGIES.make(arm.strategy).drafted:
+                raise InvalidValue(f"draft: strategy {arm.strategy} takes a second model; give one")
+
+    def _posed(self, model: LoadedModel, question: EvalQuestion) -> Problem:
+        return question.posed(
+            trained=model.dialect.trained, answer_format=self.options.answer_format
+        )
+
+    async def fill(
+        self,
+        store: EvalStore,
+        model: LoadedModel,
+        *,
+        draft: LoadedModel | None = None,
+        heard: Callable[[Record], None] = lambda _: None,
+    ) -> None:
+        """Ask for all that is missing; each record is in the store before ``heard`` is told.
+
+        A sample that the backend loses is stored as lost, and asked for again the next time.
+
+        Raises:
+            TooManyLost: nothing but failures came back, one after the other.
+            ReasonError: by its leaf, what can't be done and how to mend it.
+        """
+        jobs = iter(self.missing(store.stored))
+        recent: deque[Record] = deque(maxlen=max(8, self.parallel))
+
+        async def work(reasoner: Reasoner) -> None:
+            for job in jobs:
+                record = await self._done(reasoner, job)
+                store.add(record)
+                heard(record)
+                recent.append(record)
+                if len(recent) == recent.maxlen and all(one.lost for one in recent):
+                    raise TooManyLost(
+                        f"the last {len(recent)} answers were lost ({record.lost}); mend that and "
+                        "give the same command to go on"
+                    )
+
+        async with Reasoner(model, draft=draft) as reasoner, anyio.create_task_group() as group:
+            for _ in range(self.parallel):
+                group.start_soon(work, reasoner)
+
+    async def _done(self, reasoner: Reasoner, job: EvalJob) -> Record:
+        question, seed = job.question, seed_of(self.options.seed, job)
+        problem = self._posed(reasoner.model, question)
+        arm = next((one for one in self.arms if one.text == job.arm), None)
+        base = replace(self.options, seed=seed)
+        sampled = replace(base, strategy=SelfConsistency(n=1))
+        options = sampled if arm is None else arm.options(base)
+        try:
+            solution = await reasoner.solve_with(problem, options)
+        except Exception as error:
+            if not isinstance(lost := leaf(error), BackendLost):
+                raise
+            if arm is None:
+                return SampleRecord(
+                    question=question.id, sample=job.sample, seed=seed, lost=str(lost)
+                )
+            return StrategyRun(question=question.id, arm=arm.text, seed=seed, lost=str(lost))
+        if arm is None:
+            return sample_record(question.id, job.sample, seed, solution)
+        return run_record(question.id, arm.text, seed, solution)
+
+
+def seed_of(seed: int, job: EvalJob) -> int:
+    """The seed of one sample or run: the same wherever and whenever it is asked for."""
+    told = f"{seed}\0{job.question.id}\0{job.arm or ''}\0{job.sample}"
+    digest = blake2b(told.encode("utf-8", "surrogatepass"), digest_size=4).digest()
+    return int.from_bytes(digest) >> 1

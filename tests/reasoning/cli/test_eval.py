@@ -1,0 +1,226 @@
+"""What ``reason eval`` promises: every sample is kept at once, and none is paid for twice."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from click.testing import CliRunner
+
+from reasoning.cli import main
+from reasoning.evaluation import EvalHeader, EvalStore, SampleRecord, StrategyRun, load_questions
+from tests.support.scripted_chat import Refusal, Script, ScriptedChat
+from tests.support.shell import Shell, running_shell
+
+pytestmark = pytest.mark.anyio
+
+QUESTIONS, SAMPLES = 12, 4
+TEXTS = ["so it is \\boxed{%s}", "The final answer is %s.", "I don't know, \\boxed{0}"]
+
+
+class Varied(ScriptedChat):
+    """Answers by the request's seed, right two times in three; tells when enough have come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enough, self.reached = 10**9, anyio.Event()
+
+    def next_answer(self, body: dict[str, Any]) -> Script | Refusal:
+        self.streamed.append(body)
+        if len(self.streamed) == self.enough:
+            self.reached.set()
+        place, asked = body["seed"] % 3, body["messages"][-1]["content"]
+        number = asked.split("number ")[1].split("?")[0]
+        words = TEXTS[place] % number if place < 2 else TEXTS[2]
+        return Script(chunks=[words], delay_s=0.02, usage={"completion_tokens": 5 + place})
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[tuple[Varied, str]]:
+    chat = Varied()
+    async with chat.running() as url:
+        yield chat, url
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> Path:
+    rows = [{"question": f"Which is number {n}?", "answer": n} for n in range(1, QUESTIONS + 1)]
+    path = tmp_path / "mine.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def records(path: Path, kind: str) -> list[dict[str, Any]]:
+    whole = path.read_text().split("\n")[1:-1]
+    return [one for one in map(json.loads, whole) if one["kind"] == kind]
+
+
+def seeds(bodies: Sequence[dict[str, Any]]) -> set[int]:
+    return {int(body["seed"]) for body in bodies}
+
+
+async def run(shell: Shell, *arguments: str) -> tuple[int, str, str]:
+    return await anyio.to_thread.run_sync(shell.run, *arguments)
+
+
+async def test_killed_twice_no_sample_is_lost_or_paid_twice(
+    server: tuple[Varied, str], questions: Path, tmp_path: Path
+) -> None:
+    chat, url = server
+    out = tmp_path / "out.jsonl"
+    command = ["eval", str(questions), "-o", str(out), "--base-url", url, "--parallel", "2"]
+    command += [
+        "--samples",
+        str(SAMPLES),
+        "--policy",
+        "sc:n=4",
+        "--strategy",
+        "self-consistency:n=2",
+    ]
+    with running_shell(tmp_path) as shell:
+        paid: set[int] = set()
+        for number in (signal.SIGKILL, signal.SIGTERM):
+            chat.enough, chat.reached = 15, anyio.Event()
+            process: subprocess.Popen[str] = shell.start(*command)
+            await chat.reached.wait()
+            process.send_signal(number)
+            await anyio.to_thread.run_sync(process.communicate)
+            kept = {one["seed"] for one in records(out, "sample")}
+            assert not paid & seeds(chat.streamed), "what is kept was asked for again"
+            paid = kept
+            chat.streamed.clear()
+        out.write_bytes(out.read_bytes() + b'{"kind":"sample","question":"1"')  # a line cut short
+        code, table, told = await run(shell, *command, "--json")
+        assert code == 0, told
+        assert not paid & seeds(chat.streamed)
+        samples, runs = records(out, "sample"), records(out, "run")
+        assert len(samples) == QUESTIONS * SAMPLES == len({one["seed"] for one in samples})
+        assert len(runs) == QUESTIONS
+        chat.streamed.clear()
+        again = await run(shell, *command, "--json")
+        assert again[1] == table
+        assert not chat.streamed, "all is there, and nothing is asked"
+
+
+def evaluated(*arguments: str) -> Any:
+    done = CliRunner().invoke(main, ["eval", *arguments])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout) if "--json" in arguments else done.stdout
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """A finished evaluation: four questions with samples, and runs of one strategy."""
+    path = tmp_path / "kept.jsonl"
+    rows = [{"question": f"What is {n}/2?", "answer": f"{n}/2"} for n in range(1, 5)]
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    header = EvalHeader(model="m", options={"seed": 0, "answer": "auto"})
+    with EvalStore(path, header) as store:
+        store.ask(load_questions(str(tmp_path / "mine.jsonl")))
+        for n in range(1, 5):
+            for sample in range(6):
+                right = (sample * 7 + n) % 3 > 0
+                store.add(
+                    SampleRecord(
+                        question=str(n),
+                        sample=sample,
+                        seed=sample,
+                        text="…",
+                        answer=f"\\frac{{{n}}}{{2}}" if right else str(n),
+                        tokens=100 * n + sample,
+                        prompt_tokens=10,
+                        wall_s=1.0,
+                    )
+                )
+            answer = str(n / 2) if n != 2 else None
+            store.add(StrategyRun(question=str(n), arm="apr:n=4", seed=n, answer=answer, tokens=50))
+    return path
+
+
+def test_all_arms_are_on_the_same_questions_and_need_no_model(kept: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(QUORUM)
+    own = f"{tmp_path / 'mine.py'}:Quorum:k=3"
+    arms = ["--policy", "sc:n=6", "--policy", own, "--strategy", "apr:n=4", "--against", "sc:n=1"]
+    arms += ["--samples", "6", "--json"]
+    results = evaluated(str(tmp_path / "mine.jsonl"), "-o", str(kept), *arms)
+    rows = {row["policy"]: row for row in results["results"]}
+    assert list(rows) == ["sc:n=6", own, "apr:n=4"]
+    assert rows["sc:n=6"]["accuracy"] == 1.0, "half and \\frac12 are one answer"
+    assert rows[own]["traces"] <= 6
+    assert rows["apr:n=4"]["accuracy"] == 0.75
+    assert rows["apr:n=4"]["runs"]["lost"] == 0
+    for row in rows.values():
+        assert row["n"] == 4
+        assert row["against"]["policy"] == "sc:n=1"
+        low, high = row["against"]["gain_ci95"]
+        assert low < row["against"]["gain"] < high
+    assert [point["n"] for point in results["curve"]] == [1, 2, 3, 4, 5, 6]
+
+
+QUORUM = """
+from dataclasses import dataclass
+from pruning import Ballots, Ended, Finish, VotingPolicy
+
+@dataclass(frozen=True, kw_only=True)
+class Quorum(VotingPolicy[Ballots]):
+    '''Stop once k votes agree.'''
+    k: int = 2
+    n: int = 8
+
+    def start(self, state):
+        return state.launch(self.n, "all at once")
+
+    def on_end(self, state, ended: Ended):
+        for answer, count in state.votes.items():
+            if count >= self.k:
+                return (Finish(answer=answer, reason=f"{count} agree"),)
+        return super().on_end(state, ended)
+"""
+
+
+def test_a_grader_of_one_s_own_judges(kept: Path, tmp_path: Path) -> None:
+    grader = tmp_path / "grade.py"
+    grader.write_text("def whole(question, answer, text):\n    return answer.isdigit()\n")
+    arms = ["--samples", "6", "--policy", "sc:n=6", "--grader", f"{grader}:whole", "--json"]
+    results = evaluated(str(tmp_path / "mine.jsonl"), "-o", str(kept), *arms)
+    assert results["results"][0]["accuracy"] == 0.0
+    grader.write_text("def whole(question, answer, text):\n    return 1 / 0\n")
+
+
+def test_a_dry_run_says_what_is_missing_and_what_it_will_cost(kept: Path, tmp_path: Path) -> None:
+    more = [str(tmp_path / "mine.jsonl"), "-o", str(kept), "--samples", "8", "--dry-run"]
+    told = evaluated(*more, "--price", "1", "10", "--json")
+    assert (told["questions"], told["samples"], told["runs"]) == (4, 8, 0)
+    assert told["tokens"] == 8 * 252  # the mean of those that are there, as a whole number
+    assert told["cost"] == pytest.approx((8 * 10 + 8 * 252 * 10) / 1e6)
+    assert "8 samples to ask" in evaluated(*more)
+
+
+def test_samples_of_another_setting_are_not_mixed(kept: Path, tmp_path: Path) -> None:
+    command = ["eval", str(tmp_path / "mine.jsonl"), "-o", str(kept), "--samples", "6"]
+    done = CliRunner().invoke(main, [*command, "--temperature", "1"])
+    assert done.exit_code == 2
+    assert "made with temperature None, not 1.0" in done.stderr
+
+
+def test_samples_are_replayed_wherever_traces_are(kept: Path) -> None:
+    done = CliRunner().invoke(main, ["replay", str(kept), "--policy", "sc:n=6", "--json"])
+    assert json.loads(done.stdout)["results"][0]["accuracy"] == 1.0
+
+
+async def test_nothing_but_failures_ends_the_command(questions: Path, tmp_path: Path) -> None:
+    async with ScriptedChat(
+        refuse=lambda body: (400, "no") if body.get("stream") else None
+    ).running() as url:
+        with running_shell(tmp_path) as shell:
+            out = ["-o", str(tmp_path / "o.jsonl"), "--parallel", "2", "--samples", "4"]
+            code, _, told = await run(shell, "eval", str(questions), "--base-url", url, *out)
+    assert code == 1
+    assert "the same command" in told
+    assert "Traceback" not in told
