@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from math import floor
@@ -118,14 +118,21 @@ class BaselineCurve:
     def at(self, cost: Cost, value: float) -> Summary:
         """Self-consistency at a mean cost a question, linear between whole numbers of samples.
 
-        Where one sample costs more, it is one sample; where all cost less, it is all.
+        Where one sample costs more, it is one sample, *the fewest*; where all cost less, it is all,
+        *the most*; its name says so.
         """
-        means = self._means[cost]
-        low = bisect_right(means, value + 1e-9 * value)
-        if low in (0, len(means)):
-            return self.summary(max(1, low))
+        means, near = self._means[cost], 1e-9 * value
+        low = bisect_right(means, value + near)
+        if low == 0:
+            return self._named(1, "the fewest")
+        if low == len(means):
+            return self._named(low, "the most" if means[-1] < value - near else "")
         share = (value - means[low - 1]) / (means[low] - means[low - 1])
         return self.summary(low + max(0.0, share))
+
+    def _named(self, samples: int, word: str) -> Summary:
+        summary = self.summary(samples)
+        return replace(summary, policy=f"{summary.policy}, {word}") if word else summary
 
     @cached_property
     def _means(self) -> dict[Cost, list[float]]:

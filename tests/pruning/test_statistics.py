@@ -106,8 +106,10 @@ def test_between_two_numbers_of_samples_lies_a_mixture_of_both() -> None:
 
 def test_what_costs_less_than_a_sample_or_more_than_all_stands_beside_one_or_all() -> None:
     curve = Evaluator(questions=questions()).curve
-    assert curve.at("tokens", 1).policy == "sc:n=1"
-    assert curve.at("tokens", 1e9).policy == "sc:n=8"
+    assert curve.at("tokens", 1).policy == "sc:n=1, the fewest"
+    assert curve.at("tokens", 1e9).policy == "sc:n=8, the most"
+    assert curve.at("tokens", curve.summary(1).tokens).policy == "sc:n=1"
+    assert curve.at("tokens", curve.summary(8).tokens).policy == "sc:n=8"
 
 
 # Traces that are not there.
