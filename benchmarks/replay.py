@@ -3,9 +3,8 @@
 DATA is a folder with ``qwen3-8b-aime24-128.jsonl.gz`` (sampled traces with probes) and
 ``llama8b-qwq32b-math500.jsonl.gz`` (scored chains).  Writes ``results/replay.json``:
 
-- every policy on the sampled traces, beside the reference's figures for those it lists;
-- the default's parameters, chosen anew without each fold of questions (cross-validation);
-- the default on the half of the questions with the longest traces, as a harder set;
+- every policy on the sampled traces, beside the reference's figures for those it lists
+  (`default_policy.py` compares it with others on more sets);
 - the share of steps that the conformal controller escalates, in each turn;
 - how well one rate, and a rate per question, describe coverage;
 - the time of 64 traces times 1,000 observations through each policy.
@@ -36,13 +35,10 @@ from pruning import (
     Observation,
     Policy,
     Probed,
-    ProbedConsensus,
     Question,
-    QuestionOutcome,
     StepScored,
     Summary,
     Trace,
-    difference_interval,
     read_questions,
 )
 from reasoning.policies import parse_policy
@@ -50,7 +46,7 @@ from reasoning.policies import parse_policy
 RESULTS = Path(__file__).parent / "results" / "replay.json"
 SAMPLED = "qwen3-8b-aime24-128.jsonl.gz"
 CHAINS = "llama8b-qwq32b-math500.jsonl.gz"
-SHUFFLES, FOLDS = 16, 10
+SHUFFLES = 16
 
 REFERENCE: dict[str, tuple[float, float, float]] = {
     # accuracy %, k tokens, k span; the digest of published and re-measured figures
@@ -69,12 +65,6 @@ REFERENCE: dict[str, tuple[float, float, float]] = {
     "async:k=6,threshold=0.9": (81.7, 74, 14.4),
 }
 OTHERS = ("default", "convergence", "saturation")
-GRID = [
-    ProbedConsensus(k=k, cap=cap, threshold=threshold)
-    for k, cap, threshold in product(
-        (5, 6, 7, 8), (20_000, 22_000, 24_000, 26_000, 28_000), (0.8, 0.85, 0.9)
-    )
-]
 
 
 def read(path: Path) -> list[Question]:
@@ -96,7 +86,7 @@ def table(evaluator: Evaluator) -> Iterator[dict[str, Any]]:
     """Each policy beside the reference and beside self-consistency at equal tokens."""
     for name in (*REFERENCE, *OTHERS):
         compared = evaluator.compare(parse_policy(name))
-        _, gained = compared.gains
+        gained = compared.gains[1]
         row = {"policy": name, "n": len(evaluator.questions), **figures(compared.summary)}
         row["token_matched"] = {
             "policy": compared.token_matched.policy,
@@ -126,74 +116,6 @@ def oracle(evaluator: Evaluator) -> dict[str, Any]:
     name = "deepprune:k=64,k2=10"
     knowing = replace(evaluator, judge=judge)
     return {"policy": f"{name} (oracle judge)", **figures(knowing.evaluate(parse_policy(name)))}
-
-
-def mean(outcomes: Sequence[QuestionOutcome], name: str) -> float:
-    return float(sum(getattr(outcome, name) for outcome in outcomes) / len(outcomes))
-
-
-def choose(summaries: Sequence[Summary], base: Summary, kept: Sequence[int]) -> Summary:
-    """The most accurate within 65 k of 910 k tokens and 11 k of 30 k span, on these questions."""
-
-    def cost(summary: Summary, name: str) -> float:
-        ours = [summary.outcomes[i] for i in kept]
-        return mean(ours, name) / mean([base.outcomes[i] for i in kept], name)
-
-    fits = [s for s in summaries if cost(s, "tokens") <= 65 / 910 and cost(s, "span") <= 11 / 30]
-    fits = fits or list(summaries)
-    return max(
-        fits,
-        key=lambda s: (
-            round(mean([s.outcomes[i] for i in kept], "accuracy"), 3),
-            -cost(s, "tokens"),
-        ),
-    )
-
-
-def cross_validate(evaluator: Evaluator) -> dict[str, Any]:
-    """Parameters chosen without a fold of questions, measured on it; folds by shuffled order."""
-    base = evaluator.baseline(64)
-    summaries = [evaluator.evaluate(policy) for policy in GRID]
-    order = list(range(len(evaluator.questions)))
-    Random(0).shuffle(order)
-    held: list[tuple[QuestionOutcome, QuestionOutcome]] = []
-    chosen: list[str] = []
-    for fold in range(FOLDS):
-        out = order[fold::FOLDS]
-        best = choose(summaries, base, [i for i in order if i not in out])
-        chosen.append(best.policy)
-        held += [(best.outcomes[i], base.outcomes[i]) for i in out]
-    ours, theirs = [pair[0] for pair in held], [pair[1] for pair in held]
-    deltas = [mine.accuracy - his.accuracy for mine, his in held]
-    return {
-        "grid": len(GRID),
-        "folds": FOLDS,
-        "chosen": chosen,
-        "accuracy": round(mean(ours, "accuracy"), 4),
-        "tokens": round(mean(ours, "tokens")),
-        "span": round(mean(ours, "span")),
-        "sc64_accuracy": round(mean(theirs, "accuracy"), 4),
-        "gain": round(sum(deltas) / len(deltas), 4),
-        "gain_ci95": [round(value, 4) for value in difference_interval(deltas)],
-    }
-
-
-def harder(questions: Sequence[Question]) -> dict[str, Any]:
-    """The default and SC@64 on the half of the questions with the longest traces."""
-
-    def length(question: Question) -> float:
-        return sum(trace.tokens for trace in question.traces) / len(question.traces)
-
-    half = sorted(questions, key=length)[len(questions) // 2 :]
-    evaluator = Evaluator(questions=half, shuffles=2 * SHUFFLES)
-    ours, base = evaluator.evaluate(ProbedConsensus()), evaluator.baseline(64)
-    return {
-        "questions": len(half),
-        "default": figures(ours),
-        "sc:n=64": figures(base),
-        "tokens_share": round(ours.tokens / base.tokens, 4),
-        "span_share": round(ours.span / base.span, 4),
-    }
 
 
 # Speed.
@@ -250,8 +172,6 @@ def main(folder: Path) -> None:
         "schema": "reason.benchmarks.replay/1",
         "shuffles": SHUFFLES,
         "results": [*table(evaluator), oracle(evaluator)],
-        "cross_validation": cross_validate(evaluator),
-        "longer_half": harder(sampled),
         "rate_control": [
             rates(chains, method, shift)
             for method, shift in product(("bank", "aci", "quantile"), (1.0, 1.5))

@@ -68,6 +68,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "replay": policies.replayed,
     "rates": policies.rates,
     "intervals": policies.intervals,
+    "default-policy": policies.chosen,
+    "allocation": policies.allocated,
     "live-arithmetic": lambda: policies.live("arithmetic"),
     "live-countdown": lambda: policies.live("countdown"),
     "solve": lambda: f"```text\n{(RESULTS / 'solve.txt').read_text()}```\n",

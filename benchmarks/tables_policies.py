@@ -111,3 +111,55 @@ def live(domain: str) -> str:
         )
     header = ["policy", "accuracy (95 %)", "tokens + probes", "span", "wall", "leaked"]
     return table([*header, "replayed alike", "points over as many tokens of `sc`"], rows)
+
+
+def gained(points: list[float]) -> str:
+    """A gain in points with its interval."""
+    mean, low, high = (100 * value for value in points)
+    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def chosen() -> str:
+    """The default on each set, what it was before, and what is chosen without the set."""
+    results = load("default-policy")
+    rows = {(row["set"], row["policy"]): row for row in results["results"]}
+    former = "default:k=6,threshold=0.8,cap=25000"
+    held = {row["set"]: row for row in results["left_out"]}
+    lines = []
+    for one in results["sets"]:
+        name, most = one["set"], max(map(int, one["sc"]))
+        ours, before, other = rows[name, results["chosen"]], rows[name, former], held[name]
+        lines.append(
+            [
+                f"{name}, {one['questions']}",
+                " / ".join(f"{100 * one['sc'][n]:.1f}" for n in ("4", "8", str(most))),
+                f"{ours['tokens_share']:.1%}",
+                gained(ours["over"]),
+                gained(ours["equal_tokens"]),
+                f"{100 * before['over'][0]:+.1f} at {before['tokens_share']:.1%}",
+                f"{100 * other['over'][0]:+.1f} (`{other['chosen']}`)",
+            ]
+        )
+    header = ["set, questions", "`sc` with 4 / 8 / most", "tokens", "points over most"]
+    header += ["over `sc` at equal tokens", "the former default", "chosen without the set"]
+    return table(header, lines)
+
+
+def allocated() -> str:
+    """One budget over all questions of a set, at as many tokens as the default spends there."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for row in load("allocation")["results"]:
+        rows.setdefault(row["set"], []).append(row)
+    lines = [
+        [
+            f"{name}, {six['questions']}",
+            gained(six["equal_tokens"]),
+            gained(six["over_default"]),
+            thousands(six["span"]),
+            gained(three["equal_tokens"]),
+            thousands(three["span"]),
+        ]
+        for name, (_, six, three) in rows.items()
+    ]
+    header = ["set, questions", "over `sc` at equal tokens", "over `default`", "span of all"]
+    return table([*header, "three rounds, over `sc`", "their span"], lines)

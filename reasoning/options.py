@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import Listener
 from orchestrator.errors import InvalidValue
-from pruning import Judge, Policy, Scorer
-from reasoning.policies import SteeredBy, steered_by
+from pruning import Allocation, Judge, Policy, Scorer
+from reasoning.policies import SteeredBy, parse_allocation, steered_by
 from reasoning.problems.answers import AUTO, AnswerFormat
 from reasoning.run.election import Election, OnTie, Select
 from reasoning.strategies import STRATEGIES, SelfConsistency, Strategy
@@ -265,3 +265,42 @@ class ModelOptions(SolveOptions):
     backend: str | ModelSource | Any | None = None
     base_url: str | None = None
     draft: LoadedModel | str | Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOptions(SolveOptions):
+    """How to solve many problems under one budget of samples; see `Allocation`.
+
+    ``timeout`` and ``cancel_scope`` are the whole batch's.  A problem's seed is ``seed`` and its
+    place.
+
+    Attributes:
+        allocation: How the budget is spread, or a text such as ``allocation:mean=6,first=3``.
+        parallel: The most samples that are drawn at once.
+
+    Raises:
+        InvalidValue: as `SolveOptions`; or a strategy, a policy or ``n`` is given as well.
+    """
+
+    allocation: str | Allocation = Allocation.name
+    parallel: int = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("strategy", "policy", "n"):
+            if getattr(self, name) is not None:
+                raise InvalidValue(f"{name}: the allocation says what is sampled; leave it out")
+        whole = isinstance(self.parallel, int) and not isinstance(self.parallel, bool)
+        if not (whole and self.parallel >= 1):
+            raise InvalidValue(f"parallel: {self.parallel!r} is out of range; give 1 or more")
+        _ = self.spread
+
+    @cached_property
+    def spread(self) -> Allocation:
+        """How the budget is spread."""
+        return parse_allocation(self.allocation)
+
+    def each(self, **changes: Any) -> SolveOptions:
+        """The options of one problem."""
+        own = {one.name: getattr(self, one.name) for one in fields(SolveOptions)}
+        return SolveOptions(**{**own, **changes})

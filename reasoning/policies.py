@@ -59,8 +59,10 @@ def parse_policy(text: str) -> Policy[Any]:
     return steered_by(text).policy
 
 
-def parse_allocation(text: str) -> Allocation:
-    """The allocation that a text names, such as ``allocation:mean=6``; `label` is the inverse.
+def parse_allocation(text: str | Allocation) -> Allocation:
+    """An allocation, or the one that a text names, such as ``allocation:mean=6``.
+
+    `Allocation.label` is the inverse.
 
     Raises:
         UnknownName, InvalidValue: as `KindRegistry.make`.

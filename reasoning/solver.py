@@ -17,9 +17,10 @@ from orchestrator.sync import run_sync
 from pruning import Tally
 from reasoning.keywords import method_takes_options, takes_options
 from reasoning.language.dialect import Dialect
+from reasoning.many import Batch
 from reasoning.models.loaded import LoadedModel
 from reasoning.models.loading import is_trained, load_model
-from reasoning.options import ModelOptions, SolveOptions
+from reasoning.options import BatchOptions, ModelOptions, SolveOptions
 from reasoning.problems import Problem, pose
 from reasoning.problems.recognition import check_text, with_format
 from reasoning.run.run import Run
@@ -86,6 +87,26 @@ class Reasoner:
             ReasonError: by its leaf, what can't be done and how to mend it.
         """
         return await self.solve_with(problem, options)
+
+    @method_takes_options(BatchOptions)
+    async def solve_many(
+        self, problems: Sequence[str | Problem], options: BatchOptions
+    ) -> list[Solution]:
+        """Solve many problems under one budget; those whose votes are open get more samples.
+
+        The budget is counted in tokens: `Allocation.mean` times the mean sample of the first round,
+        for each problem.  A later round begins where its expected tokens fit into what is left.
+        Timeout and ``cancel_scope`` end all runs with what there is; their ``status`` is
+        ``interrupted``.
+
+        Returns:
+            The solutions in the order of the problems.
+
+        Raises:
+            TypeError: an option does not exist.
+            ReasonError: by its leaf, what can't be done and how to mend it.
+        """
+        return await Batch(solve=self.solve_with, problems=problems, options=options).run()
 
     async def solve_with(self, problem: str | Problem, options: SolveOptions) -> Solution:
         """`solve`, with the options as one object."""

@@ -35,6 +35,7 @@ FLOORS = (
     {"run", "planning"},
     {"strategies"},
     {"options"},
+    {"many"},
     {"solver"},
     {"serving", "evaluation"},
     {"integrations"},
