@@ -201,6 +201,7 @@ class UfoDevice:
             else:
                 value = await self._commands.call(task.name, arguments, task.id)
             text = pydantic_core.to_json(value).decode()
+            json.dumps(pydantic_core.from_json(text), allow_nan=False)  # NaN is none
             return Result(id=task.id, fence=task.fence, value=text)
         except ValidationError as error:
             failure = TaskFailure(code="bad-arguments", message=why(error))

@@ -146,6 +146,18 @@ async def test_a_device_that_tells_no_tools_takes_requests_all_the_same() -> Non
             assert [offer.name for offer in hub.workers["dev1"].tools] == ["request"]
 
 
+async def test_a_result_that_json_can_not_hold_fails_its_task() -> None:
+    async def measure(_: dict[str, Any]) -> Any:
+        return {"weight": float("nan")}
+
+    async with ufo_server() as (hub, ufo):
+        token = hub.tokens.create("dev1")
+        async with device(ufo.url, token, tools={"measure": measure}):
+            await until(lambda: "dev1" in hub.workers)
+            with pytest.raises(RemoteFailure, match="not JSON compliant"):
+                await hub.submit(order("measure", {})).outcome()
+
+
 async def test_results_that_are_empty_or_zero_come_back_as_none() -> None:
     """Their router sends ``data if data else None``."""
 
