@@ -42,13 +42,14 @@ def arms_table(title: str, rows: Sequence[ReplayRow], equal: Sequence[str]) -> T
 
 
 def _short(figures: ReplayFigures, count: int) -> str:
-    """Of which policy traces are missing, as ``16 of 64 traces``."""
+    """What an arm had too few traces for, as ``16 of 64 traces``."""
     if not figures.questions_short:
         return ""
-    if figures.questions_short < count:
-        some = f"{figures.questions_short:,} question{'s' * (figures.questions_short > 1)}"
-        return f", too few traces on {some}"
-    return f", {figures.traces:.4g} of {figures.traces + figures.traces_missing:.4g} traces"
+    there, missing = figures.traces, figures.traces_missing
+    if figures.questions_short == count and there.is_integer() and missing.is_integer():
+        return f", {there:.0f} of {there + missing:.0f} traces"
+    some = f"{figures.questions_short:,} question{'s' * (figures.questions_short > 1)}"
+    return f", too few traces on {some}"
 
 
 def _cells(figures: ReplayFigures) -> tuple[str, ...]:

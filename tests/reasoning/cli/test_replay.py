@@ -116,6 +116,8 @@ def test_a_file_with_too_few_traces_says_so(stored: str, tmp_path: Path) -> None
     (row,) = rows(stored, "--policy", "sc:n=64")
     assert (row["traces"], row["traces_missing"], row["questions_short"]) == (12, 52, FAR)
     assert "sc:n=64, 12 of 64 traces" in replay(stored, "--policy", "sc:n=64").stdout
+    done = replay(stored, "--policy", "adaptive:threshold=0.999")  # some orders settle earlier
+    assert "too few traces on" in done.stdout
     lines = traces(tmp_path / "some.jsonl").read_text().splitlines()
     short = json.loads(lines[0])
     short["traces"] = short["traces"][:3]
