@@ -76,7 +76,7 @@ def _draw(items: Sequence[T], count: int, rng: Random) -> Iterator[T]:
 def mark(question: Question) -> str:
     """A hash by which a question is recognised in any file."""
     text = question.words or question.id
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
 
 
 def unseen(questions: Iterable[Question], seen: Iterable[str]) -> list[Question]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
 from typing import Any
 
+from pruning import TracesError
+from pruning.evaluation.traces import MOST_TOKENS
 from reasoning.evaluation.importers.samples import ImportedSample, SampleEnd, shares, thought
 
-_ENDS: dict[Any, SampleEnd] = {"length": "length", "max_tokens": "length", "incomplete": "length"}
+_ENDS: dict[str, SampleEnd] = {"length": "length", "max_tokens": "length", "incomplete": "length"}
 
 
 def as_mapping(value: Any) -> Mapping[str, Any]:
@@ -18,6 +21,31 @@ def as_mapping(value: Any) -> Mapping[str, Any]:
 def as_list(value: Any) -> Sequence[Any]:
     """The value where it is an array, else an empty one."""
     return value if isinstance(value, list) else []
+
+
+def as_count(value: Any) -> int | None:
+    """The value where it is a number of tokens; None where it is none.
+
+    Raises:
+        TracesError: nothing has so many.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 1:
+        return None
+    if value > MOST_TOKENS:
+        raise TracesError(f"tokens: {value} are out of range; give at most {MOST_TOKENS}")
+    return int(value)
+
+
+def as_numbers(values: Sequence[Any], name: str) -> list[float]:
+    """The values, which have to be finite numbers.
+
+    Raises:
+        TracesError: one of them is none.
+    """
+    for one in values:
+        if isinstance(one, bool) or not isinstance(one, int | float) or not isfinite(one):
+            raise TracesError(f"{name}: {str(one)[:40]!r} is no number; give one for each token")
+    return list(map(float, values))
 
 
 def message_text(message: Mapping[str, Any]) -> str:
@@ -42,8 +70,7 @@ def question_of(messages: Sequence[Any]) -> str:
 def completion_samples(body: Mapping[str, Any]) -> list[ImportedSample]:
     """The samples in the body of a response; none where it is no such body."""
     usage = as_mapping(body.get("usage"))
-    counted = usage.get("completion_tokens", usage.get("output_tokens"))
-    tokens = counted if isinstance(counted, int) and counted > 0 else None
+    tokens = as_count(usage.get("completion_tokens", usage.get("output_tokens")))
     choices = [as_mapping(one) for one in as_list(body.get("choices"))]
     if not choices:
         return list(_response(body, tokens))
@@ -57,7 +84,7 @@ def completion_samples(body: Mapping[str, Any]) -> list[ImportedSample]:
             text=text,
             tokens=share,
             counted=counted_alone,
-            end=_ENDS.get(choice.get("finish_reason") or choice.get("stop_reason"), "own"),
+            end=_ENDS.get(str(choice.get("finish_reason") or choice.get("stop_reason")), "own"),
             confidences=tuple(_confidences(log)),
         )
         for choice, text, log, (share, counted_alone) in zip(
@@ -75,9 +102,9 @@ def _confidences(log: Sequence[Any]) -> Iterator[float]:
     """DeepConf's confidence of each token (arXiv 2508.15260), where likelier ones were stored."""
     for token in map(as_mapping, log):
         others = [as_mapping(one).get("logprob") for one in as_list(token.get("top_logprobs"))]
-        known = [float(one) for one in others if isinstance(one, int | float)]
-        if len(known) < 2:
+        if len(others) < 2:
             return
+        known = as_numbers(others, "logprobs")
         yield -sum(known) / len(known)
 
 
@@ -92,5 +119,5 @@ def _response(body: Mapping[str, Any], tokens: int | None) -> Iterator[ImportedS
             if one.get("type") == "reasoning"
         ]
         said = "".join(map(message_text, messages))
-        end = _ENDS.get(body.get("status"), "own")
+        end = _ENDS.get(str(body.get("status")), "own")
         yield ImportedSample(text=thought("".join(thoughts), said), tokens=tokens, end=end)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pruning import TracesError
-from reasoning.evaluation.importers.completions import as_mapping
+from reasoning.evaluation.importers.completions import as_count, as_mapping, as_numbers
 from reasoning.evaluation.importers.content import TracesFile
 from reasoning.evaluation.importers.samples import ImportedQuestion, ImportedSample, SampleEnd
 from reasoning.evaluation.importers.unpickling import plain_pickle
@@ -46,18 +46,22 @@ def _question(result: Mapping[str, Any], stem: str) -> ImportedQuestion:
 
 def _sample(trace: Mapping[str, Any]) -> ImportedSample:
     answer, confidences = trace.get("extracted_answer"), trace.get("confs")
-    tokens = trace.get("num_tokens") or len(_several(trace.get("token_ids"))) or None
+    tokens = _plain(trace.get("num_tokens")) or len(_several(trace.get("token_ids")))
     return ImportedSample(
         text=str(trace.get("text") or ""),
         answer="" if answer is None else str(answer),
-        tokens=None if tokens is None else int(tokens),
+        tokens=as_count(tokens),
         end=_ENDS.get(str(trace.get("stop_reason")), "own"),
-        confidences=[float(one) for one in _several(confidences)],
+        confidences=as_numbers([_plain(one) for one in _several(confidences)], "confs"),
     )
 
 
 def _several(value: Any) -> Sequence[Any]:
     """The items of a list, a tuple or an array."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
+    value = _plain(value)
     return value if isinstance(value, list | tuple) else []
+
+
+def _plain(value: Any) -> Any:
+    """A value without numpy: a number, or a list of an array's."""
+    return value.tolist() if hasattr(value, "tolist") else value

@@ -247,7 +247,10 @@ class _Importer:
         )
 
     def _add(self, question: Question, *, whole: bool = True) -> None:
-        before = self.questions.get(question.id)
+        # JSON may write half a character, which nothing can print.
+        id = question.id.encode(errors="replace").decode()
+        question = replace(question, id=id)
+        before = self.questions.get(id)
         if before is None:
             self.questions[question.id] = question
             self.whole |= {question.id} if whole else set()

@@ -13,6 +13,7 @@ from typing import Any
 from orchestrator.errors import importing
 from pruning import TracesError
 from reasoning.evaluation.importers.completions import (
+    as_count,
     as_list,
     as_mapping,
     message_text,
@@ -45,12 +46,16 @@ def read_inspect(file: TracesFile) -> Iterator[ImportedQuestion]:
     log, samples = _zipped(file.data) if file.zipped else _plain(file.first)
     task = as_mapping(log.get("eval")).get("task") or file.stem
     found: dict[str, list[Mapping[str, Any]]] = {}
-    for sample in sorted(samples, key=lambda one: (str(one.get("id")), one.get("epoch") or 0)):
+    for sample in sorted(samples, key=_order):
         found.setdefault(str(sample.get("id")), []).append(sample)
     if not found:
         raise TracesError("no sample; give a log of a task that was run, with its samples")
     for id, epochs in found.items():
         yield _question(f"{task}/{id}", epochs)
+
+
+def _order(sample: Mapping[str, Any]) -> tuple[str, int]:
+    return str(sample.get("id")), as_count(sample.get("epoch")) or 0
 
 
 def _plain(log: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
@@ -113,9 +118,8 @@ def _tokens(epoch: Mapping[str, Any], output: Mapping[str, Any]) -> int | None:
     """What all calls of the model wrote for a sample."""
     usages = [as_mapping(one) for one in as_mapping(epoch.get("model_usage")).values()]
     usages = usages or [as_mapping(output.get("usage"))]
-    counts = [one.get("output_tokens") for one in usages]
-    known = [one for one in counts if isinstance(one, int)]
-    return sum(known) or None
+    counts = [as_count(one.get("output_tokens")) for one in usages]
+    return as_count(sum(filter(None, counts)))
 
 
 def _scored(epoch: Mapping[str, Any], text: str) -> tuple[str | None, bool | None]:
