@@ -11,10 +11,10 @@ from pruning import TracesError
 from reasoning.evaluation.importers.completions import as_list, as_mapping, question_of
 from reasoning.evaluation.importers.content import TracesFile
 from reasoning.evaluation.importers.samples import ImportedQuestion
+from reasoning.evaluation.questions.files import GOLD, IDS, WORDS
 
-_IDS = ("custom_id", "question_id", "id", "qid", "task_id", "unique_id", "doc_id")
-_WORDS = ("question", "problem", "prompt", "input", "query", "instruction")
-_GOLD = ("gold", "answer", "target", "expected", "ground_truth", "reference", "label", "solution")
+_IDS = ("custom_id", *IDS)
+_GOLD = (*GOLD, "ground_truth", "reference")
 _SAMPLE = re.compile(r"(?:[-_:/#.]+|[-_:/#.]*(?:sample|rep|try|trial|run|seed)[-_:/#.]*)\d+")
 """What stands behind a question's id in the id of one of its samples."""
 
@@ -83,7 +83,7 @@ def _field(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
 
 def _words(row: Mapping[str, Any]) -> str:
     """What is asked: a text of its own, or the messages of a request."""
-    found = _field(row, _WORDS)
+    found = _field(row, WORDS)
     if isinstance(found, str):
         return found.strip()
     body = as_mapping(row.get("body")) or row

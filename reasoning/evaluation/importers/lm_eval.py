@@ -11,8 +11,8 @@ from pruning import TracesError
 from reasoning.evaluation.importers.completions import as_list, as_mapping, question_of
 from reasoning.evaluation.importers.content import JsonValue, TracesFile
 from reasoning.evaluation.importers.samples import ImportedQuestion, ImportedSample
+from reasoning.evaluation.questions.files import WORDS
 
-_WORDS = ("question", "problem", "query", "input", "prompt", "instruction")
 _FILE = re.compile(r"samples_(?P<task>.+?)_\d{4}-\d\d-\d\dT.*")
 _NOTHING_FOUND = "[invalid]"
 
@@ -86,7 +86,7 @@ def _verdict(line: Mapping[str, Any]) -> bool | None:
 def _words(line: Mapping[str, Any]) -> str:
     """What was asked: a field of the document, or else what the model was given."""
     document = as_mapping(line.get("doc"))
-    named = next((document[name] for name in _WORDS if isinstance(document.get(name), str)), None)
+    named = next((document[name] for name in WORDS if isinstance(document.get(name), str)), None)
     if named is not None:
         return str(named).strip()
     given = as_mapping(as_mapping(line.get("arguments")).get("gen_args_0")).get("arg_0")

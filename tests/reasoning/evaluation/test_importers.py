@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import os
 import pickle
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from copy import deepcopy
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from orchestrator.errors import InvalidValue, UnknownName
 from pruning import Question
@@ -407,3 +412,56 @@ def test_a_format_that_can_not_be_told_is_refused_with_the_list(tmp_path: Path) 
     assert [name for name in FORMATS if f"{name} (" not in str(refused.value)] == []
     with pytest.raises(UnknownName, match="format 'lm_eval' does not exist; choose traces"):
         read(LM_EVAL, format="lm_eval")
+
+
+# Values of any type
+
+JUNK = st.sampled_from(
+    [None, True, -1, 10**30, math.nan, math.inf, "", "\ud800", [], {}, [[]], [None], {"a": 1}, 0.5]
+)
+SEEDS = {
+    "lm-eval": lambda: json_lines(LM_PLAIN),
+    "batch": lambda: json_lines(BATCH)[:2],
+    "inspect": lambda: [{**json.loads(INSPECT_JSON.read_text())}],
+    "chat": lambda: [
+        {
+            "request": {"messages": ASKED},
+            "response": {"choices": [{"message": answered("5")[0]}], "usage": {}},
+            "gold": "5",
+        }
+    ],
+    "deepconf": lambda: [pickle.loads(DEEPCONF.read_bytes())],
+}
+
+
+def json_lines(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text().split("\n") if line]
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where something stands in a value, but for what is logged of a run's events."""
+    inside = enumerate(value if isinstance(value, list) else ())
+    for key, one in value.items() if isinstance(value, dict) else inside:
+        if key not in ("events", "plan", "confs", "token_ids"):
+            yield (*path, key)
+            yield from places(one, (*path, key))
+
+
+@pytest.mark.parametrize("name", SEEDS)
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_whatever_stands_in_a_file_it_is_read_or_refused_in_words(
+    name: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    values = deepcopy(SEEDS[name]())
+    *path, last = data.draw(st.sampled_from(list(places(values))))
+    inside = values
+    for key in path:
+        inside = inside[key]
+    inside[last] = deepcopy(data.draw(JUNK))
+    file = tmp_path_factory.mktemp("any") / "file"
+    whole = pickle.dumps(values[0]) if name == "deepconf" else b""
+    file.write_bytes(whole or "\n".join(map(json.dumps, values)).encode())
+    with suppress(InvalidValue):
+        for question in read(file, gold=str(BATCH_ASKED) if name == "batch" else None).values():
+            assert all(type(trace.tokens) is int and trace.tokens > 0 for trace in question.traces)
