@@ -33,7 +33,7 @@ def arms_table(title: str, rows: Sequence[ReplayRow], equal: Sequence[str]) -> T
     made = table(title, "arm", "accuracy (95 %)", "tokens", "span", "gain", "orders", "for ±1")
     made.caption = _CAPTION
     for row in rows:
-        made.add_row(f"{row.policy}{_short(row, row.n)}", *_cells(row))
+        made.add_row(f"{row.policy}{_short(row, row.n)}{_rounds(row)}", *_cells(row))
         for name, base in row.beside.items():
             if _EQUAL.get(name) in (None, *equal):
                 label = f"  {base.policy} ({_WORDS[name]}){_short(base, row.n)}"
@@ -50,6 +50,11 @@ def _short(figures: ReplayFigures, count: int) -> str:
         return f", {there:.0f} of {there + missing:.0f} traces"
     some = f"{figures.questions_short:,} question{'s' * (figures.questions_short > 1)}"
     return f", too few traces on {some}"
+
+
+def _rounds(row: ReplayRow) -> str:
+    """In how many rounds one budget was spread."""
+    return "" if row.batch is None else f", {row.batch.rounds:.1f} rounds"
 
 
 def _cells(figures: ReplayFigures) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import InvalidValue, importing
@@ -27,6 +28,20 @@ def pyplot() -> Any:
     from matplotlib import pyplot
 
     return pyplot
+
+
+def check_picture(target: str) -> None:
+    """Check that a picture can be drawn into a file of this name.
+
+    Raises:
+        ExtraMissing: matplotlib is not installed.
+        InvalidValue: it draws no such files.
+    """
+    plt = pyplot()
+    known = sorted(plt.gcf().canvas.get_supported_filetypes())
+    plt.close()
+    if Path(target).suffix.lower().lstrip(".") not in known:
+        raise InvalidValue(f"plot: {target}: give a file that ends in .{', .'.join(known)}")
 
 
 def draw(title: str, rows: Sequence[ReplayRow], curve: Sequence[CurvePoint], target: str) -> None:

@@ -53,6 +53,11 @@ class GradedEval:
             words=question.text,
         )
 
+    def samples(self) -> list[SampleRecord]:
+        """All samples of these questions, lost ones included."""
+        found = self._stored.samples
+        return [one for question in self.questions for one in found.get(question.id, {}).values()]
+
     def runs(self, arm: str) -> list[StrategyRun]:
         """The runs of a strategy, question by question."""
         found = self._stored.runs.get(arm, {})

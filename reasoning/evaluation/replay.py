@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.errors import InvalidValue, ReasonError
-from pruning import BaselineCurve, Comparison, Evaluator, PolicyError, Question, Summary, gain
-from reasoning.policies import SteeredBy
+from pruning import (
+    Allocation,
+    BaselineCurve,
+    Comparison,
+    Evaluator,
+    PolicyError,
+    Question,
+    Summary,
+    gain,
+)
+from pruning.evaluation.allocating import allocate
+from reasoning.policies import SteeredBy, parse_allocation, steered_by
 
 Beside: TypeAlias = Literal["n_matched", "token_matched", "span_matched", "against"]
 """What stands beside an arm: self-consistency with as many traces or tokens or as long a span, or
@@ -70,10 +80,27 @@ class QuestionRow(ReplayValue):
     delta_against: float | None = None
 
 
+class BatchFigures(ReplayValue):
+    """What one budget for all questions came to, as means over orders."""
+
+    rounds: float
+    span: float
+    """The clock, in tokens, at which the last round ended."""
+
+
+class ReplayedArm(NamedTuple):
+    """What an arm came to, and of an allocation what its rounds were."""
+
+    summary: Summary
+    batch: BatchFigures | None = None
+
+
 class ReplayRow(ReplayFigures):
     """One arm with all that stands beside it; ``n`` is the number of questions."""
 
     n: int
+    batch: BatchFigures | None = None
+    """Of an allocation."""
     n_matched: ReplayBaseline | None = None
     token_matched: ReplayBaseline | None = None
     span_matched: ReplayBaseline | None = None
@@ -136,15 +163,29 @@ _DIGITS = {
 }
 
 
-def evaluated(evaluator: Evaluator, text: str, steered: SteeredBy) -> Summary:
-    """The policy that ``text`` names, over all questions.
+def replayed_arm(text: str) -> SteeredBy | Allocation:
+    """The policy, or the allocation, that a text names.
+
+    Raises:
+        UnknownName, InvalidValue: as `steered_by` and `parse_allocation`.
+    """
+    spreads = text.partition(":")[0] == Allocation.name
+    return parse_allocation(text) if spreads else steered_by(text)
+
+
+def evaluated(evaluator: Evaluator, text: str, arm: SteeredBy | Allocation) -> ReplayedArm:
+    """The policy or allocation that ``text`` names, over all questions.
 
     Raises:
         InvalidValue: it needs what the traces lack; or it is somebody's own, and fails.
     """
-    evaluator.judge, evaluator.scorer = steered.judge, steered.scorer
+    if isinstance(arm, Allocation):
+        spread = allocate(evaluator, arm)
+        batch = BatchFigures(rounds=round(spread.rounds, 2), span=round(spread.span, 1))
+        return ReplayedArm(spread.summary, batch)
+    evaluator.judge, evaluator.scorer = arm.judge, arm.scorer
     try:
-        return evaluator.evaluate(steered.policy)
+        return ReplayedArm(evaluator.evaluate(arm.policy))
     except PolicyError as error:
         raise InvalidValue(str(error)) from error
     except ReasonError:
@@ -155,16 +196,18 @@ def evaluated(evaluator: Evaluator, text: str, steered: SteeredBy) -> Summary:
         ) from error
 
 
-def replay_row(text: str, summary: Summary, beside: Mapping[Beside, Summary]) -> ReplayRow:
+def replay_row(text: str, arm: ReplayedArm, beside: Mapping[Beside, Summary]) -> ReplayRow:
     """The row of the arm that ``text`` names.
 
     Raises:
         PolicyError: what stands beside it is over other questions.
     """
+    summary = arm.summary
     baselines: dict[str, Any] = {name: _baseline(summary, other) for name, other in beside.items()}
     return ReplayRow(
         policy=text,
         n=summary.n,
+        batch=arm.batch,
         questions=_questions(summary, beside),
         **baselines,
         **_figures(summary),

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
 
-from orchestrator.errors import InvalidValue
-from pruning import Evaluator, Summary
+from orchestrator.errors import InvalidValue, ReasonError
+from pruning import Allocation, Evaluator, Summary
 from pruning.evaluation.statistics import summarise
 from reasoning.evaluation.arms import GradedEval
 from reasoning.evaluation.records import StrategyRun
 from reasoning.evaluation.replay import (
     Beside,
     CurvePoint,
+    ReplayedArm,
     ReplayRow,
     ReplayValue,
     curve_points,
     evaluated,
     matched,
     replay_row,
+    replayed_arm,
 )
-from reasoning.policies import SteeredBy, steered_by
+from reasoning.policies import SteeredBy
 from reasoning.run.solution import ScoredChain, rank_auroc
 
 
@@ -51,6 +54,21 @@ class RunFigures(ReplayValue):
     """P(a chain with a wrong answer was stranger than one with a right one), over all problems."""
 
 
+class PoolFigures(ReplayValue):
+    """What is known of the samples over which policies were replayed."""
+
+    samples: int
+    """Those that were not lost."""
+    answered: float
+    """Share of the samples that gave an answer."""
+    right: float
+    """Share of the samples whose answer is right: the accuracy of one sample."""
+    cut: float
+    """Share of the samples that were cut, by their context or by ``max_new_tokens``."""
+    lost: int
+    """Samples that the backend lost; the same command asks for them again."""
+
+
 class EvalRow(ReplayRow):
     """One arm: a policy over the samples, or the runs of a strategy."""
 
@@ -68,6 +86,7 @@ class EvalResults(ReplayValue):
     """Of each question, over which policies were replayed."""
     shuffles: int
     seed: int
+    pool: PoolFigures | None = None
     results: list[EvalRow]
     curve: list[CurvePoint]
     """Self-consistency over the same samples; empty where there are none."""
@@ -76,7 +95,7 @@ class EvalResults(ReplayValue):
 def compared(
     graded: GradedEval,
     *,
-    policies: Mapping[str, SteeredBy],
+    policies: Mapping[str, SteeredBy | Allocation],
     strategies: Sequence[str] = (),
     against: str | None = None,
     shuffles: int = 16,
@@ -86,7 +105,7 @@ def compared(
 
     Args:
         graded: The samples and runs.
-        policies: To be replayed, by the texts that name them.
+        policies: Policies and allocations to be replayed, by the texts that name them.
         strategies: The texts of those that were run.
         against: The arm with which the others are compared too; it may be a policy beside these.
         progress: Called whenever a policy is done with a question.
@@ -96,25 +115,33 @@ def compared(
     """
     pool = [question for question in graded.pool() if question.traces]
     evaluator = None if not pool else Evaluator(questions=pool, shuffles=shuffles)
-    summaries = {text: graded.arm(text) for text in strategies}
+    arms = {text: ReplayedArm(graded.arm(text)) for text in strategies}
     chosen = dict(policies)
-    if against is not None and against not in (*summaries, *chosen):
-        chosen[against] = steered_by(against)
+    if against is not None and against not in (*arms, *chosen):
+        chosen[against] = _asked_for(against)
     if chosen and evaluator is None:
         raise InvalidValue("samples: a policy is replayed over samples; there is none")
-    for text, steered in chosen.items():
+    for text, arm in chosen.items():
         assert evaluator is not None
         evaluator.on_question = progress
-        summaries[text] = evaluated(evaluator, text, steered)
+        arms[text] = evaluated(evaluator, text, arm)
     rows = []
     for text in (*policies, *strategies):
-        beside = _beside(summaries[text], evaluator)
-        if against not in (None, text):
-            beside["against"] = _among(summaries[against], summaries[text])
-        row = replay_row(text, summaries[text], beside)
+        beside = _beside(arms[text].summary, evaluator)
+        if against is not None and text != against:
+            other = _among(arms[against].summary, arms[text].summary)
+            beside["against"] = replace(other, policy=against)
+        row = replay_row(text, arms[text], beside)
         figures = run_figures(graded.runs(text)) if text in strategies else None
         rows.append(EvalRow(**dict(row), runs=figures))
     return rows, [] if evaluator is None else curve_points(evaluator.curve)
+
+
+def _asked_for(against: str) -> SteeredBy | Allocation:
+    try:
+        return replayed_arm(against)
+    except ReasonError as error:
+        raise InvalidValue(f"against: no arm, and {error}") from error
 
 
 def _among(summary: Summary, other: Summary) -> Summary:
@@ -130,6 +157,25 @@ def _beside(summary: Summary, evaluator: Evaluator | None) -> dict[Beside, Summa
     if asked != {question.id for question in evaluator.questions}:
         return {}  # what was lost on some questions stands beside nothing
     return dict(matched(evaluator.beside(summary)))
+
+
+def pool_figures(graded: GradedEval) -> PoolFigures | None:
+    """The figures of all samples; None where there is none."""
+    samples = graded.samples()
+    kept = [one for one in samples if one.lost is None]
+    if not kept:
+        return None
+
+    def share(counted: Iterable[bool]) -> float:
+        return round(sum(counted) / len(kept), 4)
+
+    return PoolFigures(
+        samples=len(kept),
+        answered=share(one.answer is not None for one in kept),
+        right=share(graded.right(one) for one in kept),
+        cut=share(one.ending in ("context", "max-new-tokens") for one in kept),
+        lost=len(samples) - len(kept),
+    )
 
 
 def run_figures(runs: Sequence[StrategyRun]) -> RunFigures:

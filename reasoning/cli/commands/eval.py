@@ -28,7 +28,7 @@ from reasoning.cli.options import (
     options,
     settings_class,
 )
-from reasoning.cli.picture import draw, pyplot
+from reasoning.cli.picture import check_picture, draw
 from reasoning.cli.printing import (
     passing,
     print_object,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from reasoning.evaluation.arms import GradedEval
     from reasoning.evaluation.forecast import Price
     from reasoning.evaluation.records import EvalHeader, Record
-    from reasoning.evaluation.results import EvalRow
+    from reasoning.evaluation.results import EvalRow, PoolFigures
     from reasoning.evaluation.store import EvalStore, StoredEval
     from reasoning.models.loaded import LoadedModel
     from reasoning.options import SolveOptions
@@ -71,7 +71,7 @@ class EvalSettings:
         type=IntRange(0, 1024),
     )
     policies: tuple[str, ...] = named_option(
-        "A policy, replayed over the samples; may be repeated.",
+        "A policy, or allocation:mean=8, replayed over the samples; may be repeated.",
         "reasoning.policies:POLICIES",
         "--policy",
         multiple=True,
@@ -208,13 +208,13 @@ class EvalCommand:
     def __init__(self, settings: EvalSettings) -> None:
         from reasoning.evaluation.grading import load_grader
         from reasoning.evaluation.questions import QuestionColumns, load_questions
+        from reasoning.evaluation.replay import replayed_arm
         from reasoning.evaluation.run import EvalPlan, LiveArm
-        from reasoning.policies import steered_by
 
         self.settings = settings
         if settings.plot is not None:
-            pyplot()  # what is missing is told before the work
-        self.steered = {text: steered_by(text) for text in settings.replayed}
+            check_picture(settings.plot)  # what is wrong is told before the work
+        self.steered = {text: replayed_arm(text) for text in settings.replayed}
         self.grader = None if settings.grader is None else load_grader(settings.grader)
         columns = {name: getattr(settings, name) for name in ("question", "gold", "id", "template")}
         self.plan = EvalPlan(
@@ -338,7 +338,7 @@ class EvalCommand:
         )
 
     def _conclude(self, stored: StoredEval) -> int:
-        from reasoning.evaluation.results import EvalResults, compared
+        from reasoning.evaluation.results import EvalResults, compared, pool_figures
 
         settings = self.settings
         with progress_bar("grading", len(self.plan.questions)) as advance:
@@ -358,6 +358,7 @@ class EvalCommand:
             samples=settings.wanted,
             shuffles=settings.shuffles,
             seed=settings.seed,
+            pool=pool_figures(graded),
             results=rows,
             curve=curve,
         )
@@ -368,9 +369,23 @@ class EvalCommand:
             print_object(results)
         else:
             print_tables(arms_table(title, rows, settings.equal))
-            for line in filter(None, map(run_line, rows)):
+            for line in filter(None, (pool_line(results.pool), *map(run_line, rows))):
                 say(line, err=False)
         return 0
+
+
+def pool_line(pool: PoolFigures | None) -> str:
+    """What is known of the samples, in one line; empty where there is none."""
+    if pool is None:
+        return ""
+    parts = [
+        f"{pool.samples:,} samples",
+        f"{pool.right:.1%} right",
+        f"{pool.answered:.1%} answered",
+    ]
+    parts += [f"{pool.cut:.1%} cut before their end"] if pool.cut else []
+    parts += [f"{pool.lost:,} lost"] if pool.lost else []
+    return " · ".join(parts)
 
 
 def run_line(row: EvalRow) -> str:

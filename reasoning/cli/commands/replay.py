@@ -20,12 +20,13 @@ from reasoning.cli.options import (
     options,
     settings_class,
 )
-from reasoning.cli.picture import draw, pyplot
+from reasoning.cli.picture import check_picture, draw
 from reasoning.cli.printing import print_object, print_tables, progress_bar, warn
 
 if TYPE_CHECKING:
-    from pruning import Evaluator, Question, Summary
+    from pruning import Allocation, Evaluator, Question
     from reasoning.evaluation.replay import (
+        ReplayedArm,
         ReplayResults,
         ReplayRow,
     )
@@ -39,7 +40,8 @@ class ReplaySettings:
     traces: tuple[str, ...] = argument(nargs=-1, required=True, metavar="TRACES...")
     reading: TracesOptions = field(default_factory=TracesOptions)
     policies: tuple[str, ...] = named_option(
-        "A policy and its parameters, as async:k=8,cap=20000; may be repeated.",
+        "A policy, as async:k=8,cap=20000, or one budget for all questions, as "
+        "allocation:mean=8; may be repeated.",
         "reasoning.policies:POLICIES",
         "--policy",
         multiple=True,
@@ -91,7 +93,7 @@ def replay(settings: ReplaySettings) -> None:
     reason replay samples_gsm8k_*.jsonl --policy sc:n=8
     """
     if settings.plot is not None:
-        pyplot()  # what is missing is told before the work
+        check_picture(settings.plot)  # what is wrong is told before the work
     results = _replay(settings)
     title = f"{', '.join(results.traces)}: {results.results[0].n} questions"
     if settings.plot is not None:
@@ -114,13 +116,17 @@ def _replay(settings: ReplaySettings) -> ReplayResults:
     from pathlib import Path
 
     from pruning import Evaluator, PolicyError, TracesError
-    from reasoning.evaluation.replay import ReplayResults, curve_points, estimated_share
-    from reasoning.policies import steered_by
+    from reasoning.evaluation.replay import (
+        ReplayResults,
+        curve_points,
+        estimated_share,
+        replayed_arm,
+    )
 
     shared = {name: getattr(settings, name) for name in _SHARED}
     against = [] if settings.against is None else [settings.against]
     try:
-        chosen = {text: steered_by(text) for text in (*settings.policies, *against)}
+        chosen = {text: replayed_arm(text) for text in (*settings.policies, *against)}
         imported = settings.reading.read(settings.traces)
         questions = _fresh(imported.questions, [*chosen.values()], settings.only_unseen)
         evaluator = Evaluator(questions=questions, **shared)
@@ -137,31 +143,33 @@ def _replay(settings: ReplaySettings) -> ReplayResults:
 
 
 def _rows(
-    evaluator: Evaluator, chosen: Mapping[str, SteeredBy], settings: ReplaySettings
+    evaluator: Evaluator, chosen: Mapping[str, SteeredBy | Allocation], settings: ReplaySettings
 ) -> list[ReplayRow]:
     from reasoning.evaluation.replay import evaluated, matched, replay_row
 
-    summaries: dict[str, Summary] = {}
+    arms: dict[str, ReplayedArm] = {}
     with progress_bar("replay", len(chosen) * len(evaluator.questions)) as advance:
         evaluator.on_question = advance
         for text, one in chosen.items():
-            summaries[text] = evaluated(evaluator, text, one)
+            arms[text] = evaluated(evaluator, text, one)
     rows, against = [], settings.against
     for text in settings.policies:
-        beside = matched(evaluator.beside(summaries[text]))
+        beside = matched(evaluator.beside(arms[text].summary))
         if against is not None and text != against:
-            beside["against"] = replace(summaries[against], policy=against)
-        rows.append(replay_row(text, summaries[text], beside))
+            beside["against"] = replace(arms[against].summary, policy=against)
+        rows.append(replay_row(text, arms[text], beside))
     return rows
 
 
 def _fresh(
-    questions: list[Question], chosen: Sequence[SteeredBy], only_unseen: bool
+    questions: list[Question], chosen: Sequence[SteeredBy | Allocation], only_unseen: bool
 ) -> list[Question]:
     """The questions, without those that a judge or calibration has seen, or with a note of them."""
+    from pruning import Allocation
     from pruning.judge.pairs import unseen
 
-    fresh = unseen(questions, frozenset().union(*(one.seen for one in chosen)))
+    seen = (one.seen for one in chosen if not isinstance(one, Allocation))
+    fresh = unseen(questions, frozenset().union(*seen))
     if only_unseen:
         return fresh
     if len(fresh) < len(questions):

@@ -146,11 +146,30 @@ def kept(tmp_path: Path) -> Path:
 def test_all_arms_are_on_the_same_questions_and_need_no_model(kept: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(QUORUM)
     own = f"{tmp_path / 'mine.py'}:Quorum:k=3"
-    arms = ["--policy", "sc:n=6", "--policy", own, "--strategy", "apr:n=4", "--against", "sc:n=1"]
+    arms = [
+        "--policy",
+        "sc:n=6",
+        "--policy",
+        own,
+        "--policy",
+        "allocation:mean=4",
+        "--strategy",
+        "apr:n=4",
+        "--against",
+        "sc:n=1",
+    ]
     arms += ["--samples", "6", "--json"]
     results = evaluated(str(tmp_path / "mine.jsonl"), "-o", str(kept), *arms)
     rows = {row["policy"]: row for row in results["results"]}
-    assert list(rows) == ["sc:n=6", own, "apr:n=4"]
+    assert list(rows) == ["sc:n=6", own, "allocation:mean=4", "apr:n=4"]
+    assert rows["allocation:mean=4"]["batch"]["rounds"] >= 1
+    assert results["pool"] == {
+        "samples": 24,
+        "answered": 1.0,
+        "right": pytest.approx(2 / 3, abs=0.01),
+        "cut": 0.0,
+        "lost": 0,
+    }
     assert rows["sc:n=6"]["accuracy"] == 1.0, "half and \\frac12 are one answer"
     assert rows[own]["traces"] <= 6
     assert rows["apr:n=4"]["accuracy"] == 0.75
