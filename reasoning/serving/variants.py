@@ -135,7 +135,7 @@ class VariantNames:
         for name in STRATEGIES.names:
             kind = STRATEGIES.make(name)
             found = support(kind, model, draft=reasoner.draft)
-            if found.runs:
+            if found.runs and not found.scored:  # clients name no scorers, and ask what they like
                 words = [_sentence(kind), *(f"Emulated here: {o}." for o in found.emulations)]
                 yield ModelVariant(
                     id=f"{model.name}/{name}",

@@ -34,6 +34,8 @@ class Strategy(ABC):
     steerable: ClassVar[bool] = False
     drafted: ClassVar[bool] = False
     """Whether it takes a second, smaller model."""
+    scored: ClassVar[bool] = False
+    """Whether it needs a scorer, or a problem that has a verifier."""
 
     n: int = 1
 

@@ -17,6 +17,7 @@ class StrategySupport(BaseModel):
         lacks: The capabilities without which it does not run.
         emulations: What it does instead of others that are missing; a run says which it met.
         draft_missing: Whether it runs once a second, smaller model is given.
+        scored: Whether it runs with a scorer, or on a problem that has a verifier.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -26,6 +27,7 @@ class StrategySupport(BaseModel):
     lacks: tuple[str, ...]
     emulations: tuple[str, ...]
     draft_missing: bool = False
+    scored: bool = False
 
     @property
     def word(self) -> str:
@@ -34,6 +36,8 @@ class StrategySupport(BaseModel):
             return f"refused, needs {', '.join(self.lacks)}"
         if self.draft_missing:
             return "runs with a second, smaller model (--draft)"
+        if self.scored:
+            return "runs with a scorer, or where the problem has a verifier"
         return f"runs, emulated: {', '.join(self.emulations)}" if self.emulations else "runs"
 
     def check(self, model: str) -> None:
@@ -62,4 +66,5 @@ def support(
         lacks=tuple(sorted(lacks)),
         emulations=tuple(strategy.emulates[one] for one in sorted(missing - lacks)),
         draft_missing=draft_missing,
+        scored=strategy.scored,
     )

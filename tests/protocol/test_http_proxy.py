@@ -417,6 +417,14 @@ def test_an_unknown_name_tells_the_nearest(client: openai.OpenAI, name: str, wor
         ask(client, "Hello", name)
 
 
+def test_what_needs_a_scorer_is_not_offered_and_names_none(client: openai.OpenAI) -> None:
+    listed = {model.id for model in client.models.list()}
+    assert "rules/rsa" in listed
+    assert "rules/ab-mcts" not in listed
+    with pytest.raises(openai.APIStatusError, match="scorers are the server's own"):
+        ask(client, "Hello", "rules/ab-mcts:scorer=http://10.0.0.1/score")
+
+
 @pytest.mark.parametrize("name", ["gpt-7", "some/other/model", "rule/apr", "rules/apr/2"])
 def test_an_unknown_model_is_404_with_three_names(client: openai.OpenAI, name: str) -> None:
     known = {model.id for model in client.models.list()}

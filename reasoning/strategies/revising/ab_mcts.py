@@ -47,6 +47,7 @@ class AbMcts(Strategy):
     name: ClassVar[str] = "ab-mcts"
     needs: ClassVar[frozenset[Capability]] = frozenset({"words"})
     default_temperature: ClassVar[float] = 0.7
+    scored: ClassVar[bool] = True
 
     n: int = 16
 

@@ -23,6 +23,7 @@ from reasoning.problems import Countdown, FreeForm
 from reasoning.run.report import report
 from reasoning.strategies import AbMcts, Rsa
 from reasoning.strategies.revising.ab_mcts import _Belief, _Node
+from reasoning.strategies.support import support
 from reasoning.values.sampling import Sampling
 
 QUESTION = "How far is it?"
@@ -252,6 +253,12 @@ def test_what_can_not_be_is_refused(strategy: str, kind: type[Exception], messag
 def test_a_score_out_of_range_is_refused() -> None:
     with pytest.raises(InvalidValue, match="gave 4; ab-mcts compares scores from 0 to 1"):
         solved(Told(climbing), strategy="ab-mcts:n=2", scorer=lambda *_: 4.0)
+
+
+def test_what_a_strategy_needs_is_said_before_it_runs() -> None:
+    model = load_model(backend=Told(numbered))
+    assert support(Rsa(), model).word == "runs"
+    assert support(AbMcts(), model).word.startswith("runs with a scorer, or where the problem")
 
 
 @pytest.mark.anyio
