@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,11 @@ def test_a_wrong_argument_is_refused(
 ) -> None:
     with pytest.raises(Exception, match=message):
         StrategyLM(base_url=server.url, batch_size=1, device=None, **arguments)
+
+
+def test_the_package_declares_the_model_for_versions_that_look_for_it() -> None:
+    (found,) = entry_points(group="lm_eval.models", name="reason")
+    assert found.load() is StrategyLM
 
 
 def test_the_beginning_of_an_answer_is_refused(server: RuleServer) -> None:
