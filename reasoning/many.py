@@ -55,6 +55,8 @@ class CommonRounds:
         try:
             yield
         finally:
+            state = self._allocator.states[question]
+            state.most = state.samples
             self._open.discard(question)
             self._waiting.discard(question)
             self._plan()
@@ -87,7 +89,7 @@ class CommonRounds:
         allocation = self.allocation
         states = self._allocator.states
         if not self.held:
-            return dict.fromkeys(self.questions, allocation.first or 1)
+            return dict.fromkeys(self.questions, allocation.first)
         if self.held == 1:
             self._budget = allocation.mean * self._allocator.mean_cost * len(states)
         rounds = allocation.rounds + 1 - self.held

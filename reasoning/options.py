@@ -293,7 +293,8 @@ class BatchOptions(SolveOptions):
         whole = isinstance(self.parallel, int) and not isinstance(self.parallel, bool)
         if not (whole and self.parallel >= 1):
             raise InvalidValue(f"parallel: {self.parallel!r} is out of range; give 1 or more")
-        _ = self.spread
+        if not self.spread.first:
+            raise InvalidValue("allocation: first=0 is for stored traces; give first of 1 or more")
 
     @cached_property
     def spread(self) -> Allocation:

@@ -71,6 +71,7 @@ async def test_a_problem_that_is_refused_ends_the_batch_by_its_error(shipped: Lo
         ({"policy": "sc:n=4"}, "policy"),
         ({"parallel": 0}, "parallel"),
         ({"allocation": "allocation:mean=0"}, "mean"),
+        ({"allocation": Allocation(first=0)}, "first=0"),
     ],
 )
 async def test_an_option_that_does_not_fit_is_named(
