@@ -2,10 +2,11 @@
 
     python benchmarks/allocation.py DATA KEPT
 
-The sets and folders are those of `default_policy.py`.  On each set, three allocations are replayed:
-the first begins with four samples of each question, at a mean of eight; the others spend as many
-tokens as the default policy does there, in six rounds and in three.  Each is compared with
-self-consistency at as many tokens, and the others with the default policy, question by question.
+The sets and folders are those of `default_policy.py`.  On each set, four allocations are replayed:
+the first begins with four samples of each question, at a mean of eight; two spend as many tokens as
+the default policy does there, in six rounds and in three; the last begins with what the default
+policy leaves, and spends three samples more.  Each is compared with self-consistency at as many
+tokens, and with the default policy, question by question.
 Writes ``results/allocation.json``.
 """
 
@@ -21,6 +22,10 @@ from default_policy import points, sets
 from pruning import Allocation, Evaluator, ProbedConsensus, Summary, allocate, gain
 
 RESULTS = Path(__file__).parent / "results" / "allocation.json"
+
+
+MORE = 3
+"""Samples a question that an allocation may spend which begins with the default policy."""
 
 
 def measure(evaluator: Evaluator, allocation: Allocation, default: Summary) -> dict[str, Any]:
@@ -50,6 +55,7 @@ def main(data: Path, kept: Path) -> None:
             Allocation(),
             Allocation(mean=mean, first=first),
             Allocation(mean=mean, first=first, rounds=3),
+            Allocation(mean=round(mean + MORE, 2), first=0),
         ):
             row = {"set": name, "questions": len(questions)}
             rows.append(row | measure(evaluator, allocation, default))

@@ -158,8 +158,10 @@ def allocated() -> str:
             thousands(six["span"]),
             gained(three["equal_tokens"]),
             thousands(three["span"]),
+            gained(begun["equal_tokens"]),
         ]
-        for name, (_, six, three) in rows.items()
+        for name, (_, six, three, begun) in rows.items()
     ]
     header = ["set, questions", "over `sc` at equal tokens", "over `default`", "span of all"]
-    return table([*header, "three rounds, over `sc`", "their span"], lines)
+    header += ["three rounds, over `sc`", "their span", "`first=0`, over `sc`"]
+    return table(header, lines)
