@@ -140,7 +140,7 @@ def _calibrate_steps(settings: CalibrateSettings, draft: str) -> None:
         return
     steps = sum(len(scores) for _, scores in found.scores)
     said = f"{found.draft} for {found.model}: {steps} steps of {found.questions} questions"
-    click.echo(f"{settings.output}: {said}, scored by the {found.scored_by}")
+    say(f"{settings.output}: {said}, scored by the {found.scored_by}", err=False)
 
 
 def _deepprune(text: str) -> DeepPrune:
