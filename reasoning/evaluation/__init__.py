@@ -4,13 +4,13 @@ from reasoning.evaluation.arms import GradedEval
 from reasoning.evaluation.forecast import Forecast, forecast
 from reasoning.evaluation.grading import AnswerBook, Grader, load_grader
 from reasoning.evaluation.importers import read_traces
+from reasoning.evaluation.kept.records import EvalHeader, SampleRecord, StrategyRun
+from reasoning.evaluation.kept.store import EvalStore, StoredEval
 from reasoning.evaluation.measure import Arm, BenchResults, BenchRow, measure, solve_all, summarise
 from reasoning.evaluation.questions import EvalQuestion, QuestionColumns, load_questions
 from reasoning.evaluation.questions.drawn import draw_problems
 from reasoning.evaluation.questions.word_problems import draw_word_problems
-from reasoning.evaluation.records import EvalHeader, SampleRecord, StrategyRun
 from reasoning.evaluation.run import EvalPlan, LiveArm
-from reasoning.evaluation.store import EvalStore, StoredEval
 from reasoning.evaluation.traces import write_traces
 
 __all__ = [

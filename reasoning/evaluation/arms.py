@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pruning import Question, Trace
 from pruning.evaluation.statistics import QuestionOutcome, Summary, summarise
 from reasoning.evaluation.grading import AnswerBook, Grader
+from reasoning.evaluation.kept.records import SampleRecord, StrategyRun
+from reasoning.evaluation.kept.store import StoredEval
 from reasoning.evaluation.questions import EvalQuestion
-from reasoning.evaluation.records import SampleRecord, StrategyRun
-from reasoning.evaluation.store import StoredEval
 
 
 class GradedEval:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
-from reasoning.evaluation.records import Record, StrategyRun
+from reasoning.evaluation.kept.records import Record, StrategyRun
+from reasoning.evaluation.kept.store import StoredEval
 from reasoning.evaluation.run import EvalPlan
-from reasoning.evaluation.store import StoredEval
 
 Price = tuple[float, float]
 """Of a million tokens: given, and written."""

@@ -12,7 +12,7 @@ from orchestrator.errors import InvalidValue, ReasonError
 from pruning import Allocation, Evaluator, Summary
 from pruning.evaluation.statistics import summarise
 from reasoning.evaluation.arms import GradedEval
-from reasoning.evaluation.records import StrategyRun
+from reasoning.evaluation.kept.records import StrategyRun
 from reasoning.evaluation.replay import (
     Beside,
     CurvePoint,

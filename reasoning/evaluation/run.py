@@ -12,18 +12,20 @@ import anyio
 
 from orchestrator.errors import InvalidValue, ReasonError, leaf
 from reasoning.errors import BackendLost
-from reasoning.evaluation.questions import EvalQuestion
-from reasoning.evaluation.records import (
+from reasoning.evaluation.kept.records import (
     Record,
     SampleRecord,
     StrategyRun,
     run_record,
     sample_record,
 )
-from reasoning.evaluation.store import EvalStore, StoredEval
+from reasoning.evaluation.kept.store import EvalStore, StoredEval
+from reasoning.evaluation.observing import observed, observing
+from reasoning.evaluation.questions import EvalQuestion
 from reasoning.models.loaded import LoadedModel
 from reasoning.options import SolveOptions
 from reasoning.problems import Problem
+from reasoning.run.solution import Solution
 from reasoning.solver import Reasoner, choose_strategy
 from reasoning.strategies import STRATEGIES, SelfConsistency
 
@@ -81,6 +83,8 @@ class EvalPlan:
         arms: Strategies that are run on each question.
         options: How the model is asked.
         parallel: How many samples or runs are under way at once.
+        observe: Tokens between observations of a sample: its confidence, and what it would answer;
+            0 for none.
     """
 
     questions: Sequence[EvalQuestion]
@@ -88,6 +92,7 @@ class EvalPlan:
     arms: Sequence[LiveArm] = ()
     options: SolveOptions = field(default_factory=SolveOptions)
     parallel: int = 16
+    observe: int = 0
 
     def missing(self, stored: StoredEval) -> list[EvalJob]:
         """What is not there yet, question by question."""
@@ -109,10 +114,16 @@ class EvalPlan:
             CapabilityMissing, ProblemRefused: it can't.
         """
         problem = self._posed(model, self.questions[0])
+        self._sampled(model)
         for arm in self.arms:
             choose_strategy(arm.options(self.options), model, problem)
             if draft is None and STRATEGIES.make(arm.strategy).drafted:
                 raise InvalidValue(f"draft: strategy {arm.strategy} takes a second model; give one")
+
+    def _sampled(self, model: LoadedModel) -> SolveOptions:
+        """How one sample is drawn."""
+        policy = observing(model, self.observe) if self.observe else None
+        return replace(self.options, strategy=SelfConsistency(n=1), policy=policy)
 
     def _posed(self, model: LoadedModel, question: EvalQuestion) -> Problem:
         return question.posed(
@@ -158,11 +169,9 @@ class EvalPlan:
         question, seed = job.question, seed_of(self.options.seed, job)
         problem = self._posed(reasoner.model, question)
         arm = next((one for one in self.arms if one.text == job.arm), None)
-        base = replace(self.options, seed=seed)
-        sampled = replace(base, strategy=SelfConsistency(n=1))
-        options = sampled if arm is None else arm.options(base)
+        options = self._sampled(reasoner.model) if arm is None else arm.options(self.options)
         try:
-            solution = await reasoner.solve_with(problem, options)
+            solution = await reasoner.solve_with(problem, replace(options, seed=seed))
         except Exception as error:
             if not isinstance(lost := leaf(error), BackendLost):
                 raise
@@ -172,8 +181,18 @@ class EvalPlan:
                 )
             return StrategyRun(question=question.id, arm=arm.text, seed=seed, lost=str(lost))
         if arm is None:
-            return sample_record(question.id, job.sample, seed, solution)
+            record = sample_record(question.id, job.sample, seed, solution)
+            return _with_observations(record, solution, self.observe) if self.observe else record
         return run_record(question.id, arm.text, seed, solution)
+
+
+def _with_observations(record: SampleRecord, solution: Solution, every: int) -> SampleRecord:
+    trace = solution.threads[0].trace if solution.threads else None
+    if trace is None:
+        return record
+    confidences, probes = observed(trace, every)
+    seen = {"confidences": confidences, "probes": probes, "every": every}
+    return record.model_copy(update=seen)
 
 
 def seed_of(seed: int, job: EvalJob) -> int:

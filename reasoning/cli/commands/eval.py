@@ -46,9 +46,9 @@ if TYPE_CHECKING:
 
     from reasoning.evaluation.arms import GradedEval
     from reasoning.evaluation.forecast import Price
-    from reasoning.evaluation.records import EvalHeader, Record
+    from reasoning.evaluation.kept.records import EvalHeader, Record
+    from reasoning.evaluation.kept.store import EvalStore, StoredEval
     from reasoning.evaluation.results import EvalRow, PoolFigures
-    from reasoning.evaluation.store import EvalStore, StoredEval
     from reasoning.models.loaded import LoadedModel
     from reasoning.options import SolveOptions
 
@@ -123,6 +123,12 @@ class EvalSettings:
     )
     timeout: float | None = option(
         "The most that one sample or run may take; 60 or 15m.", type=Duration()
+    )
+    observe: int = option(
+        "Every so many tokens, keep a sample's confidence and ask what it would answer, for "
+        "policies that probe and DeepConf; 0 for none.",
+        type=IntRange(0, 100_000),
+        default=0,
     )
     parallel: int = option(
         "Samples or runs that are under way at once.", type=IntRange(1, 4096), default=16
@@ -229,11 +235,12 @@ class EvalCommand:
             arms=[LiveArm.parse(text) for text in settings.strategies],
             options=settings.run_options,
             parallel=settings.parallel,
+            observe=settings.observe,
         )
 
     def run(self) -> int:
         """Ask what is missing, and print what came of all; returns the exit code."""
-        from reasoning.evaluation.store import StoredEval
+        from reasoning.evaluation.kept.store import StoredEval
 
         path = self.settings.path
         stored = StoredEval.read(path) if path.exists() else StoredEval()
@@ -250,9 +257,10 @@ class EvalCommand:
     def _header(self, model: str) -> EvalHeader:
         from importlib import metadata
 
-        from reasoning.evaluation.records import EvalHeader
+        from reasoning.evaluation.kept.records import EvalHeader
 
         said = {name: value for name, value in self.settings.said.items() if name != "timeout"}
+        said |= {"observe": self.settings.observe} if self.settings.observe else {}
         return EvalHeader(
             model=model,
             draft=self.settings.draft,
@@ -276,7 +284,7 @@ class EvalCommand:
         """Sample and run what is missing; returns all that there is then."""
         import anyio
 
-        from reasoning.evaluation.store import EvalStore
+        from reasoning.evaluation.kept.store import EvalStore
 
         settings = self.settings
         with passing(f"loading {settings.model or 'the model'} …"):

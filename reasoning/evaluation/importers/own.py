@@ -14,8 +14,8 @@ from protocol.wire.report import TraceReport
 from pruning import Question, Trace, TracesError, parse_question
 from reasoning.evaluation.arms import GradedEval
 from reasoning.evaluation.importers.content import JsonValue, TracesFile
-from reasoning.evaluation.records import SCHEMA
-from reasoning.evaluation.store import StoredEval
+from reasoning.evaluation.kept.records import SCHEMA
+from reasoning.evaluation.kept.store import StoredEval
 from reasoning.problems import FreeForm, Problem, pose, recognise
 
 

@@ -243,3 +243,29 @@ async def test_nothing_but_failures_ends_the_command(questions: Path, tmp_path: 
     assert code == 1
     assert "the same command" in told
     assert "Traceback" not in told
+
+
+def test_observed_samples_serve_policies_that_probe(tmp_path: Path) -> None:
+    kept = tmp_path / "o.jsonl"
+    command = [
+        "arithmetic",
+        "-o",
+        str(kept),
+        "--limit",
+        "2",
+        "--samples",
+        "3",
+        "--max-tokens",
+        "200",
+    ]
+    arms = ["--policy", "parallel-probe:n=3", "--policy", "deepconf:n=3", "--json"]
+    results = evaluated(*command, "--observe", "16", *arms)
+    assert [row["n"] for row in results["results"]] == [2, 2]
+    for sample in records(kept, "sample"):
+        assert sample["every"] == 16
+        assert len(sample["confidences"]) == sample["tokens"] // 16
+        assert len(sample["probes"]) <= sample["tokens"] // 16
+        assert all(one > 0 for one in sample["confidences"])
+    assert any(answer for sample in records(kept, "sample") for answer in sample["probes"])
+    odd = CliRunner().invoke(main, ["eval", *command[:2], str(tmp_path / "p"), "--observe", "9"])
+    assert "observe: 9 is no multiple of 8" in odd.stderr

@@ -12,8 +12,7 @@ from pydantic import ValidationError
 
 from orchestrator.errors import InvalidValue
 from orchestrator.journal.codec import why
-from reasoning.evaluation.questions import EvalQuestion
-from reasoning.evaluation.records import (
+from reasoning.evaluation.kept.records import (
     SCHEMA,
     EvalHeader,
     QuestionRecord,
@@ -21,6 +20,7 @@ from reasoning.evaluation.records import (
     SampleRecord,
     StrategyRun,
 )
+from reasoning.evaluation.questions import EvalQuestion
 
 _KINDS: dict[str, type[QuestionRecord | SampleRecord | StrategyRun]] = {
     "question": QuestionRecord,
