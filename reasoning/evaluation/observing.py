@@ -15,7 +15,7 @@ from reasoning.run.solution import TraceRecord
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probed(VotingPolicy[Ballots]):
+class ObservedSample(VotingPolicy[Ballots]):
     """One sample, asked after every ``every`` tokens what it would answer; 0 for never."""
 
     every: int
@@ -27,13 +27,13 @@ class Probed(VotingPolicy[Ballots]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbedAndConfident(Probed):
+class ConfidentlyObserved(ObservedSample):
     """The same, whose confidence is measured too."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"confidence"})
 
 
-def observing(model: LoadedModel, every: int) -> Probed:
+def observing(model: LoadedModel, every: int) -> ObservedSample:
     """What observes a sample of a model each ``every`` tokens, as far as its backend can.
 
     Raises:
@@ -49,7 +49,7 @@ def observing(model: LoadedModel, every: int) -> Probed:
         raise CapabilityMissing(
             f"observe: {model.name} can neither be probed nor tells confidences here; leave it out"
         )
-    return (ProbedAndConfident if confident else Probed)(every=every if probes else 0)
+    return (ConfidentlyObserved if confident else ObservedSample)(every=every if probes else 0)
 
 
 def observed(trace: TraceRecord, every: int) -> tuple[list[float], list[str | None]]:
