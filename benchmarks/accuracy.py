@@ -18,7 +18,6 @@ from pathlib import Path
 import anyio
 
 from reasoning import Solution, load_model
-from reasoning.cli.commands.bench import summary_line
 from reasoning.evaluation import Arm, BenchResults, BenchRow, draw_problems, solve_all, summarise
 from reasoning.models.loaded import LoadedModel
 
@@ -54,7 +53,8 @@ class Grid:
             wall += time.monotonic() - started
             solutions = done | dict(zip(indices, found, strict=True))
             rows.append(summarise(arm, strategy, list(solutions.values()), wall))
-            print(summary_line(rows[-1]), flush=True)
+            row = rows[-1]
+            print(f"{row.strategy} @ {row.max_tokens}: {row.accuracy:.1%} {row.ci95}", flush=True)
             if greedy:
                 done = {
                     i: s
