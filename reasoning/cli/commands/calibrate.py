@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
@@ -22,7 +24,7 @@ from reasoning.cli.printing import print_object, print_tables, progress_bar, say
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from pruning import DeepPrune
+    from pruning import DeepPrune, Question
     from reasoning.judging.calibration import Calibration
 
 
@@ -99,6 +101,7 @@ def _calibrate_judge(settings: CalibrateSettings, folder: str) -> None:
     learned = LearnedJudge.load(folder)
     if "prefix=" not in settings.policy:
         policy = replace(policy, prefix=learned.cut.tokens)
+    policy = _as_wide(policy, questions, given=re.search(r"[:,]n=", settings.policy) is not None)
     with progress_bar("calibrate", len(questions)) as advance:
         found = calibrate(
             learned, questions, target, policy=policy, orders=settings.orders, on_question=advance
@@ -110,6 +113,24 @@ def _calibrate_judge(settings: CalibrateSettings, folder: str) -> None:
     print_tables(_table(found))
     said = f"tau = {found.tau:g}" if found.tau is not None else f"the gate is shut: {found.why}"
     say(f"{settings.output}: {said}", err=False)
+
+
+def _as_wide(policy: DeepPrune, questions: Sequence[Question], *, given: bool) -> DeepPrune:
+    """The policy at the width of the traces, unless its own was given.
+
+    Raises:
+        InvalidValue: a question has fewer traces than the policy launches, so that what is measured
+            is another policy's rate.
+    """
+    width = min(len(question.traces) for question in questions)
+    if not given:
+        return replace(policy, n=width)
+    if width < policy.n:
+        raise InvalidValue(
+            f"policy: it launches {policy.n} traces, and a question has {width}; give n={width}, "
+            "or more traces"
+        )
+    return policy
 
 
 def _calibrate_steps(settings: CalibrateSettings, draft: str) -> None:
@@ -129,7 +150,7 @@ def _calibrate_steps(settings: CalibrateSettings, draft: str) -> None:
         raise InvalidValue(f"strategy: {settings.strategy!r} has no steps to score; give atts")
     asked = [question.words for question in read_traces(settings.traces)]
     if not all(asked):
-        raise InvalidValue("traces: a question's words are missing; give traces of reason sample")
+        raise InvalidValue("traces: a question's words are missing; give some that have them")
     models = settings.backend.load(settings.model), load_draft(draft)
     how = SolveOptions(seed=settings.seed, max_tokens=settings.max_tokens)
     with progress_bar("calibrate", len(asked)) as advance:

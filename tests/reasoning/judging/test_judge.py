@@ -429,6 +429,10 @@ def test_a_judge_can_be_written_over_and_nothing_else(tmp_path: Path) -> None:
             ("calibrate", "T", "--judge", "J", "-o", "o", "--policy", "deepprune:tau=0.3"),
             "tau is what is chosen",
         ),
+        (
+            ("calibrate", "T", "--judge", "J", "-o", "o", "--policy", "deepprune:n=64"),
+            "it launches 64 traces, and a question has",
+        ),
         (("replay", "T", "--policy", "sc:judge=J"), "sc has no setting 'judge'"),
         (("replay", "T", "--policy", "deepprune:calibration=g"), "give judge=FOLDER too"),
         (("replay", "T", "--policy", "deepprune:judge=J,nope=1"), "no setting 'nope'"),
