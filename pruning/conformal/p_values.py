@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort_left
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from math import floor, sqrt
+from math import floor, log, sqrt
 
 from pruning.policy import require
 
@@ -22,6 +22,32 @@ def p_value(calibration: Sequence[float], score: float) -> float:
     require(score == score, "score: not a number; give one")
     count = len(calibration)
     return (count - bisect_left(calibration, score) + 1) / (count + 1)
+
+
+BOLDEST = 0.9
+"""The largest share of its capital that a bet may lose."""
+
+
+def betting_p_value(losses: Sequence[float], risk: float, *, delta: float = 0.1) -> float:
+    """The p-value of "the mean loss is above ``risk``", for losses in [0, 1] in a random order.
+
+    A gambler bets on each loss, before it is seen, that it is below the risk; if the mean is above
+    it, her capital exceeds 1 / a with probability at most a (Waudby-Smith and Ramdas, arXiv
+    2010.09686).  The bets are larger the less the losses have varied, so that shares which are
+    always small show it much earlier than Hoeffding's and Bentkus' bounds, which know the mean
+    alone.  ``delta`` is the level for which bets are sized; the p-value is valid at any.
+    """
+    require(0 < risk < 1 and 0 < delta < 1, "risk, delta: give numbers between 0 and 1")
+    size = 2 * log(1 / delta) / max(1, len(losses))
+    capital = most = 1.0
+    total, squares = 0.5, 0.25
+    for count, loss in enumerate(losses, 1):
+        bet = min(BOLDEST / (1 - risk), sqrt(size * count / squares))
+        capital *= 1 + bet * (risk - loss)
+        most = max(most, capital)
+        total += loss
+        squares += (loss - total / (count + 1)) ** 2
+    return 1 / most
 
 
 def spread(alpha: float, n: int) -> float:

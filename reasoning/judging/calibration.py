@@ -13,7 +13,6 @@ import itertools
 import json
 import math
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,9 +20,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from orchestrator.errors import InvalidValue, importing
+from orchestrator.errors import InvalidValue
 from orchestrator.journal.codec import why
 from pruning import DeepPrune, PolicyError, Question, Trace
+from pruning.conformal.p_values import BOLDEST, betting_p_value
 from pruning.evaluation.statistics import mean
 from pruning.judge.gate import TAUS, MergeRate, merges
 from pruning.judge.pairs import mark, unseen
@@ -112,7 +112,13 @@ class RiskTarget:
     @property
     def fewest(self) -> int:
         """The fewest questions that can show the risk, even for a judge that is never wrong."""
-        return math.ceil(math.log(self.delta) / math.log(1 - self.risk))
+        at_best = math.log(1 / self.delta) / math.log(1 + BOLDEST * self.risk / (1 - self.risk))
+        counts = itertools.count(math.ceil(at_best))
+        return next(n for n in counts if self.p_value([0.0] * n) <= self.delta)
+
+    def p_value(self, losses: Sequence[float]) -> float:
+        """How well losses, one for each question in a random order, agree with a larger risk."""
+        return betting_p_value(losses, self.risk, delta=self.delta)
 
 
 def calibrate(
@@ -130,7 +136,7 @@ def calibrate(
         InvalidValue: no question is new to the judge, or a trace has no text.
     """
     check_texts(questions)
-    fresh = unseen(questions, judge.card.seen)
+    fresh = sorted(unseen(questions, judge.card.seen), key=mark)  # a file may go from easy to hard
     if not fresh:
         raise InvalidValue("traces: the judge was made with all of these questions; give others")
     taus, rates = judge.card.taus or TAUS, []
@@ -176,23 +182,12 @@ def learn_then_test(
 ) -> tuple[list[float], frozenset[int]]:
     """Test rows of losses in [0, 1], one loss for each question, in their order.
 
-    Returns the Hoeffding-Bentkus p-value of each row, and the indices of the rows that keep the
-    target.
-
-    Raises:
-        ExtraMissing: MAPIE is not installed.
+    Returns the p-value of each row, and the indices of the rows that keep the target: those before
+    the first that can't be shown to.
     """
-    with importing("judge", "a calibration"):
-        import numpy
-        from mapie.risk_control import control_fwer
-        from mapie.risk_control.methods import compute_hoeffding_bentkus_p_value
-    table = numpy.asarray(losses, dtype=float)
-    means, count = table.mean(axis=1), table.shape[1]
-    values = compute_hoeffding_bentkus_p_value(means, count, target.risk)[:, 0]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of no valid threshold, which is an answer
-        kept = control_fwer(values, target.delta, "fixed_sequence")
-    return values.tolist(), frozenset(kept.tolist())
+    values = [target.p_value(row) for row in losses]
+    kept = itertools.takewhile(lambda index: values[index] <= target.delta, range(len(values)))
+    return values, frozenset(kept)
 
 
 def _rates(
