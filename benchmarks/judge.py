@@ -149,7 +149,7 @@ def judging(judge: LearnedJudge, questions: Sequence[Question]) -> float:
 
 def solving(domain: str, count: int = 20) -> float:
     """CPU seconds of self-consistency with 16 traces on the embedded engine, mean over problems."""
-    model = load_model(threads=1)
+    model = load_model(settings=("threads=1",))
     sample = draw_problems(domain, count, numbers=4, seed=12)
     arm = Arm(strategy="self-consistency:n=16", temperature=1.0, parallel=1)
     begun = time.process_time()

@@ -206,7 +206,7 @@ def main(kept: Path) -> None:
     stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"results": []}
     rows = {(row["domain"], row["policy"]): row for row in stored["results"]}
     for domain, (name, _, cap) in SETS.items():
-        model = load_model(name, threads=1)
+        model = load_model(name, settings=("threads=1",))
         sample = draw_problems(domain, QUESTIONS, numbers=4, seed=0)
         questions = whole(model, domain, sample, kept)
         for template in POLICIES:
