@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from orchestrator.errors import InvalidValue, importing
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 GREY, INK = "#8a8a8a", "#222222"
 COSTS = ("tokens", "span")
-NOTE = "(filled: nothing is better for less)"
+NOTE = "filled: nothing is better for less · ticks of self-consistency: powers of two"
 
 
 def pyplot() -> Any:
@@ -44,8 +44,10 @@ def check_picture(target: str) -> None:
         raise InvalidValue(f"plot: {target}: give a file that ends in .{', .'.join(known)}")
 
 
-def draw(title: str, rows: Sequence[ReplayRow], curve: Sequence[CurvePoint], target: str) -> None:
-    """Draw arms beside the curve of self-consistency, into a PNG, SVG or PDF file.
+def draw(
+    title: str, rows: Sequence[ReplayRow], curve: Sequence[CurvePoint], target: str | TextIO
+) -> None:
+    """Draw arms beside the curve of self-consistency, into a PNG, SVG or PDF file, or as SVG.
 
     Two panels show accuracy over tokens and over span, each arm with its name and interval; those
     are filled that nothing beats at less, no point of the curve either, which has a tick at each
@@ -65,12 +67,14 @@ def draw(title: str, rows: Sequence[ReplayRow], curve: Sequence[CurvePoint], tar
     for place, cost in enumerate(COSTS):
         axis = first if place == 0 else figure.add_subplot(grid[0, 1], sharey=first)
         _scatter(axis, rows, curve, cost)
-        axis.set_title(f"accuracy (%) over {cost} a question {NOTE}", loc="left", fontsize=9)
+        axis.set_title(f"accuracy (%) over {cost} a question", loc="left", fontsize=9)
     if gains:
         _forest(figure.add_subplot(grid[1, :]), gains)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    figure.supxlabel(NOTE, x=0.99, ha="right", fontsize=8, color=GREY)
     try:
-        figure.savefig(target, dpi=150)
+        figure.savefig(target, dpi=150, format=None if isinstance(target, str) else "svg")
     except (OSError, ValueError) as error:
         raise InvalidValue(f"plot: {error}; give a file such as replay.png") from error
     finally:

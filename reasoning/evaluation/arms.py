@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from pruning import Question, Trace
@@ -53,10 +54,23 @@ class GradedEval:
             words=question.text,
         )
 
-    def samples(self) -> list[SampleRecord]:
-        """All samples of these questions, lost ones included."""
+    def samples(self, questions: Sequence[EvalQuestion] | None = None) -> list[SampleRecord]:
+        """All samples of these questions, or of some of them, lost ones included."""
         found = self._stored.samples
-        return [one for question in self.questions for one in found.get(question.id, {}).values()]
+        asked = self.questions if questions is None else questions
+        return [one for question in asked for one in found.get(question.id, {}).values()]
+
+    def votes(self, question: EvalQuestion) -> Counter[str]:
+        """How many samples gave each answer, by its key."""
+        book = self._books[question.id]
+        keys = (book.key(one.answer) for one in self.samples([question]))
+        return Counter(key for key in keys if key is not None)
+
+    def right_key(self, question: EvalQuestion, key: str) -> bool:
+        """Whether samples with this key are right."""
+        book = self._books[question.id]
+        given = ((one.answer, one.text) for one in self.samples([question]))
+        return key in book.keys_right(given)
 
     def runs(self, arm: str) -> list[StrategyRun]:
         """The runs of a strategy, question by question."""

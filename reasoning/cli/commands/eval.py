@@ -14,6 +14,7 @@ from click import Choice, FloatRange, IntRange
 
 from orchestrator.errors import InvalidValue
 from reasoning.cli.arms_table import arms_table
+from reasoning.cli.eval_page import write_page
 from reasoning.cli.interrupts import INTERRUPTED, raise_when_interrupted
 from reasoning.cli.options import (
     BackendOptions,
@@ -146,6 +147,9 @@ class EvalSettings:
     dry_run: bool = option("Say what would be asked and what it would cost.", is_flag=True)
     as_json: bool = json_option("a table")
     plot: str | None = option("Draw accuracy against tokens and against span.", metavar="FILE")
+    report: str | None = option(
+        "Write one page of HTML: the picture, the arms, and answers worth reading.", metavar="FILE"
+    )
 
     @cached_property
     def run_options(self) -> SolveOptions:
@@ -373,6 +377,8 @@ class EvalCommand:
         title = f"{results.questions}, {len(self.plan.questions)} questions, {results.model}"
         if settings.plot is not None:
             draw(title, rows, curve, settings.plot)
+        if settings.report is not None:
+            write_page(settings.report, title, results, graded, stored.header)
         if settings.as_json:
             print_object(results)
         else:

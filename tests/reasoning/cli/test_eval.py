@@ -14,7 +14,14 @@ import pytest
 from click.testing import CliRunner
 
 from reasoning.cli import main
-from reasoning.evaluation import EvalHeader, EvalStore, SampleRecord, StrategyRun, load_questions
+from reasoning.evaluation import (
+    EvalHeader,
+    EvalStore,
+    SampleRecord,
+    StoredEval,
+    StrategyRun,
+    load_questions,
+)
 from tests.support.scripted_chat import Refusal, Script, ScriptedChat
 from tests.support.shell import Shell, running_shell
 
@@ -269,3 +276,21 @@ def test_observed_samples_serve_policies_that_probe(tmp_path: Path) -> None:
     assert any(answer for sample in records(kept, "sample") for answer in sample["probes"])
     odd = CliRunner().invoke(main, ["eval", *command[:2], str(tmp_path / "p"), "--observe", "9"])
     assert "observe: 9 is no multiple of 8" in odd.stderr
+
+
+def test_a_report_is_one_page_in_which_texts_stay_texts(kept: Path, tmp_path: Path) -> None:
+    with EvalStore(kept, StoredEval.read(kept).header) as store:
+        text = "<script>alert(1)</script>"
+        store.add(SampleRecord(question="1", sample=0, seed=0, text=text, answer="7", tokens=9))
+    arms = ["--samples", "6", "--policy", "sc:n=6", "--strategy", "apr:n=4", "--against", "sc:n=1"]
+    page = tmp_path / "page.html"
+    evaluated(str(tmp_path / "mine.jsonl"), "-o", str(kept), *arms, "--report", str(page))
+    said = page.read_text()
+    assert "<script" not in said
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in said
+    assert said.count("<svg") == 1
+    for words in ("What is 1/2?", "sc:n=6", "apr:n=4", "Worth reading", "24 samples"):
+        assert words in said
+    refused = ["eval", str(tmp_path / "mine.jsonl"), "-o", str(kept), *arms]
+    done = CliRunner().invoke(main, [*refused, "--report", str(tmp_path / "no" / "page.html")])
+    assert done.stderr.splitlines()[-1].startswith("reason: report: ")
