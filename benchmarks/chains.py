@@ -8,6 +8,8 @@ from random import Random
 from typing import Any
 
 from pruning import ConformalController, Escalate, Question, StepScored, fit
+from pruning.conformal.controllers import GAMMAS
+from reasoning.run.solution import StepChoice
 
 STREAMS = 40
 
@@ -36,18 +38,27 @@ def stream(questions: Sequence[Question], seed: int, shift: float) -> Iterator[S
                     )
 
 
-def rates(questions: Sequence[Question], method: str, shift: float) -> dict[str, Any]:
-    """The share escalated at a nominal 0.40 from a cold start, over many orders."""
-    policy = ConformalController(alpha=0.4, method=method)  # type: ignore[arg-type]
+def rates(
+    questions: Sequence[Question], method: str, shift: float, gamma: float = 0.0
+) -> dict[str, Any]:
+    """The share escalated at a nominal 0.40 from a cold start, over many orders.
+
+    ``strangest`` is the share of the escalated steps among as many strangest ones of the stream.
+    """
+    policy = ConformalController(alpha=0.4, method=method, gamma=gamma)  # type: ignore[arg-type]
+    chosen: list[float] = []
     overall: list[float] = []
     worst = 0.0
     bound_kept = True
     for seed in range(STREAMS):
         state = policy.begin(Random(seed))
         flags: dict[int, list[bool]] = {}
+        scored: list[tuple[float, bool]] = []
         for step in stream(questions, seed, shift):
             (decision,) = policy.observe(state, step)
             flags.setdefault(step.turn, []).append(isinstance(decision, Escalate))
+            scored.append((step.score, isinstance(decision, Escalate)))
+        chosen.append(StepChoice.of(scored, ()).strangest or 0.0)
         every = [flag for turn in flags.values() for flag in turn]
         overall.append(sum(every) / len(every))
         worst = max(worst, *(abs(sum(f) / len(f) - 0.4) for f in flags.values()))
@@ -56,11 +67,13 @@ def rates(questions: Sequence[Question], method: str, shift: float) -> dict[str,
             bound_kept &= all(abs(one.rate - 0.4) <= one.bound for one in watched)
     return {
         "method": method,
+        "gamma": gamma or GAMMAS[policy.method],
         "shift": shift,
         "streams": STREAMS,
         "steps": len(every),
         "rate_min": round(min(overall), 4),
         "rate_max": round(max(overall), 4),
+        "strangest": round(sum(chosen) / len(chosen), 4),
         "turn_off_most": round(worst, 4),
         "bound_kept": bound_kept if method != "bank" else None,
     }

@@ -165,6 +165,9 @@ def timed(policy: Policy[Any], observations: Sequence[Observation]) -> float:
     return round(sum(best) * 1000, 1)
 
 
+CONTROLLERS = (("bank", 0.0), ("aci", 0.01), ("aci", 0.03), ("aci", 0.15), ("quantile", 0.15))
+
+
 def main(folder: Path) -> None:
     sampled, chains = read(folder / SAMPLED), read(folder / CHAINS)
     evaluator = Evaluator(questions=sampled, shuffles=SHUFFLES)
@@ -173,8 +176,8 @@ def main(folder: Path) -> None:
         "shuffles": SHUFFLES,
         "results": [*table(evaluator), oracle(evaluator)],
         "rate_control": [
-            rates(chains, method, shift)
-            for method, shift in product(("bank", "aci", "quantile"), (1.0, 1.5))
+            rates(chains, method, shift, gamma)
+            for (method, gamma), shift in product(CONTROLLERS, (1.0, 1.5))
         ],
         "coverage": coverage(sampled),
         "speed_ms": speed(),

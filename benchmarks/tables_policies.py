@@ -79,15 +79,20 @@ def intervals() -> str:
 
 def rates() -> str:
     """The share of steps that the controller escalates, at a nominal 0.40."""
-    found = {(row["method"], row["shift"]): row for row in load("replay")["rate_control"]}
-    shifts = sorted({shift for _, shift in found})
+    measured = load("replay")["rate_control"]
+    names = [
+        f"`{row['method']}`" + ("" if row["method"] == "bank" else f", γ = {row['gamma']:g}")
+        for row in measured
+    ]
     rows = []
-    for method in dict.fromkeys(method for method, _ in found):
-        both = [found[method, shift] for shift in shifts]
+    for name in dict.fromkeys(names):
+        both = [row for other, row in zip(names, measured, strict=True) if other == name]
         worst = max(row["turn_off_most"] for row in both)
         spans = [f"{row['rate_min']:.3f}–{row['rate_max']:.3f}" for row in both]
-        rows.append([f"`{method}`", *spans, f"off by {worst:.2f}"])
-    return table(["method", "rate", "under a shift at half time", "worst turn"], rows)
+        chosen = f"{both[0]['strangest']:.0%}"
+        rows.append([name, *spans, f"off by {worst:.2f}", chosen])
+    headings = ["method", "rate", "under a shift at half time", "worst turn", "strangest"]
+    return table(headings, rows)
 
 
 def live(domain: str) -> str:

@@ -16,6 +16,8 @@ from pruning.policy import Need, check_range, require
 Method = Literal["bank", "aci", "quantile"]
 _new = tuple.__new__
 METHODS: tuple[Method, ...] = ("bank", "aci", "quantile")
+GAMMAS: dict[Method, float] = {"bank": 0.03, "aci": 0.03, "quantile": 0.15}
+"""The usual steps: larger ones hold the rate sooner, and choose steps worse."""
 
 
 class TurnState(NamedTuple):
@@ -58,7 +60,8 @@ class ConformalController(VotingPolicy[ControllerState]):
     solves a stream of problems keeps one state for all of them.
 
     Attributes:
-        gamma: The step of `aci` and of `quantile` (there in units of ``top``).
+        gamma: The step of `aci` and of `quantile` (there in units of ``top``); 0 for the method's
+            usual one, in `GAMMAS`.
         top: The largest score that `quantile` tracks; a larger one counts as this.
         least: Below so many scores, a turn's p-values are over the scores of all turns.
         most: Above so many scores, a turn forgets the older half.
@@ -71,7 +74,7 @@ class ConformalController(VotingPolicy[ControllerState]):
     alpha: float = 0.4
     n: int = 16
     method: Method = "aci"
-    gamma: float = 0.15
+    gamma: float = 0.0
     top: float = 10.0
     least: int = 20
     most: int = 500
@@ -82,7 +85,8 @@ class ConformalController(VotingPolicy[ControllerState]):
         check_range(self, "alpha", 0, 1, excluded="both")
         check_range(self, "n", 1)
         require(self.method in METHODS, f"method: choose {', '.join(METHODS)}")
-        check_range(self, "gamma top", 0, excluded="least")
+        check_range(self, "gamma", 0)
+        check_range(self, "top", 0, excluded="least")
         check_range(self, "rejects", 0)
 
     def begin(self, rng: Random) -> ControllerState:
@@ -125,11 +129,11 @@ class ConformalController(VotingPolicy[ControllerState]):
         return state.launch(self.n, f"{self.n} chains, {self.alpha:.0%} escalated")
 
     def _turn(self, state: ControllerState, turn: int) -> TurnState:
-        tracker = None
+        tracker, gamma = None, self.gamma or GAMMAS[self.method]
         if self.method == "quantile":
-            eta = self.gamma * self.top
+            eta = gamma * self.top
             tracker = QuantileTracker(target=self.alpha, top=self.top, eta=eta)
-        level = AdaptiveLevel(target=self.alpha, gamma=self.gamma)
+        level = AdaptiveLevel(target=self.alpha, gamma=gamma)
         fixed = self.alpha if self.method == "bank" else None
         made = state.turns[turn] = TurnState(state.bank.bin(turn), level, fixed, tracker)
         return made
