@@ -107,15 +107,22 @@ def table(evaluator: Evaluator) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def oracle(evaluator: Evaluator) -> dict[str, Any]:
+ORACLES = ("deepprune:k=64,k2=10", "deepprune:n=64,k2=1", "deepprune:n=32,k2=1")
+"""The paper's way, and the best of a search over n, k, k1, k2 and k3: one trace of the largest
+cluster is finished, as all in it agree."""
+
+
+def oracles(evaluator: Evaluator) -> list[dict[str, Any]]:
     """DeepPrune with a judge that knows the final answers: what no judge can beat."""
 
     def judge(trace: Trace, other: Trace, tokens: int) -> float:
         return float(trace.answer is not None and trace.answer == other.answer)
 
-    name = "deepprune:k=64,k2=10"
     knowing = replace(evaluator, judge=judge)
-    return {"policy": f"{name} (oracle judge)", **figures(knowing.evaluate(parse_policy(name)))}
+    return [
+        {"policy": f"{name} (oracle judge)", **figures(knowing.evaluate(parse_policy(name)))}
+        for name in ORACLES
+    ]
 
 
 # Speed.
@@ -174,7 +181,7 @@ def main(folder: Path) -> None:
     results = {
         "schema": "reason.benchmarks.replay/1",
         "shuffles": SHUFFLES,
-        "results": [*table(evaluator), oracle(evaluator)],
+        "results": [*table(evaluator), *oracles(evaluator)],
         "rate_control": [
             rates(chains, method, shift, gamma)
             for (method, gamma), shift in product(CONTROLLERS, (1.0, 1.5))

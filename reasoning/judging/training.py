@@ -86,7 +86,7 @@ def train(
     check_texts(questions)
     used, _ = split(questions, recipe.holdout, seed=recipe.seed)
     fitted, validated = split(used, recipe.validation, seed=recipe.seed + 1)
-    drawn = _draw(fitted, recipe)
+    drawn = _draw(fitted, recipe, of=len(questions))
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as workspace:
         folder = find_encoder(recipe.encoder, Path(workspace), seed=recipe.seed)
@@ -148,7 +148,8 @@ def check_folder(folder: Path) -> None:
         raise InvalidValue(f"output: {folder} is there and no judge; give a new folder")
 
 
-def _draw(questions: Sequence[Question], recipe: JudgeRecipe) -> list[Pair]:
+def _draw(questions: Sequence[Question], recipe: JudgeRecipe, *, of: int) -> list[Pair]:
+    """Pairs of both kinds, from what is left ``of`` all questions for training."""
     if recipe.oversample == "within":
         drawn = [pair for q in questions for pair in balanced(q, recipe.most, seed=recipe.seed)]
     else:
@@ -156,7 +157,8 @@ def _draw(questions: Sequence[Question], recipe: JudgeRecipe) -> list[Pair]:
         drawn = oversampled(some)
     if len({pair.same for pair in drawn}) < 2:
         raise InvalidValue(
-            f"traces: no pairs of both kinds in {len(questions)} questions; give more"
+            f"traces: no pairs of both kinds in {len(questions)} of {of} questions, for holdout "
+            f"{recipe.holdout:g} and the fit of probabilities take the others; give more questions"
         )
     return drawn
 
