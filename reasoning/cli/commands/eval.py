@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from contextlib import suppress
 from dataclasses import field
 from functools import cached_property
 from pathlib import Path
@@ -258,9 +260,7 @@ class EvalCommand:
             return INTERRUPTED
         return self._conclude(stored)
 
-    def _header(self, model: str) -> EvalHeader:
-        from importlib import metadata
-
+    def _header(self, model: str, versions: dict[str, str] | None = None) -> EvalHeader:
         from reasoning.evaluation.kept.records import EvalHeader
 
         said = {name: value for name, value in self.settings.said.items() if name != "timeout"}
@@ -269,7 +269,7 @@ class EvalCommand:
             model=model,
             draft=self.settings.draft,
             options=said,
-            versions={name: metadata.version(name) for name in ("parallel-reason",)},
+            versions=versions or {},
         )
 
     def _foretell(self, stored: StoredEval) -> int:
@@ -295,7 +295,7 @@ class EvalCommand:
             model = settings.backend.load(settings.model, timeout=settings.timeout)
             draft = None if settings.draft is None else load_draft(settings.draft)
         self.plan.check(model, draft)
-        with EvalStore(settings.path, self._header(model.name)) as store:
+        with EvalStore(settings.path, self._header(model.name, versions_of(model))) as store:
             store.ask(self.plan.questions)
             raise_when_interrupted()
             anyio.run(self._fill, store, model, draft)
@@ -417,6 +417,21 @@ def run_line(row: EvalRow) -> str:
         parts += [] if runs.strangest is None else [f"{runs.strangest:.1%} among the strangest"]
         parts += [] if runs.auroc is None else [f"AUROC of wrong chains {runs.auroc:.2f}"]
     return f"{row.policy}: {' · '.join(parts)}"
+
+
+def versions_of(model: LoadedModel) -> dict[str, str]:
+    """The versions of what generates: our packages here, or the server as it names itself."""
+    from importlib import metadata
+
+    found: dict[str, str] = {}
+    for name in ("parallel-reason", "torch", "transformers", "vllm"):
+        if name == "parallel-reason" or name in sys.modules:
+            with suppress(metadata.PackageNotFoundError):
+                found[name] = metadata.version(name)
+    profile = getattr(model.backend, "profile", None)
+    if profile is not None:
+        found[f"server {profile.server}"] = profile.version or "of an unknown version"
+    return found
 
 
 class EvalProgress:

@@ -109,6 +109,9 @@ async def test_killed_twice_no_sample_is_lost_or_paid_twice(
         samples, runs = records(out, "sample"), records(out, "run")
         assert len(samples) == QUESTIONS * SAMPLES == len({one["seed"] for one in samples})
         assert len(runs) == QUESTIONS
+        versions = json.loads(out.read_text().split("\n")[0])["versions"]
+        assert "parallel-reason" in versions
+        assert versions["server other"] == "of an unknown version"
         chat.streamed.clear()
         again = await run(shell, *command, "--json")
         assert again[1] == table
