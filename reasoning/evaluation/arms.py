@@ -45,7 +45,7 @@ class GradedEval:
 
     def _question(self, question: EvalQuestion, found: Mapping[int, SampleRecord]) -> Question:
         book = self._books[question.id]
-        samples = [found[number] for number in sorted(found) if found[number].tokens > 0]
+        samples = [found[number] for number in sorted(found) if found[number].lost is None]
         return Question(
             id=question.id,
             right=book.keys_right((one.answer, one.text) for one in samples),
@@ -99,7 +99,7 @@ class GradedEval:
 
 def _trace(book: AnswerBook, sample: SampleRecord) -> Trace:
     return Trace(
-        tokens=sample.tokens,
+        tokens=max(1, sample.tokens),
         answer=book.key(sample.answer),
         probes=tuple(map(book.key, sample.probes)),
         confidences=tuple(sample.confidences),

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from orchestrator.errors import InvalidValue, ReasonError
-from pruning import Allocation, Evaluator, Summary
+from pruning import Allocation, Evaluator, PolicyError, Summary
 from pruning.evaluation.statistics import summarise
 from reasoning.evaluation.arms import GradedEval
 from reasoning.evaluation.kept.records import StrategyRun
@@ -115,7 +115,7 @@ def compared(
     """
     pool = [question for question in graded.pool() if question.traces]
     evaluator = None if not pool else Evaluator(questions=pool, shuffles=shuffles)
-    arms = {text: ReplayedArm(graded.arm(text)) for text in strategies}
+    arms = {text: ReplayedArm(_runs_of(graded, text)) for text in strategies}
     chosen = dict(policies)
     if against is not None and against not in (*arms, *chosen):
         chosen[against] = _asked_for(against)
@@ -130,7 +130,8 @@ def compared(
         beside = _beside(arms[text].summary, evaluator)
         if against is not None and text != against:
             other = _among(arms[against].summary, arms[text].summary)
-            beside["against"] = replace(other, policy=against)
+            if other is not None:
+                beside["against"] = replace(other, policy=against)
         row = replay_row(text, arms[text], beside)
         figures = run_figures(graded.runs(text)) if text in strategies else None
         rows.append(EvalRow(**dict(row), runs=figures))
@@ -144,10 +145,20 @@ def _asked_for(against: str) -> SteeredBy | Allocation:
         raise InvalidValue(f"against: no arm, and {error}") from error
 
 
-def _among(summary: Summary, other: Summary) -> Summary:
-    """An arm, on the questions of another only."""
+def _runs_of(graded: GradedEval, text: str) -> Summary:
+    try:
+        return graded.arm(text)
+    except PolicyError as error:
+        raise InvalidValue(
+            f"strategy: {text} has no run that was not lost; mend the backend, and go on"
+        ) from error
+
+
+def _among(summary: Summary, other: Summary) -> Summary | None:
+    """An arm, on the questions of another only; None where it lost one of them."""
     asked = {outcome.question for outcome in other.outcomes}
-    return summarise(summary.policy, [one for one in summary.outcomes if one.question in asked])
+    common = [one for one in summary.outcomes if one.question in asked]
+    return summarise(summary.policy, common) if len(common) == len(asked) else None
 
 
 def _beside(summary: Summary, evaluator: Evaluator | None) -> dict[Beside, Summary]:

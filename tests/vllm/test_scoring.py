@@ -9,6 +9,8 @@ import pytest
 from reasoning.judging.scoring import load_scorer
 from tests.support.vllm_server import COMMAND, started
 
+pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
+
 TEMPLATE = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
 
 

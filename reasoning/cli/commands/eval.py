@@ -224,6 +224,7 @@ class EvalCommand:
         from reasoning.evaluation.run import EvalPlan, LiveArm
 
         self.settings = settings
+        self._stopped = False
         if settings.plot is not None:
             check_picture(settings.plot)  # what is wrong is told before the work
         self.steered = {text: replayed_arm(text) for text in settings.replayed}
@@ -254,10 +255,10 @@ class EvalCommand:
             return self._foretell(stored)
         if self.plan.missing(stored):
             stored = self._ask()
+            if self._stopped:
+                return INTERRUPTED
         elif differing := stored.header.differs(self._header(stored.header.model)):
             raise InvalidValue(f"output: {path} was made with {differing}; give another file")
-        if self.plan.missing(stored):
-            return INTERRUPTED
         return self._conclude(stored)
 
     def _header(self, model: str, versions: dict[str, str] | None = None) -> EvalHeader:
@@ -321,7 +322,8 @@ class EvalCommand:
         say(str(shown))
         left = len(self.plan.missing(store.stored))
         if left:
-            warn(f"{left} of {missing} are missing; the same command goes on with {store.path}")
+            what = "are missing" if self._stopped else "were lost"
+            warn(f"{left} of {missing} {what}; the same command goes on with {store.path}")
 
     async def _stop_at_signal(
         self, scope: anyio.CancelScope, *, task_status: TaskStatus[None]
@@ -331,8 +333,9 @@ class EvalCommand:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             task_status.started()
             async for _ in signals:
-                if scope.cancel_called:
+                if self._stopped:
                     os._exit(INTERRUPTED)
+                self._stopped = True
                 scope.cancel()
 
     # Concluding.

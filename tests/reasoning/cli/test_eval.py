@@ -297,3 +297,25 @@ def test_a_report_is_one_page_in_which_texts_stay_texts(kept: Path, tmp_path: Pa
     refused = ["eval", str(tmp_path / "mine.jsonl"), "-o", str(kept), *arms]
     done = CliRunner().invoke(main, [*refused, "--report", str(tmp_path / "no" / "page.html")])
     assert done.stderr.splitlines()[-1].startswith("reason: report: ")
+
+
+async def test_what_a_server_refuses_is_lost_by_name_and_the_rest_is_measured(
+    questions: Path, tmp_path: Path
+) -> None:
+    chat = Varied()
+    chat.refuse = lambda body: (
+        (400, "filtered") if "number 3?" in body["messages"][-1]["content"] else None
+    )
+    out = tmp_path / "o.jsonl"
+    arms = ["--samples", "2", "--policy", "sc:n=2", "--strategy", "self-consistency:n=2", "--json"]
+    async with chat.running() as url:
+        with running_shell(tmp_path) as shell:
+            command = ["eval", str(questions), "--base-url", url, "-o", str(out), *arms]
+            code, printed, told = await run(shell, *command)
+    assert code == 0, told
+    assert "3 of 36 were lost; the same command goes on" in told
+    results = json.loads(printed)
+    policy, live = results["results"]
+    assert (policy["n"], live["n"], live["runs"]["lost"]) == (11, 11, 1)
+    assert (results["pool"]["samples"], results["pool"]["lost"]) == (22, 2)
+    assert {one["question"] for one in records(out, "sample") if one["lost"]} == {"3"}

@@ -194,7 +194,7 @@ class Harmful:
     [
         (Harmful(), r"(posix|nt)\.system"),
         ([{"all_traces": [Fraction(1, 2)]}], r"fractions\.Fraction"),
-        (print, r"(builtins|__builtin__)\.print"),
+        (eval, r"(builtins|__builtin__)\.eval"),
         (Path("x"), r"pathlib\.\w+"),
     ],
 )
