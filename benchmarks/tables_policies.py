@@ -77,6 +77,20 @@ def intervals() -> str:
     return table([*header, "Student's t", "percentiles", "BCa"], rows)
 
 
+def suites() -> str:
+    """What papers found, and whether it was found here, by the quick suites."""
+    rows = []
+    for name in ("apr", "sharing", "paths", "stopping"):
+        for panel in load(f"suite-{name}")["panels"]:
+            count = panel["evaluation"]["results"][0]["n"]
+            for claim in panel["claims"]:
+                source = claim["source"].replace(", arXiv", "; arXiv")
+                rows.append(
+                    [f"`{name}`", f"{claim['words']} ({source})", str(count), claim["found"]]
+                )
+    return table(["suite", "claim", "questions", "on the shipped model"], rows)
+
+
 def rates() -> str:
     """The share of steps that the controller escalates, at a nominal 0.40."""
     measured = load("replay")["rate_control"]

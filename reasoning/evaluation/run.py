@@ -11,7 +11,6 @@ from typing import NamedTuple
 import anyio
 
 from orchestrator.errors import InvalidValue, ReasonError, leaf
-from reasoning.errors import BackendLost
 from reasoning.evaluation.kept.records import (
     Record,
     SampleRecord,
@@ -140,7 +139,8 @@ class EvalPlan:
     ) -> None:
         """Ask for all that is missing; each record is in the store before ``heard`` is told.
 
-        A sample that the backend loses is stored as lost, and asked for again the next time.
+        What fails, as where the backend loses it, is stored as lost, and asked for again the next
+        time.
 
         Raises:
             TooManyLost: nothing but failures came back, one after the other.
@@ -173,7 +173,7 @@ class EvalPlan:
         try:
             solution = await reasoner.solve_with(problem, replace(options, seed=seed))
         except Exception as error:
-            if not isinstance(lost := leaf(error), BackendLost):
+            if not isinstance(lost := leaf(error), ReasonError):
                 raise
             if arm is None:
                 return SampleRecord(

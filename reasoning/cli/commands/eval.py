@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from reasoning.evaluation.forecast import Price
     from reasoning.evaluation.kept.records import EvalHeader, Record
     from reasoning.evaluation.kept.store import EvalStore, StoredEval
-    from reasoning.evaluation.results import EvalRow, PoolFigures
+    from reasoning.evaluation.results import EvalResults, EvalRow, PoolFigures
     from reasoning.models.loaded import LoadedModel
     from reasoning.options import SolveOptions
 
@@ -62,7 +62,7 @@ SAMPLES = 16
 class EvalSettings:
     """Questions, a model, and the arms that are compared on them."""
 
-    source: str = argument(metavar="QUESTIONS")
+    source: str = argument(metavar="[QUESTIONS]", required=False, default="")
     output: str | None = option(
         "Where every sample is kept; by default QUESTIONS' name and .eval.jsonl, here.",
         "--output",
@@ -146,6 +146,12 @@ class EvalSettings:
         type=(FloatRange(0), FloatRange(0)),
         metavar="IN OUT",
     )
+    suite: str | None = option(
+        "In place of QUESTIONS and arms: what papers found, tried again on shipped models: apr, "
+        "sharing, paths or stopping.",
+        metavar="NAME",
+    )
+    quick: bool = option("Fewer questions of a suite.", is_flag=True)
     dry_run: bool = option("Say what would be asked and what it would cost.", is_flag=True)
     as_json: bool = json_option("a table")
     plot: str | None = option("Draw accuracy against tokens and against span.", metavar="FILE")
@@ -211,7 +217,52 @@ def eval(settings: EvalSettings) -> int:
     reason eval mine.jsonl --base-url http://localhost:8000/v1 --policy default --policy sc:n=8
     reason eval countdown --limit 50 --strategy single --strategy apr:n=16
     """
+    if settings.suite is not None:
+        return run_suite(settings, settings.suite)
+    if settings.quick:
+        raise InvalidValue("quick: it is for a --suite; leave it out, or give --limit")
+    if not settings.source:
+        raise InvalidValue("questions: give a file, what is drawn as countdown, or --suite")
     return EvalCommand(settings).run()
+
+
+def run_suite(settings: EvalSettings, name: str) -> int:
+    """Evaluate the panels of a suite, each into a file of its own; returns the exit code."""
+    from reasoning.evaluation.suites import SuiteResults, suite_of, tried
+
+    panels = suite_of(name)
+    if settings.source or settings.policies or settings.strategies or settings.against:
+        raise InvalidValue("suite: it has questions and arms of its own; leave yours out")
+    done = []
+    for panel in panels:
+        kept = Path(settings.output or f"{name}.eval.jsonl")
+        command = EvalCommand(
+            replace(
+                settings,
+                source=panel.questions,
+                output=str(kept.with_name(f"{panel.name}-{kept.name}")),
+                samples=panel.samples,
+                policies=panel.policies,
+                strategies=panel.strategies,
+                against=panel.against,
+                limit=panel.quick if settings.quick else panel.limit,
+                max_tokens=settings.max_tokens or panel.max_tokens,
+            )
+        )
+        if settings.dry_run:
+            command.foretell()
+            continue
+        stored = command.answers()
+        if stored is None:
+            return INTERRUPTED
+        done.append(tried(panel, command.measured(stored)[0]))
+        if not settings.as_json:
+            command.print(done[-1].evaluation)
+            for claim in done[-1].claims:
+                say(f"{claim.words} ({claim.source}): {claim.found}\n", err=False)
+    if settings.as_json and not settings.dry_run:
+        print_object(SuiteResults(suite=name, quick=settings.quick, panels=done))
+    return 0
 
 
 class EvalCommand:
@@ -247,19 +298,39 @@ class EvalCommand:
 
     def run(self) -> int:
         """Ask what is missing, and print what came of all; returns the exit code."""
+        settings = self.settings
+        if settings.dry_run:
+            self.foretell()
+            return 0
+        stored = self.answers()
+        if stored is None:
+            return INTERRUPTED
+        results, graded = self.measured(stored)
+        if settings.plot is not None:
+            draw(_title(results), results.results, results.curve, settings.plot)
+        if settings.report is not None:
+            write_page(settings.report, _title(results), results, graded, stored.header)
+        if settings.as_json:
+            print_object(results)
+        else:
+            self.print(results)
+        return 0
+
+    def _kept(self) -> StoredEval:
         from reasoning.evaluation.kept.store import StoredEval
 
         path = self.settings.path
-        stored = StoredEval.read(path) if path.exists() else StoredEval()
-        if self.settings.dry_run:
-            return self._foretell(stored)
+        return StoredEval.read(path) if path.exists() else StoredEval()
+
+    def answers(self) -> StoredEval | None:
+        """All answers, once what is missing was asked; None where that was interrupted."""
+        path, stored = self.settings.path, self._kept()
         if self.plan.missing(stored):
             stored = self._ask()
-            if self._stopped:
-                return INTERRUPTED
-        elif differing := stored.header.differs(self._header(stored.header.model)):
+            return None if self._stopped else stored
+        if differing := stored.header.differs(self._header(stored.header.model)):
             raise InvalidValue(f"output: {path} was made with {differing}; give another file")
-        return self._conclude(stored)
+        return stored
 
     def _header(self, model: str, versions: dict[str, str] | None = None) -> EvalHeader:
         from reasoning.evaluation.kept.records import EvalHeader
@@ -273,15 +344,15 @@ class EvalCommand:
             versions=versions or {},
         )
 
-    def _foretell(self, stored: StoredEval) -> int:
+    def foretell(self) -> None:
+        """Print what would be asked, and what it would cost."""
         from reasoning.evaluation.forecast import forecast
 
-        told = forecast(self.plan, stored, self.settings.price)
+        told = forecast(self.plan, self._kept(), self.settings.price)
         if self.settings.as_json:
             print_object(told)
         else:
             say(str(told), err=False)
-        return 0
 
     # Asking.
 
@@ -352,7 +423,8 @@ class EvalCommand:
             progress=progress,
         )
 
-    def _conclude(self, stored: StoredEval) -> int:
+    def measured(self, stored: StoredEval) -> tuple[EvalResults, GradedEval]:
+        """What all answers come to, and these as they were graded."""
         from reasoning.evaluation.results import EvalResults, compared, pool_figures
 
         settings = self.settings
@@ -377,18 +449,19 @@ class EvalCommand:
             results=rows,
             curve=curve,
         )
-        title = f"{results.questions}, {len(self.plan.questions)} questions, {results.model}"
-        if settings.plot is not None:
-            draw(title, rows, curve, settings.plot)
-        if settings.report is not None:
-            write_page(settings.report, title, results, graded, stored.header)
-        if settings.as_json:
-            print_object(results)
-        else:
-            print_tables(arms_table(title, rows, settings.equal))
-            for line in filter(None, (pool_line(results.pool), *map(run_line, rows))):
-                say(line, err=False)
-        return 0
+        return results, graded
+
+    def print(self, results: EvalResults) -> None:
+        """Print the table of arms, and what is known beside it."""
+        rows = results.results
+        print_tables(arms_table(_title(results), rows, self.settings.equal))
+        for line in filter(None, (pool_line(results.pool), *map(run_line, rows))):
+            say(line, err=False)
+
+
+def _title(results: EvalResults) -> str:
+    count = max(row.n for row in results.results)
+    return f"{results.questions}, {count} questions, {results.model}"
 
 
 def pool_line(pool: PoolFigures | None) -> str:

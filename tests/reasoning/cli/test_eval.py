@@ -319,3 +319,31 @@ async def test_what_a_server_refuses_is_lost_by_name_and_the_rest_is_measured(
     assert (policy["n"], live["n"], live["runs"]["lost"]) == (11, 11, 1)
     assert (results["pool"]["samples"], results["pool"]["lost"]) == (22, 2)
     assert {one["question"] for one in records(out, "sample") if one["lost"]} == {"3"}
+
+
+def test_what_papers_found_is_tried_again(tmp_path: Path) -> None:
+    command = ["--suite", "sharing", "--quick", "-o", str(tmp_path / "s.jsonl"), "--json"]
+    suite = evaluated(*command)
+    assert [panel["name"] for panel in suite["panels"]] == ["hogwild", "group-think"]
+    for panel in suite["panels"]:
+        assert [claim["found"] for claim in panel["claims"]] == ["found here"]
+        one, four = panel["evaluation"]["results"]
+        assert four["span"] < one["span"] / 2
+        low, high = four["against"]["gain_ci95"]
+        assert low < 0 < high, "as accurate, as far as so few questions can tell"
+    assert evaluated(*command) == suite, "all is kept"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "give a file"),
+        (["--suite", "nosuch"], "choose apr, sharing, paths, stopping"),
+        (["countdown", "--suite", "apr"], "leave yours out"),
+        (["countdown", "--quick"], "for a --suite"),
+    ],
+)
+def test_a_suite_has_arms_of_its_own(arguments: list[str], words: str) -> None:
+    done = CliRunner().invoke(main, ["eval", *arguments])
+    assert done.exit_code == 2
+    assert words in done.stderr
