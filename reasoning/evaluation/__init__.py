@@ -6,7 +6,7 @@ from reasoning.evaluation.grading import AnswerBook, Grader, load_grader
 from reasoning.evaluation.importers import read_traces
 from reasoning.evaluation.kept.records import EvalHeader, SampleRecord, StrategyRun
 from reasoning.evaluation.kept.store import EvalStore, StoredEval
-from reasoning.evaluation.measure import Arm, BenchResults, BenchRow, measure, solve_all, summarise
+from reasoning.evaluation.measure import Arm, BenchResults, BenchRow, solve_all, summarise
 from reasoning.evaluation.questions import EvalQuestion, QuestionColumns, load_questions
 from reasoning.evaluation.questions.drawn import draw_problems
 from reasoning.evaluation.questions.word_problems import draw_word_problems
@@ -35,7 +35,6 @@ __all__ = [
     "forecast",
     "load_grader",
     "load_questions",
-    "measure",
     "read_traces",
     "solve_all",
     "summarise",

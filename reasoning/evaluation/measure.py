@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property, partial
+from functools import cached_property
+from typing import Any
 
 import anyio
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,7 +15,7 @@ from reasoning.models.loaded import LoadedModel
 from reasoning.options import SolveOptions
 from reasoning.policies import steered_by
 from reasoning.problems import Covered, Problem
-from reasoning.run.solution import Solution, rank_auroc
+from reasoning.run.solution import Solution, StepChoice, rank_auroc
 from reasoning.solver import Reasoner, choose_strategy
 from reasoning.strategies import STRATEGIES, Strategy
 
@@ -59,7 +59,7 @@ class BenchRow(BaseModel):
 
 
 class BenchResults(BaseModel):
-    """What ``reason bench --json`` prints."""
+    """Rows of strategies on drawn problems of one domain."""
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
 
@@ -150,26 +150,6 @@ async def solve_all(
     return [solutions[index] for index in range(len(problems))]
 
 
-def measure(
-    model: LoadedModel,
-    arm: Arm,
-    problems: Sequence[Problem],
-    advance: Callable[[], None] = lambda: None,
-    *,
-    draft: LoadedModel | None = None,
-) -> BenchRow:
-    """Solve all problems, and say what that came to."""
-    started = time.monotonic()
-    solve = partial(solve_all, draft=draft)
-    solutions = anyio.run(solve, model, arm, problems, advance)
-    strategy = arm.choose(model, problems[0])
-    row = summarise(arm, strategy, solutions, time.monotonic() - started)
-    if arm.temperature is None:
-        usual = strategy.temperature(trained=model.dialect.trained)
-        row = row.model_copy(update={"temperature": usual})
-    return row
-
-
 def summarise(
     arm: Arm, strategy: Strategy, solutions: Sequence[Solution], wall_s: float
 ) -> BenchRow:
@@ -193,21 +173,21 @@ def summarise(
         leaked=round(sum(s.usage.leaked_tokens for s in solutions) / count, 2),
         wall_s=round(wall_s, 2),
         wall_per_problem_s=round(sum(s.wall_s for s in solutions) / count, 3),
-        **chosen(solutions),
+        **chosen(s.steering.choice for s in solutions if s.steering is not None),
     )
 
 
-def chosen(solutions: Sequence[Solution]) -> dict[str, float | None]:
-    """How a draft's steps were chosen, as fields of a row."""
-    steered = [s.steering.choice for s in solutions if s.steering is not None]
-    choices = [choice for choice in steered if choice is not None and choice.steps]
-    if not choices:
+def chosen(choices: Iterable[StepChoice | None]) -> dict[str, Any]:
+    """How well a draft's steps were chosen over many problems, as fields of a row."""
+    made = [choice for choice in choices if choice is not None and choice.steps]
+    if not made:
         return {}
-    steps = sum(choice.steps for choice in choices)
-    shares = [choice.strangest for choice in choices if choice.strangest is not None]
-    auroc = rank_auroc(chain for choice in choices for chain in choice.chains)
+    shares = [choice.strangest for choice in made if choice.strangest is not None]
+    auroc = rank_auroc(chain for choice in made for chain in choice.chains)
     return {
-        "escalated": round(sum(choice.escalated for choice in choices) / steps, 4),
+        "escalated": round(
+            sum(choice.escalated for choice in made) / sum(choice.steps for choice in made), 4
+        ),
         "strangest": round(sum(shares) / len(shares), 4) if shares else None,
         "auroc": None if auroc is None else round(auroc, 4),
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from pydantic import Field
 
@@ -13,6 +12,7 @@ from pruning import Allocation, Evaluator, PolicyError, Summary
 from pruning.evaluation.statistics import summarise
 from reasoning.evaluation.arms import GradedEval
 from reasoning.evaluation.kept.records import StrategyRun
+from reasoning.evaluation.measure import chosen
 from reasoning.evaluation.replay import (
     Beside,
     CurvePoint,
@@ -26,7 +26,6 @@ from reasoning.evaluation.replay import (
     replayed_arm,
 )
 from reasoning.policies import SteeredBy
-from reasoning.run.solution import ScoredChain, rank_auroc
 
 
 class RunFigures(ReplayValue):
@@ -206,20 +205,5 @@ def run_figures(runs: Sequence[StrategyRun]) -> RunFigures:
         prompt_tokens=mean("prompt_tokens"),
         threads=mean("threads"),
         leaked=mean("leaked"),
-        **_chosen(kept),
+        **chosen(run.choice for run in kept),
     )
-
-
-def _chosen(runs: Sequence[StrategyRun]) -> dict[str, Any]:
-    """How a draft's steps were chosen."""
-    choices = [run.choice for run in runs if run.choice is not None and run.choice.steps]
-    if not choices:
-        return {}
-    shares = [choice.strangest for choice in choices if choice.strangest is not None]
-    auroc = rank_auroc(ScoredChain(*chain) for choice in choices for chain in choice.chains)
-    steps = sum(choice.steps for choice in choices)
-    return {
-        "escalated": round(sum(choice.escalated for choice in choices) / steps, 4),
-        "strangest": round(sum(shares) / len(shares), 4) if shares else None,
-        "auroc": None if auroc is None else round(auroc, 4),
-    }

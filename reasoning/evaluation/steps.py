@@ -46,7 +46,9 @@ async def calibrate_steps(
         questions=len(questions),
         scores=scores,
     )
-    return found.model_copy(update=chosen(solutions))
+    return found.model_copy(
+        update=chosen(one.steering.choice for one in solutions if one.steering is not None)
+    )
 
 
 def _scored_by(solutions: Sequence[Solution]) -> ScoredBy:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections import Counter
 from contextlib import suppress
 from dataclasses import field, replace
 from functools import cached_property
@@ -42,11 +43,12 @@ from reasoning.cli.printing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import anyio
     from anyio.abc import TaskStatus
 
+    from pruning import Allocation
     from reasoning.evaluation.arms import GradedEval
     from reasoning.evaluation.forecast import Price
     from reasoning.evaluation.kept.records import EvalHeader, Record
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from reasoning.evaluation.results import EvalResults, EvalRow, PoolFigures
     from reasoning.models.loaded import LoadedModel
     from reasoning.options import SolveOptions
+    from reasoning.policies import SteeredBy
 
 SAMPLES = 16
 
@@ -279,6 +282,7 @@ class EvalCommand:
         if settings.plot is not None:
             check_picture(settings.plot)  # what is wrong is told before the work
         self.steered = {text: replayed_arm(text) for text in settings.replayed}
+        _check_observed(self.steered, settings.observe)
         self.grader = None if settings.grader is None else load_grader(settings.grader)
         columns = {name: getattr(settings, name) for name in ("question", "gold", "id", "template")}
         self.plan = EvalPlan(
@@ -394,7 +398,8 @@ class EvalCommand:
         left = len(self.plan.missing(store.stored))
         if left:
             what = "are missing" if self._stopped else "were lost"
-            warn(f"{left} of {missing} {what}; the same command goes on with {store.path}")
+            why = f" ({shown.lost})" if shown.lost else ""
+            warn(f"{left} of {missing} {what}{why}; the same command goes on with {store.path}")
 
     async def _stop_at_signal(
         self, scope: anyio.CancelScope, *, task_status: TaskStatus[None]
@@ -495,6 +500,23 @@ def run_line(row: EvalRow) -> str:
     return f"{row.policy}: {' · '.join(parts)}"
 
 
+def _check_observed(arms: Mapping[str, SteeredBy | Allocation], observe: int) -> None:
+    """Refuse policies that need what samples are not observed for, before any is paid.
+
+    Raises:
+        InvalidValue: naming the policy.
+    """
+    from pruning import Allocation
+
+    for text, arm in arms.items():
+        needs = frozenset() if isinstance(arm, Allocation) else arm.policy.needs
+        if not observe and needs & {"confidence", "probes"}:
+            raise InvalidValue(
+                f"policy: {text} needs {', '.join(sorted(needs))} of each sample; "
+                "give --observe 64, or choose async"
+            )
+
+
 def versions_of(model: LoadedModel) -> dict[str, str]:
     """The versions of what generates: our packages here, or the server as it names itself."""
     from importlib import metadata
@@ -520,10 +542,18 @@ class EvalProgress:
         self._price = price
         self._cost = EvalCost()
         self._right = 0
+        self._reasons: Counter[str] = Counter()
+
+    @property
+    def lost(self) -> str:
+        """Why most of the lost answers were lost; empty where none was."""
+        return self._reasons.most_common(1)[0][0] if self._reasons else ""
 
     def add(self, record: Record) -> None:
         """Count one more record."""
         self._cost.add(record)
+        if record.lost is not None:
+            self._reasons[record.lost] += 1
         if record.lost is None and self._graded.quick:
             self._right += self._graded.right(record)
 

@@ -79,15 +79,6 @@ class SampleRecord(_Line):
     every: int = 0
 
 
-class ChoiceRecord(_Line):
-    """Which of a draft's steps a controller left to the model; as `StepChoice`."""
-
-    steps: int
-    escalated: int
-    strangest: float | None
-    chains: list[tuple[float, bool | None]] = []
-
-
 class StrategyRun(_Line):
     """One run of a strategy on a question.
 
@@ -117,7 +108,7 @@ class StrategyRun(_Line):
     threads: int = 0
     leaked: int = 0
     coverage: float | None = None
-    choice: ChoiceRecord | None = None
+    choice: StepChoice | None = None
     emulated: list[str] = []
     errors: list[str] = []
     lost: str | None = None
@@ -170,20 +161,9 @@ def run_record(question: str, arm: str, seed: int, solution: Solution) -> Strate
         threads=len(solution.threads),
         leaked=solution.usage.leaked_tokens,
         coverage=covered,
-        choice=_choice(solution.steering.choice if solution.steering else None),
+        choice=solution.steering.choice if solution.steering else None,
         emulated=list(solution.emulated),
         errors=list(solution.errors),
         lost=lost,
         wall_s=round(solution.wall_s, 3),
-    )
-
-
-def _choice(choice: StepChoice | None) -> ChoiceRecord | None:
-    if choice is None:
-        return None
-    return ChoiceRecord(
-        steps=choice.steps,
-        escalated=choice.escalated,
-        strangest=choice.strangest,
-        chains=[(chain.score, chain.right) for chain in choice.chains],
     )

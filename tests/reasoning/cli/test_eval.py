@@ -231,6 +231,14 @@ def test_a_dry_run_says_what_is_missing_and_what_it_will_cost(kept: Path, tmp_pa
     assert "8 samples to ask" in evaluated(*more)
 
 
+def test_a_policy_that_needs_observations_is_refused_before_any_is_paid(tmp_path: Path) -> None:
+    out = tmp_path / "o.jsonl"
+    command = ["eval", "countdown", "-o", str(out), "--limit", "2", "--policy", "deepconf"]
+    done = CliRunner().invoke(main, command)
+    assert "deepconf needs confidence of each sample; give --observe 64" in done.stderr
+    assert not out.exists()
+
+
 def test_samples_of_another_setting_are_not_mixed(kept: Path, tmp_path: Path) -> None:
     command = ["eval", str(tmp_path / "mine.jsonl"), "-o", str(kept), "--samples", "6"]
     done = CliRunner().invoke(main, [*command, "--temperature", "1"])
@@ -313,7 +321,8 @@ async def test_what_a_server_refuses_is_lost_by_name_and_the_rest_is_measured(
             command = ["eval", str(questions), "--base-url", url, "-o", str(out), *arms]
             code, printed, told = await run(shell, *command)
     assert code == 0, told
-    assert "3 of 36 were lost; the same command goes on" in told
+    assert "3 of 36 were lost (" in told
+    assert "filtered" in told
     results = json.loads(printed)
     policy, live = results["results"]
     assert (policy["n"], live["n"], live["runs"]["lost"]) == (11, 11, 1)
