@@ -194,15 +194,18 @@ class Run:
         self.emulated.add("join-skipped")
         self.join_skipped = reason
 
-    def join(self, base: Context, ends: Sequence[Context], opening: str = "") -> Context:
+    def join(
+        self, base: Context, ends: Sequence[Context], opening: str = "", *, resume: int = 0
+    ) -> Context:
         """``base`` and all that its branches added, their keys and values reused.
 
-        Where the backend can't do that, the branches' text is put one after the other instead,
-        without their thoughts, and shortened (``paths-cut``) so that ``opening`` and an answer have
-        room behind it.
+        What follows stands ``resume`` positions further than behind the longest branch.  Where the
+        backend can't do that, the branches' text is put one after the other instead, in ordinary
+        positions, without their thoughts, and shortened (``paths-cut``) so that ``opening`` and an
+        answer have room behind it.
         """
         if "kv-join" in self.backend.capabilities:
-            return base.join(ends)
+            return base.join(ends).moved(resume)
         self.emulated.add("text-join")
         parts = parts_of(self.dialect, base, ends)
         return base.then(self.fitting(parts, self.room_behind(base, opening), shortened))

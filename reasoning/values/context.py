@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 
@@ -149,6 +149,20 @@ class Context:
             entries=self.entries + tuple(dict.fromkeys(added)),  # branches of branches share some
             position=max([self.position, *(end.position for end in ends)]),
         )
+
+    def moved(self, by: int) -> Context:
+        """This context, whose next token stands ``by`` positions further; keys stay where they are.
+
+        Published models differ in where branches begin and where their join goes on: trained, those
+        of Multiverse (arXiv 2506.09991) and NPR (arXiv 2512.07461) let a tag share the position of
+        the line break before it, which is ``moved(-1)`` behind each; their engines do not.
+
+        Raises:
+            ValueError: it would stand before position 0, or the context flows.
+        """
+        if self.flowing or self.position + by < 0:
+            raise ValueError(f"a context at position {self.position} can't be moved by {by}")
+        return replace(self, position=self.position + by)
 
     @property
     def sequential(self) -> bool:
