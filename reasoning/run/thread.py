@@ -425,7 +425,8 @@ class Thread:
         self.final_text = reading.text
         called = () if self._generation is None else self._generation.tool_calls
         self.tool_calls = called or self.run.dialect.tool_calls(self.own_text)
-        if self.tool_calls and not self.cut and self.lost is None:
+        whole = all(call.whole for call in self.tool_calls)
+        if self.tool_calls and whole and not self.cut and self.lost is None:
             self.answer, self.answer_source = calls_as_answer(self.tool_calls), "calls"
         if self.run.events.heard:
             vote = self.run.key(self.answer)

@@ -161,7 +161,7 @@ class Outcome:
             branch=thread.id,
             answer=None if calls or thread.answer_source == "text" else thread.answer,
             source=thread.answer_source,
-            cut=cut and not calls,
+            cut=cut if not calls else not all(one.whole for one in thread.tool_calls),
             tokens=self.observer.spoken.get(thread.id, 0) if thoughts else thread.tokens,
         )
 
@@ -222,7 +222,8 @@ def _call_id(id: str) -> str:
 
 def _unfinished(thread: ThreadRecord) -> int:
     """How far a thread is from an end of its own: 0 where it came to it."""
-    return (thread.state != "succeeded") + 2 * thread.cut
+    broken = not all(call.whole for call in thread.tool_calls)
+    return (thread.state != "succeeded") + 2 * (thread.cut or broken)
 
 
 def split(text: str, *, inside: bool) -> tuple[str, str]:

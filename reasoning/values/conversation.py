@@ -33,6 +33,14 @@ class ToolCall:
     name: str
     arguments: str
 
+    @property
+    def whole(self) -> bool:
+        """Whether its arguments are JSON; servers hand on calls that were cut in their middle."""
+        with suppress(ValueError):
+            json.loads(self.arguments or "{}")
+            return True
+        return False
+
     def as_field(self) -> dict[str, Any]:
         """The call as an entry of a message's ``tool_calls``."""
         function = {"name": self.name, "arguments": self.arguments}

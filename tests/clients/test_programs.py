@@ -53,6 +53,8 @@ TOOL: Any = {
         },
     },
 }
+CERTAIN = 0
+"""A temperature: by chance a model may write spaces within a call until its tokens are used up."""
 FORCED: Any = {"type": "function", "function": {"name": "weather"}}
 
 
@@ -138,6 +140,7 @@ def test_openai_calls_tools(endpoint: Endpoint) -> None:
         tools=[TOOL],
         tool_choice=FORCED,
         max_tokens=200,
+        temperature=CERTAIN,
     )
     message = done.choices[0].message
     assert message.tool_calls
@@ -207,7 +210,8 @@ def test_litellm_asks_for_a_form(endpoint: Endpoint) -> None:
 @pytest.mark.feature("litellm", "tools")
 def test_litellm_calls_tools(endpoint: Endpoint) -> None:
     needs_a_server(endpoint)
-    done = by_litellm(endpoint, tools=[TOOL], tool_choice=FORCED, max_tokens=200)
+    asked = {"tools": [TOOL], "tool_choice": FORCED, "max_tokens": 200, "temperature": CERTAIN}
+    done = by_litellm(endpoint, **asked)
     assert done.choices[0].message.tool_calls[0].function.name == "weather"
 
 
@@ -221,6 +225,7 @@ def langchain(endpoint: Endpoint, most: int = MOST) -> ChatOpenAI:
         model=endpoint.model,
         max_tokens=most,
         max_retries=0,
+        temperature=CERTAIN,
     )
 
 
@@ -327,6 +332,7 @@ def test_instructor_gives_a_person(endpoint: Endpoint, mode: str) -> None:
         response_model=Person,
         max_tokens=200,
         max_retries=0,
+        temperature=CERTAIN,
     )
     assert isinstance(found, Person)
 

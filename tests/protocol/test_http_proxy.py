@@ -329,6 +329,17 @@ def test_a_single_call_is_given_back_as_the_model_wrote_it(client: openai.OpenAI
         assert call.function.arguments == said.partition(" ")[2]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_that_was_cut_says_so_though_the_server_behind_does_not(
+    client: openai.OpenAI, stream: bool
+) -> None:
+    answer = ask(client, 'CALL: weather {"city": "Pa', tools=[TOOL], stream=stream)
+    reason = None
+    for chunk in answer if stream else [answer]:
+        reason = chunk.choices[0].finish_reason or reason
+    assert reason == "length"
+
+
 def test_rounds_of_tools_go_on_to_an_answer(client: openai.OpenAI, rules: RuleServer) -> None:
     messages: list[Any] = [{"role": "user", "content": "Weather?"}]
     choice = {"type": "function", "function": {"name": "weather"}}
