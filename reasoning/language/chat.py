@@ -100,16 +100,21 @@ class ChatDialect:
             literal = self._tokenizer.has_control(text)
             return Context.given(self._tokenizer.encode(text, whole=True, literal=literal))
         hidden: list[str] = []
-        hide = partial(_hide, hides=self._tokenizer.has_control, hidden=hidden)
+        hide = partial(self._hide, hidden=hidden)
         said = [hide(message.as_dict()) for message in messages]
         rendered = self._rendered(said, tools=hide(list(self.conversation.tools)))
         return Context.given([*self._encoded(rendered, hidden)])
 
-    def _rendered(self, messages: Sequence[Any], *, tools: Any = None) -> str:
-        """The messages in the template's words."""
+    def _hide(self, value: Any, *, hidden: list[str]) -> Any:
+        """A value whose texts with control tokens are put away into ``hidden``."""
+        return _hide(value, hides=self._tokenizer.has_control, hidden=hidden)
+
+    def _rendered(self, messages: Sequence[Any], *, tools: Any = None, **variables: Any) -> str:
+        """The messages in the template's words, which knows ``variables`` beside the asker's."""
         talk = self.conversation
         effort = {"reasoning_effort": talk.effort} if talk.effort else {}
-        return self._tokenizer.render(messages, tools, **effort, **talk.switches)
+        known = {**variables, **effort, **talk.switches}
+        return self._tokenizer.render(messages, tools, **known)
 
     def _encoded(self, rendered: str, hidden: Sequence[str]) -> Iterator[int]:
         """The tokens of a rendered prompt, with what was hidden as mere text."""

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from orchestrator.errors import InvalidValue
 from reasoning.engine.config import ModelConfig
 from reasoning.errors import ModelUnusable
 from reasoning.language.chat import ChatDialect
+from reasoning.language.chat_format.tokenizer import ChatTokenizer
 from reasoning.language.markup_dialect import MarkupDialect
 
 
-def load_dialect(folder: Path, config: ModelConfig) -> MarkupDialect | ChatDialect:
+def load_dialect(
+    folder: Path, config: ModelConfig, *, native: str | None = None
+) -> MarkupDialect | ChatDialect:
     """The language of the model in ``folder``.
 
+    ``native`` names the tongue in which it forks and joins, as `choose_format` takes it; ``none``
+    is a chat model's, and by default it is recognised.
+
     Raises:
-        ModelUnusable: its tokenizer is missing or broken.
+        ModelUnusable: its tokenizer is missing or broken, or not that of its tongue.
+        UnknownName, InvalidValue: there is no such tongue.
     """
     if config.markup is None:
-        return ChatDialect(folder, config.eos)
+        return _native(folder, config, native) or ChatDialect(folder, config.eos)
+    if native is not None:
+        raise InvalidValue("dialect: the shipped model has a markup of its own; leave it out")
     path = folder / "tokenizer.json"
     from tokenizers import Tokenizer
 
@@ -25,3 +35,23 @@ def load_dialect(folder: Path, config: ModelConfig) -> MarkupDialect | ChatDiale
         return MarkupDialect(Tokenizer.from_file(str(path)), config.markup)
     except Exception as error:  # the library raises a bare Exception
         raise ModelUnusable(f"{path} can't be read ({error}); install the package again") from error
+
+
+def _native(folder: Path, config: ModelConfig, asked: str | None) -> ChatDialect | None:
+    """The language of a model that has a tongue of its own; None where it has none."""
+    from reasoning.language.native import catalog
+    from reasoning.language.native.dialect import NativeDialect
+
+    if asked == catalog.NONE:
+        return None
+    if asked is not None:
+        format, how = catalog.choose_format(asked), "as asked"
+    else:
+        added = ChatTokenizer.load(folder).added
+        found = catalog.recognise_format(added, f"{folder.parent.name}/{folder.name}")
+        if found is None:
+            return None
+        format = found
+        tokens = f"by its {len(format.controls)} control tokens"
+        how = tokens if format.controls else "by its name"
+    return NativeDialect(folder, config.eos, format, layers=config.layers, chosen=how)

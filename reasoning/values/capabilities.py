@@ -21,5 +21,6 @@ Capability = Literal[
     "confidence",
     "holding",
     "scoring",
+    "native-format",
 ]
 """What a backend and its model can do; a strategy declares what it needs."""

@@ -7,8 +7,10 @@ folder without that file is left to it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -32,6 +34,7 @@ class ChatTokenizer:
         templates: The template's source, or several by name; None where there is none.
         end: The token that ends an answer, as text; empty where there is none.
         end_id: The same as a number.
+        guarded: Strings that are control tokens though the tokenizer does not call them special.
     """
 
     def __init__(self, tokenizer: Tokenizer, named: Mapping[str, str], templates: Any) -> None:
@@ -40,6 +43,7 @@ class ChatTokenizer:
         self.templates = templates
         self.end = named.get("eos_token", "")
         self.end_id = tokenizer.token_to_id(self.end) if self.end else None
+        self.guarded: frozenset[str] = frozenset()
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -75,8 +79,29 @@ class ChatTokenizer:
             literal: Whether control tokens in it are mere text.
         """
         self._tokenizer.encode_special_tokens = literal
+        if literal and self.guarded:
+            return [id for part in self._apart(text) for id in self._ids(part)]
+        return self._ids(text, whole=whole)
+
+    def _ids(self, text: str, *, whole: bool = False) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=whole).ids
         return ids
+
+    def _apart(self, text: str) -> list[str]:
+        """A text in parts, none of which has a guarded string in it."""
+        marks = "|".join(f"{re.escape(one[0])}(?={re.escape(one[1:])})" for one in self.guarded)
+        ends = [match.end() for match in re.finditer(marks, text)]
+        return [text[a:b] for a, b in pairwise([0, *ends, len(text)]) if a < b]
+
+    def id_of(self, text: str) -> int | None:
+        """The number of a token; None where there is no such token."""
+        found: int | None = self._tokenizer.token_to_id(text)
+        return found
+
+    @property
+    def added(self) -> list[str]:
+        """The tokens that are no pieces of text but were added beside these."""
+        return [one.content for one in self._tokenizer.get_added_tokens_decoder().values()]
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Tokens as text, control tokens included."""
@@ -92,7 +117,7 @@ class ChatTokenizer:
 
     def has_control(self, text: str) -> bool:
         """Whether a text has control tokens in it."""
-        return any(one in text for one in self._control_tokens)
+        return any(one in text for one in self._control_tokens | self.guarded)
 
     @cached_property
     def _control_tokens(self) -> frozenset[str]:

@@ -1,0 +1,1 @@
+"""The tongues of models that were trained to fork and join by themselves, as data."""

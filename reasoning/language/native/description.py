@@ -1,0 +1,349 @@
+"""What one native tongue is: the strings by which a model forks, joins and ends, and where its
+tokens stand.
+
+A description says all that `reasoning.strategies.native` must know to run a checkpoint as its
+authors mean it.  It is written as TOML (``families/*.toml``, or a user's own file) and can't be
+changed afterwards.
+
+Where texts have slots, ``{number}`` is a branch's number as its plan has it, ``{question}`` the
+asker's words, ``{instruction}`` the instruction, ``{bos}`` the token that begins a text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from orchestrator.errors import InvalidValue
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Control(_Part):
+    """A string that is one token.
+
+    Attributes:
+        id: Its number where the tokenizer is the family's (`NativeFormat.base`).
+        special: Whether the tokenizer should mark it as special; what is not special is a token of
+            its own all the same.
+    """
+
+    text: str = Field(min_length=1)
+    id: int | None = Field(default=None, ge=0)
+    special: bool = True
+
+
+class LearnedTensor(_Part):
+    """A tensor beside the usual ones, without which the model is another one.
+
+    Attributes:
+        name: With ``{layer}`` in place of the layer's number.
+        rows: How many rows it must have at least: row i marks path i, row 0 all else.
+    """
+
+    name: str
+    rows: int = Field(ge=1)
+
+
+class PromptParts(_Part):
+    """How a question is put.
+
+    Attributes:
+        raw: The whole prompt, for models without a chat template of their own.  None takes the
+            tokenizer's template, whose user message is ``user``.
+        user: The user message.
+        instruction: Stands for ``{instruction}``; in our words where the authors' are theirs.
+        source: The file of the authors that has their instruction; empty where ours is the wire's.
+        thinking: The template's ``enable_thinking``; None leaves it alone.
+        opening: What the answer begins with, behind the template.
+        domain: The only kind of problem that it knows, such as ``countdown``; empty for any.
+    """
+
+    raw: str | None = None
+    user: str = "{question}"
+    instruction: str = ""
+    source: str = ""
+    thinking: bool | None = None
+    opening: str = ""
+    domain: str = ""
+
+
+Refusal = Literal["serial", "end"]
+"""What follows where a fork is refused: the thread goes on by itself, or ends."""
+
+
+class PlanRule(_Part):
+    """How many branches a fork has, and their numbers.
+
+    Attributes:
+        width: Who says how many: the model's text, a constant, or the caller.
+        opener: The text is read behind the last of these.
+        item: One branch each; its first group is the number, where it has one.
+        count: How many, where the model does not say; for a caller that says nothing as well.
+        most: So many a fork may have.
+        unique: Whether a number counts once.
+    """
+
+    width: Literal["plan", "constant", "caller"] = "plan"
+    opener: str = ""
+    item: str = ""
+    count: int = Field(default=1, ge=1)
+    most: int | None = Field(default=None, ge=1)
+    unique: bool = False
+
+    @field_validator("item")
+    @classmethod
+    def _is_expression(cls, item: str) -> str:
+        try:
+            re.compile(item)
+        except re.error as error:
+            raise ValueError(f"{item!r} is no regular expression: {error}") from error
+        return item
+
+    @model_validator(mode="after")
+    def _has_items(self) -> Self:
+        if self.width == "plan" and not (self.item and self.opener):
+            raise ValueError("a width from the plan needs opener and item")
+        return self
+
+
+class ForkRule(_Part):
+    """When a thread forks.
+
+    Attributes:
+        at: What a thread writes last before its fork; none forks at once, behind the prompt.
+        plan: Its branches.
+        requires: Each must be in what the thread wrote since it went on last.
+        forbids: None of them may be.
+        malformed: What follows where a plan is none, has no branch or breaks these.
+        over: What follows where it has more than `PlanRule.most`: its first ones, or a refusal.
+        limited: What follows where depth, rounds or room are used up.
+        depth: How deep forks may stand in each other; 1 is no nesting.
+        rounds: How many forks one thread may make after each other.
+        room: Positions that must be left.
+        stray: What follows where a branch's end stands outside of one.
+    """
+
+    at: tuple[str, ...] = ()
+    plan: PlanRule = PlanRule(width="constant")
+    requires: tuple[str, ...] = ()
+    forbids: tuple[str, ...] = ()
+    malformed: Refusal = "serial"
+    over: Literal["first"] | Refusal = "first"
+    limited: Refusal = "serial"
+    depth: int = Field(default=1, ge=1)
+    rounds: int | None = Field(default=None, ge=1)
+    room: int = Field(default=1, ge=1)
+    stray: Refusal = "serial"
+
+
+class BranchRule(_Part):
+    """How a branch begins and ends.
+
+    Attributes:
+        lead: What stands between plan and branches: all see it, and it is kept once.
+        header: A branch's first words, its own.
+        ends: What it writes last.
+        closer: What its end is rewritten to; empty leaves it as it is.
+        unclosed: What is appended where it ended otherwise, in place of an end token.
+        cut: What follows for the whole where a branch ended otherwise: the join, or the end of all.
+        rewritten: What becomes ``rewritten_to`` as soon as it is written, since it stands there by
+            mistake.
+        tail: So many tokens are decoded behind the end, whatever they are, and kept.
+        ignores_end: Whether the model's end token ends nothing.
+        temperature: Of branches; None for the thread's own.
+        repetition_penalty: Of branches; None for the thread's own.
+        tokens: The most of one branch.
+        marked: Whether its keys and values carry the vector of its number (`LearnedTensor`).
+    """
+
+    lead: str = ""
+    header: str = ""
+    ends: tuple[str, ...] = ()
+    closer: str = ""
+    unclosed: str = ""
+    cut: Literal["join", "end"] = "join"
+    rewritten: tuple[str, ...] = ()
+    rewritten_to: str = ""
+    tail: int = Field(default=0, ge=0)
+    ignores_end: bool = False
+    temperature: float | None = Field(default=None, ge=0)
+    repetition_penalty: float | None = Field(default=None, gt=0)
+    tokens: int | None = Field(default=None, ge=1)
+    marked: bool = False
+
+
+class Placement(_Part):
+    """Where branches and what follows them stand.
+
+    Let g be the position of the last token before the fork, and l the tokens of the longest branch
+    from its header to its end (without ``tail``).  What `BranchRule.lead` says stands at g + 1.
+
+    Attributes:
+        carrier: ``text`` computes the branches' tokens again, one branch after the other, at
+            increasing positions.  ``kv`` keeps their keys and values: branches overlap and see no
+            sibling.  The two numbers are of ``kv`` alone.
+        branch: Every branch's header begins at g + branch.
+        resume: What is given after the join begins at g + l + resume;
+        resume_prompt: and so many lengths of the prompt later.
+        multiple: A branch is filled up with ``filler`` to a multiple of so many tokens.
+    """
+
+    carrier: Literal["text", "kv"] = "text"
+    branch: int = 1
+    resume: int = 1
+    resume_prompt: int = Field(default=0, ge=0)
+    filler: str = ""
+    multiple: int = Field(default=1, ge=1)
+
+
+class JoinRule(_Part):
+    """When and how branches come together.
+
+    Attributes:
+        first: How many branches must have ended by themselves before the others are cut where they
+            stand; None waits for all.
+        between: What stands between two branches, where their text is joined.
+        after: What is given behind the last, before the model goes on.
+        cut_after: What is given in its place where a cut branch ends the whole.
+        votes: No join: each branch answers, and a majority decides.
+    """
+
+    first: int | None = Field(default=None, ge=1)
+    between: str = ""
+    after: str = ""
+    cut_after: str = ""
+    votes: bool = False
+
+
+class ResumeRule(_Part):
+    """What the thread writes first after a join.
+
+    Attributes:
+        until: What ends that part; none if nothing does.
+        closer: What its end becomes, and what it is given where it ended otherwise.
+        tokens: The most of it.
+        last: Whether it is the last that is written.
+    """
+
+    until: tuple[str, ...] = ()
+    closer: str = ""
+    tokens: int | None = Field(default=None, ge=1)
+    last: bool = False
+
+
+class AnswerRule(_Part):
+    """Where the answer stands in what the trunk wrote itself.
+
+    Attributes:
+        after: Behind the first of these, or ``last`` one; where there is none, nowhere if it is
+            ``needed`` and else anywhere.
+        characters: In so many last ones.
+        pattern: What it looks like; its first group is the answer.  Without it, it is read as any
+            other model's.
+    """
+
+    after: str = ""
+    last: bool = False
+    needed: bool = False
+    characters: int | None = Field(default=None, ge=1)
+    pattern: str = ""
+
+
+class AccountingRule(_Part):
+    """What the authors count.
+
+    Attributes:
+        forced: Whether given headers and joins count as written.
+        path: What they call the critical path: ``blocks`` adds to what stands outside of branches
+            the longest branch of each fork; ``positions`` is the last position behind the prompt;
+            ``thread`` the longest single thread.
+    """
+
+    forced: bool = True
+    path: Literal["blocks", "positions", "thread"] = "blocks"
+
+
+class NativeFormat(_Part):
+    """One family's tongue.
+
+    Attributes:
+        name: By which it is asked for.
+        title: The method, with its paper.
+        checkpoints: Where its weights are published.
+        names: Patterns of model names, for tongues in plain text, which no token tells.
+        controls: Its control strings.
+        base: A token and its number that tell the tokenizer that its ``id``s belong to; without it
+            they are always checked.
+        derived: Whether the numbers were derived from that tokenizer's size, and not read in the
+            authors' code: another number is then told and not refused.
+        tensors: What its weights must have beside the usual.
+        function: What data can't say: the name of a function of `reasoning.language.native`.
+        widths: The rounds of whole answers, by how many are written in each, for families that
+            neither fork nor join inside of one text.
+        trained, engine: Positions as in training, and as in the authors' engine where it differs.
+        positions: Which of the two is taken where nobody says.
+        sampling: How its authors draw tokens, by fields of `Sampling`.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9\-]*$")
+    title: str = ""
+    checkpoints: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    controls: tuple[Control, ...] = ()
+    base: Control | None = None
+    derived: bool = False
+    tensors: tuple[LearnedTensor, ...] = ()
+    function: str = ""
+    widths: tuple[int, ...] = ()
+    prompt: PromptParts = PromptParts()
+    fork: ForkRule = ForkRule()
+    branch: BranchRule = BranchRule()
+    join: JoinRule = JoinRule()
+    resume: ResumeRule = ResumeRule()
+    trained: Placement = Placement()
+    engine: Placement | None = None
+    positions: Literal["trained", "engine"] = "trained"
+    answer: AnswerRule = AnswerRule()
+    accounting: AccountingRule = AccountingRule()
+    sampling: dict[str, float] = Field(default_factory=dict)
+
+    def placement(self, which: str | None = None) -> Placement:
+        """Where branches and joins stand: as ``trained``, or as in the authors' ``engine``.
+
+        Raises:
+            InvalidValue: there are no such positions.
+        """
+        known = {"trained": self.trained, "engine": self.engine or self.trained}
+        if (which or self.positions) not in known:
+            raise InvalidValue(f"positions: {which!r} are unknown; give trained or engine")
+        return known[which or self.positions]
+
+    @model_validator(mode="after")
+    def _uses_what_it_declares(self) -> Self:
+        known = {control.text for control in self.controls}
+        for where, text in self._must_be_controls():
+            if text not in known:
+                raise ValueError(f"{where}: {text!r} is not among the controls")
+        return self
+
+    def _must_be_controls(self) -> Iterator[tuple[str, str]]:
+        """What a thread of token ids is stopped or cut at, and where that is said."""
+        if self.function:  # whose tags are text
+            return
+        fork, branch = self.fork, self.branch
+        for where, texts in (
+            ("fork.at", fork.at),
+            ("fork.requires", fork.requires),
+            ("fork.forbids", fork.forbids),
+            ("fork.plan.opener", filter(None, (fork.plan.opener,))),
+            ("branch.ends", branch.ends),
+            ("branch.rewritten", branch.rewritten),
+            ("resume.until", self.resume.until),
+        ):
+            yield from ((where, text) for text in texts)

@@ -1,0 +1,135 @@
+"""The language of a model that forks and joins in a tongue of its own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from reasoning.errors import ProblemRefused
+from reasoning.language.chat import ChatDialect
+from reasoning.language.dialect import StreamDecoder
+from reasoning.language.native.description import NativeFormat
+from reasoning.language.native.tongue import Tongue, check_tensors
+from reasoning.language.prompted import read
+from reasoning.problems import Countdown, Problem
+from reasoning.problems.answers import FoundAnswer, Source
+from reasoning.values.context import Context
+
+NATIVE = "native"
+"""The strategy that runs such a model as its authors mean it."""
+
+
+class NativeDialect(ChatDialect):
+    """A chat model's language, and the tongue in which it forks and joins.
+
+    What an asker writes never becomes a control token; the instruction's tags do, as in training.
+
+    Attributes:
+        tongue: Its control strings as this model has them.
+        chosen: How it is known that the model has this tongue, in words.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        ends: frozenset[int],
+        format: NativeFormat,
+        *,
+        layers: int = 0,
+        chosen: str = "as asked",
+    ) -> None:
+        """Load the tokenizer and check the tongue against it.
+
+        Raises:
+            ModelUnusable: a control string, its number or a learnt tensor is not as it must be.
+        """
+        super().__init__(folder, ends)
+        self.chosen = chosen
+        self.tongue = Tongue(format, self._tokenizer, str(folder))
+        self._tokenizer.guarded = frozenset(self._tokenizer.added)
+        check_tensors(format, folder, layers)
+        self.capabilities = self.capabilities | {"native-format"}
+
+    @property
+    def format(self) -> NativeFormat:
+        """What the tongue's strings mean."""
+        return self.tongue.format
+
+    @property
+    def recognised(self) -> str:
+        """Which tongue it is, and how that is known, in one line."""
+        notes = "".join(f"; {note}" for note in self.tongue.notes)
+        return f"dialect: {self.format.name} ({self.chosen}){notes}"
+
+    def decoder(self) -> StreamDecoder:
+        return self.tongue.decoder()
+
+    def default_strategy(self, problem: Problem) -> str:
+        return NATIVE
+
+    def prompt(self, problem: Problem) -> Context:
+        if self.format.prompt.domain:
+            return self.ask(_countdown(problem, self.format.name))
+        return self.ask(problem.question)
+
+    def ask(self, question: str) -> Context:
+        parts, hidden = self.format.prompt, list[str]()
+        shown = self._hide(question, hidden=hidden)
+        told = parts.instruction if self.instruction is None else self.instruction
+        words = {"question": shown, "instruction": told, "opening": parts.opening}
+        if parts.raw is not None:
+            bos = self._tokenizer.named.get("bos_token", "")
+            return Context.given([*self._encoded(fill(parts.raw, bos=bos, **words), hidden)])
+        *before, last = self.conversation.asking(fill(parts.user, **words))
+        asked = [
+            *(self._hide(message.as_dict(), hidden=hidden) for message in before),
+            last.as_dict(),
+        ]
+        if not self._tokenizer.template:
+            rendered = f"{last.text}\n"
+        else:
+            switch = {} if parts.thinking is None else {"enable_thinking": parts.thinking}
+            rendered = self._rendered([*asked, last.as_dict()], **switch)
+        return Context.given([*self._encoded(rendered + parts.opening, hidden)])
+
+    def answer(self, problem: Problem, text: str, *, finished: bool = True) -> FoundAnswer:
+        rule = self.format.answer
+        region = _region(text, rule.after, last=rule.last)
+        if region is None and rule.needed:
+            return FoundAnswer(answer=None, source="none", text=text, complete=finished)
+        final = text if region is None else region
+        if rule.characters is not None:
+            final = final[-rule.characters :]
+        if rule.pattern:
+            found = re.findall(rule.pattern, final)
+            answer = found[-1].strip() if found else None
+            source: Source = "none" if answer is None else "pattern"
+            return FoundAnswer(answer=answer, source=source, text=final, complete=finished)
+        return read(problem, final, finished=finished)
+
+
+def fill(text: str, **words: str) -> str:
+    """A text with its slots filled; braces that name none stay, and no word is filled again."""
+    return re.sub(r"\{(\w+)\}", lambda slot: words.get(slot[1], slot[0]), text)
+
+
+def _region(text: str, after: str, *, last: bool) -> str | None:
+    """What stands behind a marker; None where the marker is missing."""
+    if not after:
+        return text
+    _, found, rest = text.rpartition(after) if last else text.partition(after)
+    return rest if found else None
+
+
+def _countdown(problem: Problem, name: str) -> str:
+    """A Countdown problem as APR's root states it.
+
+    Raises:
+        ProblemRefused: it is another problem.
+    """
+    asked = problem if isinstance(problem, Countdown) else getattr(problem, "checker", None)
+    if not isinstance(asked, Countdown):
+        raise ProblemRefused(
+            f"{name} does countdown alone; state it as 'Use 3, 10, 21 and 23 to make 50'"
+        )
+    return f"{asked.target}:[{', '.join(map(str, asked.numbers))}]"
