@@ -1,14 +1,15 @@
 """The native decoder's step as one C++ function, built for the model's shapes where g++ is at hand.
 
 It is several times faster than the same step in torch, whose calls cost more than a small model's
-arithmetic.  It computes in float32 and reads weights as bfloat16, so it is offered only for models
-whose weights are bfloat16 without loss; the torch decoder is the reference and the fallback.
+arithmetic.  It computes in float32 and reads weights in the narrowest type in which they are what
+they were; the torch decoder is the reference and the fallback.
 ``REASON_COMPILE=0`` does without it.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -22,6 +23,8 @@ from reasoning.engine.step import ForwardStep
 SOURCE = Path(__file__).with_name("step.cpp")
 PANEL = 32
 """Columns of a packed panel of weights."""
+TYPES = (torch.bfloat16, torch.float16, torch.float32)
+"""What weights may be read as, in the order of the macro ``WEIGHT``."""
 
 _Pointer = ctypes.c_void_p
 
@@ -49,12 +52,13 @@ class _StepPointers(ctypes.Structure):
 class CompiledDecoder:
     """A `Decoder` that runs a `NativeDecoder`'s weights through the compiled step."""
 
-    def __init__(self, native: NativeDecoder, library: ctypes.CDLL) -> None:
+    def __init__(self, native: NativeDecoder, library: ctypes.CDLL, weights: torch.dtype) -> None:
         self.config = config = native.config
         self.dtype = torch.float32
         self.device = "cpu"
         self.paths = native.paths
         self._call = library.step
+        self.weights = weights
         self._kept: list[Tensor] = []
         self._intermediate = native.layers[0].down.shape[1]
 
@@ -72,7 +76,7 @@ class CompiledDecoder:
             rotations=self._keep(torch.view_as_real(native.rotations)),
             identities=None if native.identities is None else self._keep(native.identities),
             paths=native.paths or 0,
-            head=self._keep(pack(native.head)),
+            head=self._keep(pack(native.head, weights)),
             layers=(_LayerPointers * config.layers)(*map(self._layer, native.layers)),
         )
         heads = (config.heads + 2 * config.kv_heads) * config.head_dim
@@ -82,12 +86,11 @@ class CompiledDecoder:
 
     @classmethod
     def build(cls, native: NativeDecoder) -> CompiledDecoder | None:
-        """The compiled form of a decoder, or None where it can't be built or would not be exact."""
+        """The compiled form of a decoder, or None where it can't be built."""
         if native.dtype != torch.float32 or native.device != "cpu":
             return None
         matrices = [m for layer in native.layers for m in layer if m is not None and m.dim() == 2]
-        if any(not torch.equal(m, m.bfloat16().float()) for m in (native.head, *matrices)):
-            return None
+        weights = next(kind for kind in TYPES if _exact(kind, [*matrices, native.head]))
         config = native.config
         library = build(
             SOURCE,
@@ -100,9 +103,10 @@ class CompiledDecoder:
                 "INTER": native.layers[0].down.shape[1],
                 "VOCABULARY": config.vocabulary,
                 "EPS": f"{config.norm_eps}f",
+                "WEIGHT": TYPES.index(weights),
             },
         )
-        return None if library is None else cls(native, library)
+        return None if library is None else cls(native, library, weights)
 
     def __call__(self, step: ForwardStep, pool: Pool) -> Tensor:
         groups: list[int] = []
@@ -140,7 +144,7 @@ class CompiledDecoder:
         matrices = (layer.qkv, layer.output, layer.gate_up, layer.down)
         return _LayerPointers(
             *(None if norm is None else self._keep(norm) for norm in norms),
-            *(self._keep(pack(matrix)) for matrix in matrices),
+            *(self._keep(pack(matrix, self.weights)) for matrix in matrices),
         )
 
 
@@ -148,9 +152,12 @@ def padded(size: int) -> int:
     return -(-size // PANEL) * PANEL
 
 
-def pack(weight: Tensor) -> Tensor:
-    """``[out, in]`` as panels ``[out / PANEL, in, PANEL]`` of bfloat16."""
+def _exact(kind: torch.dtype, matrices: Sequence[Tensor]) -> bool:
+    return all(torch.equal(matrix, matrix.to(kind).float()) for matrix in matrices)
+
+
+def pack(weight: Tensor, kind: torch.dtype) -> Tensor:
+    """``[out, in]`` as panels ``[out / PANEL, in, PANEL]``."""
     out, size = weight.shape
-    wide = torch.zeros(padded(out), size, dtype=torch.bfloat16)
-    wide[:out] = weight
+    wide = torch.nn.functional.pad(weight.to(kind), (0, 0, 0, padded(out) - out))
     return wide.view(-1, PANEL, size).transpose(1, 2).contiguous()

@@ -9,19 +9,27 @@
 constexpr int H = HIDDEN, QKV = (HEADS + 2 * KV_HEADS) * DIM, PANEL = 32, TILE = 64;
 typedef float Lane __attribute__((vector_size(64)));
 typedef uint32_t Bits __attribute__((vector_size(64)));
-typedef uint16_t Half __attribute__((vector_size(32)));
+
+#if WEIGHT == 0  // bfloat16: the upper half of a float
+typedef uint16_t Weight;
+#elif WEIGHT == 1
+typedef _Float16 Weight;
+#else
+typedef float Weight;
+#endif
+typedef Weight Weights __attribute__((vector_size(16 * sizeof(Weight))));
 
 constexpr int padded(int n) { return (n + PANEL - 1) / PANEL * PANEL; }
 
 struct Layer {
     const float *attention_norm, *bias, *q_norm, *k_norm, *mlp_norm;
-    const uint16_t *qkv, *output, *gate_up, *down;
+    const Weight *qkv, *output, *gate_up, *down;
 };
 struct Model {
     const float *embedding, *norm, *rotations;
     const float *identities;  // [layer][path][keys, values][DIM], or null
     int64_t paths;
-    const uint16_t *head;
+    const Weight *head;
     Layer layers[LAYERS];
 };
 struct Range { int32_t query, limit, turn; };
@@ -35,15 +43,19 @@ struct Step {
     int64_t layer_stride;
 };
 
-static inline Lane widen(const uint16_t *w) {
-    Half half;
-    memcpy(&half, w, sizeof half);
-    return (Lane)(__builtin_convertvector(half, Bits) << 16);
+static inline Lane widen(const Weight *w) {
+    Weights read;
+    memcpy(&read, w, sizeof read);
+#if WEIGHT == 0
+    return (Lane)(__builtin_convertvector(read, Bits) << 16);
+#else
+    return __builtin_convertvector(read, Lane);
+#endif
 }
 
-// y[rows, ldy] = x[rows, in] * w, where w is packed as panels [out / PANEL][in][PANEL] of bfloat16.
+// y[rows, ldy] = x[rows, in] * w, where w is packed as panels [out / PANEL][in][PANEL].
 template <int ROWS>
-static void block(const float *x, int ldx, const uint16_t *panel, int in, float *y, int ldy) {
+static void block(const float *x, int ldx, const Weight *panel, int in, float *y, int ldy) {
     Lane low[ROWS] = {}, high[ROWS] = {};
     for (int k = 0; k < in; k++) {
         Lane a = widen(panel + k * PANEL), b = widen(panel + k * PANEL + PANEL / 2);
@@ -60,7 +72,7 @@ static void block(const float *x, int ldx, const uint16_t *panel, int in, float 
     }
 }
 
-static void product(const float *x, int ldx, int rows, const uint16_t *w, int in, int out, float *y, int ldy) {
+static void product(const float *x, int ldx, int rows, const Weight *w, int in, int out, float *y, int ldy) {
     for (int n = 0; n < padded(out); n += PANEL, w += in * PANEL) {
         int r = 0;
         for (; r + 8 <= rows; r += 8) block<8>(x + r * ldx, ldx, w, in, y + r * ldy + n, ldy);
