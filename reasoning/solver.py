@@ -289,6 +289,8 @@ def summarise(
         tied=tally.tied,
         join_skipped=run.join_skipped,
         fork_refused=run.fork_refused,
+        refusals=tuple(run.refusals),
+        forked=run.forked,
         merged=run.merged_keys,
         ignored=tuple(sorted(ignored)),
         tool_calls=() if speaker is None else speaker.tool_calls,

@@ -174,7 +174,11 @@ class Report(_Message):
     join_skipped: str | None = None
     """Why the thread that was to conclude from the others gave no answer."""
     fork_refused: str | None = None
-    """Why a fork that a thread asked for was not made."""
+    """Why a fork that a thread asked for was not made; the last one."""
+    refusals: tuple[str, ...] = ()
+    """All such reasons, each with its thread."""
+    forked: bool | None = None
+    """Whether a model that forks by itself did; null where that is not its own choice."""
     ignored: tuple[str, ...] = ()
     """What was asked for and had no effect, by name."""
     tool_calls: tuple[dict[str, Any], ...] = ()

@@ -35,7 +35,18 @@ class BackendSettings(BaseModel):
             raise InvalidValue(f"{field}: {first['msg']}") from error
 
 
-class EmbeddedSettings(BackendSettings):
+class GeneratingSettings(BackendSettings):
+    """Of what generates.
+
+    Attributes:
+        dialect: The tongue in which the model forks and joins, by name or file; ``none`` is a chat
+            model's.  By default it is recognised.
+    """
+
+    dialect: str | None = None
+
+
+class EmbeddedSettings(GeneratingSettings):
     """Of the embedded engine.
 
     Attributes:

@@ -42,11 +42,17 @@ def conclude(solution: Solution, timeout: float | None, addresses: Sequence[str]
     said += _why(solution)
     if solution.emulated:
         said.append(f"emulated: {', '.join(solution.emulated)}")
-    reasons = {"fork refused": solution.fork_refused, "join skipped": solution.join_skipped}
-    said += [f"{what}: {why}" for what, why in reasons.items() if why is not None]
+    said += _refused(solution)
     if solution.ignored:
         said.append(f"ignored: {', '.join(solution.ignored)}")
     say(joined([*said, *_saved(solution)]))
+
+
+def _refused(solution: Solution) -> list[str]:
+    """What was asked for and not done, and whether nothing was asked for."""
+    reasons = {"fork refused": solution.fork_refused, "join skipped": solution.join_skipped}
+    said = [f"{what}: {why}" for what, why in reasons.items() if why is not None]
+    return [*said, "serial: the model did not fork"] if solution.forked is False else said
 
 
 def _saved(solution: Solution) -> list[str]:

@@ -197,10 +197,16 @@ class BackendOptions:
         metavar="NAME=VALUE",
     )
 
+    dialect: str | None = option(
+        "The tongue in which the model forks and joins: a name, such as multiverse, or a TOML "
+        "file; by default it is recognised, and none is a chat model's.",
+        metavar="NAME|FILE[:key=value,…]",
+    )
+
     @property
     def given(self) -> bool:
         """Whether any of them was given."""
-        return bool(self.backend or self.base_urls or self.engine)
+        return bool(self.backend or self.base_urls or self.engine or self.dialect)
 
     def load(self, model: str | None, *, timeout: float | None = None) -> LoadedModel:
         """The model on this backend; servers are asked what they can do in half of ``timeout``.
@@ -212,6 +218,8 @@ class BackendOptions:
         from reasoning.models.loading import load_model
 
         settings = self.engine
+        if self.dialect is not None:
+            settings = (f"dialect={self.dialect}", *settings)
         if self.base_urls and timeout is not None and timeout < MOST_PROBING_S * 2:
             settings = (f"probe_timeout={timeout / 2}", *settings)
         return load_model(model, backend=self.backend, base_urls=self.base_urls, settings=settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from orchestrator.errors import InvalidValue
@@ -9,6 +10,7 @@ from reasoning.engine.config import ModelConfig
 from reasoning.errors import ModelUnusable
 from reasoning.language.chat import ChatDialect
 from reasoning.language.chat_format.tokenizer import ChatTokenizer
+from reasoning.language.dialect import Dialect
 from reasoning.language.markup_dialect import MarkupDialect
 
 
@@ -35,6 +37,13 @@ def load_dialect(
         return MarkupDialect(Tokenizer.from_file(str(path)), config.markup)
     except Exception as error:  # the library raises a bare Exception
         raise ModelUnusable(f"{path} can't be read ({error}); install the package again") from error
+
+
+def authors_sampling(dialect: Dialect) -> Mapping[str, float]:
+    """How the authors of a native tongue draw tokens; of other languages nothing is known."""
+    from reasoning.language.native.dialect import NativeDialect
+
+    return dialect.format.sampling if isinstance(dialect, NativeDialect) else {}
 
 
 def _native(folder: Path, config: ModelConfig, asked: str | None) -> ChatDialect | None:

@@ -10,7 +10,7 @@ from pydantic import Field
 from orchestrator.errors import importing
 from reasoning.backends.settings import EmbeddedSettings
 from reasoning.engine.config import read_config
-from reasoning.language.loading import load_dialect
+from reasoning.language.loading import authors_sampling, load_dialect
 from reasoning.models.catalog import find, name_of
 from reasoning.models.loaded import LoadedModel
 
@@ -48,7 +48,7 @@ class EmbeddedSource(EmbeddedSettings):
 
         if self.threads or "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(1)
-        dialect = load_dialect(folder, config)
+        dialect = load_dialect(folder, config, native=self.dialect)
         engine = Engine.load(
             folder,
             dtype=getattr(torch, self.type),
@@ -61,5 +61,5 @@ class EmbeddedSource(EmbeddedSettings):
             dialect=dialect,
             context=config.context,
             backend=EmbeddedBackend(engine),
-            sampling=config.sampling,
+            sampling={**config.sampling, **authors_sampling(dialect)},
         )

@@ -10,7 +10,7 @@ from reasoning.backends.openai.settings import OpenaiSettings
 from reasoning.engine.config import read_config
 from reasoning.errors import BackendLost, CapabilityMissing
 from reasoning.language.dialect import Dialect
-from reasoning.language.loading import load_dialect
+from reasoning.language.loading import authors_sampling, load_dialect
 from reasoning.models.catalog import find, shipped
 from reasoning.models.loaded import LoadedModel
 
@@ -76,7 +76,12 @@ class ServerSource(OpenaiSettings):
                 )
             folder = find(tokenizer)
             config = read_config(folder)
-            dialect, eos = load_dialect(folder, config), config.eos
+            dialect, eos = load_dialect(folder, config, native=self.dialect), config.eos
+        elif self.dialect not in (None, "none"):
+            raise CapabilityMissing(
+                f"dialect: {self.dialect} is spoken in token ids, and {self.base_urls[0]} is asked "
+                f"by {mode}; give --engine tokenizer=PATH, and a server that takes token ids"
+            )
         context = self.context or profile.context or CONTEXT
         context = min(context, profile.context or context)
         kind = OpenaiBackend
@@ -88,5 +93,6 @@ class ServerSource(OpenaiSettings):
             dialect=dialect,
             context=context,
             backend=backend,
+            sampling=authors_sampling(dialect),
             samples_itself=False if dialect.trained else profile.server in DRAWING or None,
         )

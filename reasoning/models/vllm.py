@@ -6,7 +6,7 @@ from pathlib import Path
 
 from reasoning.backends.vllm.settings import VllmSettings
 from reasoning.engine.config import read_config
-from reasoning.language.loading import load_dialect
+from reasoning.language.loading import authors_sampling, load_dialect
 from reasoning.models.catalog import find, name_of, shipped
 from reasoning.models.loaded import LoadedModel
 
@@ -27,12 +27,13 @@ class VllmSource(VllmSettings):
         kind = VllmBackend
         if self.plugin is not None:
             from reasoning.vllm_plugin.backend import SharedVllmBackend as kind
+        dialect = load_dialect(folder, config, native=self.dialect)
         return LoadedModel(
             name=name_of(folder),
-            dialect=load_dialect(folder, config),
+            dialect=dialect,
             context=min(config.context, self.context or config.context),
             backend=kind(folder, config, self._with_folders()),
-            sampling=config.sampling,
+            sampling={**config.sampling, **authors_sampling(dialect)},
         )
 
     def _with_folders(self) -> VllmSource:

@@ -18,7 +18,7 @@ from reasoning.run.solution import Solution, Steering, Usage
 _SHARED = (
     *("status", "answer", "answer_source", "final_text", "verified", "votes", "confidence"),
     *("tied", "merged", "selected_by", "abstained", "strategy", "model", "errors", "emulated"),
-    *("ignored", "join_skipped", "fork_refused"),
+    *("ignored", "join_skipped", "fork_refused", "refusals", "forked"),
 )
 
 

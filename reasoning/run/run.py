@@ -11,7 +11,7 @@ from weakref import WeakSet
 import anyio
 import anyio.to_thread
 
-from orchestrator import EventStream, Task, TaskGraph, current_task
+from orchestrator import Event, EventStream, Task, TaskGraph, current_task
 from pruning import Judge, Policy, Scorer, Tally, majority
 from reasoning.backends.base import Backend
 from reasoning.language.dialect import Dialect
@@ -32,6 +32,13 @@ PLAIN = ThreadOptions()
 MARK = 4
 """Tokens of the mark of a text that was shortened."""
 NO_ROOM = "the context has no room for it"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForkRefused(Event):
+    """A thread asked for a fork, or a part of one, that was not made."""
+
+    reason: str
 
 
 class Changes:
@@ -76,6 +83,8 @@ class Run:
         emulated: What was done in place of what the backend lacks or has no room for, by name.
         join_skipped: Why the thread that was to conclude from the others gave no answer.
         fork_refused: Why a fork that a thread asked for was not made; the last one.
+        refusals: All of these, with the thread.
+        forked: Whether any thread forked; None where the strategy leaves that to no model.
         election: What happens where votes decide nothing.
         selected: The key that was chosen where they did not, and how.
         segments: All that anybody still holds of what was given to its threads or written by them.
@@ -105,6 +114,8 @@ class Run:
     emulated: set[str] = field(default_factory=set)
     join_skipped: str | None = None
     fork_refused: str | None = None
+    refusals: list[str] = field(default_factory=list)
+    forked: bool | None = None
     election: Election = field(default_factory=Election)
     selected: tuple[str, SelectedBy] | None = None
     segments: WeakSet[Segment] = field(default_factory=WeakSet)
@@ -193,6 +204,12 @@ class Run:
         """Note why the thread that was to conclude from the others did not."""
         self.emulated.add("join-skipped")
         self.join_skipped = reason
+
+    def refuse_fork(self, thread: Thread, reason: str) -> None:
+        """Note why a fork that a thread asked for was not made, or not made as it asked."""
+        self.fork_refused = reason
+        self.refusals.append(f"thread {thread.task.id}: {reason}")
+        self.graph.events.emit(ForkRefused(task=thread.task.id, reason=reason))
 
     def join(
         self, base: Context, ends: Sequence[Context], opening: str = "", *, resume: int = 0

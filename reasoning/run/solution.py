@@ -249,7 +249,9 @@ class Solution:
         tied: Whether another answer had as many votes as the winner.
         join_skipped: Why the thread that was to conclude from the others gave no answer, so that
             theirs stand.
-        fork_refused: Why a fork that a thread asked for was not made.
+        fork_refused: Why a fork that a thread asked for was not made; the last one.
+        refusals: All such reasons, in order, each with its thread.
+        forked: Whether a model that forks by itself did; None where that is not its own choice.
         selected_by: How the answer was chosen among several: by their votes, by their scores (a
             verifier's or a scorer's), by the model (``usc``), by embeddings (``medoid``), or as the
             first of texts; None for no choice.
@@ -281,6 +283,8 @@ class Solution:
     tied: bool = False
     join_skipped: str | None = None
     fork_refused: str | None = None
+    refusals: tuple[str, ...] = ()
+    forked: bool | None = None
     merged: dict[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()

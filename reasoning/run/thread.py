@@ -247,6 +247,32 @@ class Thread:
                 generation.close()
         return Written(self.text[start:], reason)
 
+    async def write_more(self, most: int) -> int:
+        """Generate up to so many tokens behind a stop, whatever they are, and no more after them.
+
+        Returns how many it were.
+        """
+        before, generation = self.written, self._generation
+        if not most or generation is None or self._has_no_room(self.segment.position):
+            return 0
+        generation.hold(self.written + most)
+        generation.extend(())
+        tokens = generation.tokens()
+        try:
+            async for token in tokens:
+                self.segment.tokens.append(token.token)
+                piece = self.decoder.feed(token.token)
+                self.text += piece
+                self.take(token, piece)
+                if self.written == before + most:
+                    break
+        except BackendLost as error:
+            self.lost = str(error)
+        if isinstance(tokens, AsyncGenerator):
+            await tokens.aclose()
+        generation.close()
+        return self.written - before
+
     def _ended(self, reason: StopReason) -> Ending:
         """Why it has stopped now, beside the reason that the backend knows."""
         if reason == "stop":

@@ -7,6 +7,7 @@ from reasoning.strategies.base import Strategy
 from reasoning.strategies.group_think import GroupThink
 from reasoning.strategies.hogwild import Hogwild
 from reasoning.strategies.multiverse import Multiverse
+from reasoning.strategies.native import Native
 from reasoning.strategies.parathinker import ParaThinker
 from reasoning.strategies.revising.ab_mcts import AbMcts
 from reasoning.strategies.revising.rsa import Rsa
@@ -14,7 +15,7 @@ from reasoning.strategies.sampling import SelfConsistency, Single
 
 BUILT_IN: tuple[type[Strategy], ...] = (
     *(Single, SelfConsistency, Apr, Multiverse, ParaThinker, Hogwild, GroupThink, Atts),
-    *(Rsa, AbMcts),
+    *(Rsa, AbMcts, Native),
 )
 
 STRATEGIES: KindRegistry[Strategy] = KindRegistry(
@@ -34,6 +35,7 @@ __all__ = [
     "GroupThink",
     "Hogwild",
     "Multiverse",
+    "Native",
     "ParaThinker",
     "Rsa",
     "SelfConsistency",

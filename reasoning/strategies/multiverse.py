@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-from orchestrator import Event
 from pruning import Tally
 from reasoning.language.forms import ForkForm, Outline
 from reasoning.run.run import NO_ROOM, Run
@@ -22,13 +21,6 @@ MOST_THREADS = 256
 """So many threads a run may have in all, however often its branches fork."""
 LEAST_ROOM = 64
 """Tokens that a context must have left for a fork to be worth it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ForkRefused(Event):
-    """A thread asked for a fork that was not made; it went on by itself."""
-
-    reason: str
 
 
 class EndedBranch(NamedTuple):
@@ -78,7 +70,7 @@ class Multiverse(Strategy):
             written = await thread.write()
             asks = form.asks(written.text, depth)
             if written.reason != "stop" and asks and form.once:
-                self._refuse(thread, f"its plan was {'lost' if thread.lost else 'cut'}")
+                thread.run.refuse_fork(thread, f"its plan was {'lost' if thread.lost else 'cut'}")
             if written.reason != "stop" or not asks:
                 return
             if not await self._may_go_on(thread, form, written.text, depth):
@@ -93,7 +85,7 @@ class Multiverse(Strategy):
         try:
             outlines = self._permitted(thread, form.outlines(text), depth)
         except ValueError as error:
-            self._refuse(thread, str(error))
+            thread.run.refuse_fork(thread, str(error))
             return not form.once and thread.append(form.alone)
         branches = await self._fork(thread, form, outlines, depth)
         opening = form.closing([branch.text for branch in branches]) + form.conclusion
@@ -102,10 +94,6 @@ class Multiverse(Strategy):
         if not joined:
             run.skip_join(NO_ROOM)
         return joined
-
-    def _refuse(self, thread: Thread, reason: str) -> None:
-        thread.run.fork_refused = reason
-        thread.run.graph.events.emit(ForkRefused(task=thread.task.id, reason=reason))
 
     async def _fork(
         self, thread: Thread, form: ForkForm, outlines: list[Outline], depth: int

@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from reasoning.backends.settings import BackendSettings
+from reasoning.backends.settings import GeneratingSettings
 
 Mode = Literal["tokens", "text", "chat"]
 
 
-class OpenaiSettings(BackendSettings):
+class OpenaiSettings(GeneratingSettings):
     """Settings of the HTTP backend."""
 
     base_urls: tuple[str, ...] = Field(min_length=1)

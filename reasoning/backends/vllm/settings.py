@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from orchestrator.errors import InvalidValue
-from reasoning.backends.settings import BackendSettings
+from reasoning.backends.settings import BackendSettings, GeneratingSettings
 
 
 class Speculative(BackendSettings):
@@ -49,7 +49,7 @@ class ThinkingBudget(BackendSettings):
             )
 
 
-class VllmSettings(BackendSettings):
+class VllmSettings(GeneratingSettings):
     """Settings of the vLLM backend."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = None

@@ -165,6 +165,8 @@ def solve(settings: SolveSettings) -> int:
     if model.backend.addresses and run_options.timeout is not None:  # which covers connecting
         left = run_options.timeout - (time.monotonic() - started)
         run_options = replace(run_options, timeout=max(left, run_options.timeout / 2))
+    if not settings.quiet and (recognised := getattr(model.dialect, "recognised", None)):
+        say(recognised)
     from reasoning.solver import set_problem
 
     problem = set_problem(words, run_options, trained=model.dialect.trained)

@@ -80,16 +80,18 @@ class NativeDialect(ChatDialect):
         if parts.raw is not None:
             bos = self._tokenizer.named.get("bos_token", "")
             return Context.given([*self._encoded(fill(parts.raw, bos=bos, **words), hidden)])
-        *before, last = self.conversation.asking(fill(parts.user, **words))
-        asked = [
-            *(self._hide(message.as_dict(), hidden=hidden) for message in before),
-            last.as_dict(),
-        ]
+        user = fill(parts.user, **words)
+        messages = self.conversation.asking(user)
         if not self._tokenizer.template:
-            rendered = f"{last.text}\n"
-        else:
-            switch = {} if parts.thinking is None else {"enable_thinking": parts.thinking}
-            rendered = self._rendered([*asked, last.as_dict()], **switch)
+            return Context.given([*self._encoded(f"{user}\n{parts.opening}", hidden)])
+        said = [
+            message.as_dict()
+            if message.text == user
+            else self._hide(message.as_dict(), hidden=hidden)
+            for message in messages
+        ]
+        switch = {} if parts.thinking is None else {"enable_thinking": parts.thinking}
+        rendered = self._rendered(said, **switch)
         return Context.given([*self._encoded(rendered + parts.opening, hidden)])
 
     def answer(self, problem: Problem, text: str, *, finished: bool = True) -> FoundAnswer:

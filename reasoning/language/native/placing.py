@@ -6,7 +6,7 @@ All positions are computed here, for every strategy, test and training sequence 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -51,7 +51,7 @@ class ForkPlace:
         led = self.base.then(self.lead) if self.lead else self.base
         if self.placement.carrier == "text":
             return led
-        return replace(led, position=self.base.position - 1 + self.placement.branch)
+        return led.moved(self.placement.branch - 1 - len(self.lead))
 
     def joined(self, ends: Sequence[BranchEnd], between: Sequence[int] = ()) -> Context:
         """What follows sees: all branches in this order, with keys and values or as text.
@@ -71,4 +71,4 @@ class ForkPlace:
         later = self.placement.resume - self.placement.branch
         later += self.placement.resume_prompt * self.prompt
         joined = start.join([end.context for end in ends])
-        return replace(joined, position=longest + later)
+        return joined.moved(longest + later - joined.position)

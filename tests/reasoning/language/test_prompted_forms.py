@@ -16,7 +16,7 @@ from reasoning.language.chat import ChatDialect
 from reasoning.language.prompted import PromptedFork
 from reasoning.models.loaded import LoadedModel
 from reasoning.problems import Arithmetic, FreeForm
-from reasoning.strategies.multiverse import ForkRefused
+from reasoning.run.run import ForkRefused
 from tests.support.sharing_tools import Script, Turn, letter_model
 
 pytestmark = pytest.mark.anyio

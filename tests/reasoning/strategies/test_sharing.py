@@ -23,10 +23,10 @@ from reasoning.errors import CapabilityMissing
 from reasoning.models import loading
 from reasoning.models.loaded import LoadedModel
 from reasoning.options import SolveOptions
+from reasoning.run.run import ForkRefused
 from reasoning.run.thread import TextGenerated
 from reasoning.solver import choose_strategy
 from reasoning.strategies import GroupThink, Hogwild, Multiverse, ParaThinker
-from reasoning.strategies.multiverse import ForkRefused
 from tests.support.sharing_tools import (
     QUESTION,
     SOME,

@@ -1,0 +1,222 @@
+"""Tokenizers with a family's control strings, and a model that writes tokens by a script."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from orchestrator import Event
+from reasoning import Reasoner, Solution
+from reasoning.backends.base import Backend, Generation, Token
+from reasoning.language.native.catalog import choose_format, family
+from reasoning.language.native.description import NativeFormat
+from reasoning.language.native.dialect import NativeDialect
+from reasoning.models.loaded import LoadedModel
+from reasoning.options import SolveOptions
+from reasoning.strategies.native import TranscriptEnded
+from reasoning.values.capabilities import Capability
+from reasoning.values.context import Gang, Segment
+from reasoning.values.sampling import Sampling, StopReason
+
+END = "<|im_end|>"
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+MARKS = [
+    "<|endoftext|>",
+    "<|im_start|>",
+    END,
+    "<｜User｜>",
+    "<｜Assistant｜>",
+    "<think>",
+    "</think>",
+]
+"""What base tokenizers have; the last two are tokens and not special, as Qwen has them."""
+MERGES = [("Ċ", "Ċ"), ("1", ":"), ("o", "n"), ("on", "e")]
+"""So that a text has more than one way to be written in tokens."""
+
+
+def write_tokenizer(
+    folder: Path, controls: Sequence[str], *, template: str | None = CHATML
+) -> None:
+    """A byte-level tokenizer with these control strings as added tokens, in a folder."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    symbols = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(one) for one in MERGES)]
+    vocabulary = {symbol: index for index, symbol in enumerate(symbols)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, MERGES))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    for one in dict.fromkeys([*MARKS, *controls]):
+        special = one not in MARKS[-2:]
+        tokenizer.add_tokens([AddedToken(one, special=special, normalized=False)])
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    named = {"eos_token": END, "bos_token": MARKS[0]}
+    written = named if template is None else {**named, "chat_template": template}
+    (folder / "tokenizer_config.json").write_text(json.dumps(written))
+
+
+def native_dialect(folder: Path, name: str, format: NativeFormat | None = None) -> NativeDialect:
+    """A family's dialect over such a tokenizer."""
+    format = format or (choose_format(name) if ":" in name else family(name))
+    write_tokenizer(folder, [control.text for control in format.controls])
+    return NativeDialect(folder, frozenset(), format)
+
+
+@dataclass(kw_only=True)
+class Request:
+    """What a scripted model was asked, and wrote.
+
+    Attributes:
+        prompt: All tokens that it saw.
+        positions: Where its own given tokens begin.
+        written: What it wrote until it stopped.
+    """
+
+    prompt: list[int]
+    start: int
+    stop: frozenset[int]
+    sampling: Sampling
+    path: int
+    written: list[int] = field(default_factory=list)
+
+
+class ScriptedModel(Backend):
+    """Writes what its script has for the longest end of what it sees; then it is cut by length.
+
+    Attributes:
+        script: What is written, by the end of the text before it; text, or token ids.
+        requests: All requests, in order.
+    """
+
+    def __init__(
+        self,
+        dialect: NativeDialect,
+        script: Mapping[str, str | Sequence[int]],
+        *capabilities: Capability,
+    ) -> None:
+        self.dialect = dialect
+        self.script = script
+        self.capabilities = frozenset(capabilities)
+        self.requests: list[Request] = []
+
+    def open(
+        self,
+        segment: Segment,
+        sampling: Sampling,
+        *,
+        stop: Collection[int] = (),
+        limit: int | None = None,
+        gang: Gang | None = None,
+    ) -> Generation:
+        return _Generation(self, segment, sampling, frozenset(stop), limit or 10**9)
+
+    def reply(self, prompt: list[int]) -> list[int]:
+        text = self.dialect.tongue.text_of(prompt)
+        fits = [end for end in self.script if text.endswith(end)]
+        assert fits, f"nothing is scripted behind {text[-80:]!r}"
+        found = self.script[max(fits, key=len)]
+        return self.dialect.encode(found) if isinstance(found, str) else list(found)
+
+
+class _Generation(Generation):
+    def __init__(
+        self,
+        model: ScriptedModel,
+        segment: Segment,
+        sampling: Sampling,
+        stop: frozenset[int],
+        limit: int,
+    ) -> None:
+        self.model, self.segment, self.stop, self.limit = model, segment, stop, limit
+        self.sampling = sampling
+        self.most = sampling.max_new_tokens or 10**9
+
+    async def tokens(self) -> AsyncIterator[Token]:
+        segment = self.segment
+        prompt = segment.context.tokens + segment.tokens
+        request = Request(
+            prompt=prompt,
+            start=segment.home,
+            stop=self.stop,
+            sampling=self.sampling,
+            path=segment.path,
+        )
+        self.model.requests.append(request)
+        ids = self.model.reply(prompt)
+        for index, token in enumerate(ids):
+            await anyio.lowlevel.checkpoint()
+            self.most -= 1
+            reason: StopReason | None = None
+            if token in self.stop | self.model.dialect.ends:
+                reason = "stop"
+            elif index == len(ids) - 1 or not self.most or segment.position + 1 >= self.limit:
+                reason = "length"
+            request.written.append(token)
+            yield Token(token, -0.5, reason)
+            if reason:
+                return
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        pass
+
+    def resume(self, segment: Segment) -> None:
+        self.segment = segment
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass(kw_only=True)
+class Transcript:
+    """What a run asked for, gave and ended with."""
+
+    solution: Solution
+    requests: list[Request]
+    events: list[Event]
+    dialect: NativeDialect
+
+    @property
+    def asked(self) -> list[str]:
+        """Every request's tokens as text."""
+        return [self.dialect.tongue.text_of(one.prompt) for one in self.requests]
+
+    @property
+    def final(self) -> list[int]:
+        """The whole sequence at the end."""
+        ended = [event for event in self.events if isinstance(event, TranscriptEnded)]
+        return list(ended[-1].tokens)
+
+    def ids(self, text: str) -> list[int]:
+        """What a text is in tokens, its control strings included."""
+        return self.dialect.encode(text)
+
+    def assert_requests(self, expected: Sequence[tuple[str, str]]) -> None:
+        """Compare every request's ids, and what was written to it, with texts."""
+        told = [(one.prompt, one.written) for one in self.requests]
+        assert told == [(self.ids(prompt), self.ids(written)) for prompt, written in expected]
+
+
+async def transcribe(
+    dialect: NativeDialect,
+    script: Mapping[str, str | Sequence[int]],
+    *capabilities: Capability,
+    question: str = "Why?",
+    context: int = 4096,
+    **options: Any,
+) -> Transcript:
+    """Run a scripted model by its own tongue."""
+    backend = ScriptedModel(dialect, script, *capabilities)
+    model = LoadedModel(name="scripted", dialect=dialect, context=context, backend=backend)
+    events: list[Event] = []
+    async with Reasoner(model) as reasoner:
+        how = SolveOptions(listener=events.append, temperature=0.0, **options)
+        solution = await reasoner.solve_with(question, how)
+    return Transcript(solution=solution, requests=backend.requests, events=events, dialect=dialect)
