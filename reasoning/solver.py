@@ -296,6 +296,7 @@ def summarise(
         tool_calls=() if speaker is None else speaker.tool_calls,
         selected_by=_selected_by(run, tally),
         abstained=refusal,
+        parallel=run.parallel,
     )
 
 

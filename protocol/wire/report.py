@@ -128,6 +128,27 @@ class ThreadReport(_Message):
     """Why it wrote no more: end, stop-text, max-new-tokens, context, repeats, lost or stopped."""
 
 
+class ParallelReport(_Message):
+    """What a run's branches cost and saved, as papers count it; prompts are left out."""
+
+    tokens: int = Field(ge=0)
+    """Written by all threads or given to them on the way."""
+    longest_thread: int = Field(ge=0)
+    """The longest chain of these: what is no branch's, and of branches side by side the longest."""
+    parallel_tokens: int = Field(ge=0)
+    """Those in blocks of branches."""
+    written: int = Field(ge=0)
+    """Those that a model wrote."""
+    critical_path: int = Field(ge=0)
+    """The longest chain of these."""
+    acceleration: float
+    """ThreadWeaver's: 1 - longest_thread / tokens."""
+    parallel_ratio: float = Field(ge=0)
+    """ThreadWeaver's: parallel_tokens / tokens."""
+    degree: float = Field(ge=0)
+    """Multiverse's #parallel: written / critical_path."""
+
+
 class Report(_Message):
     """One run: its answer, its cost, its threads."""
 
@@ -167,6 +188,8 @@ class Report(_Message):
     """What went wrong without ending the run."""
     parallelism: float = Field(default=1.0, ge=0)
     """Tokens generated, over those of the longest chain of threads."""
+    parallel: ParallelReport | None = None
+    """The same and more, as papers count it."""
     saved_tokens: int | None = Field(default=None, ge=0)
     """About how many tokens more as many full samples would have written; an estimate."""
     emulated: tuple[str, ...] = ()

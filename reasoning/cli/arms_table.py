@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from reasoning.evaluation.replay import Beside, ReplayBaseline, ReplayFigures, ReplayRow
+    from reasoning.evaluation.results import ParallelFigures
+    from reasoning.run.accounting import ParallelStats
 
 _WORDS: dict[Beside, str] = {
     "n_matched": "as many traces",
@@ -39,6 +41,15 @@ def arms_table(title: str, rows: Sequence[ReplayRow], equal: Sequence[str]) -> T
                 label = f"  {base.policy} ({_WORDS[name]}){_short(base, row.n)}"
                 made.add_row(label, *_cells(base), *_gains(base), style="dim")
     return made
+
+
+def parallel_words(counted: ParallelStats | ParallelFigures) -> str:
+    """What branches cost and saved, as papers count it."""
+    return (
+        f"longest thread {counted.longest_thread:,.0f} of {counted.tokens:,.0f}, critical path "
+        f"{counted.critical_path:,.0f}, acceleration {counted.acceleration:.2f}, in parallel "
+        f"{counted.parallel_ratio:.0%}, #parallel {counted.degree:.2f}"
+    )
 
 
 def _short(figures: ReplayFigures, count: int) -> str:

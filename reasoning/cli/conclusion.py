@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reasoning.cli.arms_table import parallel_words
 from reasoning.cli.printing import joined, say, warn
 from reasoning.run.solution import AnswerTree, Solution, StepChoice
 
@@ -39,7 +40,7 @@ def conclude(solution: Solution, timeout: float | None, addresses: Sequence[str]
     ]
     if len(solution.votes) > 1 or solution.strategy == "self-consistency":
         said.append(f"confidence {solution.confidence:.0%}" + ", tied" * solution.tied)
-    said += _why(solution)
+    said += [*_counted(solution), *_why(solution)]
     if solution.emulated:
         said.append(f"emulated: {', '.join(solution.emulated)}")
     said += _refused(solution)
@@ -53,6 +54,12 @@ def _refused(solution: Solution) -> list[str]:
     reasons = {"fork refused": solution.fork_refused, "join skipped": solution.join_skipped}
     said = [f"{what}: {why}" for what, why in reasons.items() if why is not None]
     return [*said, "serial: the model did not fork"] if solution.forked is False else said
+
+
+def _counted(solution: Solution) -> list[str]:
+    """What a published model's branches cost and saved, in its authors' terms."""
+    counted = solution.parallel if solution.strategy == "native" else None
+    return [] if counted is None else [parallel_words(counted)]
 
 
 def _saved(solution: Solution) -> list[str]:

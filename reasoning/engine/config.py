@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
 
+from reasoning.engine.identities import find_vectors
 from reasoning.errors import ModelUnusable
 
 NATIVE = ("llama", "qwen2", "qwen3")
@@ -41,6 +42,8 @@ class ModelConfig:
     repetition_penalty, as far as they say."""
     native: bool
     """Whether the native module runs it exactly; otherwise transformers does."""
+    path_vectors: bool = False
+    """Whether its weights have ParaThinker's ``seg_embeddings``, which other loaders don't know."""
 
 
 class _Raw(BaseModel):
@@ -82,7 +85,8 @@ def read_config(folder: Path) -> ModelConfig:
         raw = _Raw.model_validate_json(path.read_bytes())
         generation = folder / "generation_config.json"
         more = json.loads(generation.read_bytes()) if generation.is_file() else {}
-        return _checked(raw, _eos(raw.eos_token_id) | _eos(more.get("eos_token_id")), more)
+        checked = _checked(raw, _eos(raw.eos_token_id) | _eos(more.get("eos_token_id")), more)
+        return replace(checked, path_vectors=bool(find_vectors(folder)))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "the file"

@@ -26,6 +26,7 @@ from reasoning.evaluation.replay import (
     replayed_arm,
 )
 from reasoning.policies import SteeredBy
+from reasoning.run.accounting import ParallelStats
 
 
 class RunFigures(ReplayValue):
@@ -51,6 +52,19 @@ class RunFigures(ReplayValue):
     ``escalated``."""
     auroc: float | None = None
     """P(a chain with a wrong answer was stranger than one with a right one), over all problems."""
+    parallel: ParallelFigures | None = None
+    """As `ParallelStats`; None where some run was kept before it was counted."""
+
+
+class ParallelFigures(ReplayValue):
+    """What a strategy's branches cost and saved, as papers count it; means over questions."""
+
+    tokens: float
+    longest_thread: float
+    critical_path: float
+    acceleration: float
+    parallel_ratio: float
+    degree: float
 
 
 class PoolFigures(ReplayValue):
@@ -205,5 +219,18 @@ def run_figures(runs: Sequence[StrategyRun]) -> RunFigures:
         prompt_tokens=mean("prompt_tokens"),
         threads=mean("threads"),
         leaked=mean("leaked"),
+        parallel=parallel_figures([run.parallel for run in kept]),
         **chosen(run.choice for run in kept),
     )
+
+
+def parallel_figures(runs: Sequence[ParallelStats | None]) -> ParallelFigures | None:
+    """The means of runs' figures; None where there is none, or one is not known."""
+    known = [one for one in runs if one is not None]
+    if not known or len(known) < len(runs):
+        return None
+
+    def mean(name: str) -> float:
+        return round(sum(float(getattr(one, name)) for one in known) / len(known), 4)
+
+    return ParallelFigures(**{name: mean(name) for name in ParallelFigures.model_fields})

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from reasoning.backends.vllm.settings import VllmSettings
 from reasoning.engine.config import read_config
+from reasoning.errors import ModelUnusable
 from reasoning.language.loading import authors_sampling, load_dialect
 from reasoning.models.catalog import find, name_of, shipped
 from reasoning.models.loaded import LoadedModel
@@ -24,6 +25,11 @@ class VllmSource(VllmSettings):
 
         folder = find(model)
         config = read_config(folder)
+        if config.path_vectors and self.plugin is None:
+            raise ModelUnusable(
+                f"{folder} marks paths (seg_embeddings), which vLLM does by the plugin alone; add "
+                "--engine plugin=join"
+            )
         kind = VllmBackend
         if self.plugin is not None:
             from reasoning.vllm_plugin.backend import SharedVllmBackend as kind

@@ -10,6 +10,7 @@ from protocol.wire.report import (
     AnswerTreeReport,
     ChoiceReport,
     DecisionReport,
+    ParallelReport,
     SteeringReport,
 )
 from pruning import Accept, Decision, Escalate, Resample
@@ -20,6 +21,8 @@ _SHARED = (
     *("tied", "merged", "selected_by", "abstained", "strategy", "model", "errors", "emulated"),
     *("ignored", "join_skipped", "fork_refused", "refusals", "forked"),
 )
+
+_PARALLEL = tuple(ParallelReport.model_fields)
 
 
 def report(solution: Solution) -> Report:
@@ -41,6 +44,11 @@ def report(solution: Solution) -> Report:
         else AnswerTreeReport.model_validate(asdict(solution.tree)),
         saved_tokens=solution.saved_tokens,
         parallelism=round(solution.parallelism, 4),
+        parallel=None
+        if solution.parallel is None
+        else ParallelReport(
+            **{name: round(getattr(solution.parallel, name), 4) for name in _PARALLEL}
+        ),
         tool_calls=tuple(call.as_field() for call in solution.tool_calls),
     )
 

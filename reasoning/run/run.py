@@ -19,6 +19,7 @@ from reasoning.language.steps import final_part
 from reasoning.models.loaded import LoadedModel
 from reasoning.problems import FreeForm, Problem
 from reasoning.problems.equality.algebra import Equivalence
+from reasoning.run.accounting import BlockTokens, ParallelStats
 from reasoning.run.election import Election
 from reasoning.run.joining import Part, level, parts_of, shortened
 from reasoning.run.solution import AnswerTree, SelectedBy, Steering
@@ -90,6 +91,7 @@ class Run:
         segments: All that anybody still holds of what was given to its threads or written by them.
         equivalence: Which of the answers' keys are one; None where equal strings alone are.
         changes: Told of each token that a thread read and of each task that ended.
+        blocks: Its merged response, counted by the model's own tags, for `ParallelStats`.
     """
 
     problem: Problem
@@ -120,6 +122,7 @@ class Run:
     selected: tuple[str, SelectedBy] | None = None
     segments: WeakSet[Segment] = field(default_factory=WeakSet)
     changes: Changes = field(default_factory=Changes)
+    blocks: BlockTokens | None = None
 
     def __post_init__(self) -> None:
         free = isinstance(self.problem, FreeForm) and self.problem.checker is None
@@ -176,8 +179,8 @@ class Run:
             options=replace(options, segment=None),
             inside=inside,
             given=len(context),
-            chain=self.chain(task),
         )
+        thread.chain, thread.longest = self.chain(task)
         del context, options, segment  # what a thread saw is freed when it is closed
         thread.generate()
         self.account(thread)
@@ -307,14 +310,37 @@ class Run:
         # No edge of the graph, for they may be waiting for whoever stops them.
         await self.changes.until(lambda: all(task.ended for task in tasks))
 
-    def chain(self, task: Task[Any]) -> int:
-        """The longest chain of generated tokens that a task depends on so far.
+    def chain(self, task: Task[Any]) -> tuple[int, int]:
+        """The longest chain of generated tokens that a task depends on so far; and with given ones.
 
         It depends on the tasks that feed it, on its parent, and on its children that have ended.
         """
         seen = [*task.after, *(child for child in task.children if child.ended)]
         seen += [] if task.parent is None else [task.parent]
-        return max((self.threads[t.id].chain for t in seen if t.id in self.threads), default=0)
+        known = [self.threads[one.id] for one in seen if one.id in self.threads]
+        chain = max((thread.chain for thread in known), default=0)
+        return chain, max((thread.longest for thread in known), default=0)
+
+    @property
+    def parallel(self) -> ParallelStats:
+        """What its branches cost and saved, that is threads which another spawned, or all of
+        several at the top; where its strategy has counted ``blocks``, these hold.
+        """
+        threads = self.threads.values()
+        roots = sum(thread.task.parent is None for thread in threads)
+        branches = [one for one in threads if one.task.parent is not None or roots > 1]
+        counted = self.blocks or BlockTokens(
+            tokens=sum(thread.said for thread in threads),
+            longest_thread=max((thread.longest for thread in threads), default=0),
+            parallel_tokens=sum(thread.said for thread in branches),
+        )
+        return ParallelStats(
+            tokens=counted.tokens,
+            longest_thread=counted.longest_thread,
+            parallel_tokens=counted.parallel_tokens,
+            written=sum(thread.written for thread in threads),
+            critical_path=max((thread.chain for thread in threads), default=0),
+        )
 
     def close(self) -> None:
         """Free the keys and values of all that its threads saw and wrote."""

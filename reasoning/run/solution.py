@@ -12,6 +12,7 @@ from pruning import Finish, LoggedDecision
 from pruning.observations import How
 from reasoning.problems import Problem, Verdict
 from reasoning.problems.answers import Source
+from reasoning.run.accounting import ParallelStats
 from reasoning.values.conversation import ToolCall
 
 if TYPE_CHECKING:
@@ -260,6 +261,7 @@ class Solution:
         ignored: By name, what was asked for and had no effect: the model's template does not know
             it, or the server refuses it.
         tool_calls: What the chosen thread asks others to do.
+        parallel: What its branches cost and saved, as papers count it.
     """
 
     problem: Problem
@@ -291,6 +293,7 @@ class Solution:
     selected_by: SelectedBy | None = None
     abstained: str | None = None
     tree: AnswerTree | None = None
+    parallel: ParallelStats | None = None
 
     @property
     def saved_tokens(self) -> int | None:

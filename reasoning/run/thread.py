@@ -114,6 +114,7 @@ class Thread:
         written: The number of tokens that it generated.
         chain: Tokens generated one after the other up to its last one, by those that it was spawned
             by or has waited for and by itself.
+        longest: The same, with the words that these were given on the way.
         logprob: The sum of its tokens' log-probabilities at temperature 1.
         cut: Whether its context had no room for what it had to write or to read.
         lost: Why the backend lost it, if it did; what it wrote until then stands.
@@ -133,6 +134,7 @@ class Thread:
     given: int = 0
     written: int = 0
     chain: int = 0
+    longest: int = 0
     logprob: float = 0.0
     answer: str | None = None
     answer_source: Source = "none"
@@ -143,6 +145,7 @@ class Thread:
     ending: Ending = "end"
     _stops: StopTexts = field(init=False, repr=False)
     _runaway: RunawayRepetition | None = field(default=None, repr=False)
+    _told: int = field(default=0, repr=False)
     _given_text: list[tuple[int, int]] = field(default_factory=list, repr=False)
     _generation: Generation | None = field(default=None, repr=False)
 
@@ -338,6 +341,7 @@ class Thread:
         """Count and show a token of the thread's; ``piece`` is its text."""
         self.written += 1
         self.chain += 1
+        self.longest += 1
         self.logprob += token.logprob
         self.task.charge(1)
         if self.run.events.heard:
@@ -367,7 +371,7 @@ class Thread:
             if self._generation is not None:
                 self._generation.extend(tokens)
             self.segment.tokens += tokens
-        self.chain = max(self.chain, self.run.chain(self.task))
+        self._follow()
         self._give(tokens)
         return True
 
@@ -388,10 +392,15 @@ class Thread:
             self.segment = segment
             self.run.segments.add(segment)
             self._generation.resume(segment)
-        self.chain = max(self.chain, self.run.chain(self.task))
+        self._follow()
         self.run.account(self, inside=True)
         self._give(segment.tokens)
         return True
+
+    def _follow(self) -> None:
+        """Go on behind all that its task has waited for."""
+        chain, longest = self.run.chain(self.task)
+        self.chain, self.longest = max(self.chain, chain), max(self.longest, longest)
 
     def _go_on_in(self, segment: Segment) -> None:
         """Write to another segment; one that a stop text ended is opened anew there."""
@@ -407,12 +416,19 @@ class Thread:
 
     def _give(self, tokens: Sequence[int]) -> None:
         self.given += len(tokens)
+        self.longest += len(tokens)
+        self._told += len(tokens)
         self.task.charge(len(tokens))
         start = len(self.text)
         for token in tokens:
             self.text += self.decoder.feed(token)
         if len(self.text) > start:
             self._given_text.append((start, len(self.text)))
+
+    @property
+    def said(self) -> int:
+        """Its tokens without its prompt: what it wrote, and the words that it was given for it."""
+        return self.written + self._told
 
     @property
     def own_text(self) -> str:

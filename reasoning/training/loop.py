@@ -95,7 +95,7 @@ class TrainingRun:
             weights = load_file(folder / "model.safetensors")
             identity = read_identities(folder, shape.layers, shape.head_dim)
             if identity is not None:
-                weights["model.path_identity"] = identity
+                weights["model.path_identity"] = identity[:, 1:]
             self.model.start_from(weights)
             self.before = json.loads((folder / "recipe.json").read_text())
         except (OSError, ValueError, KeyError, RuntimeError) as error:

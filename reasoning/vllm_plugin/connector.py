@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
 from vllm.v1.request import Request
 
 from orchestrator.errors import InvalidValue
+from reasoning.engine.identities import marks_all
 from reasoning.vllm_plugin import front_end
 from reasoning.vllm_plugin.attention.cache import Cache
 from reasoning.vllm_plugin.attention.paths import identities_of, refuse_marks
@@ -60,6 +62,9 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
         if self._live:
             refuse_symbols("live")
         self._identities = identities_of(vllm_config)
+        self._marks_all = self._identities is not None and marks_all(self._identities)
+        if self._marks_all and (why := refuse_marks(vllm_config, self._identities, 0)):
+            raise InvalidValue(f"vllm plugin: {why}")
         self.segments: SegmentTable | None = None
         self._copies: list[KvCopy] = []
         self._failed: list[str] = []
@@ -177,12 +182,11 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
         scheduled = scheduler_output.num_scheduled_tokens
         known = segments.active
         active = [one for id in scheduled if (one := known.get(id)) is not None] if known else []
-        marked = active if self._identities is not None else []
         plan = StepPlan(
             offsets={one.id: one.note.offset for one in active if one.note.offset},
             copies=self._copies,
             failed=self._failed,
-            paths={one.id: one.note.path for one in marked if one.note.path},
+            paths=self._marked(scheduled, active),
         )
         if any(one.note.attends for one in active):
             plan_attention(plan, segments, active, scheduled)
@@ -191,6 +195,13 @@ class SegmentConnector(KVConnectorBase_V1, SupportsHMA):
         self._copies, self._failed, self._stuck = [], [], set()
         segments.expire()
         return plan
+
+    def _marked(self, scheduled: Iterable[str], active: Iterable[ActiveRequest]) -> dict[str, int]:
+        """The identity of each request of a step whose tokens are marked."""
+        if self._identities is None:
+            return {}
+        found = {one.id: one.note.path for one in active if one.note.path}
+        return dict.fromkeys(scheduled, 0) | found if self._marks_all else found
 
     def _wait(self) -> None:
         segments = self._known()

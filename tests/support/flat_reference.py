@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from reasoning.engine.identities import PATHS_FILE
+from reasoning.engine.identities import PATHS_FILE, VECTORS
 from reasoning.values.layout import Flat
 
 
@@ -31,19 +31,31 @@ class Reference:
         ).eval()
         self.window = window
         self.identities: Tensor | None = None
-        """``[layers, paths, dim]``, added to keys before they are rotated and to values."""
+        """``[layers, 1 + paths, dim]``, added to keys before they are rotated and to values."""
         self.frequencies = next(
             m.inv_freq for m in self.model.modules() if hasattr(m, "inv_freq")
         ).double()
 
-    def identify(self, folder: Path, seed: int) -> Path:
-        """Give each path an identity, here and in a copy of the model's folder."""
+    def identify(self, folder: Path, seed: int, *, published: bool = False) -> Path:
+        """Give three paths an identity each, here and in a copy of the model's folder.
+
+        As ``published`` they stand among the weights, and what is no path's has one, too.
+        """
         config = self.model.config
         torch.manual_seed(seed)
-        self.identities = torch.randn(config.num_hidden_layers, 3, config.head_dim)
-        copy = folder.with_name(f"{folder.name}-identified")
+        dim = getattr(config, "head_dim", 0) or config.hidden_size // config.num_attention_heads
+        self.identities = torch.randn(config.num_hidden_layers, 4, dim)
+        if not published:
+            self.identities[:, 0] = 0
+        copy = folder.with_name(f"{folder.name}-{'published' if published else 'identified'}")
         shutil.copytree(folder, copy, dirs_exist_ok=True)
-        save_file({"path_identity": self.identities}, copy / PATHS_FILE)
+        if published:
+            weights = load_file(folder / "model.safetensors")
+            for layer, rows in enumerate(self.identities):
+                weights[VECTORS.format(layer)] = rows.clone()
+            save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+        else:
+            save_file({"path_identity": self.identities[:, 1:].contiguous()}, copy / PATHS_FILE)
         for index, layer in enumerate(self.model.model.layers):
             attention = layer.self_attn
             for part in (getattr(attention, "k_norm", attention.k_proj), attention.v_proj):
@@ -53,9 +65,9 @@ class Reference:
     def _mark(self, layer: int) -> Callable[..., Tensor]:
         def hook(module: Any, inputs: Any, out: Tensor) -> Tensor:
             assert self.identities is not None
-            marks = torch.cat([torch.zeros(1, self.identities.shape[2]), self.identities[layer]])
-            heads = out.view(1, len(self.paths), -1, self.identities.shape[2])
-            return (heads + marks[self.paths][None, :, None]).view_as(out)
+            marks = self.identities[layer][self.paths]
+            heads = out.view(1, len(self.paths), -1, marks.shape[1])
+            return (heads + marks[None, :, None]).view_as(out)
 
         return hook
 

@@ -276,7 +276,10 @@ def build_model(name: str, folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Folders of tiny random models, ``NAME+paths`` with identities, and of the shipped one."""
+    """Folders of tiny random models, and of the shipped one.
+
+    ``NAME+paths`` has our identities of paths, ``NAME+published`` has ParaThinker's.
+    """
     built: dict[str, Path] = {}
 
     def build(name: str) -> Path:
@@ -286,7 +289,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
             return shipped()["reason-5m"]
         base, _, marked = name.partition("+")
         if marked and name not in built:
-            built[name] = Reference(build(base)).identify(build(base), 7)
+            own = Reference(build(base))
+            built[name] = own.identify(build(base), 7, published=marked == "published")
         if name not in built:
             built[name] = build_model(name, tmp_path_factory.mktemp(name))
         return built[name]
@@ -303,7 +307,7 @@ def reference(model: Callable[[str], Path]) -> Callable[[str], Reference]:
             base, _, marked = name.partition("+")
             found[name] = Reference(model(base))
             if marked:
-                found[name].identify(model(base), 7)
+                found[name].identify(model(base), 7, published=marked == "published")
         return found[name]
 
     return build

@@ -15,6 +15,7 @@ pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it
 pytestmark = pytest.mark.filterwarnings("default")
 
 MODEL = "qwen3-gqa+paths"
+PUBLISHED = "qwen2-gqa+published"
 LENGTHS = 70, 41, 96
 
 
@@ -42,7 +43,11 @@ def thought(author: Any, seed: int, live: bool, numbers: tuple[int, ...] = (1, 3
 
 
 @pytest.mark.parametrize(
-    ("name", "mode"), [("llama+paths", "join"), ("yarn+paths", "live"), (MODEL, "live")]
+    ("name", "mode"),
+    [
+        *[("llama+paths", "join"), ("yarn+paths", "live"), (MODEL, "live")],
+        *[("qwen2-gqa+published", "join"), ("yarn+published", "live"), (PUBLISHED, "live")],
+    ],
 )
 def test_paths_and_their_summary_equal_a_flat_forward_pass(
     start: Callable[..., Any], reference: Callable[[str], Any], name: str, mode: Mode
@@ -51,6 +56,32 @@ def test_paths_and_their_summary_equal_a_flat_forward_pass(
     count, worst = author.compare(reference(name), thought(author, 1, mode == "live"))
     assert count == sum(LENGTHS) + 40
     assert worst < 1e-4
+
+
+def test_what_is_no_paths_has_row_0_of_published_vectors(
+    start: Callable[..., Any], reference: Callable[[str], Any]
+) -> None:
+    author = start(PUBLISHED, "live")
+    text = Segment(Context(), prompt(60, 5))
+    author.write([text], 40)
+    author.steps([text])
+    count, worst = author.compare(reference(PUBLISHED), [text])
+    assert count == 40
+    assert worst < 1e-4
+
+
+def test_control_without_row_0_a_plain_text_is_another(
+    start: Callable[..., Any], reference: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reasoning.vllm_plugin.connector import SegmentConnector
+
+    author = start(PUBLISHED, "live")
+    monkeypatch.setattr(SegmentConnector, "_marked", lambda self, scheduled, active: {})
+    text = Segment(Context(), prompt(60, 5 + 1))
+    author.write([text], 40)
+    author.steps([text])
+    count, worst = author.compare(reference(PUBLISHED), [text])
+    assert count < 0 or worst > 1e-2
 
 
 def test_one_path_and_its_summary_are_no_ordinary_text(

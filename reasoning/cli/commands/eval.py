@@ -16,7 +16,7 @@ import click
 from click import Choice, FloatRange, IntRange
 
 from orchestrator.errors import InvalidValue
-from reasoning.cli.arms_table import arms_table
+from reasoning.cli.arms_table import arms_table, parallel_words
 from reasoning.cli.eval_page import write_page
 from reasoning.cli.interrupts import INTERRUPTED, raise_when_interrupted
 from reasoning.cli.options import (
@@ -497,6 +497,7 @@ def run_line(row: EvalRow) -> str:
         parts.append(f"escalated {runs.escalated:.1%}")
         parts += [] if runs.strangest is None else [f"{runs.strangest:.1%} among the strangest"]
         parts += [] if runs.auroc is None else [f"AUROC of wrong chains {runs.auroc:.2f}"]
+    parts += [] if runs.parallel is None or runs.threads <= 1 else [parallel_words(runs.parallel)]
     return f"{row.policy}: {' · '.join(parts)}"
 
 

@@ -65,7 +65,7 @@ class CompiledDecoder:
         class ModelPointers(ctypes.Structure):
             _fields_ = [
                 *((name, _Pointer) for name in ("embedding", "norm", "rotations", "identities")),
-                ("paths", ctypes.c_int64),
+                ("rows", ctypes.c_int64),
                 ("head", _Pointer),
                 ("layers", _LayerPointers * config.layers),
             ]
@@ -75,7 +75,7 @@ class CompiledDecoder:
             norm=self._keep(native.norm),
             rotations=self._keep(torch.view_as_real(native.rotations)),
             identities=None if native.identities is None else self._keep(native.identities),
-            paths=native.paths or 0,
+            rows=0 if native.identities is None else native.identities.shape[1],
             head=self._keep(pack(native.head, weights)),
             layers=(_LayerPointers * config.layers)(*map(self._layer, native.layers)),
         )

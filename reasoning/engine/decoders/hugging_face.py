@@ -15,6 +15,7 @@ from torch import Tensor
 from orchestrator.errors import importing
 from reasoning.engine.config import ModelConfig
 from reasoning.engine.decoders.attention import Attend
+from reasoning.engine.identities import most_paths, read_identities
 from reasoning.engine.pool import Pool
 from reasoning.engine.step import ForwardStep
 from reasoning.errors import ModelUnusable
@@ -27,16 +28,27 @@ INTERLEAVED = frozenset(
 
 
 class TransformersDecoder:
-    """A causal language model of transformers as a `Decoder`."""
+    """A causal language model of transformers as a `Decoder`.
 
-    paths: int | None = None
+    ``identities`` are as `read_identities` gives them.
+    """
 
-    def __init__(self, config: ModelConfig, model: Any, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        model: Any,
+        dtype: torch.dtype,
+        identities: Tensor | None = None,
+    ) -> None:
         self.config = config
         self.dtype = dtype
         self.device = str(model.device)
+        self.paths = most_paths(identities)
         self._model = model
         self._frequencies = _frequencies(model)
+        scales = [m.attention_scaling for m in model.modules() if hasattr(m, "attention_scaling")]
+        self._scale = float(scales[0]) if scales else 1.0
+        self._identities = None if identities is None else identities.to(self.device, dtype)
 
     @classmethod
     def load(
@@ -66,7 +78,13 @@ class TransformersDecoder:
         except Exception as error:  # transformers raises what it likes here
             raise ModelUnusable(f"{folder} can't be loaded: {error}; give another model") from error
         _refuse_inexact(folder, model.config.get_text_config())
-        return cls(config, model, dtype)
+        identities = read_identities(folder, config.layers, config.head_dim)
+        if identities is not None and _frequencies(model) is None:
+            raise ModelUnusable(
+                f"{folder} marks paths, and a {config.model_type} model's keys can't be marked "
+                "exactly; give a model whose rotation is plain"
+            )
+        return cls(config, model, dtype, identities)
 
     def __call__(self, step: ForwardStep, pool: Pool) -> Tensor:
         device = self._model.device
@@ -77,9 +95,24 @@ class TransformersDecoder:
             use_cache=False,
             logits_to_keep=torch.tensor(step.outputs, dtype=torch.long, device=device),
             attend=Attend(step, pool, self.turn),
+            marks=self._marks(step),
         )
         logits: Tensor = out.logits[0].float()
         return logits
+
+    def _marks(self, step: ForwardStep) -> tuple[Tensor, Tensor] | None:
+        """What is added to rotated keys and to values, ``[layers, 1, T, dim]`` each.
+
+        A rotation is linear: a vector that is rotated to a token's position may be added to a key
+        that is rotated already (ParaThinker, arXiv 2509.04475, section 3.4).
+        """
+        if self._identities is None or self._frequencies is None:
+            return None
+        values = self._identities[:, step.paths]
+        positions = torch.tensor(step.positions, device=self._model.device)
+        keys = self.turn(values.transpose(0, 1), positions).transpose(0, 1)
+        keys[..., : 2 * len(self._frequencies)] *= self._scale
+        return keys[:, None], values[:, None]
 
     def turn(self, query: Tensor, positions: Tensor) -> Tensor:
         """Rotate queries ``[n, heads, dim]`` further by ``positions [n]``, without YaRN's scale.
@@ -110,6 +143,9 @@ def _attention(
 ) -> tuple[Tensor, None]:
     """What transformers calls in place of its own attention; ``[1, heads, tokens, dim]`` each."""
     attend: Attend = options["attend"]
+    if options["marks"] is not None:
+        keys, values = options["marks"]
+        key, value = key + keys[module.layer_idx], value + values[module.layer_idx]
     out = attend(
         module.layer_idx,
         *(part[0].transpose(0, 1) for part in (query, key, value)),

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from reasoning.engine.config import ModelConfig
 from reasoning.engine.decoders.attention import Attend
-from reasoning.engine.identities import read_identities
+from reasoning.engine.identities import marks_all, most_paths, read_identities, without_vectors
 from reasoning.engine.pool import Pool
 from reasoning.engine.step import ForwardStep
 from reasoning.errors import ModelUnusable
@@ -60,8 +60,10 @@ class NativeDecoder:
         angles = torch.outer(positions, config.rope_theta ** -(halves / config.head_dim))
         self.rotations = torch.polar(torch.ones_like(angles), angles)
         self.identities: Tensor | None = None
-        """``[layers, paths, 2, dim]``: what marks each path's keys (interleaved) and values."""
+        """``[layers, 1 + paths, 2, dim]``: what marks keys (interleaved) and values; row 0 marks
+        those of no path."""
         self.paths: int | None = None
+        self.marks_all = False
 
     @classmethod
     def load(
@@ -75,9 +77,7 @@ class NativeDecoder:
         weights = load_weights(folder)
         try:
             decoder = cls(config, weights, dtype, device)
-            decoder.identities = _identities(folder, config, dtype, device)
-            if decoder.identities is not None:
-                decoder.paths = decoder.identities.shape[1]
+            decoder.identify(read_identities(folder, config.layers, config.head_dim))
         except (KeyError, ValueError) as error:
             raise ModelUnusable(
                 f"the weights in {folder} do not fit its config.json ({error}); download it again"
@@ -90,6 +90,15 @@ class NativeDecoder:
                 f"{folder} has tensors of no {config.model_type} model ({unused[0]}); give another"
             )
         return decoder
+
+    def identify(self, identities: Tensor | None) -> None:
+        """Mark keys and values from now on, as `read_identities` says."""
+        if identities is None:
+            return
+        found = identities.to(self.device, self.dtype)
+        keys = interleave(found.reshape(-1), found.shape[2]).view(found.shape)
+        self.identities = torch.stack([keys, found], 2)
+        self.paths, self.marks_all = most_paths(found), marks_all(found)
 
     def __call__(self, step: ForwardStep, pool: Pool) -> Tensor:
         config = self.config
@@ -105,7 +114,7 @@ class NativeDecoder:
             qkv = qkv.view(count, turned + config.kv_heads, config.head_dim)
             if layer.q_norm is not None and layer.k_norm is not None:
                 self._norm_heads(qkv, layer.q_norm, layer.k_norm)
-            if self.identities is not None and any(step.paths):
+            if self.identities is not None and (self.marks_all or any(step.paths)):
                 self._identify(qkv, self.identities[index], step.paths)
             rotate(qkv[:, :turned], rotation)
             q, k, v = qkv[:, : config.heads], qkv[:, config.heads : turned], qkv[:, turned:]
@@ -125,12 +134,10 @@ class NativeDecoder:
         return turned
 
     def _identify(self, qkv: Tensor, identities: Tensor, paths: list[int]) -> None:
-        """Mark the keys and values of each path (ParaThinker, arXiv 2509.04475, section 3.4)."""
-        rows = [row for row, path in enumerate(paths) if path]
-        marks = identities[[path - 1 for path in paths if path]]
-        heads = self.config.kv_heads
-        qkv[rows, -2 * heads : -heads] += marks[:, :1]
-        qkv[rows, -heads:] += marks[:, 1:]
+        """Mark keys and values by their paths (ParaThinker, arXiv 2509.04475, section 3.4)."""
+        marks, heads = identities[paths], self.config.kv_heads
+        qkv[:, -2 * heads : -heads] += marks[:, :1]
+        qkv[:, -heads:] += marks[:, 1:]
 
     def _norm_heads(self, qkv: Tensor, q_norm: Tensor, k_norm: Tensor) -> None:
         config = self.config
@@ -178,18 +185,6 @@ class NativeDecoder:
         )
 
 
-def _identities(
-    folder: Path, config: ModelConfig, dtype: torch.dtype, device: str
-) -> Tensor | None:
-    found = read_identities(folder, config.layers, config.head_dim)
-    if found is None:
-        return None
-    found = found.to(device, dtype)
-    layers, paths, dim = found.shape
-    keys = interleave(found.reshape(-1), dim).view(layers, paths, dim)
-    return torch.stack([keys, found], 2)
-
-
 def rotate(x: Tensor, rotation: Tensor) -> None:
     """Rotate ``x [..., heads, dim]`` in place by ``rotation [..., 1, dim / 2]``."""
     if x.dtype == torch.float32:
@@ -207,7 +202,7 @@ def interleave(weight: Tensor, dim: int) -> Tensor:
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a folder's safetensors files.
+    """All tensors of a folder's safetensors files, but those that mark paths.
 
     Raises:
         ModelUnusable: there are none, or one is broken.
@@ -219,7 +214,8 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
     for path in files:
         try:
             with safe_open(path, framework="pt") as handle:
-                weights |= {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+                names = without_vectors(handle.keys())
+                weights |= {name: handle.get_tensor(name) for name in names}
         except (SafetensorError, OSError) as error:
             raise ModelUnusable(f"{path} is broken ({error}); download the model again") from error
     return weights

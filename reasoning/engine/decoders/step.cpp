@@ -27,8 +27,8 @@ struct Layer {
 };
 struct Model {
     const float *embedding, *norm, *rotations;
-    const float *identities;  // [layer][path][keys, values][DIM], or null
-    int64_t paths;
+    const float *identities;  // [layer][row][keys, values][DIM], or null
+    int64_t rows;
     const Weight *head;
     Layer layers[LAYERS];
 };
@@ -148,10 +148,10 @@ static void attend(const Model &m, const Step &s, const float *store, const floa
         for (int d = 0; d < DIM; d++) out[i * DIM + d] = states[i].sum[d] / states[i].total;
 }
 
-// ParaThinker's path identity, added to keys (before they are rotated) and to values.
+// ParaThinker's path identity, added to keys (before they are rotated) and to values; row 0 is for no path.
 static void identify(const Model &m, const Step &s, int layer, int row, int part, float *y) {
-    if (!m.identities || !s.paths[row]) return;
-    const float *found = m.identities + ((layer * m.paths + s.paths[row] - 1) * 2 + part) * DIM;
+    if (!m.identities) return;
+    const float *found = m.identities + ((layer * m.rows + s.paths[row]) * 2 + part) * DIM;
     for (int i = 0; i < DIM; i++) y[i] += found[i];
 }
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 from reasoning.problems import Covered
+from reasoning.run.accounting import ParallelStats
 from reasoning.run.solution import Ending, Solution, StepChoice
 
 SCHEMA: Literal["reason.eval/1"] = "reason.eval/1"
@@ -91,6 +92,7 @@ class StrategyRun(_Line):
         coverage: How much of a problem with parts the answer covers.
         choice: Of a strategy of two models.
         emulated: What was done in place of what the backend lacks.
+        parallel: What its branches cost and saved, as papers count it; None in older files.
         lost: Why there is no answer, where the run failed; it is tried again.
     """
 
@@ -111,6 +113,7 @@ class StrategyRun(_Line):
     choice: StepChoice | None = None
     emulated: list[str] = []
     errors: list[str] = []
+    parallel: ParallelStats | None = None
     lost: str | None = None
     wall_s: float = 0.0
 
@@ -164,6 +167,7 @@ def run_record(question: str, arm: str, seed: int, solution: Solution) -> Strate
         choice=solution.steering.choice if solution.steering else None,
         emulated=list(solution.emulated),
         errors=list(solution.errors),
+        parallel=solution.parallel,
         lost=lost,
         wall_s=round(solution.wall_s, 3),
     )

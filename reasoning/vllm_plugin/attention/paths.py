@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from orchestrator.errors import InvalidValue
-from reasoning.engine.identities import read_identities, refuse_path
+from reasoning.engine.identities import most_paths, read_identities, refuse_path
 from reasoning.vllm_plugin.attention.patches import PatchedMethod
 from reasoning.vllm_plugin.attention.rotation import rotary_of, rotated
 from reasoning.vllm_plugin.scheduling.plan import StepPlan
 
 
 def identities_of(config: Any) -> Tensor | None:
-    """The identities ``[layers, paths, dim]`` of an engine's model; None where it has none.
+    """The identities ``[layers, 1 + paths, dim]`` of an engine's model; None where it has none.
 
     Raises:
         ModelUnusable: as `read_identities`.
@@ -41,11 +41,11 @@ def refuse_marks(config: Any, identities: Tensor | None, path: int) -> str | Non
     captured = graphs is not None and graphs.has_full_cudagraphs()
     if captured and not config.use_v2_model_runner:
         return 'path: not inside full CUDA graphs; start vLLM with "cudagraph_mode": "PIECEWISE"'
-    return refuse_path(path, identities.shape[1])
+    return refuse_path(path, most_paths(identities))
 
 
 class Vectors(NamedTuple):
-    """One layer's identities ``[paths, dim]``, as they are and turned by a right angle."""
+    """One layer's identities ``[1 + paths, dim]``, as they are and turned by a right angle."""
 
     plain: Tensor
     turned: Tensor
@@ -62,7 +62,7 @@ class Marks(NamedTuple):
     """What is marked in one step.
 
     Attributes:
-        rows, paths: ``[R]``, fed tokens by index in the batch, and each one's identity, from 0 on.
+        rows, paths: ``[R]``, fed tokens by index in the batch, and each one's identity.
         cosine, sine: ``[R, dim]``, of their positions; with the scale that the model's rotation
             has, since keys have it too.
     """
@@ -101,7 +101,7 @@ class Marker:
         """The marks of a plan's paths, given each request's row and where its tokens begin."""
         rows = [np.arange(batch[row := index[id]], batch[row + 1]) for id in plan.paths]
         counts = [len(one) for one in rows]
-        paths = np.repeat([path - 1 for path in plan.paths.values()], counts)
+        paths = np.repeat(list(plan.paths.values()), counts)
         where = torch.from_numpy(np.concatenate(rows)).to(positions.device)
         found = torch.from_numpy(paths).to(positions.device)
         return Marks(where, found, *self._angles(positions[where]))

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from orchestrator.errors import InvalidValue
 
-Use = Literal["join", "live", "runner 1", "runner 2", "front end"]
+Use = Literal["join", "paths", "live", "runner 1", "runner 2", "front end"]
 
 _FIRST = "vllm.v1.worker.gpu_model_runner:GPUModelRunner"
 _SECOND = "vllm.v1.worker.gpu.model_runner:GPUModelRunner"
@@ -23,6 +23,7 @@ _STATE = "vllm.v1.worker.gpu.model_states.default:DefaultModelState"
 _SCHEDULER = "vllm.v1.core.sched.scheduler:Scheduler"
 _MANAGER = "vllm.v1.core.kv_cache_manager:KVCacheManager"
 _POOL = "vllm.v1.core.block_pool:BlockPool"
+_LOADER = "vllm.model_executor.model_loader.default_loader:DefaultModelLoader"
 _CONNECTOR = "vllm.distributed.kv_transfer.kv_connector.v1.base:KVConnectorBase_V1"
 
 SYMBOLS: dict[Use, dict[str, tuple[str, ...]]] = {
@@ -39,6 +40,7 @@ SYMBOLS: dict[Use, dict[str, tuple[str, ...]]] = {
         f"{_CONNECTOR}.on_new_request": ("request",),
         f"{_CONNECTOR}.bind_kv_cache_manager": ("kv_cache_manager",),
     },
+    "paths": {f"{_LOADER}.get_all_weights": ("model_config", "model")},
     "live": {
         f"{_MANAGER}.allocate_slots": ("request", "num_new_tokens"),
         f"{_SCHEDULER}.schedule": ("throttle_prefills",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reasoning.vllm_plugin.runners.hooks import StepHooks
+from reasoning.vllm_plugin.runners.loading import without_vectors
 
 
 class FirstRunner:
@@ -27,5 +28,6 @@ class FirstRunner:
         return built
 
     def load_model(self: Any, *args: Any, **options: Any) -> None:
-        super().load_model(*args, **options)  # type: ignore[misc]
+        with without_vectors(self.vllm_config):
+            super().load_model(*args, **options)  # type: ignore[misc]
         self.hooks = StepHooks(self.vllm_config, self.model)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from reasoning.vllm_plugin.runners.hooks import StepHooks
+from reasoning.vllm_plugin.runners.loading import without_vectors
 
 
 class SegmentState:
@@ -57,7 +58,8 @@ class SecondRunner:
     """What is added to the runner of the second generation, on CPUs and GPUs."""
 
     def load_model(self: Any, *args: Any, **options: Any) -> None:
-        super().load_model(*args, **options)  # type: ignore[misc]
+        with without_vectors(self.vllm_config):
+            super().load_model(*args, **options)  # type: ignore[misc]
         stock = type(self.model_state)
         kind = type(f"Segment{stock.__name__}", (SegmentState, stock), {})
         self.model_state = kind(self.vllm_config, self.model, self.encoder_cache, self.device)

@@ -56,7 +56,7 @@ class StepPlan(KVConnectorMetadata):
         failed: Requests that can't be served.
         attention: By request, of those whose tokens see other requests' segments.
         tables: The blocks that ``attention`` refers to.
-        paths: The identities, from 1 on, of requests whose tokens are marked as a path's.
+        paths: The identities of requests whose tokens are marked; 0 is that of no path's.
         moved, looking, marked: By a worker's hooks: the requests for which each has run.
         patched: By a worker's hooks: what every layer had to come by.
     """

@@ -22,6 +22,7 @@ from reasoning.evaluation import (
     StrategyRun,
     load_questions,
 )
+from reasoning.run.accounting import ParallelStats
 from tests.support.scripted_chat import Refusal, Script, ScriptedChat
 from tests.support.shell import Shell, running_shell
 
@@ -149,7 +150,8 @@ def kept(tmp_path: Path) -> Path:
                     )
                 )
             answer = str(n / 2) if n != 2 else None
-            store.add(StrategyRun(question=str(n), arm="apr:n=4", seed=n, answer=answer, tokens=50))
+            run = StrategyRun(question=str(n), arm="apr:n=4", seed=n, answer=answer, tokens=50)
+            store.add(run.model_copy(update={"parallel": BRANCHED, "threads": 3}))
     return path
 
 
@@ -184,6 +186,18 @@ def test_all_arms_are_on_the_same_questions_and_need_no_model(kept: Path, tmp_pa
     assert rows[own]["traces"] <= 6
     assert rows["apr:n=4"]["accuracy"] == 0.75
     assert rows["apr:n=4"]["runs"]["lost"] == 0
+    assert rows["apr:n=4"]["runs"]["parallel"] == {
+        "tokens": 60,
+        "longest_thread": 36,
+        "critical_path": 25,
+        "acceleration": 0.4,
+        "parallel_ratio": 0.75,
+        "degree": 2.0,
+    }
+    shown = CliRunner().invoke(
+        main, ["eval", str(tmp_path / "mine.jsonl"), "-o", str(kept), *arms[:-1]]
+    )
+    assert "longest thread 36 of 60, critical path 25, acceleration 0.40" in shown.stdout
     for row in rows.values():
         assert row["n"] == 4
         assert row["against"]["policy"] == "sc:n=1"
@@ -192,6 +206,9 @@ def test_all_arms_are_on_the_same_questions_and_need_no_model(kept: Path, tmp_pa
     assert [point["n"] for point in results["curve"]] == [1, 2, 3, 4, 5, 6]
 
 
+BRANCHED = ParallelStats(
+    tokens=60, longest_thread=36, parallel_tokens=45, written=50, critical_path=25
+)
 QUORUM = """
 from dataclasses import dataclass
 from pruning import Ballots, Ended, Finish, VotingPolicy

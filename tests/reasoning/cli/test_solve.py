@@ -73,6 +73,12 @@ def test_json_is_one_object_that_fits_its_schema() -> None:
     assert usage.work_tokens == usage.prompt_tokens + usage.completion_tokens
     assert 0 < usage.span_tokens <= usage.work_tokens
     assert usage.completion_tokens == sum(thread.tokens for thread in report.threads)
+    counted = report.parallel
+    assert counted is not None
+    assert counted.written == usage.completion_tokens
+    assert 0 < counted.critical_path < counted.longest_thread < counted.tokens
+    assert counted.acceleration == round(1 - counted.longest_thread / counted.tokens, 4)
+    assert counted.degree == pytest.approx(report.parallelism, abs=1e-3)
     assert {thread.parent for thread in report.threads} <= {None, "1"}
     assert {thread.state for thread in report.threads} == {"succeeded"}
 

@@ -22,7 +22,7 @@ from reasoning.engine.config import read_config
 from reasoning.engine.decoders.compiled import CompiledDecoder
 from reasoning.engine.decoders.llama import NativeDecoder
 from reasoning.engine.engine import Engine
-from reasoning.engine.identities import PATHS_FILE
+from reasoning.engine.identities import PATHS_FILE, VECTORS
 from reasoning.errors import ModelUnusable
 from reasoning.models.loaded import LoadedModel
 from reasoning.problems import countdown
@@ -515,6 +515,10 @@ def test_any_temperature_above_zero_samples(endless: Engine, temperature: float)
         "no weights",
         "config not json",
         "identities cut",
+        "vectors of a layer missing",
+        "vectors of another shape",
+        "vectors of another layer",
+        "vectors and a file",
         "others' identities",
     ],
 )
@@ -540,5 +544,15 @@ def test_a_broken_folder_is_refused_with_what_to_do(
         save_file({"path_identity": torch.zeros(99, 8, 4)}, tmp_path / PATHS_FILE)
         if damage == "identities cut":
             (tmp_path / PATHS_FILE).write_bytes((tmp_path / PATHS_FILE).read_bytes()[:50])
-    with pytest.raises(ModelUnusable, match="download"):
+    elif "vectors" in damage:
+        tensors = load_file(weights)
+        for layer in range(1 if "missing" in damage else 4 if "another layer" in damage else 3):
+            tensors[VECTORS.format(layer)] = torch.zeros(32, 15 if "shape" in damage else 16)
+        save_file(tensors, broken)
+        if "file" in damage:
+            save_file({"path_identity": torch.zeros(3, 8, 16)}, tmp_path / PATHS_FILE)
+    named = (
+        PATHS_FILE if "and a file" in damage else "seg_embeddings" if "vectors" in damage else ""
+    )
+    with pytest.raises(ModelUnusable, match=f"{named}.*(download|remove)"):
         Engine.load(tmp_path)

@@ -19,8 +19,7 @@ from reasoning.backends.embedded import EmbeddedBackend
 from reasoning.engine import engine as engine_module
 from reasoning.engine.decoders.compiled import CompiledDecoder
 from reasoning.engine.decoders.loading import load_decoder
-from reasoning.engine.engine import Engine
-from reasoning.engine.threads import StepRow, ThreadFailure
+from reasoning.engine.threads import ThreadFailure
 from reasoning.errors import PoolFull
 from reasoning.run.run import Run
 from reasoning.strategies import GroupThink, Hogwild, Multiverse, ParaThinker, Strategy
@@ -30,23 +29,10 @@ from reasoning.values.sampling import Sampling
 from tests.support.flat_reference import Reference
 from tests.support.reading import ReadEngine
 from tests.support.sharing_tools import QUESTION, SOME, Fork, Letters, Paths, Share
+from tests.support.watched_engine import ANY, VOCABULARY, Case, Watched, random_model
 
 transformers = pytest.importorskip("transformers")
 
-VOCABULARY = 128
-SIZES = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
-    "bos_token_id": None,
-    "eos_token_id": None,
-    "pad_token_id": 0,
-    "initializer_range": 0.3,
-}
 YARN = {
     "rope_type": "yarn",
     "factor": 4.0,
@@ -62,64 +48,6 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-class Watched(Engine):
-    """An engine that keeps all logits, by segment and index of the token that they follow."""
-
-    logits: dict[tuple[Segment, int], Tensor]
-
-    def watch(self) -> None:
-        self.logits = {}
-        fed = self.segments.record
-
-        def keep(rows: list[StepRow], logits: Tensor) -> None:
-            fed(rows, logits)
-            for row, last in zip(rows, logits, strict=True):
-                self.logits[row.segment, len(row.segment.steps) - 1] = last.clone()
-
-        self.segments.record = keep  # type: ignore[assignment, method-assign]
-
-
-class Case(Watched, ReadEngine):
-    """One whose tokens are read at once."""
-
-    failures = 0
-
-    def write(self, segments: list[Segment], count: int, **options: Any) -> list[int]:
-        """Let a thread on each segment write so many tokens."""
-        ids = [
-            self.open(segment, Sampling(temperature=1.0, seed=7 + i), stop=ANY, **options)
-            for i, segment in enumerate(segments)
-        ]
-        self.more(ids, count - 1)
-        return ids
-
-    def more(self, ids: list[int], count: int) -> None:
-        lost = self.run()
-        for _ in range(count):
-            for id in lost:
-                self.close(id)
-            for id in set(ids) - lost:
-                self.extend(id, [])
-            lost |= self.run()
-
-    def run(self) -> set[int]:
-        """Step until nothing runs; those for whom there was no room are closed."""
-        lost = set()
-        for _ in range(400):
-            for item in self.step() if self.running else ():
-                if isinstance(item, ThreadFailure):
-                    lost.add(item.thread)
-                    self.failures += 1
-                    self.close(item.thread)
-        assert not self.running
-        return lost
-
-    def close_all(self, ids: list[int]) -> None:
-        for id in ids:
-            self.close(id)
-
-
-ANY = range(VOCABULARY)
 TOKEN = 2 * 3 * 2 * 16 * 4
 """Bytes of one token's keys and values."""
 
@@ -228,14 +156,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Pat
     def build(name: str) -> tuple[Path, Reference]:
         if name not in built:
             kind, extra = MODELS[name]
-            torch.manual_seed(0)
-            made = getattr(transformers, f"{kind}ForCausalLM")(
-                getattr(transformers, f"{kind}Config")(**SIZES | extra)
-            )
-            for parameter in made.parameters():
-                parameter.data = parameter.data.bfloat16().float()
-            folder = tmp_path_factory.mktemp(name)
-            made.save_pretrained(folder)
+            folder = random_model(tmp_path_factory.mktemp(name), kind, **extra)
             built[name] = folder, Reference(folder, extra.get("sliding_window"))
         return built[name]
 
@@ -277,26 +198,33 @@ def test_the_engine_equals_a_flat_forward_pass(
     assert errors(engine, reference, segments).max() < 2e-4
 
 
+@pytest.mark.parametrize("published", [False, True], ids=["our file", "published"])
 @pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "torch"])
-@pytest.mark.parametrize("name", ["llama", "qwen3-gqa"])
+@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3-gqa", "llama-yarn"])
 def test_path_identities_equal_a_flat_forward_pass_with_them(
     model: Callable[[str], tuple[Path, Reference]],
     monkeypatch: pytest.MonkeyPatch,
     name: str,
     compiled: bool,
+    published: bool,
 ) -> None:
     if not compiled:
         monkeypatch.setenv("REASON_COMPILE", "0")
     folder, _ = model(name)
     reference = Reference(folder, None)
-    engine = Case.load(reference.identify(folder, 3))
+    engine = Case.load(reference.identify(folder, 3, published=published))
     assert isinstance(engine, Case)
-    assert isinstance(engine.decoder, CompiledDecoder) or not compiled or not shutil.which("g++")
+    could = compiled and shutil.which("g++") and engine.config.native
+    assert isinstance(engine.decoder, CompiledDecoder) or not could
     engine.watch()
     segments = parathinker(engine)
     assert errors(engine, reference, segments).max() < 2e-4
     segments[2].path = 3
     assert errors(engine, reference, segments).max() > 1e-2
+    segments[2].path = 2
+    assert reference.identities is not None
+    reference.identities[:, 0] = 0
+    assert (errors(engine, reference, segments).max() > 1e-2) == published
     beyond = Segment(Context.given([5]), [6], path=4)
     for segment in (beyond, Segment(Context().after(beyond), [7])):
         with pytest.raises(InvalidValue, match="path: 4, and the model has identities for 3"):
