@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from reasoning.evaluation.replay import Beside, ReplayBaseline, ReplayFigures, ReplayRow
     from reasoning.evaluation.results import ParallelFigures
-    from reasoning.run.accounting import ParallelStats
+    from reasoning.values.accounting import ParallelStats
 
 _WORDS: dict[Beside, str] = {
     "n_matched": "as many traces",

@@ -26,7 +26,7 @@ from reasoning.evaluation.replay import (
     replayed_arm,
 )
 from reasoning.policies import SteeredBy
-from reasoning.run.accounting import ParallelStats
+from reasoning.values.accounting import ParallelStats
 
 
 class RunFigures(ReplayValue):

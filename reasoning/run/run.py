@@ -19,11 +19,11 @@ from reasoning.language.steps import final_part
 from reasoning.models.loaded import LoadedModel
 from reasoning.problems import FreeForm, Problem
 from reasoning.problems.equality.algebra import Equivalence
-from reasoning.run.accounting import BlockTokens, ParallelStats
 from reasoning.run.election import Election
 from reasoning.run.joining import Part, level, parts_of, shortened
 from reasoning.run.solution import AnswerTree, SelectedBy, Steering
 from reasoning.run.thread import Thread, ThreadOptions
+from reasoning.values.accounting import BlockTokens, ParallelStats
 from reasoning.values.context import Context, Segment
 from reasoning.values.sampling import Sampling
 
@@ -214,18 +214,15 @@ class Run:
         self.refusals.append(f"thread {thread.task.id}: {reason}")
         self.graph.events.emit(ForkRefused(task=thread.task.id, reason=reason))
 
-    def join(
-        self, base: Context, ends: Sequence[Context], opening: str = "", *, resume: int = 0
-    ) -> Context:
+    def join(self, base: Context, ends: Sequence[Context], opening: str = "") -> Context:
         """``base`` and all that its branches added, their keys and values reused.
 
-        What follows stands ``resume`` positions further than behind the longest branch.  Where the
-        backend can't do that, the branches' text is put one after the other instead, in ordinary
-        positions, without their thoughts, and shortened (``paths-cut``) so that ``opening`` and an
-        answer have room behind it.
+        Where the backend can't do that, the branches' text is put one after the other instead,
+        without their thoughts, and shortened (``paths-cut``) so that ``opening`` and an answer have
+        room behind it.
         """
         if "kv-join" in self.backend.capabilities:
-            return base.join(ends).moved(resume)
+            return base.join(ends)
         self.emulated.add("text-join")
         parts = parts_of(self.dialect, base, ends)
         return base.then(self.fitting(parts, self.room_behind(base, opening), shortened))

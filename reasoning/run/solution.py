@@ -12,7 +12,7 @@ from pruning import Finish, LoggedDecision
 from pruning.observations import How
 from reasoning.problems import Problem, Verdict
 from reasoning.problems.answers import Source
-from reasoning.run.accounting import ParallelStats
+from reasoning.values.accounting import ParallelStats
 from reasoning.values.conversation import ToolCall
 
 if TYPE_CHECKING:

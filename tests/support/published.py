@@ -1,7 +1,7 @@
 """Runs of published families as threads and joins, and what their authors compute, laid out flat.
 
-A run is made of contexts, as a strategy makes it.  A layout is written from the published rules
-alone: where each span begins and which others it sees, with no context in it.
+A run is made of contexts and of the placements of our descriptions, as the strategy makes it.  A
+layout is written from the published rules alone: where each span begins and which others it sees.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 import torch
 
+from reasoning.language.native.catalog import family
+from reasoning.language.native.description import Placement
+from reasoning.language.native.placing import BranchEnd, ForkPlace
 from reasoning.values.context import Context, Segment
 from reasoning.values.layout import Flat
 
@@ -42,6 +45,15 @@ class Writing:
         """A context followed by given tokens."""
         self.segments[name] = Segment(context, tokens, path=path)
         return context.after(self.segments[name])
+
+    def place(
+        self, name: str, base: Context, rule: Placement, lead: Sequence[int] = ()
+    ) -> ForkPlace:
+        """A fork where a published description wants it; its lead is a segment of this name."""
+        place = ForkPlace(base=base, lead=lead, placement=rule, prompt=len(PROMPT))
+        if lead:
+            self.segments[name] = place.start.entries[-1].segment
+        return place
 
     def threads(
         self, names: Sequence[str], begun: Sequence[Segment], counts: Sequence[int]
@@ -90,27 +102,18 @@ def flat(spans: Mapping[str, Span]) -> tuple[Flat, list[int], dict[str, int]]:
 # Multiverse and NPR: a line break, numbered branches, each with its closer and one token more
 
 
-@dataclass(frozen=True)
-class Joined:
-    """Where branches begin and what follows goes on, relative to their natural places."""
-
-    branch: int
-    resume: int
-
-
-TRAINED, ENGINE = Joined(-1, -1), Joined(0, 0)
-
-
-def _block(w: Writing, at: str, context: Context, counts: Sequence[int], rule: Joined) -> Context:
-    plan = w.given(f"{at} line", context, [LINE]).moved(rule.branch)
+def _block(
+    w: Writing, at: str, context: Context, counts: Sequence[int], rule: Placement
+) -> Context:
+    place = w.place(f"{at} line", context, rule, [LINE])
     names = [f"{at} branch {index}" for index in range(len(counts))]
-    begun = [Segment(plan, [TAG, LINE, DIGIT + index, COLON]) for index in range(len(counts))]
+    begun = [Segment(place.start, [TAG, LINE, DIGIT + one, COLON]) for one in range(len(counts))]
     w.threads(names, begun, counts)
-    joined = plan.join([plan.after(one) for one in begun]).moved(rule.resume)
-    return w.thread(f"{at} join", joined, [JOIN, LINE], 7)
+    ends = [BranchEnd(place.start.after(one), one.tokens, tail=1) for one in begun]
+    return w.thread(f"{at} join", place.joined(ends), [JOIN, LINE], 7)
 
 
-def blocks(rule: Joined) -> Callable[[Writing], None]:
+def blocks(rule: Placement) -> Callable[[Writing], None]:
     """Two blocks of unequal branches, the second after the first one's conclusion (NPR)."""
 
     def run(w: Writing) -> None:
@@ -121,17 +124,18 @@ def blocks(rule: Joined) -> Callable[[Writing], None]:
     return run
 
 
-def nested(rule: Joined) -> Callable[[Writing], None]:
+def nested(rule: Placement) -> Callable[[Writing], None]:
     """A branch of a block forks again before it ends (Multiverse)."""
 
     def run(w: Writing) -> None:
         context = w.thread("plan", w.given("prompt", Context(), PROMPT), [], 9)
-        plan = w.given("0 line", context, [LINE]).moved(rule.branch)
-        begun = [Segment(plan, [TAG, LINE, DIGIT + index, COLON]) for index in range(2)]
+        place = w.place("0 line", context, rule, [LINE])
+        begun = [Segment(place.start, [TAG, LINE, DIGIT + index, COLON]) for index in range(2)]
         w.threads(["0 branch 0", "0 branch 1"], begun, (5, 8))
-        inner = _block(w, "1", plan.after(begun[0]), (6, 3), rule)
-        joined = plan.join([inner, plan.after(begun[1])]).moved(rule.resume)
-        w.thread("0 join", joined, [JOIN, LINE], 7)
+        inner = _block(w, "1", place.start.after(begun[0]), (6, 3), rule)
+        contexts = inner, place.start.after(begun[1])
+        ends = [BranchEnd(context, [], tail=1) for context in contexts]
+        w.thread("0 join", place.joined(ends), [JOIN, LINE], 7)
 
     return run
 
@@ -179,15 +183,15 @@ def nested_layout(trained: bool) -> Callable[[Laid], None]:
 # ParaThinker: paths from the prompt's end, each with its vector, and a summary over all
 
 
-def paths(engine: bool) -> Callable[[Writing], None]:
+def paths(rule: Placement) -> Callable[[Writing], None]:
     def run(w: Writing) -> None:
         prompt = w.given("prompt", Context(), PROMPT)
         begun = [Segment(prompt, [TAG + index], path=index) for index in (1, 2, 3)]
         w.threads(["path 1", "path 2", "path 3"], begun, (5, 12, 9))
-        ends = [prompt.after(one) for one in begun]
-        ends[0] = w.given("pads", ends[0], [PAD] * 4, path=1)
-        joined = prompt.join(ends).moved(len(prompt) if engine else 0)
-        w.thread("summary", joined, [JOIN, LINE], 8)
+        contexts = [prompt.after(one) for one in begun]
+        contexts[0] = w.given("pads", contexts[0], [PAD] * 4, path=1)
+        ends = [BranchEnd(context, []) for context in contexts]
+        w.thread("summary", w.place("", prompt, rule).joined(ends), [JOIN, LINE], 8)
 
     return run
 
@@ -208,9 +212,11 @@ def paths_layout(engine: bool) -> Callable[[Laid], None]:
 
 def unseen(w: Writing) -> None:
     base = w.thread("plan", w.given("prompt", Context(), PROMPT), [], 9)
-    begun = [Segment(base, [TAG]) for _ in range(2)]
+    place = w.place("", base, family("parallel-r1-unseen").placement("trained"))
+    begun = [Segment(place.start, [TAG]) for _ in range(2)]
     w.threads(["path 1", "path 2"], begun, (5, 8))
-    w.thread("summary", base.join([base.after(one) for one in begun]), [END, LINE, JOIN], 7)
+    ends = [BranchEnd(place.start.after(one), one.tokens) for one in begun]
+    w.thread("summary", place.joined(ends), [END, LINE, JOIN], 7)
 
 
 def unseen_layout(laid: Laid) -> None:
@@ -221,24 +227,42 @@ def unseen_layout(laid: Laid) -> None:
     laid.put("summary", opened + longest + 1, [*sees, "path 1", "path 2"])
 
 
-def reread(opening: Sequence[int], numbered: bool) -> Callable[[Writing], None]:
+def reread(rule: Placement, lead: Sequence[int], numbered: bool) -> Callable[[Writing], None]:
     """Branches, then all of their text as one (Parallel-R1's rollouts, ThreadWeaver)."""
 
     def run(w: Writing) -> None:
         base = w.thread("plan", w.given("prompt", Context(), PROMPT), [], 9)
-        heads = [[*opening, *([DIGIT + index, COLON] if numbered else [])] for index in (1, 2, 3)]
-        begun = [Segment(base, head) for head in heads]
+        place = w.place("line", base, rule, lead)
+        heads = [[TAG, *([LINE, DIGIT + one, COLON] if numbered else [])] for one in (1, 2, 3)]
+        begun = [Segment(place.start, head) for head in heads]
         w.threads(["path 1", "path 2", "path 3"], begun, (5, 8, 2))
-        text = [token for one in begun for token in one.tokens]
-        w.thread("joined", base, [*text, END, LINE], 7)
+        joined = place.joined([BranchEnd(place.start.after(one), one.tokens) for one in begun])
+        w.segments["text"] = joined.entries[-1].segment
+        w.thread("goes on", joined, [END, LINE], 7)
 
     return run
 
 
 def reread_layout(laid: Laid) -> None:
-    end = laid.put("plan", laid.put("prompt", 0), ["prompt"])
-    for name in ("path 1", "path 2", "path 3", "joined"):
-        laid.put(name, end, ["prompt", "plan"])
+    """All branches behind the plan; their text, one after the other, as if nobody had forked."""
+    end, sees = laid.put("plan", laid.put("prompt", 0), ["prompt"]), ["prompt", "plan"]
+    if "line" in laid.tokens:
+        end = laid.put("line", end, sees)
+        sees = [*sees, "line"]
+    for name in ("path 1", "path 2", "path 3"):
+        laid.put(name, end, sees)
+    assert laid.tokens["text"] == [
+        token for one in (1, 2, 3) for token in laid.tokens[f"path {one}"]
+    ]
+    laid.put("goes on", laid.put("text", end, sees), [*sees, "text"])
+
+
+def _branches_unmoved(laid: Laid) -> None:
+    """What `reread_layout` is not: the text is made of what the branches computed."""
+    reread_layout(laid)
+    span = laid.spans["goes on"]
+    paths = tuple(f"path {one}" for one in (1, 2, 3))
+    laid.spans["goes on"] = span._replace(sees=(*span.sees[:-1], *paths))
 
 
 # APR and SPRINT: plain texts, each read on its own; the joined text replaces what asked for it
@@ -298,14 +322,15 @@ def _serial(laid: Laid) -> None:
 
 
 _SIBLING = "1 branch 1", "1 branch 0"
+_KEPT = {"the keys of branches kept": _branches_unmoved}
 FAMILIES: dict[str, Family] = {
     "ThreadWeaver": Family(
-        reread([LINE, TAG, LINE], True),
+        reread(family("threadweaver").placement(), [LINE], True),
         reread_layout,
-        {"a sibling seen": showing(reread_layout, "path 2", "path 1"), "serial": _serial},
+        {"a sibling seen": showing(reread_layout, "path 2", "path 1"), **_KEPT},
     ),
     "Multiverse, as trained": Family(
-        nested(TRAINED),
+        nested(family("multiverse").placement("trained")),
         nested_layout(True),
         {
             "as in its engine": nested_layout(False),
@@ -314,10 +339,12 @@ FAMILIES: dict[str, Family] = {
         },
     ),
     "Multiverse, in its engine": Family(
-        nested(ENGINE), nested_layout(False), {"as trained": nested_layout(True)}
+        nested(family("multiverse").placement("engine")),
+        nested_layout(False),
+        {"as trained": nested_layout(True)},
     ),
     "NPR, as trained": Family(
-        blocks(TRAINED),
+        blocks(family("npr").placement("trained")),
         blocks_layout(True),
         {
             "as in its engine": blocks_layout(False),
@@ -325,20 +352,25 @@ FAMILIES: dict[str, Family] = {
         },
     ),
     "NPR, in its engine": Family(
-        blocks(ENGINE), blocks_layout(False), {"as trained": blocks_layout(True)}
+        blocks(family("npr").placement("engine")),
+        blocks_layout(False),
+        {"as trained": blocks_layout(True)},
     ),
     "Parallel-R1 Unseen, as trained": Family(
         unseen,
         unseen_layout,
         {"as rolled out": _serial, "a sibling seen": showing(unseen_layout, "path 2", "path 1")},
     ),
-    "Parallel-R1 Seen, and rolled out": Family(
-        reread([TAG], False),
+    "Parallel-R1 Unseen, rolled out": Family(
+        reread(family("parallel-r1-unseen").placement("engine"), [], False), reread_layout, _KEPT
+    ),
+    "Parallel-R1 Seen": Family(
+        reread(family("parallel-r1-seen").placement(), [], False),
         reread_layout,
         {"a sibling seen": showing(reread_layout, "path 2", "path 1")},
     ),
     "ParaThinker, as trained": Family(
-        paths(False),
+        paths(family("parathinker").placement("trained")),
         paths_layout(False),
         {
             "as in its engine": paths_layout(True),
@@ -347,7 +379,10 @@ FAMILIES: dict[str, Family] = {
         vectors=True,
     ),
     "ParaThinker, in its engine": Family(
-        paths(True), paths_layout(True), {"as trained": paths_layout(False)}, vectors=True
+        paths(family("parathinker").placement("engine")),
+        paths_layout(True),
+        {"as trained": paths_layout(False)},
+        vectors=True,
     ),
     "APR and SPRINT": Family(
         texts, texts_layout, {"a child sees its parent": showing(texts_layout, "child 0", "asks")}

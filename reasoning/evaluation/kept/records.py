@@ -7,8 +7,8 @@ from typing import Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 from reasoning.problems import Covered
-from reasoning.run.accounting import ParallelStats
 from reasoning.run.solution import Ending, Solution, StepChoice
+from reasoning.values.accounting import ParallelStats
 
 SCHEMA: Literal["reason.eval/1"] = "reason.eval/1"
 

@@ -22,7 +22,7 @@ from reasoning.evaluation import (
     StrategyRun,
     load_questions,
 )
-from reasoning.run.accounting import ParallelStats
+from reasoning.values.accounting import ParallelStats
 from tests.support.scripted_chat import Refusal, Script, ScriptedChat
 from tests.support.shell import Shell, running_shell
 

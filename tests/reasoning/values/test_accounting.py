@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator import Task
-from reasoning.run.accounting import BlockTags, BlockTokens, ParallelStats
 from reasoning.run.thread import Thread, ThreadOptions
 from reasoning.strategies import Multiverse, ParaThinker, SelfConsistency, Single
+from reasoning.values.accounting import BlockTags, BlockTokens, ParallelStats
 from reasoning.values.context import Context
 from tests.support.sharing_tools import END, Letters, Script, ids, scripted_run
 
