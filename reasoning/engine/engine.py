@@ -95,6 +95,16 @@ class Engine:
         """Give the engine back."""
         self._claimed = False
 
+    def replace(self, decoder: Decoder) -> None:
+        """Go on with other weights of the same model; called between two steps.
+
+        Raises:
+            InvalidValue: threads are open, whose keys and values are of the old weights.
+        """
+        if self.open_threads:
+            raise InvalidValue("the engine's threads are open; close them, then replace the model")
+        self.decoder = decoder
+
     @property
     def running(self) -> int:
         """The number of threads that run or wait for a slot; those of a paused gang do neither."""

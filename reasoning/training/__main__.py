@@ -7,13 +7,14 @@ from pathlib import Path
 
 from orchestrator.errors import InvalidValue
 from reasoning.training.recipe import SHAPES, TrainingRecipe
+from reasoning.training.reinforce.command import add_command, run_command
 
 
 def main() -> None:
     parser = _parser()
     options = parser.parse_args()
     try:
-        _export(options) if options.command == "export" else _train(options)
+        COMMANDS[options.command](options)
     except InvalidValue as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
 
@@ -36,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     train.add_argument("--eager", action="store_true", help="without torch.compile")
     train.add_argument("--float32", action="store_true", help="no bf16 in linear layers")
+    add_command(commands)
     export = commands.add_parser("export", help="write a Hugging Face folder")
     export.add_argument("folder", type=Path, help="a training run")
     export.add_argument("output", type=Path)
@@ -62,6 +64,9 @@ def _export(options: argparse.Namespace) -> None:
     from reasoning.training.export import export
 
     export(options.folder / "checkpoint.pt", options.output)
+
+
+COMMANDS = {"train": _train, "reinforce": run_command, "export": _export}
 
 
 if __name__ == "__main__":

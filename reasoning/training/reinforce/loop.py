@@ -1,0 +1,215 @@
+"""Rounds of reinforcement learning: the engine samples a round while the last one is learned."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import torch
+
+from orchestrator.errors import InvalidValue
+from reasoning.backends.embedded import EmbeddedBackend
+from reasoning.engine.decoders.loading import load_decoder
+from reasoning.models.embedded import EmbeddedSource
+from reasoning.training.batches import Batch, batches
+from reasoning.training.export import export
+from reasoning.training.loop import TrainingRun
+from reasoning.training.recipe import TrainingRecipe
+from reasoning.training.reinforce.learner import Learner, Learnt
+from reasoning.training.reinforce.problems import drawn
+from reasoning.training.reinforce.recipe import ReinforceRecipe
+from reasoning.training.reinforce.rollouts import Group, GroupSampler, Rollout, SampledThread
+
+CHECKPOINT = "checkpoint.pt"
+ANCHOR_SHAPES = ((8, 256), (5, 384), (3, 704))
+"""(rows, row length) of the demonstrations of one optimizer step."""
+
+
+def reinforce(recipe: ReinforceRecipe, folder: Path, *, init: Path, resume: bool = False) -> None:
+    """Run a recipe from an exported model; ``folder`` gets ``log.jsonl`` and ``checkpoint.pt``.
+
+    Both are written after each round, so an interrupt loses the round in work and nothing else.
+    A checkpoint holds the runs that are sampled and not yet learned from, so that a resumed run is
+    the run without an interruption.
+
+    Args:
+        resume: Continue from the checkpoint in ``folder``; of ``recipe`` only ``rounds`` is read.
+
+    Raises:
+        InvalidValue: ``folder`` has a checkpoint and ``resume`` is off, or has none and it is on;
+            ``init`` is no such model.
+    """
+    checkpoint = folder / CHECKPOINT
+    if checkpoint.exists() and not resume:
+        raise InvalidValue(f"folder: {folder} holds a run; give --resume, or another folder")
+    if resume and not checkpoint.exists():
+        raise InvalidValue(f"folder: {folder} holds no run to go on with; leave --resume out")
+    torch.set_num_threads(recipe.threads)
+    run = ReinforceRun(recipe, folder, init)
+    if resume:
+        run.load(checkpoint)
+    anyio.run(run.go)
+
+
+class ReinforceRun:
+    """A model that learns from its own runs.
+
+    Attributes:
+        round: Rounds done.
+        tokens: Tokens of work sampled for the rounds done.
+    """
+
+    def __init__(self, recipe: ReinforceRecipe, folder: Path, init: Path) -> None:
+        self.recipe = recipe
+        self.round, self.tokens, self.seconds = 0, 0, 0.0
+        self._folder = folder
+        start = TrainingRun(TrainingRecipe(model=recipe.model))
+        start.start_from(init)
+        self._before = start.before
+        self.learner = Learner(start.model, recipe, self._demonstrations)
+        self._next: list[Group] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def _demonstrations(self, step: int) -> Batch:
+        """The demonstrations of an optimizer step, which follow from the seed and its number."""
+        shapes = TrainingRecipe(shapes=ANCHOR_SHAPES, seed=self.recipe.seed)
+        return next(batches(shapes, step + 1, basics=0))
+
+    async def go(self) -> None:
+        """Do the rounds that are left."""
+        self._write_model()
+        source = EmbeddedSource(threads=1)
+        model = source.load(self._model_folder)
+        assert isinstance(model.backend, EmbeddedBackend)
+        sampler = GroupSampler(model, self.recipe)
+        async with model.backend:
+            if self._next is None and self.round < self.recipe.rounds:
+                self._next = await self._sample(sampler, self.round)
+            while self.round < self.recipe.rounds:
+                await self._advance(sampler)
+                decoder = load_decoder(self._model_folder, torch.float32, "cpu")
+                model.backend.engine.replace(decoder)
+
+    async def _sample(self, sampler: GroupSampler, number: int) -> list[Group]:
+        return await sampler.groups(drawn(self.recipe, number), number)
+
+    async def _advance(self, sampler: GroupSampler) -> None:
+        """Learn from a round while the next one is sampled, by the weights of the round before."""
+        started, groups = time.monotonic(), self._next
+        assert groups is not None
+        following: list[Group] | None = None
+
+        async def sample() -> None:
+            nonlocal following
+            if self.round + 1 < self.recipe.rounds:
+                following = await self._sample(sampler, self.round + 1)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sample)
+            learnt = await anyio.to_thread.run_sync(self.learner.learn, groups)
+        self.round, self._next = self.round + 1, following
+        self.seconds += time.monotonic() - started
+        self.tokens += sum(one.work for group in groups for one in group.rollouts)
+        self.save()
+        self._write_model()
+        self._log(groups, learnt)
+
+    # What is written.
+
+    @property
+    def _model_folder(self) -> Path:
+        return self._folder / "model"
+
+    def _write_model(self) -> None:
+        """Write the weights as an exported model, which the engine loads as anybody would."""
+        self.save()
+        export(self._folder / CHECKPOINT, self._model_folder)
+
+    def save(self) -> None:
+        """Write a checkpoint, as a whole."""
+        state = {
+            "model": self.learner.model.state_dict(),
+            "optimizer": self.learner.optimizer.state_dict(),
+            "recipe": asdict(self.recipe),
+            "before": self._before,
+            "step": self.learner.steps,
+            "round": self.round,
+            "seconds": self.seconds,
+            "tokens": self.tokens,
+            "next": None if self._next is None else _packed(self._next),
+        }
+        partial = self._folder / f"{CHECKPOINT}.partial"
+        torch.save(state, partial)
+        partial.replace(self._folder / CHECKPOINT)
+
+    def load(self, checkpoint: Path) -> None:
+        """Continue from a checkpoint, by its recipe but for the number of rounds."""
+        state = torch.load(checkpoint, weights_only=True)
+        self.recipe = ReinforceRecipe(**{**state["recipe"], "rounds": self.recipe.rounds})
+        self.learner.recipe = self.recipe
+        self.learner.model.load_state_dict(state["model"])
+        self.learner.optimizer.load_state_dict(state["optimizer"])
+        self.learner.steps = state["step"]
+        self._before = state["before"]
+        self.round, self.tokens = state["round"], state["tokens"]
+        self.seconds = state["seconds"]
+        self._next = None if state["next"] is None else _unpacked(state["next"])
+
+    def _log(self, groups: Sequence[Group], learnt: Sequence[Learnt]) -> None:
+        row = {"round": self.round - 1, "seconds": round(self.seconds), **_measured(groups)}
+        row |= {"learned": sum(one.tokens for one in learnt)}
+        for name in ("clipped", "drift", "norm"):
+            values = [getattr(one, name) for one in learnt]
+            row[name] = round(fmean(values), 5) if values else None
+        with (self._folder / "log.jsonl").open("a") as log:
+            log.write(json.dumps(row) + "\n")
+
+
+def _measured(groups: Sequence[Group]) -> dict[str, Any]:
+    """What a round's runs came to."""
+    runs = [one for group in groups for one in group.rollouts]
+    whole = [one for one in runs if not one.hopeless] or runs
+    every = [logprob for run in runs for thread in run.threads for logprob in thread.sampled]
+    return {
+        "accuracy": round(fmean(one.right for one in runs), 4),
+        "reward": round(fmean(one.reward for one in runs), 4),
+        "span": round(fmean(one.span for one in whole), 1),
+        "children": round(fmean(len(one.threads) - 1 for one in whole), 2),
+        "tokens": round(fmean(one.work for one in whole), 1),
+        # The sampled tokens' mean surprise is an unbiased estimate of the policy's entropy.
+        "entropy": round(-fmean(every), 5),
+        "hopeless": sum(one.hopeless for one in runs),
+        "equal": sum(group.unlearnable == "equal" for group in groups),
+        "held_out": sum(group.unlearnable == "held out" for group in groups),
+    }
+
+
+def _packed(groups: Sequence[Group]) -> list[Any]:
+    """Groups as plain values."""
+    return [
+        [
+            group.unlearnable,
+            *([*one[1:], [(t.tokens, t.logprobs) for t in one.threads]] for one in group.rollouts),
+        ]
+        for group in groups
+    ]
+
+
+def _unpacked(packed: Sequence[Any]) -> list[Group]:
+    return [
+        Group(
+            [
+                Rollout([SampledThread(tokens=t, logprobs=p) for t, p in threads], *values)
+                for *values, threads in rollouts
+            ],
+            unlearnable,
+        )
+        for unlearnable, *rollouts in packed
+    ]
