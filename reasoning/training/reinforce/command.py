@@ -24,7 +24,8 @@ HELP = {
     "span_bonus": "most that a short critical path adds to a reward of 1",
     "rate": "AdamW's learning rate",
     "warmup": "steps over which it rises",
-    "batches": "optimizer steps a round",
+    "batches": "optimizer steps of a pass over a round",
+    "epochs": "passes over a round",
     "clip": "how far the importance ratio may leave 1",
     "certain": "surprise below which threads are learned from by chance",
     "anchor": "weight of the loss on demonstrations",
@@ -39,25 +40,44 @@ def add_command(commands: Any) -> None:
     parser.add_argument("folder", type=Path, help="where checkpoint.pt, log.jsonl and model go")
     parser.add_argument("--init", type=Path, help="an exported model; by default the shipped one")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
-    recipe = ReinforceRecipe()
+    usual = ReinforceRecipe()
     for name, told in HELP.items():
-        usual = getattr(recipe, name)
-        option = "--" + name.replace("_", "-")
-        parser.add_argument(option, type=type(usual), default=usual, help=told)
+        value = getattr(usual, name)
+        parser.add_argument(
+            "--" + name.replace("_", "-"), type=type(value), help=f"{told}; by default {value}"
+        )
 
 
 def run_command(options: argparse.Namespace) -> None:
     """Do what was asked.
 
     Raises:
-        InvalidValue: as `reinforce`.
+        InvalidValue: as `reinforce` and `go_on`; an option is not as the run to go on with has it.
     """
-    recipe = ReinforceRecipe(model=options.model, **{name: getattr(options, name) for name in HELP})
-    from reasoning.training.reinforce.loop import reinforce  # after the checks, which are quick
+    given = {name: value for name in HELP if (value := getattr(options, name)) is not None}
+    recipe = ReinforceRecipe(model=options.model, **given)
+    from reasoning.training.reinforce.loop import go_on, reinforce  # after what is quick to check
 
     try:
-        init = options.init or find(options.model)
-        reinforce(recipe, options.folder, init=init, resume=options.resume)
+        if options.resume:
+            _check_options(options, given)
+            go_on(options.folder, rounds=given.get("rounds"))
+        else:
+            reinforce(recipe, options.folder, init=options.init or find(options.model))
     except KeyboardInterrupt:
         told = "stopped; --resume goes on after the last round that was done"
         raise InvalidValue(told) from None
+
+
+def _check_options(options: argparse.Namespace, given: dict[str, Any]) -> None:
+    """Refuse what differs from the run that is gone on with."""
+    from reasoning.training.reinforce.loop import recipe_of
+
+    before = recipe_of(options.folder)
+    if options.init is not None:
+        raise InvalidValue("init: the run goes on from its checkpoint; leave it out")
+    for name, value in {"model": options.model, **given}.items():
+        if name != "rounds" and value != getattr(before, name):
+            raise InvalidValue(
+                f"{name}: the run has {getattr(before, name)}; leave it out, or start another run"
+            )

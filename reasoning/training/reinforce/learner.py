@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import backward
 from torch.nn import functional
 
 from reasoning.training.batches import Batch
@@ -131,7 +132,8 @@ class Learner:
         """Take the optimizer steps of a round, each on its share of the groups."""
         torch.set_num_threads(self.recipe.threads)
         shares = [groups[first :: self.recipe.batches] for first in range(self.recipe.batches)]
-        return [learnt for share in shares if (learnt := self._step(share)) is not None]
+        steps = shares * self.recipe.epochs
+        return [learnt for share in steps if (learnt := self._step(share)) is not None]
 
     def _step(self, groups: Sequence[Group]) -> Learnt | None:
         """One optimizer step; None where there is nothing to learn from."""
@@ -147,7 +149,7 @@ class Learner:
             # By runs and a constant, not by tokens, so that a short run counts as much in each of
             # its tokens as a long one (Dr. GRPO, arXiv 2503.20783).
             gain = surrogate(now, before, weights, self.recipe.clip)
-            (-gain / (runs * self.recipe.context)).backward()
+            backward(-gain / (runs * self.recipe.context))
             moved = (now.detach() - before)[weights != 0]
             tokens += int((batch.before != 0).sum())
             sampled += len(moved)
@@ -163,7 +165,7 @@ class Learner:
         if self.recipe.anchor:
             with torch.autocast("cpu", torch.bfloat16):
                 loss, _ = self.model(*self._anchor(self.steps))
-            (self.recipe.anchor * loss).backward()
+            backward(self.recipe.anchor * loss)
 
     def _descend(self) -> float:
         norm = torch.nn.utils.clip_grad_norm_(self._trained, 1.0)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from statistics import fmean
 from typing import Any
 
@@ -14,14 +15,15 @@ import anyio
 import anyio.to_thread
 import torch
 
-from orchestrator.errors import InvalidValue
+from orchestrator.errors import InvalidValue, leaf
 from reasoning.backends.embedded import EmbeddedBackend
 from reasoning.engine.decoders.loading import load_decoder
 from reasoning.models.embedded import EmbeddedSource
 from reasoning.training.batches import Batch, batches
 from reasoning.training.export import export
 from reasoning.training.loop import TrainingRun
-from reasoning.training.recipe import TrainingRecipe
+from reasoning.training.model import TrainableModel
+from reasoning.training.recipe import SHAPES, TrainingRecipe
 from reasoning.training.reinforce.learner import Learner, Learnt
 from reasoning.training.reinforce.problems import drawn
 from reasoning.training.reinforce.recipe import ReinforceRecipe
@@ -32,30 +34,73 @@ ANCHOR_SHAPES = ((8, 256), (5, 384), (3, 704))
 """(rows, row length) of the demonstrations of one optimizer step."""
 
 
-def reinforce(recipe: ReinforceRecipe, folder: Path, *, init: Path, resume: bool = False) -> None:
-    """Run a recipe from an exported model; ``folder`` gets ``log.jsonl`` and ``checkpoint.pt``.
+def reinforce(recipe: ReinforceRecipe, folder: Path, *, init: Path) -> None:
+    """Run a recipe from an exported model.
 
-    Both are written after each round, so an interrupt loses the round in work and nothing else.
-    A checkpoint holds the runs that are sampled and not yet learned from, so that a resumed run is
-    the run without an interruption.
-
-    Args:
-        resume: Continue from the checkpoint in ``folder``; of ``recipe`` only ``rounds`` is read.
+    ``folder`` gets ``log.jsonl``, ``checkpoint.pt`` and ``model``, the exported weights, after each
+    round, so an interrupt loses the round in work and nothing else.
 
     Raises:
-        InvalidValue: ``folder`` has a checkpoint and ``resume`` is off, or has none and it is on;
-            ``init`` is no such model.
+        InvalidValue: ``folder`` holds a run already, or ``init`` is no such model.
     """
-    checkpoint = folder / CHECKPOINT
-    if checkpoint.exists() and not resume:
+    if (folder / CHECKPOINT).exists():
         raise InvalidValue(f"folder: {folder} holds a run; give --resume, or another folder")
-    if resume and not checkpoint.exists():
-        raise InvalidValue(f"folder: {folder} holds no run to go on with; leave --resume out")
     torch.set_num_threads(recipe.threads)
-    run = ReinforceRun(recipe, folder, init)
-    if resume:
-        run.load(checkpoint)
-    anyio.run(run.go)
+    start = TrainingRun(TrainingRecipe(model=recipe.model))
+    start.start_from(init)
+    _run(ReinforceRun(recipe, folder, start.model, before=start.before))
+
+
+def go_on(folder: Path, *, rounds: int | None = None) -> None:
+    """Go on with the run in ``folder``, by its own recipe, up to ``rounds`` if they are given.
+
+    A checkpoint holds the runs that were sampled and not yet learned from, so that this is the run
+    as it would have been without the interruption.
+
+    Raises:
+        InvalidValue: ``folder`` holds no run.
+    """
+    state = _read(folder)
+    recipe = _recipe(state)
+    recipe = recipe if rounds is None else replace(recipe, rounds=rounds)
+    torch.set_num_threads(recipe.threads)
+    model = TrainableModel(SHAPES[recipe.model])
+    run = ReinforceRun(recipe, folder, model, before=state["before"])
+    run.load(state)
+    _run(run)
+
+
+def _run(run: ReinforceRun) -> None:
+    try:
+        anyio.run(run.go)
+    except ExceptionGroup as errors:
+        raise leaf(errors) from errors
+
+
+def recipe_of(folder: Path) -> ReinforceRecipe:
+    """The recipe of the run in ``folder``.
+
+    Raises:
+        InvalidValue: ``folder`` holds no run.
+    """
+    return _recipe(_read(folder))
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """A checkpoint."""
+    try:
+        state = torch.load(folder / CHECKPOINT, weights_only=True)
+        _recipe(state)
+    except (OSError, RuntimeError, UnpicklingError, KeyError, TypeError) as error:
+        raise InvalidValue(
+            f"folder: {folder} holds no run to go on with; leave --resume out"
+        ) from error
+    found: dict[str, Any] = state
+    return found
+
+
+def _recipe(state: dict[str, Any]) -> ReinforceRecipe:
+    return ReinforceRecipe(**state["recipe"])
 
 
 class ReinforceRun:
@@ -66,14 +111,20 @@ class ReinforceRun:
         tokens: Tokens of work sampled for the rounds done.
     """
 
-    def __init__(self, recipe: ReinforceRecipe, folder: Path, init: Path) -> None:
+    def __init__(
+        self,
+        recipe: ReinforceRecipe,
+        folder: Path,
+        model: TrainableModel,
+        *,
+        before: dict[str, Any] | None = None,
+    ) -> None:
+        """``before`` is the recipe by which the model was made."""
         self.recipe = recipe
         self.round, self.tokens, self.seconds = 0, 0, 0.0
         self._folder = folder
-        start = TrainingRun(TrainingRecipe(model=recipe.model))
-        start.start_from(init)
-        self._before = start.before
-        self.learner = Learner(start.model, recipe, self._demonstrations)
+        self._before = before
+        self.learner = Learner(model, recipe, self._demonstrations)
         self._next: list[Group] | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -85,8 +136,7 @@ class ReinforceRun:
     async def go(self) -> None:
         """Do the rounds that are left."""
         self._write_model()
-        source = EmbeddedSource(threads=1)
-        model = source.load(self._model_folder)
+        model = EmbeddedSource(threads=1).load(self._model_folder)
         assert isinstance(model.backend, EmbeddedBackend)
         sampler = GroupSampler(model, self.recipe)
         async with model.backend:
@@ -117,7 +167,6 @@ class ReinforceRun:
         self.round, self._next = self.round + 1, following
         self.seconds += time.monotonic() - started
         self.tokens += sum(one.work for group in groups for one in group.rollouts)
-        self.save()
         self._write_model()
         self._log(groups, learnt)
 
@@ -149,15 +198,11 @@ class ReinforceRun:
         torch.save(state, partial)
         partial.replace(self._folder / CHECKPOINT)
 
-    def load(self, checkpoint: Path) -> None:
-        """Continue from a checkpoint, by its recipe but for the number of rounds."""
-        state = torch.load(checkpoint, weights_only=True)
-        self.recipe = ReinforceRecipe(**{**state["recipe"], "rounds": self.recipe.rounds})
-        self.learner.recipe = self.recipe
+    def load(self, state: dict[str, Any]) -> None:
+        """Be where a checkpoint was written."""
         self.learner.model.load_state_dict(state["model"])
         self.learner.optimizer.load_state_dict(state["optimizer"])
         self.learner.steps = state["step"]
-        self._before = state["before"]
         self.round, self.tokens = state["round"], state["tokens"]
         self.seconds = state["seconds"]
         self._next = None if state["next"] is None else _unpacked(state["next"])

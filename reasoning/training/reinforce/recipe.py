@@ -23,7 +23,7 @@ class ReinforceRecipe:
         context: Of every thread, in tokens.
         span_bonus: The most that a right run earns beside 1 for a short critical path.
         rate: AdamW's learning rate, which rises over the first ``warmup`` steps.
-        batches: Optimizer steps a round.
+        batches, epochs: Optimizer steps of one pass over a round, and passes over it.
         clip: How far the importance ratio may leave 1 before it earns nothing more.
         certain: Of threads whose sampled tokens have together a smaller negative log-probability
             only some are learned from (`learner.learnable`); 0 learns from all.
@@ -37,14 +37,15 @@ class ReinforceRecipe:
     problems: int = 12
     runs: int = 8
     intermediate: float = 0.25
-    fives: float = 0.0
+    fives: float = 0.1
     budget: int = 24
-    five_budget: int = 8
+    five_budget: int = 6
     context: int = 512
     span_bonus: float = 0.2
-    rate: float = 2e-4
+    rate: float = 3e-4
     warmup: int = 6
     batches: int = 3
+    epochs: int = 2
     clip: float = 0.2
     certain: float = 0.2
     anchor: float = 0.05
@@ -53,7 +54,7 @@ class ReinforceRecipe:
     def __post_init__(self) -> None:
         if self.model not in SHAPES:
             raise InvalidValue(f"model: {self.model!r} is none; choose {', '.join(SHAPES)}")
-        for name in ("problems", "budget", "five_budget", "batches", "threads", "warmup"):
+        for name in ("problems", "budget", "five_budget", "batches", "epochs", "threads", "warmup"):
             self._check(name, getattr(self, name) >= 1, "1 or more")
         for name in ("rounds", "span_bonus", "certain", "anchor"):
             self._check(name, getattr(self, name) >= 0, "0 or more")

@@ -51,10 +51,10 @@ class SampledThread:
 class Recorder(Backend):
     """Another backend, already entered, of which it keeps what every thread sampled."""
 
-    def __init__(self, backend: Backend, took: Callable[[SampledThread], None]) -> None:
-        """``took`` is told of a thread after each token that it sampled."""
+    def __init__(self, backend: Backend, ends: Callable[[SampledThread], bool]) -> None:
+        """``ends`` says after each sampled token whether its thread is cut there."""
         self._backend = backend
-        self._took = took
+        self._ends = ends
         self.capabilities = backend.capabilities
         self.exact = backend.exact
         self.threads: list[SampledThread] = []
@@ -72,7 +72,7 @@ class Recorder(Backend):
         thread.give([*segment.context.tokens, *segment.tokens])
         self.threads.append(thread)
         inner = self._backend.open(segment, sampling, stop=stop, limit=limit, gang=gang)
-        return _RecordedGeneration(inner, thread, self._took)
+        return _RecordedGeneration(inner, thread, self._ends)
 
     def release(self, segments: Sequence[Segment]) -> None:
         self._backend.release(segments)
@@ -80,16 +80,18 @@ class Recorder(Backend):
 
 class _RecordedGeneration(Generation):
     def __init__(
-        self, inner: Generation, thread: SampledThread, took: Callable[[SampledThread], None]
+        self, inner: Generation, thread: SampledThread, ends: Callable[[SampledThread], bool]
     ) -> None:
         self._inner = inner
         self._thread = thread
-        self._took = took
+        self._ends = ends
 
     async def tokens(self) -> AsyncIterator[Token]:
         async for token in self._inner.tokens():
             self._thread.take(token.token, token.logprob)
-            self._took(self._thread)
+            if self._ends(self._thread):
+                yield token._replace(reason="length")
+                return
             yield token
 
     def extend(self, tokens: Sequence[int]) -> None:
@@ -155,6 +157,15 @@ def centred(rollouts: Sequence[Rollout]) -> list[Rollout]:
     return [one._replace(advantage=one.reward - mean) for one in rollouts]
 
 
+def asks_held_out(message: str) -> bool:
+    """Whether a thread's message, as ``3 10 21 23 => 50``, is a held-out problem."""
+    numbers, _, target = message.partition("=>")
+    words = [*numbers.split(), *target.split()]
+    return all(word.isdigit() for word in words) and held_out(
+        [int(word) for word in numbers.split()], int(target or 0)
+    )
+
+
 class GroupSampler:
     """Samples rounds of runs; its model's backend is entered by whoever has it."""
 
@@ -195,23 +206,20 @@ class GroupSampler:
         """One run at temperature 1; None where it came to a problem that is held out."""
         recipe = self._recipe
         budget = recipe.budget if len(problem.numbers) < 5 else recipe.five_budget
-        scope = anyio.CancelScope()
+        ended: list[SampledThread] = []
 
-        def took(thread: SampledThread) -> None:
+        def ends(thread: SampledThread) -> bool:
             if thread is recorder.threads[0] and self._hopeless(problem, thread):
-                scope.cancel()
+                ended.append(thread)
+            return bool(ended)
 
-        recorder = Recorder(self._model.backend, took)
+        recorder = Recorder(self._model.backend, ends)
         options = SolveOptions(
-            strategy=f"apr:n={budget}",
-            temperature=1.0,
-            seed=seed,
-            max_tokens=recipe.context,
-            cancel_scope=scope,
+            strategy=f"apr:n={budget}", temperature=1.0, seed=seed, max_tokens=recipe.context
         )
         reasoner = Reasoner(replace(self._model, backend=recorder))
         solution = await reasoner.solve_with(problem, options)
-        if any(_is_held_out(thread.name) for thread in solution.threads):
+        if any(asks_held_out(thread.name) for thread in solution.threads):
             return None
         usage = solution.usage
         return Rollout(
@@ -220,7 +228,7 @@ class GroupSampler:
             right=bool(solution.verified),
             span=usage.span_tokens,
             work=usage.work_tokens,
-            hopeless=solution.status == "interrupted",
+            hopeless=bool(ended),
         )
 
     def _hopeless(self, problem: Countdown, thread: SampledThread) -> bool:
@@ -234,12 +242,3 @@ class GroupSampler:
             return False
         given = self._model.dialect.encode(" ".join(map(str, problem.numbers)))
         return sorted(written[:-1]) != sorted(given)
-
-
-def _is_held_out(message: str) -> bool:
-    """Whether a thread's message, as ``3 10 21 23 => 50``, is a held-out problem."""
-    numbers, _, target = message.partition("=>")
-    words = [*numbers.split(), *target.split()]
-    return all(word.isdigit() for word in words) and held_out(
-        [int(word) for word in numbers.split()], int(target or 0)
-    )
