@@ -99,10 +99,13 @@ class Engine:
         """Go on with other weights of the same model; called between two steps.
 
         Raises:
-            InvalidValue: threads are open, whose keys and values are of the old weights.
+            InvalidValue: threads are open, whose keys and values are of the old weights, or the
+                model has another shape.
         """
         if self.open_threads:
             raise InvalidValue("the engine's threads are open; close them, then replace the model")
+        if decoder.config != self.config:
+            raise InvalidValue("the model has another shape; load an engine of its own")
         self.decoder = decoder
 
     @property

@@ -21,6 +21,7 @@ from orchestrator.errors import InvalidValue
 from reasoning.engine.config import read_config
 from reasoning.engine.decoders.compiled import CompiledDecoder
 from reasoning.engine.decoders.llama import NativeDecoder
+from reasoning.engine.decoders.loading import load_decoder
 from reasoning.engine.engine import Engine
 from reasoning.engine.identities import PATHS_FILE, VECTORS
 from reasoning.errors import ModelUnusable
@@ -335,6 +336,25 @@ def test_what_nobody_read_of_a_closed_thread_is_forgotten(endless: Engine, read:
     endless.close(scored)
     assert [token for token, _ in out[fork]] == whole[read:]
     assert [p for _, p in out[scored]] == pytest.approx([p for _, p in out[fork]], abs=2e-4)
+
+
+def test_an_engine_goes_on_with_other_weights_once_no_thread_is_open(random_model: Any) -> None:
+    folder, model = random_model("Llama")
+    engine, prompt, sampling = Engine.load(folder), [5, 6, 7], Sampling()
+    before = generate(engine, [prompt], [sampling], 20)
+    for parameter in model.parameters():
+        parameter.data *= -1
+    model.save_pretrained(folder)
+    id = start(engine, prompt, sampling)
+    with pytest.raises(InvalidValue, match="close them"):
+        engine.replace(load_decoder(folder, torch.float32, "cpu"))
+    engine.close(id)
+    other = random_model("Llama", num_hidden_layers=1)[0]
+    with pytest.raises(InvalidValue, match="another shape"):
+        engine.replace(load_decoder(other, torch.float32, "cpu"))
+    engine.replace(load_decoder(folder, torch.float32, "cpu"))
+    after = generate(engine, [prompt], [sampling], 20)
+    assert after == generate(Engine.load(folder), [prompt], [sampling], 20) != before
 
 
 def test_more_threads_than_slots_wait_their_turn(random_model: Any) -> None:

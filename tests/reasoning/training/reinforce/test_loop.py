@@ -133,7 +133,7 @@ def test_a_run_that_began_with_other_numbers_is_ended_early() -> None:
     assert all(one.reward == 0 and len(one.threads) == 1 and one.work < 40 for one in ended)
     for one in runs:
         root = one.threads[0]
-        assert model.dialect.encode("<bos> <apr> 4 :") == root.tokens[:4]
+        assert model.dialect.encode("<bos> <apr> 3 :") == root.tokens[:4]
         assert root.logprobs[:4] == [None] * 4
         assert len(root.tokens) == len(root.logprobs)
 
