@@ -212,9 +212,11 @@ class Interpreter:
                 return Closing(False)
             last = thread.segment.tokens[-1]
             if last in self._at and (not depth or self.format.fork.depth > 1):
-                rounds, resumed = rounds + 1, bool(self._until)
-                if not await self._fork(thread, depth, rounds):
+                outcome = await self._fork(thread, depth, rounds)
+                if outcome == "ended":
                     return Closing(False)
+                if outcome == "joined":
+                    rounds, resumed = rounds + 1, bool(self._until)
             elif not self._goes_on(thread, depth, last, resumed=resumed):
                 return Closing(self._is_end(depth, last, resumed=resumed))
             elif last in self._until or last in self.dialect.ends:
@@ -260,13 +262,15 @@ class Interpreter:
 
     # ---- forking ---------------------------------------------------------------------------------
 
-    async def _fork(self, thread: Thread, depth: int, rounds: int) -> bool:
-        """Fork and join; False where the thread writes no more."""
+    async def _fork(
+        self, thread: Thread, depth: int, rounds: int
+    ) -> Literal["joined", "serial", "ended"]:
+        """Fork and join, or be refused; ``ended`` where the thread writes no more."""
         try:
             numbers = self._permitted(thread, depth, rounds)
         except ForkDenied as denied:
             self.run.refuse_fork(thread, str(denied))
-            return denied.then == "serial" and thread.append("")
+            return "serial" if denied.then == "serial" and thread.append("") else "ended"
         place = self._place(thread.end)
         ends = await self._branches(place, numbers, depth + 1, thread)
         join = self.format.join
@@ -275,13 +279,13 @@ class Interpreter:
         if cut and self.format.branch.cut == "end":
             self.run.join_skipped = f"branch {cut[0]} was cut, and the family ends there"
             self._final = context.then(self.tongue.encode(join.cut_after))
-            return False
+            return "ended"
         segment = Segment(context, self.tongue.encode(join.after))
         if thread.resume(context, "", segment=segment):
-            return True
+            return "joined"
         self._final = context
         self.run.skip_join(NO_ROOM)
-        return False
+        return "ended"
 
     def _permitted(self, thread: Thread, depth: int, rounds: int) -> list[str]:
         """The numbers of the branches that a fork may have.
@@ -312,7 +316,7 @@ class Interpreter:
         if depth >= min(fork.depth, bounds.depth):
             return f"forks are {depth} deep already"
         most = min(fork.rounds or bounds.rounds, bounds.rounds)
-        if rounds > most:
+        if rounds >= most:
             return f"the thread has forked {most} times already"
         room = thread.limit - thread.segment.position
         if bounds.critical:
@@ -416,7 +420,14 @@ class Interpreter:
                 others = [task for task in fork.tasks if task is not thread.task]
                 await self.run.stop(others, after=thread)
         finally:
-            end = self._ended(thread, closing, number, closer=rule.closer, unclosed=rule.unclosed)
+            end = self._ended(
+                thread,
+                closing,
+                number,
+                start=len(fork.place.start),
+                closer=rule.closer,
+                unclosed=rule.unclosed,
+            )
             tail = 0 if closing is None else closing.tail
             fork.ends[index] = BranchEnd(
                 end,
@@ -431,10 +442,15 @@ class Interpreter:
         closing: Closing | None,
         number: str = "",
         *,
+        start: int | None = None,
         closer: str,
         unclosed: str,
     ) -> Context:
-        """All that a thread saw and wrote, with the end that it must have; None for one cut."""
+        """All that a thread saw and wrote, with the end that it must have.
+
+        ``closing`` is None for one that was cut where it stood; a branch ``start``ed behind so many
+        tokens is filled up.
+        """
         if closing is None or not thread.segment.tokens:
             return thread.end
         closed = closing.closed
@@ -442,6 +458,9 @@ class Interpreter:
         last = thread.segment.tokens[-1]
         drops = (closed and bool(closer)) or (not closed and last in self.dialect.ends)
         context = self._before_last(thread) if drops else thread.end
+        if closed and start is not None:
+            length = len(context) + len(given) - start
+            given += self.tongue.encode(self.placement.filler) * (-length % self.placement.multiple)
         if not given:
             return context
         return context.after(Segment(context, given, path=thread.segment.path))
