@@ -150,7 +150,7 @@ class Thread:
     _generation: Generation | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        self._stops = StopTexts(self.run.sampling.stop)
+        self._stops = StopTexts(self._stop_texts)
         if self.run.ends_repetition:
             self._runaway = RunawayRepetition()
 
@@ -177,6 +177,15 @@ class Thread:
             confidence=self.options.confidence,
             max_new_tokens=max(1, min(bounds) - self.written) if bounds else None,
         )
+
+    @property
+    def _stop_texts(self) -> tuple[str, ...]:
+        return (self.options.sampling or self.run.sampling).stop
+
+    @property
+    def stop_text(self) -> str | None:
+        """The stop text at which it has stopped, which its own text is without."""
+        return self._stops.found
 
     @property
     def ignored(self) -> frozenset[str]:
@@ -407,7 +416,7 @@ class Thread:
         self.segment = segment
         self.run.segments.add(segment)
         if self._stops.found is not None:
-            self._stops = StopTexts(self.run.sampling.stop)
+            self._stops = StopTexts(self._stop_texts)
             self._generation = self._opened(segment)
 
     def _has_no_room(self, position: int) -> bool:
@@ -454,13 +463,15 @@ class Thread:
         placed = Placed(self.segment, upto=tokens)
         return Context(entries=(*self.context.entries, placed), position=self.segment.home + tokens)
 
-    def conclude(self, *, last_turn: bool = False) -> str | None:
+    def conclude(self, *, last_turn: bool = False, text: str | None = None) -> str | None:
         """Read the answer from what it wrote; None where the thread gave none.
 
         A thread that was cut or lost gives only an answer that stands complete in its text.  With
-        ``last_turn`` what it wrote before it was given something last is not looked at.
+        ``last_turn`` what it wrote before it was given something last is not looked at; a ``text``
+        is read in place of all that.
         """
-        text = self.last_text if last_turn else self.own_text
+        if text is None:
+            text = self.last_text if last_turn else self.own_text
         finished = not self.cut and self.lost is None
         reading = self.run.dialect.answer(self.run.problem, text, finished=finished)
         self.answer, self.answer_source = reading.answer, reading.source

@@ -2,75 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import ClassVar, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
-from orchestrator import Event, Task
 from orchestrator.errors import InvalidValue
 from pruning import Tally
-from reasoning.language.native.description import Placement, Refusal
 from reasoning.language.native.dialect import NATIVE, NativeDialect
-from reasoning.language.native.placing import BranchEnd, ForkPlace
-from reasoning.run.run import NO_ROOM, Run
-from reasoning.run.thread import Thread, ThreadOptions
+from reasoning.run.run import Run
 from reasoning.strategies.base import Strategy
+from reasoning.strategies.tongues.interpreter import Interpreter
+from reasoning.strategies.tongues.plans import PlannedTasks
+from reasoning.strategies.tongues.rebuilt_states import RebuiltStates
+from reasoning.strategies.tongues.references import ReferenceRounds
+from reasoning.strategies.tongues.speaker import MOST_BRANCHES, Bounds, Speaker
 from reasoning.values.capabilities import Capability
-from reasoning.values.context import Context, Gang, Segment
-from reasoning.values.sampling import Sampling
 
-MOST_THREADS = 256
-"""So many threads a run may have in all, however often its branches fork."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TranscriptEnded(Event):
-    """A trunk has ended; ``tokens`` is its whole sequence, prompt, branches and joins included."""
-
-    tokens: tuple[int, ...]
-
-
-class ForkDenied(Exception):
-    """A fork that may not be made, why, and what follows."""
-
-    def __init__(self, reason: str, then: Refusal) -> None:
-        super().__init__(reason)
-        self.then = then
-
-
-class Closing(NamedTuple):
-    """How a thread came to an end.
-
-    Attributes:
-        closed: Whether it wrote its own end.
-        tail: Tokens that it wrote behind that.
-    """
-
-    closed: bool
-    tail: int = 0
+FUNCTIONS: dict[str, type[Speaker]] = {
+    "apr": RebuiltStates,
+    "sprint": PlannedTasks,
+    "references": ReferenceRounds,
+}
+"""What runs the families whose loops are not a matter of strings alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Native(Strategy):
     """The model's own forks and joins, by its `NativeFormat`.
 
-    The four bounds hold beside the family's own.  A fork that is refused is told as an event and
-    stands in `Solution.refusals`; `Solution.forked` says whether there was any.
+    The first four bounds are those of `Bounds` and hold beside the family's own.  A fork that is
+    refused is told as an event and stands in `Solution.refusals`; `Solution.forked` says whether
+    there was any.
 
     Attributes:
-        n: The most branches of one fork, and where the caller says how many, that many; 0 leaves
-            both to the family.
-        depth: How deep forks may stand in each other.
-        rounds: How many forks a thread may make after each other.
-        critical: The most tokens one after the other, whoever writes them; 0 is no bound.
         positions: Those that the model was ``trained`` with, or those of its authors' ``engine``;
             by default the family's choice.
     """
 
     name: ClassVar[str] = NATIVE
     needs: ClassVar[frozenset[Capability]] = frozenset({"native-format"})
-    most_n: ClassVar[int] = 64
+    most_n: ClassVar[int] = MOST_BRANCHES
 
     n: int = 0
     depth: int = 8
@@ -79,26 +49,26 @@ class Native(Strategy):
     positions: Literal["trained", "engine"] | None = None
 
     def __post_init__(self) -> None:
-        least = {"n": 0, "depth": 0, "rounds": 0, "critical": 0}
-        for name, bound in least.items():
-            if getattr(self, name) < bound:
-                raise InvalidValue(f"{name}: {getattr(self, name)} is out of range; give {bound}+")
+        for name in ("n", "depth", "rounds", "critical"):
+            if getattr(self, name) < 0:
+                raise InvalidValue(f"{name}: {getattr(self, name)} is out of range; give 0 or more")
         if self.n > self.most_n:
             raise InvalidValue(f"n: {self.n} is out of range; {self.name} takes 0 to {self.most_n}")
 
     async def solve(self, run: Run) -> Tally:
         assert isinstance(run.dialect, NativeDialect)
         run.forked = False
-        interpreter = Interpreter(
-            run=run,
-            dialect=run.dialect,
-            bounds=self,
-            prompt=run.dialect.prompt(run.problem),
-            placement=run.dialect.format.placement(self.positions),
-        )
         async with run.graph:
-            interpreter.start()
+            self._speaker(run, run.dialect).start()
         return self.tally(run)
+
+    def _speaker(self, run: Run, dialect: NativeDialect) -> Speaker:
+        """What runs this model's tongue."""
+        bounds = Bounds(n=self.n, depth=self.depth, rounds=self.rounds, critical=self.critical)
+        if dialect.format.function:
+            return FUNCTIONS[dialect.format.function](run=run, dialect=dialect, bounds=bounds)
+        placement = dialect.format.placement(self.positions)
+        return Interpreter(run=run, dialect=dialect, bounds=bounds, placement=placement)
 
     def tally(self, run: Run) -> Tally:
         """The trunk's vote; the branches' where these vote, or where nothing joined them."""
@@ -110,368 +80,3 @@ class Native(Strategy):
         if tally.winner is not None or run.join_skipped is None:
             return tally
         return run.vote(one for one in branches if one.answer_source not in ("none", "text"))
-
-
-@dataclass(kw_only=True)
-class Interpreter:
-    """One run of a description: it stops, forks, joins and goes on as that says.
-
-    All that it gives to threads is token ids, and none of what they wrote is encoded anew.
-    """
-
-    run: Run
-    dialect: NativeDialect
-    bounds: Native
-    prompt: Context
-    placement: Placement
-    _final: Context | None = field(default=None, init=False)
-
-    def __post_init__(self) -> None:
-        self.tongue, self.format = self.dialect.tongue, self.dialect.format
-        self._joins = "kv-join" in self.run.backend.capabilities
-        if self.placement.carrier == "kv" and not self._joins:
-            self.placement = Placement()
-            self.run.emulated.add("text-join")
-            if self.format.tensors:
-                self.run.emulated.add("without-path-vectors")
-        these, fork, branch = self.tongue.these, self.format.fork, self.format.branch
-        self._at, self._ends = these(fork.at), these(branch.ends)
-        self._until, self._rewritten = these(self.format.resume.until), these(branch.rewritten)
-
-    def start(self) -> None:
-        """Open the trunk, or where all forks at once, the task that waits for its branches."""
-        if not self.format.fork.at:
-            self.run.graph.add(self._at_once, name="trunk")
-            return
-        options = ThreadOptions(stop=self._stop(0), most=self._most(0))
-        self.run.spawn(self._trunk, self.prompt, name="trunk", options=options)
-
-    async def _trunk(self, thread: Thread) -> None:
-        await self._write(thread, 0)
-        self._conclude(thread)
-
-    def _conclude(self, thread: Thread) -> None:
-        self._tell(thread.task, self._final or thread.end)
-        thread.conclude()
-
-    def _tell(self, task: Task[object], sequence: Context) -> None:
-        if self.run.events.heard:
-            self.run.events.emit(TranscriptEnded(task=task.id, tokens=tuple(sequence.tokens)))
-
-    # ---- a fork behind the prompt ----------------------------------------------------------------
-
-    async def _at_once(self) -> None:
-        plan = self.format.fork.plan
-        asked = (self.bounds.n if plan.width == "caller" else 0) or plan.count
-        width = min(asked, plan.most or asked)
-        place = self._place(self.prompt)
-        ends = await self._branches(place, [str(one + 1) for one in range(width)], 1)
-        join, resume = self.format.join, self.format.resume
-        if join.votes:
-            return
-        context = place.joined(ends, self.tongue.encode(join.between))
-        segment = Segment(context, self.tongue.encode(join.after))
-        most = self._most(
-            max((t.chain for t in self.run.threads.values()), default=0), resume.tokens
-        )
-        options = ThreadOptions(segment=segment, stop=self._stop(0), most=most)
-        with self.run.go_on(context, options) as thread:
-            closing = await self._write(thread, 0, resumed=True)
-            end = self._ended(thread, closing, closer=resume.closer, unclosed=resume.closer)
-            self._tell(thread.task, end)
-            thread.conclude()
-            if not thread.written:
-                self.run.skip_join(NO_ROOM)
-
-    # ---- writing ---------------------------------------------------------------------------------
-
-    def _stop(self, depth: int) -> frozenset[int]:
-        """What stops a thread that is so deep in forks."""
-        fork, ends = self.format.fork, self.dialect.ends
-        if depth:
-            nested = self._at if fork.depth > 1 else frozenset[int]()
-            return ends | nested | self._ends | self._rewritten
-        return ends | self._at | self._until | (self._ends if fork.stray == "end" else frozenset())
-
-    def _most(self, written: int, *bounds: int | None) -> int | None:
-        """The most tokens that a thread may write, after so many before it."""
-        known = [bound for bound in bounds if bound is not None]
-        if self.bounds.critical:
-            known.append(max(1, self.bounds.critical - written))
-        return min(known, default=None)
-
-    async def _write(self, thread: Thread, depth: int, *, resumed: bool = False) -> Closing:
-        """Write, fork and join until the thread ends.
-
-        ``resumed`` is True where it goes on from a join, whose first part has an end of its own.
-        """
-        rounds = 0
-        while True:
-            written = await thread.write()
-            if written.reason != "stop":
-                return Closing(False)
-            last = thread.segment.tokens[-1]
-            if last in self._at and (not depth or self.format.fork.depth > 1):
-                outcome = await self._fork(thread, depth, rounds)
-                if outcome == "ended":
-                    return Closing(False)
-                if outcome == "joined":
-                    rounds, resumed = rounds + 1, bool(self._until)
-            elif not self._goes_on(thread, depth, last, resumed=resumed):
-                return Closing(self._is_end(depth, last, resumed=resumed))
-            elif last in self._until or last in self.dialect.ends:
-                resumed = False
-
-    def _is_end(self, depth: int, last: int, *, resumed: bool) -> bool:
-        """Whether a thread that has stopped for good wrote its own end."""
-        return last in (self._ends if depth else self._until if resumed else self.dialect.ends)
-
-    def _goes_on(self, thread: Thread, depth: int, last: int, *, resumed: bool) -> bool:
-        """Let a thread that met a token go on where that ends nothing, or stands for another."""
-        branch, resume = self.format.branch, self.format.resume
-        if depth:
-            if last in self._ends:
-                return False
-            if last in self._rewritten:
-                return self._replace(thread, self.tongue.encode(branch.rewritten_to))
-            return branch.ignores_end and thread.append("")
-        if branch.ignores_end and last in self.dialect.ends:
-            return thread.append("")
-        if last in self._until:
-            return not (resumed and resume.last) and thread.append("")
-        if last in self._ends:
-            self.run.refuse_fork(thread, "the end of a branch stood outside of one")
-            return False
-        ended_part = resumed and bool(resume.closer) and not resume.last
-        return ended_part and self._replace(thread, self.tongue.encode(resume.closer))
-
-    def _replace(self, thread: Thread, tokens: list[int]) -> bool:
-        """Let a stopped thread go on with other tokens in place of its last one."""
-        context = self._before_last(thread)
-        segment = Segment(context, tokens, path=thread.segment.path)
-        return thread.resume(context, "", segment=segment)
-
-    def _before_last(self, thread: Thread) -> Context:
-        """What a thread sees and has written, but for its last token."""
-        kept = len(thread.segment) - 1
-        if not kept:
-            return thread.context
-        if self._joins:
-            return thread.fork(kept)
-        return thread.context.then(thread.segment.tokens[:kept])
-
-    # ---- forking ---------------------------------------------------------------------------------
-
-    async def _fork(
-        self, thread: Thread, depth: int, rounds: int
-    ) -> Literal["joined", "serial", "ended"]:
-        """Fork and join, or be refused; ``ended`` where the thread writes no more."""
-        try:
-            numbers = self._permitted(thread, depth, rounds)
-        except ForkDenied as denied:
-            self.run.refuse_fork(thread, str(denied))
-            return "serial" if denied.then == "serial" and thread.append("") else "ended"
-        place = self._place(thread.end)
-        ends = await self._branches(place, numbers, depth + 1, thread)
-        join = self.format.join
-        context = place.joined(ends, self.tongue.encode(join.between))
-        cut = [number for number, end in zip(numbers, ends, strict=True) if not end.whole]
-        if cut and self.format.branch.cut == "end":
-            self.run.join_skipped = f"branch {cut[0]} was cut, and the family ends there"
-            self._final = context.then(self.tongue.encode(join.cut_after))
-            return "ended"
-        segment = Segment(context, self.tongue.encode(join.after))
-        if thread.resume(context, "", segment=segment):
-            return "joined"
-        self._final = context
-        self.run.skip_join(NO_ROOM)
-        return "ended"
-
-    def _permitted(self, thread: Thread, depth: int, rounds: int) -> list[str]:
-        """The numbers of the branches that a fork may have.
-
-        Raises:
-            ForkDenied: it may have none.
-        """
-        fork = self.format.fork
-        if why := self._used_up(thread, depth, rounds):
-            raise ForkDenied(why, fork.limited)
-        numbers = self._numbers(thread)
-        most = fork.plan.most
-        if most is not None and len(numbers) > most:
-            if fork.over != "first":
-                raise ForkDenied(f"{len(numbers)} branches; the family has {most}", fork.over)
-            self._refuse_some(thread, len(numbers), most)
-            numbers = numbers[:most]
-        bound = min(self.bounds.n or self.bounds.most_n, MOST_THREADS - len(self.run.threads))
-        if len(numbers) > bound:
-            if bound < 1:
-                raise ForkDenied(f"the run has {MOST_THREADS} threads already", fork.limited)
-            self._refuse_some(thread, len(numbers), bound)
-        return numbers[:bound]
-
-    def _used_up(self, thread: Thread, depth: int, rounds: int) -> str | None:
-        """Which bound a further fork would break; None where it breaks none."""
-        fork, bounds = self.format.fork, self.bounds
-        if depth >= min(fork.depth, bounds.depth):
-            return f"forks are {depth} deep already"
-        most = min(fork.rounds or bounds.rounds, bounds.rounds)
-        if rounds >= most:
-            return f"the thread has forked {most} times already"
-        room = thread.limit - thread.segment.position
-        if bounds.critical:
-            room = min(room, bounds.critical - thread.chain)
-        return None if room >= fork.room else f"only {max(room, 0)} tokens are left"
-
-    def _numbers(self, thread: Thread) -> list[str]:
-        """The numbers that a thread's plan gives to its branches.
-
-        Raises:
-            ForkDenied: it is malformed.
-        """
-        fork = self.format.fork
-        written = thread.segment.tokens[thread.segment.given :]
-        if lacks := [one for one in fork.requires if self.tongue.ids[one] not in written]:
-            raise ForkDenied(f"no {lacks[0]} was opened", fork.malformed)
-        if found := [one for one in fork.forbids if self.tongue.ids[one] in written]:
-            raise ForkDenied(f"a {found[0]} stands before it", fork.malformed)
-        if fork.plan.width != "plan":
-            asked = self.bounds.n if fork.plan.width == "caller" else 0
-            return [str(one + 1) for one in range(asked or fork.plan.count)]
-        try:
-            return self.tongue.numbers(written)
-        except ValueError as error:
-            raise ForkDenied(str(error), fork.malformed) from error
-
-    def _refuse_some(self, thread: Thread, asked: int, most: int) -> None:
-        self.run.refuse_fork(thread, f"{asked} branches; only the first {most} were made")
-
-    def _place(self, base: Context) -> ForkPlace:
-        return ForkPlace(
-            base=base,
-            lead=self.tongue.encode(self.format.branch.lead),
-            placement=self.placement,
-            prompt=len(self.prompt),
-        )
-
-    async def _branches(
-        self, place: ForkPlace, numbers: Sequence[str], depth: int, parent: Thread | None = None
-    ) -> list[BranchEnd]:
-        """Write all branches; those that have no end when enough have are cut where they stand."""
-        self.run.forked = True
-        fork = RunningFork(place=place, depth=depth, tasks=[], ends={})
-        gang = self._gang(len(numbers))
-        for index, number in enumerate(numbers, start=1):
-            header = self.tongue.encode(self.format.branch.header, number)
-            path = index if self.format.branch.marked and self._joins else 0
-            segment = Segment(place.start, header, path=path)
-            options = self._options(segment, depth, parent, gang)
-            body = partial(self._branch, fork=fork, index=index, number=number)
-            name = f"branch {number}"
-            fork.tasks.append(self.run.spawn(body, place.start, name=name, options=options))
-        if self.format.join.first is None:
-            for task in fork.tasks:
-                await task.result()
-        else:
-            await self.run.ended(fork.tasks)
-        return [fork.ends[index] for index in sorted(fork.ends)]
-
-    def _options(
-        self, segment: Segment, depth: int, parent: Thread | None, gang: Gang | None
-    ) -> ThreadOptions:
-        rule, chain = self.format.branch, 0 if parent is None else parent.chain
-        reserved = 0 if parent is None else parent.options.reserve
-        return ThreadOptions(
-            segment=segment,
-            path=segment.path,
-            stop=self._stop(depth),
-            reserve=reserved + self.run.reserve // (depth + 1),
-            most=self._most(chain, rule.tokens),
-            sampling=self._sampling(),
-            gang=gang,
-        )
-
-    def _sampling(self) -> Sampling | None:
-        """How a branch's tokens are drawn, where that differs."""
-        rule, usual = self.format.branch, self.run.sampling
-        if rule.temperature is None and rule.repetition_penalty is None:
-            return None
-        return replace(
-            usual,
-            temperature=self.run.temperature if rule.temperature is None else rule.temperature,
-            repetition_penalty=rule.repetition_penalty or usual.repetition_penalty,
-        )
-
-    def _gang(self, width: int) -> Gang | None:
-        """What lets branches advance in lock-step, where the first to end cuts the others."""
-        steady = "live-contexts" in self.run.backend.capabilities
-        racing = self.format.join.first is not None
-        return Gang(size=width, lockstep=True) if steady and racing else None
-
-    async def _branch(self, thread: Thread, *, fork: RunningFork, index: int, number: str) -> None:
-        rule, closing = self.format.branch, None
-        try:
-            closing = await self._write(thread, fork.depth)
-            if closing.closed:
-                closing = closing._replace(tail=await thread.write_more(rule.tail))
-                fork.whole += 1
-            thread.conclude()
-            if fork.whole == self.format.join.first:
-                others = [task for task in fork.tasks if task is not thread.task]
-                await self.run.stop(others, after=thread)
-        finally:
-            end = self._ended(
-                thread,
-                closing,
-                number,
-                start=len(fork.place.start),
-                closer=rule.closer,
-                unclosed=rule.unclosed,
-            )
-            tail = 0 if closing is None else closing.tail
-            fork.ends[index] = BranchEnd(
-                end,
-                end.tokens[len(fork.place.start) :],
-                tail=tail,
-                whole=closing is not None and closing.closed,
-            )
-
-    def _ended(
-        self,
-        thread: Thread,
-        closing: Closing | None,
-        number: str = "",
-        *,
-        start: int | None = None,
-        closer: str,
-        unclosed: str,
-    ) -> Context:
-        """All that a thread saw and wrote, with the end that it must have.
-
-        ``closing`` is None for one that was cut where it stood; a branch ``start``ed behind so many
-        tokens is filled up.
-        """
-        if closing is None or not thread.segment.tokens:
-            return thread.end
-        closed = closing.closed
-        given = self.tongue.encode(closer if closed else unclosed, number)
-        last = thread.segment.tokens[-1]
-        drops = (closed and bool(closer)) or (not closed and last in self.dialect.ends)
-        context = self._before_last(thread) if drops else thread.end
-        if closed and start is not None:
-            length = len(context) + len(given) - start
-            given += self.tongue.encode(self.placement.filler) * (-length % self.placement.multiple)
-        if not given:
-            return context
-        return context.after(Segment(context, given, path=thread.segment.path))
-
-
-@dataclass(kw_only=True)
-class RunningFork:
-    """A fork whose branches are being written."""
-
-    place: ForkPlace
-    depth: int
-    tasks: list[Task[None]]
-    ends: dict[int, BranchEnd]
-    whole: int = 0

@@ -18,7 +18,8 @@ from reasoning.language.native.description import NativeFormat
 from reasoning.language.native.dialect import NativeDialect
 from reasoning.models.loaded import LoadedModel
 from reasoning.options import SolveOptions
-from reasoning.strategies.native import TranscriptEnded
+from reasoning.problems import Problem
+from reasoning.strategies.tongues.speaker import TranscriptEnded
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Gang, Segment
 from reasoning.values.sampling import Sampling, StopReason
@@ -119,7 +120,7 @@ class ScriptedModel(Backend):
         return _Generation(self, segment, sampling, frozenset(stop), limit or 10**9)
 
     def reply(self, prompt: list[int]) -> list[int]:
-        text = self.dialect.tongue.text_of(prompt)
+        text = self.dialect._tokenizer.decode(prompt)
         fits = [end for end in self.script if text.endswith(end)]
         assert fits, f"nothing is scripted behind {text[-80:]!r}"
         found = self.script[max(fits, key=len)]
@@ -186,7 +187,7 @@ class Transcript:
     @property
     def asked(self) -> list[str]:
         """Every request's tokens as text."""
-        return [self.dialect.tongue.text_of(one.prompt) for one in self.requests]
+        return [self.dialect._tokenizer.decode(one.prompt) for one in self.requests]
 
     @property
     def final(self) -> list[int]:
@@ -208,7 +209,7 @@ async def transcribe(
     dialect: NativeDialect,
     script: Mapping[str, str | Sequence[int]],
     *capabilities: Capability,
-    question: str = "Why?",
+    question: str | Problem = "Why?",
     context: int = 4096,
     **options: Any,
 ) -> Transcript:

@@ -68,13 +68,16 @@ def _maker(make: Callable[[], NativeFormat]) -> Maker:
     def made(
         *,
         instruction: Path | None = None,
+        opening: str | None = None,
         positions: Literal["trained", "engine"] | None = None,
     ) -> NativeFormat:
-        """A tongue, with an instruction out of a file and positions as asked for."""
+        """A tongue, with its prompt's instruction (a file), opening and positions as asked for."""
         found = make()
+        said = {} if opening is None else {"opening": opening}
         if instruction is not None:
-            told = found.prompt.model_copy(update={"instruction": _instruction(instruction)})
-            found = found.model_copy(update={"prompt": told})
+            said["instruction"] = _instruction(instruction)
+        prompt = found.prompt.model_copy(update=said)
+        found = found.model_copy(update={"prompt": prompt})
         return found if positions is None else found.model_copy(update={"positions": positions})
 
     return made

@@ -57,7 +57,8 @@ class PromptParts(_Part):
         raw: The whole prompt, for models without a chat template of their own.  None takes the
             tokenizer's template, whose user message is ``user``.
         user: The user message.
-        instruction: Stands for ``{instruction}``; in our words where the authors' are theirs.
+        instruction: Stands for ``{instruction}``; in our words where the authors' are theirs.  Of
+            families in rounds it is the user message of all but the first, with ``{references}``.
         source: The file of the authors that has their instruction; empty where ours is the wire's.
         thinking: The template's ``enable_thinking``; None leaves it alone.
         opening: What the answer begins with, behind the template.
@@ -283,7 +284,8 @@ class NativeFormat(_Part):
         derived: Whether the numbers were derived from that tokenizer's size, and not read in the
             authors' code: another number is then told and not refused.
         tensors: What its weights must have beside the usual.
-        function: What data can't say: the name of a function of `reasoning.language.native`.
+        function: The name of a loop that strings can't say (`reasoning.strategies.native`): APR's
+            rebuilt states, SPRINT's renumbered plans, PaCoRe's rounds of references.
         widths: The rounds of whole answers, by how many are written in each, for families that
             neither fork nor join inside of one text.
         trained, engine: Positions as in training, and as in the authors' engine where it differs.
@@ -299,7 +301,7 @@ class NativeFormat(_Part):
     base: Control | None = None
     derived: bool = False
     tensors: tuple[LearnedTensor, ...] = ()
-    function: str = ""
+    function: Literal["", "apr", "sprint", "references"] = ""
     widths: tuple[int, ...] = ()
     prompt: PromptParts = PromptParts()
     fork: ForkRule = ForkRule()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from reasoning.errors import ProblemRefused
 from reasoning.language.chat import ChatDialect
 from reasoning.language.dialect import StreamDecoder
 from reasoning.language.native.description import NativeFormat
+from reasoning.language.native.node_states import path_answer
 from reasoning.language.native.tongue import Tongue, check_tensors
 from reasoning.language.prompted import read
 from reasoning.problems import Countdown, Problem
@@ -74,27 +76,49 @@ class NativeDialect(ChatDialect):
 
     def ask(self, question: str) -> Context:
         parts, hidden = self.format.prompt, list[str]()
-        shown = self._hide(question, hidden=hidden)
         told = parts.instruction if self.instruction is None else self.instruction
-        words = {"question": shown, "instruction": told, "opening": parts.opening}
-        if parts.raw is not None:
-            bos = self._tokenizer.named.get("bos_token", "")
-            return Context.given([*self._encoded(fill(parts.raw, bos=bos, **words), hidden)])
-        user = fill(parts.user, **words)
-        messages = self.conversation.asking(user)
+        words = {"question": self._hide(question, hidden=hidden), "instruction": told}
+        if parts.raw is None:
+            return self._asked(fill(parts.user, **words), hidden)
+        whole = fill(parts.raw, bos=self._bos, opening=parts.opening, **words)
+        return Context.given([*self._encoded(whole, hidden)])
+
+    def asked_again(self, problem: Problem, references: Sequence[str]) -> Context:
+        """The context of a thread that answers a problem in view of earlier answers to it."""
+        hidden: list[str] = []
+        listed = "\n\n".join(f"Reference {k}:\n{one}" for k, one in enumerate(references, start=1))
+        words = {
+            "question": self._hide(problem.question, hidden=hidden),
+            "references": self._hide(listed, hidden=hidden),
+        }
+        return self._asked(fill(self.format.prompt.instruction, **words), hidden)
+
+    def begin(self, text: str) -> list[int]:
+        """The tokens of a text that begins with nothing before it."""
+        return self.encode(f"{self._bos}{text}")
+
+    @property
+    def _bos(self) -> str:
+        return self._tokenizer.named.get("bos_token", "")
+
+    def _asked(self, user: str, hidden: list[str]) -> Context:
+        """The context of a user's message, whose instruction's tags are tokens."""
+        parts = self.format.prompt
         if not self._tokenizer.template:
             return Context.given([*self._encoded(f"{user}\n{parts.opening}", hidden)])
         said = [
             message.as_dict()
             if message.text == user
             else self._hide(message.as_dict(), hidden=hidden)
-            for message in messages
+            for message in self.conversation.asking(user)
         ]
         switch = {} if parts.thinking is None else {"enable_thinking": parts.thinking}
         rendered = self._rendered(said, **switch)
         return Context.given([*self._encoded(rendered + parts.opening, hidden)])
 
     def answer(self, problem: Problem, text: str, *, finished: bool = True) -> FoundAnswer:
+        if self.format.function == "apr":
+            return path_answer(text, finished=finished)
         rule = self.format.answer
         region = _region(text, rule.after, last=rule.last)
         if region is None and rule.needed:

@@ -83,7 +83,7 @@ async def test_stray_tags_are_rewritten_where_they_stand(parathinker: NativeDial
 
 
 async def test_an_end_token_ends_no_path(parathinker: NativeDialect) -> None:
-    script = {"<think1>": f"a{END}", "a": "b</think1>", FORCED: SUMMED}
+    script = {"<think1>": f"a{END}", f"a{END}": "b</think1>", FORCED: SUMMED}
     found = await transcribe(parathinker, script, "kv-join", n=1, context=2048)
     end = parathinker.encode(END)
     assert found.requests[1].prompt[-1:] == end

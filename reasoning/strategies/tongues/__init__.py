@@ -1,0 +1,1 @@
+"""What runs the descriptions of `reasoning.language.native`."""
