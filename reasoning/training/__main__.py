@@ -1,13 +1,19 @@
-"""``python -m reasoning.training``: train a shipped model from its recipe, and export it."""
+"""``python -m reasoning.training``: train a model from its recipe, and export it."""
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any, NoReturn
 
 from orchestrator.errors import InvalidValue
-from reasoning.training.recipe import SHAPES, TrainingRecipe
+from reasoning.training.native.command import add_native, run_native
+from reasoning.training.recipe import TASKS, TrainingRecipe
 from reasoning.training.reinforce.command import add_command, run_command
+
+LENGTHENING = frozenset({"steps", "minutes"})
+"""What may be different when a run goes on."""
 
 
 def main() -> None:
@@ -16,38 +22,60 @@ def main() -> None:
     try:
         COMMANDS[options.command](options)
     except InvalidValue as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        parser.exit(130, f"{parser.prog}: stopped; --resume goes on with it\n")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m reasoning.training", description=__doc__)
+class OneLineParser(argparse.ArgumentParser):
+    """Says in one line what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def _parser() -> OneLineParser:
+    parser = OneLineParser(prog="python -m reasoning.training", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    train, default = commands.add_parser("train", help="train, with a log"), TrainingRecipe
-    train.add_argument("model", choices=sorted(SHAPES))
+    train, usual = commands.add_parser("train", help="train, with a log"), TrainingRecipe
+    train.add_argument("model", help=f"{', '.join(TASKS)}, or module:attribute")
     train.add_argument("folder", type=Path, help="where checkpoint.pt and log.jsonl go")
     train.add_argument("--minutes", type=float, help="fit the schedule into this wall time")
-    train.add_argument("--steps", type=int, default=default.steps, help="optimizer steps")
-    train.add_argument("--matrix-rate", type=float, default=default.matrix_rate)
-    train.add_argument("--other-rate", type=float, default=default.other_rate)
-    train.add_argument("--cooldown", type=float, default=default.cooldown)
-    train.add_argument("--basics", type=int, default=default.basics, help="tokens at first")
-    train.add_argument("--seed", type=int, default=default.seed)
+    train.add_argument("--steps", type=int, help=f"optimizer steps ({usual.steps})")
+    train.add_argument("--matrix-rate", type=float, help=f"Muon's ({usual.matrix_rate})")
+    train.add_argument("--other-rate", type=float, help=f"AdamW's ({usual.other_rate})")
+    train.add_argument("--warmup", type=int, help=f"steps ({usual.warmup})")
+    train.add_argument("--cooldown", type=float, help=f"share of the run ({usual.cooldown})")
+    train.add_argument("--basics", type=int, help=f"tokens at first ({usual.basics})")
+    train.add_argument("--shapes", type=_shapes, help="batches, as 30x256,20x384,11x704")
+    train.add_argument("--seed", type=int, help=f"of all that is drawn ({usual.seed})")
     train.add_argument("--threads", type=int, default=2, help="CPU threads")
     train.add_argument("--init", type=Path, help="an exported model to start from")
-    train.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    train.add_argument("--resume", action="store_true", help="go on by the checkpoint's recipe")
     train.add_argument("--eager", action="store_true", help="without torch.compile")
-    train.add_argument("--float32", action="store_true", help="no bf16 in linear layers")
+    train.add_argument("--float32", action="store_true", default=None, help="no bf16 at all")
     add_command(commands)
+    add_native(commands)
     export = commands.add_parser("export", help="write a Hugging Face folder")
     export.add_argument("folder", type=Path, help="a training run")
     export.add_argument("output", type=Path)
     return parser
 
 
+def _shapes(text: str) -> tuple[tuple[int, int], ...]:
+    """Batches as (rows, length).
+
+    Raises:
+        ValueError: they are no numbers.
+    """
+    pairs = (one.split("x") for one in text.split(","))
+    return tuple((int(rows), int(length)) for rows, length in pairs)
+
+
 def _train(options: argparse.Namespace) -> None:
-    given = vars(options)
-    shared = given.keys() & TrainingRecipe.__dataclass_fields__.keys()
-    recipe = TrainingRecipe(**{name: given[name] for name in shared})
+    names = [one.name for one in fields(TrainingRecipe)]
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    recipe = _resumed(options, given) if options.resume else TrainingRecipe(**given)
     if options.threads < 1:
         raise InvalidValue(f"threads: {options.threads} is out of range; give 1 or more")
     import torch  # after the checks, which answer at once
@@ -56,8 +84,31 @@ def _train(options: argparse.Namespace) -> None:
 
     torch.set_num_threads(options.threads)
     train(
-        recipe, options.folder, init=options.init, resume=options.resume, compile=not options.eager
+        recipe,
+        options.folder,
+        init=options.init,
+        resume=options.resume,
+        compile=not options.eager,
     )
+
+
+def _resumed(options: argparse.Namespace, given: dict[str, Any]) -> TrainingRecipe:
+    """The recipe of the run in a folder, perhaps lengthened.
+
+    Raises:
+        InvalidValue: another recipe is asked for.
+    """
+    from reasoning.training.export import read_checkpoint
+
+    state = read_checkpoint(options.folder / "checkpoint.pt")
+    recipe = TrainingRecipe.read(state["recipe"])
+    if options.init is not None:
+        raise InvalidValue("init: a run that goes on has its weights; leave it out")
+    for name, value in given.items():
+        kept = getattr(recipe, name)
+        if value != kept and name not in LENGTHENING:
+            raise InvalidValue(f"{name}: the run has {kept}, not {value}; leave it out")
+    return replace(recipe, **given)
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -66,7 +117,12 @@ def _export(options: argparse.Namespace) -> None:
     export(options.folder / "checkpoint.pt", options.output)
 
 
-COMMANDS = {"train": _train, "reinforce": run_command, "export": _export}
+COMMANDS = {
+    "train": _train,
+    "reinforce": run_command,
+    "native": run_native,
+    "export": _export,
+}
 
 
 if __name__ == "__main__":

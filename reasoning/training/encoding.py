@@ -1,16 +1,15 @@
-"""Demonstrations as token ids, in one endless stream of the mixture."""
+"""Demonstrations as token ids."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
 from torch import Tensor
 
 from reasoning.training.demonstrations import Demonstration, tokenize
-from reasoning.training.mixture import BASICS, MIXTURE
 from reasoning.training.shared import SharedDemonstration
 from reasoning.values.layout import flatten
 
@@ -85,33 +84,3 @@ def lay_out(demonstration: SharedDemonstration) -> TrainingSequence:
         [weight for weights in demonstration.weights for weight in weights],
         flat.mask,
     )
-
-
-def stream(
-    rng: random.Random, rows: Sequence[int], *, basics: int = 0
-) -> Iterator[TrainingSequence]:
-    """An endless stream of encoded demonstrations, which follows from ``rng`` alone.
-
-    A demonstration that is longer than its row is cut to a window.  Its row is mostly the
-    shortest, which is cheap, and one time in four the longest, so that distant context is seen.
-
-    Args:
-        rows: The row lengths, in ascending order.
-        basics: The first tokens are of the kinds in `BASICS` only, which have most arithmetic.
-    """
-    drawn = dict.fromkeys(MIXTURE, 1.0)
-    early = True
-    while True:
-        if early and sum(drawn.values()) >= basics:
-            early, drawn = False, dict.fromkeys(MIXTURE, 1.0)
-        # The kind furthest behind its share of tokens comes next.
-        kind = min(BASICS if early else MIXTURE, key=lambda k: drawn[k] / MIXTURE[k])
-        demonstration = kind(rng)
-        if isinstance(demonstration, SharedDemonstration):
-            encoded = lay_out(demonstration)
-        else:
-            windowed = len(demonstration.body) > 1
-            row = rows[0] if windowed and rng.random() < 0.75 else rows[-1]
-            encoded = encode(demonstration, row, rng)
-        drawn[kind] += len(encoded.tokens)
-        yield encoded

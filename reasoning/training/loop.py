@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 import torch.distributed as dist
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from orchestrator.errors import InvalidValue
 from reasoning.engine.identities import read_identities
-from reasoning.training.batches import Batch, batches
+from reasoning.training.batches import STRETCH, Batch, batches
+from reasoning.training.export import read_checkpoint
 from reasoning.training.model import TrainableModel
-from reasoning.training.recipe import SHAPES, TrainingRecipe
+from reasoning.training.recipe import TrainingRecipe, find_task
 
 
 def train(
@@ -32,39 +36,95 @@ def train(
     """Run a recipe; ``folder`` gets ``log.jsonl`` and ``checkpoint.pt`` (every 100 steps).
 
     Under ``torch.distributed.run`` the processes train one model, each on batches of its own.
+    A signal that ends a program, such as Ctrl-C, leaves a checkpoint, too.
 
     Args:
         init: The folder of an exported model to start from.
-        resume: Continue from the checkpoint in ``folder``.
+        resume: Go on with the run in ``folder`` where it was; ``recipe`` is that run's, perhaps
+            lengthened.
 
     Raises:
-        InvalidValue: ``folder`` has a checkpoint and ``resume`` is off, or ``init`` is no model.
+        InvalidValue: ``folder`` has a run and ``resume`` is off, or has none and it is on; or
+            ``init`` is no model of this shape.
+        KeyboardInterrupt: a signal came.
     """
     checkpoint = folder / "checkpoint.pt"
-    if checkpoint.exists() and not resume:
+    if not resume and checkpoint.exists():
         raise InvalidValue(f"folder: {folder} holds a run; give --resume, or another folder")
     first = _join_group()
-    torch.manual_seed(recipe.seed)
     run = TrainingRun(recipe)
     if init is not None:
         run.start_from(init)
-    folder.mkdir(parents=True, exist_ok=True)
-    if checkpoint.exists():
+    if resume:
         run.load(checkpoint)
-    source = batches(recipe, run.step, basics=0 if init else None)
+    _make(folder)
     forward = torch.compile(run.model) if compile else run.model
-    started = time.monotonic() - run.seconds
-    with (folder / "log.jsonl").open("a") as log:
-        while (progress := run.progress()) < 1:
-            row = run.advance(next(source), forward, progress, started)
-            if first and row["step"] % 20 == 0:
-                log.write(json.dumps(row) + "\n")
-                log.flush()
-            if first and run.step % 100 == 0:
-                run.save(checkpoint)
+    with (folder / "log.jsonl").open("a") as log, _interruptions() as interrupted:
+        _go_on(run, forward, interrupted, log if first else None, checkpoint)
     if first:
         run.save(checkpoint)
+    if interrupted:
+        raise KeyboardInterrupt
     return run.model
+
+
+def _go_on(
+    run: TrainingRun,
+    forward: Callable[..., Any],
+    interrupted: list[int],
+    log: TextIO | None,
+    checkpoint: Path,
+) -> None:
+    """Do the steps of a run that are left, until it is ``interrupted``.
+
+    The first process of a group has the ``log``, and writes checkpoints.
+    """
+    source = batches(run.recipe, run.step, basics=run.basics)
+    started = time.monotonic() - run.seconds
+    while (progress := run.progress()) < 1 and not interrupted:
+        row = run.advance(next(source), forward, progress, started)
+        _share(interrupted)
+        if log and row["step"] % 20 == 0:
+            log.write(json.dumps(row) + "\n")
+            log.flush()
+        if log and run.step % STRETCH == 0:
+            run.save(checkpoint)
+
+
+@contextmanager
+def _interruptions() -> Iterator[list[int]]:
+    """Gives the signals that came, of those that end a program; a second one ends it at once.
+
+    A step is finished first, so that a checkpoint never lies within one.
+    """
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    ending = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in ending}
+
+    def take(number: int, frame: object) -> None:
+        came.append(number)
+        restore()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in ending:
+        signal.signal(number, take)
+    try:
+        yield came
+    finally:
+        restore()
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidValue(f"folder: {folder} can't be made ({error.strerror})") from error
 
 
 class TrainingRun:
@@ -75,49 +135,65 @@ class TrainingRun:
         step: Optimizer steps done.
         seconds: Wall time spent on them.
         tokens: Tokens of the batches, padding included, over all processes.
+        basics: Tokens of basics that were left where this stretch of batches began.
     """
 
     def __init__(self, recipe: TrainingRecipe) -> None:
+        torch.manual_seed(recipe.seed)
         self.recipe = recipe
-        self.model = TrainableModel(SHAPES[recipe.model])
+        self.task = find_task(recipe.model)
+        self.model = TrainableModel(self.task.shape)
+        if self.task.initialise is not None:
+            self.task.initialise(self.model)
         self.optimizers = _optimizers(self.model, recipe)
         self.before: dict[str, Any] | None = None
         self.step, self.seconds, self.tokens = 0, 0.0, 0
+        self.basics = recipe.basics
 
     def start_from(self, folder: Path) -> None:
-        """Take the weights of an exported model.
+        """Take the weights of an exported model, which has had its basics.
 
         Raises:
             InvalidValue: the folder is no exported model of this shape.
         """
-        shape = SHAPES[self.recipe.model]
+        shape = self.task.shape
         try:
             weights = load_file(folder / "model.safetensors")
             identity = read_identities(folder, shape.layers, shape.head_dim)
             if identity is not None:
                 weights["model.path_identity"] = identity[:, 1:]
-            self.model.start_from(weights)
+            if self.task.adopt is not None:
+                weights = self.task.adopt(weights)
+            none = torch.zeros_like(self.model.model.path_identity)
+            self.model.load_state_dict({"model.path_identity": none, **weights})
             self.before = json.loads((folder / "recipe.json").read_text())
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise InvalidValue(
                 f"init: {folder} is no exported {self.recipe.model}; give one that export wrote"
             ) from error
+        self.basics = 0
 
     def load(self, checkpoint: Path) -> None:
-        """Continue from a checkpoint."""
-        state = torch.load(checkpoint, weights_only=True)
+        """Continue from a checkpoint.
+
+        Raises:
+            InvalidValue: there is none, or it can't be read.
+        """
+        state = read_checkpoint(checkpoint, "optimizers", "basics", "seconds")
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.step, self.seconds, self.tokens = state["step"], state["seconds"], state["tokens"]
+        self.before, self.basics = state["before"], state["basics"]
 
     def save(self, checkpoint: Path) -> None:
         """Write a checkpoint, as a whole."""
         state: dict[str, Any] = {
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "recipe": asdict(self.recipe),
+            "recipe": self.recipe.written(),
             "before": self.before,
+            "basics": self.basics,
             "step": self.step,
             "seconds": self.seconds,
             "tokens": self.tokens,
@@ -145,6 +221,9 @@ class TrainingRun:
         self._descend()
         self.tokens += batch[0].numel() * (dist.get_world_size() if dist.is_initialized() else 1)
         self.step += 1
+        if self.step % STRETCH == 0:
+            given = 0 if self.before is not None else self.recipe.basics
+            self.basics = max(0, given - self.tokens)
         return {
             "step": self.step - 1,
             "tokens": self.tokens,
@@ -189,6 +268,15 @@ def _join_group() -> bool:
     if "RANK" in os.environ and not dist.is_initialized():
         dist.init_process_group("gloo")
     return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def _share(interrupted: list[int]) -> None:
+    """Have all processes of a group end at the same step."""
+    if dist.is_initialized():
+        most = torch.tensor([max(interrupted, default=0)])
+        dist.all_reduce(most, dist.ReduceOp.MAX)
+        if most.item() and not interrupted:
+            interrupted.append(int(most.item()))
 
 
 def _average_gradients(model: TrainableModel, seconds: float) -> float:

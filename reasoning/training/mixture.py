@@ -1,13 +1,14 @@
-"""Which demonstrations a training run sees, and how much of each."""
+"""Which demonstrations the models of our own markup see, and how much of each."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 from reasoning.training import demonstrations as alone
 from reasoning.training import lockstep, shared
 from reasoning.training.demonstrations import Demonstration
+from reasoning.training.encoding import TrainingSequence, encode, lay_out
 from reasoning.training.shared import SharedDemonstration
 
 Draw = Callable[[random.Random], Demonstration | SharedDemonstration]
@@ -32,3 +33,31 @@ MIXTURE: dict[Draw, float] = {
 
 BASICS: tuple[Draw, ...] = (alone.drawn_leaf, alone.drawn_calc)
 """The kinds with which a run begins."""
+
+
+def stream(rng: random.Random, rows: Sequence[int], basics: int = 0) -> Iterator[TrainingSequence]:
+    """An endless stream of encoded demonstrations, which follows from ``rng`` alone.
+
+    A demonstration that is longer than its row is cut to a window.  Its row is mostly the
+    shortest, which is cheap, and one time in four the longest, so that distant context is seen.
+
+    Args:
+        rows: The row lengths, in ascending order.
+        basics: The first tokens are of the kinds in `BASICS` only, which have most arithmetic.
+    """
+    drawn = dict.fromkeys(MIXTURE, 1.0)
+    early = True
+    while True:
+        if early and sum(drawn.values()) >= basics:
+            early, drawn = False, dict.fromkeys(MIXTURE, 1.0)
+        # The kind furthest behind its share of tokens comes next.
+        kind = min(BASICS if early else MIXTURE, key=lambda k: drawn[k] / MIXTURE[k])
+        demonstration = kind(rng)
+        if isinstance(demonstration, SharedDemonstration):
+            encoded = lay_out(demonstration)
+        else:
+            windowed = len(demonstration.body) > 1
+            row = rows[0] if windowed and rng.random() < 0.75 else rows[-1]
+            encoded = encode(demonstration, row, rng)
+        drawn[kind] += len(encoded.tokens)
+        yield encoded

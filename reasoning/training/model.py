@@ -8,13 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reasoning.language import markup
 from reasoning.training.recipe import ModelShape
 
 EMBEDDING = 0.1
 """Initial scale of the embedding.  The output is tied to it and needs about this scale; from the
-usual 0.02 it would grow by drifting, which destroys the waves that the numbers start from."""
-NUMBER_NOISE = 0.3
+usual 0.02 it would grow by drifting, which destroys the waves that numbers may start from."""
 
 
 class Attention(nn.Module):
@@ -83,14 +81,12 @@ class LlamaDecoder(nn.Module):
         self.embed_tokens = nn.Embedding(shape.vocabulary, shape.hidden)
         self.layers = nn.ModuleList(LlamaLayer(shape) for _ in range(shape.layers))
         self.norm = nn.RMSNorm(shape.hidden, eps=1e-5)
-        self.path_identity = nn.Parameter(
-            torch.zeros(shape.layers, len(markup.PATHS), shape.head_dim)
-        )
+        self.path_identity = nn.Parameter(torch.zeros(shape.layers, shape.paths, shape.head_dim))
 
     def forward(self, tokens: Tensor, positions: Tensor, paths: Tensor, mask: Tensor) -> Tensor:
         x = self.embed_tokens(tokens)
         rope = rope_tables(positions, self.shape, x.dtype)
-        none = torch.zeros_like(self.path_identity[:, :1])
+        none = self.path_identity.new_zeros(self.shape.layers, 1, self.shape.head_dim)
         identities = torch.cat([none, self.path_identity], 1)[:, paths].unsqueeze(2)
         for layer, identity in zip(self.layers, identities, strict=True):
             x = layer(x, rope, mask[:, None], identity)
@@ -105,23 +101,6 @@ class TrainableModel(nn.Module):
         super().__init__()
         self.model = LlamaDecoder(shape)
         self._initialise(shape)
-
-    def start_from(self, weights: dict[str, Tensor]) -> None:
-        """Take the weights of an exported model.
-
-        A model of the first markup has no path identities, and its embeddings of later markers
-        have drifted to where they are never predicted; both are initialised again.
-        """
-        if "model.path_identity" not in weights:
-            embedding = weights["model.embed_tokens.weight"].float()
-            for marker in markup.SHARED:
-                index = markup.VOCABULARY.index(marker)
-                embedding[index] = EMBEDDING * torch.randn(embedding.shape[1])
-            weights = weights | {
-                "model.embed_tokens.weight": embedding,
-                "model.path_identity": torch.zeros_like(self.model.path_identity),
-            }
-        self.load_state_dict(weights)
 
     def forward(
         self, tokens: Tensor, positions: Tensor, paths: Tensor, mask: Tensor, weights: Tensor
@@ -142,27 +121,6 @@ class TrainableModel(nn.Module):
                 if name.endswith(("o_proj.weight", "down_proj.weight")):
                     scale /= math.sqrt(2 * shape.layers)
                 nn.init.normal_(parameter, std=scale)
-        with torch.no_grad():
-            numbers = self.model.embed_tokens.weight[: len(markup.NUMBERS)]
-            numbers *= NUMBER_NOISE
-            numbers[:, : shape.hidden // 2] += EMBEDDING * number_features(shape.hidden // 2)
-
-
-def number_features(width: int) -> Tensor:
-    """Waves of each integer's value and of its logarithm, ``[1000, width]``, of unit scale.
-
-    Addition turns the first and multiplication the second by an angle; models that learn
-    arithmetic are known to find such waves by themselves (Nanda et al., arXiv 2301.05217;
-    Zhou et al., arXiv 2406.03445), so starting from them saves much of the training.
-    """
-    n = torch.arange(len(markup.NUMBERS), dtype=torch.float64)
-    periods = [2, 5, 10, 20, 50, 100, 3, 4, 8, 25, 200, 500, 1000, 7, 9, 11, 13, 2000, 40, 16]
-    count = width // 4
-    linear = torch.stack([n * (2 * math.pi / p) for p in (periods * count)[:count]])
-    log = torch.log(n + 0.5)
-    scales = torch.logspace(math.log10(0.1), math.log10(14.0), count, dtype=torch.float64)
-    angles = torch.cat([linear, log * (2 * math.pi / scales[:, None])])
-    return (torch.cat([angles.cos(), angles.sin()]) * math.sqrt(2)).T.float()
 
 
 def rope_tables(positions: Tensor, shape: ModelShape, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -19,8 +19,9 @@ from reasoning.models.catalog import shipped as shipped_models
 from reasoning.models.loaded import LoadedModel
 from reasoning.problems import Problem, countdown
 from reasoning.training.batches import batches
-from reasoning.training.export import export, tokenizer
+from reasoning.training.export import export
 from reasoning.training.loop import train
+from reasoning.training.markup.task import tokenizer
 from reasoning.training.recipe import TrainingRecipe
 
 FOLDERS = shipped_models()

@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from orchestrator.errors import InvalidValue
+from reasoning.engine.engine import Engine
+from reasoning.engine.identities import PATHS_FILE
+from reasoning.language import markup
 from reasoning.training import TrainingRecipe, __main__
 from reasoning.training.export import export
 from reasoning.training.loop import TrainingRun
+from reasoning.training.model import TrainableModel
 
 APART = ("reasoning.training", "reasoning.judging", "sklearn", "sentence_transformers")
+
+
+TINY = ("--shapes", "2x128,1x704", "--eager", "--float32", "--threads", "1")
+
+
+def run_command(*words: object) -> None:
+    """``python -m reasoning.training`` in this process."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "argv", ["training", *map(str, words)])
+        __main__.main()
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    """The one line by which a command is refused."""
+    with pytest.raises(SystemExit) as exit:
+        run_command(*words)
+    said = capsys.readouterr().err
+    assert exit.value.code == 2
+    assert said.count("\n") == 1
+    return said
 
 
 @pytest.mark.parametrize(
@@ -23,28 +51,176 @@ APART = ("reasoning.training", "reasoning.judging", "sklearn", "sentence_transfo
         ("--cooldown", "1.5"),
         ("--threads", "0"),
         ("--matrix-rate", "-1"),
+        ("--matrix-rate", "inf"),
         ("--other-rate", "nan"),
         ("--steps", "-1"),
+        ("--steps", "many"),
         ("--basics", "-1"),
+        ("--warmup", "0"),
         ("--minutes", "0"),
+        ("--minutes", "inf"),
+        ("--shapes", "8"),
+        ("--shapes", "0x256"),
+        ("--shapes", "4x512,8x256"),
     ],
 )
 def test_a_bad_value_is_refused_in_one_line_and_nothing_is_written(
-    option: str,
-    value: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    option: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    monkeypatch.setattr(sys, "argv", ["training", "train", "reason-1m", str(run), option, value])
-    with pytest.raises(SystemExit) as exit:
-        __main__.main()
-    said = capsys.readouterr().err
-    assert exit.value.code == 2
-    assert said.count("\n") == 1
-    assert option[2:].replace("-", "_") + ": " in said
+    said = refusal(capsys, "train", "reason-1m", run, option, value)
+    assert option[2:] in said.replace("_", "-")
     assert not run.exists()
+
+
+@pytest.mark.parametrize("model", ["reason-9m", "nowhere:task", "json:dumps"])
+def test_a_model_that_is_none_is_refused(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "model: " in refusal(capsys, "train", model, tmp_path / "run", *TINY)
+
+
+@pytest.mark.parametrize("command", ["train", "export"])
+def test_a_folder_that_can_not_be_made_is_refused(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    if command == "train":
+        said = refusal(capsys, "train", "reason-1m", file / "run", "--steps", "1", *TINY)
+    else:
+        run_command("train", "reason-1m", tmp_path / "run", "--steps", "0", *TINY)
+        said = refusal(capsys, "export", tmp_path / "run", file / "model")
+    assert str(file) in said
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 cut"])
+def test_a_run_that_is_none_can_not_go_on(
+    content: bytes | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if content is not None:
+        (tmp_path / "checkpoint.pt").write_bytes(content)
+    assert "folder: " in refusal(capsys, "train", "reason-1m", tmp_path, "--resume", *TINY)
+
+
+# ---- going on ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--seed", "4"), ("--cooldown", "0.9"), ("--basics", "7"), ("--init", "reason-1m")],
+)
+def test_a_run_goes_on_by_its_own_recipe_only(
+    option: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_command("train", "reason-1m", tmp_path, "--steps", "0", "--seed", "3", *TINY)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    said = refusal(capsys, "train", "reason-1m", tmp_path, "--resume", option, value)
+    assert f"{option[2:]}: " in said
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_another_model_is_refused_when_a_run_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_command("train", "reason-1m", tmp_path, "--steps", "0", *TINY)
+    assert "model: the run has reason-1m" in refusal(
+        capsys, "train", "reason-5m", tmp_path, "--resume"
+    )
+
+
+def test_a_run_that_is_interrupted_goes_on_as_if_it_had_not_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = ("--steps", "4", "--seed", "3", "--basics", "700", "--warmup", "1", *TINY)
+    run_command("train", "reason-1m", tmp_path / "whole", *recipe)
+
+    advance = TrainingRun.advance
+
+    def interrupted(self: TrainingRun, *step: Any) -> dict[str, float]:
+        if self.step == 1:
+            signal.raise_signal(signal.SIGINT)
+        return advance(self, *step)
+
+    parts = tmp_path / "parts"
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingRun, "advance", interrupted)
+        with pytest.raises(SystemExit) as exit:
+            run_command("train", "reason-1m", parts, *recipe)
+    assert exit.value.code == 130
+    assert "--resume" in capsys.readouterr().err
+    assert torch.load(parts / "checkpoint.pt", weights_only=True)["step"] == 2
+    run_command("train", "reason-1m", parts, "--resume", "--eager", "--threads", "1")
+
+    whole, went_on = (
+        torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)
+        for name in ("whole", "parts")
+    )
+    assert whole["recipe"] == went_on["recipe"]
+    assert whole["tokens"] == went_on["tokens"]
+    for name, tensor in whole["model"].items():
+        assert torch.equal(tensor, went_on["model"][name]), name
+
+
+def test_a_run_goes_on_with_the_basics_that_are_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_command("train", "reason-1m", tmp_path, "--steps", "1", "--basics", "1000000", *TINY)
+    rows: list[Tensor] = []
+    forward = TrainableModel.forward
+
+    def seen(self: TrainableModel, tokens: Tensor, *rest: Any) -> Any:
+        rows.append(tokens)
+        return forward(self, tokens, *rest)
+
+    monkeypatch.setattr(TrainableModel, "forward", seen)
+    run_command("train", "reason-1m", tmp_path, "--resume", "--steps", "3", "--eager")
+    assert len(rows) == 2
+    words = {markup.VOCABULARY[token] for batch in rows for token in batch.flatten().tolist()}
+    assert words & set(markup.SHARED) == set()
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert (state["recipe"]["basics"], state["recipe"]["steps"]) == (1_000_000, 3)
+
+
+# ---- other models, other data --------------------------------------------------------------
+
+OWN = """
+from tokenizers import Tokenizer, models
+from reasoning.training.encoding import TrainingSequence
+from reasoning.training.recipe import ModelShape, TrainingTask
+
+def stream(rng, rows, basics):
+    while True:
+        text = [1, *(rng.randrange(2, 40) for _ in range(9)), 0]
+        yield TrainingSequence(text, list(range(11)), [0] * 11, [1.0] * 11)
+
+def write_tokenizer(folder):
+    tokenizer = Tokenizer(models.WordLevel({str(n): n for n in range(40)}, unk_token="0"))
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+task = TrainingTask(
+    shape=ModelShape(hidden=64, layers=1, heads=2, intermediate=64, vocabulary=40, context=64),
+    stream=stream, pad=0, special={"eos_token_id": 0}, write_tokenizer=write_tokenizer,
+    card=lambda recipe, parameters: f"{parameters} parameters",
+)
+"""
+
+
+def test_a_model_of_ones_own_is_trained_on_data_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_training_task.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    run = tmp_path / "run"
+    run_command(
+        "train", "own_training_task:task", run, "--steps", "2", "--shapes", "2x32", *TINY[2:]
+    )
+    run_command("export", run, tmp_path / "model")
+    config = Engine.load(tmp_path / "model").config
+    assert (config.vocabulary, config.layers, config.markup) == (40, 1, None)
+    names = {path.name for path in (tmp_path / "model").iterdir()}
+    assert "tokenizer.json" in names
+    assert PATHS_FILE not in names
 
 
 def test_an_export_of_no_run_is_refused_and_writes_nothing(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from reasoning.problems import Arithmetic, Countdown, countdown
 from reasoning.problems.expression import apply
 from reasoning.training import demonstrations
 from reasoning.training.demonstrations import WIDTH, Demonstration
-from reasoning.training.encoding import TrainingSequence, encode, stream
-from reasoning.training.mixture import MIXTURE
+from reasoning.training.encoding import TrainingSequence, encode
+from reasoning.training.mixture import MIXTURE, stream
 
 Draw = Callable[[random.Random], Demonstration]
 

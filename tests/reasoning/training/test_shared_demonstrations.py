@@ -387,7 +387,7 @@ def test_demonstrations_that_share_a_row_do_not_see_each_other() -> None:
     several = 0
     while queue:
         before = list(queue)
-        tokens, _, paths, mask, weights = pack(queue, 1280)
+        tokens, _, paths, mask, weights = pack(queue, 1280, TOKEN_IDS[markup.PAD])
         packed = [item for item in before if not any(item is other for other in queue)]
         packed.sort(key=lambda item: (item is not before[0], -len(item.tokens)))
         start = 0

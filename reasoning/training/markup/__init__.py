@@ -1,0 +1,1 @@
+"""What the models of our own markup are, beside their demonstrations."""

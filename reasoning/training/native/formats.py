@@ -1,0 +1,184 @@
+"""Worked problems as training sequences, in the published formats of parallel reasoners.
+
+ThreadWeaver (arXiv 2512.07843): a token trie of the joined text and of each thread alone, with an
+ancestor-only mask, and depth in the trie as position.  Multiverse (arXiv 2506.09991): one sequence
+in which paths see the goal and themselves, overlap in position, and are all seen by the conclusion.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from reasoning.training.encoding import TrainingSequence
+from reasoning.training.native.problems import WordProblem
+from reasoning.training.native.tokens import SUFFIXES, encode
+
+JOIN_WEIGHT = 2.0
+"""Of what is written after a join, and of the words that decide whether there is a fork."""
+
+
+class Block(NamedTuple):
+    """Tokens of a `Sheet`: where they lie, what they see, and the next position behind them."""
+
+    seen: tuple[range, ...]
+    end: int
+
+
+class Sheet:
+    """A training sequence, written in blocks that see other blocks."""
+
+    def __init__(self) -> None:
+        self._tokens: list[int] = []
+        self._positions: list[int] = []
+        self._weights: list[float] = []
+        self._blocks: list[tuple[range, tuple[range, ...]]] = []
+
+    def write(
+        self, *pieces: tuple[str, float], after: Sequence[Block] = (), at: int | None = None
+    ) -> Block:
+        """Add a block of (text, loss weight) that sees ``after``, and what they see.
+
+        Its first token has a loss only where it stands right behind what it follows.
+
+        Args:
+            at: The position of its first token; by default the next one behind all of ``after``.
+        """
+        first = len(self._tokens)
+        for text, weight in pieces:
+            ids = encode(text)
+            self._tokens += ids
+            self._weights += [weight] * len(ids)
+        own = range(first, len(self._tokens))
+        seen = tuple(dict.fromkeys(one for block in after for one in block.seen))
+        if not (len(after) == 1 and seen[-1].stop == first):
+            self._weights[first] = 0.0
+        start = max((block.end for block in after), default=0) if at is None else at
+        self._positions += range(start, start + len(own))
+        self._blocks.append((own, seen))
+        return Block((*seen, own), start + len(own))
+
+    def sequence(self) -> TrainingSequence:
+        """All that was written."""
+        size = len(self._tokens)
+        mask = torch.zeros(size, size, dtype=torch.bool)
+        for own, seen in self._blocks:
+            rows = slice(own.start, own.stop)
+            for one in seen:
+                mask[rows, one.start : one.stop] = True
+            mask[rows, rows] = torch.ones(len(own), len(own), dtype=torch.bool).tril()
+        return TrainingSequence(self._tokens, self._positions, [0] * size, self._weights, mask)
+
+
+def prompt(question: str, mode: str) -> str:
+    """What a model is given: the question with a suffix of `SUFFIXES`, in the chat template."""
+    user = f"{question} {SUFFIXES[mode]}"
+    return f"<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n"
+
+
+def serial(problem: WordProblem, mode: str) -> TrainingSequence:
+    """A problem that is worked out in one thread."""
+    sheet = Sheet()
+    given = sheet.write((prompt(problem.question, mode), 0.0))
+    think, end = _wrapping(problem, mode)
+    work = "\n".join(filter(None, (*problem.parts, problem.conclusion)))
+    sheet.write((think, 1.0), (f"{work}\n{end}", 1.0), after=[given])
+    return sheet.sequence()
+
+
+def _wrapping(problem: WordProblem, mode: str) -> tuple[str, str]:
+    """What opens the thoughts, and what closes them and answers."""
+    if mode == "threadweaver":
+        answer = f"The answer is \\boxed{{{problem.answer}}}."
+        return "<think>\n", f"</think>\n\n{answer}<|im_end|>"
+    return "<Think>\n", f"</Think>\n\nAnswer: \\boxed{{{problem.answer}}}<|im_end|>"
+
+
+def threadweaver(problem: WordProblem) -> TrainingSequence:
+    """Outlines, threads and their join, as a trie: the joined text first, then the other threads.
+
+    A thread that is joined sees those before it, as it will; one of its own does not.
+    """
+    sheet = Sheet()
+    given = sheet.write((prompt(problem.question, "threadweaver"), 0.0))
+    think, end = _wrapping(problem, "threadweaver")
+    outlines = "".join(f"<Outline>{n}: {label}</Outline>\n" for n, label in _numbered(problem))
+    plan = f"<Parallel>\n<Outlines>\n{outlines}</Outlines>"
+    planned = sheet.write((think, 1.0), (plan, JOIN_WEIGHT), after=[given])
+    fork = sheet.write(("\n<Thread>\n", 0.5), after=[planned])
+    threads = [f"{n}: {part}\n</Thread>" for n, part in enumerate(problem.parts, start=1)]
+    rest = f"\n</Parallel>\n{_line(problem.conclusion)}{end}"
+    joined = (("<Thread>\n", 0.5), *(("", 0.0),) * 0)
+    pieces: list[tuple[str, float]] = []
+    for index, thread in enumerate(threads):
+        pieces += [*(joined if index else ()), (thread, 0.5 if index else 1.0)]
+    sheet.write(*pieces, (rest, JOIN_WEIGHT), after=[fork])
+    for thread in threads[1:]:
+        sheet.write((thread, 1.0), after=[fork])
+    return sheet.sequence()
+
+
+def multiverse(problem: WordProblem, variant: str) -> TrainingSequence:
+    """A goal, its paths and a conclusion.
+
+    Args:
+        variant: Where paths and conclusion stand: as ``trained`` by the authors (paths and the
+            line break before them right behind the goal, the conclusion right behind the longest
+            path), as in their ``engine`` (line breaks have positions of their own), or as ``text``
+            that is joined and read again.
+    """
+    sheet = Sheet()
+    given = sheet.write((prompt(problem.question, "multiverse"), 0.0))
+    think, end = _wrapping(problem, "multiverse")
+    outlines = "".join(f"<Outline>\n{n}: {label}\n</Outline>\n" for n, label in _numbered(problem))
+    plan = f"Let's think in parallel.\n<Parallel>\n<Goal>\n{outlines}</Goal>"
+    goal = sheet.write((think, 1.0), (plan, JOIN_WEIGHT), after=[given])
+    paths = [f": {part}\n</Path>\n" for part in problem.parts]
+    concluded = f"{problem.conclusion or 'Done'}\n</Conclusion>\n</Parallel>\n{end}"
+    heads = [f"<Path>\n{n}" for n in range(1, len(paths) + 1)]
+    conclusion = (("<Conclusion>\n", 0.0), (concluded, JOIN_WEIGHT))
+    if variant == "text":
+        pieces = [("\n", 0.5)]
+        for head, path in zip(heads, paths, strict=True):
+            pieces += [(head, 0.5), (path, 1.0)]
+        sheet.write(*pieces, *conclusion, after=[goal])
+        return sheet.sequence()
+    early = variant == "trained"
+    ends = []
+    for head, path in zip(heads, paths, strict=True):
+        broken = sheet.write(("\n", 0.0), after=[goal])
+        at = goal.end if early else None
+        ends.append(sheet.write((head, 0.0), (path, 1.0), after=[broken], at=at))
+    # The line break behind the longest path shares its position with the conclusion.
+    at = max(one.end for one in ends) - early
+    sheet.write(*conclusion, after=ends, at=at)
+    return sheet.sequence()
+
+
+def _numbered(problem: WordProblem) -> enumerate[str]:
+    return enumerate(problem.labels, start=1)
+
+
+def _line(text: str) -> str:
+    return f"{text}\n" if text else ""
+
+
+# ---- drawing them --------------------------------------------------------------------------
+
+
+def parallel_example(problem: WordProblem, rng: random.Random) -> TrainingSequence:
+    """A problem in one of the formats: in threads where it decomposes, else in one."""
+    mode = rng.choices(("threadweaver", "multiverse", "serial"), (0.42, 0.5, 0.08))[0]
+    if mode == "serial" or not problem.decomposes:
+        return serial(problem, mode)
+    if mode == "threadweaver":
+        return threadweaver(problem)
+    return multiverse(problem, rng.choices(("trained", "engine", "text"), (0.45, 0.3, 0.25))[0])
+
+
+def serial_example(problem: WordProblem, rng: random.Random) -> TrainingSequence:
+    """A problem in one thread."""
+    return serial(problem, rng.choice(("threadweaver", "serial")))

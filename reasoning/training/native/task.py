@@ -1,0 +1,72 @@
+"""What the native models are taught."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from reasoning.training.encoding import TrainingSequence
+from reasoning.training.native.formats import parallel_example, serial_example
+from reasoning.training.native.problems import WordProblem, alone, draw_problem
+from reasoning.training.native.tokens import (
+    CHAT_TEMPLATE,
+    END,
+    END_OF_TEXT,
+    encode,
+    tokenizer,
+)
+from reasoning.training.recipe import SHAPES, TrainingTask
+
+Write = Callable[[WordProblem, random.Random], TrainingSequence]
+
+
+def stream(
+    rng: random.Random, rows: Sequence[int], basics: int, *, write: Write
+) -> Iterator[TrainingSequence]:
+    """Endless examples that fit into the longest row; at first problems of one part."""
+    drawn = 0
+    while True:
+        easy = drawn < basics
+        problem = alone(rng, held_out=False) if easy else draw_problem(rng, held_out=False)
+        example = write(problem, rng)
+        if len(example.tokens) <= rows[-1]:
+            drawn += len(example.tokens)
+            yield example
+
+
+def write_tokenizer(folder: Path) -> None:
+    """Write the tokenizer and its chat template."""
+    tokenizer().save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": END,
+        "pad_token": END_OF_TEXT,
+        "model_max_length": SHAPES["native-2m"].context,
+        "clean_up_tokenization_spaces": False,
+        "chat_template": CHAT_TEMPLATE,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def card(recipe: Mapping[str, Any], parameters: int) -> str:
+    return f"# {recipe['model']}\n\n{parameters} parameters\n"
+
+
+def _task(write: Write) -> TrainingTask:
+    [end], [pad] = encode(END), encode(END_OF_TEXT)
+    return TrainingTask(
+        shape=SHAPES["native-2m"],
+        stream=partial(stream, write=write),
+        pad=pad,
+        special={"eos_token_id": end, "pad_token_id": pad},
+        write_tokenizer=write_tokenizer,
+        card=card,
+    )
+
+
+PARALLEL = _task(parallel_example)
+SERIAL = _task(serial_example)
