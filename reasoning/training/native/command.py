@@ -11,7 +11,7 @@ from reasoning.training.recipe import TrainingRecipe
 
 PARALLEL, SERIAL = "native-2m", "native-2m-serial"
 SHAPES = (
-    *((32, 128), (21, 192), (16, 256), (13, 320), (11, 384)),
+    *((43, 96), (32, 128), (21, 192), (16, 256), (13, 320), (11, 384)),
     *((9, 448), (8, 512), (6, 640), (5, 768), (4, 1024)),
 )
 """About 4,096 tokens a batch."""
@@ -54,7 +54,7 @@ def recipes(base_steps: int, steps: int, seed: int) -> tuple[TrainingRecipe, ...
         seed=seed,
         shapes=SHAPES,
         steps=base_steps,
-        basics=400_000,
+        basics=300_000,
         cooldown=0.02,
         other_rate=2e-3,
     )

@@ -3,7 +3,7 @@
 An item is a chain of operations on whole numbers, or a check whether one number divides another.
 A problem asks for several items that have nothing to do with each other, which can be worked out
 apart, or for one long item, which can't.  Every operation is written in steps that are read off a
-table of two digits: ``67+58=110+15=125``, ``67-18=57-8=49``, ``3*14=30+12=42``.
+table of two digits: ``67+8=75``, ``3*14=30+12=42``, ``67+58=110+15=125``.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ HELD_OUT = 16
 """One chain in so many is held out of training."""
 SHORTEST_HELD_OUT = 3
 """Operations, or digits but one, from which on a chain can be held out; below, chains are facts."""
-LARGEST = 250
-LONGEST = 5
+LARGEST = 199
+LONGEST = 7
 """Operations of a chain that stands beside others, at most."""
 
 
@@ -160,12 +160,9 @@ def _worked(value: int, step: Step) -> str:
         tens, ones = one * (many - many % 10), one * (many % 10)
         return f"{asked}={tens}+{ones}={result}" if tens and ones else f"{asked}={result}"
     digits = value % 10, other % 10
-    if step.operator == "-":
-        halfway = value - other + digits[1]
-        split = other > 10 and digits[1]
-        return f"{asked}={halfway}-{digits[1]}={result}" if split else f"{asked}={result}"
     tens = value + other - sum(digits)
-    return f"{asked}={tens}+{sum(digits)}={result}" if all(digits) else f"{asked}={result}"
+    split = step.operator == "+" and other > 9 and all(digits)
+    return f"{asked}={tens}+{sum(digits)}={result}" if split else f"{asked}={result}"
 
 
 # ---- drawing items -------------------------------------------------------------------------
@@ -189,10 +186,10 @@ def _any_chain(rng: random.Random, length: int, product: bool) -> Chain:
     start = rng.randint(11, 99)
     if product and rng.random() < 0.6:
         start = rng.randint(2, 9)
-        first = [Step("*", rng.randint(11, 29))]
+        first = [Step("*", rng.randint(11, 19))]
     value = first[0].apply(start) if first else start
     while len(first) < length:
-        step = Step(rng.choice("+-"), rng.choice((rng.randint(2, 9), rng.randint(11, 79))))
+        step = Step(rng.choice("+-"), rng.randint(2, 9))
         if 1 <= step.apply(value) <= LARGEST:
             first.append(step)
             value = step.apply(value)
@@ -224,7 +221,7 @@ def owners(rng: random.Random, *, held_out: bool) -> WordProblem:
     chains = _chains(rng, held_out)
     names, things = tuple(rng.sample(NAMES, len(chains))), rng.choice(OBJECTS)
     told = " ".join(_story(rng, *one, things) for one in zip(names, chains, strict=True))
-    kind = rng.choice(("all", "most", "most", "each"))
+    kind = rng.choice(("all", "most", "most", "each", "each"))
     asked = {
         "all": f"How many {things} do they have in all?",
         "most": f"Who has the most {things}?",
@@ -238,7 +235,7 @@ def variables(rng: random.Random, *, held_out: bool) -> WordProblem:
     chains = _chains(rng, held_out)
     names = tuple(sorted(rng.sample(LETTERS, len(chains))))
     told = " ".join(f"{name}={one.key}." for name, one in zip(names, chains, strict=True))
-    kind = rng.choice(("all", "most", "most", "each"))
+    kind = rng.choice(("all", "most", "most", "each", "each"))
     asked = {
         "all": f"Find {'+'.join(names)}.",
         "most": "Which is the largest?",
@@ -273,7 +270,7 @@ def _chains(rng: random.Random, held_out: bool) -> list[Chain]:
 
 def _count(rng: random.Random, held_out: bool) -> int:
     """How many parts: those that are measured are of the larger sizes."""
-    return rng.randint(4 if held_out else 2, 6)
+    return rng.randint(5 if held_out else 2, 6)
 
 
 def _story(rng: random.Random, name: str, chain: Chain, things: str) -> str:
@@ -305,7 +302,7 @@ def _apart(kind: str, question: str, names: Sequence[str], chains: Sequence[Chai
 
 def instructions(rng: random.Random, *, held_out: bool) -> WordProblem:
     """A number and what to do with it."""
-    chain = draw_chain(rng, rng.randint(4, 9), held_out=held_out, product=False)
+    chain = draw_chain(rng, rng.randint(4, 10), held_out=held_out, product=False)
     verbs = {"+": "add", "-": "take"}
     told = ", ".join(f"{verbs[one.operator]} {one.operand}" for one in chain.steps)
     return _serial(f"Start with {chain.start}, {told}. What is left?", chain.work, chain)
@@ -329,7 +326,7 @@ def compared(rng: random.Random, *, held_out: bool) -> WordProblem:
 
 def dependent(rng: random.Random, *, held_out: bool) -> WordProblem:
     """Expressions with names, each of which begins with the one before."""
-    chain = draw_chain(rng, rng.randint(4, 9), held_out=held_out)
+    chain = draw_chain(rng, rng.randint(4, 10), held_out=held_out)
     cuts = sorted(
         rng.sample(range(1, len(chain.steps)), min(rng.randint(1, 3), len(chain.steps) - 1))
     )
