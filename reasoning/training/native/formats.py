@@ -111,11 +111,9 @@ def threadweaver(problem: WordProblem) -> TrainingSequence:
     fork = sheet.write(("\n<Thread>\n", 0.5), after=[planned])
     threads = [f"{n}: {part}\n</Thread>" for n, part in enumerate(problem.parts, start=1)]
     rest = f"\n</Parallel>\n{_line(problem.conclusion)}{end}"
-    joined = (("<Thread>\n", 0.5), *(("", 0.0),) * 0)
-    pieces: list[tuple[str, float]] = []
-    for index, thread in enumerate(threads):
-        pieces += [*(joined if index else ()), (thread, 0.5 if index else 1.0)]
-    sheet.write(*pieces, (rest, JOIN_WEIGHT), after=[fork])
+    text, *others = threads
+    joined = "".join(f"<Thread>\n{thread}" for thread in others)
+    sheet.write((text, 1.0), (joined, 0.5), (rest, JOIN_WEIGHT), after=[fork])
     for thread in threads[1:]:
         sheet.write((thread, 1.0), after=[fork])
     return sheet.sequence()
@@ -147,11 +145,11 @@ def multiverse(problem: WordProblem, variant: str) -> TrainingSequence:
         sheet.write(*pieces, *conclusion, after=[goal])
         return sheet.sequence()
     early = variant == "trained"
+    led = sheet.write(("\n", 0.5), after=[goal])
     ends = []
     for head, path in zip(heads, paths, strict=True):
-        broken = sheet.write(("\n", 0.0), after=[goal])
         at = goal.end if early else None
-        ends.append(sheet.write((head, 0.0), (path, 1.0), after=[broken], at=at))
+        ends.append(sheet.write((head, 0.0), (path, 1.0), after=[led], at=at))
     # The line break behind the longest path shares its position with the conclusion.
     at = max(one.end for one in ends) - early
     sheet.write(*conclusion, after=ends, at=at)
