@@ -8,8 +8,7 @@ from typing import Any
 
 from orchestrator.errors import InvalidValue
 from reasoning.models.catalog import find
-from reasoning.training.recipe import SHAPES
-from reasoning.training.reinforce.recipe import ReinforceRecipe
+from reasoning.training.reinforce.recipe import MODELS, ReinforceRecipe
 
 HELP = {
     "seed": "of problems, runs and demonstrations",
@@ -36,7 +35,7 @@ HELP = {
 def add_command(commands: Any) -> None:
     """Add the command to those of a parser."""
     parser = commands.add_parser("reinforce", help="learn from the model's own runs of apr")
-    parser.add_argument("model", choices=sorted(SHAPES))
+    parser.add_argument("model", choices=MODELS)
     parser.add_argument("folder", type=Path, help="where checkpoint.pt, log.jsonl and model go")
     parser.add_argument("--init", type=Path, help="an exported model; by default the shipped one")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")

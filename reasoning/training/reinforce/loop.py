@@ -130,8 +130,8 @@ class ReinforceRun:
 
     def _demonstrations(self, step: int) -> Batch:
         """The demonstrations of an optimizer step, which follow from the seed and its number."""
-        shapes = TrainingRecipe(shapes=ANCHOR_SHAPES, seed=self.recipe.seed)
-        return next(batches(shapes, step + 1, basics=0))
+        seed = 1_000_003 * self.recipe.seed + step
+        return next(batches(TrainingRecipe(shapes=ANCHOR_SHAPES, seed=seed), basics=0))
 
     async def go(self) -> None:
         """Do the rounds that are left."""

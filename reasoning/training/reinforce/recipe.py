@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orchestrator.errors import InvalidValue
-from reasoning.training.recipe import SHAPES
+
+MODELS = ("reason-1m", "reason-5m")
+"""Those that write `apr`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +15,7 @@ class ReinforceRecipe:
     """Everything that decides a run of reinforcement learning, beside the weights it starts from.
 
     Attributes:
-        model: A key of `SHAPES`.
+        model: One of `MODELS`.
         rounds: Rounds of sampling and learning.
         problems, runs: How many problems a round has, and how many runs of each: a group.
         intermediate: The share of problems that have an intermediate result among four numbers, as
@@ -52,8 +54,8 @@ class ReinforceRecipe:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        if self.model not in SHAPES:
-            raise InvalidValue(f"model: {self.model!r} is none; choose {', '.join(SHAPES)}")
+        if self.model not in MODELS:
+            raise InvalidValue(f"model: {self.model!r} is none; choose {', '.join(MODELS)}")
         for name in ("problems", "budget", "five_budget", "batches", "epochs", "threads", "warmup"):
             self._check(name, getattr(self, name) >= 1, "1 or more")
         for name in ("rounds", "span_bonus", "certain", "anchor"):
