@@ -144,7 +144,7 @@ class TrainingRun:
         self.task = find_task(recipe.model)
         self.model = TrainableModel(self.task.shape)
         if self.task.initialise is not None:
-            self.task.initialise(self.model)
+            self.task.initialise(self.model.model.embed_tokens.weight)
         self.optimizers = _optimizers(self.model, recipe)
         self.before: dict[str, Any] | None = None
         self.step, self.seconds, self.tokens = 0, 0.0, 0

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from reasoning.training.encoding import TrainingSequence
-    from reasoning.training.model import TrainableModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +78,8 @@ class TrainingTask:
         write_tokenizer: Writes the tokenizer's files into a folder.
         card: The text of the model's card, from the recipe as it was run and the number of
             parameters.
-        initialise: Changes fresh weights, where anything is known of the tokens.
+        initialise: Changes fresh embeddings ``[vocabulary, hidden]``, where anything is known of the
+            tokens.
         adopt: Changes the weights of an exported model that training starts from.
         config: More entries of ``config.json``.
     """
@@ -90,7 +90,7 @@ class TrainingTask:
     special: Mapping[str, int]
     write_tokenizer: Callable[[Path], None]
     card: Callable[[Mapping[str, Any], int], str]
-    initialise: Callable[[TrainableModel], None] | None = None
+    initialise: Callable[[Tensor], None] | None = None
     adopt: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
 

@@ -14,7 +14,7 @@ from reasoning.language import markup
 from reasoning.training.demonstrations import TOKEN_IDS
 from reasoning.training.markup.card import card
 from reasoning.training.mixture import stream
-from reasoning.training.model import EMBEDDING, TrainableModel
+from reasoning.training.model import EMBEDDING
 from reasoning.training.recipe import SHAPES, ModelShape, TrainingTask
 
 NUMBER_NOISE = 0.3
@@ -53,10 +53,10 @@ def write_tokenizer(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
-def initialise(model: TrainableModel) -> None:
+def initialise(embedding: Tensor) -> None:
     """Have the embeddings of numbers begin as waves, with some noise."""
     with torch.no_grad():
-        numbers = model.model.embed_tokens.weight[: len(markup.NUMBERS)]
+        numbers = embedding[: len(markup.NUMBERS)]
         waves = numbers.shape[1] // 2
         numbers *= NUMBER_NOISE
         numbers[:, :waves] += EMBEDDING * number_features(waves)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from reasoning.training.batches import Batch
 from reasoning.training.model import TrainableModel
-from reasoning.training.recipe import ModelShape
+from reasoning.training.recipe import SHAPES
 from reasoning.training.reinforce.learner import (
     Learner,
     learnable,
@@ -21,7 +22,7 @@ from reasoning.training.reinforce.learner import (
 from reasoning.training.reinforce.recipe import ReinforceRecipe
 from reasoning.training.reinforce.rollouts import Group, Rollout, SampledThread, centred
 
-SHAPE = ModelShape(hidden=32, layers=1, heads=2, intermediate=64)
+SHAPE = replace(SHAPES["reason-1m"], hidden=32, layers=1, heads=2, intermediate=64)
 ALONE = ReinforceRecipe(anchor=0.0, certain=0.0, batches=1, epochs=1, rate=0.01, warmup=1)
 PROMPT = [1001, 7, 8]
 
