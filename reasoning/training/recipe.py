@@ -78,8 +78,8 @@ class TrainingTask:
         write_tokenizer: Writes the tokenizer's files into a folder.
         card: The text of the model's card, from the recipe as it was run and the number of
             parameters.
-        initialise: Changes fresh embeddings ``[vocabulary, hidden]``, where anything is known of the
-            tokens.
+        initialise: Changes fresh embeddings ``[vocabulary, hidden]``, where anything is known of
+            the tokens.
         adopt: Changes the weights of an exported model that training starts from.
         config: More entries of ``config.json``.
     """

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from reasoning.training.batches import Batch
+from reasoning.training.markup.task import initialise
 from reasoning.training.model import TrainableModel
 from reasoning.training.recipe import SHAPES
 from reasoning.training.reinforce.learner import (
@@ -29,7 +30,9 @@ PROMPT = [1001, 7, 8]
 
 def small_model() -> TrainableModel:
     torch.manual_seed(0)
-    return TrainableModel(SHAPE)
+    model = TrainableModel(SHAPE)
+    initialise(model.model.embed_tokens.weight)
+    return model
 
 
 def no_demonstrations(step: int) -> Batch:
