@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 
 from reasoning.training.encoding import TrainingSequence
-from reasoning.training.native.problems import WordProblem
+from reasoning.training.native.problems import TaughtProblem
 from reasoning.training.native.tokens import SUFFIXES, encode
 
 JOIN_WEIGHT = 2.0
@@ -79,7 +79,7 @@ def prompt(question: str, mode: str) -> str:
     return f"<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n"
 
 
-def serial(problem: WordProblem, mode: str) -> TrainingSequence:
+def serial(problem: TaughtProblem, mode: str) -> TrainingSequence:
     """A problem that is worked out in one thread."""
     sheet = Sheet()
     given = sheet.write((prompt(problem.question, mode), 0.0))
@@ -89,7 +89,7 @@ def serial(problem: WordProblem, mode: str) -> TrainingSequence:
     return sheet.sequence()
 
 
-def _wrapping(problem: WordProblem, mode: str) -> tuple[str, str]:
+def _wrapping(problem: TaughtProblem, mode: str) -> tuple[str, str]:
     """What opens the thoughts, and what closes them and answers."""
     if mode == "threadweaver":
         answer = f"The answer is \\boxed{{{problem.answer}}}."
@@ -97,7 +97,7 @@ def _wrapping(problem: WordProblem, mode: str) -> tuple[str, str]:
     return "<Think>\n", f"</Think>\n\nAnswer: \\boxed{{{problem.answer}}}<|im_end|>"
 
 
-def threadweaver(problem: WordProblem) -> TrainingSequence:
+def threadweaver(problem: TaughtProblem) -> TrainingSequence:
     """Outlines, threads and their join, as a trie: the joined text first, then the other threads.
 
     A thread that is joined sees those before it, as it will; one of its own does not.
@@ -119,7 +119,7 @@ def threadweaver(problem: WordProblem) -> TrainingSequence:
     return sheet.sequence()
 
 
-def multiverse(problem: WordProblem, variant: str) -> TrainingSequence:
+def multiverse(problem: TaughtProblem, variant: str) -> TrainingSequence:
     """A goal, its paths and a conclusion.
 
     Args:
@@ -156,7 +156,7 @@ def multiverse(problem: WordProblem, variant: str) -> TrainingSequence:
     return sheet.sequence()
 
 
-def _numbered(problem: WordProblem) -> enumerate[str]:
+def _numbered(problem: TaughtProblem) -> enumerate[str]:
     return enumerate(problem.labels, start=1)
 
 
@@ -167,7 +167,7 @@ def _line(text: str) -> str:
 # ---- drawing them --------------------------------------------------------------------------
 
 
-def parallel_example(problem: WordProblem, rng: random.Random) -> TrainingSequence:
+def parallel_example(problem: TaughtProblem, rng: random.Random) -> TrainingSequence:
     """A problem in one of the formats: in threads where it decomposes, else in one."""
     mode = rng.choices(("threadweaver", "multiverse", "serial"), (0.42, 0.5, 0.08))[0]
     if mode == "serial" or not problem.decomposes:
@@ -177,6 +177,6 @@ def parallel_example(problem: WordProblem, rng: random.Random) -> TrainingSequen
     return multiverse(problem, rng.choices(("trained", "engine", "text"), (0.45, 0.3, 0.25))[0])
 
 
-def serial_example(problem: WordProblem, rng: random.Random) -> TrainingSequence:
+def serial_example(problem: TaughtProblem, rng: random.Random) -> TrainingSequence:
     """A problem in one thread."""
     return serial(problem, rng.choice(("threadweaver", "serial")))

@@ -28,7 +28,7 @@ LONGEST = 7
 """Operations of a chain that stands beside others, at most."""
 
 
-class Step(NamedTuple):
+class ChainStep(NamedTuple):
     """One operation of a chain on the value before it: ``+``, ``-`` or ``*``."""
 
     operator: str
@@ -46,7 +46,7 @@ class Chain:
     """A number, and what is done to it, one operation after the other."""
 
     start: int
-    steps: tuple[Step, ...]
+    steps: tuple[ChainStep, ...]
 
     @property
     def values(self) -> list[int]:
@@ -124,7 +124,7 @@ Item = Chain | Division
 
 
 @dataclass(frozen=True)
-class WordProblem:
+class TaughtProblem:
     """A question with its worked solution.
 
     Attributes:
@@ -151,7 +151,7 @@ def _held_out(key: str) -> bool:
     return hashlib.sha256(key.encode()).digest()[0] % HELD_OUT == 0
 
 
-def _worked(value: int, step: Step) -> str:
+def _worked(value: int, step: ChainStep) -> str:
     """One operation as its steps and result."""
     other, result = step.operand, step.apply(value)
     asked = f"{value}{step.operator}{other}"
@@ -182,14 +182,14 @@ def draw_chain(rng: random.Random, length: int, *, held_out: bool, product: bool
 
 
 def _any_chain(rng: random.Random, length: int, product: bool) -> Chain:
-    first: list[Step] = []
+    first: list[ChainStep] = []
     start = rng.randint(11, 99)
     if product and rng.random() < 0.6:
         start = rng.randint(2, 9)
-        first = [Step("*", rng.randint(11, 19))]
+        first = [ChainStep("*", rng.randint(11, 19))]
     value = first[0].apply(start) if first else start
     while len(first) < length:
-        step = Step(rng.choice("+-"), rng.randint(2, 9))
+        step = ChainStep(rng.choice("+-"), rng.randint(2, 9))
         if 1 <= step.apply(value) <= LARGEST:
             first.append(step)
             value = step.apply(value)
@@ -216,7 +216,7 @@ def _fits(item: Item, held_out: bool) -> bool:
 # ---- problems that decompose ---------------------------------------------------------------
 
 
-def owners(rng: random.Random, *, held_out: bool) -> WordProblem:
+def owners(rng: random.Random, *, held_out: bool) -> TaughtProblem:
     """Several people who each have, gain and lose things."""
     chains = _chains(rng, held_out)
     names, things = tuple(rng.sample(NAMES, len(chains))), rng.choice(OBJECTS)
@@ -230,7 +230,7 @@ def owners(rng: random.Random, *, held_out: bool) -> WordProblem:
     return _apart(kind, f"{told} {asked}", names, chains)
 
 
-def variables(rng: random.Random, *, held_out: bool) -> WordProblem:
+def variables(rng: random.Random, *, held_out: bool) -> TaughtProblem:
     """Several expressions with names."""
     chains = _chains(rng, held_out)
     names = tuple(sorted(rng.sample(LETTERS, len(chains))))
@@ -244,7 +244,7 @@ def variables(rng: random.Random, *, held_out: bool) -> WordProblem:
     return _apart(kind, f"{told} {asked}", names, chains)
 
 
-def divisions(rng: random.Random, *, held_out: bool) -> WordProblem:
+def divisions(rng: random.Random, *, held_out: bool) -> TaughtProblem:
     """Numbers to be listed that a divisor divides, after a check of each."""
     divisor = rng.randint(2, 9)
     found = {draw_division(rng, divisor, held_out=held_out) for _ in range(_count(rng, held_out))}
@@ -252,7 +252,7 @@ def divisions(rng: random.Random, *, held_out: bool) -> WordProblem:
     labels = tuple(str(one.number) for one in items)
     right = [str(one.number) for one in items if one.divides]
     answer = ", ".join(right) or "none"
-    return WordProblem(
+    return TaughtProblem(
         question=f"Which of {', '.join(labels)} can be divided by {divisor}?",
         labels=labels,
         parts=tuple(f"{one.key}: {one.work}" for one in items),
@@ -282,25 +282,27 @@ def _story(rng: random.Random, name: str, chain: Chain, things: str) -> str:
     return f"{name} has {start}, {', '.join(told)}."
 
 
-def _apart(kind: str, question: str, names: Sequence[str], chains: Sequence[Chain]) -> WordProblem:
+def _apart(
+    kind: str, question: str, names: Sequence[str], chains: Sequence[Chain]
+) -> TaughtProblem:
     """A problem of chains with names, of which all, the largest or each is asked for."""
     values = [chain.values[-1] for chain in chains]
     conclusion, answer = "", ", ".join(map(str, values))
     if kind == "all":
-        total = Chain(values[0], tuple(Step("+", value) for value in values[1:]))
+        total = Chain(values[0], tuple(ChainStep("+", value) for value in values[1:]))
         conclusion, answer = total.work, str(total.values[-1])
     elif kind == "most":
         best = max(values)
         answer = names[values.index(best)]
         conclusion = f"{answer} has {best}"
     parts = (f"{name}: {one.work}." for name, one in zip(names, chains, strict=True))
-    return WordProblem(question, tuple(names), tuple(parts), conclusion, answer, tuple(chains))
+    return TaughtProblem(question, tuple(names), tuple(parts), conclusion, answer, tuple(chains))
 
 
 # ---- problems that stay serial -------------------------------------------------------------
 
 
-def instructions(rng: random.Random, *, held_out: bool) -> WordProblem:
+def instructions(rng: random.Random, *, held_out: bool) -> TaughtProblem:
     """A number and what to do with it."""
     chain = draw_chain(rng, rng.randint(4, 10), held_out=held_out, product=False)
     verbs = {"+": "add", "-": "take"}
@@ -308,7 +310,7 @@ def instructions(rng: random.Random, *, held_out: bool) -> WordProblem:
     return _serial(f"Start with {chain.start}, {told}. What is left?", chain.work, chain)
 
 
-def compared(rng: random.Random, *, held_out: bool) -> WordProblem:
+def compared(rng: random.Random, *, held_out: bool) -> TaughtProblem:
     """People who each have so many more or fewer than the one before."""
     chain = draw_chain(rng, rng.randint(3, 5), held_out=held_out, product=False)
     names, things = rng.sample(NAMES, len(chain.steps) + 1), rng.choice(OBJECTS)
@@ -324,7 +326,7 @@ def compared(rng: random.Random, *, held_out: bool) -> WordProblem:
     return _serial(question, "\n".join(lines), chain)
 
 
-def dependent(rng: random.Random, *, held_out: bool) -> WordProblem:
+def dependent(rng: random.Random, *, held_out: bool) -> TaughtProblem:
     """Expressions with names, each of which begins with the one before."""
     chain = draw_chain(rng, rng.randint(4, 10), held_out=held_out)
     cuts = sorted(
@@ -341,7 +343,7 @@ def dependent(rng: random.Random, *, held_out: bool) -> WordProblem:
     return _serial(f"{' '.join(told)} Find {names[-1]}.", "\n".join(lines), chain)
 
 
-def alone(rng: random.Random, *, held_out: bool) -> WordProblem:
+def alone(rng: random.Random, *, held_out: bool) -> TaughtProblem:
     """One person, or one expression with a name."""
     chain = draw_chain(rng, rng.randint(3 if held_out else 1, 6), held_out=held_out)
     if rng.random() < 0.5:
@@ -353,16 +355,16 @@ def alone(rng: random.Random, *, held_out: bool) -> WordProblem:
     return _serial(question, f"{name}: {chain.work}.", chain)
 
 
-def one_division(rng: random.Random, *, held_out: bool) -> WordProblem:
+def one_division(rng: random.Random, *, held_out: bool) -> TaughtProblem:
     """A single check."""
     item = draw_division(rng, rng.randint(2, 9), held_out=held_out)
     question = f"Can {item.number} be divided by {item.divisor}?"
     answer = "Yes" if item.divides else "No"
-    return WordProblem(question, (), (f"{item.key}: {item.work}",), "", answer, (item,))
+    return TaughtProblem(question, (), (f"{item.key}: {item.work}",), "", answer, (item,))
 
 
-def _serial(question: str, work: str, chain: Chain) -> WordProblem:
-    return WordProblem(question, (), (work,), "", str(chain.values[-1]), (chain,))
+def _serial(question: str, work: str, chain: Chain) -> TaughtProblem:
+    return TaughtProblem(question, (), (work,), "", str(chain.values[-1]), (chain,))
 
 
 APART = (owners, variables, divisions)
@@ -371,7 +373,7 @@ SERIAL = (instructions, compared, dependent, alone, one_division)
 
 def draw_problem(
     rng: random.Random, *, held_out: bool, decomposes: bool | None = None
-) -> WordProblem:
+) -> TaughtProblem:
     """A problem; two in three decompose unless it is said."""
     if decomposes is None:
         decomposes = rng.random() < 0.67

@@ -11,7 +11,7 @@ from typing import Any
 
 from reasoning.training.encoding import TrainingSequence
 from reasoning.training.native.formats import parallel_example, serial_example
-from reasoning.training.native.problems import WordProblem, alone, draw_problem
+from reasoning.training.native.problems import TaughtProblem, alone, draw_problem
 from reasoning.training.native.tokens import (
     CHAT_TEMPLATE,
     END,
@@ -21,7 +21,7 @@ from reasoning.training.native.tokens import (
 )
 from reasoning.training.recipe import SHAPES, TrainingTask
 
-Write = Callable[[WordProblem, random.Random], TrainingSequence]
+Write = Callable[[TaughtProblem, random.Random], TrainingSequence]
 
 
 def stream(
