@@ -86,15 +86,21 @@ class Reference:
     ) -> tuple[Tensor, None]:
         flat, groups = self.flat, query.shape[1] // key.shape[1]
         key, value = (part[0].repeat_interleave(groups, 0) for part in (key, value))
-        # Away from the query: a key that stands further back is turned back.
-        angles = -flat.turns[:, :, None].double() * self.frequencies
-        cos, sin = angles.cos().float(), angles.sin().float()
-        low, high = key[:, None].chunk(2, -1)
-        keys = torch.cat([low * cos - high * sin, high * cos + low * sin], -1)
-        scores = torch.einsum("hqd,hqkd->hqk", query[0], keys) * options["scaling"]
+        scores = self._scores(query[0], key, flat.turns) * options["scaling"]
         mask = flat.mask
         if self.window is not None:
             distance = flat.positions[:, None] - flat.positions + flat.turns
             mask = mask & (distance < self.window)
         mass = scores.masked_fill(~mask, float("-inf")).softmax(-1)
         return torch.einsum("hqk,hkd->qhd", mass, value)[None], None
+
+    def _scores(self, query: Tensor, key: Tensor, turns: Tensor) -> Tensor:
+        """Products ``[heads, T, T]``, each with its key turned away from its query."""
+        if not turns.any():
+            return query @ key.mT
+        # A key that stands further back is turned back.
+        angles = -turns[:, :, None].double() * self.frequencies
+        cos, sin = angles.cos().float(), angles.sin().float()
+        low, high = key[:, None].chunk(2, -1)
+        keys = torch.cat([low * cos - high * sin, high * cos + low * sin], -1)
+        return torch.einsum("hqd,hqkd->hqk", query, keys)

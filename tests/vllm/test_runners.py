@@ -16,7 +16,7 @@ from tests.vllm.conftest import Author, Driver
 pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.slow]
 
-MODEL = "qwen3-gqa+paths"
+MODEL = "qwen2-gqa+published"
 runners = pytest.mark.parametrize("runner", [1, 2])
 
 

@@ -10,10 +10,13 @@ from pathlib import Path
 import anyio
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from orchestrator.errors import InvalidValue
 from reasoning import Reasoner, load_model
 from reasoning.engine.engine import Engine
+from reasoning.engine.identities import VECTORS
+from reasoning.errors import ModelUnusable
 from reasoning.evaluation import draw_problems
 from reasoning.models.catalog import shipped as shipped_models
 from reasoning.models.loaded import LoadedModel
@@ -23,6 +26,7 @@ from reasoning.training.export import export
 from reasoning.training.loop import train
 from reasoning.training.markup.task import tokenizer
 from reasoning.training.recipe import TrainingRecipe
+from tests.support.sharing_tools import random_folder
 
 FOLDERS = shipped_models()
 
@@ -96,6 +100,15 @@ def test_the_shipped_model_solves_most_held_out_problems(
 
     anyio.run(solve)
     assert sum(right) / len(right) >= floor
+
+
+def test_vllm_without_its_plugin_refuses_a_model_that_marks_paths(tmp_path: Path) -> None:
+    folder = random_folder(tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    weights |= {VECTORS.format(layer): torch.zeros(32, 16) for layer in range(3)}
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(ModelUnusable, match=r"seg_embeddings.*plugin=join"):
+        load_model(folder, backend="vllm")
 
 
 def test_the_tokenizer_keeps_numbers_whole_and_ignores_spaces() -> None:
