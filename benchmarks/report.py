@@ -54,6 +54,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "proxy": places.proxy,
     "protocol": places.protocol,
     "backends": places.backends,
+    "client-cpu": places.client_cpu,
     "leaks": places.leaks,
     "servers": places.servers,
     "speculative": places.speculative,

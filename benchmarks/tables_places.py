@@ -156,6 +156,15 @@ def backends() -> str:
     return table(["64 threads of 128 tokens", "tokens a second", "ratio"], rows)
 
 
+def client_cpu() -> str:
+    """What a token costs the processor of whoever asks."""
+    rows = [
+        [row["arm"], f"{row['us_per_token']:.0f}", f"{row['tokens_per_s']:,.0f}"]
+        for row in load("client-cpu")["results"]
+    ]
+    return table(["32 answers at once", "µs of processor a token", "tokens a second"], rows)
+
+
 def leaks() -> str:
     """Tokens generated for runs after they were stopped."""
     found = load("backends")

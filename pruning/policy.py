@@ -34,10 +34,13 @@ class Policy(ABC, Generic[S]):
     Attributes:
         name: What the command line calls it; by default the name of the class.
         needs: What a driver must provide; a run without it is refused.
+        patient: Whether it lets every trace come to its own end, and looks at none before, so that
+            a server may give whole answers.
     """
 
     name: ClassVar[str] = ""
     needs: ClassVar[frozenset[Need]] = frozenset()
+    patient: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -19,6 +19,7 @@ class FixedSamples(VotingPolicy[Ballots]):
     """Sample ``n`` traces at once and take the majority (Wang et al., arXiv 2203.11171)."""
 
     name: ClassVar[str] = "sc"
+    patient: ClassVar[bool] = True
     n: int = 64
 
     def __post_init__(self) -> None:

@@ -76,6 +76,7 @@ class HighestScore(VotingPolicy[ScoredBallots]):
     """
 
     name: ClassVar[str] = "bon"
+    patient: ClassVar[bool] = True
     ballots: ClassVar[type[Ballots]] = ScoredBallots
     needs: ClassVar[frozenset[Need]] = frozenset({"score"})
     n: int = 16
@@ -107,6 +108,7 @@ class WeightedVote(VotingPolicy[ScoredBallots]):
     """
 
     name: ClassVar[str] = "weighted"
+    patient: ClassVar[bool] = True
     ballots: ClassVar[type[Ballots]] = ScoredBallots
     needs: ClassVar[frozenset[Need]] = frozenset({"score"})
     n: int = 16

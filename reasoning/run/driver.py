@@ -185,6 +185,7 @@ class Driver:
             every=GRID if self._confidence else opened.launch.probe_every,
             confidence=self._confidence,
             gang=self._gang,
+            patient=self.policy.patient,
             scorer=self._scorer,
         )
         self.traces.append(trace)

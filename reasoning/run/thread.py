@@ -84,6 +84,7 @@ class ThreadOptions:
         sampling: How its tokens are drawn; None for the run's way.
         confidence: Over so many of the likeliest tokens each token's confidence is measured.
         observer: Follows what it writes, token by token.
+        patient: Whether the observer looks at nothing before the thread has ended.
         silent: Whether the backend generates nothing for it: others write, and it counts.
     """
 
@@ -98,6 +99,7 @@ class ThreadOptions:
     sampling: Sampling | None = None
     confidence: int = 0
     observer: ThreadObserver | None = None
+    patient: bool = False
     silent: bool = False
 
 
@@ -176,6 +178,7 @@ class Thread:
             seed=self.seed,
             confidence=self.options.confidence,
             max_new_tokens=max(1, min(bounds) - self.written) if bounds else None,
+            whole=self._unwatched,
         )
 
     @property
@@ -186,6 +189,13 @@ class Thread:
     def stop_text(self) -> str | None:
         """The stop text at which it has stopped, which its own text is without."""
         return self._stops.found
+
+    @property
+    def _unwatched(self) -> bool:
+        """Whether nobody looks at its tokens as they come."""
+        options = self.options
+        watched = options.observer is not None and not options.patient
+        return not (watched or options.steps or options.confidence or self.run.events.heard)
 
     @property
     def ignored(self) -> frozenset[str]:

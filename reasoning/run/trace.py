@@ -38,6 +38,7 @@ class SteeredTrace:
         due: What the policy is still to be told of it.
         probed: For each probe, by the tokens written before it: the answer, and its key for votes.
         confidences: Means over each stretch of ``every`` tokens, where measured.
+        patient: Whether the policy waits for its end, whatever it writes.
         until: How many tokens it may write before it stands still; None without a limit.
         how: How it ended; None for one that was aborted with the run.
         over: Whether it has ended by itself.
@@ -53,6 +54,7 @@ class SteeredTrace:
     every: int
     confidence: int
     gang: Gang | None
+    patient: bool = False
     scorer: Scorer | None = None
     due: deque[TraceEvent] = field(default_factory=deque)
     probed: dict[int, tuple[str | None, str | None]] = field(default_factory=dict)
@@ -80,6 +82,7 @@ class SteeredTrace:
             most=self.launch.limit,
             confidence=self.confidence,
             observer=self,
+            patient=self.patient,
         )
         self.task: Task[None] = self.run.spawn(self._write, prompt, name="sample", options=options)
         self.task.on_end(self._lost)

@@ -14,6 +14,8 @@ from tests.support.completions_server import Receive, Scope, Send, read, served,
 
 Refusal = tuple[int, str] | tuple[int, str, dict[str, str]]
 BOXED = "so it is \\boxed{42}"
+WHOLE = "One is \\boxed{1}."
+"""What is answered as a whole, probes included."""
 
 
 @dataclass(kw_only=True)
@@ -111,9 +113,9 @@ class ScriptedChat:
             await _reply(send, status, {"error": {"message": words}}, *headers)
             return
         self.probes += 1
-        choice = {"message": {"role": "assistant", "content": "One."}, "finish_reason": "stop"}
+        choice = {"message": {"role": "assistant", "content": WHOLE}, "finish_reason": "stop"}
         opened = self.continues and body.get("continue_final_message")
-        usage = {"prompt_tokens": 4 if opened else 5}
+        usage = {"prompt_tokens": 4 if opened else 5, "completion_tokens": 7}
         await _reply(send, 200, {"choices": [choice], "usage": usage})
 
     def next_answer(self, body: dict[str, Any]) -> Script | Refusal:

@@ -88,9 +88,12 @@ class RequestRefused(BackendLost, InvalidValue):
 class Patience:
     """How long an answer's next bytes may take."""
 
-    def __init__(self, settings: OpenaiSettings, answer: fields.AnswerReader) -> None:
-        self._settings = settings
+    def __init__(
+        self, settings: OpenaiSettings, answer: fields.AnswerReader, *, whole: bool = False
+    ) -> None:
         self._answer = answer
+        self._first = settings.answer_timeout if whole else settings.first_token_timeout
+        self._next = settings.token_timeout
         self._since = time.monotonic()
 
     def meet_token(self) -> None:
@@ -104,9 +107,9 @@ class Patience:
 
     @property
     def seconds(self) -> float:
-        left = self._since + self._settings.first_token_timeout - time.monotonic()
+        left = self._since + self._first - time.monotonic()
         if self._answer.written:
-            left = min(left, self._settings.token_timeout)
+            left = min(left, self._next)
         if self.over and self._answer.finish in fields.ENDED:  # other words may mean nothing
             left = min(left, LATE_S)
         return max(0.0, left)
@@ -297,7 +300,8 @@ class OpenaiBackend(PromptedBackend):
         answer: fields.AnswerReader,
     ) -> AsyncGenerator[list[Token], None]:
         """What each block of one stream brings; leaving it early closes its connection."""
-        patience, parser = Patience(self.settings, answer), EventParser()
+        patience = Patience(self.settings, answer, whole=not body["stream"])
+        parser = EventParser()
         create = _creator(replica.client, self.mode)
         async with self._explained(replica, patience), AsyncExitStack() as stack:
             with anyio.fail_after(patience.seconds):
@@ -413,7 +417,9 @@ class OpenaiBackend(PromptedBackend):
     def _body(self, generation: PromptedGeneration, prompt: list[int], prefix: Segment) -> Event:
         """The arguments of the client's call; what is not OpenAI's own goes to ``extra_body``."""
         sampling, given = generation.sampling, self.settings.extra_body
-        extra: Event = {"stream_options": {"include_usage": True}, **self._drawing(sampling)}
+        stream = self.settings.stream or not sampling.whole
+        extra: Event = {"stream_options": {"include_usage": True}} if stream else {}
+        extra |= self._drawing(sampling)
         if not (given.keys() | sampling.extra.keys()) & set(BOUNDS):
             extra["max_tokens"] = generation.bounded(
                 max(1, generation.context_room - self._excess.get(prefix, 0))
@@ -434,7 +440,11 @@ class OpenaiBackend(PromptedBackend):
         lost = self._parameters.refused & extra.keys() & set(ASKED)
         generation.ignored = frozenset(lost)
         extra = self._parameters.fit(extra) | given
-        body: Event = {"model": self._model(sampling.adapter), "stream": True, "extra_body": extra}
+        body: Event = {
+            "model": self._model(sampling.adapter),
+            "stream": stream,
+            "extra_body": extra,
+        }
         if self.mode == "chat":
             return body | self._messages(prompt, extra)
         return body | {"prompt": text_of(prompt) if self.mode == "text" else prompt}

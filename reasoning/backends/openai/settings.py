@@ -48,6 +48,12 @@ class OpenaiSettings(GeneratingSettings):
     token of a server that only sends signs of life."""
     token_timeout: float = Field(default=30, gt=0)
     """Of silence between two tokens."""
+    stream: bool = True
+    """Whether answers come token by token.  Without, they are asked for as a whole wherever nobody
+    looks at their tokens on the way, which costs less of this machine's processor; what is stopped
+    early and what is shown live streams all the same."""
+    answer_timeout: float = Field(default=1800, gt=0)
+    """Until a whole answer is there."""
     retries: int = Field(default=4, ge=0, le=100)
     """How often one thread's request may be lost and sent again."""
     backoff: float = Field(default=0.5, ge=0)

@@ -11,7 +11,7 @@ from reasoning import Solution
 from reasoning.errors import CapabilityMissing
 from reasoning.values.conversation import Conversation, ToolCall
 from tests.reasoning.backends.test_openai_servers import asked
-from tests.support.scripted_chat import Refusal, Script, ScriptedChat
+from tests.support.scripted_chat import WHOLE, Refusal, Script, ScriptedChat
 
 pytestmark = pytest.mark.anyio
 
@@ -65,6 +65,39 @@ async def test_what_nobody_said_is_the_servers_own() -> None:
         *("model", "stream", "messages", "stream_options", "seed", "max_tokens"),
     }
     assert chat.streamed[0]["messages"] == [{"role": "user", "content": "What is it?"}]
+
+
+@pytest.mark.parametrize(
+    ("how", "streams"),
+    [
+        ({"policy": "sc:n=8"}, 0),
+        ({"strategy": "single"}, 0),
+        ({"policy": "async:k=8"}, 8),
+        ({"policy": "sc:n=8", "listener": lambda event: None}, 8),
+    ],
+)
+async def test_whole_answers_are_asked_for_where_nobody_looks_at_tokens(
+    how: dict[str, Any], streams: int
+) -> None:
+    chat = ScriptedChat()
+    solution = await asked(chat, how=how, stream=False)
+    assert len(chat.streamed) == streams
+    if not streams:
+        votes = how.get("policy", "n=1")[-1]
+        assert solution.votes == {"1": int(votes)}
+        assert [thread.text for thread in solution.threads] == [WHOLE] * int(votes)
+        assert solution.usage.completion_tokens == 7 * int(votes)
+
+
+async def test_a_whole_answer_that_never_comes_is_given_up_in_time() -> None:
+    def refuse(body: dict[str, Any]) -> Refusal | None:
+        chat.silent = "What is it?" in body["messages"][-1]["content"]
+        return (500, "try again") if chat.silent else None
+
+    chat = ScriptedChat(refuse=refuse)
+    solution = await asked(chat, stream=False, answer_timeout=0.2, retries=1)
+    assert solution.answer is None
+    assert "was silent" in solution.errors[0]
 
 
 async def test_samples_of_a_server_that_may_be_greedy_differ() -> None:
