@@ -13,7 +13,7 @@ from reasoning.values.context import Context, Segment
 pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.slow]
 
-MODEL = "qwen3-gqa+paths"
+MODEL = "qwen2-gqa+published"
 STEPS = 96
 
 

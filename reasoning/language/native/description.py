@@ -257,17 +257,23 @@ class AnswerRule(_Part):
 
 
 class AccountingRule(_Part):
-    """What the authors count.
+    """How the authors count what branches cost and save: by tags in the merged response.
+
+    Without them the run's own threads are counted (`reasoning.values.accounting`).
 
     Attributes:
-        forced: Whether given headers and joins count as written.
-        path: What they call the critical path: ``blocks`` adds to what stands outside of branches
-            the longest branch of each fork; ``positions`` is the last position behind the prompt;
-            ``thread`` the longest single thread.
+        block: What opens and closes a block of branches.
+        branch: What opens and closes a branch.
     """
 
-    forced: bool = True
-    path: Literal["blocks", "positions", "thread"] = "blocks"
+    block: tuple[str, str] | None = None
+    branch: tuple[str, str] | None = None
+
+    @model_validator(mode="after")
+    def _has_both(self) -> Self:
+        if (self.block is None) != (self.branch is None):
+            raise ValueError("block and branch go together; give both or none")
+        return self
 
 
 class NativeFormat(_Part):
@@ -347,5 +353,7 @@ class NativeFormat(_Part):
             ("branch.ends", branch.ends),
             ("branch.rewritten", branch.rewritten),
             ("resume.until", self.resume.until),
+            ("accounting.block", self.accounting.block or ()),
+            ("accounting.branch", self.accounting.branch or ()),
         ):
             yield from ((where, text) for text in texts)

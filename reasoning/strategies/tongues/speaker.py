@@ -11,6 +11,7 @@ from reasoning.language.native.dialect import NativeDialect
 from reasoning.language.native.tongue import Tongue
 from reasoning.run.run import Run
 from reasoning.run.thread import Thread
+from reasoning.values.accounting import BlockTags, BlockTokens
 from reasoning.values.context import Context
 
 MOST_BRANCHES = 64
@@ -82,7 +83,12 @@ class Speaker(ABC):
         """Open the first thread, or the task that waits for the first ones."""
 
     def tell(self, task: str, sequence: Context) -> None:
-        """Tell what a trunk's whole sequence came to."""
+        """Tell what a trunk's whole sequence came to, and count it as the authors do."""
+        rule = self.format.accounting
+        if rule.block is not None and rule.branch is not None:
+            response = sequence.tokens[len(sequence.entries[0]) :]
+            tags = BlockTags(*(self.tongue.ids[text] for text in (*rule.block, *rule.branch)))
+            self.run.blocks = BlockTokens.of(response, tags)
         if self.run.events.heard:
             self.run.events.emit(TranscriptEnded(task=task, tokens=tuple(sequence.tokens)))
 
