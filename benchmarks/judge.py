@@ -17,7 +17,6 @@ Half of each source's questions train the judge; no data and no judge is kept.
 
 from __future__ import annotations
 
-import gzip
 import json
 import sys
 import tempfile
@@ -39,10 +38,9 @@ from pruning import (
     Question,
     Summary,
     pairs,
-    read_questions,
 )
 from pruning.judge.pairs import split, unseen
-from reasoning.evaluation import Arm, draw_problems, solve_all
+from reasoning.evaluation import Arm, draw_problems, read_traces, solve_all
 from reasoning.judging.calibration import Calibration, RiskTarget, apply, calibrate
 from reasoning.judging.evaluation import EvaluationOptions, evaluate
 from reasoning.judging.judge import LearnedJudge
@@ -54,6 +52,8 @@ RESULTS = Path(__file__).parent / "results" / "judge.json"
 CHAINS = "llama8b-qwq32b-math500.jsonl.gz"
 GOALS = (RiskTarget(risk=0.1, delta=0.1), RiskTarget(risk=0.2, delta=0.1))
 SHUFFLES, ORDERS = 2, 2
+SHORT_OF_ALL = (4, 2, 1)
+"""How many traces of the largest cluster are finished, beside all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,11 +96,6 @@ PLANS = (
         recipe=JudgeRecipe(form="cross", cut=LONG, max_length=120, epochs=1, most=16),
     ),
 )
-
-
-def read(path: Path) -> list[Question]:
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        return list(read_questions(file))
 
 
 def measure(plan: Plan, questions: Sequence[Question]) -> dict[str, Any]:
@@ -180,7 +175,6 @@ def replay(
 ) -> list[dict[str, Any]]:
     """DeepPrune at the chosen threshold and inside a consensus rule, with and without its cost."""
     gated = apply(found, {})
-    short = replace(gated, k2=4)
     rows = []
     for price in (0.0, 1.0):
         evaluator = Evaluator(
@@ -189,7 +183,7 @@ def replay(
         consensus = parse_policy(f"async:k={gated.n} with deepprune")
         policies: list[tuple[str, Policy[Any]]] = [
             ("deepprune", gated),
-            ("deepprune:k2=4", short),
+            *((f"deepprune:k2={k2}", replace(gated, k2=k2)) for k2 in SHORT_OF_ALL),
             ("async with deepprune", replace(consensus, riders=(gated,))),
             ("async", parse_policy(f"async:k={gated.n}")),
         ]
@@ -232,7 +226,7 @@ def main(arithmetic: Path, countdown: Path, data: Path, only: Sequence[int]) -> 
     for index, plan in enumerate(PLANS):
         if only and index not in only:
             continue
-        row = measure(plan, read(sources[plan.source]))
+        row = measure(plan, read_traces([str(sources[plan.source])]))
         rows[row["source"], row["judge"]] = row
         results = {
             "schema": "reason.benchmarks.judge/1",

@@ -18,6 +18,9 @@ def p_value(calibration: Sequence[float], score: float) -> float:
 
     Where the score is exchangeable with the calibration scores, P(p ≤ a) ≤ a for every a (Vovk,
     Gammerman and Shafer, *Algorithmic Learning in a Random World*); the +1 is the score itself.
+    Equal scores count as stranger, so that tied scores share the largest p-value among them: the
+    promise holds, and where many tie, fewer than a share a of them have p ≤ a.  Nothing is drawn at
+    random to break ties, so that decisions follow from what was observed.
     """
     require(score == score, "score: not a number; give one")
     count = len(calibration)
@@ -228,7 +231,9 @@ class QuantileTracker(_Rate):
 def level_for_budget(calls: float, steps: float) -> float:
     """The level at which ``steps`` scored steps are expected to call the target ``calls`` times.
 
-    A share alpha of exchangeable steps has p ≤ alpha, so alpha = calls / steps, at most 1.
+    It is calls / steps, at most 1.  With n calibration scores, no two of them equal, the expected
+    share of exchangeable steps with p ≤ level is ⌊level (n + 1)⌋ / (n + 1): never above the level,
+    and below it by less than 1 / (n + 1).  Ties make it smaller; see `p_value`.
     """
     require(calls >= 0, f"calls: {calls} is below 0; give target calls")
     require(steps > 0, f"steps: {steps} is not above 0; give how many steps will be scored")

@@ -16,8 +16,10 @@ Interval = tuple[float, float]
 Z = NormalDist().inv_cdf(0.975)
 HALF = 0.5
 """The weight of each imaginary question that is added to a mean."""
-QUARTER = 0.25
+FIFTH = 0.2
 """The weight of each imaginary question that is added to a difference."""
+FEW = 0.1
+"""The share of questions that differ at which an imaginary one differs by the root of the most."""
 LEAST = 0.05
 """The least that an imaginary question differs by."""
 EQUAL = 1e-9
@@ -57,12 +59,12 @@ def mean_interval(values: Sequence[float]) -> Interval:
 def difference_interval(values: Sequence[float]) -> Interval:
     """The interval of the mean of paired differences in [-1, 1], one for each question.
 
-    It is Student's t over questions, to which two quarters of a question are added: one differs by
-    as much as the largest difference seen, the other by as much the other way round
-    (pseudo-observations in the manner of Agresti and Min 2005), and both by more where few
-    questions differ.  So a few questions that all fall on one side, or differ equally, are not
-    taken for certainty.  Where none differs at all, up to 1 - 0.05^(1/n), which is about 3/n, of
-    all questions may (rule of three).
+    It is Student's t over questions, to which two fifths of a question are added: one differs by as
+    much as the largest difference seen, the other by as much the other way round
+    (pseudo-observations in the manner of Agresti and Min 2005), and both by more where a small
+    share of the questions differs, for then larger differences may be unseen.  So a few questions
+    that all fall on one side, or differ equally, are not taken for certainty.  Where none
+    differs at all, up to 1 - 0.05^(1/n), which is about 3/n, of all questions may (rule of three).
 
     Raises:
         PolicyError: there is no value, or one is out of range.
@@ -73,7 +75,7 @@ def difference_interval(values: Sequence[float]) -> Interval:
         rare = 1 - 0.05 ** (1 / count)
         return -rare, rare
     center, variance = _moments(values)
-    half = student(count - 1) * sqrt(variance / (count + 2 * QUARTER))
+    half = student(count - 1) * sqrt(variance / (count + 2 * FIFTH))
     return max(-1.0, center - half), min(1.0, center + half)
 
 
@@ -117,12 +119,12 @@ def _wilson(share: float, count: float) -> Interval:
 
 def _moments(differences: Sequence[float]) -> tuple[float, float]:
     """The mean and variance of differences and of the two imaginary ones."""
-    weight = len(differences) + 2 * QUARTER
+    weight = len(differences) + 2 * FIFTH
     sizes = [abs(value) for value in differences]
-    differing = sum(sizes) / max(sizes)  # how many differ, where all of them do so equally
-    largest = max(LEAST, max(sizes) ** (differing / (differing + 1)))
+    share = sum(sizes) / max(sizes) / len(sizes)  # that differ, where all of them do so equally
+    largest = max(LEAST, max(sizes) ** (share / (share + FEW)))
     center = sum(differences) / weight
-    squares = sum(value * value for value in differences) + 2 * QUARTER * largest * largest
+    squares = sum(value * value for value in differences) + 2 * FIFTH * largest * largest
     return center, squares / weight - center * center
 
 

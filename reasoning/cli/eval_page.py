@@ -41,16 +41,14 @@ figure svg{max-width:100%;height:auto}
 """
 
 
-def write_page(
-    target: str, title: str, results: EvalResults, graded: GradedEval, header: EvalHeader
-) -> None:
+def write_page(target: str, results: EvalResults, graded: GradedEval, header: EvalHeader) -> None:
     """Write the page; what questions and models say stands there as text.
 
     Raises:
         ExtraMissing: matplotlib is not installed.
         InvalidValue: the file can't be written.
     """
-    picture = io.StringIO()
+    title, picture = results.title, io.StringIO()
     draw("", results.results, results.curve, picture)
     svg = picture.getvalue()
     parts = [

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
+from reasoning.evaluation.arms import GradedEval
 from reasoning.evaluation.kept.records import Record, StrategyRun
 from reasoning.evaluation.kept.store import StoredEval
 from reasoning.evaluation.run import EvalPlan
@@ -44,6 +46,42 @@ class EvalCost:
     def price(self, price: Price) -> float:
         """What that costs."""
         return (self.prompt_tokens * price[0] + self.tokens * price[1]) / 1e6
+
+
+class EvalProgress:
+    """What an evaluation has come to so far, in one line."""
+
+    def __init__(self, graded: GradedEval, price: Price | None) -> None:
+        self._graded = graded
+        self._price = price
+        self._cost = EvalCost()
+        self._right = 0
+        self._reasons: Counter[str] = Counter()
+
+    @property
+    def lost(self) -> str:
+        """Why most of the lost answers were lost; empty where none was."""
+        return self._reasons.most_common(1)[0][0] if self._reasons else ""
+
+    def add(self, record: Record) -> None:
+        """Count one more record."""
+        self._cost.add(record)
+        if record.lost is not None:
+            self._reasons[record.lost] += 1
+        if record.lost is None and self._graded.quick:
+            self._right += self._graded.right(record)
+
+    def __str__(self) -> str:
+        cost = self._cost
+        kept = cost.count - cost.lost
+        parts = [f"{cost.count:,} answers"]
+        if kept and self._graded.quick:
+            parts.append(f"{self._right / kept:.1%} right")
+        if kept:
+            parts.append(f"{cost.tokens / kept:,.0f} tokens each")
+        parts += [f"{cost.lost:,} lost"] if cost.lost else []
+        parts += [f"{cost.price(self._price):,.4g} in money"] if self._price else []
+        return " · ".join(parts)
 
 
 class Forecast(BaseModel):

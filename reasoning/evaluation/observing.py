@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from orchestrator.errors import InvalidValue
-from pruning import Ballots, Decisions, VotingPolicy
+from pruning import Allocation, Ballots, Decisions, VotingPolicy
 from pruning.policy import Need
 from reasoning.errors import CapabilityMissing
 from reasoning.models.loaded import LoadedModel
+from reasoning.policies import SteeredBy
 from reasoning.run.driver import GRID, NEEDED
 from reasoning.run.solution import TraceRecord
 
@@ -66,3 +68,18 @@ def observed(trace: TraceRecord, every: int) -> tuple[list[float], list[str | No
     last = max(asked, default=0)
     probes = [asked.get(tokens) for tokens in range(every, last + 1, every)]
     return [sum(stretch) / width for stretch in stretches], probes
+
+
+def check_observed(arms: Mapping[str, SteeredBy | Allocation], every: int) -> None:
+    """Refuse policies that need what samples are not observed for, before any is paid.
+
+    Raises:
+        InvalidValue: naming the policy.
+    """
+    for text, arm in arms.items():
+        needs = frozenset() if isinstance(arm, Allocation) else arm.policy.needs
+        if not every and needs & {"confidence", "probes"}:
+            raise InvalidValue(
+                f"policy: {text} needs {', '.join(sorted(needs))} of each sample; "
+                "give --observe 64, or choose async"
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,7 +12,6 @@ from orchestrator.errors import InvalidValue, ReasonError
 from pruning import (
     Allocation,
     BaselineCurve,
-    Comparison,
     Evaluator,
     PolicyError,
     Question,
@@ -173,12 +173,18 @@ def replayed_arm(text: str) -> SteeredBy | Allocation:
     return parse_allocation(text) if spreads else steered_by(text)
 
 
-def evaluated(evaluator: Evaluator, text: str, arm: SteeredBy | Allocation) -> ReplayedArm:
-    """The policy or allocation that ``text`` names, over all questions.
+def replayed_arms(
+    evaluator: Evaluator, chosen: Mapping[str, SteeredBy | Allocation]
+) -> dict[str, ReplayedArm]:
+    """Policies and allocations over all questions, by the texts that name them.
 
     Raises:
-        InvalidValue: it needs what the traces lack; or it is somebody's own, and fails.
+        InvalidValue: one needs what the traces lack; or it is somebody's own, and fails.
     """
+    return {text: _replayed(evaluator, text, arm) for text, arm in chosen.items()}
+
+
+def _replayed(evaluator: Evaluator, text: str, arm: SteeredBy | Allocation) -> ReplayedArm:
     if isinstance(arm, Allocation):
         spread = allocate(evaluator, arm)
         batch = BatchFigures(rounds=round(spread.rounds, 2), span=round(spread.span, 1))
@@ -214,13 +220,48 @@ def replay_row(text: str, arm: ReplayedArm, beside: Mapping[Beside, Summary]) ->
     )
 
 
-def matched(compared: Comparison) -> dict[Beside, Summary]:
-    """Self-consistency at equal costs, as `replay_row` takes it."""
+def arm_rows(
+    arms: Mapping[str, ReplayedArm],
+    shown: Sequence[str],
+    evaluator: Evaluator | None,
+    against: str | None = None,
+) -> list[ReplayRow]:
+    """The rows of the ``shown`` arms, each beside self-consistency at equal cost, and ``against``.
+
+    An arm that was lost on some questions stands beside no self-consistency, which is over all; and
+    ``against`` stands beside an arm on the questions of this, where it has all of them.
+    """
+    rows = []
+    for text in shown:
+        summary = arms[text].summary
+        beside = {} if evaluator is None else _equal(evaluator, summary)
+        other = None if against in (None, text) else _among(arms[str(against)].summary, summary)
+        if other is not None:
+            beside["against"] = replace(other, policy=str(against))
+        rows.append(replay_row(text, arms[text], beside))
+    return rows
+
+
+def _equal(evaluator: Evaluator, summary: Summary) -> dict[Beside, Summary]:
+    """Self-consistency at equal costs."""
+    if _asked(summary) != {question.id for question in evaluator.questions}:
+        return {}
+    found = evaluator.beside(summary)
     return {
-        "n_matched": compared.n_matched,
-        "token_matched": compared.token_matched,
-        "span_matched": compared.span_matched,
+        "n_matched": found.n_matched,
+        "token_matched": found.token_matched,
+        "span_matched": found.span_matched,
     }
+
+
+def _among(summary: Summary, other: Summary) -> Summary | None:
+    """An arm on the questions of another only; None where it lost one of them."""
+    asked = _asked(other)
+    return summary.over(asked) if asked <= _asked(summary) else None
+
+
+def _asked(summary: Summary) -> set[str]:
+    return {outcome.question for outcome in summary.outcomes}
 
 
 def curve_points(curve: BaselineCurve) -> list[CurvePoint]:

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from pydantic import Field
 
 from orchestrator.errors import InvalidValue, ReasonError
-from pruning import Allocation, Evaluator, PolicyError, Summary
-from pruning.evaluation.statistics import summarise
+from pruning import Allocation, Evaluator, PolicyError
 from reasoning.evaluation.arms import GradedEval
-from reasoning.evaluation.kept.records import StrategyRun
+from reasoning.evaluation.kept.records import Record, StrategyRun
 from reasoning.evaluation.measure import chosen
 from reasoning.evaluation.replay import (
-    Beside,
     CurvePoint,
     ReplayedArm,
     ReplayRow,
     ReplayValue,
+    arm_rows,
     curve_points,
-    evaluated,
-    matched,
-    replay_row,
     replayed_arm,
+    replayed_arms,
 )
+from reasoning.evaluation.run import TooManyLost
 from reasoning.policies import SteeredBy
 from reasoning.values.accounting import ParallelStats
 
@@ -55,6 +53,18 @@ class RunFigures(ReplayValue):
     parallel: ParallelFigures | None = None
     """As `ParallelStats`; None where some run was kept before it was counted."""
 
+    def __str__(self) -> str:
+        parts = [f"{self.threads:.1f} threads", f"{self.wall_s:.1f} s a question"]
+        parts += [] if self.coverage is None else [f"coverage {self.coverage:.1%}"]
+        parts += [f"{self.leaked:.1f} tokens leaked"] if self.leaked else []
+        parts += [f"lost on {self.lost:,} questions"] if self.lost else []
+        parts += [f"emulated: {', '.join(self.emulated)}"] if self.emulated else []
+        if self.escalated is not None:
+            parts.append(f"escalated {self.escalated:.1%}")
+            parts += [] if self.strangest is None else [f"{self.strangest:.1%} among the strangest"]
+            parts += [] if self.auroc is None else [f"AUROC of wrong chains {self.auroc:.2f}"]
+        return " · ".join(parts)
+
 
 class ParallelFigures(ReplayValue):
     """What a strategy's branches cost and saved, as papers count it; means over questions."""
@@ -81,6 +91,16 @@ class PoolFigures(ReplayValue):
     lost: int
     """Samples that the backend lost; the same command asks for them again."""
 
+    def __str__(self) -> str:
+        parts = [
+            f"{self.samples:,} samples",
+            f"{self.right:.1%} right",
+            f"{self.answered:.1%} answered",
+        ]
+        parts += [f"{self.cut:.1%} cut before their end"] if self.cut else []
+        parts += [f"{self.lost:,} lost"] if self.lost else []
+        return " · ".join(parts)
+
 
 class EvalRow(ReplayRow):
     """One arm: a policy over the samples, or the runs of a strategy."""
@@ -104,6 +124,12 @@ class EvalResults(ReplayValue):
     curve: list[CurvePoint]
     """Self-consistency over the same samples; empty where there are none."""
 
+    @property
+    def title(self) -> str:
+        """The questions, how many were asked, and the model."""
+        count = max(row.n for row in self.results)
+        return f"{self.questions}, {count} questions, {self.model}"
+
 
 def compared(
     graded: GradedEval,
@@ -125,29 +151,25 @@ def compared(
 
     Raises:
         InvalidValue: there is no such arm, or nothing that an arm could be made from.
+        TooManyLost: all that an arm could be made from was lost.
     """
     pool = [question for question in graded.pool() if question.traces]
-    evaluator = None if not pool else Evaluator(questions=pool, shuffles=shuffles)
-    arms = {text: ReplayedArm(_runs_of(graded, text)) for text in strategies}
+    evaluator = None
+    if pool:
+        evaluator = Evaluator(questions=pool, shuffles=shuffles, on_question=progress)
+    arms = {text: _runs_of(graded, text) for text in strategies}
     chosen = dict(policies)
     if against is not None and against not in (*arms, *chosen):
         chosen[against] = _asked_for(against)
-    if chosen and evaluator is None:
-        raise InvalidValue("samples: a policy is replayed over samples; there is none")
-    for text, arm in chosen.items():
-        assert evaluator is not None
-        evaluator.on_question = progress
-        arms[text] = evaluated(evaluator, text, arm)
-    rows = []
-    for text in (*policies, *strategies):
-        beside = _beside(arms[text].summary, evaluator)
-        if against is not None and text != against:
-            other = _among(arms[against].summary, arms[text].summary)
-            if other is not None:
-                beside["against"] = replace(other, policy=against)
-        row = replay_row(text, arms[text], beside)
-        figures = run_figures(graded.runs(text)) if text in strategies else None
-        rows.append(EvalRow(**dict(row), runs=figures))
+    if evaluator is not None:
+        arms |= replayed_arms(evaluator, chosen)
+    elif chosen:
+        raise _none_left("samples", graded.samples())
+    figures = {text: run_figures(graded.runs(text)) for text in strategies}
+    rows = [
+        EvalRow(**dict(row), runs=figures.get(row.policy))
+        for row in arm_rows(arms, (*policies, *strategies), evaluator, against)
+    ]
     return rows, [] if evaluator is None else curve_points(evaluator.curve)
 
 
@@ -158,29 +180,21 @@ def _asked_for(against: str) -> SteeredBy | Allocation:
         raise InvalidValue(f"against: no arm, and {error}") from error
 
 
-def _runs_of(graded: GradedEval, text: str) -> Summary:
+def _runs_of(graded: GradedEval, text: str) -> ReplayedArm:
     try:
-        return graded.arm(text)
+        return ReplayedArm(graded.arm(text))
     except PolicyError as error:
-        raise InvalidValue(
-            f"strategy: {text} has no run that was not lost; mend the backend, and go on"
-        ) from error
+        raise _none_left(f"strategy: {text}", graded.runs(text)) from error
 
 
-def _among(summary: Summary, other: Summary) -> Summary | None:
-    """An arm, on the questions of another only; None where it lost one of them."""
-    asked = {outcome.question for outcome in other.outcomes}
-    common = [one for one in summary.outcomes if one.question in asked]
-    return summarise(summary.policy, common) if len(common) == len(asked) else None
-
-
-def _beside(summary: Summary, evaluator: Evaluator | None) -> dict[Beside, Summary]:
-    if evaluator is None:
-        return {}
-    asked = {outcome.question for outcome in summary.outcomes}
-    if asked != {question.id for question in evaluator.questions}:
-        return {}  # what was lost on some questions stands beside nothing
-    return dict(matched(evaluator.beside(summary)))
+def _none_left(what: str, records: Sequence[Record]) -> ReasonError:
+    if not records:
+        return InvalidValue(f"{what}: there is none; give --samples, and ask")
+    (why, _), *_ = Counter(one.lost for one in records).most_common(1)
+    return TooManyLost(
+        f"{what}: all {len(records):,} were lost ({why}); mend that and give the same command to "
+        "go on"
+    )
 
 
 def pool_figures(graded: GradedEval) -> PoolFigures | None:

@@ -40,7 +40,12 @@ class EvalJob(NamedTuple):
 
 
 class TooManyLost(ReasonError):
-    """Raised where nothing but failures comes back from a backend."""
+    """Raised where nothing but failures comes back from a backend.
+
+    As a rule that is wrong usage: the server refuses a setting, or has no model of this name.
+    """
+
+    exit_code = 2
 
 
 @dataclass(frozen=True, kw_only=True)

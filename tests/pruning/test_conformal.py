@@ -142,6 +142,25 @@ def test_a_budget_of_calls_gives_a_level() -> None:
         level_for_budget(1, 0)
 
 
+@given(st.lists(st.integers(0, 8).map(float), min_size=1, max_size=30), LEVELS)
+def test_a_budget_is_expected_to_be_met_exactly_but_for_ties(
+    scores: list[float], level: float
+) -> None:
+    def called(scores: list[float]) -> int:
+        """How many of them, each held against the others, have a p-value at most the level."""
+        others = ([*scores[:at], *scores[at + 1 :]] for at in range(len(scores)))
+        return sum(
+            p_value(sorted(rest), one) <= level for rest, one in zip(others, scores, strict=True)
+        )
+
+    count = len(scores)
+    exact = sum(place / count <= level for place in range(1, count + 1))
+    assert called(scores) <= exact <= level * count + 1e-9
+    assert level * count - exact < 1
+    assert called([score + at / 100 for at, score in enumerate(scores)]) == exact, "without ties"
+    assert called([1.0] * count) == 0, "all are equal"
+
+
 def test_a_predicted_budget_is_met_within_its_spread() -> None:
     rng = Random(5)
     level = level_for_budget(300, 1000)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-from collections import Counter
-from contextlib import suppress
 from dataclasses import field, replace
 from functools import cached_property
 from pathlib import Path
@@ -43,20 +40,17 @@ from reasoning.cli.printing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     import anyio
     from anyio.abc import TaskStatus
 
-    from pruning import Allocation
     from reasoning.evaluation.arms import GradedEval
-    from reasoning.evaluation.forecast import Price
     from reasoning.evaluation.kept.records import EvalHeader, Record
     from reasoning.evaluation.kept.store import EvalStore, StoredEval
-    from reasoning.evaluation.results import EvalResults, EvalRow, PoolFigures
+    from reasoning.evaluation.results import EvalResults, RunFigures
     from reasoning.models.loaded import LoadedModel
     from reasoning.options import SolveOptions
-    from reasoning.policies import SteeredBy
 
 SAMPLES = 16
 
@@ -273,6 +267,7 @@ class EvalCommand:
 
     def __init__(self, settings: EvalSettings) -> None:
         from reasoning.evaluation.grading import load_grader
+        from reasoning.evaluation.observing import check_observed
         from reasoning.evaluation.questions import QuestionColumns, load_questions
         from reasoning.evaluation.replay import replayed_arm
         from reasoning.evaluation.run import EvalPlan, LiveArm
@@ -282,7 +277,7 @@ class EvalCommand:
         if settings.plot is not None:
             check_picture(settings.plot)  # what is wrong is told before the work
         self.steered = {text: replayed_arm(text) for text in settings.replayed}
-        _check_observed(self.steered, settings.observe)
+        check_observed(self.steered, settings.observe)
         self.grader = None if settings.grader is None else load_grader(settings.grader)
         columns = {name: getattr(settings, name) for name in ("question", "gold", "id", "template")}
         self.plan = EvalPlan(
@@ -311,9 +306,9 @@ class EvalCommand:
             return INTERRUPTED
         results, graded = self.measured(stored)
         if settings.plot is not None:
-            draw(_title(results), results.results, results.curve, settings.plot)
+            draw(results.title, results.results, results.curve, settings.plot)
         if settings.report is not None:
-            write_page(settings.report, _title(results), results, graded, stored.header)
+            write_page(settings.report, results, graded, stored.header)
         if settings.as_json:
             print_object(results)
         else:
@@ -364,6 +359,7 @@ class EvalCommand:
         """Sample and run what is missing; returns all that there is then."""
         import anyio
 
+        from reasoning.evaluation.kept.records import versions_of
         from reasoning.evaluation.kept.store import EvalStore
 
         settings = self.settings
@@ -379,6 +375,8 @@ class EvalCommand:
 
     async def _fill(self, store: EvalStore, model: LoadedModel, draft: LoadedModel | None) -> None:
         import anyio
+
+        from reasoning.evaluation.forecast import EvalProgress
 
         missing = len(self.plan.missing(store.stored))
         say(f"{len(self.plan.questions)} questions, {missing} answers to ask; kept in {store.path}")
@@ -459,113 +457,16 @@ class EvalCommand:
     def print(self, results: EvalResults) -> None:
         """Print the table of arms, and what is known beside it."""
         rows = results.results
-        print_tables(arms_table(_title(results), rows, self.settings.equal))
-        for line in filter(None, (pool_line(results.pool), *map(run_line, rows))):
-            say(line, err=False)
+        print_tables(arms_table(results.title, rows, self.settings.equal))
+        if results.pool is not None:
+            say(str(results.pool), err=False)
+        for row in rows:
+            if row.runs is not None:
+                say(f"{row.policy}: {run_words(row.runs)}", err=False)
 
 
-def _title(results: EvalResults) -> str:
-    count = max(row.n for row in results.results)
-    return f"{results.questions}, {count} questions, {results.model}"
-
-
-def pool_line(pool: PoolFigures | None) -> str:
-    """What is known of the samples, in one line; empty where there is none."""
-    if pool is None:
-        return ""
-    parts = [
-        f"{pool.samples:,} samples",
-        f"{pool.right:.1%} right",
-        f"{pool.answered:.1%} answered",
-    ]
-    parts += [f"{pool.cut:.1%} cut before their end"] if pool.cut else []
-    parts += [f"{pool.lost:,} lost"] if pool.lost else []
-    return " · ".join(parts)
-
-
-def run_line(row: EvalRow) -> str:
-    """What is known of a strategy's runs beside the table, in one line; empty for a policy."""
-    runs = row.runs
-    if runs is None:
-        return ""
-    parts = [f"{runs.threads:.1f} threads", f"{runs.wall_s:.1f} s a question"]
-    parts += [] if runs.coverage is None else [f"coverage {runs.coverage:.1%}"]
-    parts += [f"{runs.leaked:.1f} tokens leaked"] if runs.leaked else []
-    parts += [f"{runs.lost} of {runs.lost + row.n} lost"] if runs.lost else []
-    parts += [f"emulated: {', '.join(runs.emulated)}"] if runs.emulated else []
-    if runs.escalated is not None:
-        parts.append(f"escalated {runs.escalated:.1%}")
-        parts += [] if runs.strangest is None else [f"{runs.strangest:.1%} among the strangest"]
-        parts += [] if runs.auroc is None else [f"AUROC of wrong chains {runs.auroc:.2f}"]
-    parts += [] if runs.parallel is None or runs.threads <= 1 else [parallel_words(runs.parallel)]
-    return f"{row.policy}: {' · '.join(parts)}"
-
-
-def _check_observed(arms: Mapping[str, SteeredBy | Allocation], observe: int) -> None:
-    """Refuse policies that need what samples are not observed for, before any is paid.
-
-    Raises:
-        InvalidValue: naming the policy.
-    """
-    from pruning import Allocation
-
-    for text, arm in arms.items():
-        needs = frozenset() if isinstance(arm, Allocation) else arm.policy.needs
-        if not observe and needs & {"confidence", "probes"}:
-            raise InvalidValue(
-                f"policy: {text} needs {', '.join(sorted(needs))} of each sample; "
-                "give --observe 64, or choose async"
-            )
-
-
-def versions_of(model: LoadedModel) -> dict[str, str]:
-    """The versions of what generates: our packages here, or the server as it names itself."""
-    from importlib import metadata
-
-    found: dict[str, str] = {}
-    for name in ("parallel-reason", "torch", "transformers", "vllm"):
-        if name == "parallel-reason" or name in sys.modules:
-            with suppress(metadata.PackageNotFoundError):
-                found[name] = metadata.version(name)
-    profile = getattr(model.backend, "profile", None)
-    if profile is not None:
-        found[f"server {profile.server}"] = profile.version or "of an unknown version"
-    return found
-
-
-class EvalProgress:
-    """What an evaluation has come to so far, in one line."""
-
-    def __init__(self, graded: GradedEval, price: Price | None) -> None:
-        from reasoning.evaluation.forecast import EvalCost
-
-        self._graded = graded
-        self._price = price
-        self._cost = EvalCost()
-        self._right = 0
-        self._reasons: Counter[str] = Counter()
-
-    @property
-    def lost(self) -> str:
-        """Why most of the lost answers were lost; empty where none was."""
-        return self._reasons.most_common(1)[0][0] if self._reasons else ""
-
-    def add(self, record: Record) -> None:
-        """Count one more record."""
-        self._cost.add(record)
-        if record.lost is not None:
-            self._reasons[record.lost] += 1
-        if record.lost is None and self._graded.quick:
-            self._right += self._graded.right(record)
-
-    def __str__(self) -> str:
-        cost = self._cost
-        kept = cost.count - cost.lost
-        parts = [f"{cost.count:,} answers"]
-        if kept and self._graded.quick:
-            parts.append(f"{self._right / kept:.1%} right")
-        if kept:
-            parts.append(f"{cost.tokens / kept:,.0f} tokens each")
-        parts += [f"{cost.lost:,} lost"] if cost.lost else []
-        parts += [f"{cost.price(self._price):,.4g} in money"] if self._price else []
-        return " · ".join(parts)
+def run_words(runs: RunFigures) -> str:
+    """What is known of a strategy's runs beside the table, in one line."""
+    if runs.parallel is None or runs.threads <= 1:
+        return str(runs)
+    return f"{runs} · {parallel_words(runs.parallel)}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import field, replace
+from collections.abc import Sequence
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 import click
@@ -24,12 +24,8 @@ from reasoning.cli.picture import check_picture, draw
 from reasoning.cli.printing import print_object, print_tables, progress_bar, warn
 
 if TYPE_CHECKING:
-    from pruning import Allocation, Evaluator, Question
-    from reasoning.evaluation.replay import (
-        ReplayedArm,
-        ReplayResults,
-        ReplayRow,
-    )
+    from pruning import Allocation, Question
+    from reasoning.evaluation.replay import ReplayResults
     from reasoning.policies import SteeredBy
 
 
@@ -118,9 +114,11 @@ def _replay(settings: ReplaySettings) -> ReplayResults:
     from pruning import Evaluator, PolicyError, TracesError
     from reasoning.evaluation.replay import (
         ReplayResults,
+        arm_rows,
         curve_points,
         estimated_share,
         replayed_arm,
+        replayed_arms,
     )
 
     shared = {name: getattr(settings, name) for name in _SHARED}
@@ -130,7 +128,9 @@ def _replay(settings: ReplaySettings) -> ReplayResults:
         imported = settings.reading.read(settings.traces)
         questions = _fresh(imported.questions, [*chosen.values()], settings.only_unseen)
         evaluator = Evaluator(questions=questions, **shared)
-        rows = _rows(evaluator, chosen, settings)
+        with progress_bar("replay", len(chosen) * len(questions)) as evaluator.on_question:
+            arms = replayed_arms(evaluator, chosen)
+        rows = arm_rows(arms, settings.policies, evaluator, settings.against)
     except (PolicyError, TracesError) as error:
         raise InvalidValue(str(error)) from error
     return ReplayResults(
@@ -140,25 +140,6 @@ def _replay(settings: ReplaySettings) -> ReplayResults:
         curve=curve_points(evaluator.curve),
         **shared,
     )
-
-
-def _rows(
-    evaluator: Evaluator, chosen: Mapping[str, SteeredBy | Allocation], settings: ReplaySettings
-) -> list[ReplayRow]:
-    from reasoning.evaluation.replay import evaluated, matched, replay_row
-
-    arms: dict[str, ReplayedArm] = {}
-    with progress_bar("replay", len(chosen) * len(evaluator.questions)) as advance:
-        evaluator.on_question = advance
-        for text, one in chosen.items():
-            arms[text] = evaluated(evaluator, text, one)
-    rows, against = [], settings.against
-    for text in settings.policies:
-        beside = matched(evaluator.beside(arms[text].summary))
-        if against is not None and text != against:
-            beside["against"] = replace(arms[against].summary, policy=against)
-        rows.append(replay_row(text, arms[text], beside))
-    return rows
 
 
 def _fresh(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
+from importlib import metadata
 from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from reasoning.models.loaded import LoadedModel
 from reasoning.problems import Covered
 from reasoning.run.solution import Ending, Solution, StepChoice
 from reasoning.values.accounting import ParallelStats
@@ -171,3 +175,16 @@ def run_record(question: str, arm: str, seed: int, solution: Solution) -> Strate
         lost=lost,
         wall_s=round(solution.wall_s, 3),
     )
+
+
+def versions_of(model: LoadedModel) -> dict[str, str]:
+    """The versions of what generates: our packages here, or the server as it names itself."""
+    found: dict[str, str] = {}
+    for name in ("parallel-reason", "torch", "transformers", "vllm"):
+        if name == "parallel-reason" or name in sys.modules:
+            with suppress(metadata.PackageNotFoundError):
+                found[name] = metadata.version(name)
+    profile = getattr(model.backend, "profile", None)
+    if profile is not None:
+        found[f"server {profile.server}"] = profile.version or "of an unknown version"
+    return found

@@ -268,15 +268,28 @@ def test_samples_are_replayed_wherever_traces_are(kept: Path) -> None:
     assert json.loads(done.stdout)["results"][0]["accuracy"] == 1.0
 
 
-async def test_nothing_but_failures_ends_the_command(questions: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arms", "words"),
+    [
+        (["--samples", "4"], "the last 8 answers were lost"),
+        (["--samples", "4", "--limit", "1"], "samples: all 4 were lost"),
+        (["--strategy", "self-consistency:n=2", "--limit", "2"], "n=2: all 2 were lost"),
+    ],
+)
+async def test_where_all_is_lost_the_command_says_why_and_exits_2(
+    questions: Path, tmp_path: Path, arms: list[str], words: str
+) -> None:
     async with ScriptedChat(
-        refuse=lambda body: (400, "no") if body.get("stream") else None
+        refuse=lambda body: (400, "no such model") if body.get("stream") else None
     ).running() as url:
         with running_shell(tmp_path) as shell:
-            out = ["-o", str(tmp_path / "o.jsonl"), "--parallel", "2", "--samples", "4"]
+            out = ["-o", str(tmp_path / "o.jsonl"), "--parallel", "2", *arms]
             code, _, told = await run(shell, "eval", str(questions), "--base-url", url, *out)
-    assert code == 1
-    assert "the same command" in told
+    assert code == 2
+    last = told.splitlines()[-1]
+    assert words in last
+    assert "no such model" in last
+    assert "the same command" in last
     assert "Traceback" not in told
 
 
