@@ -221,3 +221,78 @@ async def transcribe(
         how = SolveOptions(listener=events.append, temperature=0.0, **options)
         solution = await reasoner.solve_with(question, how)
     return Transcript(solution=solution, requests=backend.requests, events=events, dialect=dialect)
+
+
+# ---- real weights --------------------------------------------------------------------------------
+
+KINDS = {
+    "multiverse": "qwen2",
+    "parathinker": "qwen2",
+    "sprint": "qwen2",
+    "ssft": "qwen2",
+    "apr": "llama",
+}
+"""The families' models; the others are Qwen3's."""
+NAMES = {
+    "apr": "llama-apr_cond10_grpo",
+    "sprint": "SPRINT-DeepSeek-R1-Distill-Qwen-7B",
+    "pacore": "PaCoRe-8B",
+    "parallel-r1-seen": "Parallel-R1-Seen",
+    "parallel-r1-unseen": "Parallel-R1-Unseen_Step_200",
+}
+LOUD = 8.0
+"""By how much a control string is likelier than a letter, to a model that writes mostly these."""
+
+
+def random_model(root: Path, name: str, *, vectors: bool = True, context: int = 4096) -> Path:
+    """A tiny random model in a folder, with a family's tokenizer, that likes control strings."""
+    import torch
+    from safetensors.torch import load_file, save_file
+    from transformers import (
+        LlamaConfig,
+        LlamaForCausalLM,
+        Qwen2Config,
+        Qwen2ForCausalLM,
+        Qwen3Config,
+        Qwen3ForCausalLM,
+    )
+
+    folder, format = root / NAMES.get(name, name), family(name)
+    write_tokenizer(folder, [control.text for control in format.controls])
+    dialect = NativeDialect(folder, frozenset(), format.model_copy(update={"tensors": ()}))
+    makers = {
+        "llama": (LlamaConfig, LlamaForCausalLM),
+        "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+        "qwen3": (Qwen3Config, Qwen3ForCausalLM),
+    }
+    make_config, make_model = makers[KINDS.get(name, "qwen3")]
+    [end] = dialect.encode(END)
+    torch.manual_seed(0)
+    config = make_config(
+        vocab_size=320,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        max_position_embeddings=context,
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=end,
+        pad_token_id=None,
+    )
+    model = make_model(config)
+    with torch.no_grad():
+        model.lm_head.weight[len(dialect._tokenizer._tokenizer.get_vocab()) :] = 0
+        for id in dialect.tongue.ids.values():
+            model.lm_head.weight[id] *= LOUD
+    model.save_pretrained(folder)
+    if format.tensors and vectors:
+        file = folder / "model.safetensors"
+        tensors = load_file(file)
+        for layer in range(2):
+            name = format.tensors[0].name.replace("{layer}", str(layer))
+            tensors[name] = torch.randn(32, 16) / 8
+        save_file(tensors, file, metadata={"format": "pt"})
+    return folder

@@ -1,0 +1,170 @@
+"""Folders of published models are recognised by what is in them, and run to an end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from orchestrator.errors import InvalidValue, UnknownName
+from reasoning import Reasoner, load_model
+from reasoning.cli import main
+from reasoning.errors import ModelUnusable
+from reasoning.language.native.catalog import FAMILIES, choose_format, family, recognise_format
+from reasoning.language.native.description import NativeFormat, PlanRule
+from reasoning.language.native.dialect import NativeDialect
+from reasoning.models.loading import load_model as load
+from tests.support.native_tools import random_model, write_tokenizer
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny random model of each family."""
+    root = tmp_path_factory.mktemp("models")
+    return {name: random_model(root / name, name) for name in FAMILIES}
+
+
+def reason(*arguments: str) -> Result:
+    """Run the command in this process."""
+    return CliRunner().invoke(main, list(arguments))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_folder_is_recognised_and_ends_well(folders: dict[str, Path], name: str) -> None:
+    question = "Use 3, 10, 21 and 23 to make 50" if name == "apr" else "Why?"
+    done = reason("solve", question, "--model", str(folders[name]), "--max-tokens", "600", "--json")
+    assert done.exit_code in (0, 1), done.stderr
+    how = "by its name" if not family(name).controls else "control tokens)"
+    assert f"dialect: {name} (" in done.stderr.splitlines()[0]
+    assert how in done.stderr.splitlines()[0]
+    report = json.loads(done.stdout)
+    assert report["strategy"] == "native"
+    assert report["forked"] in (True, False)
+    assert "Traceback" not in done.stderr
+
+
+def loose(format: NativeFormat) -> NativeFormat:
+    """A tongue that a random model can speak: three branches wherever it asks for a fork."""
+    if format.fork.plan.width != "plan":
+        return format
+    more = {"plan": PlanRule(width="constant", count=3), "requires": (), "forbids": (), "room": 20}
+    return format.model_copy(update={"fork": format.fork.model_copy(update=more)})
+
+
+@pytest.mark.parametrize("name", [one for one in FAMILIES if family(one).controls])
+async def test_whatever_a_model_writes_comes_to_an_end(folders: dict[str, Path], name: str) -> None:
+    model = load_model(folders[name])
+    dialect = NativeDialect(folders[name], model.dialect.ends, loose(family(name)), layers=2)
+    forked = 0
+    async with Reasoner(replace(model, dialect=dialect)) as reasoner:
+        for seed in range(12):
+            found = await reasoner.solve(
+                "Why?", seed=seed, temperature=1.0, max_tokens=700, strategy="native:depth=3,n=6"
+            )
+            assert found.status == "finished"
+            assert reasoner.model.backend.open_threads == 0
+            forked += found.forked is True
+    assert forked
+
+
+def test_the_tongue_may_be_named_and_switched_off(folders: dict[str, Path]) -> None:
+    folder = str(folders["multiverse"])
+    plain = reason("solve", "Why?", "--model", folder, "--dialect", "none", "--max-tokens", "64")
+    assert "dialect:" not in plain.stderr
+    named = "multiverse:positions=engine"
+    asked = reason("solve", "Why?", "--model", folder, "--dialect", named, "--max-tokens", "200")
+    assert asked.stderr.startswith("dialect: multiverse (as asked)")
+    wrong = reason("solve", "Why?", "--model", folder, "--dialect", "npr")
+    assert wrong.exit_code == 1
+    assert "the control string '<guideline>' of npr is" in wrong.stderr
+    assert len(wrong.stderr.splitlines()) == 1
+    unknown = reason("solve", "Why?", "--model", folder, "--dialect", "multivers")
+    assert "did you mean 'multiverse'?" in unknown.stderr
+
+
+def test_missing_vectors_are_refused_by_name(tmp_path: Path) -> None:
+    folder = random_model(tmp_path, "parathinker", vectors=False)
+    with pytest.raises(ModelUnusable, match=r"model\.layers\.0\.self_attn\.seg_embeddings\.weight"):
+        load(folder)
+
+
+def test_a_broken_tokenizer_of_a_family_is_no_chat_model(tmp_path: Path) -> None:
+    strings = [one.text for one in family("threadweaver").controls if one.text != "</Thread>"]
+    write_tokenizer(tmp_path, strings)
+    found = recognise_format(strings, "some/model")
+    assert found is family("threadweaver")
+    with pytest.raises(ModelUnusable, match="'</Thread>' of threadweaver is 9 tokens"):
+        NativeDialect(tmp_path, frozenset(), found)
+
+
+def test_other_numbers_are_refused_where_they_were_read(tmp_path: Path) -> None:
+    controls = '[{ text = "<fork>", id = 7 }, { text = "</fork>" }]'
+    (tmp_path / "own.toml").write_text(f'name = "own"\ncontrols = {controls}\n')
+    write_tokenizer(tmp_path, ["<fork>", "</fork>"])
+    format = choose_format(str(tmp_path / "own.toml"))
+    with pytest.raises(ModelUnusable, match=r"'<fork>' is token 26\d, and own has 7"):
+        NativeDialect(tmp_path, frozenset(), format)
+    derived = format.model_copy(update={"derived": True})
+    assert "and own has 7 (derived" in NativeDialect(tmp_path, frozenset(), derived).recognised
+
+
+@pytest.mark.parametrize(
+    ("added", "name", "expected"),
+    [
+        ([*(c.text for c in family("multiverse").controls)], "a/b", "multiverse"),
+        ([*(c.text for c in family("parathinker").controls)], "a/b", "parathinker"),
+        ([*(c.text for c in family("ssft").controls)], "a/b", "ssft"),
+        ([*(c.text for c in family("parallel-r1-seen").controls)], "a/b", "parallel-r1-unseen"),
+        ([*(c.text for c in family("npr").controls), "<think>", "</think>"], "a/b", "npr"),
+        (["<think>", "</think>", "<tool_call>"], "Qwen/Qwen3-8B", None),
+        (["<|im_end|>"], "stepfun-ai/PaCoRe-8B", "pacore"),
+        ([], "models--x/snapshots", None),
+    ],
+)
+def test_families_are_told_apart(added: list[str], name: str, expected: str | None) -> None:
+    found = recognise_format(added, name)
+    assert (found and found.name) == expected
+
+
+def test_the_name_tells_families_with_equal_strings_apart() -> None:
+    strings = [control.text for control in family("parallel-r1-seen").controls]
+    assert recognise_format(strings, "x/Parallel-R1-Seen").name == "parallel-r1-seen"
+    assert recognise_format(strings, "x/Parallel-R1-Unseen").name == "parallel-r1-unseen"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("name = 3", "name: Input should be a valid string"),
+        ('name = "a"\n[fork]\nat = ["<x>"]', "fork.at: '<x>' is not among the controls"),
+        ('name = "a"\n[fork.plan]\nwidth = "plan"', "a width from the plan needs opener and item"),
+        ('name = "a"\n[fork.plan]\nopener = "x"\nitem = "("', "is no regular expression"),
+        ('name = "a"\ncolour = 1', "colour: Extra inputs are not permitted"),
+        ("name =", "is no TOML"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused_by_its_field(
+    tmp_path: Path, text: str, why: str
+) -> None:
+    (tmp_path / "own.toml").write_text(text)
+    with pytest.raises(InvalidValue, match="dialect: ") as refusal:
+        choose_format(str(tmp_path / "own.toml"))
+    assert why in str(refusal.value)
+
+
+def test_a_python_file_may_make_a_tongue(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from reasoning.language.native.catalog import family\n"
+        "def mine(most: int = 2):\n"
+        "    return family('ssft').model_copy(update={'name': f'mine{most}'})\n"
+    )
+    assert choose_format(f"{tmp_path / 'own.py'}:mine:most=3").name == "mine3"
+    with pytest.raises(InvalidValue, match=r"no-such\.toml can't be read"):
+        choose_format("no-such.toml")
+    with pytest.raises(UnknownName, match="dialect 'nothing' does not exist"):
+        choose_format("nothing")
