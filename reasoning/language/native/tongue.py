@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from reasoning.engine.identities import PATHS_FILE
 from reasoning.errors import ModelUnusable
 from reasoning.language.chat_format.tokenizer import ChatTokenizer
 from reasoning.language.dialect import StreamDecoder
@@ -118,7 +119,7 @@ def check_tensors(format: NativeFormat, folder: Path, layers: int) -> None:
         ModelUnusable: one is missing or too small; naming it.
     """
     files = sorted(folder.glob("*.safetensors"))
-    if not format.tensors or not files or (folder / OWN_FILE).is_file():
+    if not format.tensors or not files or (folder / PATHS_FILE).is_file():
         return
     shapes: dict[str, Any] = {}
     for file in files:
@@ -133,10 +134,6 @@ def check_tensors(format: NativeFormat, folder: Path, layers: int) -> None:
                     f"{folder}: the learnt tensor {name} of {format.name} {has}, and without it "
                     f"the model is another one; download it again, {OTHERWISE}"
                 )
-
-
-OWN_FILE = "path_identity.safetensors.bin"
-"""Where our own recipe keeps the same vectors."""
 
 
 def _header(file: Path) -> dict[str, Any]:
