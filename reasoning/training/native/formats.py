@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 
 from reasoning.training.encoding import TrainingSequence
-from reasoning.training.native.problems import TaughtProblem
+from reasoning.training.native.problems import TaughtProblem, draw_fact
 from reasoning.training.native.tokens import SUFFIXES, encode
 
 JOIN_WEIGHT = 2.0
@@ -162,6 +162,17 @@ def _numbered(problem: TaughtProblem) -> enumerate[str]:
 
 def _line(text: str) -> str:
     return f"{text}\n" if text else ""
+
+
+def drill(rng: random.Random) -> TrainingSequence:
+    """A dozen facts without a question; what stands before the first ``=`` of each has no loss."""
+    sheet = Sheet()
+    pieces: list[tuple[str, float]] = []
+    for _ in range(12):
+        asked, equals, result = draw_fact(rng).partition("=")
+        pieces += [(asked + equals, 0.0), (f"{result},", 1.0)]
+    sheet.write(*pieces)
+    return sheet.sequence()
 
 
 # ---- drawing them --------------------------------------------------------------------------

@@ -165,6 +165,22 @@ def _worked(value: int, step: ChainStep) -> str:
     return f"{asked}={tens}+{sum(digits)}={result}" if split else f"{asked}={result}"
 
 
+def draw_fact(rng: random.Random) -> str:
+    """One operation worked out, such as ``67+8=75``: what all else is made of."""
+    kind = rng.choice("++--*/s")
+    if kind == "/":
+        divisor = rng.randint(2, 9)
+        part = rng.randrange(10 * divisor)
+        return f"{part}={divisor}*{part // divisor}+{part % divisor}"
+    if kind == "*":
+        return _worked(rng.randint(2, 9), ChainStep("*", rng.randint(11, 19)))
+    if kind == "s":
+        return _worked(rng.randint(1, 999 - LARGEST), ChainStep("+", rng.randint(1, LARGEST)))
+    operand = rng.randint(2, 9)
+    value = rng.randint(1, LARGEST - operand)
+    return _worked(value if kind == "+" else value + operand, ChainStep(kind, operand))
+
+
 # ---- drawing items -------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reasoning.training.encoding import TrainingSequence
-from reasoning.training.native.formats import parallel_example, serial_example
+from reasoning.training.native.formats import drill, parallel_example, serial_example
 from reasoning.training.native.problems import TaughtProblem, alone, draw_problem
 from reasoning.training.native.tokens import (
     CHAT_TEMPLATE,
@@ -24,17 +24,25 @@ from reasoning.training.recipe import SHAPES, TrainingTask
 Write = Callable[[TaughtProblem, random.Random], TrainingSequence]
 
 
+DRILLS = 0.3
+"""The share of tokens that are facts without a question; most arithmetic is learnt from them."""
+
+
 def stream(
     rng: random.Random, rows: Sequence[int], basics: int, *, write: Write
 ) -> Iterator[TrainingSequence]:
     """Endless examples that fit into the longest row; at first problems of one part."""
-    drawn = 0
+    drawn = drilled = 0
     while True:
-        easy = drawn < basics
-        problem = alone(rng, held_out=False) if easy else draw_problem(rng, held_out=False)
-        example = write(problem, rng)
-        if len(example.tokens) <= rows[-1]:
-            drawn += len(example.tokens)
+        if drills := drilled <= DRILLS * drawn:
+            example = drill(rng)
+        elif drawn < basics:
+            example = write(alone(rng, held_out=False), rng)
+        else:
+            example = write(draw_problem(rng, held_out=False), rng)
+        if (size := len(example.tokens)) <= rows[-1]:
+            drawn += size
+            drilled += drills * size
             yield example
 
 
