@@ -9,15 +9,22 @@ import random
 import re
 from dataclasses import dataclass
 from typing import ClassVar
+from zlib import crc32
 
 from orchestrator.errors import InvalidValue
 from reasoning.errors import ProblemRefused
-from reasoning.problems.base import Verdict, integer, is_held_out
+from reasoning.problems.base import Verdict, integer
 from reasoning.problems.equality import unmarked
 
 LARGEST = 999
 COUNTS = range(2, 101)
 DIVISORS = range(2, 100)
+HELD_OUT = frozenset(
+    divisor
+    for divisor in DIVISORS
+    if divisor > 90 or crc32(f"multiples of {divisor}".encode()) % 8 == 0
+)
+"""One divisor in eight, by a fixed hash, and all that the shipped weights have never seen."""
 USUAL = range(8, 41)
 """How many items are asked for where nothing is said."""
 
@@ -69,8 +76,11 @@ class Enumeration:
 
     @property
     def held_out(self) -> bool:
-        """Whether this problem is kept from training."""
-        return is_held_out(f"{self.count} multiples of {self.divisor}")
+        """Whether this problem is kept from training, as are all others of its divisor.
+
+        A list of another length would be the beginning of one that was learnt.
+        """
+        return self.divisor in HELD_OUT
 
     def verify(self, answer: str) -> Verdict:
         """Check that there are enough different multiples and nothing else."""

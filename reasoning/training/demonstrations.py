@@ -232,12 +232,18 @@ def child_report(state: Sequence[int], target: int, rng: random.Random) -> tuple
 def calc(text: str, rng: random.Random) -> Demonstration:
     """Reduce an expression one operation at a time, each written out before its result is put in.
 
-    The next operation is the leftmost possible one or any other, so that samples differ.
+    The next operation is the leftmost possible one or any other, so that samples differ.  No
+    expression on the way is one that is held out.
+
+    Raises:
+        ValueError: there is no such way; see `draw_expression`.
     """
     tree = expression.parse(text)
     pieces: list[Passage] = []
     while not isinstance(tree, int):
         index = rng.choice((0, rng.randrange(expression.redexes(tree))))
+        if not _workable(expression.reduce_at(tree, index)):
+            index = rng.choice(_open(tree))
         step = expression.redex(tree, index)
         tree = expression.reduce_at(tree, index)
         pieces.append(Passage(str(step.left), CHOICE_WEIGHT))
@@ -246,6 +252,25 @@ def calc(text: str, rng: random.Random) -> Demonstration:
             pieces.append(Passage(f"; {expression.render(tree)} :"))
     pieces.append(Passage(f"{markup.ANSWER} {tree} {markup.EOS}"))
     return Demonstration([Passage(f"{markup.BOS} {markup.CALC} {text} :", 0.0)], [(1, pieces)])
+
+
+def _open(tree: expression.Operation) -> list[int]:
+    """The operations that may come next."""
+    every = range(expression.redexes(tree))
+    found = [index for index in every if _workable(expression.reduce_at(tree, index))]
+    if not found:
+        raise ValueError(f"{expression.render(tree)} can't be worked out past what is held out")
+    return found
+
+
+def _workable(tree: expression.Operation | int) -> bool:
+    """Whether an expression is not held out, and can be worked out past all that are."""
+    if isinstance(tree, int) or len([*expression.steps(tree)]) < arithmetic.OPERATIONS.start:
+        return True
+    if arithmetic.Arithmetic(expression=expression.render(tree)).held_out:
+        return False
+    every = range(expression.redexes(tree))
+    return any(_workable(expression.reduce_at(tree, index)) for index in every)
 
 
 # ---- the mixture ---------------------------------------------------------------------------
@@ -264,15 +289,32 @@ def _sub_problem(
     return states[0]
 
 
+def draw_expression(rng: random.Random, operations: int) -> str:
+    """A training expression, which can be worked out past all that are held out."""
+    while True:
+        text = arithmetic.generate(rng, operations=operations, held_out=False).expression
+        if _workable(expression.parse(text)):
+            return text
+
+
+def kept_out(numbers: Sequence[int], target: int) -> bool:
+    """Whether a state of a search is itself a problem that is held out; three numbers never are."""
+    return len(numbers) > 3 and countdown.Countdown(numbers=tuple(numbers), target=target).held_out
+
+
 def draw_problem(rng: random.Random, count: int) -> countdown.Countdown:
-    """A training problem; with a probability of 0.8 one that has a solution."""
+    """A training problem; with a probability of 0.8 one that has a solution.
+
+    Neither it nor a sub-problem of it is held out.
+    """
     insist = rng.random() < 0.8 and count < 5  # nearly all with five numbers have one
     while True:
         problem = countdown.Countdown(
             numbers=tuple(rng.choice(countdown.NUMBER_RANGE) for _ in range(count)),
             target=rng.choice(countdown.TARGET_RANGE),
         )
-        if problem.held_out:
+        states = [state for _, state in small_expand(problem.numbers)]
+        if any(kept_out(state, problem.target) for state in (problem.numbers, *states)):
             continue
         if not insist or child_report(problem.numbers, problem.target, rng) is not None:
             return problem
@@ -303,7 +345,7 @@ def drawn_parent(rng: random.Random) -> Demonstration:
     numbers: Sequence[int] = problem.numbers
     if rng.random() < 0.2:  # a child of five numbers: one of its four is an intermediate
         numbers = _sub_problem(rng, draw_problem(rng, 5).numbers, problem.target, solvable=0.0)
-        if countdown.Countdown(numbers=tuple(numbers), target=problem.target).held_out:
+        if kept_out(numbers, problem.target):
             numbers = problem.numbers
     # Small budgets are short, so that joins and conclusions are seen often.
     budget = rng.choice(markup.BUDGETS if rng.random() < 0.5 else range(1, WIDTH + 1))
@@ -316,8 +358,7 @@ def drawn_parent_five(rng: random.Random) -> Demonstration:
 
 
 def drawn_calc(rng: random.Random) -> Demonstration:
-    operations = rng.choice(CALC_OPERATIONS)
-    return calc(arithmetic.generate(rng, operations=operations, held_out=False).expression, rng)
+    return calc(draw_expression(rng, rng.choice(CALC_OPERATIONS)), rng)
 
 
 WIDTH = 8

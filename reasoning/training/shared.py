@@ -13,12 +13,13 @@ from functools import wraps
 
 from reasoning.language import markup
 from reasoning.language.trained import items
-from reasoning.problems import arithmetic, expression, several
+from reasoning.problems import expression
 from reasoning.training.demonstrations import (
     JOIN_WEIGHT,
     Demonstration,
     Passage,
     calc,
+    draw_expression,
     draw_problem,
     problem_text,
     serial,
@@ -227,11 +228,8 @@ def short_expressions(rng: random.Random, least: int, most: int) -> list[str]:
     """Training expressions: many short ones, or at most five of the length that is measured."""
     count = rng.randint(least, most)
     if rng.random() < 0.6:
-        return list(several.generate(rng, count=min(count, 5), held_out=False).expressions)
-    return [
-        arithmetic.generate(rng, operations=rng.randint(1, 3), held_out=False).expression
-        for _ in range(count)
-    ]
+        return [draw_expression(rng, rng.randint(4, 7)) for _ in range(min(count, 5))]
+    return [draw_expression(rng, rng.randint(1, 3)) for _ in range(count)]
 
 
 @until_it_fits
@@ -247,9 +245,10 @@ def drawn_multiverse(rng: random.Random) -> SharedDemonstration:
 @until_it_fits
 def drawn_branch(rng: random.Random) -> SharedDemonstration:
     """Branches of problems of the size that is measured."""
-    operations = rng.choice((None, rng.randint(1, 7)))
-    found = several.generate(rng, count=rng.randint(2, 8), held_out=False, operations=operations)
-    return multiverse(found.expressions, rng, branches=rng.randint(1, 2))
+    size = rng.choice((None, rng.randint(1, 7)))
+    count = rng.randint(2, 8)
+    found = [draw_expression(rng, size or rng.randint(4, 7)) for _ in range(count)]
+    return multiverse(found, rng, branches=rng.randint(1, 2))
 
 
 def drawn_summary(rng: random.Random) -> SharedDemonstration:

@@ -212,11 +212,20 @@ def test_the_question_of_a_problem_is_recognised_as_that_problem(
 
 
 def test_more_enumerations_than_there_are_are_refused_at_once() -> None:
-    assert len(set(draw_problems("enumeration", 41, numbers=40, seed=0))) == 41
-    with pytest.raises(InvalidValue, match="n: only 41 enumerations of 8 to 40 items"):
-        draw_problems("enumeration", 42, numbers=40, seed=0)
-    with pytest.raises(InvalidValue, match="count: 26 items"):
-        enumeration.generate(random.Random(0), count=26, held_out=True)
+    assert len(set(draw_problems("enumeration", 206, numbers=40, seed=0))) == 206
+    with pytest.raises(InvalidValue, match="n: only 206 enumerations of 8 to 40 items"):
+        draw_problems("enumeration", 207, numbers=40, seed=0)
+    with pytest.raises(InvalidValue, match="count: 500 items"):
+        enumeration.generate(random.Random(0), count=500, held_out=True)
+
+
+def test_a_list_is_held_out_with_all_others_of_its_divisor() -> None:
+    sides = {
+        divisor: {Enumeration(count=count, divisor=divisor).held_out for count in range(2, 11)}
+        for divisor in enumeration.DIVISORS
+    }
+    assert all(len(side) == 1 for side in sides.values())
+    assert sum(side == {True} for side in sides.values()) == len(enumeration.HELD_OUT) == 20
 
 
 @pytest.mark.parametrize(

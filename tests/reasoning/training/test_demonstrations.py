@@ -91,6 +91,32 @@ def test_no_problem_that_is_held_out_is_ever_posed(kind: Draw) -> None:
     assert len(unseen) == (0 if kind is demonstrations.drawn_leaf else len(problems))
 
 
+FOUR = re.compile(r"(\d+(?: \d+){3}) => (\d+)")
+EXPRESSION = re.compile(r"[\d+*/() -]+")
+
+
+@parents
+def test_no_child_is_asked_a_problem_that_is_held_out(kind: Draw) -> None:
+    texts = [text(demonstration) for demonstration in drawn(kind)]
+    states = [
+        stated(f"{numbers} => {target}") for t in texts for numbers, target in FOUR.findall(t)
+    ]
+    measured = [one for one in states if set(one.numbers) <= set(countdown.NUMBER_RANGE)]
+    assert len(measured) > 500 or kind is demonstrations.drawn_parent
+    assert [one for one in measured if one.held_out] == []
+
+
+def test_no_expression_on_the_way_is_held_out() -> None:
+    on_the_way = [
+        part.strip()
+        for demonstration in drawn(demonstrations.drawn_calc)
+        for part in re.split(r"[:;]|<\w+>", text(demonstration))
+        if EXPRESSION.fullmatch(part.strip()) and len(re.findall(r"[-+*/]", part)) > 2
+    ]
+    assert len(on_the_way) > 500
+    assert [one for one in on_the_way if Arithmetic(expression=one).held_out] == []
+
+
 @kinds
 def test_every_token_is_in_the_vocabulary(kind: Draw) -> None:
     for demonstration in drawn(kind):

@@ -15,7 +15,15 @@ import torch
 
 from reasoning.language import markup
 from reasoning.language.trained import TAUGHT
-from reasoning.problems import Countdown, Enumeration, Problem, Several, ShortestPaths
+from reasoning.problems import (
+    Arithmetic,
+    Countdown,
+    Enumeration,
+    Problem,
+    Several,
+    ShortestPaths,
+    enumeration,
+)
 from reasoning.training import lockstep, shared
 from reasoning.training.batches import pack
 from reasoning.training.demonstrations import TOKEN_IDS, Demonstration, Passage
@@ -119,6 +127,32 @@ def test_no_problem_that_is_held_out_is_ever_posed(kind: Draw) -> None:
         else:
             assert isinstance(problem, Countdown | Enumeration | ShortestPaths)
             assert not problem.held_out
+
+
+EXPRESSION = re.compile(r"[\d+*/() -]+")
+
+
+@kinds
+def test_no_expression_on_the_way_is_held_out(kind: Draw) -> None:
+    parts = {
+        part.strip()
+        for demonstration in drawn(kind)
+        for segment in demonstration.segments
+        for part in re.split(r"[:;?~,=>]|<[^>]+>", text(segment))
+        if EXPRESSION.fullmatch(part.strip()) and len(re.findall(r"[-+*/]", part)) > 2
+    }
+    assert [one for one in parts if Arithmetic(expression=one).held_out] == []
+
+
+def test_listings_are_of_other_divisors_than_those_that_are_measured() -> None:
+    shown = {
+        int(divisor)
+        for demonstration in drawn(lockstep.drawn_listing)
+        for segment in demonstration.segments
+        for divisor in re.findall(r"(\d+) \* \d+ =", text(segment))
+    }
+    assert len(shown) > 15
+    assert shown & enumeration.HELD_OUT == set()
 
 
 @kinds
