@@ -36,6 +36,9 @@ class PromptedGeneration(Generation):
     Attributes:
         segment: What it writes to.
         turn: How many times it has been asked to go on.
+        repeats: How many of its last tokens the next request has to write once more, where nobody
+            can go on from them.
+        loss: Why these were lost.
     """
 
     def __init__(
@@ -59,6 +62,8 @@ class PromptedGeneration(Generation):
         self.stop = stop
         self.limit = limit
         self.turn = 0
+        self.repeats = 0
+        self.loss = ""
         self.closed = False
 
     @property
@@ -98,10 +103,11 @@ class PromptedGeneration(Generation):
             except BackendLost as error:
                 lost = error
             failures += 1
-            if len(self.segment) > written:  # what goes on draws other tokens than what was lost
-                self.turn += 1
+            begun = len(self.segment) > written
             if self.closed or not await self._backend.recover(self, lost, failures):
                 raise lost
+            if begun and not self.repeats:  # what goes on draws other tokens than what was lost
+                self.turn += 1
 
     async def _requested(self) -> AsyncGenerator[Token, None]:
         """The tokens of one request."""
@@ -115,6 +121,7 @@ class PromptedGeneration(Generation):
                     token = token._replace(reason="stop")
                 self._stopped = token.token in self.stop
                 self._written += 1
+                self.repeats = 0
                 if token.reason is not None:
                     self._backend.live.discard(self.segment)
                     yield token
@@ -163,7 +170,7 @@ class PromptedGeneration(Generation):
     def bounded(self, room: int) -> int:
         """So many tokens, or as many as it may still write by its own bound."""
         most = self._sampling.max_new_tokens
-        return room if most is None else max(1, min(room, most - self._written))
+        return room if most is None else max(1, min(room, most - self._written + self.repeats))
 
     @property
     def context_room(self) -> int:
@@ -172,7 +179,7 @@ class PromptedGeneration(Generation):
         Where given text is only guessed at, a long prompt leaves a quarter of the context: the
         server knows better whether it fits.
         """
-        left = self.limit - len(self.segment.context) - len(self.segment)
+        left = self.limit - len(self.segment.context) - len(self.segment) + self.repeats
         return left if left > 0 or self._backend.exact else self._backend.context // 4
 
     def _fits(self, count: int) -> bool:

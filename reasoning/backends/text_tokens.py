@@ -8,11 +8,13 @@ number, so that equal texts are equal tokens everywhere and nothing has to remem
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from copy import copy
 from typing import Any, Literal, Self
 
-from reasoning.errors import CapabilityMissing
+from reasoning.backends.base import Token
+from reasoning.errors import BackendLost, CapabilityMissing
 from reasoning.language.chat_format.tool_calls import find_calls, names_of
 from reasoning.language.prompted import (
     SAMPLED,
@@ -52,6 +54,29 @@ FILLER = text_token("")
 def text_of(ids: Sequence[int]) -> str:
     """The text of tokens, whoever said it."""
     return "".join(text for text, _ in map(_said, ids))
+
+
+async def behind(
+    answer: AsyncGenerator[Token, None], said: str, *, loss: str
+) -> AsyncGenerator[Token, None]:
+    """The tokens of an answer behind what it said before its ``loss``, and says again.
+
+    Raises:
+        BackendLost: it says something else this time.
+    """
+    left = said
+    async with aclosing(answer):
+        async for token in answer:
+            if not left:
+                yield token
+                continue
+            piece = text_of([token.token])
+            same, new = piece[: len(left)], piece[len(left) :]
+            if not left.startswith(same) or (token.reason is not None and same != left):
+                raise BackendLost(f"{loss}; asked for again it was another answer")
+            left = left[len(same) :]
+            if new or token.reason is not None:
+                yield token._replace(token=text_token(new))
 
 
 def chat_messages(ids: Sequence[int]) -> list[dict[str, Any]]:

@@ -40,10 +40,10 @@ from reasoning.backends.openai.parameters import (
     words_of,
 )
 from reasoning.backends.openai.profile import ServerProfile
-from reasoning.backends.openai.replicas import Replica, Replicas, asked_to_wait
+from reasoning.backends.openai.replicas import LEAST_TOKENS, Replica, Replicas, asked_to_wait
 from reasoning.backends.openai.settings import Mode, OpenaiSettings
 from reasoning.backends.prompted import PromptedBackend, PromptedGeneration
-from reasoning.backends.text_tokens import FILLER, chat_messages, text_of
+from reasoning.backends.text_tokens import FILLER, behind, chat_messages, text_of
 from reasoning.errors import BackendLost, CapabilityMissing
 from reasoning.values.context import Segment
 from reasoning.values.sampling import Constraint, Sampling, StopReason
@@ -176,16 +176,26 @@ class OpenaiBackend(PromptedBackend):
         if self._parameters.proven and learnt != self.profile:
             self._known.keep(learnt)
 
-    async def request(
+    def request(
+        self, generation: PromptedGeneration, prompt: list[int]
+    ) -> AsyncGenerator[Token, None]:
+        if not generation.repeats:
+            return self._sent(generation, prompt)
+        start = len(prompt) - generation.repeats
+        said = text_of(prompt[start:])
+        return behind(self._sent(generation, prompt[:start]), said, loss=generation.loss)
+
+    async def _sent(
         self, generation: PromptedGeneration, prompt: list[int]
     ) -> AsyncGenerator[Token, None]:
         entries = generation.segment.context.entries
         prefix = entries[0].segment if entries else generation.segment
+        key = repr(prefix.tokens[: prefix.given]).encode()
         begun = False
         for lesson in range(MOST_LESSONS):
             await self.replicas.open()
             async with self._slot():
-                with self.replicas.borrow(prefix) as replica:
+                with self.replicas.borrow(generation.segment, key) as replica:
                     body = self._body(generation, prompt, prefix)
                     try:
                         async with aclosing(self._answer(generation, replica, body)) as stream:
@@ -303,6 +313,7 @@ class OpenaiBackend(PromptedBackend):
         patience = Patience(self.settings, answer, whole=not body["stream"])
         parser = EventParser()
         create = _creator(replica.client, self.mode)
+        began, noted = time.monotonic(), LEAST_TOKENS
         async with self._explained(replica, patience), AsyncExitStack() as stack:
             with anyio.fail_after(patience.seconds):
                 response = await stack.enter_async_context(create(**body))
@@ -321,6 +332,9 @@ class OpenaiBackend(PromptedBackend):
                     failure = error
                 if tokens:
                     patience.meet_token()
+                    if answer.written >= noted:
+                        noted = 2 * answer.written
+                        replica.wrote(answer.written, time.monotonic() - began)
                     yield tokens
                 if failure is not None:
                     raise failure
@@ -383,10 +397,9 @@ class OpenaiBackend(PromptedBackend):
         seen, own = segment.context.tokens, segment.tokens
         prompt: list[int] | str = [*seen, *own] if self.exact else text_of([*seen, *own])
         body = {"model": self.profile.model, **scoring.echo_request(prompt)}
-        entries = segment.context.entries
         await self.replicas.open()
         async with self._slots:
-            with self.replicas.borrow(entries[0].segment if entries else segment) as replica:
+            with self.replicas.borrow(segment) as replica:
                 patience = Patience(self.settings, fields.AnswerReader(in_text=False, k=0))
                 async with self._explained(replica, patience):
                     answer = await replica.client.post("/completions", body=body, cast_to=object)
@@ -399,11 +412,12 @@ class OpenaiBackend(PromptedBackend):
     ) -> bool:
         if failures > self.settings.retries:
             return False
-        begun = bool(generation.segment.tokens)
-        if begun and not self.profile.continues(self.mode):
-            return False
         if isinstance(error, RequestRefused):
             return False
+        if not self.profile.continues(self.mode):
+            if generation.turn or generation.segment.given:
+                return False
+            generation.repeats, generation.loss = len(generation.segment), str(error)
         if isinstance(error, RequestLost):
             error.replica.rest(error.wait_s)
             if error.wait_s:

@@ -1,9 +1,15 @@
-"""Several servers of one model: the least busy one is asked, and one that fails rests."""
+"""Several servers of one model: who has a thread's keys and values is asked, within reason.
+
+A thread goes on where it wrote; else where most of what it sees was computed; else where a hash of
+its prompt puts it, so that several processes agree.  Nobody gets much more than a fair share:
+consistent hashing with bounded loads (Mirrokni et al., arXiv 1608.01350).
+"""
 
 from __future__ import annotations
 
 import random
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -17,8 +23,18 @@ from reasoning.values.context import Segment
 
 REST_S = 5.0
 MOST_S = 30.0
-LEAN = 4
-"""So many more requests than the least busy one a replica may have that knows the prefix."""
+SHARE, SLACK = 1.25, 1
+"""A replica takes so many times its share of all requests, and so many more, before others do."""
+LOYAL = 2.0
+"""The same factor for a thread that wrote there, whose keys and values are nowhere else."""
+SLOW = 3.0
+"""A replica that writes so many times slower than the fastest is not asked."""
+FORGET_S = 30.0
+"""How long it is known how fast a replica writes."""
+LEAST_TOKENS = 8
+"""Tokens of an answer from which that is known."""
+RECENT = 0.3
+"""How much the last answer weighs in that."""
 
 
 class Replica:
@@ -30,6 +46,20 @@ class Replica:
         self.busy = 0
         self._resting_until = 0.0
         self._closed_until = 0.0
+        self._rate = 0.0
+        self._rated_at = -FORGET_S
+
+    @property
+    def rate(self) -> float | None:
+        """Tokens a second of one answer there, lately; None where that is not known."""
+        return self._rate if time.monotonic() < self._rated_at + FORGET_S else None
+
+    def wrote(self, tokens: int, seconds: float) -> None:
+        """Note how long an answer there has taken so far."""
+        if tokens >= LEAST_TOKENS and seconds > 0:
+            new, old = tokens / seconds, self.rate
+            self._rate = new if old is None else RECENT * new + (1 - RECENT) * old
+            self._rated_at = time.monotonic()
 
     @property
     def resting(self) -> bool:
@@ -48,28 +78,43 @@ class Replica:
 
 
 class Replicas:
-    """Chooses among servers: a thread's forks go where its prefix is cached, within reason."""
+    """Chooses among servers."""
 
     def __init__(self, members: Sequence[Replica]) -> None:
         self.members = list(members)
-        self._homes: WeakKeyDictionary[Segment, Replica] = WeakKeyDictionary()
+        self._holders: WeakKeyDictionary[Segment, list[Replica]] = WeakKeyDictionary()
         self._jitter = random.Random(0)
 
-    def choose(self, prefix: Segment | None) -> Replica:
+    def choose(self, own: Segment, prompt: bytes = b"") -> Replica:
+        """The replica for the next request of the thread that writes to ``own``.
+
+        It is then known to hold what the thread sees.  ``prompt`` is what tells its problem from
+        others, in every process.
+        """
         awake = [one for one in self.members if not one.resting]
         awake = awake or [one for one in self.members if not one.closed_s] or self.members
-        least = min(awake, key=lambda one: one.busy)
-        home = self._homes.get(prefix) if prefix is not None else None
-        if home in awake and home.busy <= least.busy + LEAN:
-            least = home
-        if prefix is not None:
-            self._homes[prefix] = least
-        return least
+        found = self._chosen(_quick(awake), own, prompt)
+        for segment in _seen(own):
+            holders = self._holders.setdefault(segment, [])
+            if found not in holders:
+                holders.append(found)
+        return found
+
+    def _chosen(self, usable: Sequence[Replica], own: Segment, prompt: bytes) -> Replica:
+        share = (sum(one.busy for one in usable) + 1) / len(usable)
+        for segment in _seen(own):
+            factor = LOYAL if segment is own else SHARE
+            holders = self._holders.get(segment, ())
+            there = [one for one in holders if one in usable and one.busy < factor * share + SLACK]
+            if there:
+                return min(there, key=lambda one: one.busy)
+        ranked = sorted(usable, key=lambda one: zlib.crc32(one.url.encode() + prompt))
+        return next(one for one in ranked if one.busy <= share)
 
     @contextmanager
-    def borrow(self, prefix: Segment | None) -> Iterator[Replica]:
+    def borrow(self, own: Segment, prompt: bytes = b"") -> Iterator[Replica]:
         """A replica, counted as busy until the block is left."""
-        replica = self.choose(prefix)
+        replica = self.choose(own, prompt)
         replica.busy += 1
         try:
             yield replica
@@ -87,6 +132,19 @@ class Replicas:
             return 0.0
         doubled: float = backoff * 2.0 ** min(failures - 1, 30)
         return min(doubled, MOST_S) * self._jitter.uniform(0.75, 1.25)
+
+
+def _seen(own: Segment) -> Iterator[Segment]:
+    """What a thread sees, the last first."""
+    yield own
+    for entry in reversed(own.context.entries):
+        yield entry.segment
+
+
+def _quick(awake: Sequence[Replica]) -> Sequence[Replica]:
+    """Those that are not known to be much slower than the fastest."""
+    best = max((one.rate or 0.0 for one in awake), default=0.0)
+    return [one for one in awake if one.rate is None or one.rate * SLOW >= best]
 
 
 def asked_to_wait(headers: Mapping[str, str]) -> float | None:

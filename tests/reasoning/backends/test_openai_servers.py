@@ -385,6 +385,23 @@ async def test_a_server_that_writes_one_answer_at_a_time_is_asked_so(
     assert "one answer at a time" in caplog.text
 
 
+@pytest.mark.parametrize("again", ["so it is \\boxed{42}", "it is \\boxed{42}", "so"])
+async def test_an_answer_that_nobody_can_go_on_with_is_asked_for_again(again: str) -> None:
+    broken = Script(chunks=["so ", "it "], finish=None, usage=None, done=False)
+    broken = Script(raw=b"".join(broken.events()) + b"data: {\n\n")
+    chat = ScriptedChat(answers=[broken, Script(chunks=list(again))])
+    solution = await asked(chat, retries=1)
+    (thread,) = solution.threads
+    first, second = chat.streamed
+    assert first == second  # with its seed
+    if again.startswith("so it"):
+        assert (thread.text, solution.answer, solution.errors) == (again, "42", ())
+    else:
+        assert thread.text == "so it "
+        assert solution.answer is None
+        assert "asked for again it was another" in solution.errors[0]
+
+
 async def test_an_answer_that_gave_way_to_another_is_lost_by_name() -> None:
     broken = Script(chunks=["The answer"], finish=None)
     chat = ScriptedChat(models=[LLAMA], answers=[broken, *[Script()] * 7])

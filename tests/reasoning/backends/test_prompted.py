@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Callable
+from contextlib import ExitStack
 
 import anyio
 import pytest
 
 from orchestrator.errors import InvalidValue
 from reasoning.backends.base import Token
-from reasoning.backends.openai.replicas import LEAN, Replica, Replicas, asked_to_wait
+from reasoning.backends.openai.replicas import Replica, Replicas, asked_to_wait
 from reasoning.backends.prompted import PromptedBackend, PromptedGeneration
 from reasoning.errors import BackendLost
 from reasoning.values.context import Context, Segment
@@ -151,22 +152,74 @@ async def test_an_error_inside_the_block_comes_out_as_it_is() -> None:
             raise KeyError
 
 
-def test_the_least_busy_replica_is_asked_or_the_one_with_the_prefix() -> None:
+def thread_of(prompt: Segment) -> Segment:
+    return Segment(Context.flow([prompt]))
+
+
+def test_a_thread_goes_on_where_it_wrote_and_others_where_their_prompt_is() -> None:
     replicas = Replicas([Replica(name, None) for name in "abc"])
-    first, second, third = replicas.members
-    prefix, other = Segment(Context(), [1]), Segment(Context(), [2])
-    assert replicas.choose(prefix) is first
-    first.busy = LEAN
-    assert replicas.choose(prefix) is first
-    assert replicas.choose(other) is second
-    first.busy = LEAN + 1
-    assert replicas.choose(prefix) is second
-    second.rest()
-    assert replicas.choose(prefix) is third
-    third.rest()
-    assert replicas.choose(None) is first
-    first.rest()
-    assert replicas.choose(None) in replicas.members  # all rest: somebody must be asked
+    prompt = Segment(Context(), [1])
+    threads = [thread_of(prompt) for _ in range(2)]
+    home = replicas.choose(threads[0], b"1")
+    assert replicas.choose(threads[1], b"1") is home
+    home.busy = 3  # more than its share of three, and less than twice that
+    other = replicas.choose(thread_of(prompt), b"1")
+    assert other is not home
+    assert replicas.choose(threads[0], b"1") is home
+    branch = Segment(Context.flow([prompt, threads[0]]))
+    assert replicas.choose(branch, b"1") is other  # both have the prompt
+    home.rest()
+    assert replicas.choose(threads[0], b"1") is not home
+    for one in replicas.members:
+        one.rest()
+    assert replicas.choose(threads[0], b"1") in replicas.members  # somebody must be asked
+
+
+def test_second_turns_come_back_to_their_keys_and_values() -> None:
+    replicas = Replicas([Replica(name, None) for name in "abc"])
+    back = 0
+    for problem in range(40):
+        prompt = Segment(Context(), [problem])
+        threads = [thread_of(prompt) for _ in range(25)]
+        with ExitStack() as all_at_once:
+            enter = all_at_once.enter_context
+            first = [enter(replicas.borrow(one, b"%d" % problem)) for one in threads]
+            busy = [one.busy for one in replicas.members]
+        assert max(busy) <= 1.25 * 25 / 3 + 2
+        with ExitStack() as all_at_once:
+            again = [all_at_once.enter_context(replicas.borrow(one)) for one in reversed(threads)]
+        back += sum(a is b for a, b in zip(first, reversed(again), strict=True))
+    assert back >= 950
+
+
+def test_processes_agree_where_a_prompt_is_at_home() -> None:
+    placed = []
+    for _ in range(2):
+        replicas = Replicas([Replica(name, None) for name in "abc"])
+        own = [thread_of(Segment(Context(), [number])) for number in range(30)]
+        placed.append([replicas.choose(one, b"%d" % n).url for n, one in enumerate(own)])
+    assert placed[0] == placed[1]
+    assert set(placed[0]) == {"a", "b", "c"}
+
+
+def test_a_replica_that_is_much_slower_is_not_asked_until_that_is_long_ago(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    replicas = Replicas([Replica(name, None) for name in "ab"])
+    slow, fast = replicas.members
+    own = [thread_of(Segment(Context(), [number])) for number in range(20)]
+    assert {replicas.choose(one, b"%d" % n) for n, one in enumerate(own)} == {slow, fast}
+    slow.wrote(8, 8.0)
+    assert {replicas.choose(one) for one in own} == {slow, fast}  # nobody is known to be faster
+    fast.wrote(80, 8.0)
+    assert {replicas.choose(one) for one in own} == {fast}
+    fast.busy = 50
+    assert replicas.choose(own[0]) is fast
+    now += 60
+    assert slow.rate is None
+    assert replicas.choose(own[0]) is slow
 
 
 def test_a_retry_waits_only_where_nobody_else_can_be_asked() -> None:
@@ -196,11 +249,11 @@ async def test_a_server_that_asks_to_wait_is_not_asked_before(
     first.rest(3600.0)
     await replicas.open()
     assert slept == []  # the other one may be asked
-    assert replicas.choose(None) is second
+    assert replicas.choose(Segment(Context(), [1])) is second
     second.rest(33.0)
     await replicas.open()
     assert slept == [33.0]
-    assert replicas.choose(None) is second
+    assert replicas.choose(Segment(Context(), [1])) is second
 
 
 @pytest.mark.parametrize(
