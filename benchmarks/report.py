@@ -14,12 +14,14 @@ from collections.abc import Callable
 
 import tables_places as places
 import tables_policies as policies
-from tables import RESULTS, ROOT, accuracy, engine, graph, scale, sharing, workers
+from picture import PICTURE, drawn
+from tables import ROOT, accuracy, engine, graph, headline, scale, sharing, workers
 
 WEIGHTS = ROOT / "reasoning" / "weights"
 DOCS = [
     ROOT / "docs" / name
     for name in (
+        "results.md",
         "task-graph.md",
         "strategies.md",
         "judge.md",
@@ -75,7 +77,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "allocation": policies.allocated,
     "live-arithmetic": lambda: policies.live("arithmetic"),
     "live-countdown": lambda: policies.live("countdown"),
-    "solve": lambda: f"```text\n{(RESULTS / 'solve.txt').read_text()}```\n",
+    "headline": headline,
 }
 
 
@@ -92,6 +94,10 @@ def main() -> None:
             stale.append(str(path.relative_to(ROOT)))
             if "--check" not in sys.argv:
                 path.write_text(render(text))
+    if "--check" not in sys.argv:
+        PICTURE.write_text(drawn())
+    elif not PICTURE.exists() or PICTURE.read_text() != drawn():
+        stale.append(str(PICTURE.relative_to(ROOT)))
     if "--check" in sys.argv and stale:
         sys.exit(f"run python benchmarks/report.py: {', '.join(stale)} differ from the results")
 

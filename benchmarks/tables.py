@@ -125,3 +125,62 @@ def scale() -> str:
         for row in load("graph")["scale"]
     ]
     return table(["tasks", "built and run", "a task", "peak memory", "a patch"], rows)
+
+
+def headline() -> str:
+    """One line for each thing that the project claims, from the file that shows it."""
+    found = {(row["strategy"], row["max_tokens"]): row for row in load("countdown")["results"]}
+    apr, serial = found["apr:n=24", 512], found["single", 512]
+    engines = {(r["arm"], r["prompt"], r["threads"]): r for r in load("engine")["results"]}
+    client = {row["arm"]: row["us_per_token"] for row in load("client-cpu")["results"]}
+    words = {row["arm"]: row["accuracy"] for row in load("word-problems")["results"]}
+    plugin = {row["task"]: row["ratio"] for row in load("vllm-plugin")["results"]}
+    sets = {r["set"]: r for r in load("default-policy")["results"] if r["policy"] == "default"}
+    aime, ready, kills = sets["aime24"], load("ready"), load("kills")
+    rows = [
+        [
+            "Countdown at context 512, shipped model: `apr` / `single`, 500 held-out",
+            f"{apr['accuracy']:.1%} / {serial['accuracy']:.1%}",
+            f"span {apr['span']:.0f} / {serial['span']:.0f}, work {apr['tokens']:.0f} / "
+            f"{serial['tokens']:.0f} tokens",
+        ],
+        [
+            "the default policy against 64 samples, AIME24 traces",
+            f"{aime['over'][0]:+.1%} ({aime['over'][1]:+.1%} to {aime['over'][2]:+.1%})",
+            f"{aime['tokens_share']:.0%} of the tokens; its worst set of nine: "
+            f"{min(one['over'][0] for one in sets.values()):+.1%}",
+        ],
+        [
+            "SmolLM2-135M, 200 word problems: 8 samples / greedy / one sample",
+            f"{words['sc:n=8']:.1%} / {words['single, greedy']:.1%} / "
+            f"{words['single, sampled']:.1%}",
+            "no gain over greedy",
+        ],
+        [
+            "embedded engine against vLLM on two CPU cores, shipped model, 8 threads",
+            f"{engines['reason', 32, 8]['ratio_to_vllm']:.1f}×",
+            f"{engines['reason', 32, 8]['tokens_per_s']:,.0f} tokens a second",
+        ],
+        [
+            "a join of branches inside vLLM, against computing their text again",
+            f"{1 / plugin['join']:.1f}× faster",
+            f"ordinary requests lose {max(0.0, 1 - plugin['ordinary, 8 threads']):.1%}",
+        ],
+        [
+            "a server's token, in processor time here: whole answers / streaming / official client",
+            f"{client['whole answers']:.0f} / {client['streaming']:.0f} / "
+            f"{client['official client']:.0f} µs",
+            "",
+        ],
+        [
+            "a 135M chat model's first token after the command's start",
+            f"{ready['wall_s']:.1f} s",
+            "two cores",
+        ],
+        [
+            "a journaled run killed at random moments, and resumed",
+            f"{kills['kills']} kills",
+            "nothing committed was lost, nothing done twice",
+        ],
+    ]
+    return table(["what", "figure", ""], rows)
