@@ -1,12 +1,13 @@
 """Every policy on the shipped models, online and replayed.
 
-    python benchmarks/policies.py KEPT
+    python benchmarks/policies.py KEPT [DOMAIN …]
 
 Held-out arithmetic and Countdown questions.  First eight traces of each run to their end, with all
 that any policy observes, and are kept in the folder KEPT; then each policy steers live traces of
 the same seeds.  Beside it stand its replay over the kept traces, which must decide alike, and
 self-consistency with as many tokens.  Writes ``results/policies.json`` after each policy, and goes
-on from there.
+on from there: what was measured live is not measured again, and what follows from the kept traces
+is computed anew.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ from pruning import (
     Question,
     Replay,
     Summary,
-    Trace,
-    mean_interval,
+    share_interval,
 )
+from pruning.judge.prefixes import same_words
 from pruning.policies.ballots import Ballots
 from pruning.policy import Need
 from reasoning import Reasoner, Solution, load_model
@@ -90,11 +91,6 @@ class Everything(FixedSamples):
         return super().observe(state, observation)
 
 
-def judge(trace: Trace, other: Trace, tokens: int) -> float:
-    """Prefixes agree where they are equal: our tokens are words.  No trained judge."""
-    return float(trace.text.split()[:tokens] == other.text.split()[:tokens])
-
-
 async def solve(
     model: LoadedModel, domain: str, sample: Sequence[Problem], policy: Policy[Any]
 ) -> tuple[list[Solution], float, int]:
@@ -107,7 +103,7 @@ async def solve(
             found[index] = await reasoner.solve(
                 sample[index],
                 policy=policy,
-                judge=judge,
+                judge=same_words,
                 temperature=TEMPERATURE,
                 seed=index,
                 max_tokens=SETS[domain][1],
@@ -141,7 +137,6 @@ def online(solutions: Sequence[Solution], seconds: float, leaked: int) -> dict[s
     tokens = sum(one.tokens for one in steered)
     return {
         "accuracy": round(sum(right) / count, 4),
-        "ci95": [round(value, 4) for value in mean_interval(right)],
         "tokens": round(tokens / count, 1),
         "probe_tokens": round(sum(one.probe_tokens for one in steered) / count, 1),
         "span": round(sum(one.clock for one in steered) / count, 1),
@@ -151,19 +146,18 @@ def online(solutions: Sequence[Solution], seconds: float, leaked: int) -> dict[s
 
 
 def replayed(
-    policy: Policy[Any], solutions: Sequence[Solution], questions: Sequence[Question]
+    policy: Policy[Any], logs: Sequence[Sequence[Any]], questions: Sequence[Question]
 ) -> dict[str, Any]:
     """The policy over the kept traces, in the order of the live ones."""
     runs = [
-        Replay(policy=policy, stored=q.traces, probe_every=q.probe_every, seed=seed, judge=judge)
+        Replay(
+            policy=policy, stored=q.traces, probe_every=q.probe_every, seed=seed, judge=same_words
+        )
         for seed, q in enumerate(questions)
     ]
     ends = [run.run() for run in runs]
     count = len(questions)
-    alike = sum(
-        solution.steering is not None and end.log == solution.steering.log
-        for end, solution in zip(ends, solutions, strict=True)
-    )
+    alike = sum(end.log == log for end, log in zip(ends, logs, strict=True))
     right = sum(end.answer in q.right for end, q in zip(ends, questions, strict=True))
     return {
         "accuracy": round(right / count, 4),
@@ -184,36 +178,38 @@ def matched(summary: Summary, gained: Gain) -> dict[str, Any]:
     }
 
 
-def measure(
-    model: LoadedModel, domain: str, sample: Sequence[Problem], questions: list[Question], text: str
-) -> dict[str, Any]:
-    policy = parse_policy(text)
-    solutions, seconds, leaked = anyio.run(solve, model, domain, sample, policy)
-    compared = Evaluator(questions=questions, shuffles=SHUFFLES, judge=judge).compare(policy)
-    return {
-        "domain": domain,
-        "model": model.name,
-        "policy": text,
-        "n": len(sample),
-        "online": online(solutions, seconds, leaked),
-        "replayed": replayed(policy, solutions, questions),
-        "token_matched": matched(compared.token_matched, compared.gains[1]),
-    }
+def measured(
+    model: LoadedModel, domain: str, sample: Sequence[Problem], text: str
+) -> tuple[dict[str, Any], list[Sequence[Any]]]:
+    """What a policy comes to on live traces, and what it decided on each question."""
+    solutions, seconds, leaked = anyio.run(solve, model, domain, sample, parse_policy(text))
+    logs = [() if one.steering is None else one.steering.log for one in solutions]
+    return online(solutions, seconds, leaked), logs
 
 
-def main(kept: Path) -> None:
+def main(kept: Path, domains: Sequence[str]) -> None:
     kept.mkdir(parents=True, exist_ok=True)
     stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"results": []}
     rows = {(row["domain"], row["policy"]): row for row in stored["results"]}
-    for domain, (name, _, cap) in SETS.items():
+    for domain in domains:
+        name, _, cap = SETS[domain]
         model = load_model(name, settings=("threads=1",))
         sample = draw_problems(domain, QUESTIONS, numbers=4, seed=0)
         questions = whole(model, domain, sample, kept)
+        evaluator = Evaluator(questions=questions, shuffles=SHUFFLES, judge=same_words)
         for template in POLICIES:
             text = template.format(cap=cap, probes=PROBES)
-            if (domain, text) not in rows:
-                row = rows[domain, text] = measure(model, domain, sample, questions, text)
-                print(json.dumps(row), flush=True)
+            row = rows.setdefault((domain, text), {"domain": domain, "model": model.name})
+            row |= {"policy": text, "n": len(sample)}
+            if "online" not in row:
+                row["online"], logs = measured(model, domain, sample, text)
+                row["replayed"] = replayed(parse_policy(text), logs, questions)
+            right = round(row["online"]["accuracy"] * len(sample))
+            low, high = share_interval(right, len(sample))
+            row["online"]["ci95"] = [round(low, 4), round(high, 4)]
+            compared = evaluator.compare(parse_policy(text))
+            row["token_matched"] = matched(compared.token_matched, compared.gains[1])
+            print(json.dumps(row), flush=True)
             results = {
                 "schema": "reason.benchmarks.policies/1",
                 "temperature": TEMPERATURE,
@@ -224,6 +220,6 @@ def main(kept: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("give a folder to keep traces in: python benchmarks/policies.py KEPT")
-    main(Path(sys.argv[1]))
+    if len(sys.argv) < 2:
+        sys.exit("give a folder to keep traces in: python benchmarks/policies.py KEPT [DOMAIN …]")
+    main(Path(sys.argv[1]), sys.argv[2:] or [*SETS])

@@ -6,6 +6,8 @@ from typing import Any
 
 from tables import load, percent, table
 
+from reasoning.evaluation.suites import SUITES
+
 
 def between(value: float, interval: list[float]) -> str:
     return f"{value:.3f} ({interval[0]:.3f}–{interval[1]:.3f})"
@@ -80,14 +82,14 @@ def intervals() -> str:
 def suites() -> str:
     """What papers found, and whether it was found here, by the quick suites."""
     rows = []
-    for name in ("apr", "sharing", "paths", "stopping"):
+    for name in SUITES:
         for panel in load(f"suite-{name}")["panels"]:
-            count = panel["evaluation"]["results"][0]["n"]
+            ran = panel["evaluation"]
+            count = "–" if ran is None else str(ran["results"][0]["n"])
             for claim in panel["claims"]:
                 source = claim["source"].replace(", arXiv", "; arXiv")
-                rows.append(
-                    [f"`{name}`", f"{claim['words']} ({source})", str(count), claim["found"]]
-                )
+                found = ": ".join(filter(None, (claim["found"], panel["lacking"])))
+                rows.append([f"`{name}`", f"{claim['words']} ({source})", count, found])
     return table(["suite", "claim", "questions", "on the shipped model"], rows)
 
 

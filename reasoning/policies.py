@@ -1,6 +1,7 @@
 """Policies by name: ``NAME:key=value``, ``LEADER with RIDER``, and who is asked for advice.
 
-``deepprune:judge=FOLDER`` names a judge, ``weighted:scorer=path.py:score`` a scorer.
+``deepprune:judge=FOLDER`` names a trained judge, ``deepprune:judge=path.py:alike`` a function, and
+``weighted:scorer=path.py:score`` a scorer.
 """
 
 from __future__ import annotations
@@ -75,9 +76,9 @@ def steered_by(
 ) -> SteeredBy:
     """A policy, or the one that a text names, with its judge and its scorer.
 
-    ``judge=FOLDER`` and ``calibration=FILE`` are settings of deepprune.  Without ``prefix``, the
-    judge is asked after as many tokens as it was trained to read.  ``scorer=NAME`` is one of each
-    policy that needs scores (see `load_scorer`).
+    ``judge=FOLDER`` (or a function's name, see `load_judge`) and ``calibration=FILE`` are settings
+    of deepprune.  Without ``prefix``, a trained judge is asked after as many tokens as it was
+    trained to read.  ``scorer=NAME`` is one of each policy that needs scores (see `load_scorer`).
 
     Raises:
         UnknownName: there is no such policy.
@@ -145,6 +146,12 @@ def _without_scorer(text: str) -> SteeredBy:
 
 
 def _judged(policy: DeepPrune, given: dict[str, Any], files: dict[str, str]) -> SteeredBy:
+    if ":" in files["judge"] and not Path(files["judge"]).exists():
+        if "calibration" in files:
+            raise InvalidValue("calibration: it is of a trained judge; give that, or leave it out")
+        from reasoning.judging.judges import load_judge
+
+        return SteeredBy(policy=policy, judge=load_judge(files["judge"]))
     from reasoning.judging import calibration as calibrations  # torch only where a judge is named
     from reasoning.judging.judge import LearnedJudge
 

@@ -34,6 +34,11 @@ def arms_table(title: str, rows: Sequence[ReplayRow], equal: Sequence[str]) -> T
     """The rows of arms, each over what stands beside it; ``equal`` costs are shown."""
     made = table(title, "arm", "accuracy (95 %)", "tokens", "span", "gain", "orders", "for ±1")
     made.caption = _CAPTION
+    arm, accuracy, *_ = made.columns
+    arm.no_wrap, arm.overflow = False, "fold"  # a long name takes lines, not the figures' room
+    accuracy.min_width = len("(100.0–100.0)")
+    for column in made.columns[1:]:
+        column.no_wrap = column.header not in ("accuracy (95 %)", "gain")
     for row in rows:
         made.add_row(f"{row.policy}{_short(row, row.n)}{_rounds(row)}", *_cells(row))
         for name, base in row.beside.items():

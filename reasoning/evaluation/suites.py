@@ -13,7 +13,7 @@ from pruning.evaluation.statistics import Verdict
 from reasoning.evaluation.replay import ReplayValue
 from reasoning.evaluation.results import EvalResults, EvalRow
 
-Found = Literal["found here", "the contrary here", "undecided here"]
+Found = Literal["found here", "the contrary here", "undecided here", "not run here"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,13 +21,14 @@ class PaperClaim:
     """That an arm is better than the panel's ``against``, or than as many tokens of samples.
 
     Attributes:
+        arm: Empty where its panel is not run.
         than: What stands beside the arm: ``against``, or ``token_matched``.
         by: In accuracy, or by a shorter span, question by question.
     """
 
     words: str
     source: str
-    arm: str
+    arm: str = ""
     than: Literal["against", "token_matched"] = "against"
     by: Literal["accuracy", "span"] = "accuracy"
 
@@ -65,7 +66,8 @@ class Panel:
 
     Attributes:
         limit, quick: How many questions, and how many where it has to be quick.
-        strategies, policies, samples, against: As options of ``reason eval``.
+        strategies, policies, samples, against, draft: As options of ``reason eval``.
+        lacking: What no shipped model can do that the panel takes; it is not run then.
     """
 
     name: str
@@ -76,6 +78,8 @@ class Panel:
     policies: tuple[str, ...] = ()
     samples: int = 0
     against: str | None = None
+    draft: str | None = None
+    lacking: str = ""
     max_tokens: int = 512
     limit: int = 200
     quick: int = 40
@@ -88,6 +92,9 @@ class ClaimTried(ReplayValue):
     source: str
     found: Found
 
+    def __str__(self) -> str:
+        return f"{self.words} ({self.source}): {self.found}"
+
 
 class PanelResults(ReplayValue):
     """One panel: its claims, and the evaluation that they were tried by."""
@@ -95,7 +102,10 @@ class PanelResults(ReplayValue):
     name: str
     title: str
     claims: list[ClaimTried]
-    evaluation: EvalResults
+    evaluation: EvalResults | None = None
+    """None where it was not run."""
+    lacking: str = ""
+    """Why it was not run."""
 
 
 class SuiteResults(ReplayValue):
@@ -107,13 +117,21 @@ class SuiteResults(ReplayValue):
     panels: list[PanelResults]
 
 
-def tried(panel: Panel, evaluation: EvalResults) -> PanelResults:
-    """The claims of a panel, held against what was measured."""
-    claims = [
-        ClaimTried(words=one.words, source=one.source, found=one.found(evaluation.results))
-        for one in panel.claims
-    ]
-    return PanelResults(name=panel.name, title=panel.title, claims=claims, evaluation=evaluation)
+def tried(panel: Panel, evaluation: EvalResults | None) -> PanelResults:
+    """The claims of a panel, held against what was measured, where it was."""
+
+    def found(claim: PaperClaim) -> Found:
+        return "not run here" if evaluation is None else claim.found(evaluation.results)
+
+    return PanelResults(
+        name=panel.name,
+        title=panel.title,
+        claims=[
+            ClaimTried(words=one.words, source=one.source, found=found(one)) for one in panel.claims
+        ],
+        evaluation=evaluation,
+        lacking=panel.lacking,
+    )
 
 
 def suite_of(name: str) -> tuple[Panel, ...]:
@@ -128,6 +146,8 @@ def suite_of(name: str) -> tuple[Panel, ...]:
 
 
 APR = "APR, arXiv 2504.15466"
+BACKTRACK = "To Backtrack or Not, arXiv 2504.07052"
+PRUNED = "deepprune:n=16,prefix=40,k2=1,judge=pruning.judge.prefixes:same_words"
 SUITES: dict[str, tuple[Panel, ...]] = {
     "apr": (
         Panel(
@@ -223,7 +243,16 @@ SUITES: dict[str, tuple[Panel, ...]] = {
             title="policies that stop early, over the same sixteen samples",
             questions="arithmetic",
             samples=16,
-            policies=("default", "async:k=8", "adaptive:n=16", "esc:n=16,w=4", "sc:n=16"),
+            policies=(
+                "default",
+                "async:k=8",
+                "adaptive:n=16",
+                "esc:n=16,w=4",
+                "saturation:k=4,n=16",
+                "rounds:n=16",
+                PRUNED,
+                "sc:n=16",
+            ),
             against="sc:n=16",
             claims=(
                 PaperClaim(
@@ -232,7 +261,55 @@ SUITES: dict[str, tuple[Panel, ...]] = {
                     arm="adaptive:n=16",
                     than="token_matched",
                 ),
+                PaperClaim(
+                    words="rounds until more would hardly help beat as many tokens of samples",
+                    source="TTSPM, arXiv 2505.20522",
+                    arm="rounds:n=16",
+                    than="token_matched",
+                ),
+                PaperClaim(
+                    words="stopping what begins alike beats as many tokens of samples",
+                    source="DeepPrune, arXiv 2510.08483",
+                    arm=PRUNED,
+                    than="token_matched",
+                ),
             ),
+        ),
+    ),
+    "atts": (
+        Panel(
+            name="draft",
+            title="a small model drafts, and the model writes the steps that it finds unlikely",
+            questions="arithmetic",
+            strategies=("atts:n=4",),
+            samples=8,
+            policies=("sc:n=4",),
+            against="sc:n=4",
+            draft="reason-1m",
+            claims=(
+                PaperClaim(
+                    words="a draft solves more than as many tokens of the model's samples",
+                    source="ATTS, arXiv 2509.15148",
+                    arm="atts:n=4",
+                    than="token_matched",
+                ),
+            ),
+        ),
+    ),
+    "backtrack": (
+        Panel(
+            name="countdown",
+            title="a search in one thread against samples of solutions, by FLOPs",
+            questions="countdown",
+            lacking="no shipped model was trained to write a solution without a search",
+            claims=(PaperClaim(words="on Countdown samples beat backtracking", source=BACKTRACK),),
+        ),
+        Panel(
+            name="sudoku",
+            title="the same on Sudoku",
+            questions="sudoku",
+            lacking="no shipped model does Sudoku",
+            claims=(PaperClaim(words="on Sudoku backtracking beats samples", source=BACKTRACK),),
         ),
     ),
 }

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from reasoning.evaluation.kept.records import EvalHeader, Record
     from reasoning.evaluation.kept.store import EvalStore, StoredEval
     from reasoning.evaluation.results import EvalResults, RunFigures
+    from reasoning.evaluation.suites import Panel
     from reasoning.models.loaded import LoadedModel
     from reasoning.options import SolveOptions
 
@@ -145,7 +146,7 @@ class EvalSettings:
     )
     suite: str | None = option(
         "In place of QUESTIONS and arms: what papers found, tried again on shipped models: apr, "
-        "sharing, paths or stopping.",
+        "sharing, paths, stopping, atts or backtrack.",
         metavar="NAME",
     )
     quick: bool = option("Fewer questions of a suite.", is_flag=True)
@@ -232,34 +233,42 @@ def run_suite(settings: EvalSettings, name: str) -> int:
         raise InvalidValue("suite: it has questions and arms of its own; leave yours out")
     done = []
     for panel in panels:
-        kept = Path(settings.output or f"{name}.eval.jsonl")
-        command = EvalCommand(
-            replace(
-                settings,
-                source=panel.questions,
-                output=str(kept.with_name(f"{panel.name}-{kept.name}")),
-                samples=panel.samples,
-                policies=panel.policies,
-                strategies=panel.strategies,
-                against=panel.against,
-                limit=panel.quick if settings.quick else panel.limit,
-                max_tokens=settings.max_tokens or panel.max_tokens,
-            )
-        )
-        if settings.dry_run:
-            command.foretell()
-            continue
-        stored = command.answers()
-        if stored is None:
-            return INTERRUPTED
-        done.append(tried(panel, command.measured(stored)[0]))
+        evaluation = None
+        if not panel.lacking:
+            command = EvalCommand(panel_settings(settings, panel, name))
+            if settings.dry_run:
+                command.foretell()
+                continue
+            stored = command.answers()
+            if stored is None:
+                return INTERRUPTED
+            evaluation = command.measured(stored)[0]
+            if not settings.as_json:
+                command.print(evaluation)
+        done.append(tried(panel, evaluation))
         if not settings.as_json:
-            command.print(done[-1].evaluation)
             for claim in done[-1].claims:
-                say(f"{claim.words} ({claim.source}): {claim.found}\n", err=False)
+                say(": ".join(filter(None, (str(claim), panel.lacking))) + "\n", err=False)
     if settings.as_json and not settings.dry_run:
         print_object(SuiteResults(suite=name, quick=settings.quick, panels=done))
     return 0
+
+
+def panel_settings(settings: EvalSettings, panel: Panel, suite: str) -> EvalSettings:
+    """How a panel of a suite is evaluated."""
+    kept = Path(settings.output or f"{suite}.eval.jsonl")
+    return replace(
+        settings,
+        source=panel.questions,
+        output=str(kept.with_name(f"{panel.name}-{kept.name}")),
+        samples=panel.samples,
+        policies=panel.policies,
+        strategies=panel.strategies,
+        against=panel.against,
+        draft=settings.draft or panel.draft,
+        limit=panel.quick if settings.quick else panel.limit,
+        max_tokens=settings.max_tokens or panel.max_tokens,
+    )
 
 
 class EvalCommand:

@@ -28,6 +28,7 @@ from tests.support.shell import Shell, running_shell
 
 pytestmark = pytest.mark.anyio
 
+ROOT = Path(__file__).parents[3]
 QUESTIONS, SAMPLES = 12, 4
 TEXTS = ["so it is \\boxed{%s}", "The final answer is %s.", "I don't know, \\boxed{0}"]
 
@@ -230,6 +231,16 @@ class Quorum(VotingPolicy[Ballots]):
 """
 
 
+def test_a_long_name_takes_lines_and_no_figure_is_cut(kept: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(QUORUM)
+    own = f"{tmp_path / 'mine.py'}:Quorum:k=3,n=6"
+    arms = ["--samples", "6", "--policy", own, "--against", "sc:n=1"]
+    shown = evaluated(str(tmp_path / "mine.jsonl"), "-o", str(kept), *arms)
+    assert len(own) > 60
+    assert "…" not in shown
+    assert "(51.0–100.0)" in shown
+
+
 def test_a_grader_of_one_s_own_judges(kept: Path, tmp_path: Path) -> None:
     grader = tmp_path / "grade.py"
     grader.write_text("def whole(question, answer, text):\n    return answer.isdigit()\n")
@@ -364,7 +375,10 @@ def test_what_papers_found_is_tried_again(tmp_path: Path) -> None:
     command = ["--suite", "sharing", "--quick", "-o", str(tmp_path / "s.jsonl"), "--json"]
     suite = evaluated(*command)
     assert [panel["name"] for panel in suite["panels"]] == ["hogwild", "group-think"]
-    for panel in suite["panels"]:
+    committed = json.loads((ROOT / "benchmarks" / "results" / "suite-sharing.json").read_text())
+    for panel, before in zip(suite["panels"], committed["panels"], strict=True):
+        for row, known in zip(*(one["evaluation"]["results"] for one in (panel, before))):  # noqa: B905
+            assert known["ci95"][0] <= row["accuracy"] <= known["ci95"][1], row["policy"]
         assert [claim["found"] for claim in panel["claims"]] == ["found here"]
         one, four = panel["evaluation"]["results"]
         assert four["span"] < one["span"] / 2
@@ -373,11 +387,18 @@ def test_what_papers_found_is_tried_again(tmp_path: Path) -> None:
     assert evaluated(*command) == suite, "all is kept"
 
 
+def test_what_no_shipped_model_can_do_is_not_run_by_name() -> None:
+    suite = evaluated("--suite", "backtrack", "--json")
+    assert [panel["claims"][0]["found"] for panel in suite["panels"]] == ["not run here"] * 2
+    assert suite["panels"][1]["lacking"] == "no shipped model does Sudoku"
+    assert suite["panels"][1]["evaluation"] is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ([], "give a file"),
-        (["--suite", "nosuch"], "choose apr, sharing, paths, stopping"),
+        (["--suite", "nosuch"], "choose apr, sharing, paths, stopping, atts, backtrack"),
         (["countdown", "--suite", "apr"], "leave yours out"),
         (["countdown", "--quick"], "for a --suite"),
     ],

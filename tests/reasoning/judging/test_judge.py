@@ -493,3 +493,47 @@ def test_sampled_traces_can_be_replayed_and_judged(tmp_path: Path, domain: str) 
 
 def test_a_place_that_does_not_exist_is_refused_before_sampling(tmp_path: Path) -> None:
     refused(reason("eval", "arithmetic", "-o", str(tmp_path / "no" / "t")), "No such file")
+
+
+OWN = """
+def alike(trace, other, tokens):
+    return float(trace.text[:1] == other.text[:1])
+
+def sure(trace, other, tokens):
+    return 2
+
+def broken(trace, other, tokens):
+    return trace.nothing
+"""
+
+
+def test_a_function_judges_from_a_terminal(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    asked = questions(4)
+    traces = stored(tmp_path / "t.jsonl", asked)
+
+    def tokens(judge: str) -> float:
+        name = f"deepprune:n=8,prefix=1,k2=1,judge={judge}"
+        done = reason("replay", traces, "--policy", name, "--json")
+        assert done.exit_code == 0, done.output
+        return float(json.loads(done.stdout)["results"][0]["tokens"])
+
+    whole = sum(trace.tokens for one in asked for trace in one.traces[:8]) / len(asked)
+    assert tokens(f"{tmp_path / 'own.py'}:alike") < whole
+    assert tokens("pruning.judge.prefixes:same_words") <= whole
+
+
+@pytest.mark.parametrize(
+    ("judge", "message"),
+    [
+        ("sure", "sure gave 2.0; return a probability"),
+        ("broken", "AttributeError"),
+        ("nothing", "has no class 'nothing'"),
+        ("alike,calibration=gate.json", "calibration: it is of a trained judge"),
+    ],
+)
+def test_a_function_that_is_no_judge_is_one_line(tmp_path: Path, judge: str, message: str) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    traces = stored(tmp_path / "t.jsonl", questions(2))
+    name = f"deepprune:n=8,prefix=1,judge={tmp_path / 'own.py'}:{judge}"
+    refused(reason("replay", traces, "--policy", name), message)
