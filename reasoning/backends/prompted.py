@@ -156,8 +156,7 @@ class PromptedGeneration(Generation):
         error = self._backend.refusal(segment.context, None)
         if error is not None:
             raise error
-        length = len(segment.context) + len(segment)
-        self._go_on(len(segment) > 0 and length < self.limit)
+        self._go_on(len(segment) > 0 and self.left_in(segment) > 0)
         self._backend.live.add(segment)
         self._known = 0
         self.segment = segment
@@ -179,8 +178,12 @@ class PromptedGeneration(Generation):
         Where given text is only guessed at, a long prompt leaves a quarter of the context: the
         server knows better whether it fits.
         """
-        left = self.limit - len(self.segment.context) - len(self.segment) + self.repeats
+        left = self.left_in(self.segment) + self.repeats
         return left if left > 0 or self._backend.exact else self._backend.context // 4
+
+    def left_in(self, segment: Segment) -> int:
+        """How many tokens may still stand behind a segment of its own."""
+        return self.limit - len(segment.context) - len(segment)
 
     def _fits(self, count: int) -> bool:
         return self.context_room > count

@@ -66,16 +66,9 @@ class SharedGeneration(PromptedGeneration):
         """Set how many tokens it may still write at most."""
         self.gang_room = min(self.room, self._shared.context - prompt)
 
-    @property
-    def _position(self) -> int:
-        """Where its next token will stand, which for a flowing context depends on the others."""
-        context = self.segment.context
-        return (len(context) if context.flowing else self.segment.home) + len(self.segment)
-
-    @property
-    def context_room(self) -> int:
-        """How many tokens it may write: branches that were joined overlap in their positions."""
-        return self.limit - self._position
+    def left_in(self, segment: Segment) -> int:
+        """As many as there are positions left: branches that were joined overlap in theirs."""
+        return self.limit - segment.position
 
     def full_after(self, token: Token) -> Token:
         """A token that it wrote, with its reason where the others have taken all that was left."""

@@ -39,12 +39,12 @@ class Reference:
     def identify(self, folder: Path, seed: int, *, published: bool = False) -> Path:
         """Give three paths an identity each, here and in a copy of the model's folder.
 
-        As ``published`` they stand among the weights, and what is no path's has one, too.
+        As ``published`` there are 31; they stand among the weights, and what is no path's has one.
         """
         config = self.model.config
         torch.manual_seed(seed)
         dim = getattr(config, "head_dim", 0) or config.hidden_size // config.num_attention_heads
-        self.identities = torch.randn(config.num_hidden_layers, 4, dim)
+        self.identities = torch.randn(config.num_hidden_layers, 32 if published else 4, dim)
         if not published:
             self.identities[:, 0] = 0
         copy = folder.with_name(f"{folder.name}-{'published' if published else 'identified'}")
