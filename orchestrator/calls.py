@@ -329,9 +329,10 @@ async def _in_thread(node: Node, function: Callable[[], Any]) -> Any:
             returned = True
 
     scheduler = node.scheduler
-    scheduler.waits_for_thread(node)
+    scheduler.queued_elsewhere(node)
     async with scheduler.threads:
-        scheduler.thread_starts(node)
+        scheduler.in_thread.add(node)
+        scheduler.starts_elsewhere(node)
         try:
             return await anyio.to_thread.run_sync(
                 run, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)

@@ -122,6 +122,20 @@ class Task(Generic[T]):
         """Whether its value was found in its cache, and its function not called."""
         return self._node.cached
 
+    def queue(self) -> None:
+        """For executors: it waits for a place elsewhere, and its attempt's clock stands still."""
+        self._node.scheduler.queued_elsewhere(self._node)
+
+    def start(self) -> None:
+        """For executors: its function begins elsewhere, and its attempt's clock."""
+        self._node.scheduler.starts_elsewhere(self._node)
+
+    @property
+    def timed(self) -> bool:
+        """Whether its attempts have a time limit, so that executors have to say when they start."""
+        timeout = self._node.settings.timeout
+        return timeout is not None and (timeout.run, timeout.idle) != (None, None)
+
     def acknowledge(self) -> None:
         """Count a failure as seen: the end of the run does not raise it."""
         self._node.acknowledged = True

@@ -27,7 +27,9 @@ class Executor(Protocol):
         """Call the function and return its result.
 
         A cancelled call stops its work before it leaves; what can't be stopped sets
-        ``task.leaked``.  A failure raises what the function raised.
+        ``task.leaked``.  A failure raises what the function raised.  Where a call waits for its
+        place, ``task.queue()`` says so and ``task.start()`` when it has it: limits of time are for
+        what runs.
         """
 
 
@@ -61,6 +63,11 @@ class Processes:
             )
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(self.size)
-        return await anyio.to_process.run_sync(
-            partial(function, *args, **kwargs), cancellable=True, limiter=self._limiter
-        )
+        task.queue()
+        async with self._limiter:
+            task.start()
+            return await anyio.to_process.run_sync(
+                partial(function, *args, **kwargs),
+                cancellable=True,
+                limiter=anyio.CapacityLimiter(1),
+            )

@@ -403,14 +403,16 @@ class Scheduler(States):
         if not node.waits:
             await self._resume(node)
 
-    def waits_for_thread(self, node: Node) -> None:
-        """Stop its clock; only the end of its budget can end the wait."""
+    def queued_elsewhere(self, node: Node) -> None:
+        """Stop its clock: it waits for a thread, or an executor's place.
+
+        Only the end of its budget can end the wait.
+        """
         if node.scope is not None:
             node.scope.deadline = math.inf if node.budget is None else node.budget.deadline
 
-    def thread_starts(self, node: Node) -> None:
-        """Its function begins in a thread, and its clock anew."""
-        self.in_thread.add(node)
+    def starts_elsewhere(self, node: Node) -> None:
+        """Its function begins, and its clock anew."""
         node.started_at = time.monotonic()
         self.progressed(node)
 

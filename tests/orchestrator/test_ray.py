@@ -9,13 +9,14 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import anyio
 import pytest
 
-from orchestrator import Retry, TaskCancelled, TaskGraph
+from orchestrator import Retry, TaskCancelled, TaskGraph, Timeout
 from orchestrator.errors import InvalidValue
 from orchestrator.executors.ray import Ray
 
@@ -119,6 +120,81 @@ async def test_the_documented_program_runs(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(program)
     done = await anyio.run_process([sys.executable, str(tmp_path / "program.py")])
     assert done.stdout.decode().split("\n")[-2] == "[0, 1, 4, 9]"
+
+
+class Adder:
+    """A class whose instances have a method."""
+
+    def __init__(self, first: int = 1) -> None:
+        self.first = first
+
+    def add(self, second: int) -> int:
+        return self.first + second
+
+
+CALLABLES: dict[str, tuple[Callable[..., object], object]] = {
+    "function": (partial(add, 1), 3),
+    "lambda": (lambda number: number * 2, 4),
+    "method": (Adder(5).add, 7),
+    "builtin": (abs, 2),
+    "class": (complex, 2 + 0j),
+    "method of a builtin": ("ab".__mul__, "abab"),
+}
+
+
+@pytest.mark.parametrize("kind", CALLABLES)
+async def test_what_can_be_called_here_can_be_called_there(cluster: Ray, kind: str) -> None:
+    function, expected = CALLABLES[kind]
+    graph = TaskGraph()
+    timed, plain = (
+        graph.add(function, 2, executor=cluster, timeout=timeout)
+        for timeout in (Timeout(run=100), None)
+    )
+    await graph.run()
+    assert timed.value == plain.value == expected
+
+
+async def test_a_limit_of_time_is_for_the_call_and_not_for_ray_s_queue(cluster: Ray) -> None:
+    graph = TaskGraph()
+    limit = Timeout(run=3.0)
+    naps = [graph.add(time.sleep, 0.8, executor=cluster, timeout=limit) for _ in range(10)]
+    endless = graph.add(time.sleep, 600, executor=cluster, timeout=limit)
+    endless.acknowledge()
+    await graph.run()
+    assert [nap.state for nap in naps] == ["succeeded"] * 10
+    assert isinstance(endless.error, TimeoutError)
+    assert not endless.leaked
+
+
+async def test_large_values_go_from_task_to_task_by_reference(
+    cluster: Ray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    puts: list[object] = []
+    put = ray.put
+    monkeypatch.setattr(ray, "put", lambda value: (puts.append(value), put(value))[1])
+    graph = TaskGraph()
+    made = graph.add(bytes, 200_000, executor=cluster)
+    given = b"x" * 300_000
+    sizes = [graph.add(len, made, executor=cluster) for _ in range(3)]
+    sizes += [graph.add(len, given, executor=cluster) for _ in range(3)]
+    await graph.run()
+    assert [one.value for one in sizes] == [200_000] * 3 + [300_000] * 3
+    assert puts == [given]  # once, and what was made there not at all
+
+
+async def test_many_calls_are_cancelled_together(cluster: Ray) -> None:
+    graph = TaskGraph()
+    async with graph:
+        tasks = [graph.add(time.sleep, 600, executor=cluster) for _ in range(60)]
+        with anyio.fail_after(60):
+            await anyio.sleep(1)
+            for task in tasks:
+                task.cancel()
+            for task in tasks:
+                await task.wait()
+    assert not any(task.leaked for task in tasks)
 
 
 async def test_what_ray_would_do_by_itself_is_refused(cluster: Ray) -> None:
