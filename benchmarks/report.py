@@ -1,4 +1,4 @@
-"""Writes the tables of committed results into the README and the model cards.
+"""Writes the tables of committed results into the documents and the model cards.
 
     python benchmarks/report.py            # rewrite the blocks between the markers
     python benchmarks/report.py --check    # fail if one is not up to date
@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import tables_places as places
 import tables_policies as policies
@@ -18,23 +19,7 @@ from picture import PICTURE, drawn
 from tables import ROOT, accuracy, engine, graph, headline, scale, sharing, workers
 
 WEIGHTS = ROOT / "reasoning" / "weights"
-DOCS = [
-    ROOT / "docs" / name
-    for name in (
-        "results.md",
-        "task-graph.md",
-        "strategies.md",
-        "judge.md",
-        "serving.md",
-        "in-front-of-vllm.md",
-        "measuring.md",
-        "policies.md",
-        "guarantees.md",
-        "protocol.md",
-        "backends.md",
-        "vllm-plugin.md",
-    )
-]
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
 FILES = [ROOT / "README.md", *DOCS, *sorted(WEIGHTS.glob("*/README.md"))]
 BLOCK = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end -->)", re.S)
 
@@ -42,10 +27,16 @@ BLOCK = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end -->)", re.S)
 BLOCKS: dict[str, Callable[[], str]] = {
     "countdown": lambda: accuracy("countdown"),
     "five": lambda: accuracy("five"),
+    "countdown-512": lambda: accuracy("countdown", 512),
+    "five-512": lambda: accuracy("five", 512),
     "arithmetic": lambda: accuracy("arithmetic"),
     "engine": engine,
     "workers": workers,
     "sharing": sharing,
+    **{
+        f"sharing-{strategy}": partial(sharing, strategy)
+        for strategy in ("multiverse", "parathinker", "hogwild", "group-think")
+    },
     "graph": graph,
     "scale": scale,
     "judges": policies.judges,

@@ -26,8 +26,9 @@ def percent(row: dict[str, Any]) -> str:
     return f"{row['accuracy']:.1%} ({100 * low:.1f}–{100 * high:.1f})"
 
 
-def accuracy(name: str) -> str:
-    results = load(name)["results"]
+def accuracy(name: str, context: int | None = None) -> str:
+    """The arms of a results file, with a ``context`` only those of that many tokens."""
+    results = [row for row in load(name)["results"] if context in (None, row["max_tokens"])]
     header = ["strategy", "context", "accuracy (95 %)", "work", "span", "threads"]
     rows = [
         [
@@ -43,8 +44,11 @@ def accuracy(name: str) -> str:
     return table(header, rows)
 
 
-def sharing() -> str:
-    """Threads that share what they wrote, beside one thread and those that see nothing."""
+def sharing(strategy: str = "") -> str:
+    """Threads that share what they wrote, beside one thread and those that see nothing.
+
+    With a ``strategy``, the problems that it was tried on, with its rows and those of `single`.
+    """
     lines = [
         [
             f"{one['domain']}, {one['size']}",
@@ -58,9 +62,16 @@ def sharing() -> str:
         ]
         for one in load("sharing")["sets"].values()
         for row in one["results"]
+        if _concerns(strategy, row, one["results"])
     ]
     header = ["problems, size", "strategy", "accuracy (95 %)", "coverage"]
     return table([*header, "tokens", "steps", "degree", "done twice"], lines)
+
+
+def _concerns(strategy: str, row: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
+    """Whether a row is of the strategy, or of `single` on problems that it was tried on."""
+    tried = any(one["strategy"].startswith(strategy) for one in rows)
+    return tried and (not strategy or row["strategy"].startswith((strategy, "single")))
 
 
 def engine() -> str:

@@ -115,7 +115,7 @@ async def test_a_killed_worker_is_retried_and_its_result_committed_once(
 
 
 async def test_the_documented_program_runs(tmp_path: Path) -> None:
-    page = Path(__file__).parents[2] / "docs" / "task-graph.md"
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "ray.md"
     (program,) = re.findall(r"^```py\n(.*?)^```", page.read_text(), re.S | re.M)
     (tmp_path / "program.py").write_text(program)
     done = await anyio.run_process([sys.executable, str(tmp_path / "program.py")])
