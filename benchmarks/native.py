@@ -28,7 +28,7 @@ from reasoning.models.loading import load_model
 from reasoning.problems import FreeForm
 from reasoning.run.solution import Solution
 from reasoning.solver import Reasoner
-from reasoning.strategies.native import TranscriptEnded
+from reasoning.strategies.tongues.speaker import TranscriptEnded
 from reasoning.training.native.problems import TaughtProblem, draw_problem
 
 RESULTS = Path(__file__).parent / "results" / "native.json"
