@@ -33,6 +33,7 @@ from reasoning.training.native.problems import TaughtProblem, draw_problem
 
 RESULTS = Path(__file__).parent / "results" / "native.json"
 APART, CONTEXT, AT_ONCE = 0.7, 2048, 32
+VLLM = "vllm:dtype=float32,kv_cache_gib=1,gpu_memory_utilization=0.3"
 PARALLEL_PROMPT = "Think step by step and in parallel before answering."
 SERIAL_PROMPT = "Think step by step before answering."
 TRAINED = re.compile(r"\n\[trained\]\n.*?\n(?=\n\[)", re.S)
@@ -64,12 +65,10 @@ ARMS = {
         "multiverse", "embedded", twin=True, change=prompted_serially
     ),
     "ThreadWeaver, embedded": NativeArm("threadweaver", "embedded"),
-    "ThreadWeaver, vLLM": NativeArm("threadweaver", "vllm"),
-    "ThreadWeaver, vLLM with the plugin": NativeArm("threadweaver", "vllm:plugin=join"),
+    "ThreadWeaver, vLLM": NativeArm("threadweaver", VLLM),
     "Multiverse, embedded": NativeArm("multiverse", "embedded"),
     "Multiverse, text": NativeArm("multiverse", "embedded", change=joined_as_text),
-    "Multiverse, vLLM with the plugin": NativeArm("multiverse", "vllm:plugin=join"),
-    "Multiverse, vLLM": NativeArm("multiverse", "vllm"),
+    "Multiverse, vLLM with the plugin": NativeArm("multiverse", f"{VLLM},plugin=join"),
 }
 COLUMNS = ("right", "forked", "well_formed", "critical", "tokens", "decomposes")
 

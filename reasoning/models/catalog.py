@@ -20,6 +20,12 @@ def shipped() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(root.glob("*/config.json"))}
 
 
+def speaks_markup(name: str) -> bool:
+    """Whether a shipped model of this name knows our own markup alone."""
+    folder = shipped().get(name)
+    return folder is not None and '"reason_markup"' in (folder / "config.json").read_text("utf-8")
+
+
 def find(model: str | Path | None) -> Path:
     """The folder of a model: a shipped one, a folder, a GGUF file, or one in Hugging Face's cache.
 

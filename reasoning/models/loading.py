@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from orchestrator.errors import InvalidValue
-from reasoning.models.catalog import shipped
+from reasoning.models.catalog import speaks_markup
 from reasoning.models.loaded import LoadedModel
 from reasoning.registry import KindRegistry
 
@@ -77,11 +77,11 @@ def load_model(
 def is_trained(
     model: str | Path | None, *, backend: str | Any | None = None, base_urls: Sequence[str] = ()
 ) -> bool:
-    """Whether it is certain, before anything is loaded, that a shipped model is asked."""
+    """Whether it is certain, before anything is loaded, that a model of our own markup is asked."""
     if base_urls or not (backend is None or isinstance(backend, str)):
         return False
     named = (backend or "embedded").partition(":")[0]
-    return named in ("embedded", "vllm") and (model is None or str(model) in shipped())
+    return named in ("embedded", "vllm") and (model is None or speaks_markup(str(model)))
 
 
 def model_source(

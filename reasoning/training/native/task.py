@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from reasoning.training.encoding import TrainingSequence
+from reasoning.training.native.card import card
 from reasoning.training.native.formats import drill, parallel_example, serial_example
 from reasoning.training.native.problems import TaughtProblem, alone, draw_problem
 from reasoning.training.native.tokens import (
@@ -58,10 +58,6 @@ def write_tokenizer(folder: Path) -> None:
         "chat_template": CHAT_TEMPLATE,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
-
-
-def card(recipe: Mapping[str, Any], parameters: int) -> str:
-    return f"# {recipe['model']}\n\n{parameters} parameters\n"
 
 
 def _task(write: Write) -> TrainingTask:
