@@ -147,8 +147,7 @@ def give_tokenizer(model: Path) -> None:
 
 @contextmanager
 def serving(model: Path, log: Path, runner: Runner = 1, *more: str) -> Iterator[str]:
-    """vLLM's own server of a model with the plugin's live half; gives its address."""
-    give_tokenizer(model)
+    """vLLM's own server of a model, which has a tokenizer, with the plugin's live half."""
     live = engine_arguments("live")
     command = [
         *(*AS_MODULE, str(model), "--served-model-name", "m"),

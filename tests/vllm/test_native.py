@@ -13,11 +13,13 @@ from reasoning.language.native.catalog import family
 from reasoning.language.native.description import PlanRule
 from reasoning.language.native.dialect import NativeDialect
 from reasoning.models.loaded import LoadedModel
+from reasoning.models.server import ServerSource
 from reasoning.models.vllm import VllmSource
 from reasoning.vllm_plugin import Mode
 from tests.support.flat_reference import Reference
 from tests.support.native_tools import write_tokenizer
 from tests.support.watched_engine import random_model
+from tests.vllm.comparison import serving
 
 pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("default"), pytest.mark.slow]
@@ -58,6 +60,24 @@ async def solved(model: LoadedModel, questions: Sequence[str], positions: str) -
         ]
 
 
+def built(root: Path, name: str) -> Path:
+    """A random model with a family's tokenizer and vectors."""
+    folder = random_model(root / "model", "Qwen2", **SIZES)
+    write_tokenizer(folder, [control.text for control in family(name).controls])
+    marked = bool(family(name).tensors)
+    return Reference(folder).identify(folder, 3, published=True) if marked else folder
+
+
+def assert_equal(wanted: Sequence[Solution], found: Sequence[Solution]) -> None:
+    for one, other in zip(wanted, found, strict=True):
+        assert (one.forked, other.emulated, other.errors) == (True, (), ())
+        texts = ({t.id: t.text for t in solution.threads} for solution in (one, other))
+        assert next(texts) == next(texts)
+        own = {thread.id: thread.logprob or 0.0 for thread in one.threads}
+        assert max(abs(own[t.id] - (t.logprob or 0.0)) for t in other.threads) < 1e-4
+        assert one.parallel == other.parallel
+
+
 @pytest.mark.parametrize(
     ("name", "mode", "positions", "questions"),
     [
@@ -70,19 +90,24 @@ async def solved(model: LoadedModel, questions: Sequence[str], positions: str) -
 async def test_a_tongue_is_spoken_on_vllm_as_in_the_embedded_engine(
     tmp_path: Path, name: str, mode: Mode, positions: str, questions: tuple[str, ...]
 ) -> None:
-    folder = random_model(tmp_path / "model", "Qwen2", **SIZES)
-    write_tokenizer(folder, [control.text for control in family(name).controls])
-    if family(name).tensors:
-        folder = Reference(folder).identify(folder, 3, published=True)
+    folder = built(tmp_path, name)
     dialect = spoken(folder, name)
     here = replace(load_model(folder), dialect=dialect)
     there = VllmSource(dtype="float32", plugin=mode, kv_cache_gib=1).load(folder)
     wanted = await solved(here, questions, positions)
-    found = await solved(replace(there, dialect=dialect), questions, positions)
-    for one, other in zip(wanted, found, strict=True):
-        assert (one.forked, other.emulated, other.errors) == (True, (), ())
-        texts = ({t.id: t.text for t in solution.threads} for solution in (one, other))
-        assert next(texts) == next(texts)
-        own = {thread.id: thread.logprob or 0.0 for thread in one.threads}
-        assert max(abs(own[t.id] - (t.logprob or 0.0)) for t in other.threads) < 1e-4
-        assert one.parallel == other.parallel
+    assert_equal(wanted, await solved(replace(there, dialect=dialect), questions, positions))
+
+
+@pytest.mark.parametrize(
+    ("name", "questions"), [("parathinker", ("How?", "Where?")), ("multiverse", ("Why?",))]
+)
+async def test_a_tongue_is_spoken_by_a_server_as_in_the_embedded_engine(
+    tmp_path: Path, name: str, questions: tuple[str, ...]
+) -> None:
+    folder = built(tmp_path, name)
+    dialect = spoken(folder, name)
+    wanted = await solved(replace(load_model(folder), dialect=dialect), questions, "trained")
+    with serving(folder, tmp_path / "log", 1, "--max-model-len", "2048") as url:
+        there = await ServerSource(base_urls=(url,), tokenizer=str(folder)).connect()
+        found = await solved(replace(there, dialect=dialect), questions, "trained")
+    assert_equal(wanted, found)

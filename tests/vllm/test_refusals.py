@@ -176,6 +176,20 @@ def test_the_two_halves_name_classes_that_exist() -> None:
     assert "scheduler_cls" not in engine_arguments("join")
 
 
+@pytest.mark.parametrize(
+    ("full", "path", "why"),
+    [(True, 0, "full CUDA graphs"), (False, 0, None), (False, 3, "identities for 2")],
+)
+def test_what_can_not_be_marked_is_refused_by_name(full: bool, path: int, why: str | None) -> None:
+    pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
+    from reasoning.vllm_plugin.attention.paths import refuse_marks
+
+    asked = config(compilation_config__cudagraph_mode=graphs(full))
+    found = refuse_marks(asked, torch.zeros(1, 3, 4), path)
+    assert found is None if why is None else why in str(found)
+    assert refuse_marks(asked, None, path) is None
+
+
 def test_another_release_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     vllm = pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
     monkeypatch.undo()

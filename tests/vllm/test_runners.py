@@ -10,7 +10,16 @@ import pytest
 
 from reasoning.vllm_plugin import engine_arguments
 from reasoning.vllm_plugin.client import SegmentClient
-from tests.vllm.comparison import KINDS, TINY, Runner, ServedDriver, compare, environment, serving
+from tests.vllm.comparison import (
+    KINDS,
+    TINY,
+    Runner,
+    ServedDriver,
+    compare,
+    environment,
+    give_tokenizer,
+    serving,
+)
 from tests.vllm.conftest import Author, Driver
 
 pytest.importorskip("vllm", reason="vllm is not installed; CI runs these with it")
@@ -51,6 +60,7 @@ def test_all_kinds_in_one_batch_are_exact_over_http(
     reference: Callable[[str], Any],
     tmp_path: Path,
 ) -> None:
+    give_tokenizer(model(MODEL))
     with serving(model(MODEL), tmp_path / "log", runner) as url:
         found = compare(Author(ServedDriver(url), SegmentClient("live")), reference(MODEL))
     assert {kind: one.exact for kind, one in found.items()} == dict.fromkeys(KINDS, True), found
