@@ -37,7 +37,7 @@ FLOORS = (
     {"options"},
     {"many"},
     {"solver"},
-    {"serving", "evaluation", "training"},
+    {"pool", "serving", "evaluation", "training"},
     {"integrations"},
     {"cli"},
 )
