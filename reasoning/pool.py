@@ -10,7 +10,7 @@ import atexit
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -86,13 +86,13 @@ class SolvePool:
         Returns:
             The results in the order of the problems; one that fails costs no other.
         """
-        journal = {} if self.journal is None else {"journal": self.journal, "resume": True}
-        graph = TaskGraph(limit=max(1, len(problems)), **journal)
+        kept = self.journal is not None
+        graph = TaskGraph(limit=max(1, len(problems)), journal=self.journal, resume=kept)
         retry = Retry(times=self.retries, on=LOST)
         tasks = [
             graph.add(
                 solve_apart,
-                *(self.model.__dict__, problem, options),
+                *(asdict(self.model), problem, options),
                 key=f"problem {place}",
                 executor=self.executor,
                 retry=retry,
@@ -149,7 +149,7 @@ _held: dict[PoolModel, HeldReasoner] = {}
 
 def solve_apart(model: dict[str, Any], problem: str, options: dict[str, Any]) -> dict[str, Any]:
     """Solve a problem in this process, whose model is loaded at the first call."""
-    known = PoolModel(**{k: tuple(v) if isinstance(v, list) else v for k, v in model.items()})
+    known = PoolModel(**model)
     if known not in _held:
         _held[known] = HeldReasoner(known)
     return _held[known].solve(problem, options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -100,5 +101,5 @@ def test_a_transform_puts_answers_beside_questions() -> None:
     transform = SolveBatches(model="reason-1m", column="asked", **HOW)
     batch = transform({"asked": PROBLEMS[:2], "id": [7, 8]})
     assert batch["id"] == [7, 8]
-    expected = [solve_apart(MODEL.__dict__, one, HOW)["report"] for one in PROBLEMS[:2]]
+    expected = [solve_apart(asdict(MODEL), one, HOW)["report"] for one in PROBLEMS[:2]]
     assert batch["answer"] == [one["answer"] for one in expected]
