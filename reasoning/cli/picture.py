@@ -62,14 +62,12 @@ def draw(
     gains = [(row, name, base) for row in rows for name, base in _shown(row)]
     figure = plt.figure(figsize=(10, 4.2 + 0.32 * len(gains)), layout="constrained")
     heights = [4.2, 0.6 + 0.32 * len(gains)] if gains else [1]
-    grid = figure.add_gridspec(len(heights), 2, height_ratios=heights)
-    first = figure.add_subplot(grid[0, 0])
-    for place, cost in enumerate(COSTS):
-        axis = first if place == 0 else figure.add_subplot(grid[0, 1], sharey=first)
+    above, *below = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for axis, cost in zip(above.subplots(1, 2, sharey=True), COSTS, strict=True):
         _scatter(axis, rows, curve, cost)
         axis.set_title(f"accuracy (%) over {cost} a question", loc="left", fontsize=9)
     if gains:
-        _forest(figure.add_subplot(grid[1, :]), gains)
+        _forest(below[0].subplots(), gains)
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     figure.supxlabel(NOTE, x=0.99, ha="right", fontsize=8, color=GREY)
@@ -121,7 +119,7 @@ def _scatter(axis: Any, rows: Sequence[ReplayRow], curve: Sequence[CurvePoint], 
             elinewidth=0.8,
             zorder=2,
         )
-        labels.append((y, x, row.policy, f"C{number}"))
+        labels.append((y, x, _cut(row.policy, 30), f"C{number}"))
     axis.set_xscale("log")
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
@@ -134,19 +132,29 @@ def _scatter(axis: Any, rows: Sequence[ReplayRow], curve: Sequence[CurvePoint], 
 
 
 def _name(axis: Any, labels: list[tuple[float, float, str, str]]) -> None:
-    """Write names beside points, from below upwards, none over another."""
-    low, high = axis.get_ylim()
+    """Write names beside points, from below upwards, none over another or over the border."""
+    from matplotlib.patheffects import withStroke
+
+    (left, right), (low, high) = axis.get_xlim(), axis.get_ylim()
     step, floor = (high - low) * 0.045, float("-inf")
     for y, x, name, colour in sorted(labels):
         floor = at = max(y, floor + step)
+        before = x > (left * right) ** 0.5  # on a logarithmic axis: in the right half
         axis.annotate(
             name,
             (x, y),
-            xytext=(7, (at - y) / (high - low) * 260 - 3),
+            xytext=(-7 if before else 7, (at - y) / (high - low) * 260 - 3),
             textcoords="offset points",
+            ha="right" if before else "left",
             fontsize=8,
             color=colour,
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],
         )
+
+
+def _cut(name: str, most: int) -> str:
+    """A name of at most so many characters: its beginning, and its end."""
+    return name if len(name) <= most else f"{name[: most - 11]}…{name[-10:]}"
 
 
 def _short(value: float) -> str:
@@ -164,7 +172,7 @@ def _forest(axis: Any, gains: Sequence[tuple[ReplayRow, str, ReplayBaseline]]) -
         low, high = (100 * end for end in base.gain_ci95)
         axis.plot([low, high], [place, place], color=colour, lw=2)
         axis.plot(100 * base.gain, place, "o", color=colour, ms=5)
-        names.append(f"{row.policy} − {base.policy} ({name})")
+        names.append(f"{_cut(row.policy, 40)} − {_cut(base.policy, 30)} ({name})")
     axis.axvline(0, color=INK, lw=0.8)
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.invert_yaxis()
