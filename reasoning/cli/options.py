@@ -7,7 +7,7 @@ field whose ``default_factory`` is such a dataclass brings that one's options al
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from functools import partial, update_wrapper
 from importlib import import_module
@@ -19,6 +19,8 @@ from orchestrator.errors import InvalidValue
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from click.shell_completion import CompletionItem
 
     from protocol import Client, Hub, Tls, TokenStore
     from protocol.ufo import SecretStore
@@ -68,7 +70,7 @@ def option(help: str, *flags: str, **attributes: Any) -> Any:
 class NamedOption(click.Option):
     """An option that takes a name of a registry, or a class of the user's own.
 
-    Its help lists the registry's names, which are looked up only when the help is shown.
+    Its help and a shell's completion list the registry's names, which are looked up only then.
     """
 
     def __init__(self, *flags: Any, registry: str, **attributes: Any) -> None:
@@ -78,15 +80,42 @@ class NamedOption(click.Option):
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         record = super().get_help_record(ctx)
-        module, _, name = self.registry.partition(":")
-        names = ", ".join(getattr(import_module(module), name).names)
+        names = ", ".join(self._names())
         return record and (record[0], f"{record[1]}  One of {names}; or module:Name, path.py:Name.")
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        return _completions(self._names(), incomplete, otherwise="file")
+
+    def _names(self) -> list[str]:
+        module, _, name = self.registry.partition(":")
+        names: list[str] = getattr(import_module(module), name).names
+        return names
 
 
 def named_option(help: str, registry: str, *flags: str, **attributes: Any) -> Any:
     """A field that is a `NamedOption` with settings, as ``NAME:key=value,key=value``."""
     attributes.setdefault("metavar", "NAME[:key=value,…]")
     return option(help, *flags, cls=NamedOption, registry=registry, **attributes)
+
+
+def model_option(help: str, *flags: str, **attributes: Any) -> Any:
+    """A field that is an option for a model, which a shell completes by those on this machine."""
+
+    def complete(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from reasoning.models.catalog import known
+
+        return _completions(known(), incomplete, otherwise="dir")
+
+    attributes.setdefault("metavar", "NAME|PATH")
+    return option(help, *flags, shell_complete=complete, **attributes)
+
+
+def _completions(names: Iterable[str], incomplete: str, otherwise: str) -> list[CompletionItem]:
+    """The names that begin so, or else what the shell itself knows of the kind ``otherwise``."""
+    from click.shell_completion import CompletionItem
+
+    fitting = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    return fitting or [CompletionItem(incomplete, type=otherwise)]
 
 
 def options(kind: type[Settings]) -> Callable[[Callable[[Settings], Result]], Any]:

@@ -56,6 +56,18 @@ def name_of(folder: Path) -> str:
     return folder.name
 
 
+def known() -> list[str]:
+    """What models can be called: the shipped ones, and those that are whole in the cache."""
+    names = (name_of(folder / "snapshots" / "any") for folder in sorted(_hub().glob("models--*")))
+    return [*shipped(), *(name for name in names if _cached(name))]
+
+
+def _hub() -> Path:
+    """Where Hugging Face's cache is."""
+    root = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface") / "hub"
+    return Path(os.environ.get("HF_HUB_CACHE") or root)
+
+
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -63,8 +75,7 @@ def _cached(name: str) -> Path | None:
     """The newest snapshot of ``org/name`` that is in Hugging Face's cache."""
     if not _REPOSITORY.fullmatch(name):
         return None
-    root = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface") / "hub"
-    cache = Path(os.environ.get("HF_HUB_CACHE") or root) / f"models--{name.replace('/', '--')}"
+    cache = _hub() / f"models--{name.replace('/', '--')}"
     main = cache / "refs" / "main"
     revision = main.read_text().strip() if main.is_file() else ""
     found = cache / "snapshots" / revision

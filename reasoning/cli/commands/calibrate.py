@@ -15,6 +15,7 @@ from reasoning.cli.options import (
     BackendOptions,
     argument,
     load_draft,
+    model_option,
     option,
     options,
     settings_class,
@@ -34,11 +35,11 @@ class CalibrateSettings:
 
     traces: tuple[str, ...] = argument(nargs=-1, required=True, metavar="TRACES...")
     folder: str | None = option("A trained judge.", "--judge", metavar="FOLDER")
-    draft: str | None = option(
+    draft: str | None = model_option(
         "In place of a judge: the smaller model of atts, whose steps at the questions are scored.",
         metavar="NAME|PATH|URL",
     )
-    model: str | None = option("The larger model, with --draft.", metavar="NAME|PATH")
+    model: str | None = model_option("The larger model, with --draft.")
     backend: BackendOptions = field(default_factory=BackendOptions)
     strategy: str = option(
         "With --draft: atts and its settings.",

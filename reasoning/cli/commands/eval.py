@@ -24,6 +24,7 @@ from reasoning.cli.options import (
     argument,
     json_option,
     load_draft,
+    model_option,
     named_option,
     option,
     options,
@@ -108,11 +109,10 @@ class EvalSettings:
         metavar="FORMAT",
         default="auto",
     )
-    model: str | None = option(
+    model: str | None = model_option(
         "As in reason solve: a shipped model, a folder, or a model's name on a server.",
-        metavar="NAME|PATH",
     )
-    draft: str | None = option(
+    draft: str | None = model_option(
         "A smaller model that drafts, for --strategy atts.", metavar="NAME|PATH"
     )
     backend: BackendOptions = field(default_factory=BackendOptions)

@@ -16,6 +16,7 @@ from reasoning.cli.options import (
     HubOptions,
     argument,
     json_option,
+    model_option,
     option,
     options,
     settings_class,
@@ -39,7 +40,7 @@ class PlanSettings:
     """A request, the model that plans it, and the hub whose devices carry it out."""
 
     request: str | None = argument(required=False)
-    model: str | None = option("The chat model that plans.", metavar="NAME|PATH")
+    model: str | None = model_option("The chat model that plans.")
     backend: BackendOptions = field(default_factory=BackendOptions)
     hub: HubOptions = field(default_factory=HubOptions)
     devices: int = option(

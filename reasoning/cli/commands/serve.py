@@ -10,7 +10,14 @@ from click import IntRange
 from orchestrator.errors import importing
 from protocol.http import ServerSettings
 from reasoning.cli.interrupts import INTERRUPTED, raise_when_interrupted
-from reasoning.cli.options import BackendOptions, Duration, option, options, settings_class
+from reasoning.cli.options import (
+    BackendOptions,
+    Duration,
+    model_option,
+    option,
+    options,
+    settings_class,
+)
 from reasoning.cli.printing import VisibleFormatter, say
 
 
@@ -18,12 +25,11 @@ from reasoning.cli.printing import VisibleFormatter, say
 class ServeSettings:
     """Models, where they are served, and to whom."""
 
-    models: tuple[str, ...] = option(
+    models: tuple[str, ...] = model_option(
         "A shipped model (reason-5m), a Hugging Face folder, or a model's name on a server; "
         "may be repeated.",
         "--model",
         multiple=True,
-        metavar="NAME|PATH",
     )
     backend: BackendOptions = field(default_factory=BackendOptions)
     default: str | None = option(

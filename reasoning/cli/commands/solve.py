@@ -29,6 +29,7 @@ from reasoning.cli.options import (
     argument,
     json_option,
     load_draft,
+    model_option,
     named_option,
     option,
     options,
@@ -63,12 +64,11 @@ class SolveSettings:
     n: int | None = option(
         "Samples of self-consistency (16), or each apr thread's budget of children (24).", type=int
     )
-    model: str | None = option(
+    model: str | None = model_option(
         "A shipped model (reason-5m), a Hugging Face folder or org/name in its cache, a GGUF file, "
         "or a model's name on a server.",
-        metavar="NAME|PATH",
     )
-    draft: str | None = option(
+    draft: str | None = model_option(
         "A smaller model that drafts, for --strategy atts.", metavar="NAME|PATH|URL"
     )
     backend: BackendOptions = field(default_factory=BackendOptions)

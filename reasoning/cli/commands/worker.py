@@ -16,6 +16,7 @@ from reasoning.cli.options import (
     Duration,
     TlsOptions,
     TokenFileOptions,
+    model_option,
     option,
     options,
     settings_class,
@@ -40,11 +41,10 @@ class WorkerCommandSettings:
 
     url: str = option("The hub's.", "--hub", metavar="URL", envvar="REASON_HUB", required=True)
     token: TokenFileOptions = field(default_factory=TokenFileOptions)
-    models: tuple[str, ...] = option(
+    models: tuple[str, ...] = model_option(
         "A model to generate with, by default reason-5m; may be repeated.",
         "--model",
         multiple=True,
-        metavar="NAME|PATH",
     )
     no_model: bool = option("Only functions and tools.", is_flag=True)
     backend: BackendOptions = field(default_factory=BackendOptions)
