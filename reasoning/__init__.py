@@ -61,7 +61,14 @@ def __getattr__(name: str) -> Any:
         return version("parallel-reason")
     if name not in _HOME:
         raise AttributeError(f"module 'reasoning' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    try:
+        return getattr(import_module(_HOME[name]), name)
+    except ImportError as error:
+        from reasoning.foreign import in_our_place
+
+        if message := in_our_place(error):
+            raise ImportError(message, name=error.name) from error
+        raise
 
 
 def __dir__() -> list[str]:

@@ -27,7 +27,7 @@ ALLOWED = {
     "reasoning": {"reasoning", "orchestrator", "pruning", "protocol"},
 }
 FLOORS = (
-    {"values", "errors", "registry", "user_cache"},
+    {"values", "errors", "foreign", "registry", "user_cache"},
     {"keywords", "problems", "engine", "policies"},
     {"language", "judging"},
     {"backends"},

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.errors import ReasonError, leaf
+from reasoning.foreign import in_our_place
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -33,6 +34,8 @@ def print_error(error: Exception, *, as_json: bool) -> int:
     elif isinstance(cause, click.ClickException):
         code, exit_code = "InvalidValue", cause.exit_code
         message = f"{one_line(cause.format_message())} See --help."
+    elif isinstance(cause, ImportError) and (foreign := in_our_place(cause)):
+        message = foreign
     else:
         if os.environ.get("REASON_DEBUG"):
             import traceback
