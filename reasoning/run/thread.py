@@ -162,6 +162,11 @@ class Thread:
         return self.run.max_tokens - self.options.reserve
 
     @property
+    def room(self) -> int:
+        """How many tokens it may still be given or write."""
+        return self.limit - self.segment.position
+
+    @property
     def seed(self) -> int:
         """Follows from the run's seed and the thread's place in the graph, never from timing."""
         return zlib.crc32(f"{self.run.seed}/{self.task.id}".encode())
@@ -221,7 +226,7 @@ class Thread:
         prompt's length is a guess, only the backend can say.
         """
         guessed = not self.run.backend.exact and len(self.context.entries) == 1
-        if self.segment.position >= self.limit and self.run.began and not guessed:
+        if self.room <= 0 and self.run.began and not guessed:
             self.cut = True
         elif not self.options.silent:
             self._generation = self._opened(self.segment)
@@ -256,7 +261,7 @@ class Thread:
                 while (reason := await self._read(generation, start)) == "stop":
                     if self._stops.found is not None or self._step_has_ended(start):
                         break
-                    if self._has_no_room(self.segment.position):
+                    if self._has_no_room(self.segment):
                         reason = "length"
                         break
                     generation.extend(())
@@ -275,7 +280,7 @@ class Thread:
         Returns how many it were.
         """
         before, generation = self.written, self._generation
-        if not most or generation is None or self._has_no_room(self.segment.position):
+        if not most or generation is None or self._has_no_room(self.segment):
             return 0
         generation.hold(self.written + most)
         generation.extend(())
@@ -381,7 +386,7 @@ class Thread:
         thread is then cut.
         """
         tokens = self.run.dialect.encode(text)
-        if self._has_no_room(self.segment.position + len(tokens)):
+        if self._has_no_room(self.segment, len(tokens)):
             return False
         if self._stops.found is not None:
             self.context = self.end
@@ -402,7 +407,7 @@ class Thread:
         """
         if segment is None:
             segment = Segment(context, self.run.dialect.encode(opening))
-        if self._has_no_room(segment.position):
+        if self._has_no_room(segment):
             return False
         self.context = context
         if self._generation is None or self._stops.found is not None:
@@ -429,8 +434,8 @@ class Thread:
             self._stops = StopTexts(self._stop_texts)
             self._generation = self._opened(segment)
 
-    def _has_no_room(self, position: int) -> bool:
-        self.cut = self.cut or position >= self.limit
+    def _has_no_room(self, segment: Segment, more: int = 0) -> bool:
+        self.cut = self.cut or self.limit - segment.position <= more
         return self.cut
 
     def _give(self, tokens: Sequence[int]) -> None:

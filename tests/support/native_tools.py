@@ -14,7 +14,7 @@ from orchestrator import Event
 from reasoning import Reasoner, Solution
 from reasoning.backends.base import Backend, Generation, Token
 from reasoning.language.native.catalog import choose_format, family
-from reasoning.language.native.description import NativeFormat
+from reasoning.language.native.description import NativeFormat, PlanRule
 from reasoning.language.native.dialect import NativeDialect
 from reasoning.models.loaded import LoadedModel
 from reasoning.options import SolveOptions
@@ -270,12 +270,12 @@ def random_model(root: Path, name: str, *, vectors: bool = True, context: int = 
     torch.manual_seed(0)
     config = make_config(
         vocab_size=320,
-        hidden_size=32,
+        hidden_size=64,
         intermediate_size=48,
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=1,
-        head_dim=16,
+        head_dim=32,
         max_position_embeddings=context,
         tie_word_embeddings=False,
         bos_token_id=None,
@@ -293,6 +293,14 @@ def random_model(root: Path, name: str, *, vectors: bool = True, context: int = 
         tensors = load_file(file)
         for layer in range(2):
             name = format.tensors[0].name.replace("{layer}", str(layer))
-            tensors[name] = torch.randn(32, 16) / 8
+            tensors[name] = torch.randn(32, 32) / 8
         save_file(tensors, file, metadata={"format": "pt"})
     return folder
+
+
+def loose(format: NativeFormat) -> NativeFormat:
+    """A tongue that a random model can speak: three branches wherever it asks for a fork."""
+    if format.fork.plan.width != "plan":
+        return format
+    more = {"plan": PlanRule(width="constant", count=3), "requires": (), "forbids": (), "room": 20}
+    return format.model_copy(update={"fork": format.fork.model_copy(update=more)})

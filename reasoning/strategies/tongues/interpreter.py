@@ -207,10 +207,14 @@ class Interpreter(Speaker):
         fork, bounds = self.format.fork, self.bounds
         if depth >= min(fork.depth, bounds.depth):
             return f"forks are {depth} deep already"
-        room = thread.limit - thread.segment.position
+        room = thread.room
         if bounds.critical:
             room = min(room, bounds.critical - thread.chain)
-        return None if room >= fork.room else f"only {max(room, 0)} tokens are left"
+        if room < fork.room:
+            return f"only {max(room, 0)} tokens are left"
+        header = self.tongue.encode(self.format.branch.lead + self.format.branch.header, "1")
+        least = self.run.reserve // (depth + 2) + len(header)
+        return None if thread.room > least else "its branches would have no room"
 
     def _numbers(self, thread: Thread) -> list[str]:
         """The numbers that a thread's plan gives to its branches.

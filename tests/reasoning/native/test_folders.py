@@ -14,10 +14,9 @@ from reasoning import Reasoner, load_model
 from reasoning.cli import main
 from reasoning.errors import ModelUnusable
 from reasoning.language.native.catalog import FAMILIES, choose_format, family, recognise_format
-from reasoning.language.native.description import NativeFormat, PlanRule
 from reasoning.language.native.dialect import NativeDialect
 from reasoning.models.loading import load_model as load
-from tests.support.native_tools import random_model, write_tokenizer
+from tests.support.native_tools import loose, random_model, write_tokenizer
 
 pytestmark = pytest.mark.anyio
 
@@ -46,14 +45,6 @@ def test_a_folder_is_recognised_and_ends_well(folders: dict[str, Path], name: st
     assert report["strategy"] == "native"
     assert report["forked"] in (True, False)
     assert "Traceback" not in done.stderr
-
-
-def loose(format: NativeFormat) -> NativeFormat:
-    """A tongue that a random model can speak: three branches wherever it asks for a fork."""
-    if format.fork.plan.width != "plan":
-        return format
-    more = {"plan": PlanRule(width="constant", count=3), "requires": (), "forbids": (), "room": 20}
-    return format.model_copy(update={"fork": format.fork.model_copy(update=more)})
 
 
 @pytest.mark.parametrize("name", [one for one in FAMILIES if family(one).controls])

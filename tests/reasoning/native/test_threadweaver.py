@@ -171,6 +171,14 @@ async def test_a_join_without_room_says_so(dialect: NativeDialect) -> None:
     assert found.final == found.ids(f"{PROMPT}{PLAN}{JOINED}".removesuffix("\n"))
 
 
+async def test_a_fork_whose_branches_have_no_room_is_refused(dialect: NativeDialect) -> None:
+    context = len(dialect.encode(f"{PROMPT}{PLAN}")) + 12
+    script = {**SCRIPT, "</Outlines>": f"</think>9{END}"}
+    found = await transcribe(dialect, script, context=context)
+    assert found.solution.refusals == ("thread 1: its branches would have no room",)
+    assert found.solution.forked is False
+
+
 def test_a_tokenizer_without_one_of_the_strings_is_refused_by_name(tmp_path: Path) -> None:
     from reasoning.errors import ModelUnusable
     from reasoning.language.native.catalog import family
