@@ -48,7 +48,7 @@ class ForwardStep:
 
     Attributes:
         tokens, positions, slots: Of each fed token, its id, home position and place in the pool.
-        paths: Of each fed token, the identity of its path; 0 is none.
+        paths: Of each fed token, the identity of its path; 0 is that of no path.
         outputs: The last fed token of each row, whose logits are wanted.
         reads: By segment.
     """

@@ -74,7 +74,7 @@ class ThreadOptions:
 
     Attributes:
         opening: Text that it is given at its start, as its own first words.
-        path: The identity of its own tokens, for models with path vectors; 0 is none.
+        path: The identity of its own tokens, for models with path vectors; 0 is that of no path.
         stop: Tokens that stop it, beside the dialect's; it may then go on.
         steps: Where it stops beside that, in what it has written since it went on last.
         gang: The threads with which it advances in lock-step.

@@ -16,8 +16,8 @@ class Segment:
     Attributes:
         tokens: Its tokens so far; it is live while a thread writes to it, and frozen afterwards.
         home: The position of its first token.
-        path: The identity that a model with path vectors gives to its tokens; 0 is none
-            (ParaThinker, arXiv 2509.04475).
+        path: The identity that a model with path vectors gives to its tokens; 0 is that of no path,
+            such as a prompt or a summary (ParaThinker, arXiv 2509.04475).
         given: How many of its first tokens were given when it was begun.
         steps: For each token that is computed, the number of the backend's step that did it.
         views: Pairs (index, context): from that token on, its tokens attend to the context, beside

@@ -126,7 +126,7 @@ class Note(_NoteModel):
         copied: How many leading tokens of the prompt are those of ``view``'s segments, whose keys
             and values are copied instead of computed (a join); 0 where they are read in place.
         path: The identity that a model with path vectors gives to all that the request computes; 0
-            is none (ParaThinker).  A model without them ignores it.
+            is that of no path (ParaThinker).  A model without them ignores it.
         views: New views of other requests, by the name of the segment that each one writes.
         release: Segments that nobody needs any more.
         leave: Gangs and members that will not go on.
