@@ -258,3 +258,39 @@ async def test_parallel_r1_is_computed_as_its_unseen_models_were_trained(
     assert off(hidden=True, overlap=True) < BOUND
     assert off(hidden=False, overlap=True) > 1e-2
     assert off(hidden=True, overlap=False) > 1e-2
+
+
+THREADWEAVER = {
+    "assistant\n": "<think>\n<Parallel>\n<Outlines>\n<Outline>1: a</Outline>\n"
+    "<Outline>2: b</Outline>\n</Outlines>",
+    "<Thread>\n1:": " one\n</Thread>",
+    "<Thread>\n2:": " two\n</Thread>",
+    "two\n</Thread>\n": f"</Parallel>\nSo 3.\n</think>\n\\boxed{{3}}{END}",
+}
+SEEN = {
+    "assistant\n": "First.\n<Parallel>",
+    "<Path>": "one way to go</Path>",
+    "<Summary>": "same</Summary>",
+    "same</Summary>": f"\nFinal Answer: 3{END}",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "script"), [("threadweaver", THREADWEAVER), ("parallel-r1-seen", SEEN)]
+)
+async def test_what_is_joined_as_text_is_computed_as_plain_text(
+    case: Callable[[str], Case], name: str, script: dict[str, str]
+) -> None:
+    found = case(name)
+    found.engine.follow(found.dialect, script)
+    solution, _ = await run_scripted(found.engine, found.dialect, strategy="native")
+    assert (solution.answer, solution.emulated) == ("3", ())
+    assert (len(solution.threads), solution.forked) == (3, True)
+    for segment in dict.fromkeys(one for one, _ in found.engine.logits):
+        tokens = [*segment.context.tokens, *segment.tokens]
+        mask = torch.ones(len(tokens), len(tokens)).tril().bool()
+        nowhere = torch.zeros_like(mask, dtype=torch.long)
+        flat = Flat(torch.tensor(tokens), torch.arange(len(tokens)), mask, nowhere)
+        expected = found.reference(flat, [0] * len(tokens))[len(segment.context) :]
+        for (one, index), logits in found.engine.logits.items():
+            assert one is not segment or (logits - expected[index]).abs().max() < BOUND
