@@ -79,6 +79,7 @@ class ScriptedChat:
     silent: bool = False
     streamed: list[dict[str, Any]] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
+    sessions: list[str] = field(default_factory=list)
     probes: int = 0
     most_streams: int = 0
     _open: int = 0
@@ -87,6 +88,9 @@ class ScriptedChat:
         self.keys |= {
             value.decode() for name, value in scope["headers"] if name == b"authorization"
         }
+        self.sessions += [
+            value.decode() for name, value in scope["headers"] if name == b"x-session-id"
+        ]
         if scope["path"] == "/v1/models":
             self.probes += 1
             await _reply(send, 200, {"object": "list", "data": list(self.models)})

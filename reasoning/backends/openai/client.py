@@ -11,9 +11,11 @@ import json
 import logging
 import math
 import time
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
+from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 import anyio
@@ -151,6 +153,7 @@ class OpenaiBackend(PromptedBackend):
         self._known = KnownServers()
         self._told = False
         self._excess: WeakKeyDictionary[Segment, int] = WeakKeyDictionary()
+        self._threads: WeakKeyDictionary[Segment, str] = WeakKeyDictionary()
         self._stack = AsyncExitStack()
 
     async def start(self) -> None:
@@ -191,12 +194,13 @@ class OpenaiBackend(PromptedBackend):
         entries = generation.segment.context.entries
         prefix = entries[0].segment if entries else generation.segment
         key = repr(prefix.tokens[: prefix.given]).encode()
+        headers = self._headers(generation, key)
         begun = False
         for lesson in range(MOST_LESSONS):
             await self.replicas.open()
             async with self._slot():
                 with self.replicas.borrow(generation.segment, key) as replica:
-                    body = self._body(generation, prompt, prefix)
+                    body = self._body(generation, prompt, prefix) | {"extra_headers": headers}
                     try:
                         async with aclosing(self._answer(generation, replica, body)) as stream:
                             async for token in stream:
@@ -462,6 +466,15 @@ class OpenaiBackend(PromptedBackend):
         if self.mode == "chat":
             return body | self._messages(prompt, extra)
         return body | {"prompt": text_of(prompt) if self.mode == "text" else prompt}
+
+    def _headers(self, generation: PromptedGeneration, prompt: bytes) -> dict[str, str]:
+        """What routers are told: the thread's name, which its later turns have as well."""
+        problem = f"{zlib.crc32(prompt):08x}"
+        thread = f"{problem}-{self._threads.setdefault(generation.segment, uuid4().hex[:12])}"
+        return {
+            name: value.replace("{thread}", thread).replace("{problem}", problem)
+            for name, value in self.settings.headers.items()
+        }
 
     def _drawing(self, sampling: Sampling) -> Event:
         """How tokens are drawn, as far as that was said; the rest is the server's own."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from reasoning import Solution
+from reasoning.backends.openai.settings import OpenaiSettings
 from reasoning.errors import CapabilityMissing
 from reasoning.values.conversation import Conversation, ToolCall
 from tests.reasoning.backends.test_openai_servers import asked
@@ -65,6 +66,26 @@ async def test_what_nobody_said_is_the_servers_own() -> None:
         *("model", "stream", "messages", "stream_options", "seed", "max_tokens"),
     }
     assert chat.streamed[0]["messages"] == [{"role": "user", "content": "What is it?"}]
+
+
+async def test_routers_are_told_which_requests_are_one_thread_s() -> None:
+    chat = ScriptedChat()
+    await asked(chat, how={"policy": "sc:n=4"})
+    assert len(set(chat.sessions)) == 4
+    assert len({name.partition("-")[0] for name in chat.sessions}) == 1
+    lost = ScriptedChat(answers=[(503, "busy"), Script()])
+    await asked(lost, how={"strategy": "single"})
+    assert len(lost.sessions) == 2
+    assert len(set(lost.sessions)) == 1
+    plain = ScriptedChat()
+    await asked(plain, how={"policy": "sc:n=2"}, headers={"x-session-id": "of {problem}"})
+    assert len(set(plain.sessions)) == 1
+
+
+@pytest.mark.parametrize("headers", [{"a b": "x"}, {"a": "x\n"}, {"a": "{branch}"}])
+def test_headers_that_can_t_be_sent_are_refused(headers: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="headers"):
+        OpenaiSettings(base_urls=("http://here",), headers=headers)
 
 
 @pytest.mark.parametrize(
