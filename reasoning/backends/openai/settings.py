@@ -60,8 +60,8 @@ class OpenaiSettings(GeneratingSettings):
     """Before the first retry on the same server; doubled each time, up to 30 s.  A server that asks
     for another time gets that."""
     headers: dict[str, str] = Field(default_factory=lambda: {"x-session-id": "{thread}"})
-    """Headers of every request, for routers that keep a session on one engine: ``{thread}`` stands for
-    the thread's name, ``{problem}`` for that of the prompt that all threads of a problem share."""
+    """Of every request, for routers that keep a session on one engine: ``{thread}`` stands for the
+    thread's name, ``{problem}`` for that of the prompt that all threads of a problem share."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
     """More fields for every request."""
 
@@ -73,9 +73,7 @@ class OpenaiSettings(GeneratingSettings):
             if not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", name, re.A):
                 raise ValueError(f"{name!r} is no name of a header")
             if not re.fullmatch(r"[ -z|~]*", left):
-                raise ValueError(
-                    f"{name}: {value!r} has more than text, {{thread}} and {{problem}}"
-                )
+                raise ValueError(f"{name}: {value!r} is not text, {{thread}} and {{problem}}")
         return headers
 
     @field_validator("base_urls", mode="before")
