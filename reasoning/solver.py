@@ -277,7 +277,7 @@ def summarise(
             **_sent(threads),
         ),
         wall_s=wall,
-        threads=tuple(map(_record, threads)),
+        threads=tuple(_record(thread, _behind(run)) for thread in threads),
         graph=run.graph.record(),
         steering=run.steering,
         tree=run.tree,
@@ -315,8 +315,15 @@ def _sent(threads: Sequence[Thread]) -> dict[str, int]:
     return {"sent_tokens": sum(prompted for prompted, _ in sent), **cached}
 
 
-def _record(thread: Thread) -> ThreadRecord:
+def _behind(run: Run) -> int:
+    """The tick at which a policy left its run to threads that it does not steer, or 0."""
+    steered = any(thread.options.observer for thread in run.threads.values())
+    return run.steering.clock if steered and run.steering is not None else 0
+
+
+def _record(thread: Thread, behind: int) -> ThreadRecord:
     task, observer = thread.task, thread.options.observer
+    trace = observer.record() if observer else None
     return ThreadRecord(
         id=task.id,
         parent=task.parent.id if task.parent else None,
@@ -328,11 +335,12 @@ def _record(thread: Thread) -> ThreadRecord:
         answer=thread.answer,
         logprob=thread.logprob / thread.written if thread.written else None,
         cut=thread.cut,
-        trace=observer.record() if observer else None,
+        trace=trace,
         cached=thread.sent[1],
         lost=thread.lost,
         answer_source=thread.answer_source,
         tool_calls=thread.tool_calls,
         said=thread.last_text or thread.own_text,
         ending=thread.ending if task.state == "succeeded" else "stopped",
+        stretches=thread.stretches(trace.start if trace else behind),
     )

@@ -37,6 +37,7 @@ FLOORS = (
     {"options"},
     {"many"},
     {"solver"},
+    {"runs"},
     {"pool", "serving", "evaluation", "training"},
     {"integrations"},
     {"cli"},

@@ -9,8 +9,17 @@ from reasoning.cli.printing import joined, say, warn
 from reasoning.run.solution import AnswerTree, Solution, StepChoice
 
 
-def conclude(solution: Solution, timeout: float | None, addresses: Sequence[str]) -> None:
-    """Print why it ended, what was lost, what it cost, and whether the verifier agreed."""
+def conclude(
+    solution: Solution,
+    timeout: float | None,
+    addresses: Sequence[str],
+    *,
+    kept: str | None = None,
+) -> None:
+    """Print why it ended, what was lost, what it cost, and whether the verifier agreed.
+
+    ``kept`` is the id under which the run can be looked at.
+    """
     lost = sum(thread.lost is not None for thread in solution.threads)
     for error in solution.errors:
         those = sum(thread.lost == error for thread in solution.threads)
@@ -46,7 +55,8 @@ def conclude(solution: Solution, timeout: float | None, addresses: Sequence[str]
     said += _refused(solution)
     if solution.ignored:
         said.append(f"ignored: {', '.join(solution.ignored)}")
-    say(joined([*said, *_saved(solution)]))
+    kept_as = [] if kept is None else [f"run {kept}"]
+    say(joined([*said, *_saved(solution), *kept_as]))
 
 
 def _refused(solution: Solution) -> list[str]:

@@ -15,11 +15,16 @@ from reasoning.cli.printing import print_error, show_logs_plainly, warn
 
 COMMANDS = (
     *("calibrate", "config", "doctor", "eval", "graph", "hub", "judge", "plan", "replay"),
-    *("secret", "serve", "solve", "token", "worker"),
+    *("runs", "secret", "serve", "solve", "token", "view", "worker"),
 )
 """Each is a module of `reasoning.cli.commands`, which holds a command of the same name."""
 
-FOLDERS = {"secret": "access.secret", "token": "access.token"}
+FOLDERS = {
+    "runs": "kept.runs",
+    "secret": "access.secret",
+    "token": "access.token",
+    "view": "kept.view",
+}
 """Those that stand in a folder with others."""
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from protocol.ufo import SecretStore
     from reasoning.evaluation.importers import ImportedTraces
     from reasoning.models.loaded import LoadedModel
+    from reasoning.run.solution import Solution
+    from reasoning.runs.store import RunStore
 
 HUB_PORT = 8765
 FIRST_S = 8.0
@@ -157,6 +159,18 @@ def _filled(kind: Any, values: Mapping[str, Any]) -> Any:
         elif one.metadata:
             given[one.name] = values[one.name]
     return kind(**given)
+
+
+def given_options(settings: Any) -> dict[str, Any]:
+    """The options of an object of settings that are not at their defaults, by name."""
+    given: dict[str, Any] = {}
+    for one in fields(settings):
+        value = getattr(settings, one.name)
+        if _group(one):
+            given |= given_options(value)
+        elif value not in (one.default, (), {}):
+            given[one.name] = value
+    return given
 
 
 # ---- values --------------------------------------------------------------------------------------
@@ -398,6 +412,60 @@ class TracesOptions:
         for line in found.said():
             warn(line)
         return found
+
+
+@settings_class
+class RunStoreOptions:
+    """Where runs are kept."""
+
+    store: str | None = option("Where runs are kept; by default the user's file.", metavar="FILE")
+
+    def open(self) -> RunStore:
+        """The file that was given, or the user's.
+
+        Raises:
+            InvalidValue: the user has no home directory.
+        """
+        from pathlib import Path
+
+        from reasoning.runs.store import RunStore
+
+        return RunStore(Path(self.store) if self.store else state_file("runs.db"))
+
+
+@settings_class
+class KeepOptions:
+    """Whether runs are kept, and how many."""
+
+    keep: bool = option(
+        "Keep the run on this machine, for reason runs and reason view.",
+        "--keep/--no-keep",
+        default=True,
+    )
+    keep_mb: int = option(
+        "MiB that kept runs may take in all; the oldest are forgotten.",
+        type=click.IntRange(1, 1 << 20),
+        default=256,
+    )
+
+    def add(self, solution: Solution, *, command: str, settings: Mapping[str, Any]) -> str | None:
+        """Keep a run that has ended, if that is wanted; its id, or None.
+
+        Where it can't be kept, one line on stderr says why, and nothing else changes.
+        """
+        if not self.keep:
+            return None
+        from reasoning.cli.printing import warn
+        from reasoning.runs.record import KeptRun
+        from reasoning.runs.store import RunStore
+
+        try:
+            run = KeptRun.of(solution, command=command, settings=settings)
+            RunStore(state_file("runs.db"), most_bytes=self.keep_mb << 20).add(run)
+        except Exception as error:  # an answer must not be lost because its record was
+            warn(f"the run was not kept: {error}; --no-keep leaves this out")
+            return None
+        return run.id
 
 
 @settings_class

@@ -181,6 +181,7 @@ class Driver:
             run=self.run,
             news=self._news_of_trace,
             number=opened.trace,
+            start_tick=self._policy_run.clock,
             launch=opened.launch,
             every=GRID if self._confidence else opened.launch.probe_every,
             confidence=self._confidence,

@@ -181,6 +181,7 @@ class Run:
             given=len(context),
         )
         thread.chain, thread.longest = self.chain(task)
+        thread.begins.append((thread.chain, 0))
         del context, options, segment  # what a thread saw is freed when it is closed
         thread.generate()
         self.account(thread)

@@ -156,12 +156,16 @@ class TraceRecord:
         probes: The answers that it was asked for, as keys for votes, and after how many tokens.
         confidences: Means over each stretch of the policy's grid, where it asked for them.
         score: What the scorer or the verifier gave its answer, where there was one.
+        number: By which decisions name it.
+        start: The policy's tick at which it was launched, in tokens.
     """
 
     how: How | None
     probes: tuple[tuple[int, str | None], ...]
     confidences: tuple[float, ...]
     score: float | None = None
+    number: int
+    start: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +186,8 @@ class ThreadRecord:
         tool_calls: What it asks others to do.
         said: What it generated itself after it was given something last.
         ending: Why it wrote no more.
+        stretches: When it wrote: from which token to which, in the longest chain of tokens up to
+            there; it waited for others in between.
     """
 
     id: str
@@ -201,6 +207,7 @@ class ThreadRecord:
     tool_calls: tuple[ToolCall, ...] = ()
     said: str = ""
     ending: Ending = "end"
+    stretches: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

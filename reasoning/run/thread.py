@@ -117,6 +117,7 @@ class Thread:
         chain: Tokens generated one after the other up to its last one, by those that it was spawned
             by or has waited for and by itself.
         longest: The same, with the words that these were given on the way.
+        begins: Where in that chain it wrote on, and how many tokens it had written by then.
         logprob: The sum of its tokens' log-probabilities at temperature 1.
         cut: Whether its context had no room for what it had to write or to read.
         lost: Why the backend lost it, if it did; what it wrote until then stands.
@@ -137,6 +138,7 @@ class Thread:
     written: int = 0
     chain: int = 0
     longest: int = 0
+    begins: list[tuple[int, int]] = field(default_factory=list)
     logprob: float = 0.0
     answer: str | None = None
     answer_source: Source = "none"
@@ -424,6 +426,8 @@ class Thread:
     def _follow(self) -> None:
         """Go on behind all that its task has waited for."""
         chain, longest = self.run.chain(self.task)
+        if chain > self.chain:
+            self.begins.append((chain, self.written))
         self.chain, self.longest = max(self.chain, chain), max(self.longest, longest)
 
     def _go_on_in(self, segment: Segment) -> None:
@@ -453,6 +457,14 @@ class Thread:
     def said(self) -> int:
         """Its tokens without its prompt: what it wrote, and the words that it was given for it."""
         return self.written + self._told
+
+    def stretches(self, after: int) -> tuple[tuple[int, int], ...]:
+        """From which token to which it wrote, in a chain that begins ``after`` so many tokens."""
+        ends = [*(written for _, written in self.begins[1:]), self.written]
+        return tuple(
+            (after + chain, after + chain + end - written)
+            for (chain, written), end in zip(self.begins, ends, strict=True)
+        )
 
     @property
     def own_text(self) -> str:

@@ -34,6 +34,7 @@ class SteeredTrace:
 
     Attributes:
         news: Called after each token, with whether something may be due of the trace.
+        start_tick: When it was launched, in ticks of the policy's clock.
         every: Something is due at every multiple of so many tokens; 0 for never.
         due: What the policy is still to be told of it.
         probed: For each probe, by the tokens written before it: the answer, and its key for votes.
@@ -50,6 +51,7 @@ class SteeredTrace:
     run: Run
     news: Callable[[bool], None]
     number: int
+    start_tick: int
     launch: Launch
     every: int
     confidence: int
@@ -179,6 +181,8 @@ class SteeredTrace:
             probes=tuple((tokens, key) for tokens, (_, key) in sorted(self.probed.items())),
             confidences=tuple(self.confidences),
             score=self.score,
+            number=self.number,
+            start=self.start_tick,
         )
 
     @property

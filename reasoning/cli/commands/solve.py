@@ -25,8 +25,10 @@ from reasoning.cli.options import (
     ChatOptions,
     Duration,
     HubOptions,
+    KeepOptions,
     SamplingOptions,
     argument,
+    given_options,
     json_option,
     load_draft,
     model_option,
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
     from reasoning.problems import Problem
     from reasoning.run.solution import Solution
 
+UNTOLD = {"problem", "as_json", "quiet", "keep", "keep_mb"}
+"""Settings that say nothing of how a run went, or stand in its record elsewhere."""
 MOST_INPUT = 1_000_000  # bytes of standard input; a longer one is refused by its length
 PATIENCE_S = 60.0
 """How long a run waits for a worker that has the model."""
@@ -117,6 +121,7 @@ class SolveSettings:
     timeout: float | None = option(
         "Stop then, and answer with what there is; 60 or 15m.", type=Duration()
     )
+    keeping: KeepOptions = field(default_factory=KeepOptions)
     as_json: bool = json_option()
     quiet: bool = option("No tree of threads on stderr.", "--quiet", "-q", is_flag=True)
 
@@ -259,6 +264,7 @@ class SolveCommand:
     Attributes:
         solution: What came out, once the run has ended.
         signal: The number of the signal that stopped it, or 0.
+        kept: Under which id the run is kept, if it is.
     """
 
     settings: SolveSettings
@@ -269,6 +275,7 @@ class SolveCommand:
     tree: ThreadTree
     solution: Solution | None = None
     signal: int = 0
+    kept: str | None = None
 
     def solve(self) -> int:
         """Run, print, and return the exit code."""
@@ -281,6 +288,9 @@ class SolveCommand:
                 raise
         assert self.solution is not None
         leave_at_second_interrupt()
+        given = given_options(self.settings)
+        shown = {name: given[name] for name in given.keys() - UNTOLD}
+        self.kept = self.settings.keeping.add(self.solution, command="solve", settings=shown)
         return self.print(self.solution)
 
     def print(self, solution: Solution) -> int:
@@ -296,7 +306,7 @@ class SolveCommand:
             if not self.settings.quiet:
                 say(_recognised(self.problem))
             self.tree.print()
-            conclude(solution, self.settings.timeout, self.model.backend.addresses)
+            conclude(solution, self.settings.timeout, self.model.backend.addresses, kept=self.kept)
         if solution.status == "interrupted":
             return TERMINATED if self.signal == signal.SIGTERM else INTERRUPTED
         return 0 if solution.answer is not None and solution.verified is not False else 1

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import click
 
 from orchestrator.errors import InvalidValue
-from reasoning.cli.options import BackendOptions, ChatOptions, SamplingOptions
+from reasoning.cli.options import BackendOptions, ChatOptions, KeepOptions, SamplingOptions
 
 PREFIX = "REASON_"
 SHARED = frozenset(
@@ -24,7 +24,7 @@ SHARED = frozenset(
         *("model", "timeout"),
         *(
             one.name
-            for kind in (BackendOptions, ChatOptions, SamplingOptions)
+            for kind in (BackendOptions, ChatOptions, KeepOptions, SamplingOptions)
             for one in fields(kind)
         ),
     }

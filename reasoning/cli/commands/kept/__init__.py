@@ -1,0 +1,1 @@
+"""``reason runs`` and ``reason view``: runs that are kept."""
