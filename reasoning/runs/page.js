@@ -348,7 +348,7 @@ $("rows").addEventListener("click", (event) => {
   if (event.target.closest(".foldmark") && one.children.length) fold(one, !folded.has(one.id)); else choose(one);
 });
 let waiting = 0;
-$("search").addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(() => { $("tree").scrollTop = 0; refresh(); }, 80); });
+$("search").addEventListener("input", () => { cancelAnimationFrame(waiting); waiting = requestAnimationFrame(() => { $("tree").scrollTop = 0; refresh(); }); });
 $("ends").addEventListener("change", refresh);
 $("fold").addEventListener("click", () => { for (const one of branches) if (one.children.length) folded.add(one.id); refresh(); });
 $("unfold").addEventListener("click", () => { folded.clear(); refresh(); });

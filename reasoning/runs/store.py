@@ -154,7 +154,7 @@ class RunStore:
                 ).fetchall()
         if len(rows) > 1:
             raise UnknownName(f"run {id!r} is the beginning of several; write more of its id")
-        if not rows or not id:
+        if not rows:
             raise UnknownName(f"run {id!r} is not kept; reason runs lists those that are")
         return KeptRun.from_json(_unpacked(rows[0]["run"]))
 
