@@ -456,11 +456,11 @@ class KeepOptions:
         if not self.keep:
             return None
         from reasoning.cli.printing import warn
-        from reasoning.runs.record import KeptRun
+        from reasoning.runs.record import RecordedRun
         from reasoning.runs.store import RunStore
 
         try:
-            run = KeptRun.of(solution, command=command, settings=settings)
+            run = RecordedRun.of(solution, command=command, settings=settings)
             RunStore(state_file("runs.db"), most_bytes=self.keep_mb << 20).add(run)
         except Exception as error:  # an answer must not be lost because its record was
             warn(f"the run was not kept: {error}; --no-keep leaves this out")

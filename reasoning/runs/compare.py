@@ -8,14 +8,14 @@ from typing import Any
 
 from orchestrator.views.executed import natural
 from protocol import Report, ThreadReport
-from reasoning.runs.record import KeptRun
+from reasoning.runs.record import RecordedRun
 
 SHARED = ("problem", "domain", "strategy", "model", "status", "answer", "verified", "confidence")
 COUNTED = ("work_tokens", "span_tokens", "leaked_tokens")
 LONGEST = 80
 
 
-def differences(one: KeptRun, other: KeptRun) -> list[str]:
+def differences(one: RecordedRun, other: RecordedRun) -> list[str]:
     """What differs in ``other``, a line each; empty for equal runs, whatever their times.
 
     Branches are the same if their ids are.
@@ -49,7 +49,7 @@ def _steering(before: Report, after: Report) -> Iterator[str]:
     yield from _pairs("policy's ", old, new)
 
 
-def _branches(one: KeptRun, other: KeptRun) -> Iterator[str]:
+def _branches(one: RecordedRun, other: RecordedRun) -> Iterator[str]:
     before, after = (_by_id(run) for run in (one, other))
     for id in sorted(before.keys() | after.keys(), key=natural):
         if id not in after:
@@ -68,7 +68,7 @@ def _branches(one: KeptRun, other: KeptRun) -> Iterator[str]:
                 yield f"~ branch {id}: {_parting(old.text, new.text)}"
 
 
-def _by_id(run: KeptRun) -> dict[str, tuple[ThreadReport, str]]:
+def _by_id(run: RecordedRun) -> dict[str, tuple[ThreadReport, str]]:
     pairs = zip(run.report.threads, run.branches, strict=True)
     return {thread.id: (thread, branch.why) for thread, branch in pairs}
 

@@ -9,13 +9,13 @@ import json
 import re
 from importlib.resources import files
 
-from reasoning.runs.record import KeptRun
+from reasoning.runs.record import RecordedRun
 
 _PLACE = re.compile(r"\{\{(title|policy|style|script|data)\}\}")
 _LONGEST_TITLE = 80
 
 
-def run_page(run: KeptRun) -> str:
+def run_page(run: RecordedRun) -> str:
     """The page of a run.
 
     What a model or a user wrote reaches it as JSON alone, and its script puts it there as text.
@@ -40,7 +40,7 @@ def run_page(run: KeptRun) -> str:
     return _PLACE.sub(lambda place: parts[place[1]], page)
 
 
-def _inert(run: KeptRun) -> str:
+def _inert(run: RecordedRun) -> str:
     """The run as JSON in which nothing can end or begin an element of a page."""
     text = json.dumps(run.model_dump(mode="json", by_alias=True), separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

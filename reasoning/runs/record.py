@@ -62,7 +62,7 @@ class BranchRecord(BaseModel):
     error: str | None = None
 
 
-class KeptRun(BaseModel):
+class RecordedRun(BaseModel):
     """A run as it is kept; there is no secret in it.
 
     Attributes:
@@ -86,7 +86,7 @@ class KeptRun(BaseModel):
     branches: tuple[BranchRecord, ...]
 
     @classmethod
-    def of(cls, solution: Solution, *, command: str, settings: Mapping[str, Any]) -> KeptRun:
+    def of(cls, solution: Solution, *, command: str, settings: Mapping[str, Any]) -> RecordedRun:
         """The record of a run that has just ended, without the secrets that it was given."""
         shown, secrets = hidden_settings(settings)
         parts = {
@@ -103,14 +103,14 @@ class KeptRun(BaseModel):
         )
 
     @staticmethod
-    def from_json(text: str | bytes) -> KeptRun:
+    def from_json(text: str | bytes) -> RecordedRun:
         """The run that `to_json` wrote.
 
         Raises:
             InvalidValue: the text is none; the message names the field.
         """
         try:
-            return KeptRun.model_validate_json(text)
+            return RecordedRun.model_validate_json(text)
         except ValidationError as error:
             raise InvalidValue(f"the run can't be read: {why(error)}; mend that field") from error
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import InvalidValue, UnknownName
-from reasoning.runs.record import KeptRun
+from reasoning.runs.record import RecordedRun
 
 MOST_MB = 256
 PATIENCE_S = 5.0
@@ -81,7 +81,7 @@ class RunStore:
         self.path = path
         self.most_bytes = most_bytes
 
-    def add(self, run: KeptRun) -> None:
+    def add(self, run: RecordedRun) -> None:
         """Keep a run, and forget the oldest ones that have no room beside it.
 
         Raises:
@@ -136,7 +136,7 @@ class RunStore:
                     found.append(_line(row))
         return found
 
-    def find(self, id: str) -> KeptRun:
+    def find(self, id: str) -> RecordedRun:
         """The run whose id begins so, or with ``last`` the newest.
 
         Raises:
@@ -156,7 +156,7 @@ class RunStore:
             raise UnknownName(f"run {id!r} is the beginning of several; write more of its id")
         if not rows:
             raise UnknownName(f"run {id!r} is not kept; reason runs lists those that are")
-        return KeptRun.from_json(_unpacked(rows[0]["run"]))
+        return RecordedRun.from_json(_unpacked(rows[0]["run"]))
 
     def prune(self, which: RunFilter | None, *, most_bytes: int | None = None) -> int:
         """Forget the runs that are meant, and the oldest beyond so many bytes; returns how many.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from protocol import Report
-from reasoning.runs.record import BranchRecord, KeptRun
+from reasoning.runs.record import BranchRecord, RecordedRun
 
 
 def thread(id: str, **fields: Any) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def thread(id: str, **fields: Any) -> dict[str, Any]:
     }
 
 
-def kept(threads: list[dict[str, Any]], *, id: str = "0badcafe", **fields: Any) -> KeptRun:
+def kept(threads: list[dict[str, Any]], *, id: str = "0badcafe", **fields: Any) -> RecordedRun:
     """A run of these threads; ``why``, ``vote``, ``stretches`` of a thread go to its record."""
     own = ("why", "vote", "stretches", "number")
     branches = tuple(
@@ -53,8 +53,8 @@ def kept(threads: list[dict[str, Any]], *, id: str = "0badcafe", **fields: Any) 
         "wall_s": 1.5,
         "threads": [{name: one[name] for name in one if name not in own} for one in threads],
     }
-    known = {name: fields.pop(name) for name in fields.keys() & KeptRun.model_fields.keys()}
-    return KeptRun(
+    known = {name: fields.pop(name) for name in fields.keys() & RecordedRun.model_fields.keys()}
+    return RecordedRun(
         id=id,
         command="solve",
         versions={"python": "3"},

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from reasoning.cli import main
-from reasoning.runs.record import KeptRun
+from reasoning.runs.record import RecordedRun
 
 EACH = "Compute each: 1) 3+4*5; 2) (7-2)*6"
 SAMPLES = ("Compute (17*3+5)*4-12", "--policy", "sc:n=3")
@@ -76,7 +76,7 @@ def test_what_differs_between_runs_is_told_and_equal_ones_do_not(both: tuple[str
 
 def test_runs_are_exported_and_replayed(both: tuple[str, str], home: Path) -> None:
     first, second = both
-    assert KeptRun.from_json(reason("runs", "export", first).stdout).id == first
+    assert RecordedRun.from_json(reason("runs", "export", first).stdout).id == first
     assert len(reason("runs", "export", first, second).stdout.splitlines()) == 2
     assert reason("runs", "export", second, "--traces", "-o", "run.jsonl").exit_code == 0
     done = reason("replay", "run.jsonl", "--policy", "sc:n=2", "--json")

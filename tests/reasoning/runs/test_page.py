@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reasoning.runs.page import run_page
-from reasoning.runs.record import KeptRun
+from reasoning.runs.record import RecordedRun
 from tests.support.browser import Browser, browsing
 from tests.support.kept_tools import kept, thread
 
@@ -37,7 +37,7 @@ def nothing_goes_wrong(tab: Browser) -> Iterator[None]:
     assert tab.fetched == []
 
 
-def family() -> KeptRun:
+def family() -> RecordedRun:
     """A parent with three children, one of which has a child, and a branch beside it."""
     return kept(
         [
@@ -52,7 +52,7 @@ def family() -> KeptRun:
     )
 
 
-def show(tab: Browser, run: KeptRun, folder: Path, fragment: str = "") -> None:
+def show(tab: Browser, run: RecordedRun, folder: Path, fragment: str = "") -> None:
     (page := folder / "page.html").write_text(run_page(run), encoding="utf-8")
     tab.open(page, fragment)
     tab.run(FRAME)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from reasoning import Solution, solve_sync
 from reasoning.models.loaded import LoadedModel
-from reasoning.runs.record import KeptRun
+from reasoning.runs.record import RecordedRun
 
 KEY = "correct-horse-battery"
 
@@ -28,8 +28,8 @@ def sampled(shipped: LoadedModel) -> Solution:
     )
 
 
-def kept(solution: Solution, **settings: object) -> KeptRun:
-    return KeptRun.of(solution, command="solve", settings=settings)
+def kept(solution: Solution, **settings: object) -> RecordedRun:
+    return RecordedRun.of(solution, command="solve", settings=settings)
 
 
 def test_a_parent_writes_before_its_children_and_goes_on_behind_them(spawned: Solution) -> None:
@@ -58,7 +58,7 @@ def test_a_branch_knows_its_vote_and_why_it_ended(sampled: Solution) -> None:
 
 def test_a_record_is_the_same_when_it_is_read_again(spawned: Solution) -> None:
     run = kept(spawned, n=3, stop=("a", "b"))
-    assert KeptRun.from_json(run.to_json()) == run
+    assert RecordedRun.from_json(run.to_json()) == run
     assert run.settings == {"n": 3, "stop": ["a", "b"]}
     assert run.versions.keys() >= {"parallel-reason", "python", "torch"}
 
@@ -123,4 +123,4 @@ def test_half_a_character_can_be_kept(spawned: Solution) -> None:
     first, *others = spawned.threads
     told = replace(spawned, threads=(replace(first, text="a\ud800b\x00</script>"), *others))
     run = kept(told)
-    assert KeptRun.from_json(run.to_json()).report.threads[0].text == "a?b\x00</script>"
+    assert RecordedRun.from_json(run.to_json()).report.threads[0].text == "a?b\x00</script>"

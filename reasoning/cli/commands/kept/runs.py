@@ -25,7 +25,7 @@ from reasoning.cli.options import (
 from reasoning.cli.printing import one_line, print_json, say, visible
 
 if TYPE_CHECKING:
-    from reasoning.runs.record import KeptRun
+    from reasoning.runs.record import RecordedRun
     from reasoning.runs.store import RunFilter, RunLine
 
 SHOWN = 20
@@ -142,7 +142,7 @@ def _short(text: str, most: int = 60) -> str:
 
 
 @settings_class
-class ShowSettings:
+class ShowRunSettings:
     """One run."""
 
     run: str = argument(metavar="RUN", default="last")
@@ -151,15 +151,15 @@ class ShowSettings:
 
 
 @runs.command()
-@options(ShowSettings)
-def show(settings: ShowSettings) -> None:
+@options(ShowRunSettings)
+def show(settings: ShowRunSettings) -> None:
     """Show the question, the answer, the cost, and each branch: why it ended, what it wrote."""
     run = settings.place.open().find(settings.run)
     for line in _shown(run, LONGEST if not settings.full else None):
         say(line, err=False)
 
 
-def _shown(run: KeptRun, most: int | None) -> Iterator[str]:
+def _shown(run: RecordedRun, most: int | None) -> Iterator[str]:
     report, usage = run.report, run.report.usage
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.began))
     yield f"run {run.id}  {when}  reason {run.command}"

@@ -44,12 +44,12 @@ def view(settings: ViewSettings) -> None:
     """
     from orchestrator.errors import InvalidValue
     from reasoning.runs.page import run_page
-    from reasoning.runs.record import KeptRun
+    from reasoning.runs.record import RecordedRun
 
     file = Path(settings.run)
     if file.suffix == ".json":
         try:
-            run = KeptRun.from_json(file.read_bytes())
+            run = RecordedRun.from_json(file.read_bytes())
         except OSError as error:
             raise InvalidValue(f"run: {file} can't be read ({error.strerror})") from error
     else:
