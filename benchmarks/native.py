@@ -32,7 +32,7 @@ from reasoning.strategies.tongues.speaker import TranscriptEnded
 from reasoning.training.native.problems import TaughtProblem, draw_problem
 
 RESULTS = Path(__file__).parent / "results" / "native.json"
-APART, CONTEXT, AT_ONCE = 0.7, 2048, 32
+APART, CONTEXT, AT_ONCE = 0.7, 1536, 32
 VLLM = "vllm:dtype=float32,kv_cache_gib=1,gpu_memory_utilization=0.3"
 PARALLEL_PROMPT = "Think step by step and in parallel before answering."
 SERIAL_PROMPT = "Think step by step before answering."

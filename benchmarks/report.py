@@ -16,7 +16,18 @@ from functools import partial
 import tables_places as places
 import tables_policies as policies
 from picture import PICTURE, drawn
-from tables import ROOT, accuracy, engine, graph, headline, scale, sharing, workers
+from tables import (
+    ROOT,
+    accuracy,
+    engine,
+    graph,
+    headline,
+    held_out,
+    native,
+    scale,
+    sharing,
+    workers,
+)
 
 WEIGHTS = ROOT / "reasoning" / "weights"
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -37,6 +48,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
         f"sharing-{strategy}": partial(sharing, strategy)
         for strategy in ("multiverse", "parathinker", "hogwild", "group-think")
     },
+    "native": native,
+    "held-out": held_out,
     "graph": graph,
     "scale": scale,
     "judges": policies.judges,

@@ -68,6 +68,55 @@ def sharing(strategy: str = "") -> str:
     return table([*header, "tokens", "steps", "degree", "done twice"], lines)
 
 
+def native() -> str:
+    """The native model on each carrier, beside its serial twin."""
+
+    def share(value: float | None) -> str:
+        return "" if value is None else f"{value:.1%}"
+
+    lines = []
+    for row in load("native")["arms"]:
+        low, high = row.get("ci95", (0.0, 0.0))
+        gained = row.get("less its twin's")
+        lines.append(
+            [
+                row["arm"],
+                share(row["accuracy"]),
+                ""
+                if gained is None
+                else f"{100 * gained:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})",
+                share(row["forked, decomposable"]),
+                share(row["forked, serial"]),
+                share(row["well-formed forks"]),
+                share(row.get("critical path")),
+                share(row.get("critical path, all")),
+            ]
+        )
+    header = [
+        "model, carrier",
+        "accuracy",
+        "less its twin's, points (95 %)",
+        "forked: decomposable",
+    ]
+    more = ["serial", "well-formed", "critical path: decomposable", "all"]
+    return table([*header, *more], lines)
+
+
+def held_out() -> str:
+    """Lists of divisors that were trained, and of others."""
+    lines = [
+        [
+            f"`{row['strategy']}`",
+            "trained" if row["divisor trained"] else "never trained",
+            str(row["lists"]),
+            percent(row),
+            f"{row['coverage']:.1%}",
+        ]
+        for row in load("held-out")["lists"]
+    ]
+    return table(["strategy", "divisors", "lists", "accuracy (95 %)", "coverage"], lines)
+
+
 def _concerns(strategy: str, row: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
     """Whether a row is of the strategy, or of `single` on problems that it was tried on."""
     tried = any(one["strategy"].startswith(strategy) for one in rows)
