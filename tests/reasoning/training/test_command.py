@@ -129,8 +129,12 @@ def test_another_model_is_refused_when_a_run_goes_on(
     )
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_interrupted_goes_on_as_if_it_had_not_been(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    number: signal.Signals,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     recipe = ("--steps", "4", "--seed", "3", "--basics", "700", "--warmup", "1", *TINY)
     run_command("train", "reason-1m", tmp_path / "whole", *recipe)
@@ -139,7 +143,7 @@ def test_a_run_that_is_interrupted_goes_on_as_if_it_had_not_been(
 
     def interrupted(self: TrainingRun, *step: Any) -> dict[str, float]:
         if self.step == 1:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         return advance(self, *step)
 
     parts = tmp_path / "parts"
@@ -160,6 +164,13 @@ def test_a_run_that_is_interrupted_goes_on_as_if_it_had_not_been(
     assert whole["tokens"] == went_on["tokens"]
     for name, tensor in whole["model"].items():
         assert torch.equal(tensor, went_on["model"][name]), name
+
+
+def test_a_run_whose_time_is_over_leaves_a_checkpoint(tmp_path: Path) -> None:
+    run_command("train", "reason-1m", tmp_path, "--minutes", "0.0001", *TINY)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert state["step"] == 1
+    assert state["tokens"] > 0
 
 
 def test_a_run_goes_on_with_the_basics_that_are_left(
