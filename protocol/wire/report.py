@@ -104,6 +104,8 @@ class SteeringReport(_Message):
     choice: ChoiceReport | None = None
     scorer: str | None = None
     """Who scored the traces, where the policy asked for that: a scorer's name, or ``verifier``."""
+    timing_dependent: bool = False
+    """Whether it may decide otherwise another time: pieces of text were counted for tokens."""
 
 
 class ThreadReport(_Message):

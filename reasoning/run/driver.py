@@ -277,6 +277,7 @@ class Driver:
             log=tuple(self._session.log),
             most=getattr(self.policy, "most", None),
             scorer=self._scored_by,
+            timing_dependent=not (self.run.backend.exact or self.policy.patient),
         )
 
     @property

@@ -129,6 +129,8 @@ class Steering:
         most: The most traces that the policy may launch, where it has a bound.
         choice: Which steps it chose for a larger model, and how well.
         scorer: Who scored its traces, if it asked for that: a scorer's name, or ``verifier``.
+        timing_dependent: Whether the same seed may decide otherwise another time, since pieces of
+            text were counted for tokens as they happened to arrive.
     """
 
     policy: str
@@ -145,6 +147,7 @@ class Steering:
     most: int | None = None
     choice: StepChoice | None = None
     scorer: str | None = None
+    timing_dependent: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

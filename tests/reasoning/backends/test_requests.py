@@ -103,6 +103,9 @@ async def test_whole_answers_are_asked_for_where_nobody_looks_at_tokens(
     chat = ScriptedChat()
     solution = await asked(chat, how=how, stream=False)
     assert len(chat.streamed) == streams
+    steered = solution.report().steering
+    if steered is not None:
+        assert steered.timing_dependent == how["policy"].startswith("async")
     if not streams:
         votes = how.get("policy", "n=1")[-1]
         assert solution.votes == {"1": int(votes)}
