@@ -209,11 +209,11 @@ class Run:
         self.emulated.add("join-skipped")
         self.join_skipped = reason
 
-    def refuse_fork(self, thread: Thread, reason: str) -> None:
-        """Note why a fork that a thread asked for was not made, or not made as it asked."""
+    def refuse_fork(self, task: Task[Any], reason: str) -> None:
+        """Note why a fork that a task asked for was not made, or not made as it asked."""
         self.fork_refused = reason
-        self.refusals.append(f"thread {thread.task.id}: {reason}")
-        self.graph.events.emit(ForkRefused(task=thread.task.id, reason=reason))
+        self.refusals.append(f"thread {task.id}: {reason}")
+        self.graph.events.emit(ForkRefused(task=task.id, reason=reason))
 
     def join(self, base: Context, ends: Sequence[Context], opening: str = "") -> Context:
         """``base`` and all that its branches added, their keys and values reused.

@@ -70,7 +70,9 @@ class Multiverse(Strategy):
             written = await thread.write()
             asks = form.asks(written.text, depth)
             if written.reason != "stop" and asks and form.once:
-                thread.run.refuse_fork(thread, f"its plan was {'lost' if thread.lost else 'cut'}")
+                thread.run.refuse_fork(
+                    thread.task, f"its plan was {'lost' if thread.lost else 'cut'}"
+                )
             if written.reason != "stop" or not asks:
                 return
             if not await self._may_go_on(thread, form, written.text, depth):
@@ -85,7 +87,7 @@ class Multiverse(Strategy):
         try:
             outlines = self._permitted(thread, form.outlines(text), depth)
         except ValueError as error:
-            thread.run.refuse_fork(thread, str(error))
+            thread.run.refuse_fork(thread.task, str(error))
             return not form.once and thread.append(form.alone)
         branches = await self._fork(thread, form, outlines, depth)
         opening = form.closing([branch.text for branch in branches]) + form.conclusion

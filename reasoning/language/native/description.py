@@ -13,11 +13,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from orchestrator.errors import InvalidValue
+
+
+def _expression(text: str) -> str:
+    try:
+        groups = re.compile(text).groups
+    except re.error as error:
+        raise ValueError(f"{text!r} is no regular expression: {error}") from error
+    if groups > 1:
+        raise ValueError(f"{text!r} has {groups} groups; the first is read, so give one")
+    return text
+
+
+Expression = Annotated[str, AfterValidator(_expression)]
+"""A regular expression with at most one group."""
 
 
 class _Part(BaseModel):
@@ -92,19 +106,10 @@ class PlanRule(_Part):
 
     width: Literal["plan", "constant", "caller"] = "plan"
     opener: str = ""
-    item: str = ""
+    item: Expression = ""
     count: int = Field(default=1, ge=1)
     most: int | None = Field(default=None, ge=1)
     unique: bool = False
-
-    @field_validator("item")
-    @classmethod
-    def _is_expression(cls, item: str) -> str:
-        try:
-            re.compile(item)
-        except re.error as error:
-            raise ValueError(f"{item!r} is no regular expression: {error}") from error
-        return item
 
     @model_validator(mode="after")
     def _has_items(self) -> Self:
@@ -160,6 +165,7 @@ class BranchRule(_Part):
         temperature: Of branches; None for the thread's own.
         repetition_penalty: Of branches; None for the thread's own.
         tokens: The most of one branch.
+        spare: Where all branches of a fork share what is left: so many tokens less.
         marked: Whether its keys and values carry the vector of its number (`LearnedTensor`).
     """
 
@@ -176,6 +182,7 @@ class BranchRule(_Part):
     temperature: float | None = Field(default=None, ge=0)
     repetition_penalty: float | None = Field(default=None, gt=0)
     tokens: int | None = Field(default=None, ge=1)
+    spare: int | None = Field(default=None, ge=0)
     marked: bool = False
 
 
@@ -253,7 +260,7 @@ class AnswerRule(_Part):
     last: bool = False
     needed: bool = False
     characters: int | None = Field(default=None, ge=1)
-    pattern: str = ""
+    pattern: Expression = ""
 
 
 class AccountingRule(_Part):

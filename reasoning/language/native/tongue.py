@@ -15,6 +15,8 @@ from reasoning.language.chat_format.tokenizer import ChatTokenizer
 from reasoning.language.dialect import StreamDecoder
 from reasoning.language.native.description import NativeFormat
 
+LONGEST = 16
+"""So many characters a branch's number may have."""
 OTHERWISE = "or give --dialect none to ask it like any chat model"
 
 
@@ -92,6 +94,8 @@ class Tongue:
         found = re.findall(plan.item, self.text_of(written[last + 1 :]))
         if not found:
             raise ValueError("its plan has no numbers")
+        if longest := max((len(one) for one in found if len(one) > LONGEST), default=0):
+            raise ValueError(f"its plan has a number of {longest} characters")
         return list(dict.fromkeys(found)) if plan.unique else found
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, NamedTuple
 
-from orchestrator import Task
+from orchestrator import Task, current_task
 from reasoning.language.native.description import Placement
 from reasoning.language.native.placing import BranchEnd, ForkPlace
 from reasoning.run.run import NO_ROOM
@@ -73,6 +73,10 @@ class Interpreter(Speaker):
         plan = self.format.fork.plan
         asked = (self.bounds.n if plan.width == "caller" else 0) or plan.count
         width = min(asked, plan.most or asked)
+        task = current_task()
+        assert task is not None
+        if width < asked:
+            self.run.refuse_fork(task, f"{asked} branches; only the first {width} were made")
         place = self._place(self.prompt)
         ends = await self._branches(place, [str(one + 1) for one in range(width)], 1)
         join, resume = self.format.join, self.format.resume
@@ -142,7 +146,7 @@ class Interpreter(Speaker):
         if last in self._until:
             return not (resumed and resume.last) and thread.append("")
         if last in self._ends:
-            self.run.refuse_fork(thread, "the end of a branch stood outside of one")
+            self.run.refuse_fork(thread.task, "the end of a branch stood outside of one")
             return False
         ended_part = resumed and bool(resume.closer) and not resume.last
         return ended_part and self._replace(thread, self.tongue.encode(resume.closer))
@@ -171,7 +175,7 @@ class Interpreter(Speaker):
         try:
             numbers = self._permitted(thread, depth, rounds)
         except ForkDenied as denied:
-            self.run.refuse_fork(thread, str(denied))
+            self.run.refuse_fork(thread.task, str(denied))
             return "serial" if denied.then == "serial" and thread.append("") else "ended"
         place = self._place(thread.end)
         ends = await self._branches(place, numbers, depth + 1, thread)
@@ -255,7 +259,7 @@ class Interpreter(Speaker):
             header = self.tongue.encode(self.format.branch.header, number)
             path = index if self.format.branch.marked and self._joins else 0
             segment = Segment(place.start, header, path=path)
-            options = self._options(segment, depth, parent, gang)
+            options = self._options(segment, depth, parent, gang, len(numbers))
             body = partial(self._branch, fork=fork, index=index, number=number)
             name = f"branch {number}"
             fork.tasks.append(self.run.spawn(body, place.start, name=name, options=options))
@@ -267,7 +271,7 @@ class Interpreter(Speaker):
         return [fork.ends[index] for index in sorted(fork.ends)]
 
     def _options(
-        self, segment: Segment, depth: int, parent: Thread | None, gang: Gang | None
+        self, segment: Segment, depth: int, parent: Thread | None, gang: Gang | None, width: int
     ) -> ThreadOptions:
         rule, chain = self.format.branch, 0 if parent is None else parent.chain
         reserved = 0 if parent is None else parent.options.reserve
@@ -276,10 +280,17 @@ class Interpreter(Speaker):
             path=segment.path,
             stop=self._stop(depth),
             reserve=reserved + self.run.reserve // (depth + 1),
-            most=self.bounds.left(chain, rule.tokens),
+            most=self.bounds.left(chain, rule.tokens, self._share(parent, width)),
             sampling=self._sampling(),
             gang=gang,
         )
+
+    def _share(self, parent: Thread | None, width: int) -> int | None:
+        """The most tokens of each branch, where all of them together have what is left."""
+        spare = self.format.branch.spare
+        if spare is None or parent is None:
+            return None
+        return max(1, (parent.room - spare) // width)
 
     def _sampling(self) -> Sampling | None:
         """How a branch's tokens are drawn, where that differs."""

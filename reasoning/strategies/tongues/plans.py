@@ -45,7 +45,7 @@ class PlannedTasks(TextSpeaker):
                 text = await self._executed(thread, text, tasks, phase)
                 phase += 1
             except ForkDenied as denied:
-                self.run.refuse_fork(thread, str(denied))
+                self.run.refuse_fork(thread.task, str(denied))
                 text = text.rpartition("<Plan_")[0]
                 failures += 1
             last = phase > (self.format.fork.rounds or 1) or failures > RETRIES

@@ -49,7 +49,7 @@ class RebuiltStates(TextSpeaker):
             try:
                 states = self._permitted(thread, state + trace, rounds)
             except ForkDenied as denied:
-                self.run.refuse_fork(thread, str(denied))
+                self.run.refuse_fork(thread.task, str(denied))
                 break
             rounds += 1
             trace = before_call(trace) + answered(states, await self._searched(thread, states))

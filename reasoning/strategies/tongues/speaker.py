@@ -107,7 +107,7 @@ class Speaker(ABC):
         if bound < 1:
             raise ForkDenied(f"the run has {MOST_THREADS} threads already", fork.limited)
         if asked > bound:
-            self.run.refuse_fork(thread, f"{asked} branches; only the first {bound} were made")
+            self.run.refuse_fork(thread.task, f"{asked} branches; only the first {bound} were made")
         return bound
 
     def check_rounds(self, rounds: int) -> None:

@@ -78,6 +78,29 @@ def test_the_tongue_may_be_named_and_switched_off(folders: dict[str, Path]) -> N
     assert "did you mean 'multiverse'?" in unknown.stderr
 
 
+def test_a_family_of_ones_own_is_a_file(folders: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text("""
+name = "own"
+controls = [{ text = "<Goal>" }, { text = "</Goal>" }, { text = "<Path>" }, { text = "</Path>" }]
+[fork]
+at = ["<Goal>", "</Goal>", "<Path>"]
+rounds = 1
+plan = { width = "constant", count = 3 }
+[branch]
+header = "<Path>"
+ends = ["</Path>"]
+[join]
+after = "</Parallel>"
+""")
+    own, folder = str(tmp_path / "own.toml"), str(folders["multiverse"])
+    more = ("--max-tokens", "300", "--json", "--temperature", "1")
+    done = reason("solve", "Why?", "--model", folder, "--dialect", own, *more)
+    assert done.stderr.startswith("dialect: own (as asked)")
+    report = json.loads(done.stdout)
+    assert report["forked"] is True
+    assert report["emulated"] in ([], ["join-skipped"])
+
+
 def test_missing_vectors_are_refused_by_name(tmp_path: Path) -> None:
     folder = random_model(tmp_path, "parathinker", vectors=False)
     with pytest.raises(ModelUnusable, match=r"model\.layers\.0\.self_attn\.seg_embeddings\.weight"):
@@ -135,6 +158,7 @@ def test_the_name_tells_families_with_equal_strings_apart() -> None:
         ('name = "a"\n[fork]\nat = ["<x>"]', "fork.at: '<x>' is not among the controls"),
         ('name = "a"\n[fork.plan]\nwidth = "plan"', "a width from the plan needs opener and item"),
         ('name = "a"\n[fork.plan]\nopener = "x"\nitem = "("', "is no regular expression"),
+        ('name = "a"\n[answer]\npattern = "(a)(b)"', "has 2 groups"),
         ('name = "a"\ncolour = 1', "colour: Extra inputs are not permitted"),
         ("name =", "is no TOML"),
     ],

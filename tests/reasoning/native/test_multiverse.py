@@ -246,3 +246,16 @@ async def test_npr_forks_for_one_plan_and_again(npr: NativeDialect) -> None:
     found = await transcribe(npr, script, "kv-join", context=20_000)
     block = f"{guide}\n<step>\n1:{FIRST}\n<takeaway>\n{again}{STEPS}{TAKEN}"
     assert found.final == [*npr.ask("Why?").tokens, *found.ids(block)]
+
+
+async def test_nprs_steps_share_what_is_left(npr: NativeDialect) -> None:
+    found = await transcribe(npr, NPR, "kv-join", context=20_000)
+    used = len(npr.ask("Why?").tokens) + len(npr.encode(GUIDE))
+    first = next(one for one in found.requests if one.sampling.repetition_penalty)
+    assert first.sampling.max_new_tokens == (20_000 - used - 128) // 2
+
+
+async def test_a_number_without_end_is_no_number(multiverse: NativeDialect) -> None:
+    plan = f"<Goal><Outline>{'1' * 400}: x</Outline></Goal>"
+    found = await transcribe(multiverse, {"assistant\n": plan, "</Goal>": END}, "kv-join")
+    assert found.solution.refusals == ("thread 1: its plan has a number of 400 characters",)

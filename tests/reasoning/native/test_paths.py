@@ -132,6 +132,7 @@ async def test_the_authors_width_is_four_and_eight_the_most(parathinker: NativeD
     assert len(four.solution.threads) == 4 + 1
     more = await transcribe(parathinker, script, "kv-join", context=4096, n=20)
     assert len(more.solution.threads) == 8 + 1
+    assert more.solution.refusals == ("thread 1: 20 branches; only the first 8 were made",)
 
 
 # ---- Parallel-R1 ---------------------------------------------------------------------------------
