@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -19,6 +19,7 @@ from pruning import (
     gain,
 )
 from pruning.evaluation.allocating import allocate
+from pruning.judge.pairs import unseen
 from reasoning.policies import SteeredBy, parse_allocation, steered_by
 
 Beside: TypeAlias = Literal["n_matched", "token_matched", "span_matched", "against"]
@@ -171,6 +172,15 @@ def replayed_arm(text: str) -> SteeredBy | Allocation:
     """
     spreads = text.partition(":")[0] == Allocation.name
     return parse_allocation(text) if spreads else steered_by(text)
+
+
+def fresh_to(
+    chosen: Iterable[SteeredBy | Allocation | None], questions: Iterable[Question]
+) -> list[Question]:
+    """The questions that no judge or calibration among policies has seen."""
+    return unseen(
+        questions, {mark for one in chosen if isinstance(one, SteeredBy) for mark in one.seen}
+    )
 
 
 def replayed_arms(

@@ -440,6 +440,7 @@ class EvalCommand:
         from reasoning.evaluation.results import EvalResults, compared, pool_figures
 
         settings = self.settings
+        self._tell_seen()
         with progress_bar("grading", len(self.plan.questions)) as advance:
             graded = self._graded(stored, advance)
         with progress_bar("replay", len(self.steered) * len(self.plan.questions)) as advance:
@@ -462,6 +463,23 @@ class EvalCommand:
             curve=curve,
         )
         return results, graded
+
+    def _tell_seen(self) -> None:
+        """Say how many questions a judge or its calibration knows, on which its arms flatter."""
+        from pruning import Question
+        from reasoning.evaluation.replay import fresh_to
+
+        live = (arm.options(self.plan.options).steering for arm in self.plan.arms)
+        asked = [
+            Question(id=one.id, right=frozenset(), traces=(), words=one.text)
+            for one in self.plan.questions
+        ]
+        seen = len(asked) - len(fresh_to([*self.steered.values(), *live], asked))
+        if seen:
+            warn(
+                f"a judge or its calibration has seen {seen} of {len(asked)} questions; its arms "
+                "flatter there: ask others"
+            )
 
     def print(self, results: EvalResults) -> None:
         """Print the table of arms, and what is known beside it."""

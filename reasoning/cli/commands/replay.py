@@ -146,11 +146,9 @@ def _fresh(
     questions: list[Question], chosen: Sequence[SteeredBy | Allocation], only_unseen: bool
 ) -> list[Question]:
     """The questions, without those that a judge or calibration has seen, or with a note of them."""
-    from pruning import Allocation
-    from pruning.judge.pairs import unseen
+    from reasoning.evaluation.replay import fresh_to
 
-    seen = (one.seen for one in chosen if not isinstance(one, Allocation))
-    fresh = unseen(questions, frozenset().union(*seen))
+    fresh = fresh_to(chosen, questions)
     if only_unseen:
         return fresh
     if len(fresh) < len(questions):

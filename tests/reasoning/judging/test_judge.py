@@ -383,6 +383,10 @@ def test_from_traces_to_a_gated_policy(tmp_path: Path) -> None:
     kept = str(tmp_path / "kept.jsonl")
     measured = done("eval", "arithmetic", "-o", kept, "--limit", "2", *arms, "--json")
     assert [row["policy"] for row in json.loads(measured.stdout)["results"]] == [live, arms[-1]]
+    assert "has seen" not in measured.stderr
+    done("calibrate", kept, "--judge", folder, "-o", gate, "--policy", "deepprune:n=4")
+    measured = done("eval", "arithmetic", "-o", kept, "--limit", "2", *arms, "--json")
+    assert "a judge or its calibration has seen 2 of 2 questions" in measured.stderr
     refused(reason("replay", more, "--policy", f"{name},tau=0.2"), "leave tau out")
 
 
