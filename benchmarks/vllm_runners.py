@@ -44,6 +44,7 @@ def cell(runner: Any, served: bool) -> dict[str, Any]:
     started = time.perf_counter()
     if served:
         log = Path(tempfile.mkdtemp()) / "log"
+        comparison.give_tokenizer(marked)
         with comparison.serving(marked, log, runner) as url:
             driver: Any = comparison.ServedDriver(url)
             found = comparison.compare(conftest.Author(driver, SegmentClient("live")), reference)
