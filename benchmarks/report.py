@@ -19,6 +19,7 @@ from picture import PICTURE, drawn
 from tables import (
     ROOT,
     accuracy,
+    arms,
     engine,
     graph,
     headline,
@@ -40,6 +41,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "five": lambda: accuracy("five"),
     "countdown-512": lambda: accuracy("countdown", 512),
     "five-512": lambda: accuracy("five", 512),
+    "countdown-arms": arms,
     "arithmetic": lambda: accuracy("arithmetic"),
     "engine": engine,
     "workers": workers,

@@ -44,6 +44,30 @@ def accuracy(name: str, context: int | None = None) -> str:
     return table(header, rows)
 
 
+def arms() -> str:
+    """Countdown's other arms beside apr, paired by problem."""
+    rows = load("countdown-arms")["results"]
+    lines = []
+    for row in rows:
+        low, high = (f"{100 * one:+.1f}" for one in row["apr_gains_ci95"])
+        ahead = f"{100 * row['apr_gains']:+.1f} ({low} to {high})"
+        name = row["arm"].replace("best of n", f"best of {row['samples']}")
+        name = name.replace("vote", f"vote of {row['samples']}")
+        lines.append(
+            [
+                name if row["why"] in ("greedy", "verified") else f"{name}, {row['why']}",
+                f"{row['context']:,}",
+                percent(row),
+                "" if row is rows[0] else ahead,
+                f"{row['tokens']:,.0f}",
+                f"{row['span']:,.0f}",
+                f"{row['mflops'] / 1000:.2f}",
+            ]
+        )
+    header = ["arm", "context", "accuracy (95 %)", "apr is ahead by", "work", "span"]
+    return table([*header, "10⁹ multiplications"], lines)
+
+
 def sharing(strategy: str = "") -> str:
     """Threads that share what they wrote, beside one thread and those that see nothing.
 

@@ -40,7 +40,7 @@ class Learnt(NamedTuple):
     """What one optimizer step came to.
 
     Attributes:
-        tokens: Tokens that it computed, padding not included.
+        tokens: Sampled tokens that it learned from.
         clipped: The share of the sampled tokens whose ratio had left the trusted range.
         drift: Their mean of ratio - 1 - log ratio: the KL from the policy that sampled them.
         norm: The gradient's.
@@ -141,7 +141,7 @@ class Learner:
         if not threads:
             return None
         runs = sum(len(group.rollouts) for group in groups if not group.unlearnable)
-        tokens = clipped = drift = sampled = 0.0
+        clipped = drift = sampled = 0.0
         for batch in policy_batches(threads):
             with torch.autocast("cpu", torch.bfloat16):
                 now = logprobs(self.model, batch.tokens)
@@ -151,14 +151,13 @@ class Learner:
             gain = surrogate(now, before, weights, self.recipe.clip)
             backward(-gain / (runs * self.recipe.context))
             moved = (now.detach() - before)[weights != 0]
-            tokens += int((batch.before != 0).sum())
             sampled += len(moved)
             clipped += float(((moved.exp() - 1).abs() > self.recipe.clip).sum())
             drift += float((moved.exp() - 1 - moved).sum())
         self._hold_on()
         norm = self._descend()
         share = max(1.0, sampled)
-        return Learnt(int(tokens), clipped / share, drift / share, norm)
+        return Learnt(int(sampled), clipped / share, drift / share, norm)
 
     def _hold_on(self) -> None:
         """Add the gradient of the demonstrations."""

@@ -211,29 +211,32 @@ class ReinforceRun:
         row = {"round": self.round - 1, "seconds": round(self.seconds), **_measured(groups)}
         row |= {"learned": sum(one.tokens for one in learnt)}
         for name in ("clipped", "drift", "norm"):
-            values = [getattr(one, name) for one in learnt]
-            row[name] = round(fmean(values), 5) if values else None
+            row[name] = _mean([getattr(one, name) for one in learnt], 5)
         with (self._folder / "log.jsonl").open("a") as log:
             log.write(json.dumps(row) + "\n")
 
 
 def _measured(groups: Sequence[Group]) -> dict[str, Any]:
-    """What a round's runs came to."""
+    """What a round's runs came to; None for means over no run."""
     runs = [one for group in groups for one in group.rollouts]
-    whole = [one for one in runs if not one.hopeless] or runs
+    whole = [one for one in runs if not one.hopeless]
     every = [logprob for run in runs for thread in run.threads for logprob in thread.sampled]
     return {
-        "accuracy": round(fmean(one.right for one in runs), 4),
-        "reward": round(fmean(one.reward for one in runs), 4),
-        "span": round(fmean(one.span for one in whole), 1),
-        "children": round(fmean(len(one.threads) - 1 for one in whole), 2),
-        "tokens": round(fmean(one.work for one in whole), 1),
+        "accuracy": _mean([one.right for one in runs], 4),
+        "reward": _mean([one.reward for one in runs], 4),
+        "span": _mean([one.span for one in whole], 1),
+        "children": _mean([len(one.threads) - 1 for one in whole], 2),
+        "tokens": _mean([one.work for one in whole], 1),
         # The sampled tokens' mean surprise is an unbiased estimate of the policy's entropy.
-        "entropy": round(-fmean(every), 5),
+        "entropy": _mean([-logprob for logprob in every], 5),
         "hopeless": sum(one.hopeless for one in runs),
         "equal": sum(group.unlearnable == "equal" for group in groups),
         "held_out": sum(group.unlearnable == "held out" for group in groups),
     }
+
+
+def _mean(values: Sequence[float], digits: int) -> float | None:
+    return round(fmean(values), digits) if values else None
 
 
 def _packed(groups: Sequence[Group]) -> list[Any]:

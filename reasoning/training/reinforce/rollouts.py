@@ -110,7 +110,7 @@ class Rollout(NamedTuple):
 
     Attributes:
         reward: As `reward_of`.
-        hopeless: Whether it was ended early, as nothing could make it right any more.
+        hopeless: Whether it was ended early, as one that counts as wrong.
         advantage: The reward less the mean of its group.
     """
 
@@ -234,8 +234,8 @@ class GroupSampler:
     def _hopeless(self, problem: Countdown, thread: SampledThread) -> bool:
         """Whether a run's first thread has just begun with other numbers than it was given.
 
-        Whatever it writes from there on earns nothing, so it is not worth its tokens, and without
-        them the gradient's mean is the same.
+        Such a run counts as wrong at once.  Hardly one is saved later on, and where a reward is
+        certain, further tokens add nothing to the gradient's mean.
         """
         written = thread.tokens[-len(thread.sampled) :]
         if written[-1:] != self._separator or written.count(written[-1]) > 1:
