@@ -22,12 +22,13 @@ HELP = {
     "context": "tokens of a thread",
     "span_bonus": "most that a short critical path adds to a reward of 1",
     "rate": "AdamW's learning rate",
-    "warmup": "steps over which it rises",
+    "warmup": "steps over which it rises; it falls to zero at the last round",
     "batches": "optimizer steps of a pass over a round",
     "epochs": "passes over a round",
     "clip": "how far the importance ratio may leave 1",
     "certain": "surprise below which threads are learned from by chance",
     "anchor": "weight of the loss on demonstrations",
+    "keep": "rounds after which the exported model is kept beside the latest",
     "threads": "CPU threads that learn, beside the engine's one",
 }
 

@@ -163,7 +163,8 @@ class ReinforceRun:
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(sample)
-            learnt = await anyio.to_thread.run_sync(self.learner.learn, groups)
+            progress = self.round / self.recipe.rounds
+            learnt = await anyio.to_thread.run_sync(self.learner.learn, groups, progress)
         self.round, self._next = self.round + 1, following
         self.seconds += time.monotonic() - started
         self.tokens += sum(one.work for group in groups for one in group.rollouts)
@@ -180,6 +181,8 @@ class ReinforceRun:
         """Write the weights as an exported model, which the engine loads as anybody would."""
         self.save()
         export(self._folder / CHECKPOINT, self._model_folder)
+        if self.round and self.round % self.recipe.keep == 0:
+            export(self._folder / CHECKPOINT, self._folder / f"model-{self.round:04}")
 
     def save(self) -> None:
         """Write a checkpoint, as a whole."""

@@ -24,39 +24,51 @@ class ReinforceRecipe:
         budget, five_budget: How many children a thread may spawn, by the size of the problem.
         context: Of every thread, in tokens.
         span_bonus: The most that a right run earns beside 1 for a short critical path.
-        rate: AdamW's learning rate, which rises over the first ``warmup`` steps.
+        rate: AdamW's learning rate, which rises over the first ``warmup`` steps and falls to zero
+            at the last round.
         batches, epochs: Optimizer steps of one pass over a round, and passes over it.
         clip: How far the importance ratio may leave 1 before it earns nothing more.
         certain: Of threads whose sampled tokens have together a smaller negative log-probability
             only some are learned from (`learner.learnable`); 0 learns from all.
         anchor: The weight of the supervised loss on demonstrations, which keeps other skills.
+        keep: After so many rounds the exported model is kept, beside the latest one.
         threads: CPU threads of the learner; the engine has one of its own beside it.
     """
 
     model: str = "reason-5m"
     seed: int = 0
     rounds: int = 100
-    problems: int = 12
+    problems: int = 16
     runs: int = 8
-    intermediate: float = 0.25
-    fives: float = 0.1
+    intermediate: float = 0.2
+    fives: float = 0.05
     budget: int = 24
     five_budget: int = 6
     context: int = 512
     span_bonus: float = 0.2
-    rate: float = 3e-4
-    warmup: int = 6
-    batches: int = 3
+    rate: float = 1e-4
+    warmup: int = 4
+    batches: int = 1
     epochs: int = 2
     clip: float = 0.2
     certain: float = 0.2
     anchor: float = 0.05
+    keep: int = 20
     threads: int = 1
 
     def __post_init__(self) -> None:
         if self.model not in MODELS:
             raise InvalidValue(f"model: {self.model!r} is none; choose {', '.join(MODELS)}")
-        for name in ("problems", "budget", "five_budget", "batches", "epochs", "threads", "warmup"):
+        for name in (
+            "problems",
+            "budget",
+            "five_budget",
+            "batches",
+            "epochs",
+            "keep",
+            "threads",
+            "warmup",
+        ):
             self._check(name, getattr(self, name) >= 1, "1 or more")
         for name in ("rounds", "span_bonus", "certain", "anchor"):
             self._check(name, getattr(self, name) >= 0, "0 or more")

@@ -51,11 +51,11 @@ def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been(
     reinforce(SHORT, whole, init=init)
     learn, rounds = Learner.learn, []
 
-    def interrupted(self: Learner, groups: Sequence[Group]) -> Any:
+    def interrupted(self: Learner, groups: Sequence[Group], progress: float) -> Any:
         rounds.append(1)
         if len(rounds) == 2:
             raise OSError("the machine went away")
-        return learn(self, groups)
+        return learn(self, groups, progress)
 
     monkeypatch.setattr(Learner, "learn", interrupted)
     with pytest.raises(OSError, match="went away"):
@@ -74,9 +74,12 @@ def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been(
 def test_a_round_is_sampled_by_the_weights_of_the_round_before_the_last(tmp_path: Path) -> None:
     entropies = {}
     for rate in (1e-9, 0.3):
-        recipe = ReinforceRecipe(**{**vars(SHORT), "rate": rate, "warmup": 1, "certain": 0.0})
+        recipe = ReinforceRecipe(
+            **{**vars(SHORT), "rate": rate, "warmup": 1, "keep": 2, "certain": 0.0}
+        )
         reinforce(recipe, tmp_path / str(rate), init=find("reason-5m"))
         entropies[rate] = [row["entropy"] for row in rows(tmp_path / str(rate))]
+    assert load_model(tmp_path / "0.3" / "model-0002").dialect.trained
     still, moved = entropies.values()
     assert still[:2] == moved[:2]
     assert abs(still[2] - moved[2]) > 0.1
@@ -157,7 +160,7 @@ def test_a_right_run_earns_more_the_shorter_its_critical_path() -> None:
         ("--rate", "nan"),
         ("--rounds", "-1"),
         ("--fives", "1.5"),
-        ("--batches", "13"),
+        ("--batches", "17"),
         ("--resume", None),
         ("--init", "nowhere"),
     ],
