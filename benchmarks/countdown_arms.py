@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,6 +161,7 @@ class Arms:
     model: LoadedModel
     shape: ModelShape
     problems: list[Any]
+    output: Path
     rows: list[dict[str, Any]] = field(default_factory=list)
     _apr: list[ArmCost] = field(default_factory=list)
 
@@ -206,7 +206,7 @@ class Arms:
         return found
 
     def add(self, arm: str, context: int, samples: int, found: Sequence[ArmCost], why: str) -> None:
-        """Add a row."""
+        """Add a row, and write all."""
         self._apr = self._apr or list(found)
         count, right = len(found), sum(one.right for one in found)
         behind = [float(b.right) - float(a.right) for a, b in zip(found, self._apr, strict=True)]
@@ -226,6 +226,8 @@ class Arms:
                 "right": "".join(str(int(one.right)) for one in found),
             }
         )
+        report = {"model": self.model.name, "n": count, "seed": 0, "results": self.rows}
+        self.output.write_text(json.dumps(report, indent=2) + "\n")
         print({name: value for name, value in self.rows[-1].items() if name != "right"}, flush=True)
 
     def greedy(self, arm: str, strategy: str, context: int) -> None:
@@ -275,9 +277,13 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=300, help="problems")
     parser.add_argument("--model", default="reason-5m")
     options = parser.parse_args()
-    started = time.monotonic()
     problems = draw_problems("countdown", options.n, numbers=4, seed=0)
-    arms = Arms(model=load_model(options.model), shape=SHAPES["reason-5m"], problems=problems)
+    arms = Arms(
+        model=load_model(options.model),
+        shape=SHAPES["reason-5m"],
+        problems=problems,
+        output=options.output,
+    )
     arms.greedy("apr", APR, CONTEXT)
     ordered = f"{Path(__file__).resolve()}:OrderedSearch"
     for context in (CONTEXT, BEST_CONTEXT):
@@ -292,15 +298,6 @@ def main() -> None:
         arms.add("direct, best of n", CONTEXT, count, found, "verified")
     arms.serial(CONTEXT, 3, 8)
     arms.serial(BEST_CONTEXT, 2, 5)
-    wall = round(time.monotonic() - started)
-    report = {
-        "model": options.model,
-        "n": options.n,
-        "seed": 0,
-        "wall_s": wall,
-        "results": arms.rows,
-    }
-    options.output.write_text(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -58,15 +58,11 @@ def run_command(options: argparse.Namespace) -> None:
     recipe = ReinforceRecipe(model=options.model, **given)
     from reasoning.training.reinforce.loop import go_on, reinforce  # after what is quick to check
 
-    try:
-        if options.resume:
-            _check_options(options, given)
-            go_on(options.folder, rounds=given.get("rounds"))
-        else:
-            reinforce(recipe, options.folder, init=options.init or find(options.model))
-    except KeyboardInterrupt:
-        told = "stopped; --resume goes on after the last round that was done"
-        raise InvalidValue(told) from None
+    if options.resume:
+        _check_options(options, given)
+        go_on(options.folder, rounds=given.get("rounds"))
+    else:
+        reinforce(recipe, options.folder, init=options.init or find(options.model))
 
 
 def _check_options(options: argparse.Namespace, given: dict[str, Any]) -> None:

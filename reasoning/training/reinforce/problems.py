@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 
 from reasoning.problems import Countdown, countdown
-from reasoning.training.demonstrations import child_report, draw_problem, small_expand
+from reasoning.training.demonstrations import (
+    child_report,
+    draw_problem,
+    kept_out,
+    small_expand,
+)
 from reasoning.training.reinforce.recipe import ReinforceRecipe
-
-MEASURED = range(4, 6)
-"""Sizes of problems that measurements use."""
-
-
-def held_out(numbers: Sequence[int], target: int) -> bool:
-    """Whether a state is a problem of which measurements use the held-out ones."""
-    problem = Countdown(numbers=tuple(numbers), target=target)
-    return len(numbers) in MEASURED and problem.held_out
 
 
 def drawn(recipe: ReinforceRecipe, number: int) -> list[Countdown]:
@@ -46,7 +41,7 @@ def _inside(rng: random.Random, five: Countdown) -> Countdown:
 
 def _allowed(problem: Countdown) -> bool:
     states = [state for _, state in small_expand(problem.numbers)]
-    return not any(held_out(state, problem.target) for state in [problem.numbers, *states])
+    return not any(kept_out(state, problem.target) for state in [problem.numbers, *states])
 
 
 def _solvable(problem: Countdown, rng: random.Random) -> bool:

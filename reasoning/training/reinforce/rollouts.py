@@ -15,7 +15,7 @@ from reasoning.options import SolveOptions
 from reasoning.problems import Countdown
 from reasoning.run.solution import Solution
 from reasoning.solver import Reasoner
-from reasoning.training.reinforce.problems import held_out
+from reasoning.training.demonstrations import kept_out
 from reasoning.training.reinforce.recipe import ReinforceRecipe
 from reasoning.values.context import Gang, Segment
 from reasoning.values.sampling import Sampling
@@ -161,7 +161,7 @@ def asks_held_out(message: str) -> bool:
     """Whether a thread's message, as ``3 10 21 23 => 50``, is a held-out problem."""
     numbers, _, target = message.partition("=>")
     words = [*numbers.split(), *target.split()]
-    return all(word.isdigit() for word in words) and held_out(
+    return all(word.isdigit() for word in words) and kept_out(
         [int(word) for word in numbers.split()], int(target or 0)
     )
 

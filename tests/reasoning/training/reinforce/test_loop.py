@@ -20,10 +20,10 @@ from reasoning import Reasoner, load_model
 from reasoning.models.catalog import find
 from reasoning.problems import Countdown
 from reasoning.training import __main__
-from reasoning.training.demonstrations import small_expand
+from reasoning.training.demonstrations import kept_out, small_expand
 from reasoning.training.reinforce.learner import Learner
 from reasoning.training.reinforce.loop import go_on, reinforce
-from reasoning.training.reinforce.problems import drawn, held_out
+from reasoning.training.reinforce.problems import drawn
 from reasoning.training.reinforce.recipe import ReinforceRecipe
 from reasoning.training.reinforce.rollouts import Group, GroupSampler, asks_held_out, reward_of
 
@@ -96,8 +96,8 @@ def test_an_interrupt_is_told_in_one_line_and_what_was_done_stands(tmp_path: Pat
             time.sleep(0.05)
         run.send_signal(signal.SIGINT)
         _, said = run.communicate()
-    assert run.returncode == 2
-    assert said.splitlines()[-1].endswith("--resume goes on after the last round that was done")
+    assert run.returncode == 130
+    assert said.splitlines()[-1].endswith("stopped; --resume goes on with it")
     assert "Traceback" not in said
     assert torch.load(log.parent / "checkpoint.pt", weights_only=True)["round"] >= 1
 
@@ -110,7 +110,7 @@ def test_no_problem_and_no_sub_search_of_a_round_is_held_out() -> None:
     assert any(max(one.numbers) > 99 for one in problems)
     for problem in problems:
         states = [problem.numbers, *(state for _, state in small_expand(problem.numbers))]
-        assert not any(held_out(state, problem.target) for state in states)
+        assert not any(kept_out(state, problem.target) for state in states)
     assert drawn(recipe, 0) == problems
     assert drawn(recipe, 1) != problems
 
