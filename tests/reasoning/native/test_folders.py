@@ -81,11 +81,10 @@ def test_the_tongue_may_be_named_and_switched_off(folders: dict[str, Path]) -> N
 def test_a_family_of_ones_own_is_a_file(folders: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text("""
 name = "own"
-controls = [{ text = "<Goal>" }, { text = "</Goal>" }, { text = "<Path>" }, { text = "</Path>" }]
-[fork]
-at = ["<Goal>", "</Goal>", "<Path>"]
-rounds = 1
-plan = { width = "constant", count = 3 }
+controls = [{ text = "<Path>" }, { text = "</Path>" }]
+[fork.plan]
+width = "caller"
+count = 3
 [branch]
 header = "<Path>"
 ends = ["</Path>"]
@@ -98,7 +97,9 @@ after = "</Parallel>"
     assert done.stderr.startswith("dialect: own (as asked)")
     report = json.loads(done.stdout)
     assert report["forked"] is True
-    assert report["emulated"] in ([], ["join-skipped"])
+    assert [one["name"] for one in report["threads"] if "." in one["id"]] == [
+        *("branch 1", "branch 2", "branch 3")
+    ]
 
 
 def test_missing_vectors_are_refused_by_name(tmp_path: Path) -> None:
