@@ -54,6 +54,11 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     return LINK.sub(lambda link: link[1] + moved(link[2], page.file), markdown)
 
 
+def on_post_page(output: str, **_: Any) -> str:
+    """Give the dialogue of searching a name, for those who hear the page."""
+    return output.replace('role="dialog">', 'role="dialog" aria-label="Search">')
+
+
 def source(file: File) -> Path:
     """Where a page stands in the repository."""
     return ROOT / PAGES.get(file.src_uri, f"docs/{file.src_uri}")

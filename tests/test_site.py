@@ -140,6 +140,7 @@ def test_the_site_builds_strictly(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     home = (tmp_path / "site" / "index.html").read_text()
     assert "strategies/apr.html" in home
+    assert not re.search(r"<div[^>]+role=\"dialog\">", home)
     assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=\"https?:", home)
     for package in ("reasoning", "orchestrator", "pruning", "protocol"):
         assert (tmp_path / "site" / "reference" / f"{package}.html").stat().st_size > 10_000
