@@ -14,7 +14,13 @@ from typing import NamedTuple
 import torch
 
 from reasoning.training.encoding import TrainingSequence
-from reasoning.training.native.problems import TaughtProblem, draw_fact
+from reasoning.training.native.problems import (
+    APART,
+    LETTERS,
+    NAMES,
+    TaughtProblem,
+    draw_fact,
+)
 from reasoning.training.native.tokens import SUFFIXES, encode
 
 JOIN_WEIGHT = 2.0
@@ -165,13 +171,44 @@ def _line(text: str) -> str:
 
 
 def drill(rng: random.Random) -> TrainingSequence:
-    """A dozen facts without a question; what stands before the first ``=`` of each has no loss."""
+    """Practice of one thing alone: operations, finding a part of a question, or repeating."""
+    return rng.choice((facts, lookups, echo))(rng)
+
+
+def facts(rng: random.Random) -> TrainingSequence:
+    """A dozen operations; what stands before the first ``=`` of each has no loss."""
     sheet = Sheet()
     pieces: list[tuple[str, float]] = []
     for _ in range(12):
         asked, equals, result = draw_fact(rng).partition("=")
         pieces += [(asked + equals, 0.0), (f"{result},", 1.0)]
     sheet.write(*pieces)
+    return sheet.sequence()
+
+
+def lookups(rng: random.Random) -> TrainingSequence:
+    """The parts of a question, each as it stands there, not worked out.
+
+    They come in their order, or in any other, where which one comes has no loss.
+    """
+    problem = rng.choice(APART)(rng, held_out=False)
+    found = list(zip(problem.labels, problem.items, strict=False))
+    if any_order := rng.random() < 0.5:
+        rng.shuffle(found)
+    sheet = Sheet()
+    pieces: list[tuple[str, float]] = [(f"{problem.question}\n", 0.0)]
+    for label, item in found:
+        pieces += [(label, 0.0 if any_order else 1.0), (f": {item.key}.\n", 1.0)]
+    sheet.write(*pieces)
+    return sheet.sequence()
+
+
+def echo(rng: random.Random) -> TrainingSequence:
+    """Names, marks and digits without a sense, and the same again."""
+    names = (*NAMES, *LETTERS, *"0123456789+-*=,.:")
+    text = "".join(rng.choice(names) for _ in range(rng.randint(15, 45)))
+    sheet = Sheet()
+    sheet.write((f"{text}\n", 0.0), (f"{text}\n", 1.0))
     return sheet.sequence()
 
 

@@ -25,7 +25,8 @@ Write = Callable[[TaughtProblem, random.Random], TrainingSequence]
 
 
 DRILLS = 0.3
-"""The share of tokens that are facts without a question; most arithmetic is learnt from them."""
+"""The share of tokens that practise one thing alone; most arithmetic is learnt from them, and where
+to look."""
 
 
 def stream(
