@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,9 +11,6 @@ from orchestrator.errors import InvalidValue
 from reasoning.training.native.command import add_native, run_native
 from reasoning.training.recipe import TASKS, TrainingRecipe
 from reasoning.training.reinforce.command import add_command, run_command
-
-LENGTHENING = frozenset({"steps", "minutes"})
-"""What may be different when a run goes on."""
 
 
 def main() -> None:
@@ -104,11 +101,7 @@ def _resumed(options: argparse.Namespace, given: dict[str, Any]) -> TrainingReci
     recipe = TrainingRecipe.read(state["recipe"])
     if options.init is not None:
         raise InvalidValue("init: a run that goes on has its weights; leave it out")
-    for name, value in given.items():
-        kept = getattr(recipe, name)
-        if value != kept and name not in LENGTHENING:
-            raise InvalidValue(f"{name}: the run has {kept}, not {value}; leave it out")
-    return replace(recipe, **given)
+    return recipe.lengthened(given)
 
 
 def _export(options: argparse.Namespace) -> None:

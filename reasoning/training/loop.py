@@ -177,9 +177,10 @@ class TrainingRun:
         """Continue from a checkpoint.
 
         Raises:
-            InvalidValue: there is none, or it can't be read.
+            InvalidValue: there is none, it can't be read, or it has another recipe.
         """
         state = read_checkpoint(checkpoint, "optimizers", "basics", "seconds")
+        TrainingRecipe.read(state["recipe"]).lengthened(vars(self.recipe))
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -120,6 +120,10 @@ def find_task(name: str) -> TrainingTask:
     return task
 
 
+LENGTHENING = frozenset({"steps", "minutes"})
+"""What of a recipe may be another when a run goes on."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecipe:
     """Everything that decides a training run; equal recipes draw equal data.
@@ -178,6 +182,18 @@ class TrainingRecipe:
             other = ", ".join(sorted(written.keys() ^ names))
             raise InvalidValue(f"folder: its run is of another version ({other}); start a new one")
         return cls(**{**written, "shapes": tuple(map(tuple, written["shapes"]))})
+
+    def lengthened(self, given: Mapping[str, Any]) -> Self:
+        """The recipe by which a run goes on, of which only its length may be another.
+
+        Raises:
+            InvalidValue: something else is given than it has; by name.
+        """
+        for name, value in given.items():
+            kept = getattr(self, name)
+            if value != kept and name not in LENGTHENING:
+                raise InvalidValue(f"{name}: the run has {kept}, not {value}; leave it out")
+        return replace(self, **given)
 
     def written(self) -> dict[str, Any]:
         """What `read` reads."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from reasoning.engine.identities import PATHS_FILE
 from reasoning.language import markup
 from reasoning.training import TrainingRecipe, __main__
 from reasoning.training.export import export
-from reasoning.training.loop import TrainingRun
+from reasoning.training.loop import TrainingRun, train
 from reasoning.training.model import TrainableModel
 
 APART = ("reasoning.training", "reasoning.judging", "sklearn", "sentence_transformers")
@@ -118,6 +119,13 @@ def test_a_run_goes_on_by_its_own_recipe_only(
     said = refusal(capsys, "train", "reason-1m", tmp_path, "--resume", option, value)
     assert f"{option[2:]}: " in said
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_recipe_is_checked_when_a_run_goes_on_from_python(tmp_path: Path) -> None:
+    recipe = TrainingRecipe(model="reason-1m", steps=0, seed=3)
+    train(recipe, tmp_path, compile=False)
+    with pytest.raises(InvalidValue, match="seed: the run has 3, not 4"):
+        train(replace(recipe, seed=4), tmp_path, resume=True, compile=False)
 
 
 def test_another_model_is_refused_when_a_run_goes_on(
