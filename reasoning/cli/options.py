@@ -448,6 +448,17 @@ class KeepOptions:
         default=256,
     )
 
+    @property
+    def store(self) -> RunStore:
+        """The user's.
+
+        Raises:
+            InvalidValue: the user has no home directory.
+        """
+        from reasoning.runs.store import RunStore
+
+        return RunStore(state_file("runs.db"), most_bytes=self.keep_mb << 20)
+
     def add(self, solution: Solution, *, command: str, settings: Mapping[str, Any]) -> str | None:
         """Keep a run that has ended, if that is wanted; its id, or None.
 
@@ -457,11 +468,10 @@ class KeepOptions:
             return None
         from reasoning.cli.printing import warn
         from reasoning.runs.record import RecordedRun
-        from reasoning.runs.store import RunStore
 
         try:
             run = RecordedRun.of(solution, command=command, settings=settings)
-            RunStore(state_file("runs.db"), most_bytes=self.keep_mb << 20).add(run)
+            self.store.add(run)
         except Exception as error:  # an answer must not be lost because its record was
             warn(f"the run was not kept: {error}; --no-keep leaves this out")
             return None

@@ -1,8 +1,10 @@
-"""A solution as a message: what ``reason solve --json`` prints."""
+"""A solution as a message, which ``reason solve --json`` prints, and as a notebook shows it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from html import escape
 from typing import Any
 
 from protocol import Report, ThreadReport, UsageReport
@@ -14,7 +16,10 @@ from protocol.wire.report import (
     SteeringReport,
 )
 from pruning import Accept, Decision, Escalate, Resample
-from reasoning.run.solution import Solution, Steering, Usage
+from reasoning.run.solution import ENDED, Solution, Steering, ThreadRecord, Usage
+
+MOST_LANES = 60
+"""Branches that a notebook's cell shows.  `reason view` shows all."""
 
 _SHARED = (
     *("status", "answer", "answer_source", "final_text", "verified", "votes", "confidence"),
@@ -73,3 +78,46 @@ def _fields(decision: Decision) -> dict[str, Any]:
     if isinstance(decision, Accept | Escalate | Resample):
         return {"trace": decision.trace, "reason": decision.reason}
     return asdict(decision)
+
+
+# ---- for a notebook's cell ----------------------------------------------------------------------
+
+
+def fragment(solution: Solution) -> str:
+    """The answer, its votes, the cost, and a lane for each branch, as HTML without script."""
+    verdict = {True: "verified", False: "rejected", None: "not verifiable"}[solution.verified]
+    answer = "no answer" if solution.answer is None else solution.answer
+    usage = solution.usage
+    votes = " · ".join(f"{escape(key)} ×{count}" for key, count in [*solution.votes.items()][:8])
+    return (
+        f"<div><p>{escape(solution.problem.question)}</p><p><b>{escape(answer)}</b> ({verdict})"
+        f"{f' – votes: {votes}' if len(solution.votes) > 1 else ''}</p><p><small>"
+        f"{escape(solution.strategy)} of {escape(solution.model)}: {len(solution.threads)} "
+        f"branches, work {usage.work_tokens:,} tokens, span {usage.span_tokens:,}, "
+        f"{solution.wall_s:.2f} s</small></p>{_lanes(solution.threads)}</div>"
+    )
+
+
+def _lanes(threads: Sequence[ThreadRecord]) -> str:
+    """Where each of the first branches wrote, on one axis of tokens."""
+    shown = threads[:MOST_LANES]
+    length = max((end for one in shown for _, end in one.stretches), default=0) or 1
+    parts = []
+    for line, one in enumerate(shown):
+        found = "" if one.answer is None else f" → {' '.join(one.answer.split())}"
+        label = f"{'  ' * one.id.count('.')}{one.id} {one.name}{found}"
+        top, note = line * 18, f"{one.ending}, {one.tokens} tokens"
+        parts.append(f'<text x="0" y="{top + 13}" font-size="12">{escape(label[:52])}</text>')
+        dashes = "" if one.ending in ENDED else ' fill-opacity=".2" stroke-dasharray="3 2"'
+        parts += [
+            f'<rect x="{350 + 400 * begin / length:.1f}" y="{top + 4}" height="10" rx="2" '
+            f'width="{max(2.0, 400 * (end - begin) / length):.1f}" fill="#2f6fb5" '
+            f'stroke="#2f6fb5"{dashes}><title>{escape(note)}</title></rect>'
+            for begin, end in one.stretches
+        ]
+    more = len(threads) - len(shown)
+    return (
+        f'<svg width="780" height="{len(shown) * 18 + 4}" role="img" aria-label="When each branch '
+        f'wrote" font-family="sans-serif" fill="currentColor" xml:space="preserve">'
+        f"{''.join(parts)}</svg>{f'<p>and {more} more branches</p>' if more else ''}"
+    )

@@ -339,6 +339,11 @@ class Solution:
         """The report as JSON text."""
         return self.report().model_dump_json(by_alias=True, indent=indent)
 
+    def _repr_html_(self) -> str:
+        from reasoning.run.report import fragment
+
+        return fragment(self)
+
     def __repr__(self) -> str:
         verdict = {True: "verified", False: "rejected", None: "not verifiable"}[self.verified]
         return (

@@ -86,8 +86,15 @@ class RecordedRun(BaseModel):
     branches: tuple[BranchRecord, ...]
 
     @classmethod
-    def of(cls, solution: Solution, *, command: str, settings: Mapping[str, Any]) -> RecordedRun:
-        """The record of a run that has just ended, without the secrets that it was given."""
+    def of(
+        cls,
+        solution: Solution,
+        *,
+        command: str,
+        settings: Mapping[str, Any],
+        ended: float | None = None,
+    ) -> RecordedRun:
+        """The record of a run that ended then, or just now, without the secrets it was given."""
         shown, secrets = hidden_settings(settings)
         parts = {
             "report": solution.report().model_dump(by_alias=True),
@@ -95,7 +102,7 @@ class RecordedRun(BaseModel):
         }
         return cls(
             id=random.token_hex(4),
-            began=round(time.time() - solution.wall_s, 3),
+            began=round((ended or time.time()) - solution.wall_s, 3),
             command=command,
             settings=shown,
             versions=_versions(),

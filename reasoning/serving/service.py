@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Self
 
@@ -21,6 +21,7 @@ from protocol.http import (
 )
 from protocol.http.service import BranchListener
 from reasoning.models.loaded import LoadedModel
+from reasoning.run.solution import Solution
 from reasoning.serving.asking import AskedSolution, asked_of
 from reasoning.serving.outcome import Outcome
 from reasoning.serving.variants import VariantNames
@@ -38,14 +39,24 @@ class ReasoningService:
         result = await service.answer(request, print)
     """
 
-    def __init__(self, models: Sequence[LoadedModel], *, default: str | None = None) -> None:
+    def __init__(
+        self,
+        models: Sequence[LoadedModel],
+        *,
+        default: str | None = None,
+        keep: Callable[[Solution, Mapping[str, Any]], None] | None = None,
+    ) -> None:
         """``default`` is what a model's bare name stands for, as ``self-consistency:n=8``.
+
+        ``keep`` is given each run that has ended, and what was asked for, on the event loop; runs
+        whose client has left are not.
 
         Raises:
             InvalidValue: two models have the same name.
             UnknownName: there is no such default.
         """
         self._reasoners = [Reasoner(model) for model in models]
+        self._keep = keep
         self._names = VariantNames(self._reasoners, default)
         self._stack = AsyncExitStack()
 
@@ -87,12 +98,15 @@ class ReasoningService:
         target = self._names.target(request)
         asked = asked_of(request, target.within(width))
         notes = ("width-shrunk",) if asked.target.width < target.width else ()
-        return await _answered(asked, listen, notes)
+        found = await _answered(asked, listen, notes)
+        if self._keep is not None:
+            self._keep(found.solution, {"model": request.variant, "seed": found.seed})
+        return found.result()
 
 
 async def _answered(
     asked: AskedSolution, listen: BranchListener, notes: tuple[str, ...]
-) -> ReasoningResult:
+) -> Outcome:
     """Solve; a run that is cancelled is stopped, and tells what it cost."""
     seed = asked.seed if asked.seed is not None else random.getrandbits(31)
     observer = asked.observer(listen)
@@ -121,7 +135,7 @@ async def _answered(
     if isinstance(found, Exception):
         raise found
     assert found is not None  # else this was cancelled
-    return found.result()
+    return found
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import field, fields
+from typing import TYPE_CHECKING
 
 import click
 from click import IntRange
@@ -13,12 +14,27 @@ from reasoning.cli.interrupts import INTERRUPTED, raise_when_interrupted
 from reasoning.cli.options import (
     BackendOptions,
     Duration,
+    KeepOptions,
     model_option,
     option,
     options,
     settings_class,
 )
 from reasoning.cli.printing import VisibleFormatter, say
+
+if TYPE_CHECKING:
+    from reasoning.runs.keeper import RunKeeper
+
+
+@settings_class
+class KeepServedOptions(KeepOptions):
+    """Whether runs of a server, whose words are others', are kept."""
+
+    keep: bool = option(
+        "Keep the runs on this machine, for reason runs and reason view.",
+        "--keep/--no-keep",
+        default=False,
+    )
 
 
 @settings_class
@@ -36,6 +52,7 @@ class ServeSettings:
         "What a model's bare name stands for, as self-consistency:n=8,policy=async.",
         metavar="STRATEGY[:n=8,policy=…]",
     )
+    keeping: KeepServedOptions = field(default_factory=KeepServedOptions)
     a2a: bool = option("Be an A2A agent too: strategies are its skills.", is_flag=True)
     public_url: str | None = option(
         "Where others reach the server, for the A2A card; by default the address it listens on.",
@@ -117,9 +134,11 @@ def serve(settings: ServeSettings) -> int:
     with bind(serving.host, serving.port) as listener:
         from reasoning.serving import ReasoningService
 
+        keeper = _keeper(settings.keeping)
         service = ReasoningService(
             [settings.backend.load(name) for name in settings.models or (None,)],
             default=settings.default,
+            keep=None if keeper is None else keeper.keep,
         )
 
         def announce() -> None:
@@ -129,10 +148,21 @@ def serve(settings: ServeSettings) -> int:
             server = HttpServer(service, serving, listener, signals=True, ready=announce)
             async with service:
                 await server.run_until_stopped()
+            if keeper is not None:
+                keeper.close()
             return INTERRUPTED if server.signal == signal.SIGINT else 0
 
         raise_when_interrupted()
         return anyio.run(main)
+
+
+def _keeper(keeping: KeepOptions) -> RunKeeper | None:
+    """What keeps the server's runs, if that is wanted."""
+    if not keeping.keep:
+        return None
+    from reasoning.runs.keeper import RunKeeper
+
+    return RunKeeper(keeping.store, command="serve")
 
 
 def _server_settings(settings: ServeSettings) -> ServerSettings:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -31,6 +33,24 @@ def test_one_call_gives_what_json_gives(solution: Solution) -> None:
 def test_its_repr_is_one_short_line(solution: Solution) -> None:
     assert len(repr(solution)) < 160
     assert str(solution.answer) in repr(solution)
+
+
+def test_a_notebook_shows_answer_cost_and_lanes_of_branches(solution: Solution) -> None:
+    cell = ElementTree.fromstring(solution._repr_html_())
+    said = "".join(cell.itertext())
+    for words in (solution.problem.question, str(solution.answer), "verified", "span"):
+        assert words in said
+    assert len(cell.findall("svg/rect")) == sum(len(one.stretches) for one in solution.threads)
+    assert len(cell.findall("svg/text")) == len(solution.threads)
+
+
+def test_what_a_model_wrote_is_text_in_a_notebook(solution: Solution) -> None:
+    first = solution.threads[0]
+    said = replace(first, name="<script>a</script>", answer='"><img src=x>')
+    many = (said, *(replace(said, id=str(n)) for n in range(99)))
+    cell = ElementTree.fromstring(replace(solution, answer=said.answer, threads=many)._repr_html_())
+    assert not {"script", "img"} & {one.tag for one in cell.iter()}
+    assert "and 40 more branches" in "".join(cell.itertext())
 
 
 def test_what_is_stored_comes_back_equal(solution: Solution) -> None:
