@@ -45,9 +45,15 @@ class ChatDialect:
     emulated: frozenset[str] = frozenset()
     ignored: frozenset[str] = frozenset()
 
-    def __init__(self, folder: Path, ends: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        ends: frozenset[int] = frozenset(),
+        tokenizer: ChatTokenizer | None = None,
+    ) -> None:
+        """The language of a model's folder, whose ``tokenizer`` may be loaded already."""
         self._folder = folder
-        self._tokenizer = ChatTokenizer.load(folder)
+        self._tokenizer = tokenizer or ChatTokenizer.load(folder)
         end = self._tokenizer.end_id
         self.ends = ends if end is None else ends | {end}
         self.conversation = EMPTY

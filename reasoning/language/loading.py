@@ -27,7 +27,9 @@ def load_dialect(
         UnknownName, InvalidValue: there is no such tongue.
     """
     if config.markup is None:
-        return _native(folder, config, native) or ChatDialect(folder, config.eos)
+        tokenizer = ChatTokenizer.load(folder)
+        spoken = _native(folder, config, native, tokenizer)
+        return spoken or ChatDialect(folder, config.eos, tokenizer)
     if native is not None:
         raise InvalidValue("dialect: the shipped model has a markup of its own; leave it out")
     path = folder / "tokenizer.json"
@@ -46,7 +48,9 @@ def authors_sampling(dialect: Dialect) -> Mapping[str, float]:
     return dialect.format.sampling if isinstance(dialect, NativeDialect) else {}
 
 
-def _native(folder: Path, config: ModelConfig, asked: str | None) -> ChatDialect | None:
+def _native(
+    folder: Path, config: ModelConfig, asked: str | None, tokenizer: ChatTokenizer
+) -> ChatDialect | None:
     """The language of a model that has a tongue of its own; None where it has none."""
     from reasoning.language.native import catalog
     from reasoning.language.native.dialect import NativeDialect
@@ -56,11 +60,14 @@ def _native(folder: Path, config: ModelConfig, asked: str | None) -> ChatDialect
     if asked is not None:
         format, how = catalog.choose_format(asked), "as asked"
     else:
-        added = ChatTokenizer.load(folder).added
-        found = catalog.recognise_format(added, f"{folder.parent.name}/{folder.name}")
+        cached = folder.parent.name == "snapshots"  # of Hugging Face's cache
+        name = folder.parent.parent.name if cached else folder.name
+        found = catalog.recognise_format(tokenizer.added, name)
         if found is None:
             return None
         format = found
         tokens = f"by its {len(format.controls)} control tokens"
         how = tokens if format.controls else "by its name"
-    return NativeDialect(folder, config.eos, format, layers=config.layers, chosen=how)
+    dialect = NativeDialect(folder, config.eos, format, layers=config.layers, tokenizer=tokenizer)
+    dialect.chosen = how
+    return dialect

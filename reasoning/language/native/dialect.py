@@ -8,6 +8,7 @@ from pathlib import Path
 
 from reasoning.errors import ProblemRefused
 from reasoning.language.chat import ChatDialect
+from reasoning.language.chat_format.tokenizer import ChatTokenizer
 from reasoning.language.dialect import StreamDecoder
 from reasoning.language.native.description import NativeFormat
 from reasoning.language.native.node_states import path_answer
@@ -38,15 +39,15 @@ class NativeDialect(ChatDialect):
         format: NativeFormat,
         *,
         layers: int = 0,
-        chosen: str = "as asked",
+        tokenizer: ChatTokenizer | None = None,
     ) -> None:
         """Load the tokenizer and check the tongue against it.
 
         Raises:
             ModelUnusable: a control string, its number or a learnt tensor is not as it must be.
         """
-        super().__init__(folder, ends)
-        self.chosen = chosen
+        super().__init__(folder, ends, tokenizer)
+        self.chosen = "as asked"
         self.tongue = Tongue(format, self._tokenizer, str(folder))
         self._tokenizer.guarded = frozenset(self._tokenizer.added)
         check_tensors(format, folder, layers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 from click.testing import CliRunner, Result
@@ -12,7 +13,9 @@ from click.testing import CliRunner, Result
 from orchestrator.errors import InvalidValue, UnknownName
 from reasoning import Reasoner, load_model
 from reasoning.cli import main
+from reasoning.engine.config import read_config
 from reasoning.errors import ModelUnusable
+from reasoning.language.loading import load_dialect
 from reasoning.language.native.catalog import FAMILIES, choose_format, family, recognise_format
 from reasoning.language.native.dialect import NativeDialect
 from reasoning.models.loading import load_model as load
@@ -76,6 +79,14 @@ def test_the_tongue_may_be_named_and_switched_off(folders: dict[str, Path]) -> N
     assert len(wrong.stderr.splitlines()) == 1
     unknown = reason("solve", "Why?", "--model", folder, "--dialect", "multivers")
     assert "did you mean 'multiverse'?" in unknown.stderr
+
+
+def test_a_name_is_read_in_hugging_faces_cache(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "models--stepfun-ai--PaCoRe-8B" / "snapshots" / "0a1b"
+    copytree(folders["pacore"], folder)
+    found = load_dialect(folder, read_config(folder))
+    assert isinstance(found, NativeDialect)
+    assert found.recognised == "dialect: pacore (by its name)"
 
 
 def test_a_family_of_ones_own_is_a_file(folders: dict[str, Path], tmp_path: Path) -> None:
