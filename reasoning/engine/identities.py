@@ -11,8 +11,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors import SafetensorError, safe_open
-
 from reasoning.errors import ModelUnusable
 
 if TYPE_CHECKING:
@@ -36,6 +34,8 @@ def find_vectors(folder: Path) -> dict[str, Path]:
 
     What can't be read is left to whoever loads the weights.
     """
+    from safetensors import SafetensorError, safe_open
+
     found: dict[str, Path] = {}
     for file in sorted(folder.glob("*.safetensors")):
         try:
@@ -55,6 +55,7 @@ def read_identities(folder: Path, layers: int, dim: int) -> Tensor | None:
         ModelUnusable: a tensor is missing, broken or another model's; or there are both kinds.
     """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
     published, own = find_vectors(folder), folder / PATHS_FILE
@@ -92,6 +93,8 @@ def _published(folder: Path, files: dict[str, Path], layers: int, dim: int) -> T
 
 
 def _tensor(file: Path, name: str) -> Tensor:
+    from safetensors import safe_open
+
     with safe_open(file, framework="pt") as handle:
         found: Tensor = handle.get_tensor(name)
         return found
