@@ -13,6 +13,7 @@ the quotient if it is exact), then every result of the two, until a needed one a
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -314,7 +315,8 @@ def draw_problem(rng: random.Random, count: int) -> countdown.Countdown:
             target=rng.choice(countdown.TARGET_RANGE),
         )
         states = [state for _, state in small_expand(problem.numbers)]
-        if any(kept_out(state, problem.target) for state in (problem.numbers, *states)):
+        parts = itertools.combinations(problem.numbers, count - 1)
+        if any(kept_out(state, problem.target) for state in (problem.numbers, *states, *parts)):
             continue
         if not insist or child_report(problem.numbers, problem.target, rng) is not None:
             return problem

@@ -24,7 +24,7 @@ from reasoning.training.recipe import SHAPES, TrainingTask
 Write = Callable[[TaughtProblem, random.Random], TrainingSequence]
 
 
-DRILLS = 0.3
+DRILLS = 0.5
 """The share of tokens that practise one thing alone; most arithmetic is learnt from them, and where
 to look."""
 
