@@ -109,10 +109,10 @@ function decisionText(one) {
 
 function notes() {
   const body = $("notes-body"), settings = Object.entries(run.settings);
-  body.append(pairs(Object.entries(EXPLAINED)), el("h3", {}, "Settings"), settings.length ? pairs(settings) : el("p", { class: "soft" }, "all at their defaults"), el("h3", {}, "Versions"), pairs(Object.entries(run.versions)));
+  body.append(pairs(Object.entries(EXPLAINED)), el("h2", {}, "Settings"), settings.length ? pairs(settings) : el("p", { class: "soft" }, "all at their defaults"), el("h2", {}, "Versions"), pairs(Object.entries(run.versions)));
   const steering = report.steering;
   if (!steering) return;
-  body.append(el("h3", {}, `Policy ${steering.policy}`), el("p", {}, `At token ${number(steering.clock)}: ${steering.reason}`));
+  body.append(el("h2", {}, `Policy ${steering.policy}`), el("p", {}, `At token ${number(steering.clock)}: ${steering.reason}`));
   const list = el("ol", { tabindex: "0", "aria-label": "Decisions of the policy" });
   for (const one of steering.decisions.slice(0, MOST_DECISIONS)) list.append(el("li", {}, (one.trace === null ? "" : `branch ${idOfTrace(one.trace)}: `) + decisionText(one)));
   body.append(list);
@@ -168,13 +168,12 @@ let drawn = new Map(), printing = false;
 function rowOf(one, place, height) {
   const folds = one.children.length > 0, open = folds && !folded.has(one.id), answer = one.vote === null ? null : answers.get(one.vote);
   const row = el("div", { id: `row-${one.index}`, role: "treeitem", class: `row ${one.kind}${one.wins ? " winner" : ""}${one.matched ? "" : " dim"}`, "aria-level": String(one.level), "aria-setsize": String(one.siblings.length),
-    "aria-posinset": String(one.position), "aria-selected": String(one === chosen), "aria-expanded": folds ? String(open) : null,
-    "aria-label": short(`${one.id} ${one.name}, ${one.why}, ${one.tokens} tokens${one.answer === null ? ", no answer" : `, answer ${answer ? answer.letter : ""}: ${one.answer}`}`, 300) });
-  const name = el("div", { class: "name" }, el("span", { class: "foldmark" }, folds ? (open ? "▾" : "▸") : ""), el("span", { class: "sign" }, SIGNS[one.kind]), el("b", {}, one.id));
+    "aria-posinset": String(one.position), "aria-selected": String(one === chosen), "aria-expanded": folds ? String(open) : null });
+  const name = el("div", { class: "name" }, el("span", { class: "foldmark", "aria-hidden": "true" }, folds ? (open ? "▾" : "▸") : ""), el("span", { class: "sign", "aria-hidden": "true" }, SIGNS[one.kind]), el("b", {}, one.id));
   name.style.paddingLeft = `${4 + Math.min(one.level - 1, 8) * 14}px`;
   if (answer) name.append(chip(answer));
-  name.append(el("span", { class: "words", dir: "auto" }, `${short(one.name, 60)}${one.answer === null ? "" : ` → ${short(one.answer, 80)}`}${one.kind === "ended" ? "" : ` – ${short(one.why, 160)}`}`), el("small", {}, number(one.tokens)));
-  const lane = el("div", { class: "lane" });
+  name.append(el("span", { class: "words", dir: "auto" }, `${short(one.name, 60)}${one.answer === null ? "" : ` → ${short(one.answer, 80)}`}${one.kind === "ended" ? "" : ` – ${short(one.why, 160)}`}`), el("small", {}, number(one.tokens)), el("span", { class: "unseen" }, ` tokens${one.kind === "ended" ? `, ${short(one.why, 160)}` : ""}${one.wins ? ", the winning answer" : ""}`));
+  const lane = el("div", { class: "lane", "aria-hidden": "true" });
   if (one.stretches.length > 1) { const wait = el("i", { class: "wait" }); wait.style.left = share(one.begin); wait.style.width = share(one.finish - one.begin); lane.append(wait); }
   for (const [from, to] of one.stretches) { const bar = el("i"); bar.style.left = share(from); bar.style.width = share(to - from); lane.append(bar); }
   const end = el("em", {}, `${SIGNS[one.kind]}${answer ? ` ${answer.letter}` : ""}`);
@@ -260,7 +259,7 @@ function lastPlace(text, answer) {
 }
 
 function marked(text, answer, words) {
-  const pre = el("pre", { dir: "auto", tabindex: "0", "aria-label": "What the branch wrote" });
+  const pre = el("pre", { dir: "auto", role: "region", tabindex: "0", "aria-label": "What the branch wrote" });
   const [at, stop] = answer ? lastPlace(text, answer) : [-1, -1];
   const plain = (part) => {
     const low = part.toLowerCase();
