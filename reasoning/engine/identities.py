@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.errors import importing
 from reasoning.errors import ModelUnusable
 
 if TYPE_CHECKING:
@@ -33,8 +34,12 @@ def find_vectors(folder: Path) -> dict[str, Path]:
     """The files of a folder's weights that have rows for paths, by the tensor's name.
 
     What can't be read is left to whoever loads the weights.
+
+    Raises:
+        ExtraMissing: safetensors is not installed.
     """
-    from safetensors import SafetensorError, safe_open
+    with importing("local", "a model of this machine"):
+        from safetensors import SafetensorError, safe_open
 
     found: dict[str, Path] = {}
     for file in sorted(folder.glob("*.safetensors")):

@@ -48,8 +48,22 @@ for name in STRATEGIES.names:
         assert solve_sync("2+2?", backend=Fixed(), strategy=name).answer == "4", name
 """
 
+REFUSAL = """
+from orchestrator.errors import ExtraMissing
+from reasoning import solve_sync
 
-@pytest.mark.parametrize("code", [HELP, COMPLETION, SOLVING], ids=["help", "completion", "solving"])
+try:
+    solve_sync("Compute 1 + 1")
+except ExtraMissing as error:
+    assert "pip install 'parallel-reason[local]'" in str(error)
+else:
+    raise AssertionError("it found what is not there")
+"""
+
+
+@pytest.mark.parametrize(
+    "code", [HELP, COMPLETION, SOLVING, REFUSAL], ids=["help", "completion", "solving", "refusal"]
+)
 def test_it_works_without_any_extra(code: str) -> None:
     path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
     done = subprocess.run(
