@@ -15,7 +15,7 @@ SHAPES = (
     *((9, 448), (8, 512), (6, 640), (5, 768), (4, 1024)),
 )
 """About 4,096 tokens a batch."""
-BASE_STEPS, STEPS = 1200, 600
+BASE_STEPS, STEPS = 1500, 1500
 
 
 def add_native(commands: Any) -> None:
@@ -54,7 +54,7 @@ def recipes(base_steps: int, steps: int, seed: int) -> tuple[TrainingRecipe, ...
         seed=seed,
         shapes=SHAPES,
         steps=base_steps,
-        basics=300_000,
+        basics=1_500_000,
         cooldown=0.02,
         other_rate=2e-3,
     )

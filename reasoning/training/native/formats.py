@@ -172,7 +172,7 @@ def _line(text: str) -> str:
 
 def drill(rng: random.Random) -> TrainingSequence:
     """Practice of one thing alone: operations, finding a part of a question, or repeating."""
-    return rng.choices((facts, lookups, echo), (1, 2, 2))[0](rng)
+    return rng.choices((facts, lookups, echo), (1, 2, 3))[0](rng)
 
 
 def facts(rng: random.Random) -> TrainingSequence:

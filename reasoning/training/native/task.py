@@ -24,20 +24,21 @@ from reasoning.training.recipe import SHAPES, TrainingTask
 Write = Callable[[TaughtProblem, random.Random], TrainingSequence]
 
 
-DRILLS = 0.5
-"""The share of tokens that practise one thing alone; most arithmetic is learnt from them, and where
-to look."""
+DRILLS, EARLY_DRILLS = 0.4, 0.85
+"""The share of tokens that practise one thing alone, later and among the basics.  Most arithmetic
+is learnt from them, and where to look."""
 
 
 def stream(
     rng: random.Random, rows: Sequence[int], basics: int, *, write: Write
 ) -> Iterator[TrainingSequence]:
-    """Endless examples that fit into the longest row; at first problems of one part."""
+    """Endless examples that fit into the longest row; at first drills and problems of one part."""
     drawn = drilled = 0
     while True:
-        if drills := drilled <= DRILLS * drawn:
+        early = drawn < basics
+        if drills := drilled <= (EARLY_DRILLS if early else DRILLS) * drawn:
             example = drill(rng)
-        elif drawn < basics:
+        elif early:
             example = write(alone(rng, held_out=False), rng)
         else:
             example = write(draw_problem(rng, held_out=False), rng)
