@@ -9,11 +9,12 @@
 - ``ordered``: serial search whose first operations stand in the order of Stream of Search's
   multiply heuristic (arXiv 2404.03683); this script writes them, and the model does the rest;
   ``listed`` is the same in the order of the numbers, to tell the order's part from the script's;
+- ``apr, listed``: apr whose first thread is given its numbers, which it copies otherwise;
 - ``direct``: the answer at once, without a search, which the model was not trained for; also best
   of n.
 
 FLOPs are as To Backtrack or Not counts them (arXiv 2504.07052): multiplications of the layers, for
-each thread over its prompt and all that follows.
+each thread over its prompt and all that follows.  Rows that OUTPUT has already are kept.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from reasoning.problems import Countdown
 from reasoning.run.run import Run
 from reasoning.run.thread import Thread, ThreadOptions
 from reasoning.strategies import Strategy
+from reasoning.strategies.apr import Apr
 from reasoning.training.demonstrations import problem_text, small_expand, step_text
 from reasoning.training.recipe import SHAPES, ModelShape
 
@@ -105,6 +107,20 @@ class DirectAnswer(Strategy):
         thread.answer = raw_answer(thread.text)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ListedApr(Apr):
+    """`Apr` whose first thread is given its numbers in their order, which it copies otherwise."""
+
+    async def solve(self, run: Run) -> Tally:
+        form, problem = run.dialect.forms(run.problem).spawning(), run.problem
+        assert isinstance(problem, Countdown)
+        options = ThreadOptions(opening=f"{' '.join(map(str, problem.numbers))} ;")
+        async with run.graph:
+            prompt = form.prompt(form.message, self.n)
+            run.spawn(self._thread, prompt, form, name=form.message, options=options)
+        return self.tally(run)
+
+
 class Attempt(NamedTuple):
     """One run on one problem."""
 
@@ -163,7 +179,10 @@ class Arms:
     problems: list[Any]
     output: Path
     rows: list[dict[str, Any]] = field(default_factory=list)
-    _apr: list[ArmCost] = field(default_factory=list)
+
+    def has(self, arm: str, context: int) -> bool:
+        """Whether there is a row of it already."""
+        return any((one["arm"], one["context"]) == (arm, context) for one in self.rows)
 
     def run(
         self,
@@ -207,9 +226,10 @@ class Arms:
 
     def add(self, arm: str, context: int, samples: int, found: Sequence[ArmCost], why: str) -> None:
         """Add a row, and write all."""
-        self._apr = self._apr or list(found)
         count, right = len(found), sum(one.right for one in found)
-        behind = [float(b.right) - float(a.right) for a, b in zip(found, self._apr, strict=True)]
+        rights = "".join(str(int(one.right)) for one in found)
+        apr = self.rows[0]["right"] if self.rows else rights
+        behind = [float(int(b) - int(a)) for a, b in zip(rights, apr, strict=True)]
         self.rows.append(
             {
                 "arm": arm,
@@ -223,7 +243,7 @@ class Arms:
                 "tokens": round(sum(one.tokens for one in found) / count, 1),
                 "span": round(sum(one.span for one in found) / count, 1),
                 "mflops": round(sum(one.flops for one in found) / count / 1e6, 1),
-                "right": "".join(str(int(one.right)) for one in found),
+                "right": rights,
             }
         )
         report = {"model": self.model.name, "n": count, "seed": 0, "results": self.rows}
@@ -231,6 +251,8 @@ class Arms:
         print({name: value for name, value in self.rows[-1].items() if name != "right"}, flush=True)
 
     def greedy(self, arm: str, strategy: str, context: int) -> None:
+        if self.has(arm, context):
+            return
         attempts = self.run(strategy, context, temperature=0.0)
         costs = [ArmCost(one.right, one.tokens, one.span, one.flops) for one in attempts]
         self.add(arm, context, 1, costs, "greedy")
@@ -245,14 +267,21 @@ class Arms:
     ) -> None:
         """Add the row of the count that comes closest to apr in tokens or FLOPs."""
 
-        def cost(found: Sequence[ArmCost]) -> float:
-            return sum(one.tokens if "tokens" in why else one.flops for one in found)
+        apr = self.rows[0]
 
-        best = min(counts, key=lambda count: abs(cost(of(count)) / cost(self._apr) - 1))
+        def apart(count: int) -> float:
+            found = of(count)
+            if "tokens" in why:
+                return abs(sum(one.tokens for one in found) / len(found) / apr["tokens"] - 1)
+            return abs(sum(one.flops for one in found) / len(found) / 1e6 / apr["mflops"] - 1)
+
+        best = min(counts, key=apart)
         self.add(arm, context, best, of(best), why)
 
     def serial(self, context: int, every: int, most: int) -> None:
         """The arms that are made of serial samples."""
+        if self.has("vote", context):
+            return
         pool = self.pool("single", context, every, most)
         self.nearest(
             "vote",
@@ -284,7 +313,10 @@ def main() -> None:
         problems=problems,
         output=options.output,
     )
+    if options.output.exists():
+        arms.rows += json.loads(options.output.read_text())["results"]
     arms.greedy("apr", APR, CONTEXT)
+    arms.greedy("apr, listed", f"{Path(__file__).resolve()}:ListedApr:n=24", CONTEXT)
     ordered = f"{Path(__file__).resolve()}:OrderedSearch"
     for context in (CONTEXT, BEST_CONTEXT):
         arms.greedy("single", "single", context)
@@ -292,10 +324,11 @@ def main() -> None:
         arms.greedy("ordered", ordered, context)
     direct = f"{Path(__file__).resolve()}:DirectAnswer"
     arms.greedy("direct", direct, CONTEXT)
-    pool = arms.pool(direct, CONTEXT, 1, max(DIRECT))
-    for count in DIRECT:
-        found = [best_of(one, count) for one in pool]
-        arms.add("direct, best of n", CONTEXT, count, found, "verified")
+    if not arms.has("direct, best of n", CONTEXT):
+        pool = arms.pool(direct, CONTEXT, 1, max(DIRECT))
+        for count in DIRECT:
+            found = [best_of(one, count) for one in pool]
+            arms.add("direct, best of n", CONTEXT, count, found, "verified")
     arms.serial(CONTEXT, 3, 8)
     arms.serial(BEST_CONTEXT, 2, 5)
 
