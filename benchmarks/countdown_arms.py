@@ -314,7 +314,10 @@ def main() -> None:
         output=options.output,
     )
     if options.output.exists():
-        arms.rows += json.loads(options.output.read_text())["results"]
+        kept = json.loads(options.output.read_text())
+        if kept["n"] != options.n:
+            parser.error(f"n: {options.output} is of {kept['n']} problems; give another file")
+        arms.rows += kept["results"]
     arms.greedy("apr", APR, CONTEXT)
     arms.greedy("apr, listed", f"{Path(__file__).resolve()}:ListedApr:n=24", CONTEXT)
     ordered = f"{Path(__file__).resolve()}:OrderedSearch"
