@@ -108,8 +108,8 @@ def test_self_consistency_is_met_at_equal_tokens_and_span(stored: str) -> None:
     assert row["token_matched"]["questions_needed"] > 12
     assert row["token_matched"]["orders_error"] > 0
     done = replay(stored, "--policy", "async:k=5,threshold=0.8", "--equal", "span")
-    assert "as long a span" in done.stdout
-    assert "as many traces" not in done.stdout
+    assert "as long" in done.stdout  # the name of a row may take lines
+    assert "as many" not in done.stdout
 
 
 def test_a_file_with_too_few_traces_says_so(stored: str, tmp_path: Path) -> None:

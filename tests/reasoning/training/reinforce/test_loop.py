@@ -65,7 +65,7 @@ def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been(
         reinforce(SHORT, broken, init=init)
     go_on(broken)
     assert rows(broken) == rows(whole)
-    assert [row["learned"] > 0 for row in rows(whole)] == [True] * 3
+    assert sum(row["learned"] > 0 for row in rows(whole)) >= 2  # groups of equal runs teach nothing
     theirs = weights(broken)
     assert all(torch.equal(one, theirs[name]) for name, one in weights(whole).items())
     assert load_model(whole / "model").dialect.trained
