@@ -110,6 +110,7 @@ class Ray:
     def _start(self) -> None:
         with _starting:
             if not self._ray.is_initialized():
+                self._stored = StoredValues()  # what another cluster had is gone
                 here: dict[str, Any] = {} if self.address else {"include_dashboard": False}
                 self._ray.init(
                     self.address, log_to_driver=False, logging_level=logging.ERROR, **here

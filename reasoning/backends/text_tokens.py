@@ -56,13 +56,17 @@ def text_of(ids: Sequence[int]) -> str:
     return "".join(text for text, _ in map(_said, ids))
 
 
+class AnotherAnswer(BackendLost):
+    """An answer that was lost is another when it is asked for again."""
+
+
 async def behind(
     answer: AsyncGenerator[Token, None], said: str, *, loss: str
 ) -> AsyncGenerator[Token, None]:
     """The tokens of an answer behind what it said before its ``loss``, and says again.
 
     Raises:
-        BackendLost: it says something else this time.
+        AnotherAnswer: it says something else this time.
     """
     left = said
     async with aclosing(answer):
@@ -73,7 +77,7 @@ async def behind(
             piece = text_of([token.token])
             same, new = piece[: len(left)], piece[len(left) :]
             if not left.startswith(same) or (token.reason is not None and same != left):
-                raise BackendLost(f"{loss}; asked for again it was another answer")
+                raise AnotherAnswer(f"{loss}; asked for again it was another answer")
             left = left[len(same) :]
             if new or token.reason is not None:
                 yield token._replace(token=text_token(new))

@@ -45,7 +45,7 @@ from reasoning.backends.openai.profile import ServerProfile
 from reasoning.backends.openai.replicas import LEAST_TOKENS, Replica, Replicas, asked_to_wait
 from reasoning.backends.openai.settings import Mode, OpenaiSettings
 from reasoning.backends.prompted import PromptedBackend, PromptedGeneration
-from reasoning.backends.text_tokens import FILLER, behind, chat_messages, text_of
+from reasoning.backends.text_tokens import FILLER, AnotherAnswer, behind, chat_messages, text_of
 from reasoning.errors import BackendLost, CapabilityMissing
 from reasoning.values.context import Segment
 from reasoning.values.sampling import Constraint, Sampling, StopReason
@@ -416,7 +416,7 @@ class OpenaiBackend(PromptedBackend):
     ) -> bool:
         if failures > self.settings.retries:
             return False
-        if isinstance(error, RequestRefused):
+        if isinstance(error, (RequestRefused, AnotherAnswer)):
             return False
         if not self.profile.continues(self.mode):
             if generation.turn or generation.segment.given:

@@ -390,7 +390,7 @@ async def test_an_answer_that_nobody_can_go_on_with_is_asked_for_again(again: st
     broken = Script(chunks=["so ", "it "], finish=None, usage=None, done=False)
     broken = Script(raw=b"".join(broken.events()) + b"data: {\n\n")
     chat = ScriptedChat(answers=[broken, Script(chunks=list(again))])
-    solution = await asked(chat, retries=1)
+    solution = await asked(chat, retries=3)
     (thread,) = solution.threads
     first, second = chat.streamed
     assert first == second  # with its seed
@@ -399,7 +399,7 @@ async def test_an_answer_that_nobody_can_go_on_with_is_asked_for_again(again: st
     else:
         assert thread.text == "so it "
         assert solution.answer is None
-        assert "asked for again it was another" in solution.errors[0]
+        assert solution.errors[0].count("asked for again it was another") == 1
 
 
 async def test_an_answer_that_gave_way_to_another_is_lost_by_name() -> None:
