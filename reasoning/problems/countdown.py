@@ -12,6 +12,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from typing import ClassVar, cast
 
@@ -116,7 +117,7 @@ class Countdown:
 
     @classmethod
     def recognise(cls, text: str) -> Countdown | None:
-        """The Countdown problem that a text states.
+        """The Countdown problem that a text states, if whole numbers solve it.
 
         Raises:
             InvalidValue: there are too few or many numbers, or one is out of range.
@@ -129,7 +130,7 @@ class Countdown:
                 if "target" in match.groupdict():
                     numbers, target = target, numbers
                 listed = [integer("numbers", n) for n in re.findall(r"-?\d+", numbers)]
-                return _checked(listed, integer("target", target))
+                return _checked(listed, integer("target", target), whole="integer" in text)
         return None
 
     @property
@@ -256,8 +257,11 @@ def generate(rng: random.Random, *, count: int = 4, held_out: bool | None = None
             return problem
 
 
-def _checked(numbers: list[int], target: int) -> Countdown:
-    """A checked Countdown problem.
+def _checked(numbers: list[int], target: int, *, whole: bool) -> Countdown | None:
+    """A checked Countdown problem; None where it needs fractions or negative numbers.
+
+    Args:
+        whole: Whether its text says that there are none.
 
     Raises:
         InvalidValue: too few or many numbers, or one out of range.
@@ -270,9 +274,26 @@ def _checked(numbers: list[int], target: int) -> Countdown:
             raise InvalidValue(f"numbers: {number} is out of range; give 1 to 99")
     if target not in TARGET_RANGE:
         raise InvalidValue(f"target: {target} is out of range; give 10 to 100")
-    if solve(numbers, target) is None:
-        raise ProblemRefused(
-            f"{', '.join(map(str, numbers))} can't make {target} with every number used once; "
-            "change a number or the target"
-        )
-    return Countdown(numbers=tuple(numbers), target=target)
+    if solve(numbers, target) is not None:
+        return Countdown(numbers=tuple(numbers), target=target)
+    if not whole and target in _values(tuple(map(Fraction, numbers))):
+        return None
+    rule = " and every intermediate result a non-negative integer" if whole else ""
+    raise ProblemRefused(
+        f"{', '.join(map(str, numbers))} can't make {target} with every number used once{rule}; "
+        "change a number or the target"
+    )
+
+
+@lru_cache(maxsize=256)
+def _values(numbers: tuple[Fraction, ...]) -> frozenset[Fraction]:
+    """Every value of all ``numbers``, each used once, with fractions and negative numbers."""
+    if len(numbers) == 1:
+        return frozenset(numbers)
+    found: set[Fraction] = set()
+    for mask in range(1, 2 ** (len(numbers) - 1)):
+        parts = [tuple(n for k, n in enumerate(numbers) if mask >> k & 1 == side) for side in (1, 0)]
+        for a, b in itertools.product(*map(_values, parts)):
+            found |= {a + b, a - b, b - a, a * b}
+            found |= {x / y for x, y in ((a, b), (b, a)) if y}
+    return frozenset(found)

@@ -657,3 +657,9 @@ def test_verifiers_know_the_forms_of_chat_models(question: str, answer: str, rig
     verdict = recognise(question).verify(answer)
     assert verdict is not None
     assert verdict.ok is right
+
+
+def test_numbers_that_need_a_fraction_are_no_countdown_problem() -> None:
+    assert recognise("make 24 from 3 3 8 8").domain == "free-form"
+    with pytest.raises(ProblemRefused, match="every intermediate result a non-negative integer"):
+        recognise(Countdown(numbers=(3, 3, 8, 8), target=24).question)
