@@ -292,8 +292,8 @@ def _values(numbers: tuple[Fraction, ...]) -> frozenset[Fraction]:
         return frozenset(numbers)
     found: set[Fraction] = set()
     for mask in range(1, 2 ** (len(numbers) - 1)):
-        parts = [tuple(n for k, n in enumerate(numbers) if mask >> k & 1 == side) for side in (1, 0)]
-        for a, b in itertools.product(*map(_values, parts)):
+        sides = [tuple(n for k, n in enumerate(numbers) if mask >> k & 1 == s) for s in (1, 0)]
+        for a, b in itertools.product(*map(_values, sides)):
             found |= {a + b, a - b, b - a, a * b}
             found |= {x / y for x, y in ((a, b), (b, a)) if y}
     return frozenset(found)
