@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import html
-import json
 import math
-import re
 from collections import Counter, defaultdict
-from importlib.resources import files
-from typing import Any
 
-from orchestrator.views.record import RunRecord, TaskRecord
+from orchestrator.views.page import Lane, LaneKind, to_page
+from orchestrator.views.record import RunRecord, TaskRecord, TaskState
 
 MOST_ROWS = 20_000
 """Rows of a page; of a larger run, the tasks that took longest are shown."""
 MOST_LINES = 60
 """Lines of a fragment in a notebook."""
+LONGEST_NAME = 200
+LONGEST_ERROR = 500
+DOT = " \N{MIDDLE DOT} "
 
+KINDS: dict[TaskState, LaneKind] = {
+    "waiting": "waiting",
+    "ready": "waiting",
+    "running": "running",
+    "succeeded": "ended",
+    "failed": "failed",
+    "skipped": "skipped",
+    "cancelled": "stopped",
+}
 FILLS = {
     "waiting": "#9ca3af",
     "ready": "#d97706",
@@ -31,22 +40,27 @@ FILLS = {
 def to_html(run: RunRecord) -> str:
     """A page that needs nothing but itself: no network, no other file."""
     shown = _longest(run, MOST_ROWS)
-    depths = _depths(run)
-    chain = critical_path(run)
-    rows = [_row(task, depths[task.id], task.id in chain, run.wall_s) for task in shown]
-    data = {
-        "wall": run.wall_s,
-        "rows": rows,
-        "left": len(run.tasks) - len(shown),
-        "fills": FILLS,
-    }
-    page = files("orchestrator.views").joinpath("timeline.html").read_text(encoding="utf-8")
-    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
-    for old, new in (("</", "<\\/"), ("<!--", "<\\!--")):
-        text = text.replace(old, new)
-    parts = {"title": html.escape(run.name), "summary": _summary(run), "data": text}
-    # In one pass: a name that looks like a place of the page is a name.
-    return re.sub(r"\{\{(title|summary|data)\}\}", lambda place: parts[place[1]], page)
+    chain, ids = critical_path(run), {task.id for task in shown}
+    after: dict[str, list[str]] = defaultdict(list)
+    for edge in run.edges:
+        if edge.kind != "spawn" and edge.source in ids:
+            after[edge.target].append(edge.source)
+    left = len(run.tasks) - len(shown)
+    return to_page(
+        {
+            "title": run.name,
+            "about": "task graph" + (f"; {left:,} shorter tasks are left out" if left else ""),
+            "heading": run.name,
+            "outcomes": [{"name": "", "answer": None, "verdict": _states(run), "winner": None}],
+            "answers": [],
+            "facts": [(name, [value], told) for name, value, told in _figures(run)],
+            "notes": [],
+            "called": "tasks",
+            "unit": "seconds",
+            "length": run.wall_s,
+            "lanes": [_lane(task, run.wall_s, task.id in chain, after[task.id]) for task in shown],
+        }
+    )
 
 
 def to_fragment(run: RunRecord) -> str:
@@ -105,7 +119,7 @@ def critical_path(run: RunRecord) -> set[str]:
 
 def _longest(run: RunRecord, most: int) -> list[TaskRecord]:
     """At most so many tasks, those that ran longest; children follow their parent."""
-    kept = sorted(run.tasks, key=lambda task: -_seconds(task))[:most]
+    kept = sorted(run.tasks, key=lambda task: -_seconds(task, run.wall_s))[:most]
     ids = {task.id for task in kept}
     below: dict[str | None, list[TaskRecord]] = defaultdict(list)
     for task in run.tasks:
@@ -120,45 +134,68 @@ def _longest(run: RunRecord, most: int) -> list[TaskRecord]:
     return ordered
 
 
-def _seconds(task: TaskRecord) -> float:
-    return sum((attempt.ended or 0.0) - attempt.started for attempt in task.attempts)
+def _seconds(task: TaskRecord, wall: float = 0.0) -> float:
+    """How long it ran; an attempt that has not ended counts up to ``wall``."""
+    ends = ((wall if one.ended is None else one.ended, one.started) for one in task.attempts)
+    return sum(max(0.0, ended - started) for ended, started in ends)
 
 
-def _depths(run: RunRecord) -> dict[str, int]:
-    depths: dict[str, int] = {}
-    for task in run.tasks:
-        depths[task.id] = 0 if task.parent is None else depths.get(task.parent, 0) + 1
-    return depths
+def _lane(task: TaskRecord, wall: float, critical: bool, after: list[str]) -> Lane:
+    def place(at: float | None) -> float:
+        return round(wall if at is None else at, 6)
 
-
-def _row(task: TaskRecord, depth: int, critical: bool, wall: float) -> list[Any]:
-    attempts = [
-        [round(a.started, 6), round(wall if a.ended is None else a.ended, 6), a.error]
-        for a in task.attempts
+    lane: Lane = {
+        "id": task.id,
+        "name": task.name[:LONGEST_NAME],
+        "kind": KINDS[task.state],
+        "why": task.state + (f": {task.error[:LONGEST_ERROR]}" if task.error else ""),
+        "stretches": [
+            (place(one.started), place(one.ended), *([one.error] if one.error else []))
+            for one in task.attempts
+        ],
+    }
+    if task.attempts:
+        lane["size"] = round(_seconds(task, wall), 6)
+    if task.parent is not None:
+        lane["parent"] = task.parent
+    if after:
+        lane["after"] = after
+    if critical:
+        lane["critical"] = True
+    if task.ready is not None:
+        until = task.started if task.attempts else task.ended
+        lane["waited"] = [(place(task.ready), place(until))]
+    facts = [
+        ("cost", task.work or None),
+        ("leaked", "something of it could not be stopped" if task.leaked else None),
     ]
-    ready = None if task.ready is None else round(task.ready, 6)
-    ended = None if task.ended is None else round(task.ended, 6)
+    lane["facts"] = [(name, value) for name, value in facts if value is not None]
+    if len(task.attempts) > 1 or any(one.error for one in task.attempts):
+        ends = [f"{one.started:.6g}–{place(one.ended):.6g} s" for one in task.attempts]
+        said = [(one.error or "went well")[:LONGEST_ERROR] for one in task.attempts]
+        told = [f"{when}: {what}" for when, what in zip(ends, said, strict=True)]
+        lane["lists"] = [("Attempts", told)]
+    return lane
+
+
+def _states(run: RunRecord) -> str:
+    counts = Counter(task.state for task in run.tasks)
+    return DOT.join(f"{count:,} {state}" for state, count in counts.items())
+
+
+def _figures(run: RunRecord) -> list[tuple[str, str, str]]:
+    """Names, values and meanings."""
     return [
-        task.id,
-        task.name[:200],
-        task.state,
-        depth,
-        ready,
-        ended,
-        attempts,
-        task.work,
-        task.error and task.error[:500],
-        int(critical),
-        int(task.leaked),
+        ("wall", f"{run.wall_s:.3g} s", "From the beginning to the end."),
+        ("span", f"{run.span_s:.3g} s", "Along the longest chain of tasks that wait."),
+        ("busy", f"{run.busy_s:.3g} s", "Of all attempts together."),
+        ("parallelism", f"{run.parallelism:.1f}", "How many attempts ran at once: busy by span."),
+        ("work", f"{run.work:,}", "The cost of all tasks, cancelled ones included."),
+        ("cost of the span", f"{run.span:,}", "Along the longest chain of what succeeded."),
+        ("wasted", f"{run.wasted:,}", "The cost of cancelled and failed tasks."),
     ]
 
 
 def _summary(run: RunRecord) -> str:
-    counts = Counter(task.state for task in run.tasks)
-    parts = [f"{count} {state}" for state, count in counts.items()]
-    parts += [
-        f"cost: work {run.work:,}, span {run.span:,}, wasted {run.wasted:,}",
-        f"time: wall {run.wall_s:.3g} s, span {run.span_s:.3g} s, busy {run.busy_s:.3g} s",
-        f"parallelism {run.parallelism:.1f}",
-    ]
-    return html.escape(" \N{MIDDLE DOT} ".join(parts))
+    figures = (f"{name} {value}" for name, value, _ in _figures(run))
+    return html.escape(DOT.join((_states(run), *figures)))

@@ -95,6 +95,13 @@ def test_a_page_is_written_of_a_kept_or_an_exported_run(both: tuple[str, str], h
     assert reason("view", first, "-o", "no/such.html").exit_code == 2
 
 
+def test_a_page_has_two_runs_and_no_more(both: tuple[str, str], home: Path) -> None:
+    first, second = both
+    assert reason("view", first, "last").stdout.strip() == f"run-{first}-{second}.html"
+    assert (home / f"run-{first}-{second}.html").read_text().startswith("<!doctype html>")
+    assert "name fewer" in reason("view", first, second, first).stderr
+
+
 def test_runs_are_forgotten_when_it_is_said_which(both: tuple[str, str]) -> None:
     for wrong in ((), ("--all", "--older", "1d")):
         assert reason("runs", "prune", *wrong).exit_code == 2

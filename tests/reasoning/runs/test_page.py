@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from reasoning.runs.beside import compared_page
 from reasoning.runs.page import run_page
 from reasoning.runs.record import RecordedRun
 from tests.support.browser import Browser, browsing
@@ -132,6 +133,40 @@ def test_a_link_opens_its_branch_with_the_answer_marked(tab: Browser, tmp_path: 
     tab.press("Escape")
     assert tab.run("document.querySelector('#detail').hidden") is True
     assert tab.run("location.hash") == ""
+
+
+def test_two_runs_stand_beside_each_other_on_one_page(tab: Browser, tmp_path: Path) -> None:
+    other = kept(
+        [thread("1", text="It is 9.", answer="9"), thread("2", text="It is 7.")],
+        id="0badbeef",
+        answer="9",
+        verified=False,
+        votes={"9": 1, "7": 1},
+        strategy="single",
+    )
+    (page := tmp_path / "page.html").write_text(compared_page(family(), other), encoding="utf-8")
+    tab.open(page)
+    tab.run(FRAME)
+    assert text(tab, "h1") == "What is 3 + 4?"
+    assert text(tab, "#answer") == "A: 7 ✓ verifiedB: 9 ✗ rejected by the verifier"
+    assert tab.run("[...document.querySelectorAll('#votes li')].map(one => one.textContent)") == [
+        "A7A: 2 of 3 · B: 1 of 2",
+        "B9A: 1 of 3 · B: 1 of 2",
+    ]
+    table = tab.run(
+        "Object.fromEntries([...document.querySelectorAll('#compared tbody tr')].map(row => "
+        "[row.cells[0].firstChild.data, [row.className, ...[...row.cells].slice(1)"
+        ".map(one => one.textContent)]]))"
+    )
+    assert table["branches"] == ["differs", "6", "2"]
+    assert table["work"] == ["", "10 tokens", "10 tokens"]
+    assert tab.run(SHOWN) == [
+        *("A", "A.1", "A.1.1", "A.1.2", "A.1.2.1", "A.1.3", "A.2"),
+        *("B", "B.1", "B.2"),
+    ]
+    chips = "[...document.querySelectorAll('.row .chip')].map(one => one.textContent).join('')"
+    assert tab.run(chips) == "ABAAABA"
+    assert "~ strategy was self-consistency and is single" in text(tab, "#notes-body")
 
 
 def test_an_answer_is_marked_whatever_its_spaces(tab: Browser, tmp_path: Path) -> None:
