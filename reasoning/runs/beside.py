@@ -9,12 +9,14 @@ from reasoning.runs.compare import differences
 from reasoning.runs.page import MEANINGS_HEADING, run_data
 from reasoning.runs.record import RecordedRun
 
-NAMES = ("A", "B")
+SHORT = 4
+"""Characters of an id that name a run; letters would be taken for answers."""
 
 
 def compared_page(first: RecordedRun, second: RecordedRun) -> str:
     """The page of two runs; an answer has the same letter in both."""
-    runs = list(zip(NAMES, (first, second), (run_data(first), run_data(second)), strict=True))
+    names = _names(first, second)
+    runs = list(zip(names, (first, second), (run_data(first), run_data(second)), strict=True))
     questions = [f"{name}: {run.report.problem}" for name, run, _ in runs]
     same = first.report.problem == second.report.problem
     pages = [page for *_, page in runs]
@@ -25,12 +27,19 @@ def compared_page(first: RecordedRun, second: RecordedRun) -> str:
         "outcomes": [{**page["outcomes"][0], "name": name} for name, _, page in runs],
         "answers": _together(pages),
         "facts": list(_side_by_side(pages)),
-        "notes": _notes(first, second, pages),
+        "notes": _notes(first, second, names, pages),
         "called": "branches",
         "unit": "tokens",
         "lanes": [lane for name, run, page in runs for lane in _below(name, run, page["lanes"])],
     }
     return to_page(data)
+
+
+def _names(first: RecordedRun, second: RecordedRun) -> tuple[str, str]:
+    one, other = first.id[:SHORT], second.id[:SHORT]
+    if one == other:
+        one, other = first.id, second.id
+    return one, other if other != one else f"{other}'"
 
 
 def _together(pages: Sequence[PageData]) -> list[PageAnswer]:
@@ -51,10 +60,12 @@ def _side_by_side(pages: Sequence[PageData]) -> Iterator[tuple[str, list[str | N
         yield name, [values[0] for _, values, _ in figures], meaning
 
 
-def _notes(first: RecordedRun, second: RecordedRun, pages: Sequence[PageData]) -> list[PageNote]:
+def _notes(
+    first: RecordedRun, second: RecordedRun, names: Sequence[str], pages: Sequence[PageData]
+) -> list[PageNote]:
     found = differences(first, second) or ["nothing"]
-    notes: list[PageNote] = [{"heading": "How B differs from A", "lines": found}]
-    for name, page in zip(NAMES, pages, strict=True):
+    notes: list[PageNote] = [{"heading": f"How {names[1]} differs from {names[0]}", "lines": found}]
+    for name, page in zip(names, pages, strict=True):
         own = [note for note in page["notes"] if note["heading"] != MEANINGS_HEADING]
         notes += [{**note, "heading": f"{name}: {note['heading']}"} for note in own]
     return notes

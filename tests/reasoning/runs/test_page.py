@@ -138,7 +138,7 @@ def test_a_link_opens_its_branch_with_the_answer_marked(tab: Browser, tmp_path: 
 def test_two_runs_stand_beside_each_other_on_one_page(tab: Browser, tmp_path: Path) -> None:
     other = kept(
         [thread("1", text="It is 9.", answer="9"), thread("2", text="It is 7.")],
-        id="0badbeef",
+        id="beef0bad",
         answer="9",
         verified=False,
         votes={"9": 1, "7": 1},
@@ -148,10 +148,10 @@ def test_two_runs_stand_beside_each_other_on_one_page(tab: Browser, tmp_path: Pa
     tab.open(page)
     tab.run(FRAME)
     assert text(tab, "h1") == "What is 3 + 4?"
-    assert text(tab, "#answer") == "A: 7 ✓ verifiedB: 9 ✗ rejected by the verifier"
+    assert text(tab, "#answer") == "0bad: 7 ✓ verifiedbeef: 9 ✗ rejected by the verifier"
     assert tab.run("[...document.querySelectorAll('#votes li')].map(one => one.textContent)") == [
-        "A7A: 2 of 3 · B: 1 of 2",
-        "B9A: 1 of 3 · B: 1 of 2",
+        "A70bad: 2 of 3 · beef: 1 of 2",
+        "B90bad: 1 of 3 · beef: 1 of 2",
     ]
     table = tab.run(
         "Object.fromEntries([...document.querySelectorAll('#compared tbody tr')].map(row => "
@@ -160,10 +160,8 @@ def test_two_runs_stand_beside_each_other_on_one_page(tab: Browser, tmp_path: Pa
     )
     assert table["branches"] == ["differs", "6", "2"]
     assert table["work"] == ["", "10 tokens", "10 tokens"]
-    assert tab.run(SHOWN) == [
-        *("A", "A.1", "A.1.1", "A.1.2", "A.1.2.1", "A.1.3", "A.2"),
-        *("B", "B.1", "B.2"),
-    ]
+    first = ["", ".1", ".1.1", ".1.2", ".1.2.1", ".1.3", ".2"]
+    assert tab.run(SHOWN) == [*(f"0bad{one}" for one in first), "beef", "beef.1", "beef.2"]
     chips = "[...document.querySelectorAll('.row .chip')].map(one => one.textContent).join('')"
     assert tab.run(chips) == "ABAAABA"
     assert "~ strategy was self-consistency and is single" in text(tab, "#notes-body")
