@@ -38,16 +38,33 @@ OPEN: dict[str, Any] = {"max_connections": 100_000}
 
 
 def walls() -> dict[str, Scenario]:
-    """10,000 threads over 100 servers: what bounds them, one wall after the other."""
-    shipped = Scenario(curve=GPU, **CLIENT)
-    whole = shipped.varied(settings=WHOLE)
+    """A hundred threads a server, all at once: how far one process goes."""
+    rows = {}
+    for form, settings in (("streams", OPEN), ("whole", WHOLE)):
+        for servers in (1, 2, 4, 8, 16):
+            rows[f"{servers} servers, {form}"] = Scenario(
+                curve=GPU,
+                servers=servers,
+                problems=servers * 100 // 16,
+                settings=settings,
+                **CLIENT,
+            )
+    sixteen = rows["16 servers, whole"]
+    rows["16 servers, whole, 256 connections"] = sixteen.varied(
+        settings={**WHOLE, "max_connections": 256}
+    )
+    rows["16 servers, whole, 4 processes"] = sixteen.varied(processes=4)
+    return rows
+
+
+def largest() -> dict[str, Scenario]:
+    """10,000 threads over 100 servers."""
+    whole = Scenario(curve=GPU, settings=WHOLE, **CLIENT)
+    free = whole.varied(request_s=0.0, token_s=0.0)
     return {
-        "as shipped": shipped,
-        "any number of connections": shipped.varied(settings=OPEN),
-        "and whole answers": whole,
-        "and 4 processes": whole.varied(processes=4),
-        "and 16 processes": whole.varied(processes=16),
-        "an endless processor": whole.varied(request_s=0.0, token_s=0.0),
+        "one process": whole,
+        "a processor that costs nothing": free,
+        "the same, 4 slow, 10 killed": free.varied(faults=Faults(slow=0.04, speed=0.5, killed=0.1)),
     }
 
 
@@ -86,12 +103,14 @@ def loads() -> dict[str, Scenario]:
 def stragglers() -> dict[str, Scenario]:
     """One server of eight writes ten times slower."""
     one_slow = Faults(slow=1 / 8)
-    rows = {"none": SMALL}
+    rows = {"none, whole": SMALL, "none, streams": SMALL.varied(settings=OPEN)}
     for form, settings in (("whole", WHOLE), ("streams", OPEN)):
         slow = SMALL.varied(faults=one_slow, settings=settings)
         rows[f"one, {form}"] = slow
         rows[f"one, {form}, not left out"] = slow.varied(constants={"SLOW": 1e9})
         rows[f"one, {form}, async:k=16"] = slow.varied(policy="async:k=16")
+    half = Faults(slow=1 / 8, speed=0.5)
+    rows["one writes half as fast, streams"] = SMALL.varied(faults=half, settings=OPEN)
     return rows
 
 
@@ -122,9 +141,10 @@ GROUPS = {
     "stragglers": stragglers,
     "policies": policies,
     "deaths": deaths,
-    "placements": placements,
-    "loads": loads,
     "walls": walls,
+    "placements": placements,
+    "largest": largest,
+    "loads": loads,
 }
 
 
@@ -253,6 +273,7 @@ def main() -> None:
     parser.add_argument("--model", default="reason-5m", help="whose engine is measured")
     parser.add_argument("--only", choices=GROUPS, nargs="*", default=list(GROUPS))
     parser.add_argument("--json", type=Path, required=True, help="results are kept here")
+    parser.add_argument("--resume", action="store_true", help="keep rows that are there")
     options = parser.parse_args()
     report = json.loads(options.json.read_text()) if options.json.exists() else {}
     report["schema"] = "reason.benchmark.simulation/1"
@@ -269,6 +290,8 @@ def main() -> None:
     for group in options.only:
         rows = report.setdefault("groups", {}).setdefault(group, [])
         for name, scenario in GROUPS[group]().items():
+            if options.resume and any(one["name"] == name for one in rows):
+                continue
             found = row(name, scenario)
             rows[:] = [one for one in rows if one["name"] != name] + [found]
             print(group, *(f"{key}={value}" for key, value in found.items()), flush=True)

@@ -13,6 +13,7 @@ import random
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 from unittest import mock
 
@@ -23,6 +24,8 @@ from .servers import ServedRequest, Server, ServerDied
 
 CHARACTERS = 4
 """Of a token, in given and in written text."""
+ALONE = 10
+"""So many tokens are streamed one by one."""
 DRIVER = "x-driver"
 """The header in which a process says which one it is."""
 TEXT = "".join(f"{number * 7919 % 9973:>3x} "[:4] for number in range(65536))
@@ -85,7 +88,8 @@ class Network:
         delay_s: Of anything on its way, one way.
         request_s: Of the processor of whoever asks, for each request.
         token_s: The same, for each token that is streamed.
-        interval: So many tokens are streamed at once; each costs as if it came alone.
+        interval: So many tokens are streamed at once, behind the first few, which come one by one;
+            each costs as if it came alone.
     """
 
     servers: Mapping[str, Server]
@@ -96,6 +100,11 @@ class Network:
     interval: int = 100
     useful: int = 0
     drivers: dict[str, Driver] = field(default_factory=dict)
+
+    def stops(self, tokens: int) -> list[int]:
+        """Behind which tokens of an answer a piece of it is sent."""
+        single = min(ALONE, tokens)
+        return [*range(single), *range(single, tokens, self.interval), tokens]
 
     @contextmanager
     def connected(self) -> Iterator[None]:
@@ -189,8 +198,7 @@ class Exchange(httpx2.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            for start in range(0, self._tokens, self._network.interval):
-                end = min(start + self._network.interval, self._tokens)
+            for start, end in pairwise(self._network.stops(self._tokens)):
                 piece = await self._piece(start, end)
                 await self._driver.work(self._network.token_s * (end - start))
                 last = end == self._tokens
