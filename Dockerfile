@@ -12,7 +12,7 @@ COPY orchestrator orchestrator
 COPY pruning pruning
 COPY protocol protocol
 COPY reasoning reasoning
-RUN pip install --no-cache-dir '.[local,openai,serve]' && rm -rf /src/*
+RUN pip install --no-cache-dir '.[local,server,serve]' && rm -rf /src/*
 
 RUN useradd --create-home reason
 USER reason

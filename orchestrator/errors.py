@@ -23,12 +23,19 @@ to do.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from orchestrator.editing.patches import Conflict
+
+
+DISTRIBUTION = "parallel-reason"
+"""What this package is called where packages are installed from."""
 
 
 class ReasonError(Exception):
@@ -76,9 +83,56 @@ def importing(extra: str, who: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise ExtraMissing(
-            f"{who} needs {error.name}; pip install 'parallel-reason[{extra}]'"
-        ) from error
+        raise ExtraMissing(f"{who} needs {error.name}; {install_hint(extra)}") from error
+
+
+def install_hint(extra: str) -> str:
+    """The command that adds an extra to this installation.
+
+    It is right for a clone, for what was installed from a folder or an archive, and for what
+    came from an index; and for environments of pip, uv, ``uv tool`` and pipx.
+    """
+    flag, source = _source(extra)
+    return f"{_installer()} {flag}'{source}'"
+
+
+def _installer() -> str:
+    environment, pip = Path(sys.prefix), Path(sys.executable).parent / "pip"
+    if (environment / "uv-receipt.toml").exists():
+        return "uv tool install"
+    if (environment / "pipx_metadata.json").exists():
+        return "pipx install --force"
+    if not (pip.exists() or pip.with_suffix(".exe").exists()):
+        return f"uv pip install --python {sys.executable}"
+    on_path = str(pip.parent) in os.environ.get("PATH", "").split(os.pathsep)
+    return "pip install" if on_path else f"{sys.executable} -m pip install"
+
+
+def _source(extra: str) -> tuple[str, str]:
+    """An option, and what to install."""
+    clone = Path(__file__).parents[1]
+    if (clone / "pyproject.toml").exists():
+        return "-e ", f"{'.' if clone == Path.cwd() else clone}[{extra}]"
+    url = _came_from()
+    if url.startswith("file:"):
+        from urllib.parse import urlsplit
+        from urllib.request import url2pathname
+
+        if (folder := Path(url2pathname(urlsplit(url).path))).is_dir():
+            return "", f"{folder}[{extra}]"
+    return "", f"{DISTRIBUTION}[{extra}]" + (f" @ {url}" if url else "")
+
+
+def _came_from() -> str:
+    """The address that this package was installed from (PEP 610); empty where an index had it."""
+    import json
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        told = distribution(DISTRIBUTION).read_text("direct_url.json")
+    except PackageNotFoundError:
+        return ""
+    return str(json.loads(told)["url"]) if told else ""
 
 
 class TimeLimitReached(ReasonError, TimeoutError):

@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.errors import InvalidValue
+from orchestrator.errors import InvalidValue, importing
 from orchestrator.views.record import TaskState
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Condition:
 
         Raises:
             InvalidValue: it is none; the message says where it is wrong.
+            ExtraMissing: it is an expression, and what evaluates those is not installed.
         """
         return _NAMED.get(text) or _parse(text)
 
@@ -117,7 +118,8 @@ _STATES: dict[str, frozenset[str]] = {
 
 @lru_cache(maxsize=1024)
 def _parse(text: str) -> Condition:
-    import cel  # takes longer to import than the rest of this package
+    with importing("conditions", f"the condition {text[:80]!r}"):
+        import cel  # takes longer to import than the rest of this package
 
     if not text.strip() or len(text) > LONGEST:
         raise InvalidValue(

@@ -217,5 +217,5 @@ def need_websockets() -> None:
     Raises:
         ExtraMissing: it is not.
     """
-    with importing("protocol", "a hub or worker"):
+    with importing("devices", "a hub or worker"):
         import websockets  # noqa: F401

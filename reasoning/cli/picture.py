@@ -22,7 +22,7 @@ def pyplot() -> Any:
     Raises:
         ExtraMissing: it is not installed.
     """
-    with importing("pruning", "plot"):
+    with importing("eval", "plot"):
         import matplotlib
     matplotlib.use("agg")
     from matplotlib import pyplot

@@ -44,7 +44,7 @@ def _mark(file: Path) -> str:
 
 
 def _convert(file: Path, folder: Path) -> None:
-    with importing("gguf", "a GGUF file"):
+    with importing("local", "a GGUF file"):
         import accelerate  # type: ignore[import-untyped]  # noqa: F401
         import gguf  # noqa: F401
         import torch

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Literal
 
-from orchestrator.errors import ExtraMissing, InvalidValue
+from orchestrator.errors import ExtraMissing, InvalidValue, install_hint
 from pruning import Tally
 
 OnTie = Literal["first", "more", "abstain"]
@@ -50,7 +50,7 @@ class Election:
             )
         if self.select == "medoid" and not has_embeddings():
             raise ExtraMissing(
-                "select: medoid needs sentence-transformers; pip install 'parallel-reason[judge]'"
+                f"select: medoid needs sentence-transformers; {install_hint('judge')}"
             )
 
     def refusal(self, tally: Tally) -> str | None:

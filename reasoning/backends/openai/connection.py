@@ -28,7 +28,7 @@ async def connect(url: str, settings: OpenaiSettings) -> AsyncIterator[Any]:
         ExtraMissing: the library is not installed.
         InvalidValue: the key or the proxy can't be used.
     """
-    with importing("openai", "the openai backend"):
+    with importing("server", "the openai backend"):
         import httpx2
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient
     most = settings.max_connections

