@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -28,6 +28,10 @@ COLOURS: dict[TaskState, str] = {
 }
 
 
+DrawnEdge: TypeAlias = tuple[str, str, EdgeKind, str]
+"""Source, target, kind and label."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DrawnNode:
     """One task, or several alike."""
@@ -39,10 +43,10 @@ class DrawnNode:
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """What is drawn of a run: nodes, and edges as (source, target, kind, label)."""
+    """What is drawn of a run."""
 
     nodes: tuple[DrawnNode, ...]
-    edges: tuple[tuple[str, str, EdgeKind, str], ...]
+    edges: tuple[DrawnEdge, ...]
 
 
 def to_networkx(run: RunRecord) -> networkx.DiGraph[str]:
@@ -80,12 +84,29 @@ def draw(run: RunRecord, most: int = 100) -> Drawing:
         left = sum(sizes[key] for key in sizes if key not in set(shown))
         nodes.append(DrawnNode(key="...", label=f"... and {left} more tasks", state="skipped"))
     known = set(shown)
-    edges: dict[tuple[str, str, EdgeKind, str], None] = {}
+    edges: dict[DrawnEdge, None] = {}
     for edge in run.edges:
         source, target = keys[edge.source], keys[edge.target]
         if source != target and source in known and target in known:
             edges[source, target, edge.kind, "" if edge.when == "success" else edge.when] = None
-    return Drawing(nodes=tuple(nodes), edges=tuple(edges))
+    return Drawing(nodes=tuple(nodes), edges=_without_implied(tuple(edges)))
+
+
+def _without_implied(edges: tuple[DrawnEdge, ...]) -> tuple[DrawnEdge, ...]:
+    """Without plain waiting that other edges imply: where B comes after A, and C after B and A."""
+    if not any(_plain(edge) for edge in edges):
+        return edges
+    import networkx
+
+    graph = networkx.DiGraph([(source, target) for source, target, _, _ in edges])
+    if not networkx.is_directed_acyclic_graph(graph):  # groups may wait for each other
+        return edges
+    kept = set(networkx.transitive_reduction(graph).edges)
+    return tuple(edge for edge in edges if not _plain(edge) or edge[:2] in kept)
+
+
+def _plain(edge: DrawnEdge) -> bool:
+    return edge[2] == "control" and not edge[3]
 
 
 def to_mermaid(run: RunRecord, *, most: int = 100) -> str:

@@ -101,6 +101,9 @@ class ExecutedGraph:
 
         Tasks are the same if their functions, arguments, options and edges are, not by their ids:
         these depend on who was faster.
+
+        Raises:
+            InvalidValue: tasks wait for each other, which no run wrote.
         """
         return list(_differences(self, other))
 
@@ -141,34 +144,32 @@ def _differences(ours: ExecutedGraph, theirs: ExecutedGraph) -> Iterator[str]:
 def _by_signature(graph: ExecutedGraph) -> dict[str, list[ExecutedTask]]:
     """The tasks by what they are, with all that they come from; equal ones by how they ended."""
     known: dict[str, str] = {}
-    tasks = {task.id: task for task in graph.tasks}
-    for id in tasks:
-        _sign(id, tasks, known)
     found = defaultdict(list)
-    for task in graph.tasks:
+    for task in _sources_first(graph):
+        edges = [[known.get(source, source), *rest] for source, *rest in task.edges]
+        parts = [task.name, task.function, task.arguments, task.options, edges]
+        parent = known.get(task.parent or "", task.parent or "")
+        known[task.id] = digest(dumps([*parts, parent]))
         found[known[task.id]].append(task)
     for alike in found.values():
         alike.sort(key=lambda task: (task.state, task.value or "", task.error or "", task.attempts))
     return found
 
 
-def _sign(id: str, tasks: dict[str, ExecutedTask], known: dict[str, str]) -> None:
-    stack = [id]
-    while stack:  # chains may be deep
-        task = tasks.get(stack[-1])
-        if task is None or task.id in known:
-            known.setdefault(stack[-1], stack[-1])
-            stack.pop()
-            continue
-        needs = [*(edge[0] for edge in task.edges), *([task.parent] if task.parent else [])]
-        lacking = [need for need in needs if need not in known and need not in stack]
-        if lacking:
-            stack += lacking
-            continue
-        edges = [[known.get(source, source), *rest] for source, *rest in task.edges]
-        parts = [task.name, task.function, task.arguments, task.options, edges]
-        known[task.id] = digest(dumps([*parts, known.get(task.parent or "", "")]))
-        stack.pop()
+def _sources_first(graph: ExecutedGraph) -> list[ExecutedTask]:
+    """Each task after what it waited for, and after its parent."""
+    import networkx
+
+    order: networkx.DiGraph[str] = networkx.DiGraph()
+    tasks = {task.id: task for task in graph.tasks}
+    order.add_nodes_from(tasks)
+    for task in graph.tasks:
+        needs = [source for source, _, _ in task.edges] + ([task.parent] if task.parent else [])
+        order.add_edges_from((need, task.id) for need in needs)
+    try:
+        return [tasks[id] for id in networkx.topological_sort(order) if id in tasks]
+    except networkx.NetworkXUnfeasible:
+        raise InvalidValue("tasks of the graph wait for each other; mend their edges") from None
 
 
 def _changes(one: ExecutedTask, other: ExecutedTask) -> Iterator[str]:

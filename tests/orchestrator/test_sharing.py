@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -456,3 +457,12 @@ async def test_equal_runs_have_no_difference_whatever_their_timing(tmp_path: Pat
     lines = first.diff(executed(tmp_path / "more"))
     assert any(line.startswith("~ 1 (parent): value was") for line in lines)
     assert [line[:2] for line in lines].count("+ ") == 2
+
+
+async def test_a_graph_whose_tasks_wait_for_each_other_is_refused(tmp_path: Path) -> None:
+    graph = (await grow(tmp_path / "one", 1, 2)).executed()
+    one, other, *rest = graph.tasks
+    edges = [replace(one, edges=((other.id, "data", "success"),))]
+    edges.append(replace(other, edges=((one.id, "data", "success"),)))
+    with pytest.raises(InvalidValue, match="wait for each other"):
+        graph.diff(replace(graph, tasks=(*edges, *rest)))

@@ -114,6 +114,18 @@ def test_siblings_alike_are_drawn_as_one_above_the_most() -> None:
     assert "item x500" in to_mermaid(wide(500))
 
 
+def test_plain_waiting_that_other_edges_imply_is_not_drawn() -> None:
+    graph = TaskGraph()
+    first = graph.add(give, 1)
+    second = graph.add(give, first)
+    graph.add(give, 3, after=[first, second])
+    graph.add(give, 4, after={second: "success", first: "completion"})
+    graph.run_sync()
+    drawn = {(source, target, label) for source, target, _, label in draw(graph.record()).edges}
+    ways = {("1", "2", ""), ("2", "3", ""), ("2", "4", ""), ("1", "4", "completion")}
+    assert drawn == ways
+
+
 def test_what_does_not_fit_is_counted() -> None:
     graph = TaskGraph()
     for index in range(50):
