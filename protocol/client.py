@@ -15,6 +15,7 @@ from protocol.wire.framing import Hello, to_client
 from protocol.wire.messages import (
     Cancel,
     Cancelled,
+    Hold,
     Input,
     PayloadPart,
     Progress,
@@ -105,6 +106,10 @@ class Client:
         """See `TaskControl.extend`."""
         self._channel.put(Input(id=id, tokens=tokens))
 
+    def hold(self, id: str, until: int | None) -> None:
+        """See `TaskControl.hold`."""
+        self._channel.put(Hold(id=id, until=until))
+
     def cancel(self, id: str) -> None:
         """See `TaskControl.cancel`."""
         self._channel.put(Cancel(id=id))
@@ -166,6 +171,8 @@ class Client:
             budget=request.budget,
             needs=request.needs,
             inputs=tuple(handle.inputs),
+            until=handle.until,
+            problem=request.problem,
             patience_s=request.patience_s,
         )
         if not put_whole(self._channel, task):

@@ -258,7 +258,7 @@ def summarise(
         winner = next(t for t in threads if run.key(t.answer) == tally.winner)
     answer = None if winner is None else winner.answer
     speaker = threads[0] if winner is None and len(threads) == 1 else winner
-    completion = sum(thread.written for thread in threads) + run.probe_tokens
+    completion = sum(thread.written + thread.dropped for thread in threads) + run.probe_tokens
     ignored = run.dialect.ignored.union(*(thread.ignored for thread in threads))
     return Solution(
         problem=run.problem,
@@ -273,7 +273,7 @@ def summarise(
             prompt_tokens=run.graph.work - completion,
             completion_tokens=completion,
             span_tokens=run.graph.span,
-            leaked_tokens=sum(t.options.observer.leaked for t in threads if t.options.observer),
+            leaked_tokens=sum((t.options.observer or t).leaked for t in threads),
             **_sent(threads),
         ),
         wall_s=wall,

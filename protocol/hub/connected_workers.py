@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
-from protocol.wire.messages import Down, Kind, Payload, Profile, TaskNeeds
+from protocol.wire.messages import Down, Kind, ModelOffer, Payload, Profile, TaskNeeds
 
 FAR_BYTES = 8 << 20
 """Data of this size to be sent weighs as much as a worker that is full."""
+
+WINDOW_S = 0.25
+"""Tokens are counted over about so many seconds."""
+
+GAIN = 1.1
+"""Twice as many threads are worth it where they bring at least so many times the tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +30,7 @@ class Demand:
     tags: frozenset[str]
     resources: tuple[tuple[str, int], ...]
     fingerprint: str
+    capabilities: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, kind: Kind, name: str, needs: TaskNeeds) -> Demand:
@@ -34,6 +43,7 @@ class Demand:
             tags=needs.tags,
             resources=tuple(sorted((n, amount) for n, amount in needs.resources.items() if amount)),
             fingerprint=needs.fingerprint,
+            capabilities=needs.capabilities,
         )
 
     def __str__(self) -> str:
@@ -43,6 +53,7 @@ class Demand:
         wanted += [f"tag {tag}" for tag in sorted(self.tags)]
         wanted += [f"{amount} {name}" for name, amount in self.resources]
         wanted += [f"fingerprint {self.fingerprint}"] if self.fingerprint else []
+        wanted += [f"a model with {name}" for name in sorted(self.capabilities)]
         return ", ".join(wanted)
 
 
@@ -78,10 +89,61 @@ class WorkerLoad:
         for name, amount in _amounts(demand):
             self._used[name] -= amount
 
+    def pause(self, demand: Demand, paused: bool) -> None:
+        """Account for a thread that stands still, and so takes no slot, or goes on again."""
+        name, amount = _amounts(demand)[-1]
+        self._used[name] += -amount if paused else amount
+
+    def lanes(self, demand: Demand) -> int:
+        """How many threads of a model write now, or how many functions and tools run."""
+        return self._used[_amounts(demand)[-1][0]]
+
     def cost(self, demand: Demand, missing_bytes: int) -> float:
-        """How bad a choice it is: its load, and what would have to be sent."""
-        name, _ = _amounts(demand)[-1]
-        return self._used[name] / self._limits[name] + missing_bytes / FAR_BYTES
+        """How bad a choice it is: its load, a thread included, and what would have to be sent."""
+        name, amount = _amounts(demand)[-1]
+        used = self._used[name] + (amount if demand.kind == "thread" else 0)
+        return used / self._limits[name] + missing_bytes / FAR_BYTES
+
+
+class BatchCurve:
+    """Tokens a second that came from one worker, for 1, 2 to 3, 4 to 7, 8 to 15 … threads at once.
+
+    The hub counts what arrives, so that nobody has to be believed and slow networks count as well.
+    """
+
+    __slots__ = ("_rates", "_since", "_size", "_tokens")
+
+    def __init__(self) -> None:
+        self._rates: dict[int, float] = {}
+        self._size = 0
+        self._since = 0.0
+        self._tokens = 0
+
+    def note(self, lanes: int, tokens: int, now: float) -> None:
+        """So many tokens came while so many threads were writing."""
+        size, seconds = lanes.bit_length(), now - self._since
+        if size != self._size:
+            self._size, self._since, self._tokens = size, now, 0
+            return
+        self._tokens += tokens
+        if seconds >= WINDOW_S:
+            rate = self._tokens / seconds
+            self._rates[size] = (self._rates.get(size, rate) + rate) / 2
+            self._since, self._tokens = now, 0
+
+    @property
+    def rate(self) -> float | None:
+        """The most tokens a second that were seen; None while nothing is known."""
+        return max(self._rates.values(), default=None)
+
+    def gains(self, lanes: int) -> bool:
+        """Whether a thread beside ``lanes`` others is expected to bring more tokens in all.
+
+        True where nothing is known: it is learnt by trying.
+        """
+        known = sorted(size for size in self._rates if size <= lanes.bit_length())
+        rates = [self._rates[size] for size in known]
+        return all(more >= less * GAIN for less, more in pairwise(rates))
 
 
 _TASKS = "tasks at once"
@@ -121,15 +183,19 @@ class ConnectedWorker:
         load: What it is doing, against what it can.
         assigned: Its tasks: the fence of each assignment, by id.
         data: Digests of the payloads that it was given.
+        problems: How many of its tasks belong to each problem.
+        curves: How fast it writes with each model.
     """
 
     __slots__ = (
         "assigned",
         "away",
+        "curves",
         "data",
         "draining",
         "id",
         "load",
+        "problems",
         "profile",
         "scopes",
         "transport",
@@ -147,6 +213,23 @@ class ConnectedWorker:
         self.load = WorkerLoad(profile)
         self.assigned: dict[str, int] = {}
         self.data: set[str] = set()
+        self.problems: Counter[str] = Counter()
+        self.curves: dict[str, BatchCurve] = {}
+
+    def curve(self, model: str) -> BatchCurve:
+        """What is known of a model's speed here."""
+        return self.curves.setdefault(model, BatchCurve())
+
+    def has_use(self, problem: str, demand: Demand) -> bool:
+        """Whether it works at a problem, and its batch still gains by another thread of it."""
+        known = self.problems[problem] > 0
+        return known and self.curve(demand.name).gains(self.load.lanes(demand))
+
+    def leave_problem(self, problem: str) -> None:
+        """A task of the problem is no longer here."""
+        self.problems[problem] -= 1
+        if not self.problems[problem]:
+            del self.problems[problem]
 
     @property
     def open(self) -> bool:
@@ -178,9 +261,22 @@ class ConnectedWorker:
         for name, amount in demand.resources:
             if (has := profile.resources.get(name, 0)) < amount:
                 why.append(f"it has {has} {name}")
-        if not self._offers(demand):
+        offer = self.model(demand.name) if demand.kind == "thread" else None
+        if offer is not None and demand.fingerprint not in ("", offer.fingerprint):
             why.append("its model has another fingerprint")
+        if offer is not None:
+            lacking = sorted(demand.capabilities - offer.capabilities)
+            why += [f"its model lacks {name}" for name in lacking]
         return why
+
+    def model(self, name: str) -> ModelOffer | None:
+        """What it says of a model, if it offers one of that name."""
+        return next((offer for offer in self.profile.models if offer.name == name), None)
+
+    def holds(self, demand: Demand) -> bool:
+        """Whether such threads can stand still at a token."""
+        offer = self.model(demand.name) if demand.kind == "thread" else None
+        return offer is not None and "holding" in offer.capabilities
 
     @property
     def offers(self) -> set[tuple[Kind, str]]:
@@ -192,7 +288,9 @@ class ConnectedWorker:
     def _offers(self, demand: Demand) -> bool:
         if demand.kind == "thread":
             return any(
-                offer.name == demand.name and demand.fingerprint in ("", offer.fingerprint)
+                offer.name == demand.name
+                and demand.fingerprint in ("", offer.fingerprint)
+                and demand.capabilities <= offer.capabilities
                 for offer in self.profile.models
             )
         offers = self.profile.functions if demand.kind == "function" else self.profile.tools

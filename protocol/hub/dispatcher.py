@@ -39,6 +39,7 @@ from protocol.wire.messages import (
     Code,
     Drain,
     HeldTask,
+    Hold,
     Input,
     Kind,
     Payload,
@@ -175,12 +176,34 @@ class Dispatcher:
             self._emit(MessageIgnored(worker=worker.id, task=message.id))
             return
         task = self._tasks[message.id]
-        if isinstance(message, (Progress, TokenChunk)):
+        if isinstance(message, TokenChunk):
+            self._note_tokens(task, worker, message)
+            task.handle.tell(message)
+        elif isinstance(message, Progress):
             task.handle.tell(message)
         else:
             self._take_back(task)
             self._settle(task, worker, message)
             self._feed(worker)
+
+    def _note_tokens(self, task: LiveTask, worker: ConnectedWorker, chunk: TokenChunk) -> None:
+        """Learn from a thread's tokens how fast its worker is, and whether it now stands still."""
+        lanes = worker.load.lanes(task.demand)
+        worker.curve(task.demand.name).note(lanes, len(chunk.tokens), self._timers.clock())
+        task.written = chunk.at + len(chunk.tokens)
+        task.stopped = chunk.reason is not None
+        self._pause(task, worker)
+
+    def _pause(self, task: LiveTask, worker: ConnectedWorker) -> None:
+        """Let a thread that stands still leave its slot to others, and take one when it goes on."""
+        until = task.handle.until
+        held = until is not None and task.written >= until and worker.holds(task.demand)
+        paused = task.stopped or held
+        if paused != task.paused:
+            task.paused = paused
+            worker.load.pause(task.demand, paused)
+            if paused:
+                self._feed(worker)
 
     def refuse(self, worker: ConnectedWorker, id: str, fence: int, why: str) -> None:
         """Fail a worker's own task, as what the worker said of it can't be read."""
@@ -270,10 +293,20 @@ class Dispatcher:
             return
         worker = self._worker_of(task)
         if worker is not None:
+            task.stopped = False
+            self._pause(task, worker)
             try:
                 worker.transport.send(Input(id=id, fence=worker.assigned[id], tokens=tokens))
             except BadMessage as error:
                 self._abort(task, error.wire_code, str(error))
+
+    def hold(self, id: str, until: int | None) -> None:
+        """See `TaskControl.hold`."""
+        task = self._tasks[id]
+        worker = self._worker_of(task)
+        if worker is not None and worker.holds(task.demand):
+            worker.transport.send(Hold(id=id, fence=worker.assigned[id], until=until))
+            self._pause(task, worker)
 
     def cancel(self, id: str) -> None:
         """See `TaskControl.cancel`."""
@@ -349,6 +382,7 @@ class Dispatcher:
         fence = worker.assigned[task.id] = next(self._fences)
         task.given.setdefault(worker.id, fence)
         worker.load.take(task.demand)
+        worker.problems[task.handle.request.problem] += 1
         left_s = task.deadline - self._timers.clock()
         try:
             task.send_to(worker, left_s, self._proof(worker.id, task.id, fence))
@@ -372,7 +406,11 @@ class Dispatcher:
         if worker is not None:
             self._assigned -= 1
             del worker.assigned[task.id]
+            if task.paused:
+                worker.load.pause(task.demand, False)
             worker.load.give_back(task.demand)
+            task.written, task.stopped, task.paused = 0, False, False
+            worker.leave_problem(task.handle.request.problem)
             task.handle.worker = None
 
     # ---- ends ----------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ from protocol.wire.messages import (
     Code,
     Down,
     Drain,
+    Hold,
     Input,
     Kind,
     Message,
@@ -306,12 +307,14 @@ class ClientSession(PeerSession):
         _check_client_says(message)
         if isinstance(message, TaskMessage):
             self._submit(message)
-        elif isinstance(message, (Cancel, Input)):
+        elif isinstance(message, (Cancel, Input, Hold)):
             if message.id not in self._handles:
                 return  # it has ended, and the client will hear of it
             handle, _ = self._handles[message.id]
             if isinstance(message, Cancel):
                 handle.cancel()
+            elif isinstance(message, Hold):
+                handle.hold(message.until)
             else:
                 handle.extend(message.tokens)
 
@@ -359,6 +362,7 @@ class ClientSession(PeerSession):
                 deadline_s=task.deadline_s,
                 budget=task.budget,
                 needs=task.needs,
+                problem=task.problem,
                 patience_s=PATIENCE_S if task.patience_s is None else task.patience_s,
             )
             handle = self._dispatcher.submit(request)
@@ -372,6 +376,8 @@ class ClientSession(PeerSession):
         self.allowance.take(len(request.arguments), 1)  # it is there, as just checked
         for tokens in task.inputs[len(handle.inputs) :]:
             handle.extend(tokens)
+        if task.kind == "thread":
+            handle.hold(task.until)
         handle.listen(listener)
 
     def _check_room(self, task: TaskMessage) -> None:

@@ -28,6 +28,7 @@ from protocol.wire.messages import (
     TaskNeeds,
     TaskUsage,
     TokenChunk,
+    Word,
 )
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class TaskRequest(CheckedModel):
     Attributes:
         id: The idempotency key: submitted twice, it is the same task.
         arguments: JSON text of an object; of a `ThreadStart` for a thread.
+        problem: Threads that name the same one are placed together, as far as a batch gains by it.
         deadline_s: Seconds from now until it must have ended, waiting included.
         patience_s: Seconds that it waits while no connected worker is able to run it.
     """
@@ -59,14 +61,17 @@ class TaskRequest(CheckedModel):
     deadline_s: Seconds | None = None
     budget: TaskBudget = Field(default_factory=TaskBudget)
     needs: TaskNeeds = Field(default_factory=TaskNeeds)
+    problem: Word = ""
     patience_s: Seconds = PATIENCE_S
 
     @model_validator(mode="after")
     def _what_only_threads_have(self) -> Self:
         if self.kind != "thread" and self.budget.tokens is not None:
             raise ValueError("budget: only threads spend tokens; leave tokens out")
-        if self.kind != "thread" and self.needs.fingerprint:
-            raise ValueError("needs: only threads have a model; leave fingerprint out")
+        if self.kind != "thread" and (self.needs.fingerprint or self.needs.capabilities):
+            raise ValueError(
+                "needs: only threads have a model; leave fingerprint and capabilities out"
+            )
         return self
 
 
@@ -95,6 +100,7 @@ class TaskHandle:
         result: How it ended, once it has: a `Result`, or `Cancelled`.
         attempts: Workers that it was given to.
         inputs: What a thread was given to read so far.
+        until: After how many tokens a thread stands still; None lets it write on.
         cancelling: Whether its end was asked for.
     """
 
@@ -107,6 +113,7 @@ class TaskHandle:
         "inputs",
         "request",
         "result",
+        "until",
         "worker",
     )
 
@@ -116,6 +123,7 @@ class TaskHandle:
         self.result: Result | Cancelled | None = None
         self.attempts = 0
         self.inputs: list[tuple[int, ...]] = []
+        self.until: int | None = None
         self.cancelling = False
         self._control = control
         self._done: anyio.Event | None = None
@@ -166,6 +174,18 @@ class TaskHandle:
         if self.result is None and not self.cancelling:
             self.inputs.append(tokens)
             self._control.extend(self.id, tokens)
+
+    def hold(self, until: int | None) -> None:
+        """Let a thread write up to ``until`` tokens in all, where its worker's model can hold it.
+
+        Raises:
+            InvalidValue: it is no thread.
+        """
+        if self.request.kind != "thread":
+            raise InvalidValue(f"task {self.id} is no thread, which alone can be held at a token")
+        if self.result is None and not self.cancelling and self.until != until:
+            self.until = until
+            self._control.hold(self.id, until)
 
     def cancel(self) -> None:
         """Ask for its end; `result` then is `Cancelled`, unless it had ended."""
@@ -230,6 +250,9 @@ class TaskControl(Protocol):
 
     def extend(self, id: str, tokens: tuple[int, ...]) -> None:
         """Give a thread that has not ended tokens to read."""
+
+    def hold(self, id: str, until: int | None) -> None:
+        """Let a thread that has not ended stand still after so many tokens."""
 
     def cancel(self, id: str) -> None:
         """End a task that has not ended."""

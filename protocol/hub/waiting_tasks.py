@@ -14,6 +14,9 @@ from protocol.hub.task_handles import TaskHandle
 from protocol.hub.timers import Timer, TimerQueue
 from protocol.wire.messages import Kind, Payload, TaskMessage
 
+HOME = 1000.0
+"""How much better a worker is that works at a task's problem; more than any load weighs."""
+
 SAMPLE = 16
 """Of many able workers, so many are looked at: the best of a few is nearly the best of all."""
 
@@ -40,6 +43,9 @@ class LiveTask:
         deadline: When it must have ended, by the hub's clock.
         queued_at: Since when it waits.
         waiting: The list in which it waits, if it does.
+        written: How many tokens a thread has written on its present worker.
+        stopped: Whether a thread waits to be given more.
+        paused: Whether it stands still, for that or because it is held, and takes no slot.
         lost: The workers that were lost under it.
         killed: Those of them that have ended or gone silent.
         given: The first fence under which each worker had it.
@@ -53,6 +59,9 @@ class LiveTask:
     deadline: float
     queued_at: float = 0.0
     waiting: WaitingTasks | None = None
+    written: int = 0
+    stopped: bool = False
+    paused: bool = False
     lost: list[str] = field(default_factory=list)
     killed: list[str] = field(default_factory=list)
     given: dict[str, int] = field(default_factory=dict)
@@ -89,6 +98,7 @@ class LiveTask:
                 deadline_s=None if left_s == math.inf else max(0.0, left_s),
                 budget=request.budget,
                 inputs=tuple(self.handle.inputs),
+                until=self.handle.until if worker.holds(self.demand) else None,
                 proof=proof,
             )
         )
@@ -152,22 +162,39 @@ class WaitingTasks:
         return late, next_due
 
     def _best(self, task: LiveTask) -> ConnectedWorker | None:
-        """The worker that should run the task now, if one can."""
-        payload = task.payload
+        """The worker that should run the task now, if one can.
+
+        That is one which works at its problem, while its batch gains by it, and else the one that
+        is soonest done with what it has.
+        """
+        payload, problem = task.payload, task.handle.request.problem
         best, least = None, math.inf
-        for worker in self._candidates(payload):
+        for worker in self._candidates(payload, problem):
             if not worker.open or not worker.load.fits(self.demand):
                 continue
             missing = 0
             if payload is not None and payload.sha256 not in worker.data:
                 missing = payload.size
-            cost = worker.load.cost(self.demand, missing) + (worker.id in task.lost)
+            cost = worker.load.cost(self.demand, missing) * self._slowness(worker)
+            if worker.id in task.lost:
+                cost += 1
+            elif problem and worker.has_use(problem, self.demand):
+                cost -= HOME
             if cost < least:
                 best, least = worker, cost
         return best
 
-    def _candidates(self, payload: Payload | None) -> Iterator[ConnectedWorker]:
-        """Workers to look at; those that have the payload are among them."""
+    def _slowness(self, worker: ConnectedWorker) -> float:
+        """How many times faster than this worker the fastest is, of those that threads know."""
+        if self.demand.kind != "thread":
+            return 1.0
+        name = self.demand.name
+        own = worker.curve(name).rate
+        rates = [rate for one in self.workers[:SAMPLE] if (rate := one.curve(name).rate)]
+        return max(rates) / own if own and rates and own < max(rates) else 1.0
+
+    def _candidates(self, payload: Payload | None, problem: str) -> Iterator[ConnectedWorker]:
+        """Workers to look at; those that have the payload or the problem are among them."""
         count = len(self.workers)
         if count <= 2 * SAMPLE:
             yield from self.workers
@@ -183,6 +210,8 @@ class WaitingTasks:
                     break
         if payload is not None:
             yield from (worker for worker in self.workers if payload.sha256 in worker.data)
+        if problem:
+            yield from (worker for worker in self.workers if worker.problems[problem])
 
 
 class WaitingLists:

@@ -115,6 +115,9 @@ class ModelOffer(WireModel):
     """Names the exact weights; the same fingerprint and seed give the same tokens."""
     context: Count
     slots: Annotated[int, Field(ge=1)] = 1
+    """Threads that write at once; those that stand still take none."""
+    capabilities: Annotated[frozenset[Name], Field(max_length=64)] = frozenset()
+    """What its threads can do beside writing behind plain tokens, such as ``holding``."""
 
 
 class Profile(WireModel):
@@ -140,6 +143,8 @@ class TaskNeeds(WireModel):
     resources: Annotated[dict[Name, Count], Field(max_length=64)] = {}
     fingerprint: Word = ""
     """Of a thread's model; empty takes any model of the name."""
+    capabilities: Annotated[frozenset[Name], Field(max_length=64)] = frozenset()
+    """Of a thread's model; see `ModelOffer`."""
 
 
 class TaskBudget(WireModel):
@@ -201,6 +206,10 @@ class TaskMessage(WireModel):
     needs: TaskNeeds = Field(default_factory=TaskNeeds)
     inputs: tuple[tuple[TokenId, ...], ...] = ()
     """For a thread that begins anew elsewhere: what it was given so far by `Input`."""
+    until: Count | None = None
+    """For a thread: after how many tokens it stands still; see `Hold`."""
+    problem: Word = ""
+    """From a client: threads of one problem are placed together, as far as a batch gains by it."""
     patience_s: Seconds | None = None
     """From a client: how long it waits while no connected worker is able to run it."""
     proof: Annotated[str, Field(max_length=64)] = ""
@@ -230,6 +239,8 @@ class ThreadStart(WireModel):
     limit: Annotated[int, Field(ge=1)] | None = None
     drawing: TokenDrawing | None = None
     """Left out where there is nothing to say, so that older workers take the thread."""
+    confidence: Annotated[int, Field(ge=1)] | None = None
+    """Over so many of the likeliest tokens each token's confidence is told."""
 
 
 class Input(WireModel):
@@ -239,6 +250,18 @@ class Input(WireModel):
     id: Id
     fence: Count = 0
     tokens: tuple[TokenId, ...]
+
+
+class Hold(WireModel):
+    """A thread writes up to ``until`` tokens in all and stands still there; null lets it write on.
+
+    It comes only to a worker whose model has the capability ``holding``.
+    """
+
+    type: Literal["hold"] = "hold"
+    id: Id
+    fence: Count = 0
+    until: Count | None = None
 
 
 class Cancel(WireModel):
@@ -268,6 +291,8 @@ class TokenChunk(WireModel):
     at: Count
     tokens: tuple[TokenId, ...]
     logprobs: tuple[Finite, ...]
+    confidences: tuple[Finite, ...] = ()
+    """Of each token, where the thread's start asks for them."""
     reason: Literal["stop", "length"] | None = None
     """Why the thread has stopped after them, if it has; it then waits for `Input`."""
 
@@ -275,6 +300,8 @@ class TokenChunk(WireModel):
     def _equally_many(self) -> Self:
         if len(self.tokens) != len(self.logprobs):
             raise ValueError("each token needs its log-probability")
+        if self.confidences and len(self.tokens) != len(self.confidences):
+            raise ValueError("each token needs its confidence, or none has one")
         return self
 
 
@@ -321,7 +348,9 @@ class Drain(WireModel):
     type: Literal["drain"] = "drain"
 
 
-Down = Annotated[PayloadPart | TaskMessage | Input | Cancel | Drain, Field(discriminator="type")]
+Down = Annotated[
+    PayloadPart | TaskMessage | Input | Hold | Cancel | Drain, Field(discriminator="type")
+]
 """From hub to worker, and from client to hub."""
 
 Up = Annotated[
@@ -330,5 +359,14 @@ Up = Annotated[
 """From worker to hub, and from hub to client."""
 
 Message = (
-    PayloadPart | TaskMessage | Input | Cancel | Drain | Progress | TokenChunk | Result | Cancelled
+    PayloadPart
+    | TaskMessage
+    | Input
+    | Hold
+    | Cancel
+    | Drain
+    | Progress
+    | TokenChunk
+    | Result
+    | Cancelled
 )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 import anyio.from_thread
@@ -29,6 +29,7 @@ from protocol.wire.messages import (
     Cancelled,
     Code,
     HeldTask,
+    Hold,
     Input,
     PayloadPart,
     Progress,
@@ -41,7 +42,7 @@ from protocol.wire.messages import (
 )
 from protocol.wire.payloads import Payloads, put_whole
 from protocol.worker.registry import Callee, Registry
-from protocol.worker.threads import ThreadHost
+from protocol.worker.threads import GeneratedToken, ThreadHost, ThreadRun
 
 KEPT = 1024
 KEPT_BYTES = 64 << 20
@@ -52,6 +53,9 @@ MOST_LEAKED = 64
 
 HELD_BYTES = MAX_FRAME // 4
 """Of a hello, for what a worker still has; the newest is told of."""
+
+CHUNK_S = 0.02
+"""A thread's tokens are sent at once, or where it writes faster, every so many seconds."""
 
 _ENDED = "null"
 """The value of a thread."""
@@ -92,26 +96,16 @@ def described(error: BaseException) -> TaskFailure:
     )
 
 
-def _chunk(
-    one: RunningTask, token: int, logprob: float, reason: Literal["stop", "length"] | None
-) -> TokenChunk:
-    """A token as it is sent.
+def _checked(token: GeneratedToken) -> GeneratedToken:
+    """A token that can be sent.
 
     Raises:
         RemoteFailure: it can't be.
     """
-    try:
-        return TokenChunk(
-            id=one.task.id,
-            fence=one.fence,
-            at=one.tokens,
-            tokens=(token,),
-            logprobs=(logprob,),
-            reason=reason,
-        )
-    except ValidationError as error:
-        problem = f"the model gave what is no token: {first_problem(error)}"
-        raise RemoteFailure("failed", "", problem) from error
+    told = 0.0 if token.confidence is None else token.confidence
+    if 0 <= token.token < 1 << 31 and math.isfinite(token.logprob) and math.isfinite(told):
+        return token
+    raise RemoteFailure("failed", "", f"the model gave what is no token: {token}")
 
 
 class RunningTask:
@@ -131,6 +125,9 @@ class RunningTask:
         self.leaked = False
         self.began = time.monotonic()
         self.tokens = 0
+        self.unsent: list[GeneratedToken] = []
+        self.until = task.until
+        self.thread: ThreadRun | None = None
         self.inputs = [*task.inputs]
         self.arrived = anyio.Event()
 
@@ -144,6 +141,28 @@ class RunningTask:
         self.inputs.append(tokens)
         self.arrived.set()
         self.arrived = anyio.Event()
+
+    def hold(self, until: int | None) -> None:
+        """Let a thread stand still after so many tokens."""
+        self.until = until
+        if self.thread is not None:
+            self.thread.hold(until)
+
+    def take_unsent(self) -> TokenChunk | None:
+        """What its thread wrote since the last call, as it is sent."""
+        if not self.unsent:
+            return None
+        unsent, self.unsent = self.unsent, []
+        told = [token.confidence for token in unsent if token.confidence is not None]
+        return TokenChunk(
+            id=self.task.id,
+            fence=self.fence,
+            at=self.tokens - len(unsent),
+            tokens=tuple(token.token for token in unsent),
+            logprobs=tuple(token.logprob for token in unsent),
+            confidences=tuple(told),
+            reason=unsent[-1].reason,
+        )
 
 
 class TaskRunner:
@@ -169,6 +188,7 @@ class TaskRunner:
         self._running: dict[str, RunningTask] = {}
         self._ended: BoundedTable[tuple[Result | Cancelled, str]] = BoundedTable(KEPT, KEPT_BYTES)
         self._leaked = 0
+        self._pacing = False
         self._stopped: BoundedTable[int] = BoundedTable(KEPT, KEPT_BYTES)
         self.draining = False
         self._changed = anyio.Event()
@@ -209,17 +229,22 @@ class TaskRunner:
             self._changed = anyio.Event()
             await self._changed.wait()
 
-    def handle(self, message: TaskMessage | Cancel | Input | PayloadPart, group: TaskGroup) -> None:
+    def handle(
+        self, message: TaskMessage | Cancel | Input | Hold | PayloadPart, group: TaskGroup
+    ) -> None:
         """Take what the hub says; tasks run in ``group``."""
         match message:
             case PayloadPart():
                 self._payloads.add(message)
             case TaskMessage():
                 self._take(message, group)
-            case Input():
+            case Input() | Hold():
                 one = self._running.get(message.id)
                 if one is not None and one.fence == message.fence:
-                    one.give(message.tokens)
+                    if isinstance(message, Hold):
+                        one.hold(message.until)
+                    else:
+                        one.give(message.tokens)
             case Cancel():
                 self._cancel(message)
 
@@ -252,7 +277,7 @@ class TaskRunner:
                 one.stop(None)
             new = RunningTask(task)
             self._running[task.id] = new
-            group.start_soon(self._run, new)
+            group.start_soon(self._run, new, group)
 
     def _cancel(self, cancel: Cancel) -> None:
         one = self._running.get(cancel.id)
@@ -267,16 +292,17 @@ class TaskRunner:
 
     # ---- one task ------------------------------------------------------------------------------
 
-    async def _run(self, one: RunningTask) -> None:
+    async def _run(self, one: RunningTask, group: TaskGroup) -> None:
         id = one.task.id
         end: Result | Cancelled | None = None
         try:
             with one.scope:
-                end = await self._attempt(one)
+                end = await self._attempt(one, group)
             await absorb_cancellation()
         finally:
             if self._running.get(id) is one:
                 del self._running[id]
+        self._flush(one)
         if end is None:
             end = Cancelled(id=id, fence=one.fence, leaked=one.leaked)
             if one.why is not None:
@@ -289,12 +315,12 @@ class TaskRunner:
         self._end(end, one.proof)
         self._changed.set()
 
-    async def _attempt(self, one: RunningTask) -> Result | None:
+    async def _attempt(self, one: RunningTask, group: TaskGroup) -> Result | None:
         task = one.task
         value, failure = None, None
         try:
             with anyio.move_on_after(task.deadline_s) as limit:
-                value = await self._value(one)
+                value = await self._value(one, group)
             if limit.cancelled_caught:
                 one.why = "deadline"
                 return None
@@ -316,11 +342,11 @@ class TaskRunner:
             failure = TaskFailure(code="failed", message=why)
             return Result(id=task.id, fence=one.fence, failure=failure)
 
-    async def _value(self, one: RunningTask) -> str:
+    async def _value(self, one: RunningTask, group: TaskGroup) -> str:
         task = one.task
         text = self._payloads.text(task.arguments)
         if task.kind == "thread":
-            return await self._thread(one, text)
+            return await self._thread(one, text, group)
         found = self._registry.functions if task.kind == "function" else self._registry.tools
         callee = found.get(task.name)
         if callee is None:
@@ -368,7 +394,7 @@ class TaskRunner:
             raise error
         return value
 
-    async def _thread(self, one: RunningTask, text: str) -> str:
+    async def _thread(self, one: RunningTask, text: str, group: TaskGroup) -> str:
         """Generate until the thread is ended by an empty input; its tokens are its chunks."""
         host = self._hosts.get(one.task.name)
         if host is None:
@@ -377,15 +403,18 @@ class TaskRunner:
             start = ThreadStart.model_validate_json(text)
         except ValueError as error:
             raise RemoteFailure("bad-arguments", "", "not the start of a thread") from error
-        run = host.open(start)
+        run = one.thread = host.open(start)
+        if one.until is not None:
+            run.hold(one.until)
         taken, most = 0, one.task.budget.tokens
         try:
             while True:
-                async for token, logprob, reason in run.tokens():
+                async for token in run.tokens():
                     await self._channel.room()
-                    self._channel.put_anyway(_chunk(one, token, logprob, reason))
+                    one.unsent.append(_checked(token))
                     one.tokens += 1
-                    if most is not None and one.tokens >= most and reason is None:
+                    self._send_tokens(one, group, ended=token.reason is not None)
+                    if most is not None and one.tokens >= most and token.reason is None:
                         raise RemoteFailure("budget", "", f"the thread's {most} tokens are spent")
                 while len(one.inputs) <= taken:
                     await one.arrived.wait()
@@ -395,6 +424,32 @@ class TaskRunner:
                 taken += 1
         finally:
             run.close()
+
+    def _send_tokens(self, one: RunningTask, group: TaskGroup, *, ended: bool) -> None:
+        """Send what a thread wrote: at once if it has stopped or nothing was sent just now."""
+        if ended or not self._pacing:
+            self._flush(one)
+        if not self._pacing:
+            self._pacing = True
+            group.start_soon(self._pace)
+
+    async def _pace(self) -> None:
+        """Send what threads write from time to time, as long as they do."""
+        writing = True
+        try:
+            while writing:
+                await anyio.sleep(CHUNK_S)
+                wrote = [one for one in self._running.values() if one.unsent]
+                for one in wrote:
+                    self._flush(one)
+                writing = bool(wrote)
+        finally:
+            self._pacing = False
+
+    def _flush(self, one: RunningTask) -> None:
+        chunk = one.take_unsent()
+        if chunk is not None:
+            self._channel.put_anyway(chunk)
 
     # ---- ends ----------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ class GeneratedToken(NamedTuple):
     token: int
     logprob: float
     reason: Literal["stop", "length"] | None
+    confidence: float | None = None
 
 
 class ThreadRun(Protocol):
@@ -25,6 +26,13 @@ class ThreadRun(Protocol):
 
     def extend(self, tokens: Sequence[int]) -> None:
         """Append tokens to the stopped thread; `tokens` then goes on."""
+        ...
+
+    def hold(self, until: int | None) -> None:
+        """Write up to ``until`` tokens in all and then stand still; None lifts the limit.
+
+        Called only where the model's offer has the capability ``holding``.
+        """
         ...
 
     def close(self) -> None:

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from reasoning.values.context import Gang
 
 
+SETTLE_S = 1.0
+"""How long a run waits to hear what was generated for threads that it has closed."""
+
+
 class RemoteGeneration(Generation):
     """One thread on a worker."""
 
@@ -56,6 +60,8 @@ class RemoteGeneration(Generation):
         self._inbox: deque[Token | Exception] = deque()
         self._arrived = anyio.Event()
         self._heard: list[int] = []  # all that was generated, to check what comes again
+        self._before = 0  # what it has written as other tasks
+        self._until: int | None = None
         self._stopped = False
         self._over = False
         self.closed = False
@@ -99,9 +105,15 @@ class RemoteGeneration(Generation):
         if self._handle is not None and not self._over:
             self._backend.ends(self._handle)
         self._handle, self._stopped, self._over = None, False, False
+        self._before += len(self._heard)
         self._inbox, self._heard = deque(), []
         self._segment = segment
         self._backend.live.add(segment)
+
+    def hold(self, until: int | None) -> None:
+        self._until = until
+        if self._handle is not None and not self._over:
+            self._handle.hold(None if until is None else max(0, until - self._before))
 
     def close(self) -> None:
         if self.closed:
@@ -109,7 +121,7 @@ class RemoteGeneration(Generation):
         self.closed = True
         self._backend.open_threads -= 1
         self._backend.live.discard(self._segment)
-        self._backend.leaked += sum(isinstance(item, Token) for item in self._inbox)
+        self._leak(sum(isinstance(item, Token) for item in self._inbox))
         if self._handle is not None and not self._over:
             self._backend.ends(self._handle)
 
@@ -121,6 +133,7 @@ class RemoteGeneration(Generation):
             stop=tuple(sorted(self._stop)),
             limit=self._limit,
             drawing=_drawing(self._sampling),
+            confidence=self._sampling.confidence or None,
         )
         heard = self._heard  # what comes late of an earlier task is not this one's
 
@@ -128,11 +141,15 @@ class RemoteGeneration(Generation):
             if self._heard is heard:
                 self._hear(said)
 
-        self._handle = self._backend.begin(start, hear)
+        self._handle = self._backend.begin(start, hear, problem=self._sampling.problem)
+        if self._until is not None:
+            self.hold(self._until)
 
     def _hear(self, said: Progress | TokenChunk | Result | Cancelled) -> None:
         if isinstance(said, TokenChunk):
             found = [Token(*pair) for pair in zip(said.tokens, said.logprobs, strict=True)]
+            for place, confidence in enumerate(said.confidences):
+                found[place] = found[place]._replace(confidence=confidence)
             if found:
                 found[-1] = found[-1]._replace(reason=said.reason)
             for at, token in enumerate(found, said.at):
@@ -144,7 +161,9 @@ class RemoteGeneration(Generation):
 
     def _receive(self, at: int, token: Token) -> None:
         if self.closed:
-            self._backend.leaked += at >= len(self._heard)
+            if at >= len(self._heard):
+                self._heard.append(token.token)
+                self._leak(1)
         elif at < len(self._heard):
             self._backend.repeated += 1
             if self._heard[at] != token.token:
@@ -157,6 +176,10 @@ class RemoteGeneration(Generation):
         else:
             self._heard.append(token.token)
             self._put(token)
+
+    def _leak(self, count: int) -> None:
+        self.leaked += count
+        self._backend.leaked += count
 
     def _put(self, item: Token | Exception) -> None:
         self._over = self._over or isinstance(item, Exception)
@@ -176,7 +199,9 @@ class RemoteBackend(Backend):
         open_threads: Threads that are not closed.
     """
 
-    capabilities: frozenset[Capability] = frozenset({"token-prompts", "logprobs"})
+    capabilities: frozenset[Capability] = frozenset(
+        {"token-prompts", "logprobs", "prefix-sharing", "confidence", "holding"}
+    )
 
     def __init__(
         self,
@@ -223,7 +248,7 @@ class RemoteBackend(Backend):
         gang: Gang | None = None,
     ) -> RemoteGeneration:
         lacking = [requirements.of_context(segment.context, gang, self.live)]
-        lacking += sorted(requirements.of_sampling(sampling))
+        lacking += sorted(requirements.of_sampling(sampling) - self.capabilities)
         refused = next((_missing(name) for name in lacking if name), None)
         self.live.add(segment)
         self.open_threads += 1
@@ -239,16 +264,23 @@ class RemoteBackend(Backend):
     def release(self, segments: Sequence[Segment]) -> None:
         """Workers free what their threads no longer see."""
 
-    def begin(self, start: ThreadStart, hear: TaskListener) -> TaskHandle:
+    async def settle(self) -> None:
+        with anyio.move_on_after(SETTLE_S):
+            for handle in list(self._ending):
+                await handle.ended()
+
+    def begin(self, start: ThreadStart, hear: TaskListener, *, problem: str) -> TaskHandle:
         """Submit a thread."""
         self._count += 1
+        needs = frozenset[str]() if start.confidence is None else frozenset({"confidence"})
         request = TaskRequest(
             id=f"thread-{self._run}/{self._count}",
             kind="thread",
             name=self.model,
             arguments=start.model_dump_json(exclude_none=True),
             budget=TaskBudget(attempts=10),
-            needs=TaskNeeds(fingerprint=self.fingerprint),
+            needs=TaskNeeds(fingerprint=self.fingerprint, capabilities=needs),
+            problem=problem,
             patience_s=self._patience_s,
         )
         return self._submitter.submit(request, hear)

@@ -12,9 +12,11 @@ from reasoning.values.sampling import Sampling
 def of_context(context: Context, gang: Gang | None, live: Collection[Segment]) -> Capability | None:
     """What it takes to generate in a context; None where that is a plain run of tokens.
 
-    ``live`` are the segments that other threads write to.
+    ``live`` are the segments that other threads write to; their first tokens, as many as are
+    written, change no more.
     """
-    if gang is not None or context.flowing or any(e.segment in live for e in context.entries):
+    grows = any(e.segment in live and e.upto is None for e in context.entries)
+    if gang is not None or context.flowing or grows:
         return "live-contexts"
     return None if context.sequential else "kv-join"
 

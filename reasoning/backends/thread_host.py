@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
+from itertools import takewhile
+from operator import itemgetter
 from pathlib import Path
 
 from protocol import GeneratedToken, ModelOffer, ThreadStart
 from reasoning.backends.base import Backend, Generation
 from reasoning.errors import BackendLost
-from reasoning.values.context import Context, Segment
+from reasoning.values.context import Context, Placed, Segment
 from reasoning.values.sampling import Sampling
 
 WHOLE = 64 << 20
@@ -22,27 +24,50 @@ PROMPTS = 16
 class HostedThread:
     """A thread of a worker; see `protocol.ThreadRun`."""
 
-    def __init__(self, generation: Generation, segment: Segment) -> None:
+    def __init__(self, generation: Generation, segment: Segment, prompt: tuple[int, ...]) -> None:
         self._generation = generation
         self._segment = segment
+        self._prompt = prompt
+        self.closed = False
+
+    def shared(self, prompt: tuple[int, ...]) -> tuple[int, Context]:
+        """How many tokens it has in common with a prompt, and the context of these.
+
+        Its own last token may not be computed yet, and the prompt's last one has to be.
+        """
+        start = len(self._prompt)
+        if prompt[:start] != self._prompt:
+            return 0, Context()
+        segment, rest = self._segment, prompt[start:-1]
+        own = zip(segment.tokens[:-1], rest, strict=False)
+        common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], own))
+        entries = (*segment.context.entries, Placed(segment, upto=common))
+        return start + common, Context(entries=entries, position=segment.home + common)
 
     async def tokens(self) -> AsyncIterator[GeneratedToken]:
-        async for token, logprob, reason, *_ in self._generation.tokens():
+        async for token, logprob, reason, confidence in self._generation.tokens():
             self._segment.tokens.append(token)
             if reason == "lost":
                 raise BackendLost("the worker's backend lost the thread; see its log")
-            yield GeneratedToken(token, logprob, reason)
+            yield GeneratedToken(token, logprob, reason, confidence)
 
     def extend(self, tokens: Sequence[int]) -> None:
         self._generation.extend(tokens)
         self._segment.tokens += tokens
 
+    def hold(self, until: int | None) -> None:
+        self._generation.hold(until)
+
     def close(self) -> None:
+        self.closed = True
         self._generation.close()
 
 
 class BackendHost:
-    """A model on an open backend; threads with the same prompt share what is computed for it.
+    """A model on an open backend.
+
+    Threads with the same prompt share what is computed for it, and one whose prompt begins as a
+    running thread's text does, such as a probe of it, what that has computed.
 
     Attributes:
         offer: What the worker tells the hub of it.
@@ -52,21 +77,40 @@ class BackendHost:
         self.offer = offer
         self._backend = backend
         self._prompts: OrderedDict[tuple[int, ...], Context] = OrderedDict()
+        self._running: set[HostedThread] = set()
 
     def open(self, start: ThreadStart) -> HostedThread:
-        context = self._prompts.pop(start.prompt, None) or Context.given(start.prompt)
-        self._prompts[start.prompt] = context
-        if len(self._prompts) > PROMPTS:
-            self._prompts.popitem(last=False)
-        segment = Segment(context)
+        segment = Segment(self._context(start.prompt))
         drawing = {} if start.drawing is None else start.drawing.model_dump(exclude_none=True)
         generation = self._backend.open(
             segment,
-            Sampling(temperature=start.temperature, seed=start.seed, **drawing),
+            Sampling(
+                temperature=start.temperature,
+                seed=start.seed,
+                confidence=start.confidence or 0,
+                **drawing,
+            ),
             stop=start.stop,
             limit=start.limit,
         )
-        return HostedThread(generation, segment)
+        thread = HostedThread(generation, segment, start.prompt)
+        self._running.add(thread)
+        return thread
+
+    def _context(self, prompt: tuple[int, ...]) -> Context:
+        """A prompt as a context, of which as much as possible is computed already."""
+        context = self._prompts.pop(prompt, None)
+        if context is None:
+            self._running = {thread for thread in self._running if not thread.closed}
+            shares = (thread.shared(prompt) for thread in self._running)
+            known, shared = max(shares, key=itemgetter(0), default=(0, Context()))
+            if known:
+                return shared.then(prompt[known:])
+            context = Context.given(prompt)
+        self._prompts[prompt] = context
+        if len(self._prompts) > PROMPTS:
+            self._prompts.popitem(last=False)
+        return context
 
 
 def fingerprint(folder: Path) -> str:

@@ -15,6 +15,7 @@ from reasoning.problems import recognise
 
 if TYPE_CHECKING:
     from protocol import Client, Hub
+    from reasoning.backends.base import Backend
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +57,10 @@ class DevicesSource:
         )
 
 
-def offer_of(model: str | Path | None, *, backend: str, slots: int) -> ModelOffer:
-    """What a worker with this model tells its hub.
+def offer_of(
+    model: str | Path | None, *, backend: Backend, kind: str = "embedded", slots: int
+) -> ModelOffer:
+    """What a worker with this model, on a backend of this kind, tells its hub.
 
     Raises:
         ModelUnusable: there is no such model, or its folder can't be used.
@@ -67,10 +70,11 @@ def offer_of(model: str | Path | None, *, backend: str, slots: int) -> ModelOffe
     folder = find(model)
     return ModelOffer(
         name=name_of(folder),
-        backend=backend,
+        backend=kind,
         fingerprint=fingerprint(folder),
         context=read_config(folder).context,
         slots=slots,
+        capabilities=frozenset(backend.capabilities),
     )
 
 

@@ -2,8 +2,9 @@
 
 What a policy is told, and in which order, follows from the traces alone and never from timing: a
 trace's tokens are its clock, and something is told once no running trace can still come before it.
-On a backend that can hold threads nothing runs ahead of the clock: traces are held where something
-is due and their gang pauses at an end, so that a stop wastes nothing.
+On a backend that can hold threads they are held where something is due.  Where they can advance in
+a gang as well, that pauses at an end, so that a stop wastes nothing; elsewhere none writes more
+than a lease of tokens ahead of the slowest.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ from pruning import (
     Trace,
     open_judge,
 )
-from pruning.observations import How
 from pruning.policy_run import (
     CloseTrace,
     JudgePairs,
@@ -51,6 +51,10 @@ from reasoning.values.context import Context, Gang
 
 GRID = 8
 """Tokens between observations of a running trace; probes are rounded up to a multiple."""
+LEASE = 64
+"""How many tokens a trace may be ahead of the slowest that has begun, where no gang holds it."""
+GRAIN = 32
+"""Ticks after which a lease is renewed."""
 CONFIDENCE = 20
 """Over so many of the likeliest tokens; DeepConf's k, and what servers give at most."""
 NEEDED: dict[str, frozenset[Capability]] = {
@@ -95,7 +99,10 @@ class Driver:
         self._scorer: Scorer | None = self.run.scorer if "score" in self.policy.needs else None
         self._confidence = CONFIDENCE if "confidence" in self.policy.needs else 0
         self._judge_session: JudgeSession | None = open_judge(self.judge) if self.judge else None
-        self._gang = Gang(size=0) if "holding" in self.run.backend.capabilities else None
+        can = self.run.backend.capabilities
+        self._gang = Gang(size=0) if {"holding", "live-contexts"} <= can else None
+        leased = "holding" in can and self._gang is None and not self.policy.patient
+        self._grain = GRAIN if leased else 0
         self._news = anyio.Event()
         self._impatient = False
         self._told = 0
@@ -168,13 +175,22 @@ class Driver:
             case JudgePairs():
                 return await self._compare(request)
             case CloseTrace():
-                how: How | None = None if self._session.finish else "stopped"
-                self.traces[request.trace].stop(request.tokens, how=how)
+                await self._close(self.traces[request.trace], request.tokens)
             case PauseTrace():
                 self.traces[request.trace].pause()
             case ResumeTrace():
                 pass  # it is released with the others
         return None
+
+    async def _close(self, trace: SteeredTrace, tokens: int) -> None:
+        """Stop a trace; at the end of the run, those that end at its last tick vote as well."""
+        if self._session.finish is None:
+            trace.stop(tokens, how="stopped")
+            return
+        while not trace.has_written(tokens):
+            self._impatient, self._news = True, anyio.Event()
+            await self._news.wait()
+        trace.stop(tokens, how=None)
 
     def _open(self, opened: StartTrace) -> None:
         trace = SteeredTrace(
@@ -186,6 +202,7 @@ class Driver:
             every=GRID if self._confidence else opened.launch.probe_every,
             confidence=self._confidence,
             gang=self._gang,
+            grain=self._grain,
             patient=self.policy.patient,
             scorer=self._scorer,
         )
@@ -233,9 +250,15 @@ class Driver:
         return self.traces[min(due)[1]]
 
     def _release(self) -> None:
-        """Let traces write on, up to the token at which something is due next of any of them."""
+        """Let traces write on, up to the token at which something is due next of any of them.
+
+        One that waits for a slot holds up nobody's lease: it may be others who have the slots.
+        """
         running = list(self._running())
         ahead = [start + trace.next_due for start, trace in running if trace.next_due]
+        begun = [start + trace.written for start, trace in running if trace.begun]
+        if self._grain and begun:
+            ahead.append(min(begun) // GRAIN * GRAIN + LEASE)
         horizon = min(ahead, default=None)
         for start, trace in running:
             trace.allow(None if horizon is None else horizon - start)

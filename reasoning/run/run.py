@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from secrets import token_hex
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -67,6 +68,7 @@ class Run:
     """What a strategy is given: a problem, a way to open threads, and the graph that they form.
 
     Attributes:
+        name: Tells its threads from those of other runs.
         model: The model's name.
         max_tokens: Each thread's context: prompt, appended and generated tokens together.
         temperature: Of every thread; None is the server's own.
@@ -109,6 +111,7 @@ class Run:
     scorer: Scorer | None = None
     draft: LoadedModel | None = None
     model: str = ""
+    name: str = field(default_factory=lambda: token_hex(8))
     memory: dict[str, Any] = field(default_factory=dict)
     steering: Steering | None = None
     tree: AnswerTree | None = None
@@ -187,6 +190,8 @@ class Run:
         self.account(thread)
         self.threads[task.id] = thread
         try:
+            if thread.options.gang is not None:
+                task.on_end(self.changes.tell)
             yield thread
         finally:
             thread.close()
@@ -281,28 +286,38 @@ class Run:
             if task.state == "failed":
                 _ = task.value
 
-    async def caught_up(self, thread: Thread) -> None:
-        """Wait until the rest of its gang has read its tokens of the step that stopped the thread.
+    async def turn(self, thread: Thread) -> None:
+        """Wait until a thread that has stopped is next to decide something in its gang.
 
-        The gang stands still meanwhile, so a decision made afterwards does not depend on how late
-        the event loop was.
+        A gang's clock counts tokens: whoever stopped after fewer is first, then whoever was opened
+        first.  So nothing depends on how late the event loop was or, where the gang can't stand
+        still, on who writes how fast.  Other threads are without a gang, and wait for nobody.
         """
         gang = thread.options.gang
         if gang is None:
             return
-        others = [other for other in self.threads.values() if other.options.gang is gang]
-        for other in others:
-            other.task.on_end(self.changes.tell)
 
-        def is_level() -> bool:
-            return all(o.written >= thread.written or o.task.ended for o in others)
+        thread.stands = True
 
-        await self.changes.until(is_level)
+        def is_next() -> bool:
+            members = [one for one in self.threads.values() if one.options.gang is gang]
+            own = members.index(thread)
+            return len(members) >= gang.size and all(
+                one is thread or one.task.ended or _is_behind(thread, one, later=place > own)
+                for place, one in enumerate(members)
+            )
+
+        await self.changes.until(is_next)
 
     async def stop(self, tasks: Sequence[Task[Any]], *, after: Thread) -> None:
-        """Stop tasks of a thread's gang, which stands still, at one step; wait for their ends."""
-        await self.caught_up(after)
+        """Stop tasks of a thread's gang where they were when it had its turn; wait for their ends.
+
+        What they have written beyond that point is dropped.
+        """
+        await self.turn(after)
         for task in tasks:
+            if task.id in self.threads and not task.ended:
+                self.threads[task.id].cut_behind(after.written)
             task.cancel()
             task.on_end(self.changes.tell)
         # No edge of the graph, for they may be waiting for whoever stops them.
@@ -412,6 +427,13 @@ class Run:
     def vote(self, threads: Iterable[Thread]) -> Tally:
         """A majority vote over the threads' answers, equivalent ones together."""
         return majority(self.key(thread.answer) for thread in threads)
+
+
+def _is_behind(first: Thread, other: Thread, *, later: bool) -> bool:
+    """Whether another thread of a gang can't stop before the first one; ``later`` breaks ties."""
+    if other.stands:
+        return (first.written, not later) < (other.written, later)
+    return other.written >= first.written
 
 
 def scorer_name(scorer: Scorer | None) -> str:

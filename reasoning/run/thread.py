@@ -77,7 +77,8 @@ class ThreadOptions:
         path: The identity of its own tokens, for models with path vectors; 0 is that of no path.
         stop: Tokens that stop it, beside the dialect's; it may then go on.
         steps: Where it stops beside that, in what it has written since it went on last.
-        gang: The threads with which it advances in lock-step.
+        gang: The threads with which it advances in lock-step, or where the backend has no live
+            contexts, those with which it is compared by tokens (`Run.turn`).
         segment: The segment that it writes to, where others had to know it before.
         reserve: Tokens of its context that it leaves to those who go on from it.
         most: The most tokens that it may generate; None for as many as its context holds.
@@ -119,6 +120,8 @@ class Thread:
         longest: The same, with the words that these were given on the way.
         begins: Where in that chain it wrote on, and how many tokens it had written by then.
         logprob: The sum of its tokens' log-probabilities at temperature 1.
+        stands: Whether it has stopped and does not go on yet.
+        dropped: Tokens that it wrote behind the point at which others stopped it.
         cut: Whether its context had no room for what it had to write or to read.
         lost: Why the backend lost it, if it did; what it wrote until then stands.
         answer: What it concluded, with where that stood, and all of its final text.
@@ -140,6 +143,8 @@ class Thread:
     longest: int = 0
     begins: list[tuple[int, int]] = field(default_factory=list)
     logprob: float = 0.0
+    stands: bool = False
+    dropped: int = 0
     answer: str | None = None
     answer_source: Source = "none"
     final_text: str | None = None
@@ -152,6 +157,9 @@ class Thread:
     _told: int = field(default=0, repr=False)
     _given_text: list[tuple[int, int]] = field(default_factory=list, repr=False)
     _generation: Generation | None = field(default=None, repr=False)
+    _cut_at: int | None = field(default=None, repr=False)
+    _marks: list[tuple[int, float]] = field(default_factory=list, repr=False)
+    """Before each token of a thread with a gang: the length of its text, and its ``logprob``."""
 
     def __post_init__(self) -> None:
         self._stops = StopTexts(self._stop_texts)
@@ -185,6 +193,7 @@ class Thread:
             seed=self.seed,
             confidence=self.options.confidence,
             max_new_tokens=max(1, min(bounds) - self.written) if bounds else None,
+            problem=self.run.name,
             whole=self._unwatched,
         )
 
@@ -217,8 +226,8 @@ class Thread:
 
     @property
     def leaked(self) -> int:
-        """Tokens generated for it after it was closed, as far as known."""
-        return 0 if self._generation is None else self._generation.leaked
+        """Tokens generated for it after it was closed or stopped, as far as known."""
+        return self.dropped + (0 if self._generation is None else self._generation.leaked)
 
     def generate(self) -> None:
         """Start generating; called once, by the run, when everything about the thread is known.
@@ -235,8 +244,10 @@ class Thread:
         self._give(self.segment.tokens)
 
     def _opened(self, segment: Segment) -> Generation:
+        steady = "live-contexts" in self.run.backend.capabilities
+        gang = self.options.gang if steady else None
         return self.run.backend.open(
-            segment, self.sampling, stop=self._stop, limit=self.limit, gang=self.options.gang
+            segment, self.sampling, stop=self._stop, limit=self.limit, gang=gang
         )
 
     @property
@@ -267,6 +278,7 @@ class Thread:
                         reason = "length"
                         break
                     generation.extend(())
+                    self.go_on()
             except BackendLost as error:
                 reason, self.lost = "lost", str(error)
                 self.text += self._stops.end()
@@ -286,6 +298,7 @@ class Thread:
             return 0
         generation.hold(self.written + most)
         generation.extend(())
+        self.go_on()
         tokens = generation.tokens()
         try:
             async for token in tokens:
@@ -319,6 +332,9 @@ class Thread:
         tokens = generation.tokens()
         reason: StopReason = "length"
         async for token in tokens:
+            if self._cut_at is not None:
+                self.dropped += 1
+                continue
             self.segment.tokens.append(token.token)
             piece = self._stops.feed(self.decoder.feed(token.token))
             if token.reason is not None:
@@ -364,7 +380,10 @@ class Thread:
             self.text = self.text[:end]
 
     def take(self, token: Token, piece: str) -> None:
-        """Count and show a token of the thread's; ``piece`` is its text."""
+        """Count and show a token of the thread's; ``piece`` is its text, which it has already."""
+        if self.options.gang is not None:
+            self._marks.append((len(self.text) - len(piece), self.logprob))
+        self.stands = token.reason is not None
         self.written += 1
         self.chain += 1
         self.longest += 1
@@ -375,6 +394,27 @@ class Thread:
         self.run.changes.tell()
         if self.options.observer is not None:
             self.options.observer.took(token)
+
+    def go_on(self) -> None:
+        """It stands no longer: whoever waits for its turn looks again."""
+        self.stands = False
+        self.run.changes.tell()
+
+    def text_at(self, written: int) -> str:
+        """Its text when it had generated so many tokens; all where it has not more of them."""
+        return self.text[: self._marks[written][0]] if written < len(self._marks) else self.text
+
+    def cut_behind(self, written: int) -> None:
+        """Drop what it has generated behind so many tokens, and what is still to come."""
+        self._cut_at = written
+        behind = self.written - written
+        if behind > 0:
+            length, self.logprob = self._marks[written]
+            self.text = self.text[:length]
+            del self.segment.tokens[-behind:], self._marks[written:]
+            self.dropped += behind
+            self.written, self.chain = written, self.chain - behind
+            self.longest -= behind
 
     def hold(self, until: int | None) -> None:
         """Stand still after ``until`` tokens in all, where the backend can; None goes on."""
@@ -425,6 +465,7 @@ class Thread:
 
     def _follow(self) -> None:
         """Go on behind all that its task has waited for."""
+        self.go_on()
         chain, longest = self.run.chain(self.task)
         if chain > self.chain:
             self.begins.append((chain, self.written))

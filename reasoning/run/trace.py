@@ -39,6 +39,7 @@ class SteeredTrace:
         due: What the policy is still to be told of it.
         probed: For each probe, by the tokens written before it: the answer, and its key for votes.
         confidences: Means over each stretch of ``every`` tokens, where measured.
+        grain: The driver also wants to hear at every multiple of so many ticks; 0 for never.
         patient: Whether the policy waits for its end, whatever it writes.
         until: How many tokens it may write before it stands still; None without a limit.
         how: How it ended; None for one that was aborted with the run.
@@ -56,6 +57,7 @@ class SteeredTrace:
     every: int
     confidence: int
     gang: Gang | None
+    grain: int = 0
     patient: bool = False
     scorer: Scorer | None = None
     due: deque[TraceEvent] = field(default_factory=deque)
@@ -94,6 +96,11 @@ class SteeredTrace:
         return self.thread.written if self.thread else 0
 
     @property
+    def begun(self) -> bool:
+        """Whether it writes."""
+        return self.written > 0 and not self.over
+
+    @property
     def text(self) -> str:
         return self.thread.text if self.thread else ""
 
@@ -116,6 +123,13 @@ class SteeredTrace:
         extra = 0 if self.counted is None else self.written - self.counted
         return max(0, extra) + self.thread.leaked
 
+    def has_written(self, tokens: int) -> bool:
+        """Whether all is known of its first tokens: also whether it ended behind them."""
+        if self.over or self.thread is None or self.written > tokens:
+            return True
+        held = self.until is not None and self.until < tokens
+        return (held or self.written == tokens) and not self.thread.stands
+
     # What the driver does with it.
 
     def allow(self, until: int | None) -> None:
@@ -130,11 +144,20 @@ class SteeredTrace:
         self.allow(self.written)
 
     def stop(self, counted: int, *, how: How | None) -> None:
-        """Stop it at once, unless it has ended; ``counted`` of its tokens count."""
+        """Stop it at once, unless it has ended; ``counted`` of its tokens count.
+
+        One that ended behind the policy's clock was stopped before that, as far as anybody knows:
+        whether it was so fast depends on where it ran.  When the run is over, ``how`` being None,
+        one that ended at that very tick has ended.
+        """
         self.counted = counted
-        if self.over:
+        if self.over and (not self.due or (how is None and self.written == counted)):
             return
         self.how = how
+        self.due.clear()
+        if self.over:
+            self.key = self.score = None
+            return
         if self.thread is not None:
             self.thread.close()
         elif self.gang is not None:
@@ -235,7 +258,10 @@ class SteeredTrace:
             self.due.append(TraceEvent(self.number, INTERVAL, written, mean))
         if written == self.launch.mark:
             self.due.append(TraceEvent(self.number, MARK, written))
-        self.news(bool(self.due) or written == self.until)
+        tick = self.start_tick + written
+        self.news(
+            bool(self.due) or written == self.until or (self.grain > 0 and tick % self.grain == 0)
+        )
 
     async def _asked(self, tokens: int) -> str | None:
         thread = self.thread

@@ -30,6 +30,7 @@ from reasoning.run.two_models import NO_SCORES, Chunk, Voice, voices
 from reasoning.strategies.base import Strategy
 from reasoning.strategies.step_calibration import StepCalibration
 from reasoning.values.capabilities import Capability
+from reasoning.values.context import Gang
 
 SHARE = 0.4
 """Of steps that the target continues, where no budget of calls is given: ATTS's own."""
@@ -129,7 +130,7 @@ class _Pair:
         self._session.tell(Began())
         self._report("")
         prompt = run.dialect.prompt(run.problem)
-        chain = ThreadOptions(silent=True)
+        chain = ThreadOptions(silent=True, gang=Gang(size=self.atts.n))
         async with run.graph:
             for number in range(self.atts.n):
                 run.spawn(partial(self._chain, number), prompt, name="chain", options=chain)
@@ -161,6 +162,7 @@ class _Pair:
         for turn in range(self.atts.turns):
             if await self._turn(number, turn, draft, target, scores):
                 break
+        await self.run.turn(chain)
         key = chain.conclude()
         verdict = None if key is None else self.run.problem.verify(key)
         if scores:
@@ -178,6 +180,7 @@ class _Pair:
         while True:
             chunk = await draft.speak(self.atts.chunk, f"{turn}/{attempt}")
             score = await target.read(chunk)
+            await self.run.turn(draft.chain)
             (decision,) = self._session.tell(StepScored(trace=number, turn=turn, score=score))
             self._report(draft.chain.task.id)
             scores.append(score)

@@ -82,7 +82,7 @@ class _SharedText:
     def finish_step(self, worker: int) -> Segment:
         """Move a worker's step into the history; returns the segment of its next one."""
         self._history.append((worker, self.live[worker]))
-        due = self._workers.check_due(self._strategy.check_every)
+        due = self._workers.check_due(worker, self._strategy.check_every)
         self.live[worker] = self._workers.begin(worker, self.shared(worker), check=due)
         self.show()
         return self.live[worker]

@@ -52,13 +52,13 @@ class ParaThinker(Strategy):
         ends: dict[int, Context] = {}
         texts: dict[int, str] = {}
         paths: list[Task[None]] = []
-        lock_step = "live-contexts" in run.backend.capabilities
-        gang = Gang(size=self.n, lockstep=True) if lock_step else None
+        gang = Gang(size=self.n, lockstep=True)
         solved: list[int] = []
 
         async def path(thread: Thread, index: int) -> None:
             try:
                 await thread.write()
+                await run.turn(thread)
                 if form.solved(thread.text, thread.conclude()):
                     solved.append(index)
                 if len(solved) == self.need:

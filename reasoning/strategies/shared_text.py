@@ -31,8 +31,6 @@ class Workers:
         self.tasks: list[Task[None]] = []
         self.over = False
         """Whether somebody found that nothing is left to do, and stops the others."""
-        self._stopped: set[int] = set()
-        """Those who wait for their turn to go on."""
         self.written: list[Segment] = []
         """Everybody's segments, in the order in which they were begun."""
         self.finished: list[tuple[int, Part]] = []
@@ -45,11 +43,12 @@ class Workers:
         text = self.form.opening(worker, self.count) + (self.form.check if check else "")
         return self._keep(Segment(context, self.run.dialect.encode(text)))
 
-    def check_due(self, every: int) -> bool:
-        """Whether the next step starts with the question whether work is done twice."""
-        due = self.tokens - self._checked >= every
+    def check_due(self, worker: int, every: int) -> bool:
+        """Whether a worker's next step starts with the question whether work is done twice."""
+        tokens = self.tokens_at(self.threads[worker].written)
+        due = tokens - self._checked >= every
         if due:
-            self._checked = self.tokens
+            self._checked = tokens
         return due
 
     # Steps, where nobody sees others write.
@@ -74,7 +73,7 @@ class Workers:
 
         These have half of the context at most, and the older ones make room.
         """
-        check = check_every > 0 and self.check_due(check_every)
+        check = check_every > 0 and self.check_due(worker, check_every)
         seen = [step for whose, step in self.finished if not blind or whose == worker]
         prompt, run = self.form.prompt, self.run
         room = (run.max_tokens - self.reserve - len(prompt)) // 2
@@ -107,7 +106,7 @@ class Workers:
         return ThreadOptions(
             segment=own,
             steps=self.form.steps,
-            gang=self.gang if self.live else None,
+            gang=self.gang,
             reserve=self.reserve if reserve is None else reserve,
         )
 
@@ -120,10 +119,13 @@ class Workers:
     def texts(self) -> list[str]:
         return [self.threads[worker].text for worker in sorted(self.threads)]
 
-    @property
-    def tokens(self) -> int:
-        """Tokens written by all."""
-        return sum(thread.written for thread in self.threads.values())
+    def texts_at(self, written: int) -> list[str]:
+        """What there was when each had written so many tokens, or as many as it wrote in all."""
+        return [self.threads[worker].text_at(written) for worker in sorted(self.threads)]
+
+    def tokens_at(self, written: int) -> int:
+        """Tokens written by all until then."""
+        return sum(min(thread.written, written) for thread in self.threads.values())
 
     async def may_go_on(self, worker: int, last: StopReason) -> bool:
         """Whether a worker whose thread stopped has more to do.
@@ -133,10 +135,10 @@ class Workers:
         """
         thread = self.threads[worker]
         if last != "lost":
-            await self._turn(worker)
+            await self.run.turn(thread)
         if last != "stop" or self.over or self.form.left(thread.last_text):
             return False
-        if not self.form.complete(self.texts):
+        if not self.form.complete(self.texts_at(thread.written)):
             return not self._has_ended(thread)
         self.over = True
         await self.run.stop([task for task in self.tasks if task is not thread.task], after=thread)
@@ -146,16 +148,6 @@ class Workers:
         """Whether the model ended its turn, or has written as much as a context holds."""
         last = thread.segment.tokens[-1:]
         return (bool(last) and last[0] in self.run.dialect.ends) or thread.written >= thread.limit
-
-    async def _turn(self, worker: int) -> None:
-        """Let workers that stopped in the same step go on, or leave, in order of their numbers."""
-        self._stopped.add(worker)
-        try:
-            await self.run.caught_up(self.threads[worker])
-            await self.run.changes.until(lambda: min(self._stopped) == worker)
-        finally:
-            self._stopped.remove(worker)
-            self.run.changes.tell()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -166,10 +166,10 @@ class Context:
 
     @property
     def sequential(self) -> bool:
-        """Whether its entries, whole and unmoved, stand at positions 0, 1, 2, ... in order."""
+        """Whether its entries, unmoved, stand at positions 0, 1, 2, ... in order."""
         position = 0
         for entry in self.entries:
-            if entry.shift or entry.segment.home != position or len(entry) != len(entry.segment):
+            if entry.shift or entry.segment.home != position:
                 return False
             position += len(entry)
         return not self.flowing and position == self.position

@@ -65,6 +65,8 @@ class Sampling:
         logit_bias: Added to the logits of tokens, by their ids.
         stop: Texts that end a thread and are not shown in its text.
         max_new_tokens: The most that a thread generates, beside what its context holds.
+        problem: Names what the thread works at; backends that choose where a thread runs put those
+            of one problem together.
         whole: Whether nobody looks at the tokens as they come, so that a backend may give them all
             at the end.
         extra: Fields for a server's request body, as they stand; other backends take none.
@@ -85,6 +87,7 @@ class Sampling:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     stop: tuple[str, ...] = ()
     max_new_tokens: int | None = None
+    problem: str = ""
     whole: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
 

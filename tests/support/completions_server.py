@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from anyio.abc import ByteStream, SocketAttribute
 from reasoning import Context, Segment
 from reasoning.backends.embedded import EmbeddedBackend
 from reasoning.models.loaded import LoadedModel
+from reasoning.models.loading import load_model
 from reasoning.values.sampling import Sampling
 
 Scope, Receive, Send = Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]
@@ -310,3 +312,16 @@ STATUS = {
     "500": _answer(b"500 Internal Server Error", b""),
     "429": _answer(b"429 Too Many Requests", b"retry-after: 0\r\n"),
 }
+
+
+async def serve_shipped() -> None:
+    """Serve the shipped model from this process, and say on stdout where."""
+    model = load_model()
+    async with model.backend as engine, served(Completions(engine, model)) as port:
+        sys.stdout.write(f"http://127.0.0.1:{port}/v1\n")
+        sys.stdout.flush()
+        await anyio.sleep_forever()
+
+
+if __name__ == "__main__":
+    anyio.run(serve_shipped)

@@ -19,10 +19,12 @@ class Shell:
         self.environment.pop("REASON_TOKEN", None)
         self.running: list[subprocess.Popen[str]] = []
 
-    def start(self, *arguments: str, descriptors: int = 0) -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: str, descriptors: int = 0, module: str = "reasoning"
+    ) -> subprocess.Popen[str]:
         under = ("sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh") if descriptors else ()
         process = subprocess.Popen(
-            [*under, sys.executable, "-m", "reasoning", *arguments],
+            [*under, sys.executable, "-m", module, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -49,7 +49,7 @@ class WorkerCommandSettings:
     no_model: bool = option("Only functions and tools.", is_flag=True)
     backend: BackendOptions = field(default_factory=BackendOptions)
     threads: int = option(
-        "Threads of reasoning at once on each model.", type=IntRange(1, 4096), default=16
+        "Threads of reasoning at once on each model.", type=IntRange(1, 4096), default=64
     )
     registries: tuple[str, ...] = option(
         "A protocol.Registry of functions and tools to offer; may be repeated.",
@@ -169,7 +169,7 @@ def _load(model: str | None, settings: WorkerCommandSettings) -> OpenHost:
     if "token-prompts" not in backend.capabilities:
         raise CapabilityMissing(f"{found.name} takes no tokens; use --backend embedded or vllm")
     name = (settings.backend.backend or "embedded").partition(":")[0]
-    offer = offer_of(model, backend=name, slots=settings.threads)
+    offer = offer_of(model, backend=backend, kind=name, slots=settings.threads)
 
     async def open_host(stack: AsyncExitStack) -> BackendHost:
         return BackendHost(await stack.enter_async_context(backend), offer)

@@ -305,9 +305,8 @@ class Interpreter(Speaker):
 
     def _gang(self, width: int) -> Gang | None:
         """What lets branches advance in lock-step, where the first to end cuts the others."""
-        steady = "live-contexts" in self.run.backend.capabilities
         racing = self.format.join.first is not None
-        return Gang(size=width, lockstep=True) if steady and racing else None
+        return Gang(size=width, lockstep=True) if racing else None
 
     async def _branch(self, thread: Thread, *, fork: RunningFork, index: int, number: str) -> None:
         rule, closing = self.format.branch, None
@@ -315,6 +314,7 @@ class Interpreter(Speaker):
             closing = await self._write(thread, fork.depth)
             if closing.closed:
                 closing = closing._replace(tail=await thread.write_more(rule.tail))
+                await self.run.turn(thread)
                 fork.whole += 1
             thread.conclude()
             if fork.whole == self.format.join.first:

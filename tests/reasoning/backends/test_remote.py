@@ -27,9 +27,11 @@ PROBLEM = "Use 3, 10, 21 and 23 to make 50"
 
 
 @asynccontextmanager
-async def devices(hub: Hub, model: LoadedModel, *names: str) -> AsyncIterator[dict[str, Worker]]:
+async def devices(
+    hub: Hub, model: LoadedModel, *names: str, slots: int = 32
+) -> AsyncIterator[dict[str, Worker]]:
     """Workers with the shipped model, on one engine."""
-    offer = offer_of(None, backend="embedded", slots=32)
+    offer = offer_of(None, backend=model.backend, slots=slots)
     found: dict[str, Worker] = {}
     async with model.backend as backend, anyio.create_task_group() as group:
         for name in names:
@@ -75,20 +77,21 @@ async def test_threads_that_join_by_text_or_in_steps_go_on_over_devices(
     assert solution.errors == ()
     assert solution.emulated == ("text-join" if strategy == "multiverse" else "step-wise",)
     assert solution.answer is not None
-    assert solution.usage.completion_tokens == sum(thread.tokens for thread in solution.threads)
+    kept = sum(thread.tokens for thread in solution.threads)
+    assert kept <= solution.usage.completion_tokens <= kept + solution.usage.leaked_tokens
 
 
-async def test_threads_spread_over_workers(shipped: LoadedModel) -> None:
+async def test_threads_of_one_problem_share_a_worker_until_it_is_full(shipped: LoadedModel) -> None:
     hub = Hub()
     ran: list[Any] = []
     hub.observe(ran.append)
     async with (
         Reasoner(DevicesSource(submitter=hub).load(None)) as reasoner,
-        devices(hub, shipped, "a", "b"),
+        devices(hub, shipped, "a", "b", slots=5),
     ):
-        await reasoner.solve(PROBLEM, strategy="self-consistency", n=8)
+        await reasoner.solve(PROBLEM, policy="sc:n=8")
     placed = [event.worker for event in ran if type(event).__name__ == "TaskAssigned"]
-    assert (placed.count("a"), placed.count("b")) == (4, 4)
+    assert placed[:8] == ["a"] * 5 + ["b"] * 3 or placed[:8] == ["b"] * 5 + ["a"] * 3
 
 
 async def test_a_thread_goes_on_elsewhere_when_its_worker_is_lost(shipped: LoadedModel) -> None:
@@ -100,7 +103,7 @@ async def test_a_thread_goes_on_elsewhere_when_its_worker_is_lost(shipped: Loade
         expected = [token async for token in reading(generation, segment)]
         generation.close()
     hub = Hub()
-    offer = offer_of(None, backend="embedded", slots=32)
+    offer = offer_of(None, backend=shipped.backend, slots=32)
     remote = RemoteBackend(hub, offer.name, context=512, fingerprint=offer.fingerprint)
     async with remote, devices(hub, shipped, "a", "b"):
         thread = remote.open(Segment(prompt), sampling, stop=shipped.dialect.stop, limit=200)
@@ -132,7 +135,7 @@ async def test_a_client_of_a_hub_elsewhere_solves_as_well(shipped: LoadedModel) 
 
 async def test_closing_a_thread_stops_it_on_its_worker(shipped: LoadedModel) -> None:
     hub = Hub()
-    offer = offer_of(None, backend="embedded", slots=32)
+    offer = offer_of(None, backend=shipped.backend, slots=32)
     remote = RemoteBackend(hub, offer.name, context=512)
     async with remote, devices(hub, shipped, "a") as workers:
         thread = remote.open(Segment(shipped.dialect.prompt(_problem())), Sampling(temperature=1.0))

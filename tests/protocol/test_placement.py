@@ -1,0 +1,134 @@
+"""Where a hub puts threads: problems together, as far as a batch gains; the held take no slot."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from protocol import Hub, ModelOffer, Profile, TaskRequest
+from protocol.hub.connected_workers import ConnectedWorker
+from protocol.wire.messages import TaskMessage, TokenChunk
+
+
+class Places:
+    """A hub whose clock and workers are played by hand; nothing is connected."""
+
+    def __init__(self, *names: str, slots: int = 64) -> None:
+        self.now = 0.0
+        self.slots = slots
+        self.hub = Hub(clock=lambda: self.now)
+        self.sent: dict[str, list[Any]] = {}
+        self.workers = {name: self.join(name) for name in names}
+
+    def join(self, name: str) -> ConnectedWorker:
+        """A worker comes."""
+        able = frozenset({"holding"})
+        offer = ModelOffer(name="m", backend="x", context=512, slots=self.slots, capabilities=able)
+        transport = Transport(self.sent.setdefault(name, []))
+        return self.hub.attach(name, Profile(models=(offer,)), transport)
+
+    def begin(self, id: str, problem: str = "") -> str:
+        """Submit a thread; returns the worker that has it, or nothing."""
+        request = TaskRequest(id=id, kind="thread", name="m", problem=problem)
+        return self.hub.submit(request).worker or ""
+
+    def write(self, id: str, count: int, at: int = 0) -> None:
+        """The thread's worker sends so many tokens."""
+        worker = next(one for one in self.workers.values() if id in one.assigned)
+        chunk = TokenChunk(
+            id=id, fence=worker.assigned[id], at=at, tokens=(1,) * count, logprobs=(0.0,) * count
+        )
+        self.hub.receive(worker, chunk)
+
+    def measure(self, name: str, lanes: int, rate: int) -> None:
+        """A worker was seen to write so many tokens a second on so many threads."""
+        curve = self.workers[name].curve("m")
+        for _ in range(2):
+            curve.note(lanes, 0, self.now)
+            self.now += 1
+            curve.note(lanes, rate, self.now)
+
+
+class Transport:
+    inline = False
+
+    def __init__(self, sent: list[Any]) -> None:
+        self.sent = sent
+
+    def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+    def provide(self, payload: Any, data: bytes) -> None:
+        raise AssertionError("threads of this test are short")
+
+
+def test_threads_of_one_problem_stay_together_and_problems_spread() -> None:
+    places = Places("a", "b")
+    first = {places.begin(f"p{n}", "p") for n in range(5)}
+    second = {places.begin(f"q{n}", "q") for n in range(5)}
+    assert first | second == {"a", "b"}
+    assert len(first) == len(second) == 1
+
+
+def test_a_problem_spills_when_its_batch_gains_no_more() -> None:
+    places = Places("a", "b")
+    home = {places.begin(f"{n}", "p") for n in range(4)}.pop()
+    places.measure(home, 2, 1000)
+    places.measure(home, 4, 1050)  # twice the threads, hardly more tokens
+    assert places.begin("next", "p") == ({"a", "b"} - {home}).pop()
+
+
+def test_a_batch_that_gains_grows() -> None:
+    places = Places("a", "b")
+    home = {places.begin(f"{n}", "p") for n in range(4)}.pop()
+    places.measure(home, 2, 1000)
+    places.measure(home, 4, 1500)
+    assert places.begin("next", "p") == home
+
+
+def test_a_slow_worker_gets_fewer_threads() -> None:
+    places = Places("fast", "slow")
+    places.measure("fast", 8, 1000)
+    places.measure("slow", 8, 250)
+    placed = Counter(places.begin(str(n), f"problem {n}") for n in range(20))
+    assert placed == {"fast": 16, "slow": 4}
+
+
+def test_speed_is_learnt_from_the_tokens_that_arrive() -> None:
+    places = Places("a")
+    places.begin("1")
+    for number in range(9):
+        places.write("1", 100, at=100 * number)
+        places.now += 0.1
+    rate = places.workers["a"].curve("m").rate
+    assert rate is not None
+    assert 900 <= rate <= 1100
+
+
+def test_a_thread_that_stands_still_leaves_its_slot() -> None:
+    places = Places("a", slots=1)
+    handle = places.hub.submit(TaskRequest(id="1", kind="thread", name="m"))
+    handle.hold(2)
+    assert places.begin("2") == ""
+    places.write("1", 2)
+    assert "2" in places.workers["a"].assigned
+    handle.hold(None)
+    assert places.begin("3") == ""
+
+
+def test_a_held_thread_that_is_lost_is_held_again_elsewhere() -> None:
+    places = Places("a", "b")
+    handle = places.hub.submit(TaskRequest(id="1", kind="thread", name="m"))
+    handle.hold(2)
+    lost = places.workers.pop(handle.worker or "")
+    places.hub.detach(lost, "pulled out")
+    (other,) = places.workers
+    begun = [one for one in places.sent[other] if isinstance(one, TaskMessage)]
+    assert [one.until for one in begun] == [2]
+
+
+def test_a_worker_that_joins_takes_what_waits() -> None:
+    places = Places("a", slots=2)
+    assert [places.begin(str(n), "p") for n in range(4)] == ["a", "a", "", ""]
+    places.workers["b"] = places.join("b")
+    assert set(places.workers["b"].assigned) == {"2", "3"}
