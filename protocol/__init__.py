@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from protocol.client import Client as Client
+    from protocol.client import ShardedClient as ShardedClient
     from protocol.devices import Devices as Devices
     from protocol.errors import BadMessage as BadMessage
     from protocol.errors import Congested as Congested
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
 _HOMES = {
     name: module
     for module, names in {
-        "client": "Client",
+        "client": "Client ShardedClient",
         "devices": "Devices",
         "errors": (
             "BadMessage Congested ConnectionRefused HubUnreachable NoWorker ProtocolError "

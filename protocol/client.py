@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import random
+import zlib
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
 import anyio
 
+from orchestrator.errors import InvalidValue
 from protocol.errors import ProtocolError, first
 from protocol.hub.task_handles import TaskHandle, TaskListener, TaskRequest
 from protocol.settings import ClientSettings
@@ -177,3 +181,46 @@ class Client:
         )
         if not put_whole(self._channel, task):
             self._channel.put(task)
+
+
+class ShardedClient:
+    """Submits tasks to several hubs: all of one problem, and each other task by its id, to one::
+
+    async with ShardedClient([Client(url, token), Client(other_url, other_token)]) as client:
+        handle = client.submit(request)
+
+    Which one follows from the name and the number of hubs alone, so that clients agree; nothing
+    moves to another hub when one is gone.
+    """
+
+    def __init__(self, clients: Sequence[Client]) -> None:
+        """Prepare to submit to the hubs of these clients, which it enters and leaves.
+
+        Raises:
+            InvalidValue: there is none.
+        """
+        if not clients:
+            raise InvalidValue("clients: there is none; give one for each hub")
+        self._clients = tuple(clients)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            for client in self._clients:
+                await stack.enter_async_context(client)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
+
+    def submit(self, request: TaskRequest, listener: TaskListener | None = None) -> TaskHandle:
+        """See `Submitter.submit`."""
+        name = request.problem or request.id
+        place = zlib.crc32(name.encode()) % len(self._clients)
+        return self._clients[place].submit(request, listener)

@@ -19,7 +19,16 @@ from weakref import WeakSet
 import anyio
 
 from orchestrator.errors import InvalidValue, ReasonError
-from protocol import Client, Hub, TaskBudget, TaskHandle, TaskNeeds, TaskRequest, ThreadStart
+from protocol import (
+    Client,
+    Hub,
+    ShardedClient,
+    TaskBudget,
+    TaskHandle,
+    TaskNeeds,
+    TaskRequest,
+    ThreadStart,
+)
 from protocol.hub.task_handles import TaskListener, error_of
 from protocol.wire.messages import Cancelled, Progress, Result, TokenChunk, TokenDrawing
 from reasoning.backends import requirements
@@ -205,7 +214,7 @@ class RemoteBackend(Backend):
 
     def __init__(
         self,
-        submitter: Hub | Client,
+        submitter: Hub | Client | ShardedClient,
         model: str,
         *,
         context: int,

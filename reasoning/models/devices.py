@@ -14,7 +14,7 @@ from reasoning.models.loaded import LoadedModel
 from reasoning.problems import recognise
 
 if TYPE_CHECKING:
-    from protocol import Client, Hub
+    from protocol import Client, Hub, ShardedClient
     from reasoning.backends.base import Backend
 
 
@@ -27,7 +27,7 @@ class DevicesSource:
         patience_s: How long a thread waits for a worker that has the model, in seconds.
     """
 
-    submitter: Hub | Client
+    submitter: Hub | Client | ShardedClient
     patience_s: float = 60.0
 
     def load(self, model: str | Path | None = None) -> LoadedModel:

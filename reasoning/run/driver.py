@@ -285,6 +285,9 @@ class Driver:
         assert finish is not None
         for trace in self.traces:
             trace.conclude()
+        every = getattr(self.policy, "probe_every", 0)
+        if every and not self._probing and any(one.written >= every for one in self.traces):
+            self.run.emulated.add("without-probes")
         finished = self._policy_run
         return Steering(
             policy=self.policy.label,

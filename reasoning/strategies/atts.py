@@ -42,9 +42,10 @@ class Atts(Strategy):
 
     In each of ``n`` chains the draft writes a chunk and the target scores it.  The chunk is kept,
     or dropped and drafted again, or the target writes the next chunk (in its place, where it would
-    have ended the chain).  Each chunk is judged when it comes, so no chain waits for another, as it
-    would where the chunks of all chains are ranked.  The answer is the majority of the chains.  The
-    controller learns over all runs of one `Reasoner`, from the scores of ``calibration`` on.
+    have ended the chain).  Each chunk is judged when no other chain can still come before it, by
+    tokens and then by its number, so that the same seed decides alike wherever it runs.  The answer
+    is the majority of the chains.  The controller learns over all runs of one `Reasoner`, from the
+    scores of ``calibration`` on.
 
     Attributes:
         chunk: Tokens of a chunk.

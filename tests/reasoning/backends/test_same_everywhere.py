@@ -111,9 +111,9 @@ def outcome(model: LoadedModel, case: tuple[str, str, dict[str, Any]], seed: int
         async with Reasoner(model, draft=draft) as reasoner:
             found = await reasoner.solve(problem, strategy=strategy, seed=seed, **options)
         steering = found.steering
-        log = None if steering is None else (steering.clock, steering.tokens, steering.log)
+        end = None if steering is None else (steering.clock, steering.tokens, steering.finish)
         assert found.errors == ()
-        return [found.answer, found.votes, found.confidence, found.emulated, log]
+        return [found.answer, found.votes, found.confidence, found.emulated, end]
 
     return anyio.run(solved)
 

@@ -163,23 +163,29 @@ async def test_where_the_draft_would_end_strangely_the_target_writes_instead(
     assert run.threads["1"].text.strip() == END
 
 
-async def test_no_chain_waits_for_another(shipped: LoadedModel) -> None:
-    draft = Scripted(shipped, [f"wait {END}", END, END, "3 + 10", END, END], lambda _: 0.0)
-    target = Scripted(shipped, [], lambda _: -0.1)
+@pytest.mark.parametrize("slow", range(4))
+async def test_chunks_are_judged_by_tokens_whichever_chain_is_slow(
+    shipped: LoadedModel, slow: int
+) -> None:
+    texts = ["3 + 10", "3 + 10 = 13 ;", "3 + 10", "3", END, END, END, END]
+    texts[slow] = f"wait {texts[slow]}"
+    draft = Scripted(shipped, texts, lambda _: 0.0)
     draft.gate = anyio.Event()
-    run = pair(shipped, target, draft)
-    ended: list[str] = []
+    run = pair(shipped, Scripted(shipped, [], lambda _: -0.1), draft)
 
-    def listen(event: Event) -> None:
-        if type(event).__name__ == "TaskEnded":
-            ended.append(event.task)
-            if len(ended) == 3 and draft.gate is not None:
-                draft.gate.set()
+    async def open_later() -> None:
+        for _ in range(100):
+            await anyio.lowlevel.checkpoint()
+        assert draft.gate is not None
+        draft.gate.set()
 
-    run.events.subscribe(listen)
-    with anyio.fail_after(20):
-        await Atts(n=4).solve(run)
-    assert ended[-1] == "1"
+    async with anyio.create_task_group() as group:
+        group.start_soon(open_later)
+        with anyio.fail_after(20):
+            await Atts(n=4).solve(run)
+    assert run.steering is not None
+    judged = [one.decision for one in run.steering.log if isinstance(one.decision, Accept)]
+    assert list(dict.fromkeys(one.trace for one in judged)) == [3, 0, 2, 1]
 
 
 class Letters:
