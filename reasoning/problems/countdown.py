@@ -11,7 +11,7 @@ import itertools
 import random
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from typing import ClassVar, cast
@@ -26,10 +26,11 @@ from reasoning.problems.expression import (
     apply,
     canonical,
     combine,
-    evaluate,
+    leaves,
     parse,
     plain,
     steps,
+    value,
 )
 
 NUMBER_RANGE = range(1, 100)
@@ -109,11 +110,17 @@ _STATED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Countdown:
-    """A Countdown problem: reach ``target`` with each of ``numbers`` used exactly once."""
+    """A Countdown problem: reach ``target`` with each of ``numbers`` used exactly once.
+
+    Attributes:
+        whole: Whether every intermediate result must be a non-negative integer; a problem in
+            words that don't say so takes any expression for an answer.
+    """
 
     domain: ClassVar[str] = "countdown"
     numbers: tuple[int, ...]
     target: int
+    whole: bool = field(default=True, compare=False, repr=False)
 
     @classmethod
     def recognise(cls, text: str) -> Countdown | None:
@@ -150,13 +157,12 @@ class Countdown:
         """Check an answer given as steps (``10*3=30, 30+20=50``) or as one expression.
 
         Strict: every number given is used exactly once and no other, every operation is right,
-        every intermediate is a non-negative integer, and the last result is the target.
+        the last result is the target, and, where the problem is ``whole`` or the answer in steps,
+        every intermediate is a non-negative integer.
         """
         found = parse_answer(answer)
         if found is None:
-            return Verdict(
-                ok=False, reason="the answer is neither a list of steps nor an expression"
-            )
+            return self._verify_expression(_expression(answer))
         pool = list(self.numbers)
         for step in found:
             for operand in (step.left, step.right):
@@ -172,14 +178,28 @@ class Countdown:
             return Verdict(ok=False, reason=f"the result is {pool[0]}, not {self.target}")
         return Verdict(ok=True, reason="every step holds and each number is used once")
 
+    def _verify_expression(self, tree: Operation | int | None) -> Verdict:
+        """Check an expression with negative or fractional intermediates."""
+        if tree is None:
+            return Verdict(
+                ok=False, reason="the answer is neither a list of steps nor an expression"
+            )
+        if self.whole:
+            return Verdict(ok=False, reason="an intermediate result is no non-negative integer")
+        if sorted(leaves(tree)) != sorted(self.numbers):
+            return Verdict(ok=False, reason="not each number, and no other, is used once")
+        if (result := value(tree)) != self.target:
+            return Verdict(ok=False, reason=f"the result is {result}, not {self.target}")
+        return Verdict(ok=True, reason="the expression holds and each number is used once")
+
     def canonical(self, answer: str) -> str | None:
         """A key shared by equivalent answers: operands commuted, steps in another order."""
-        tree = _expression(answer)
-        if isinstance(tree, Operation):
+        tree, found = _expression(answer), parse_answer(answer)
+        if isinstance(tree, Operation) and not (found is None and self.whole):
             return canonical(tree)
         built: dict[int, list[str]] = {}
         text = None
-        for step in parse_answer(answer) or ():
+        for step in found or ():
             left, right = (
                 built[n].pop() if built.get(n) else str(n) for n in (step.left, step.right)
             )
@@ -192,13 +212,16 @@ _STEP = re.compile(r"\s*(\d{1,30})\s*([-+*/])\s*(\d{1,30})\s*=\s*(\d{1,30})\s*")
 
 
 def parse_answer(answer: str) -> list[Step] | None:
-    """The steps of an answer, or None where it is malformed."""
+    """The steps of an answer, or None where there are none in non-negative integers."""
     found = []
     for part in re.split(r"[,;\n]", _written(answer).rstrip(".,;")):
         match = _STEP.fullmatch(part)
         if match is None:
             tree = _expression(answer)
-            return None if tree is None else list(steps(tree))
+            try:
+                return None if tree is None else list(steps(tree))
+            except ValueError:
+                return None
         left, operator, right, result = match.groups()
         found.append(Step(int(left), cast("Operator", operator), int(right), int(result)))
     return found
@@ -222,7 +245,7 @@ def _expression(answer: str) -> Operation | int | None:
     text = _TIMES.sub("*", _written(answer).replace("\\", "").translate(_BRACKETS))
     try:
         sides = [parse(side) for side in _FACTOR.sub("*", text).strip().rstrip(".").split("=")]
-        if len({evaluate(side) for side in sides}) != 1:
+        if len({value(side) for side in sides}) != 1:
             return None
     except ValueError:
         return None
@@ -275,7 +298,7 @@ def _checked(numbers: list[int], target: int, *, whole: bool) -> Countdown | Non
     if target not in TARGET_RANGE:
         raise InvalidValue(f"target: {target} is out of range; give 10 to 100")
     if solve(numbers, target) is not None:
-        return Countdown(numbers=tuple(numbers), target=target)
+        return Countdown(numbers=tuple(numbers), target=target, whole=whole)
     if not whole and target in _values(tuple(map(Fraction, numbers))):
         return None
     rule = " and every intermediate result a non-negative integer" if whole else ""

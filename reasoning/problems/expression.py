@@ -179,6 +179,11 @@ def combine(left: str, operator: str, right: str) -> str:
     return f"({left}{operator}{right})"
 
 
+def leaves(tree: Operation | int) -> list[int]:
+    """The numbers of the expression, from the left."""
+    return [tree] if isinstance(tree, int) else [*leaves(tree.left), *leaves(tree.right)]
+
+
 def largest(tree: Operation | int) -> int:
     """The largest number that occurs in the expression or in its evaluation."""
     if isinstance(tree, int):

@@ -22,6 +22,7 @@ from reasoning.problems.expression import (
     apply,
     evaluate,
     largest,
+    leaves,
     parse,
     redexes,
     reduce_at,
@@ -54,10 +55,6 @@ WILD = st.recursive(
     max_leaves=6,
 )
 """Trees whose intermediates may be negative or fractional."""
-
-
-def leaves(tree: Operation | int) -> list[int]:
-    return [tree] if isinstance(tree, int) else leaves(tree.left) + leaves(tree.right)
 
 
 def exact(tree: Operation | int) -> Iterator[Fraction]:
@@ -273,8 +270,8 @@ def test_a_number_used_twice_is_rejected(problem: Countdown, answer: str) -> Non
         ("12/5=2, 7+3=10, 10+2=12", "12/5=2 is wrong or not a non-negative integer"),
         ("12+5=17, 17+7=24, 24+3=27", "the result is 27, not 24"),
         ("12+5+7+3", "the result is 27, not 24"),
-        ("(5-7)*12+3", "neither"),
-        ("(12/5)*7*3", "neither"),
+        ("(5-7)*12+3", "no non-negative integer"),
+        ("(12/5)*7*3", "no non-negative integer"),
         ("12/(3-3)", "neither"),
         ("12-5=-7, 7+3=10", "neither"),
         ("", "neither"),
@@ -663,3 +660,15 @@ def test_numbers_that_need_a_fraction_are_no_countdown_problem() -> None:
     assert recognise("make 24 from 3 3 8 8").domain == "free-form"
     with pytest.raises(ProblemRefused, match="every intermediate result a non-negative integer"):
         recognise(Countdown(numbers=(3, 3, 8, 8), target=24).question)
+
+
+def test_words_without_the_rule_of_whole_results_take_any_expression() -> None:
+    asked = recognise("Use 3, 10, 21 and 23 to make 37")
+    assert asked.verify("10-(3-(23+21))").reason == "the result is 51, not 37"
+    assert asked.verify("23+21+3-10").ok
+    assert asked.verify("3-10+21+23").ok
+    assert asked.verify("10-3-21+23").reason == "the result is 9, not 37"
+    assert asked.verify("3-10+44").reason == "not each number, and no other, is used once"
+    strict = recognise(asked.question)
+    assert strict == asked
+    assert strict.verify("3-10+21+23").reason == "an intermediate result is no non-negative integer"
