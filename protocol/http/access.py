@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import re
@@ -22,6 +23,8 @@ SHORTEST = 16
 """Characters that a key has at least."""
 NO_KEY_NEEDED = frozenset({"/health", "/.well-known/agent-card.json"})
 """Paths that are told to anybody who can reach the server."""
+PAGES = "/ui"
+"""Below it stand pages for people, whose browsers ask them for the key."""
 _HASHED = re.compile(r"sha256:([0-9a-f]{64})")
 
 
@@ -32,6 +35,7 @@ class ApiKeys:
 
     Attributes:
         limits: What each key may ask for, by the names that `admit` gives.
+        first: The name of the first key, whose owner may see everybody's runs; empty for no key.
     """
 
     def __init__(self, keys: Iterable[str] = ()) -> None:
@@ -39,6 +43,7 @@ class ApiKeys:
         self._hashes = tuple(_hash(key) for key, _ in found)
         limits = zip(self._hashes, found, strict=True)
         self.limits = {_name(digest): one for digest, (_, one) in limits}
+        self.first = next(iter(self.limits), "")
 
     @classmethod
     def read(cls, path: Path) -> ApiKeys:
@@ -72,6 +77,17 @@ class ApiKeys:
         offered = hashlib.sha256(key.strip().encode()).digest()
         found = [hmac.compare_digest(offered, known) for known in self._hashes]
         return _name(offered) if scheme.lower() == "bearer" and any(found) else None
+
+
+def _from_browser(authorization: str) -> str:
+    """What a browser sends once it has asked for a password, as a bearer key: the password."""
+    scheme, _, told = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return authorization
+    try:
+        return f"Bearer {base64.b64decode(told, validate=True).decode().partition(':')[2]}"
+    except ValueError:
+        return ""
 
 
 def _name(digest: bytes) -> str:
@@ -140,14 +156,17 @@ class AccessMiddleware:
             given = headers.get("authorization", "")
             if scope["path"] == "/v1/messages" and not given:  # Anthropic's clients have their own
                 given = f"Bearer {headers.get('x-api-key', '')}"
-            name = self._keys.admit(given)
+            page = f"{scope['path']}/".startswith(f"{PAGES}/")
+            name = self._keys.admit(_from_browser(given) if page else given)
             if name is None:
                 return Refusal(
                     401,
                     "invalid_api_key",
                     "send a key of this server as 'Authorization: Bearer …'",
-                    headers={"WWW-Authenticate": "Bearer"},
+                    headers={"WWW-Authenticate": 'Basic realm="reason"' if page else "Bearer"},
                 )
+            if page and name != self._keys.first:
+                return Refusal(403, "not_the_operator", "only the first key may see all runs")
             scope["user"] = SimpleUser(name)
         size = headers.get("content-length", "")
         return too_large() if size.isdecimal() and int(size) > MOST_BODY else None

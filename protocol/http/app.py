@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -12,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from orchestrator.errors import ReasonError
-from protocol.http.access import AccessMiddleware
+from protocol.http.access import AccessMiddleware, ApiKeys
 from protocol.http.anthropic.messages import AnthropicInterface
 from protocol.http.bodies import MOST_BODY
 from protocol.http.errors import on_error, on_failure
@@ -29,9 +31,15 @@ LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 """Loopback as a Host header names it."""
 
 
-def application(runner: RequestRunner, settings: ServerSettings, url: str) -> Starlette:
-    """The application in front of ``runner``, for a server that listens at ``url``."""
-    routes, lifespan = _routes(runner, settings), None
+def application(
+    runner: RequestRunner, settings: ServerSettings, url: str, pages: Sequence[BaseRoute] = ()
+) -> Starlette:
+    """The application in front of ``runner``, for a server that listens at ``url``.
+
+    Args:
+        pages: Routes for people, below `access.PAGES`.
+    """
+    routes, lifespan = [*_routes(runner, settings), *pages], None
     if settings.a2a:
         from protocol.a2a.bindings import agent_routes  # needs an extra package
         from protocol.a2a.card import agent_card
@@ -44,12 +52,17 @@ def application(runner: RequestRunner, settings: ServerSettings, url: str) -> St
         routes=routes,
         lifespan=lifespan,
         middleware=_middleware(settings),
-        exception_handlers={
-            ReasonError: on_error,
-            HTTPException: on_error,
-            Exception: on_failure,
-        },
+        exception_handlers=_HANDLERS,
     )
+
+
+def pages_alone(pages: Sequence[BaseRoute], keys: ApiKeys) -> Starlette:
+    """An application of pages for the people of this machine who have a key."""
+    access = Middleware(AccessMiddleware, keys=keys, hosts=LOOPBACK_NAMES, origins=())
+    return Starlette(routes=pages, middleware=[access], exception_handlers=_HANDLERS)
+
+
+_HANDLERS = {ReasonError: on_error, HTTPException: on_error, Exception: on_failure}
 
 
 def _middleware(settings: ServerSettings) -> list[Middleware]:

@@ -6,12 +6,14 @@ import contextlib
 import math
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
 import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute
 
 from orchestrator.errors import InvalidValue
 from protocol.http.app import application
@@ -72,13 +74,16 @@ class HttpServer(uvicorn.Server):
         *,
         signals: bool = False,
         ready: Callable[[], None] = lambda: None,
+        pages: Sequence[BaseRoute] = (),
+        ending: Callable[[], None] = lambda: None,
     ) -> None:
+        """Serve; ``pages`` are for people, and ``ending`` ends what they are still being told."""
         self.url = address(listener)
         self.signals = signals
         self.signal: int | None = None
         runner = RequestRunner(service, settings)
         config = uvicorn.Config(
-            application(runner, settings, self.url),
+            application(runner, settings, self.url, pages),
             log_config=None,  # whoever runs it says where records go, and in which form
             log_level="warning",
             access_log=False,  # a proxy's business
@@ -97,6 +102,7 @@ class HttpServer(uvicorn.Server):
         self._drain = settings.drain
         self._hurry = anyio.Event()
         self._ready = ready
+        self._ending = ending
 
     async def run_until_stopped(self) -> None:
         """Serve until a signal, or until ``should_exit`` is set."""
@@ -109,6 +115,7 @@ class HttpServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._admission.close()
+        self._ending()
         async with anyio.create_task_group() as group:
             group.start_soon(self._stop_runs)
             await super().shutdown(sockets)
@@ -139,6 +146,40 @@ class HttpServer(uvicorn.Server):
             return
         self.signal = self.signal or sig
         super().handle_exit(sig, frame)
+
+
+class PageServer(uvicorn.Server):
+    """Serves an application of pages on a socket that `bind` has opened, until a signal."""
+
+    def __init__(
+        self,
+        app: Starlette,
+        listener: socket.socket,
+        *,
+        ready: Callable[[], None],
+        ending: Callable[[], None],
+    ) -> None:
+        """``ending`` ends what pages are still being told."""
+        config = uvicorn.Config(
+            app, log_config=None, log_level="warning", access_log=False, ws="none"
+        )
+        super().__init__(config)
+        self._listener = listener
+        self._ready = ready
+        self._ending = ending
+
+    async def run_until_stopped(self) -> None:
+        """Serve until a signal."""
+        await self.serve([self._listener])
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._ending()
+        await super().shutdown(sockets)
 
 
 @asynccontextmanager

@@ -31,8 +31,11 @@ body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding
 :root{color-scheme:light dark}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 th,td{padding:.2rem .7rem;text-align:right;white-space:nowrap;border-bottom:1px solid #8884}
-th:first-child,td:first-child{text-align:left}
-tr.beside{opacity:.7}
+th:first-child,td:first-child,th+td:last-child{text-align:left}
+th[scope=row]{font-weight:inherit}
+code{overflow-wrap:anywhere}
+:focus-visible{outline:2px solid}
+tr.beside{font-style:italic}
 tr.beside td:first-child{padding-left:2rem}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#8881;padding:.6rem}
 figure{margin:1rem 0;background:#fff;overflow-x:auto}
@@ -41,8 +44,13 @@ figure svg{max-width:100%;height:auto}
 """
 
 
-def write_page(target: str, results: EvalResults, graded: GradedEval, header: EvalHeader) -> None:
+def write_page(
+    target: str, results: EvalResults, graded: GradedEval, header: EvalHeader, again: str = ""
+) -> None:
     """Write the page; what questions and models say stands there as text.
+
+    Args:
+        again: The command that makes it again, where that is known.
 
     Raises:
         ExtraMissing: matplotlib is not installed.
@@ -54,23 +62,33 @@ def write_page(target: str, results: EvalResults, graded: GradedEval, header: Ev
     parts = [
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>',
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>',
-        f"<h1>{escape(title)}</h1>",
-        f"<figure>{svg[svg.index('<svg') :]}</figure>",
-        '<h2>Arms</h2><div class="wide"><table>',
-        f"<tr>{''.join(f'<th>{one}' for one in HEADINGS)}</tr>",
+        f"<main><h1>{escape(title)}</h1>",
+        f'<figure role="img" tabindex="0" aria-label="{_SEEN}">{svg[svg.index("<svg") :]}</figure>',
+        f"<h2>Arms</h2>{_wide('Arms')}",
+        f"<tr>{''.join(f'<th scope=col>{one}' for one in HEADINGS)}</tr>",
         *(line for row in results.results for line in _rows(row)),
         "</table></div>",
         *_pool(results),
-        '<h2>How it was asked</h2><div class="wide"><table>',
+        f"<h2>How it was asked</h2>{_wide('How it was asked')}",
         *(_pair(name, value) for name, value in _settings(results, header)),
-        f"</table></div><h2>Worth reading</h2><p>{_WORTH}</p>",
+        "</table></div>",
+        f"<p>Again: <code>{escape(again)}</code></p>" if again else "",
+        f"<h2>Worth reading</h2><p>{_WORTH}</p>",
         *(line for question in worth_reading(graded) for line in _read(question, graded)),
-        "</html>\n",
+        "</main></html>\n",
     ]
     try:
         Path(target).write_text("\n".join(parts), encoding="utf-8", errors="replace")
     except OSError as error:
         raise InvalidValue(f"report: {target}: {error.strerror}; give another file") from error
+
+
+_SEEN = "Accuracy over tokens and over span, and gains; the table below has the same figures."
+
+
+def _wide(name: str) -> str:
+    """The beginning of a table that may be wider than the screen."""
+    return f'<div class="wide" role="region" tabindex="0" aria-label="{name}"><table>'
 
 
 _WORTH = (
@@ -82,8 +100,8 @@ _WORTH = (
 def _rows(row: EvalRow) -> Iterator[str]:
     low, high = row.ci95
     yield (
-        f"<tr><td>{escape(row.policy)}<td>{row.accuracy:.1%} ({100 * low:.1f}–{100 * high:.1f})"
-        f"<td>{row.tokens:,.0f}<td>{row.span:,.0f}<td><td></tr>"
+        f"<tr><th scope=row>{escape(row.policy)}<td>{row.accuracy:.1%} "
+        f"({100 * low:.1f}–{100 * high:.1f})<td>{row.tokens:,.0f}<td>{row.span:,.0f}<td><td></tr>"
     )
     for name, base in row.beside.items():
         if name in ("token_matched", "against"):
@@ -117,7 +135,7 @@ def _settings(results: EvalResults, header: EvalHeader) -> Iterator[tuple[str, o
 
 
 def _pair(name: str, value: object) -> str:
-    return f"<tr><td>{escape(str(name))}<td>{escape(str(value))}</tr>"
+    return f"<tr><th scope=row>{escape(str(name))}<td>{escape(str(value))}</tr>"
 
 
 def worth_reading(graded: GradedEval) -> list[EvalQuestion]:

@@ -15,7 +15,7 @@ from reasoning.cli.printing import print_error, show_logs_plainly, warn
 
 COMMANDS = (
     *("calibrate", "config", "doctor", "eval", "graph", "hub", "judge", "plan", "replay"),
-    *("runs", "secret", "serve", "solve", "token", "view", "worker"),
+    *("report", "runs", "secret", "serve", "solve", "token", "view", "worker"),
 )
 """Each is a module of `reasoning.cli.commands`, which holds a command of the same name."""
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from reasoning.evaluation.importers import ImportedTraces
     from reasoning.models.loaded import LoadedModel
     from reasoning.run.solution import Solution
+    from reasoning.runs.record import RecordedRun
     from reasoning.runs.store import RunStore
 
 HUB_PORT = 8765
@@ -459,8 +460,15 @@ class KeepOptions:
 
         return RunStore(state_file("runs.db"), most_bytes=self.keep_mb << 20)
 
-    def add(self, solution: Solution, *, command: str, settings: Mapping[str, Any]) -> str | None:
-        """Keep a run that has ended, if that is wanted; its id, or None.
+    def add(
+        self,
+        solution: Solution,
+        *,
+        command: str,
+        settings: Mapping[str, Any],
+        id: str | None = None,
+    ) -> RecordedRun | None:
+        """Keep a run that has ended, if that is wanted; its record, or None.
 
         Where it can't be kept, one line on stderr says why, and nothing else changes.
         """
@@ -470,12 +478,12 @@ class KeepOptions:
         from reasoning.runs.record import RecordedRun
 
         try:
-            run = RecordedRun.of(solution, command=command, settings=settings)
+            run = RecordedRun.of(solution, command=command, settings=settings, id=id)
             self.store.add(run)
         except Exception as error:  # an answer must not be lost because its record was
             warn(f"the run was not kept: {error}; --no-keep leaves this out")
             return None
-        return run.id
+        return run
 
 
 @settings_class

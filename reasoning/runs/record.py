@@ -93,6 +93,7 @@ class RecordedRun(BaseModel):
         command: str,
         settings: Mapping[str, Any],
         ended: float | None = None,
+        id: str | None = None,
     ) -> RecordedRun:
         """The record of a run that ended then, or just now, without the secrets it was given."""
         shown, secrets = hidden_settings(settings)
@@ -101,7 +102,7 @@ class RecordedRun(BaseModel):
             "branches": [one.model_dump() for one in _branches(solution)],
         }
         return cls(
-            id=random.token_hex(4),
+            id=id or random.token_hex(4),
             began=round((ended or time.time()) - solution.wall_s, 3),
             command=command,
             settings=shown,

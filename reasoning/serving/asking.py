@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from orchestrator import Event
 from orchestrator.errors import InvalidValue
+from orchestrator.events import Listener
 from protocol.http import ReasoningRequest
 from protocol.http.service import BranchListener
 from reasoning.backends.text_tokens import TextDialect
@@ -101,10 +103,18 @@ class AskedSolution:
             inside=self._inside,
         )
 
-    async def solve(self, observer: RunObserver, seed: int) -> Solution:
-        """Answer."""
+    async def solve(
+        self, observer: RunObserver, seed: int, watch: Listener | None = None
+    ) -> Solution:
+        """Answer; ``watch`` hears the run's events too."""
+
+        def both(event: Event) -> None:
+            observer.observe(event)
+            if watch is not None:
+                watch(event)
+
         live: dict[str, Any] = {
-            "listener": observer.observe,
+            "listener": observer.observe if watch is None else both,
             "cancel_scope": observer.stop,
             "seed": seed,
         }

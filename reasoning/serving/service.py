@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Self
 
 import anyio
 from anyio.from_thread import start_blocking_portal
 
+from orchestrator.events import Listener
 from protocol.http import (
     EngineLoad,
     ModelVariant,
@@ -21,7 +22,7 @@ from protocol.http import (
 )
 from protocol.http.service import BranchListener
 from reasoning.models.loaded import LoadedModel
-from reasoning.run.solution import Solution
+from reasoning.runs.live.served import ServedRuns
 from reasoning.serving.asking import AskedSolution, asked_of
 from reasoning.serving.outcome import Outcome
 from reasoning.serving.variants import VariantNames
@@ -44,19 +45,18 @@ class ReasoningService:
         models: Sequence[LoadedModel],
         *,
         default: str | None = None,
-        keep: Callable[[Solution, Mapping[str, Any]], None] | None = None,
+        watch: ServedRuns | None = None,
     ) -> None:
         """``default`` is what a model's bare name stands for, as ``self-consistency:n=8``.
 
-        ``keep`` is given each run that has ended, and what was asked for, on the event loop; runs
-        whose client has left are not.
+        ``watch`` is told of each run, on the event loop.
 
         Raises:
             InvalidValue: two models have the same name.
             UnknownName: there is no such default.
         """
         self._reasoners = [Reasoner(model) for model in models]
-        self._keep = keep
+        self._watch = watch
         self._names = VariantNames(self._reasoners, default)
         self._stack = AsyncExitStack()
 
@@ -98,14 +98,23 @@ class ReasoningService:
         target = self._names.target(request)
         asked = asked_of(request, target.within(width))
         notes = ("width-shrunk",) if asked.target.width < target.width else ()
-        found = await _answered(asked, listen, notes)
-        if self._keep is not None:
-            self._keep(found.solution, {"model": request.variant, "seed": found.seed})
+        if self._watch is None:
+            return (await _answered(asked, listen, notes)).result()
+        watched = self._watch.begins(request.question, request.variant)
+        try:
+            found = await _answered(asked, listen, notes, watched.observe)
+        except BaseException as error:
+            watched.fails(error)
+            raise
+        watched.ends(found.solution, found.seed)
         return found.result()
 
 
 async def _answered(
-    asked: AskedSolution, listen: BranchListener, notes: tuple[str, ...]
+    asked: AskedSolution,
+    listen: BranchListener,
+    notes: tuple[str, ...],
+    watch: Listener | None = None,
 ) -> Outcome:
     """Solve; a run that is cancelled is stopped, and tells what it cost."""
     seed = asked.seed if asked.seed is not None else random.getrandbits(31)
@@ -126,7 +135,9 @@ async def _answered(
         group.start_soon(stop_when_left)
         with shield:
             try:
-                found = asked.outcome(await asked.solve(observer, seed), observer, seed, notes)
+                found = asked.outcome(
+                    await asked.solve(observer, seed, watch), observer, seed, notes
+                )
             except Exception as error:  # out of the group, which would wrap it
                 found = error
             if left.is_set() and isinstance(found, Outcome):

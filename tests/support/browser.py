@@ -60,8 +60,12 @@ class Browser:
 
     def open(self, page: Path, fragment: str = "") -> None:
         """Show a page, and wait until it has loaded."""
+        self.visit(page.as_uri() + fragment)
+
+    def visit(self, address: str) -> None:
+        """Show what is at an address, and wait until it has loaded."""
         self.call("Page.navigate", url="about:blank")  # so that a new fragment loads it anew
-        self.call("Page.navigate", url=page.as_uri() + fragment)
+        self.call("Page.navigate", url=address)
         self.run("new Promise(go => document.readyState === 'complete' ? go() : onload = go)")
 
     def run(self, script: str) -> Any:

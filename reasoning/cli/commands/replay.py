@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +14,7 @@ from click import FloatRange, IntRange
 from orchestrator.errors import InvalidValue
 from reasoning.cli.arms_table import arms_table
 from reasoning.cli.options import (
+    RunStoreOptions,
     TracesOptions,
     argument,
     json_option,
@@ -31,10 +34,11 @@ if TYPE_CHECKING:
 
 @settings_class
 class ReplaySettings:
-    """Files of traces, and the policies that are replayed over them."""
+    """Files of traces, or kept runs, and the policies that are replayed over them."""
 
-    traces: tuple[str, ...] = argument(nargs=-1, required=True, metavar="TRACES...")
+    traces: tuple[str, ...] = argument(nargs=-1, required=True, metavar="TRACES|RUN...")
     reading: TracesOptions = field(default_factory=TracesOptions)
+    place: RunStoreOptions = field(default_factory=RunStoreOptions)
     policies: tuple[str, ...] = named_option(
         "A policy, as async:k=8,cap=20000, or one budget for all questions, as "
         "allocation:mean=8; may be repeated.",
@@ -74,12 +78,16 @@ _SHARED = ("shuffles", "seed", "probe_tokens", "judge_price")
 """Settings that the evaluator has too, and the results repeat."""
 
 
+_RUN = re.compile("last|[0-9a-f]{1,8}")
+
+
 @click.command()
 @options(ReplaySettings)
 def replay(settings: ReplaySettings) -> None:
-    """Replay stopping and voting policies over stored TRACES.
+    """Replay stopping and voting policies over stored TRACES, or the samples of a kept RUN.
 
-    These are ours, or samples that other programs have stored: see --format.
+    Traces are ours, or samples that other programs have stored: see --format.  A run is named by
+    the beginning of its id, or last; see reason runs.
 
     Beside each policy stands self-consistency with as many traces and with as many tokens,
     between whole numbers of samples too.  Intervals are over questions.
@@ -87,6 +95,7 @@ def replay(settings: ReplaySettings) -> None:
     \b
     reason replay traces.jsonl.gz --policy default --policy async:k=8 --against sc:n=64
     reason replay samples_gsm8k_*.jsonl --policy sc:n=8
+    reason replay last --policy async:k=3
     """
     if settings.plot is not None:
         check_picture(settings.plot)  # what is wrong is told before the work
@@ -109,7 +118,7 @@ def _replay(settings: ReplaySettings) -> ReplayResults:
     Raises:
         InvalidValue: a policy or a file of traces can't be used.
     """
-    from pathlib import Path
+    from tempfile import TemporaryDirectory
 
     from pruning import Evaluator, PolicyError, TracesError
     from reasoning.evaluation.replay import (
@@ -125,7 +134,9 @@ def _replay(settings: ReplaySettings) -> ReplayResults:
     against = [] if settings.against is None else [settings.against]
     try:
         chosen = {text: replayed_arm(text) for text in (*settings.policies, *against)}
-        imported = settings.reading.read(settings.traces)
+        with TemporaryDirectory() as folder:
+            named = [_file(name, settings.place, Path(folder)) for name in settings.traces]
+            imported = settings.reading.read([str(path) for path in named])
         questions = _fresh(imported.questions, [*chosen.values()], settings.only_unseen)
         evaluator = Evaluator(questions=questions, **shared)
         with progress_bar("replay", len(chosen) * len(questions)) as evaluator.on_question:
@@ -134,12 +145,27 @@ def _replay(settings: ReplaySettings) -> ReplayResults:
     except (PolicyError, TracesError) as error:
         raise InvalidValue(str(error)) from error
     return ReplayResults(
-        traces=[Path(path).name for path in settings.traces],
+        traces=[path.name for path in named],
         tokens_estimated=estimated_share(questions),
         results=rows,
         curve=curve_points(evaluator.curve),
         **shared,
     )
+
+
+def _file(name: str, place: RunStoreOptions, folder: Path) -> Path:
+    """A file of traces, or one in ``folder`` that is made of a kept run.
+
+    Raises:
+        UnknownName: no such run is kept.
+    """
+    file = Path(name)
+    if file.exists() or not _RUN.fullmatch(name):
+        return file
+    run = place.open().find(name)
+    made = folder / f"run-{run.id}.jsonl"
+    made.write_text(run.report.model_dump_json(by_alias=True) + "\n", encoding="utf-8")
+    return made
 
 
 def _fresh(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 import click
@@ -23,7 +24,9 @@ from reasoning.cli.options import (
 from reasoning.cli.printing import VisibleFormatter, say
 
 if TYPE_CHECKING:
-    from reasoning.runs.keeper import RunKeeper
+    from starlette.routing import BaseRoute
+
+    from reasoning.runs.live.served import ServedRuns
 
 
 @settings_class
@@ -53,6 +56,10 @@ class ServeSettings:
         metavar="STRATEGY[:n=8,policy=…]",
     )
     keeping: KeepServedOptions = field(default_factory=KeepServedOptions)
+    ui: bool = option(
+        "Show runs as they happen, and those that are kept, at /ui, to whoever has the first key.",
+        is_flag=True,
+    )
     a2a: bool = option("Be an A2A agent too: strategies are its skills.", is_flag=True)
     public_url: str | None = option(
         "Where others reach the server, for the A2A card; by default the address it listens on.",
@@ -127,6 +134,7 @@ def serve(settings: ServeSettings) -> int:
     import anyio
 
     with importing("serve", "the server"):
+        from protocol.http.access import PAGES
         from protocol.http.server import HttpServer, address, bind
 
     _silence_a2a()
@@ -134,35 +142,74 @@ def serve(settings: ServeSettings) -> int:
     with bind(serving.host, serving.port) as listener:
         from reasoning.serving import ReasoningService
 
-        keeper = _keeper(settings.keeping)
+        shown = _shown(settings)
         service = ReasoningService(
             [settings.backend.load(name) for name in settings.models or (None,)],
             default=settings.default,
-            keep=None if keeper is None else keeper.keep,
+            watch=shown.runs,
         )
 
         def announce() -> None:
+            if settings.ui:
+                say(f"reason: runs are shown at {address(listener)}{PAGES}")
             say(f"reason: listening on {address(listener)}")
 
         async def main() -> int:
-            server = HttpServer(service, serving, listener, signals=True, ready=announce)
+            server = HttpServer(
+                service,
+                serving,
+                listener,
+                signals=True,
+                ready=announce,
+                pages=shown.routes,
+                ending=shown.close,
+            )
             async with service:
                 await server.run_until_stopped()
-            if keeper is not None:
-                keeper.close()
+            shown.end()
             return INTERRUPTED if server.signal == signal.SIGINT else 0
 
         raise_when_interrupted()
         return anyio.run(main)
 
 
-def _keeper(keeping: KeepOptions) -> RunKeeper | None:
-    """What keeps the server's runs, if that is wanted."""
-    if not keeping.keep:
-        return None
-    from reasoning.runs.keeper import RunKeeper
+@dataclass(frozen=True, kw_only=True)
+class ShownRuns:
+    """What the server does with its runs beside answering.
 
-    return RunKeeper(keeping.store, command="serve")
+    Attributes:
+        runs: None where they are neither kept nor shown.
+        routes: Of the pages that show them.
+    """
+
+    runs: ServedRuns | None = None
+    routes: Sequence[BaseRoute] = ()
+
+    def close(self) -> None:
+        """Nobody is told of runs any more."""
+        if self.runs is not None and self.runs.live is not None:
+            self.runs.live.close()
+
+    def end(self) -> None:
+        """Write what still waits to be kept."""
+        if self.runs is not None:
+            self.runs.keeper.close()
+
+
+def _shown(settings: ServeSettings) -> ShownRuns:
+    if not (settings.keeping.keep or settings.ui):
+        return ShownRuns()
+    from reasoning.runs.keeper import RunKeeper
+    from reasoning.runs.live.live_runs import LiveRuns
+    from reasoning.runs.live.routes import page_routes
+    from reasoning.runs.live.served import ServedRuns
+
+    store = settings.keeping.store if settings.keeping.keep else None
+    live = LiveRuns(keeps=store is not None) if settings.ui else None
+    return ShownRuns(
+        runs=ServedRuns(RunKeeper(store, command="serve"), live),
+        routes=() if live is None else page_routes(live, store),
+    )
 
 
 def _server_settings(settings: ServeSettings) -> ServerSettings:

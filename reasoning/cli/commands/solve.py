@@ -7,7 +7,10 @@ import os
 import signal
 import sys
 import time
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -36,6 +39,7 @@ from reasoning.cli.options import (
     option,
     options,
     settings_class,
+    state_file,
 )
 from reasoning.cli.printing import passing, print_object, say, warn
 
@@ -43,11 +47,14 @@ if TYPE_CHECKING:
     import anyio
     from anyio.abc import TaskStatus
 
+    from orchestrator import Event
+    from orchestrator.events import Listener
     from reasoning.cli.tree import ThreadTree
     from reasoning.models.loaded import LoadedModel
     from reasoning.options import SolveOptions
     from reasoning.problems import Problem
     from reasoning.run.solution import Solution
+    from reasoning.runs.live.live_run import LiveRun
 
 UNTOLD = {"problem", "as_json", "quiet", "keep", "keep_mb"}
 """Settings that say nothing of how a run went, or stand in its record elsewhere."""
@@ -288,10 +295,37 @@ class SolveCommand:
                 raise
         assert self.solution is not None
         leave_at_second_interrupt()
-        given = given_options(self.settings)
-        shown = {name: given[name] for name in given.keys() - UNTOLD}
-        self.kept = self.settings.keeping.add(self.solution, command="solve", settings=shown)
         return self.print(self.solution)
+
+    @cached_property
+    def told(self) -> dict[str, Any]:
+        """The settings that say how the run goes."""
+        given = given_options(self.settings)
+        return {name: given[name] for name in given.keys() - UNTOLD}
+
+    @cached_property
+    def live(self) -> LiveRun | None:
+        """What shows the run as it happens, where somebody looks on, and it is to be kept."""
+        if not self.settings.keeping.keep or not self._viewer.is_socket():
+            return None
+        from reasoning.runs.live.live_run import LiveRun
+
+        words, name = self.problem.question, self.model.name
+        return LiveRun(question=words, command="solve", model=name, settings=self.told)
+
+    @property
+    def _viewer(self) -> Path:
+        return state_file("viewer.sock")
+
+    def _keep(self, solution: Solution) -> None:
+        """Keep the run, and show its end."""
+        id = None if self.live is None else self.live.id
+        run = self.settings.keeping.add(solution, command="solve", settings=self.told, id=id)
+        self.kept = None if run is None else run.id
+        if self.live is not None:
+            from reasoning.runs.page import run_data
+
+            self.live.end(None if run is None else run_data(run))
 
     def print(self, solution: Solution) -> int:
         """Print the answer on stdout, the rest on stderr; returns the exit code."""
@@ -317,13 +351,35 @@ class SolveCommand:
         from reasoning.solver import Reasoner
 
         scope = anyio.CancelScope()
-        how = replace(self.options, listener=self.tree.listen, cancel_scope=scope)
+        how = replace(self.options, listener=self._heard, cancel_scope=scope)
         with self.tree:
-            async with anyio.create_task_group() as group:
+            async with anyio.create_task_group() as group, self._shown():
                 await group.start(self._cancel_on_signal, scope)
                 async with Reasoner(self.model, draft=self.draft) as reasoner:
                     self.solution = await reasoner.solve_with(self.problem, how)
+                self._keep(self.solution)
                 group.cancel_scope.cancel()
+
+    @property
+    def _heard(self) -> Listener:
+        """What hears the run's events."""
+        live = self.live
+        if live is None:
+            return self.tree.listen
+
+        def both(event: Event) -> None:
+            self.tree.listen(event)
+            live.observe(event)
+
+        return both
+
+    def _shown(self) -> AbstractAsyncContextManager[None]:
+        """The run is shown meanwhile, where somebody looks on."""
+        if self.live is None:
+            return contextlib.nullcontext()
+        from reasoning.runs.live.telling import shown
+
+        return shown(self._viewer, self.live)
 
     async def _cancel_on_signal(
         self, scope: anyio.CancelScope, *, task_status: TaskStatus[None]

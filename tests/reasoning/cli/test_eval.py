@@ -343,6 +343,17 @@ def test_a_report_is_one_page_in_which_texts_stay_texts(kept: Path, tmp_path: Pa
     assert said.count("<svg") == 1
     for words in ("What is 1/2?", "sc:n=6", "apr:n=4", "Worth reading", "24 samples"):
         assert words in said
+    made = tmp_path / "made.html"
+    again = ["report", str(kept), "--policy", "sc:n=6", "--against", "sc:n=1", "-o", str(made)]
+    assert CliRunner().invoke(main, again).stdout.strip() == str(made)
+    for words in (
+        "What is 1/2?",
+        "sc:n=6",
+        "apr:n=4",
+        "Worth reading",
+        "Again: <code>reason report",
+    ):
+        assert words in made.read_text()
     refused = ["eval", str(tmp_path / "mine.jsonl"), "-o", str(kept), *arms]
     done = CliRunner().invoke(main, [*refused, "--report", str(tmp_path / "no" / "page.html")])
     assert done.stderr.splitlines()[-1].startswith("reason: report: ")

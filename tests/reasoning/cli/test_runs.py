@@ -79,9 +79,11 @@ def test_runs_are_exported_and_replayed(both: tuple[str, str], home: Path) -> No
     assert RecordedRun.from_json(reason("runs", "export", first).stdout).id == first
     assert len(reason("runs", "export", first, second).stdout.splitlines()) == 2
     assert reason("runs", "export", second, "--traces", "-o", "run.jsonl").exit_code == 0
-    done = reason("replay", "run.jsonl", "--policy", "sc:n=2", "--json")
-    assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["results"][0]["accuracy"] == 1.0
+    for name in ("run.jsonl", second):
+        done = reason("replay", name, "--policy", "sc:n=2", "--json")
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["results"][0]["accuracy"] == 1.0
+    assert "is not kept" in reason("replay", "beef").stderr
 
 
 def test_a_page_is_written_of_a_kept_or_an_exported_run(both: tuple[str, str], home: Path) -> None:

@@ -33,6 +33,10 @@ class ViewSettings:
         "The page; by default run-ID.html, here.", "--out", "-o", metavar="FILE"
     )
     opened: bool = option("Show it in the browser.", "--open", is_flag=True)
+    live: bool = option(
+        "Show all runs, those of reason solve as they happen, until Ctrl-C.", is_flag=True
+    )
+    port: int = option("Of --live; 0 takes a free one.", type=click.IntRange(0, 65535), default=0)
     place: RunStoreOptions = field(default_factory=RunStoreOptions)
 
 
@@ -48,7 +52,15 @@ def view(settings: ViewSettings) -> None:
     \b
     reason view
     reason view 3f2a last --out both.html
+    reason view --live --open
     """
+    if settings.live:
+        from reasoning.cli.commands.kept.live import show_live
+
+        if settings.names or settings.out is not None:
+            raise InvalidValue("live: it shows all runs on a page that it serves; name none")
+        show_live(settings.place.open(), port=settings.port, opened=settings.opened)
+        return
     from reasoning.runs.beside import compared_page
     from reasoning.runs.page import run_page
 
