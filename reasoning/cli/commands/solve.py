@@ -353,11 +353,12 @@ class SolveCommand:
         scope = anyio.CancelScope()
         how = replace(self.options, listener=self._heard, cancel_scope=scope)
         with self.tree:
-            async with anyio.create_task_group() as group, self._shown():
+            async with anyio.create_task_group() as group:
                 await group.start(self._cancel_on_signal, scope)
-                async with Reasoner(self.model, draft=self.draft) as reasoner:
-                    self.solution = await reasoner.solve_with(self.problem, how)
-                self._keep(self.solution)
+                async with self._shown():
+                    async with Reasoner(self.model, draft=self.draft) as reasoner:
+                        self.solution = await reasoner.solve_with(self.problem, how)
+                    self._keep(self.solution)
                 group.cancel_scope.cancel()
 
     @property

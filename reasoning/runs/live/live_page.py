@@ -13,8 +13,13 @@ GATHER_S = 0.1
 """How long changes gather before they are told."""
 
 
+SILENCE_S = 15.0
+"""After so long it is told that nothing is new, so that one who has left is noticed."""
+
+
 class PageNews(NamedTuple):
-    """What changed: ``page`` with a whole page, ``lanes`` with some fields, ``gone`` with none."""
+    """What changed: ``page`` with a whole page, ``lanes`` with some fields, ``gone``, or nothing:
+    ``still``."""
 
     kind: str
     value: Any
@@ -93,7 +98,7 @@ class LivePage:
             self.end(None)
         elif news.kind == "page":
             (self.end if news.value.get("over") else self._take)(news.value)
-        else:
+        elif news.kind == "lanes":
             for change in news.value:
                 self._merge(change)
 
@@ -134,8 +139,11 @@ class LivePage:
                         yield PageNews("gone", None)
                     return
                 else:
-                    await one.news.wait()
-                    if not self.over:
+                    with anyio.move_on_after(SILENCE_S):
+                        await one.news.wait()
+                    if not one.news.is_set():
+                        yield PageNews("still", None)
+                    elif not self.over:
                         await anyio.sleep(GATHER_S)
         finally:
             self._followers.discard(one)

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 
 from orchestrator.views.page import PageData
-from reasoning.runs.live.live_page import LivePage
+from reasoning.runs.live.live_page import SILENCE_S, LivePage
 from reasoning.runs.live.live_run import LiveRun
 from reasoning.runs.page import run_data
 from reasoning.runs.record import RecordedRun
@@ -73,14 +73,15 @@ class LiveRuns:
         return done
 
     async def changes(self) -> AsyncIterator[None]:
-        """Once at first, and whenever runs begin or end, until `close`."""
+        """Once at first, whenever runs begin or end, and after silence, until `close`."""
         news = anyio.Event()
         while not self._closed:
             self._listening.discard(news)
             self._listening.add(news := anyio.Event())
             try:
                 yield
-                await news.wait()
+                with anyio.move_on_after(SILENCE_S):
+                    await news.wait()
                 await anyio.sleep(0 if self._closed else GATHER_S)
             finally:
                 self._listening.discard(news)

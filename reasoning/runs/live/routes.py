@@ -20,8 +20,6 @@ from reasoning.runs.live.live_runs import LiveRuns, line_of
 from reasoning.runs.page import run_page
 from reasoning.runs.store import RunLine, RunStore
 
-SILENCE_S = 15.0
-"""After so long a comment is sent, so that one who has left is noticed."""
 MOST_LISTED = 200
 VERDICTS = {True: "✓ verified", False: "✗ rejected", None: "not verifiable"}
 HEADERS = {
@@ -72,7 +70,7 @@ def _html(text: str) -> Response:
 
 def _stream(pieces: AsyncIterator[str]) -> Response:
     headers = {**HEADERS, "X-Accel-Buffering": "no"}
-    return StreamingResponse(_kept_alive(pieces), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(pieces, media_type="text/event-stream", headers=headers)
 
 
 async def _told(page: LivePage) -> AsyncIterator[str]:
@@ -106,28 +104,10 @@ def _listed(line: RunLine) -> dict[str, Any]:
 
 
 def _event(kind: str, value: Any) -> str:
+    """An event of a stream; silence is a comment."""
+    if kind == "still":
+        return ": nothing new\n\n"
     return f"event: {kind}\ndata: {json.dumps(value)}\n\n"
-
-
-async def _kept_alive(pieces: AsyncIterator[str]) -> AsyncIterator[str]:
-    """The pieces, and a comment wherever they are silent for long."""
-    send, receive = anyio.create_memory_object_stream[str](1)
-
-    async def forward() -> None:
-        async with send:
-            async for piece in pieces:
-                await send.send(piece)
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(forward)
-        while True:
-            piece = ": nothing new\n\n"
-            try:
-                with anyio.move_on_after(SILENCE_S):
-                    piece = await receive.receive()
-            except anyio.EndOfStream:
-                return
-            yield piece
 
 
 def _list_page() -> str:
