@@ -64,7 +64,7 @@ def test_a_run_that_has_ended_is_shown_though_none_is_kept(server: Server) -> No
     )
     assert done.status_code == 200
     (run,) = listed(server)
-    assert run["question"] == "Compute (17*3+5)*4-12"
+    assert run["question"].rstrip(".") == "Compute (17*3+5)*4-12"
     page = asked(server, f"/ui/runs/{run['id']}")
     assert f'"live":"/ui/runs/{run["id"]}/events"' in page.text
     events = asked(server, f"/ui/runs/{run['id']}/events").text
