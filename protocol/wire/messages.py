@@ -227,12 +227,62 @@ class TokenDrawing(WireModel):
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     logit_bias: dict[TokenId, Annotated[float, Field(ge=-100, le=100)]] = {}
     max_new_tokens: Annotated[int, Field(ge=1)] | None = None
+    drawn: Annotated[int, Field(ge=1)] | None = None
+    """So many tokens were drawn before by the same seed, as another task."""
+
+
+class SegmentSight(WireModel):
+    """A segment in a context: its first ``upto`` tokens, moved by ``shift`` positions."""
+
+    segment: Count
+    """Its place among the segments of the context."""
+    shift: Annotated[int, Field(gt=-(1 << 31), lt=1 << 31)] = 0
+    upto: Count | None = None
+
+
+class ThreadSegment(WireModel):
+    """Tokens of a context, and what they saw when they were written."""
+
+    tokens: tuple[TokenId, ...]
+    home: Count = 0
+    """The position of the first one."""
+    path: Count = 0
+    """The identity that a model with path vectors gives them."""
+    sees: Annotated[tuple[SegmentSight, ...], Field(max_length=4096)] = ()
+
+
+class ThreadContext(WireModel):
+    """What a thread sees that is no plain run of tokens, such as branches that were joined."""
+
+    segments: Annotated[tuple[ThreadSegment, ...], Field(max_length=4096)]
+    """Each sees earlier ones only."""
+    sees: Annotated[tuple[SegmentSight, ...], Field(max_length=4096)]
+    position: Count
+    """Of the thread's first token."""
+    path: Count = 0
+
+    @model_validator(mode="after")
+    def _earlier_ones(self) -> Self:
+        every = [*(one.sees for one in self.segments), self.sees]
+        for place, sees in enumerate(every):
+            for sight in sees:
+                if sight.segment >= place:
+                    raise ValueError("a segment sees one that does not stand before it")
+                if (sight.upto or 0) > len(self.segments[sight.segment].tokens):
+                    raise ValueError("a segment is seen further than it goes")
+        return self
 
 
 class ThreadStart(WireModel):
     """The arguments of a thread of reasoning."""
 
     prompt: tuple[TokenId, ...]
+    """All that it sees, or behind a ``context`` its own first words."""
+    own: Annotated[int, Field(ge=1)] | None = None
+    """So many last tokens of the prompt are its own first words, where there is no ``context``."""
+    context: ThreadContext | None = None
+    score: tuple[TokenId, ...] | None = None
+    """Tokens behind the prompt that are to be read, not written: each is told as if it had been."""
     temperature: Annotated[float, Field(ge=0, le=10)] = 0.0
     seed: Count = 0
     stop: tuple[TokenId, ...] = ()

@@ -30,12 +30,21 @@ from protocol import (
     ThreadStart,
 )
 from protocol.hub.task_handles import TaskListener, error_of
-from protocol.wire.messages import Cancelled, Progress, Result, TokenChunk, TokenDrawing
+from protocol.wire.messages import (
+    Cancelled,
+    Progress,
+    Result,
+    SegmentSight,
+    ThreadContext,
+    ThreadSegment,
+    TokenChunk,
+    TokenDrawing,
+)
 from reasoning.backends import requirements
 from reasoning.backends.base import Backend, Generation, Token
 from reasoning.errors import BackendLost, CapabilityMissing
 from reasoning.values.capabilities import Capability
-from reasoning.values.context import Segment
+from reasoning.values.context import Context, Segment
 from reasoning.values.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -71,6 +80,7 @@ class RemoteGeneration(Generation):
         self._heard: list[int] = []  # all that was generated, to check what comes again
         self._before = 0  # what it has written as other tasks
         self._until: int | None = None
+        self.reads = False  # the segment's own tokens, instead of writing more
         self._stopped = False
         self._over = False
         self.closed = False
@@ -98,7 +108,7 @@ class RemoteGeneration(Generation):
         if not self._stopped or self._handle is None:
             raise InvalidValue("the thread has not stopped at a stop token; it can't be extended")
         segment = self._segment
-        if len(segment.context) + len(segment) + len(tokens) >= self._limit:
+        if segment.position + len(tokens) >= self._limit:
             raise InvalidValue(f"the thread's context of {self._limit} tokens is full")
         self._stopped = False
         self._backend.live.add(segment)
@@ -107,9 +117,9 @@ class RemoteGeneration(Generation):
     def resume(self, segment: Segment) -> None:
         """Go on in another context as a new task, for what a worker's thread sees only grows."""
         lacking = requirements.of_context(segment.context, None, self._backend.live)
-        if lacking is not None:
+        if lacking is not None and lacking not in self._backend.capabilities:
             raise _missing(lacking)
-        if not self._stopped or len(segment.context) + len(segment) >= self._limit:
+        if not self._stopped or segment.position >= self._limit:
             raise InvalidValue("the thread has not stopped at a stop token, or its context is full")
         if self._handle is not None and not self._over:
             self._backend.ends(self._handle)
@@ -135,13 +145,18 @@ class RemoteGeneration(Generation):
             self._backend.ends(self._handle)
 
     def _start(self) -> None:
+        segment, context = self._segment, told_context(self._segment)
+        plain = segment.context.tokens if context is None else []
         start = ThreadStart(
-            prompt=tuple(self._segment.context.tokens + self._segment.tokens),
+            prompt=tuple(plain if self.reads else plain + segment.tokens),
+            own=None if context or self.reads else len(segment) or None,
+            context=context,
+            score=tuple(segment.tokens) if self.reads else None,
             temperature=self._sampling.temperature or 0.0,
             seed=self._sampling.seed,
             stop=tuple(sorted(self._stop)),
             limit=self._limit,
-            drawing=_drawing(self._sampling),
+            drawing=_drawing(self._sampling, self._before),
             confidence=self._sampling.confidence or None,
         )
         heard = self._heard  # what comes late of an earlier task is not this one's
@@ -209,7 +224,10 @@ class RemoteBackend(Backend):
     """
 
     capabilities: frozenset[Capability] = frozenset(
-        {"token-prompts", "logprobs", "prefix-sharing", "confidence", "holding"}
+        {
+            *("token-prompts", "logprobs", "prefix-sharing", "kv-join"),
+            *("confidence", "holding", "scoring"),
+        }
     )
 
     def __init__(
@@ -256,9 +274,10 @@ class RemoteBackend(Backend):
         limit: int | None = None,
         gang: Gang | None = None,
     ) -> RemoteGeneration:
-        lacking = [requirements.of_context(segment.context, gang, self.live)]
-        lacking += sorted(requirements.of_sampling(sampling) - self.capabilities)
-        refused = next((_missing(name) for name in lacking if name), None)
+        asked = {*requirements.of_sampling(sampling)}
+        context = requirements.of_context(segment.context, gang, self.live)
+        asked |= set() if context is None else {context}
+        refused = next((_missing(name) for name in sorted(asked - self.capabilities)), None)
         self.live.add(segment)
         self.open_threads += 1
         return RemoteGeneration(
@@ -273,6 +292,19 @@ class RemoteBackend(Backend):
     def release(self, segments: Sequence[Segment]) -> None:
         """Workers free what their threads no longer see."""
 
+    async def score(self, segment: Segment) -> list[float]:
+        """See `Backend.score`.
+
+        Raises:
+            BackendLost: the worker failed, or there is none.
+        """
+        generation = self.open(segment, Sampling())
+        generation.reads = True
+        try:
+            return [token.logprob async for token in generation.tokens()]
+        finally:
+            generation.close()
+
     async def settle(self) -> None:
         with anyio.move_on_after(SETTLE_S):
             for handle in list(self._ending):
@@ -281,7 +313,12 @@ class RemoteBackend(Backend):
     def begin(self, start: ThreadStart, hear: TaskListener, *, problem: str) -> TaskHandle:
         """Submit a thread."""
         self._count += 1
-        needs = frozenset[str]() if start.confidence is None else frozenset({"confidence"})
+        asked = {
+            "confidence": start.confidence,
+            "kv-join": start.context,
+            "scoring": start.score,
+        }
+        needs = frozenset(name for name, value in asked.items() if value is not None)
         request = TaskRequest(
             id=f"thread-{self._run}/{self._count}",
             kind="thread",
@@ -305,9 +342,41 @@ class RemoteBackend(Backend):
             self._ending.discard(handle)
 
 
-def _drawing(sampling: Sampling) -> TokenDrawing | None:
-    """What a worker is told beside the temperature; None where there is nothing."""
+def told_context(segment: Segment) -> ThreadContext | None:
+    """What a thread sees, as it is sent; None where that is a plain run of tokens."""
+    seen = [entry.segment for entry in segment.context.entries]
+    if segment.context.sequential and not any(one.path for one in (segment, *seen)):
+        return None
+    places: dict[Segment, int] = {}
+    told: list[ThreadSegment] = []
+
+    def sights(context: Context) -> tuple[SegmentSight, ...]:
+        return tuple(
+            SegmentSight(segment=place(one.segment), shift=one.shift, upto=one.upto)
+            for one in context.entries
+        )
+
+    def place(one: Segment) -> int:
+        if one not in places:
+            sees = sights(one.context)
+            tokens = tuple(one.tokens)
+            told.append(ThreadSegment(tokens=tokens, home=one.home, path=one.path, sees=sees))
+            places[one] = len(told) - 1
+        return places[one]
+
+    sees = sights(segment.context)
+    return ThreadContext(segments=tuple(told), sees=sees, position=segment.home, path=segment.path)
+
+
+def _drawing(sampling: Sampling, before: int) -> TokenDrawing | None:
+    """What a worker is told beside the temperature; None where there is nothing.
+
+    A thread that goes on as another task has written so many tokens ``before``.
+    """
     told = {name: getattr(sampling, name) for name in TokenDrawing.model_fields}
+    told["drawn"] = before
+    if sampling.max_new_tokens is not None:
+        told["max_new_tokens"] = max(1, sampling.max_new_tokens - before)
     given = {name: value for name, value in told.items() if value}
     return TokenDrawing(**given) if given else None
 

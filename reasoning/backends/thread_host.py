@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from itertools import takewhile
-from operator import itemgetter
 from pathlib import Path
 
+from orchestrator.errors import InvalidValue
 from protocol import GeneratedToken, ModelOffer, ThreadStart
+from protocol.wire.messages import SegmentSight
 from reasoning.backends.base import Backend, Generation
 from reasoning.errors import BackendLost
 from reasoning.values.context import Context, Placed, Segment
@@ -18,42 +19,37 @@ from reasoning.values.sampling import Sampling
 WHOLE = 64 << 20
 """Bytes up to which a file of weights is hashed as a whole."""
 
-PROMPTS = 16
+KEPT_TOKENS = 8192
+"""Of prompts and of threads that have ended, whose keys and values others may want."""
 
 
 class HostedThread:
     """A thread of a worker; see `protocol.ThreadRun`."""
 
-    def __init__(self, generation: Generation, segment: Segment, prompt: tuple[int, ...]) -> None:
+    def __init__(self, generation: Generation, segment: Segment) -> None:
         self._generation = generation
-        self._segment = segment
-        self._prompt = prompt
+        self.segment = segment
+        self.still = False
         self.closed = False
 
-    def shared(self, prompt: tuple[int, ...]) -> tuple[int, Context]:
-        """How many tokens it has in common with a prompt, and the context of these.
-
-        Its own last token may not be computed yet, and the prompt's last one has to be.
-        """
-        start = len(self._prompt)
-        if prompt[:start] != self._prompt:
-            return 0, Context()
-        segment, rest = self._segment, prompt[start:-1]
-        own = zip(segment.tokens[:-1], rest, strict=False)
-        common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], own))
-        entries = (*segment.context.entries, Placed(segment, upto=common))
-        return start + common, Context(entries=entries, position=segment.home + common)
+    @property
+    def steady(self) -> int:
+        """How many of its first tokens are computed, and change no more."""
+        count = len(self.segment)
+        return count if self.still or self.closed else max(0, count - 1)
 
     async def tokens(self) -> AsyncIterator[GeneratedToken]:
         async for token, logprob, reason, confidence in self._generation.tokens():
-            self._segment.tokens.append(token)
+            self.segment.tokens.append(token)
             if reason == "lost":
                 raise BackendLost("the worker's backend lost the thread; see its log")
+            self.still = reason is not None
             yield GeneratedToken(token, logprob, reason, confidence)
 
     def extend(self, tokens: Sequence[int]) -> None:
+        self.still = False
         self._generation.extend(tokens)
-        self._segment.tokens += tokens
+        self.segment.tokens += tokens
 
     def hold(self, until: int | None) -> None:
         self._generation.hold(until)
@@ -63,11 +59,35 @@ class HostedThread:
         self._generation.close()
 
 
+class HostedScore:
+    """Reads given tokens for a hub, and tells them as a thread that writes them would."""
+
+    def __init__(self, backend: Backend, segment: Segment) -> None:
+        self._backend = backend
+        self._segment = segment
+
+    async def tokens(self) -> AsyncIterator[GeneratedToken]:
+        logprobs = await self._backend.score(self._segment)
+        last = len(logprobs) - 1
+        for place, (token, one) in enumerate(zip(self._segment.tokens, logprobs, strict=True)):
+            yield GeneratedToken(token, one, "stop" if place == last else None)
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        raise InvalidValue("tokens that are read can't be extended; begin a thread")
+
+    def hold(self, until: int | None) -> None:
+        """It is over in one go."""
+
+    def close(self) -> None:
+        """It is over in one go."""
+
+
 class BackendHost:
     """A model on an open backend.
 
-    Threads with the same prompt share what is computed for it, and one whose prompt begins as a
-    running thread's text does, such as a probe of it, what that has computed.
+    Threads share what is computed: those with the same prompt, one whose prompt begins as another's
+    text does, such as a probe of it, and a join its branches.  What is shared is what stands in the
+    same place; the latest `KEPT_TOKENS` of what has ended are kept for that.
 
     Attributes:
         offer: What the worker tells the hub of it.
@@ -76,41 +96,98 @@ class BackendHost:
     def __init__(self, backend: Backend, offer: ModelOffer) -> None:
         self.offer = offer
         self._backend = backend
-        self._prompts: OrderedDict[tuple[int, ...], Context] = OrderedDict()
-        self._running: set[HostedThread] = set()
+        self._running: list[HostedThread] = []
+        self._kept: deque[Segment] = deque()
 
-    def open(self, start: ThreadStart) -> HostedThread:
-        segment = Segment(self._context(start.prompt))
+    def open(self, start: ThreadStart) -> HostedThread | HostedScore:
+        segment = self._begun(start)
+        if start.score is not None:
+            return HostedScore(self._backend, segment)
         drawing = {} if start.drawing is None else start.drawing.model_dump(exclude_none=True)
-        generation = self._backend.open(
-            segment,
-            Sampling(
-                temperature=start.temperature,
-                seed=start.seed,
-                confidence=start.confidence or 0,
-                **drawing,
-            ),
-            stop=start.stop,
-            limit=start.limit,
+        sampling = Sampling(
+            temperature=start.temperature,
+            seed=start.seed,
+            confidence=start.confidence or 0,
+            **drawing,
         )
-        thread = HostedThread(generation, segment, start.prompt)
-        self._running.add(thread)
+        generation = self._backend.open(segment, sampling, stop=start.stop, limit=start.limit)
+        thread = HostedThread(generation, segment)
+        self._running.append(thread)
         return thread
 
-    def _context(self, prompt: tuple[int, ...]) -> Context:
-        """A prompt as a context, of which as much as possible is computed already."""
-        context = self._prompts.pop(prompt, None)
-        if context is None:
-            self._running = {thread for thread in self._running if not thread.closed}
-            shares = (thread.shared(prompt) for thread in self._running)
-            known, shared = max(shares, key=itemgetter(0), default=(0, Context()))
-            if known:
-                return shared.then(prompt[known:])
-            context = Context.given(prompt)
-        self._prompts[prompt] = context
-        if len(self._prompts) > PROMPTS:
-            self._prompts.popitem(last=False)
+    def _begun(self, start: ThreadStart) -> Segment:
+        """What a thread writes to, in its context, or the tokens that are to be read there."""
+        self._retire()
+        if start.context is None:
+            cut = len(start.prompt) - (start.own or 0)
+            return Segment(self._behind(start.prompt[:cut]), start.score or start.prompt[cut:])
+        built: list[tuple[Segment, int]] = []
+        partly = start.score is None and len(start.prompt) > 0
+        for one in start.context.segments:
+            context = Context(entries=_placed(built, one.sees), position=one.home)
+            segment, count = self._like(context, one.path, one.tokens)
+            if count < len(one.tokens) or not (partly or count == len(segment)):
+                segment, count = self._keep(context, one.tokens, one.path), len(one.tokens)
+            built.append((segment, count))
+        context = Context(
+            entries=_placed(built, start.context.sees), position=start.context.position
+        )
+        return Segment(context, start.score or start.prompt, path=start.context.path)
+
+    def _behind(self, prompt: tuple[int, ...]) -> Context:
+        """A plain prompt as a context, of which as much as possible is computed already."""
+        context, rest = Context(), prompt
+        while rest:
+            segment, count = self._like(context, 0, rest)
+            if count == len(rest) < len(segment):
+                count -= 1  # the next token follows from the last one, which is computed then
+            if not count:
+                segment, count = self._keep(context, rest, 0), len(rest)
+            entries = (*context.entries, Placed(segment, upto=count))
+            context = Context(entries=entries, position=segment.home + count)
+            rest = rest[count:]
         return context
+
+    def _like(self, context: Context, path: int, tokens: tuple[int, ...]) -> tuple[Segment, int]:
+        """What stands in a context already, and how many first tokens of it are these."""
+        steady = [(one.segment, one.steady) for one in self._running]
+        steady += [(one, len(one)) for one in self._kept]
+        best, most = Segment(context), 0
+        for segment, count in steady:
+            alike = (segment.home, segment.path) == (context.position, path)
+            if alike and segment.context.entries == context.entries:
+                pairs = zip(segment.tokens[:count], tokens, strict=False)
+                common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+                if common > most:
+                    best, most = segment, common
+        return best, most
+
+    def _keep(self, context: Context, tokens: Sequence[int], path: int) -> Segment:
+        segment = Segment(context, tokens, path=path)
+        self._kept.append(segment)
+        return segment
+
+    def _retire(self) -> None:
+        """Let what has ended be kept only as long as there is not too much of it."""
+        self._kept += [one.segment for one in self._running if one.closed and one.segment.tokens]
+        self._running = [one for one in self._running if not one.closed]
+        tokens = sum(map(len, self._kept))
+        while tokens > KEPT_TOKENS:
+            tokens -= len(self._kept.popleft())
+
+
+def _placed(
+    built: Sequence[tuple[Segment, int]], sees: Sequence[SegmentSight]
+) -> tuple[Placed, ...]:
+    """Segments in a context, each as far as it is seen."""
+    return tuple(
+        Placed(
+            built[one.segment][0],
+            shift=one.shift,
+            upto=built[one.segment][1] if one.upto is None else one.upto,
+        )
+        for one in sees
+    )
 
 
 def fingerprint(folder: Path) -> str:

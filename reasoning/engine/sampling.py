@@ -28,6 +28,8 @@ class Sampler:
         self.truncated = sampling.truncated and self.temperature > 0
         self._sampling = sampling
         self._random = random.Random(sampling.seed)
+        for _ in range(sampling.drawn):
+            self._random.random()
         self._seen: set[int] = set()
         self._written: Counter[int] = Counter()
 

@@ -65,6 +65,7 @@ class Sampling:
         logit_bias: Added to the logits of tokens, by their ids.
         stop: Texts that end a thread and are not shown in its text.
         max_new_tokens: The most that a thread generates, beside what its context holds.
+        drawn: So many tokens were drawn by this seed before, in another thread that goes on here.
         problem: Names what the thread works at; backends that choose where a thread runs put those
             of one problem together.
         whole: Whether nobody looks at the tokens as they come, so that a backend may give them all
@@ -87,6 +88,7 @@ class Sampling:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     stop: tuple[str, ...] = ()
     max_new_tokens: int | None = None
+    drawn: int = 0
     problem: str = ""
     whole: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)

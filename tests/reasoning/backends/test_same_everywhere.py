@@ -34,11 +34,14 @@ ALIKE = [
 ]
 """What every transport can do."""
 
-PROBED = [
+ENGINES = [
     ("self-consistency", ARITHMETIC, {"policy": "default:probe_every=16", "temperature": 1.0}),
     ("self-consistency", ARITHMETIC, {"policy": "deepconf:n=8,warmup=4", "temperature": 1.0}),
+    ("multiverse", PARTS, {"n": 3, "temperature": 0.7}),
+    ("parathinker", COUNTDOWN, {"n": 4, "temperature": 0.7}),
+    ("atts", ARITHMETIC, {"n": 4}),
 ]
-"""What needs forks or confidences, which this server does not have."""
+"""What needs forks, joins, confidences or scores, which this server does not have."""
 
 EMULATED = [
     ("multiverse", PARTS, {"n": 3}),
@@ -47,7 +50,7 @@ EMULATED = [
     ("group-think", PARTS, {"n": 3}),
     ("atts", ARITHMETIC, {"n": 4}),
 ]
-"""What is emulated on devices and servers; here it is made to, so that all do the same."""
+"""What is emulated on servers; here and on devices it is made to, so that all do the same."""
 
 LACKING: frozenset[Capability] = frozenset({"kv-join", "live-contexts", "scoring"})
 
@@ -92,9 +95,11 @@ def model_here(lacking: frozenset[Capability] = frozenset()) -> LoadedModel:
     return model
 
 
-def model_on_devices(places: Places) -> LoadedModel:
-    """The model on the workers of the hub."""
-    return DevicesSource(submitter=Client(places.hub, places.token)).load(None)
+def model_on_devices(places: Places, lacking: frozenset[Capability] = frozenset()) -> LoadedModel:
+    """The model on the workers of the hub, perhaps without what others lack."""
+    model = DevicesSource(submitter=Client(places.hub, places.token)).load(None)
+    model.backend.capabilities = model.backend.capabilities - lacking
+    return model
 
 
 def model_on_servers(places: Places) -> LoadedModel:
@@ -130,8 +135,8 @@ def test_a_seed_decides_alike_here_on_devices_and_on_servers(places: Places, cas
         assert outcome(model_on_servers(places), case, seed) == here
 
 
-@pytest.mark.parametrize("case", PROBED, ids=named)
-def test_probes_and_confidences_decide_alike_on_devices(places: Places, case: Any) -> None:
+@pytest.mark.parametrize("case", ENGINES, ids=named)
+def test_probes_joins_and_scores_decide_alike_on_devices(places: Places, case: Any) -> None:
     for seed in (1, 2):
         assert outcome(model_on_devices(places), case, seed) == outcome(model_here(), case, seed)
 
@@ -140,5 +145,5 @@ def test_probes_and_confidences_decide_alike_on_devices(places: Places, case: An
 def test_emulations_decide_alike_here_on_devices_and_on_servers(places: Places, case: Any) -> None:
     for seed in (1, 2):
         here = outcome(model_here(LACKING), case, seed)
-        assert outcome(model_on_devices(places), case, seed) == here
+        assert outcome(model_on_devices(places, LACKING), case, seed) == here
         assert outcome(model_on_servers(places), case, seed) == here
