@@ -98,14 +98,15 @@ def install_hint(extra: str) -> str:
 
 def _installer() -> str:
     environment, pip = Path(sys.prefix), Path(sys.executable).parent / "pip"
+    python = sys.executable if " " not in sys.executable else f"'{sys.executable}'"
     if (environment / "uv-receipt.toml").exists():
         return "uv tool install"
     if (environment / "pipx_metadata.json").exists():
         return "pipx install --force"
     if not (pip.exists() or pip.with_suffix(".exe").exists()):
-        return f"uv pip install --python {sys.executable}"
+        return f"uv pip install --python {python}"
     on_path = str(pip.parent) in os.environ.get("PATH", "").split(os.pathsep)
-    return "pip install" if on_path else f"{sys.executable} -m pip install"
+    return "pip install" if on_path else f"{python} -m pip install"
 
 
 def _source(extra: str) -> tuple[str, str]:

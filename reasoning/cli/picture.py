@@ -16,13 +16,13 @@ COSTS = ("tokens", "span")
 NOTE = "filled: nothing is better for less · ticks of self-consistency: powers of two"
 
 
-def pyplot() -> Any:
-    """Matplotlib, which draws into files only.
+def pyplot(who: str = "plot") -> Any:
+    """Matplotlib, which draws into files only; ``who`` needs it.
 
     Raises:
         ExtraMissing: it is not installed.
     """
-    with importing("eval", "plot"):
+    with importing("eval", who):
         import matplotlib
     matplotlib.use("agg")
     from matplotlib import pyplot

@@ -30,7 +30,7 @@ from reasoning.cli.options import (
     options,
     settings_class,
 )
-from reasoning.cli.picture import check_picture, draw
+from reasoning.cli.picture import check_picture, draw, pyplot
 from reasoning.cli.printing import (
     passing,
     print_object,
@@ -285,6 +285,8 @@ class EvalCommand:
         self._stopped = False
         if settings.plot is not None:
             check_picture(settings.plot)  # what is wrong is told before the work
+        if settings.report is not None:
+            pyplot("report")
         self.steered = {text: replayed_arm(text) for text in settings.replayed}
         check_observed(self.steered, settings.observe)
         self.grader = None if settings.grader is None else load_grader(settings.grader)

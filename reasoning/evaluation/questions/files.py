@@ -166,7 +166,8 @@ def _parquet(path: Path) -> list[Mapping[str, Any]]:
 
 
 def _csv(text: str, path: Path) -> list[Mapping[str, Any]]:
-    delimiter = "\t" if path.suffix == ".tsv" else ","
+    head = text.lstrip().partition("\n")[0]
+    delimiter = max(",;\t", key=head.count)  # spreadsheets of many countries write semicolons
     rows = csv.DictReader(StringIO(text, newline=""), delimiter=delimiter)
     try:
         found: list[Mapping[str, Any]] = list(rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -328,6 +329,18 @@ def test_observed_samples_serve_policies_that_probe(tmp_path: Path) -> None:
     assert any(answer for sample in records(kept, "sample") for answer in sample["probes"])
     odd = CliRunner().invoke(main, ["eval", *command[:2], str(tmp_path / "p"), "--observe", "9"])
     assert "observe: 9 is no multiple of 8" in odd.stderr
+
+
+@pytest.mark.parametrize("option", ["report", "plot"])
+def test_what_a_picture_lacks_is_told_before_the_work(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    arguments = ["eval", "countdown", "--limit", "1", "-o", str(tmp_path / "kept.jsonl")]
+    done = CliRunner().invoke(main, [*arguments, f"--{option}", "page.html"])
+    assert done.exit_code == 1
+    assert f"{option} needs matplotlib; " in done.stderr
+    assert not (tmp_path / "kept.jsonl").exists()
 
 
 def test_a_report_is_one_page_in_which_texts_stay_texts(kept: Path, tmp_path: Path) -> None:

@@ -38,6 +38,11 @@ def test_columns_are_found_in_every_kind_of_file(tmp_path: Path) -> None:
     assert shown(load_questions(written(tmp_path / "q.csv", text))) == [
         ("x", "What, is\n2+2?", ("4",))
     ]
+    for mark, name in ((";", "q.csv"), ("\t", "q.csv"), ("\t", "q.tsv")):
+        text = f'id{mark}question{mark}answer\r\nx{mark}"What is 2{mark}2, a?"{mark}"1,5"\r\n'
+        assert shown(load_questions(written(tmp_path / name, text))) == [
+            ("x", f"What is 2{mark}2, a?", ("1,5",))
+        ]
     assert [one.gold for one in load_questions(str(tmp_path / "q.parquet"))] == [
         ("4", "four"),
         ("2",),
