@@ -110,7 +110,7 @@ def _said(id: int) -> tuple[str, Role]:
     return data[1:].decode("utf-8", "surrogatepass"), ROLES[data[0] - 1]
 
 
-def _cut(text: str, role: Role) -> Iterator[int]:
+def cut(text: str, role: Role) -> Iterator[int]:
     """Given text as tokens."""
     return (text_token(piece, role) for piece in _pieces(text))
 
@@ -176,7 +176,7 @@ class TextDialect:
 
     def encode(self, text: str) -> list[int]:
         parts = enumerate(text.split(TURN))
-        return [id for n, part in parts for id in _cut(part, ROLES[n % 2])]
+        return [id for n, part in parts for id in cut(part, ROLES[n % 2])]
 
     def decoder(self) -> TextDecoder:
         return TextDecoder()
@@ -203,10 +203,10 @@ class TextDialect:
         *before, last = self.conversation.asking(question)
         if not self.in_chat:
             text = transcript([*before, last]) if before else f"{question}\n"
-            return Context.given(list(_cut(text, "user")))
+            return Context.given(list(cut(text, "user")))
         tokens = [token for message in before for token in message_tokens(message)]
         if last.role == "user" and last.plain:
-            return Context.given([*tokens, *_cut(last.text, "user")])
+            return Context.given([*tokens, *cut(last.text, "user")])
         return Context.given([*tokens, *message_tokens(last)])
 
     def tool_calls(self, text: str) -> tuple[ToolCall, ...]:

@@ -52,12 +52,15 @@ class RunFigures(ReplayValue):
     """P(a chain with a wrong answer was stranger than one with a right one), over all problems."""
     parallel: ParallelFigures | None = None
     """As `ParallelStats`; None where some run was kept before it was counted."""
+    forked: float | None = None
+    """Share of the runs in which a model forked that does so by itself; None for other arms."""
 
     def __str__(self) -> str:
         parts = [f"{self.threads:.1f} threads", f"{self.wall_s:.1f} s a question"]
         parts += [] if self.coverage is None else [f"coverage {self.coverage:.1%}"]
         parts += [f"{self.leaked:.1f} tokens leaked"] if self.leaked else []
         parts += [f"lost on {self.lost:,} questions"] if self.lost else []
+        parts += [] if self.forked is None else [f"forked in {self.forked:.1%}"]
         parts += [f"emulated: {', '.join(self.emulated)}"] if self.emulated else []
         if self.escalated is not None:
             parts.append(f"escalated {self.escalated:.1%}")
@@ -221,6 +224,7 @@ def run_figures(runs: Sequence[StrategyRun]) -> RunFigures:
     kept = [run for run in runs if run.lost is None]
     count = len(kept) or 1
     covered = [run.coverage for run in kept if run.coverage is not None]
+    forked = [run.forked for run in kept if run.forked is not None]
 
     def mean(name: str) -> float:
         return round(sum(float(getattr(run, name)) for run in kept) / count, 3)
@@ -234,6 +238,7 @@ def run_figures(runs: Sequence[StrategyRun]) -> RunFigures:
         threads=mean("threads"),
         leaked=mean("leaked"),
         parallel=parallel_figures([run.parallel for run in kept]),
+        forked=round(sum(forked) / len(forked), 4) if forked else None,
         **chosen(run.choice for run in kept),
     )
 

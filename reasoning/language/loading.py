@@ -43,9 +43,9 @@ def load_dialect(
 
 def authors_sampling(dialect: Dialect) -> Mapping[str, float]:
     """How the authors of a native tongue draw tokens; of other languages nothing is known."""
-    from reasoning.language.native.dialect import NativeDialect
+    from reasoning.language.native.dialect import NativeLanguage
 
-    return dialect.format.sampling if isinstance(dialect, NativeDialect) else {}
+    return dialect.format.sampling if isinstance(dialect, NativeLanguage) else {}
 
 
 def _native(

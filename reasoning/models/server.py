@@ -58,6 +58,7 @@ class ServerSource(OpenaiSettings):
 
     def with_profile(self, profile: ServerProfile) -> LoadedModel:
         """The model on servers of which it is known what they can do."""
+        from reasoning.backends.native_text import NativeText, check_carrier, text_tongue
         from reasoning.backends.openai.client import OpenaiBackend
         from reasoning.backends.text_tokens import TextDialect
 
@@ -65,8 +66,12 @@ class ServerSource(OpenaiSettings):
             profile = profile.model_copy(update={"plugin": None})
         tokenizer = self.tokenizer or (profile.model if profile.model in shipped() else None)
         best = profile.mode(tokenizer=tokenizer is not None)
-        mode = self.mode or best
-        dialect: Dialect = TextDialect(in_chat=mode == "chat", continues=profile.continues(mode))
+        in_text = (self.mode or best) != "tokens"
+        native = text_tongue(self.dialect, profile.model) if in_text else None
+        goes_on = native is not None and native.prompt.raw is not None and profile.completions
+        mode = self.mode or ("text" if goes_on else best)
+        how = {"in_chat": mode == "chat", "continues": profile.continues(mode)}
+        dialect: Dialect = TextDialect(**how)
         eos = dialect.ends
         if mode == "tokens":
             if tokenizer is None or best != "tokens":
@@ -77,11 +82,10 @@ class ServerSource(OpenaiSettings):
             folder = find(tokenizer)
             config = read_config(folder)
             dialect, eos = load_dialect(folder, config, native=self.dialect), config.eos
-        elif self.dialect not in (None, "none"):
-            raise CapabilityMissing(
-                f"dialect: {self.dialect} is spoken in token ids, and {self.base_urls[0]} is asked "
-                f"by {mode}; give --engine tokenizer=PATH, and a server that takes token ids"
-            )
+        elif native is not None:
+            check_carrier(native, self.base_urls[0], mode)
+            dialect = NativeText(native, **how)
+            dialect.chosen = "by its name" if self.dialect is None else "as asked"
         context = self.context or profile.context or CONTEXT
         context = min(context, profile.context or context)
         kind = OpenaiBackend

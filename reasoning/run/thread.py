@@ -82,6 +82,7 @@ class ThreadOptions:
         segment: The segment that it writes to, where others had to know it before.
         reserve: Tokens of its context that it leaves to those who go on from it.
         most: The most tokens that it may generate; None for as many as its context holds.
+        chain: The longest that `Thread.chain` may become by what it writes; None is no bound.
         sampling: How its tokens are drawn; None for the run's way.
         confidence: Over so many of the likeliest tokens each token's confidence is measured.
         observer: Follows what it writes, token by token.
@@ -97,6 +98,7 @@ class ThreadOptions:
     segment: Segment | None = None
     reserve: int = 0
     most: int | None = None
+    chain: int | None = None
     sampling: Sampling | None = None
     confidence: int = 0
     observer: ThreadObserver | None = None
@@ -186,16 +188,32 @@ class Thread:
         """The run's way of drawing tokens, with this thread's seed."""
         own = self.options.sampling
         shared = self.run.sampling if own is None else own
-        bounds = [most for most in (self.options.most, shared.max_new_tokens) if most is not None]
+        most = self._most
         return replace(
             shared,
             temperature=self.run.temperature if own is None else own.temperature,
             seed=self.seed,
             confidence=self.options.confidence,
-            max_new_tokens=max(1, min(bounds) - self.written) if bounds else None,
             problem=self.run.name,
+            max_new_tokens=None if most is None else max(1, most - self.written),
             whole=self._unwatched,
         )
+
+    @property
+    def _most(self) -> int | None:
+        """The most tokens that it may write in all, as far as is known now."""
+        options = self.options
+        shared = self.run.sampling if options.sampling is None else options.sampling
+        bounds = [options.most, shared.max_new_tokens]
+        if options.chain is not None:
+            bounds.append(self.written + options.chain - self.chain)
+        return min((bound for bound in bounds if bound is not None), default=None)
+
+    @property
+    def spent(self) -> bool:
+        """Whether the chain that it would go on behind is as long as it may become."""
+        bound = self.options.chain
+        return bound is not None and max(self.chain, self.run.chain(self.task)[0]) >= bound
 
     @property
     def _stop_texts(self) -> tuple[str, ...]:
@@ -237,8 +255,9 @@ class Thread:
         prompt's length is a guess, only the backend can say.
         """
         guessed = not self.run.backend.exact and len(self.context.entries) == 1
-        if self.room <= 0 and self.run.began and not guessed:
+        if (self.room <= 0 and self.run.began and not guessed) or self.spent:
             self.cut = True
+            self.ending = self._ended("length")
         elif not self.options.silent:
             self._generation = self._opened(self.segment)
         self._give(self.segment.tokens)
@@ -284,7 +303,7 @@ class Thread:
                 self.text += self._stops.end()
             self.cut = reason == "length"
             self.ending = self._ended(reason)
-            if self.ending in ("stop-text", "repeats"):
+            if self.ending in ("stop-text", "repeats") or (self.cut and self.spent):
                 generation.close()
         return Written(self.text[start:], reason)
 
@@ -296,6 +315,8 @@ class Thread:
         before, generation = self.written, self._generation
         if not most or generation is None or self._has_no_room(self.segment):
             return 0
+        if self.options.chain is not None:
+            most = min(most, self.options.chain - self.chain)
         generation.hold(self.written + most)
         generation.extend(())
         self.go_on()
@@ -323,13 +344,13 @@ class Thread:
             return "lost"
         if self.ending == "repeats":
             return "repeats"
-        most = self.run.sampling.max_new_tokens
+        most = self._most
         return "context" if most is None or self.written < most else "max-new-tokens"
 
     async def _read(self, generation: Generation, start: int) -> StopReason:
         """Take what is generated until the thread stops; returns why it did."""
         found = self.options.steps and self.options.steps.found
-        tokens = generation.tokens()
+        tokens, bound = generation.tokens(), self.options.chain
         reason: StopReason = "length"
         async for token in tokens:
             if self._cut_at is not None:
@@ -344,6 +365,8 @@ class Thread:
             reason = token.reason or reason
             if self._stops.found is not None:
                 return "stop"
+            if self.chain == bound and token.reason is None:
+                return "length"
             if self._runaway is not None and self._runaway.met(self.text):
                 self.ending = "repeats"
                 return "length"
@@ -480,7 +503,7 @@ class Thread:
             self._generation = self._opened(segment)
 
     def _has_no_room(self, segment: Segment, more: int = 0) -> bool:
-        self.cut = self.cut or self.limit - segment.position <= more
+        self.cut = self.cut or self.limit - segment.position <= more or self.spent
         return self.cut
 
     def _give(self, tokens: Sequence[int]) -> None:

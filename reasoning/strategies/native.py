@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 from orchestrator.errors import InvalidValue
 from pruning import Tally
-from reasoning.language.native.dialect import NATIVE, NativeDialect
+from reasoning.language.native.dialect import NATIVE, NativeDialect, NativeSpeech
 from reasoning.run.run import Run
 from reasoning.strategies.base import Strategy
 from reasoning.strategies.tongues.interpreter import Interpreter
@@ -56,25 +56,24 @@ class Native(Strategy):
             raise InvalidValue(f"n: {self.n} is out of range; {self.name} takes 0 to {self.most_n}")
 
     async def solve(self, run: Run) -> Tally:
-        assert isinstance(run.dialect, NativeDialect)
         run.forked = False
         async with run.graph:
-            self._speaker(run, run.dialect).start()
+            self._speaker(run, cast("NativeSpeech", run.dialect)).start()
         return self.tally(run)
 
-    def _speaker(self, run: Run, dialect: NativeDialect) -> Speaker:
+    def _speaker(self, run: Run, dialect: NativeSpeech) -> Speaker:
         """What runs this model's tongue."""
         bounds = Bounds(n=self.n, depth=self.depth, rounds=self.rounds, critical=self.critical)
         if dialect.format.function:
             return FUNCTIONS[dialect.format.function](run=run, dialect=dialect, bounds=bounds)
+        assert isinstance(dialect, NativeDialect)
         placement = dialect.format.placement(self.positions)
         return Interpreter(run=run, dialect=dialect, bounds=bounds, placement=placement)
 
     def tally(self, run: Run) -> Tally:
         """The trunk's vote; the branches' where these vote, or where nothing joined them."""
-        assert isinstance(run.dialect, NativeDialect)
         branches = [thread for id, thread in run.threads.items() if "." in id]
-        if run.dialect.format.join.votes:
+        if cast("NativeSpeech", run.dialect).format.join.votes:
             return run.vote(branches)
         tally = super().tally(run)
         if tally.winner is not None or run.join_skipped is None:

@@ -164,6 +164,19 @@ class Context:
             raise ValueError(f"a context at position {self.position} can't be moved by {by}")
         return replace(self, position=self.position + by)
 
+    def first(self, count: int) -> Context:
+        """The first ``count`` tokens of what is seen now; what follows them stands behind them."""
+        entries, left, position = list[Placed](), count, 0
+        for entry in self.entries:
+            if left:
+                taken = min(len(entry), left)
+                segment, shift, _, lag = entry
+                cut = taken < len(entry)
+                entries.append(Placed(segment, shift, taken, lag) if cut else entry)
+                left -= taken
+                position = entry.segment.home + entry.shift + taken
+        return Context(entries=tuple(entries), position=position)
+
     @property
     def sequential(self) -> bool:
         """Whether its entries, unmoved, stand at positions 0, 1, 2, ... in order."""

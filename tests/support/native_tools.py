@@ -117,6 +117,7 @@ class ScriptedModel(Backend):
         limit: int | None = None,
         gang: Gang | None = None,
     ) -> Generation:
+        self.open_threads += 1
         return _Generation(self, segment, sampling, frozenset(stop), limit or 10**9)
 
     def reply(self, prompt: list[int]) -> list[int]:
@@ -138,6 +139,7 @@ class _Generation(Generation):
     ) -> None:
         self.model, self.segment, self.stop, self.limit = model, segment, stop, limit
         self.sampling = sampling
+        self.closed = False
         self.most = sampling.max_new_tokens or 10**9
 
     async def tokens(self) -> AsyncIterator[Token]:
@@ -158,7 +160,7 @@ class _Generation(Generation):
             reason: StopReason | None = None
             if token in self.stop | self.model.dialect.ends:
                 reason = "stop"
-            elif index == len(ids) - 1 or not self.most or segment.position + 1 >= self.limit:
+            elif index == len(ids) - 1 or self.most <= 0 or segment.position + 1 >= self.limit:
                 reason = "length"
             request.written.append(token)
             yield Token(token, -0.5, reason)
@@ -172,7 +174,8 @@ class _Generation(Generation):
         self.segment = segment
 
     def close(self) -> None:
-        pass
+        self.model.open_threads -= not self.closed
+        self.closed = True
 
 
 @dataclass(kw_only=True)
@@ -199,10 +202,38 @@ class Transcript:
         """What a text is in tokens, its control strings included."""
         return self.dialect.encode(text)
 
-    def assert_requests(self, expected: Sequence[tuple[str, str]]) -> None:
-        """Compare every request's ids, and what was written to it, with texts."""
-        told = [(one.prompt, one.written) for one in self.requests]
-        assert told == [(self.ids(prompt), self.ids(written)) for prompt, written in expected]
+    def assert_golden(
+        self, *expected: tuple[str | list[int], str, tuple[str, ...]], final: str | list[int]
+    ) -> None:
+        """Compare every request's ids, what was written to it and where it could stop, and the
+        whole sequence, with texts; branches ask in an order of their own.
+
+        What can stop a request is a control string, or of tongues in plain text a text; its end
+        token always can.
+        """
+        tags, end = self.dialect.tongue.ids, self.ids(END)
+        assert sorted(
+            (one.prompt, one.written, sorted({*one.stop, *end}), one.sampling.stop)
+            for one in self.requests
+        ) == sorted(
+            (
+                self._ids(prompt),
+                self.ids(written),
+                sorted({*(tags[one] for one in stops if one in tags), *end}),
+                tuple(one for one in stops if one not in tags),
+            )
+            for prompt, written, stops in expected
+        )
+        assert self.final == self._ids(final)
+
+    def _ids(self, text: str | list[int]) -> list[int]:
+        return self.ids(text) if isinstance(text, str) else text
+
+    def prompt(self, before: str, question: str, after: str) -> list[int]:
+        """A prompt whose question has no control tokens, whatever it says."""
+        literal = self.dialect._tokenizer.encode(question, literal=True)
+        assert not set(literal) & set(self.dialect.tongue.ids.values())
+        return [*self.ids(before), *literal, *self.ids(after)]
 
 
 async def transcribe(

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
+from orchestrator.errors import InvalidValue
 from reasoning.values.context import Context, Segment
 from reasoning.vllm_plugin import Mode
 
@@ -207,3 +211,53 @@ def test_a_model_without_identities_ignores_paths(
     count, worst = author.compare(reference("qwen3-gqa"), thought(author, 9, True))
     assert count == sum(LENGTHS) + 40
     assert worst < 1e-4
+
+
+def hub(folder: Path, load_format: str = "auto") -> Any:
+    """The settings of an engine whose model is a name on a hub."""
+    model = SimpleNamespace(
+        model="Leslie04/ParaThinker-1.5B",
+        revision=None,
+        get_total_num_hidden_layers=lambda: 2,
+        get_head_size=lambda: 32,
+    )
+    loading = SimpleNamespace(load_format=load_format, download_dir=str(folder))
+    return SimpleNamespace(model_config=model, load_config=loading)
+
+
+def test_a_name_on_a_hub_has_its_vectors_in_its_snapshot(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    from reasoning.engine.identities import VECTORS
+    from reasoning.vllm_plugin.attention.paths import identities_of
+
+    cached = tmp_path / "models--Leslie04--ParaThinker-1.5B"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("0a1b")
+    (cached / "snapshots" / "0a1b").mkdir(parents=True)
+    rows = {VECTORS.format(layer): torch.full((9, 32), layer + 1.0) for layer in range(2)}
+    save_file(rows, cached / "snapshots" / "0a1b" / "model.safetensors")
+    found = identities_of(hub(tmp_path))
+    assert found is not None
+    assert found.shape == (2, 9, 32)
+    assert found[:, 0, 0].tolist() == [1, 2]
+
+
+def test_a_name_whose_weights_nobody_knows_is_refused(tmp_path: Path) -> None:
+    from reasoning.vllm_plugin.attention.paths import identities_of
+
+    with pytest.raises(InvalidValue, match=r"ParaThinker-1\.5B are in no folder that is known"):
+        identities_of(hub(tmp_path))
+    assert identities_of(hub(tmp_path, "dummy")) is None
+
+
+def test_a_name_on_a_hub_is_loaded_without_what_marks_paths(tmp_path: Path) -> None:
+    from reasoning.vllm_plugin.runners.loading import without_vectors
+
+    config = hub(tmp_path)
+    with without_vectors(config):
+        assert config.load_config.load_format == "reason-auto"
+    assert config.load_config.load_format == "auto"
+    other = hub(tmp_path, "runai_streamer")
+    with without_vectors(other):
+        assert other.load_config.load_format == "runai_streamer"

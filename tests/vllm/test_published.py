@@ -64,6 +64,28 @@ def compare(author: Author, reference: Any, name: str) -> None:
     assert difference(author, reference, run, FAMILIES[name].layout) < BOUND
     for other, layout in FAMILIES[name].wrong.items():
         assert difference(author, reference, run, layout) > 1e-2, other
+    if FAMILIES[name].vectors:
+        whole = reference.identities
+        reference.identities = whole.clone()
+        reference.identities[:, 0] = 0
+        without = difference(author, reference, run, FAMILIES[name].layout)
+        reference.identities = whole
+        assert without > 1e-2, "row 0 left out"
+
+
+@pytest.mark.parametrize(
+    ("model", "mode", "name"),
+    [
+        ("llama", "join", "Multiverse, as trained"),
+        ("qwen3-gqa", "live", "NPR, in its engine"),
+        ("llama+published", "live", "ParaThinker, as trained"),
+        ("qwen3-gqa+published", "join", "ParaThinker, in its engine"),
+    ],
+)
+def test_other_models_compute_the_same(
+    start: Callable[..., Any], reference: Callable[[str], Any], model: str, mode: Mode, name: str
+) -> None:
+    compare(start(model, mode), reference(model), name)
 
 
 @pytest.mark.parametrize("mode", ["join", "live"])

@@ -97,6 +97,7 @@ class StrategyRun(_Line):
         choice: Of a strategy of two models.
         emulated: What was done in place of what the backend lacks.
         parallel: What its branches cost and saved, as papers count it; None in older files.
+        forked: Whether a model that forks by itself did; None where that is not its own choice.
         lost: Why there is no answer, where the run failed; it is tried again.
     """
 
@@ -118,6 +119,7 @@ class StrategyRun(_Line):
     emulated: list[str] = []
     errors: list[str] = []
     parallel: ParallelStats | None = None
+    forked: bool | None = None
     lost: str | None = None
     wall_s: float = 0.0
 
@@ -172,6 +174,7 @@ def run_record(question: str, arm: str, seed: int, solution: Solution) -> Strate
         emulated=list(solution.emulated),
         errors=list(solution.errors),
         parallel=solution.parallel,
+        forked=solution.forked,
         lost=lost,
         wall_s=round(solution.wall_s, 3),
     )

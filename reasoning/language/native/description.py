@@ -76,6 +76,7 @@ class PromptParts(_Part):
         source: The file of the authors that has their instruction; empty where ours is the wire's.
         thinking: The template's ``enable_thinking``; None leaves it alone.
         opening: What the answer begins with, behind the template.
+        multiple: The whole prompt is filled up with ``filler`` to a multiple of so many tokens.
         domain: The only kind of problem that it knows, such as ``countdown``; empty for any.
     """
 
@@ -85,6 +86,8 @@ class PromptParts(_Part):
     source: str = ""
     thinking: bool | None = None
     opening: str = ""
+    filler: str = ""
+    multiple: int = Field(default=1, ge=1)
     domain: str = ""
 
 
@@ -107,7 +110,7 @@ class PlanRule(_Part):
     width: Literal["plan", "constant", "caller"] = "plan"
     opener: str = ""
     item: Expression = ""
-    count: int = Field(default=1, ge=1)
+    count: int = Field(default=1, ge=1, le=1024)
     most: int | None = Field(default=None, ge=1)
     unique: bool = False
 
@@ -160,7 +163,8 @@ class BranchRule(_Part):
         cut: What follows for the whole where a branch ended otherwise: the join, or the end of all.
         rewritten: What becomes ``rewritten_to`` as soon as it is written, since it stands there by
             mistake.
-        tail: So many tokens are decoded behind the end, whatever they are, and kept.
+        tail: So many tokens are decoded behind the end, whatever they are, and kept;
+        tail_unless: but none behind a branch in which one of these stands.
         ignores_end: Whether the model's end token ends nothing.
         temperature: Of branches; None for the thread's own.
         repetition_penalty: Of branches; None for the thread's own.
@@ -178,12 +182,21 @@ class BranchRule(_Part):
     rewritten: tuple[str, ...] = ()
     rewritten_to: str = ""
     tail: int = Field(default=0, ge=0)
+    tail_unless: tuple[str, ...] = ()
     ignores_end: bool = False
     temperature: float | None = Field(default=None, ge=0)
     repetition_penalty: float | None = Field(default=None, gt=0)
     tokens: int | None = Field(default=None, ge=1)
     spare: int | None = Field(default=None, ge=0)
     marked: bool = False
+
+    @model_validator(mode="after")
+    def _can_be_done(self) -> Self:
+        if self.rewritten and not self.rewritten_to:
+            raise ValueError("rewritten needs rewritten_to, what stands in its place")
+        if self.closer and self.tail:
+            raise ValueError("closer stands for a branch's last token; with a tail it can't")
+        return self
 
 
 class Placement(_Part):
@@ -203,8 +216,8 @@ class Placement(_Part):
     """
 
     carrier: Literal["text", "kv"] = "text"
-    branch: int = 1
-    resume: int = 1
+    branch: int = Field(default=1, ge=0)
+    resume: int = Field(default=1, ge=0)
     resume_prompt: int = Field(default=0, ge=0)
     filler: str = ""
     multiple: int = Field(default=1, ge=1)
@@ -315,7 +328,7 @@ class NativeFormat(_Part):
     derived: bool = False
     tensors: tuple[LearnedTensor, ...] = ()
     function: Literal["", "apr", "sprint", "references"] = ""
-    widths: tuple[int, ...] = ()
+    widths: tuple[Annotated[int, Field(ge=1)], ...] = ()
     prompt: PromptParts = PromptParts()
     fork: ForkRule = ForkRule()
     branch: BranchRule = BranchRule()
@@ -347,6 +360,14 @@ class NativeFormat(_Part):
                 raise ValueError(f"{where}: {text!r} is not among the controls")
         return self
 
+    @model_validator(mode="after")
+    def _gives_words(self) -> Self:
+        if not (self.join.after or self.join.votes or self.function):
+            raise ValueError("join.after: a model goes on behind some words alone; give them")
+        if self.prompt.multiple > 1 and not self.prompt.filler:
+            raise ValueError("prompt.multiple needs prompt.filler")
+        return self
+
     def _must_be_controls(self) -> Iterator[tuple[str, str]]:
         """What a thread of token ids is stopped or cut at, and where that is said."""
         if self.function:  # whose tags are text
@@ -357,8 +378,10 @@ class NativeFormat(_Part):
             ("fork.requires", fork.requires),
             ("fork.forbids", fork.forbids),
             ("fork.plan.opener", filter(None, (fork.plan.opener,))),
+            ("prompt.filler", filter(None, (self.prompt.filler,))),
             ("branch.ends", branch.ends),
             ("branch.rewritten", branch.rewritten),
+            ("branch.tail_unless", branch.tail_unless),
             ("resume.until", self.resume.until),
             ("accounting.block", self.accounting.block or ()),
             ("accounting.branch", self.accounting.branch or ()),

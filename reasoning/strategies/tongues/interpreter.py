@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, NamedTuple
 
 from orchestrator import Task, current_task
 from reasoning.language.native.description import Placement
+from reasoning.language.native.dialect import NativeDialect
 from reasoning.language.native.placing import BranchEnd, ForkPlace
-from reasoning.run.run import NO_ROOM
 from reasoning.run.thread import Thread, ThreadOptions
-from reasoning.strategies.tongues.speaker import ForkDenied, Speaker
+from reasoning.strategies.tongues.speaker import MOST_STOPS, ForkDenied, Speaker
+from reasoning.values.accounting import BlockTags, BlockTokens
 from reasoning.values.context import Context, Gang, Segment
 from reasoning.values.sampling import Sampling
 
@@ -23,10 +24,14 @@ class Closing(NamedTuple):
     Attributes:
         closed: Whether it wrote its own end.
         tail: Tokens that it wrote behind that.
+        part: Whether it stood in the first part after a join, which has an end of its own.
+        end: All that it came to, where its last fork's branches belong to that.
     """
 
     closed: bool
     tail: int = 0
+    part: bool = False
+    end: Context | None = None
 
 
 @dataclass(kw_only=True)
@@ -36,11 +41,12 @@ class Interpreter(Speaker):
     All that it gives to threads is token ids, and none of what they wrote is encoded anew.
     """
 
+    dialect: NativeDialect
     placement: Placement
-    _final: Context | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self.prompt = self.dialect.prompt(self.run.problem)
+        super().__post_init__()
+        self.tongue = self.dialect.tongue
         self._joins = "kv-join" in self.run.backend.capabilities
         if self.placement.carrier == "kv" and not self._joins:
             self.placement = Placement()
@@ -50,21 +56,30 @@ class Interpreter(Speaker):
         these, fork, branch = self.tongue.these, self.format.fork, self.format.branch
         self._at, self._ends = these(fork.at), these(branch.ends)
         self._until, self._rewritten = these(self.format.resume.until), these(branch.rewritten)
+        self._ignores_end = branch.ignores_end
+        self._bare = these(branch.tail_unless)
+
+    def tell(self, task: str, sequence: Context) -> None:
+        """Tell it, and count it as the authors do."""
+        rule = self.format.accounting
+        if rule.block is not None and rule.branch is not None:
+            response = sequence.tokens[len(self.prompt) :]
+            tags = BlockTags(*(self.tongue.ids[text] for text in (*rule.block, *rule.branch)))
+            self.run.blocks = BlockTokens.of(response, tags)
+        super().tell(task, sequence)
 
     def start(self) -> None:
         """Open the trunk, or where all forks at once, the task that waits for its branches."""
         if not self.format.fork.at:
             self.run.graph.add(self._at_once, name="trunk")
             return
-        options = ThreadOptions(stop=self._stop(0), most=self.bounds.left(0))
+        options = ThreadOptions(stop=self._stop(0), chain=self.bounds.chain)
         self.run.spawn(self._trunk, self.prompt, name="trunk", options=options)
 
     async def _trunk(self, thread: Thread) -> None:
-        await self._write(thread, 0)
-        self._conclude(thread)
-
-    def _conclude(self, thread: Thread) -> None:
-        self.tell(thread.task.id, self._final or thread.end)
+        closing = await self._write(thread, 0)
+        closer = self.format.resume.closer if closing.part else ""
+        self.tell(thread.task.id, self._ended(thread, closing, closer="", unclosed=closer))
         thread.conclude()
 
     # ---- a fork behind the prompt ----------------------------------------------------------------
@@ -72,29 +87,32 @@ class Interpreter(Speaker):
     async def _at_once(self) -> None:
         plan = self.format.fork.plan
         asked = (self.bounds.n if plan.width == "caller" else 0) or plan.count
-        width = min(asked, plan.most or asked)
         task = current_task()
         assert task is not None
-        if width < asked:
-            self.run.refuse_fork(task, f"{asked} branches; only the first {width} were made")
+        try:
+            width = self.permitted(task, asked)
+        except ForkDenied as denied:
+            self.run.refuse_fork(task, str(denied))
+            width = 1
         place = self._place(self.prompt)
         ends = await self._branches(place, [str(one + 1) for one in range(width)], 1)
         join, resume = self.format.join, self.format.resume
         if join.votes:
+            for run in ends:
+                self.tell(task.id, run.context)
             return
         context = place.joined(ends, self.tongue.encode(join.between))
         segment = Segment(context, self.tongue.encode(join.after))
-        most = self.bounds.left(
-            max((t.chain for t in self.run.threads.values()), default=0), resume.tokens
+        options = ThreadOptions(
+            segment=segment, stop=self._stop(0), most=resume.tokens, chain=self.bounds.chain
         )
-        options = ThreadOptions(segment=segment, stop=self._stop(0), most=most)
         with self.run.go_on(context, options) as thread:
             closing = await self._write(thread, 0, resumed=True)
             end = self._ended(thread, closing, closer=resume.closer, unclosed=resume.closer)
             self.tell(thread.task.id, end)
             thread.conclude()
             if not thread.written:
-                self.run.skip_join(NO_ROOM)
+                self.skip_join(thread)
 
     # ---- writing ---------------------------------------------------------------------------------
 
@@ -102,7 +120,7 @@ class Interpreter(Speaker):
         """What stops a thread that is so deep in forks."""
         fork, ends = self.format.fork, self.dialect.ends
         if depth:
-            nested = self._at if fork.depth > 1 else frozenset[int]()
+            nested = self._at | self._until if fork.depth > 1 else frozenset[int]()
             return ends | nested | self._ends | self._rewritten
         return ends | self._at | self._until | (self._ends if fork.stray == "end" else frozenset())
 
@@ -111,21 +129,25 @@ class Interpreter(Speaker):
 
         ``resumed`` is True where it goes on from a join, whose first part has an end of its own.
         """
-        rounds = 0
+        rounds = vain = 0
         while True:
             written = await thread.write()
             if written.reason != "stop":
-                return Closing(False)
+                return Closing(False, part=resumed)
+            vain += 1
+            if vain > MOST_STOPS:
+                self.run.refuse_fork(thread.task, f"it stopped {MOST_STOPS} times in vain")
+                return Closing(False, part=resumed)
             last = thread.segment.tokens[-1]
-            if last in self._at and (not depth or self.format.fork.depth > 1):
+            if last in self._at and not resumed and (not depth or self.format.fork.depth > 1):
                 outcome = await self._fork(thread, depth, rounds)
-                if outcome == "ended":
-                    return Closing(False)
+                if isinstance(outcome, Closing):
+                    return outcome
                 if outcome == "joined":
-                    rounds, resumed = rounds + 1, bool(self._until)
+                    rounds, vain, resumed = rounds + 1, 0, bool(self._until)
             elif not self._goes_on(thread, depth, last, resumed=resumed):
-                return Closing(self._is_end(depth, last, resumed=resumed))
-            elif last in self._until or last in self.dialect.ends:
+                return Closing(self._is_end(depth, last, resumed=resumed), part=resumed)
+            elif last in self._until or (last in self.dialect.ends and not self._ignores_end):
                 resumed = False
 
     def _is_end(self, depth: int, last: int, *, resumed: bool) -> bool:
@@ -135,13 +157,17 @@ class Interpreter(Speaker):
     def _goes_on(self, thread: Thread, depth: int, last: int, *, resumed: bool) -> bool:
         """Let a thread that met a token go on where that ends nothing, or stands for another."""
         branch, resume = self.format.branch, self.format.resume
+        if last in self._at:  # of a fork that may not be there
+            return thread.append("")
         if depth:
             if last in self._ends:
                 return False
             if last in self._rewritten:
                 return self._replace(thread, self.tongue.encode(branch.rewritten_to))
-            return branch.ignores_end and thread.append("")
-        if branch.ignores_end and last in self.dialect.ends:
+            if last in self._until:
+                return thread.append("")
+            return self._ignores_end and thread.append("")
+        if self._ignores_end and last in self.dialect.ends:
             return thread.append("")
         if last in self._until:
             return not (resumed and resume.last) and thread.append("")
@@ -159,24 +185,22 @@ class Interpreter(Speaker):
 
     def _before_last(self, thread: Thread) -> Context:
         """What a thread sees and has written, but for its last token."""
-        kept = len(thread.segment) - 1
-        if not kept:
+        if len(thread.segment) == 1:
             return thread.context
-        if self._joins:
-            return thread.fork(kept)
-        return thread.context.then(thread.segment.tokens[:kept])
+        return self.kept(thread, len(thread.end) - 1)
 
     # ---- forking ---------------------------------------------------------------------------------
 
     async def _fork(
         self, thread: Thread, depth: int, rounds: int
-    ) -> Literal["joined", "serial", "ended"]:
-        """Fork and join, or be refused; ``ended`` where the thread writes no more."""
+    ) -> Literal["joined", "serial"] | Closing:
+        """Fork and join, or be refused; how it ended where the thread writes no more."""
         try:
             numbers = self._permitted(thread, depth, rounds)
         except ForkDenied as denied:
             self.run.refuse_fork(thread.task, str(denied))
-            return "serial" if denied.then == "serial" and thread.append("") else "ended"
+            goes_on = denied.then == "serial" and thread.append("")
+            return "serial" if goes_on else Closing(False)
         place = self._place(thread.end)
         ends = await self._branches(place, numbers, depth + 1, thread)
         join = self.format.join
@@ -184,14 +208,12 @@ class Interpreter(Speaker):
         cut = [number for number, end in zip(numbers, ends, strict=True) if not end.whole]
         if cut and self.format.branch.cut == "end":
             self.run.join_skipped = f"branch {cut[0]} was cut, and the family ends there"
-            self._final = context.then(self.tongue.encode(join.cut_after))
-            return "ended"
+            return Closing(False, end=context.then(self.tongue.encode(join.cut_after)))
         segment = Segment(context, self.tongue.encode(join.after))
         if thread.resume(context, "", segment=segment):
             return "joined"
-        self._final = context
-        self.run.skip_join(NO_ROOM)
-        return "ended"
+        self.skip_join(thread)
+        return Closing(False, end=context)
 
     def _permitted(self, thread: Thread, depth: int, rounds: int) -> list[str]:
         """The numbers of the branches that a fork may have.
@@ -204,7 +226,7 @@ class Interpreter(Speaker):
             raise ForkDenied(why, fork.limited)
         self.check_rounds(rounds)
         numbers = self._numbers(thread)
-        return numbers[: self.permitted(thread, len(numbers))]
+        return numbers[: self.permitted(thread.task, len(numbers))]
 
     def _used_up(self, thread: Thread, depth: int) -> str | None:
         """Which bound a further fork would break; None where it breaks none."""
@@ -273,14 +295,16 @@ class Interpreter(Speaker):
     def _options(
         self, segment: Segment, depth: int, parent: Thread | None, gang: Gang | None, width: int
     ) -> ThreadOptions:
-        rule, chain = self.format.branch, 0 if parent is None else parent.chain
+        rule = self.format.branch
+        bounds = [rule.tokens, self._share(parent, width)]
         reserved = 0 if parent is None else parent.options.reserve
         return ThreadOptions(
             segment=segment,
             path=segment.path,
             stop=self._stop(depth),
             reserve=reserved + self.run.reserve // (depth + 1),
-            most=self.bounds.left(chain, rule.tokens, self._share(parent, width)),
+            most=min((bound for bound in bounds if bound is not None), default=None),
+            chain=self.bounds.chain,
             sampling=self._sampling(),
             gang=gang,
         )
@@ -313,7 +337,9 @@ class Interpreter(Speaker):
         try:
             closing = await self._write(thread, fork.depth)
             if closing.closed:
-                closing = closing._replace(tail=await thread.write_more(rule.tail))
+                bare = self._bare & set(thread.end.tokens[len(fork.place.start) :])
+                tail = 0 if bare else await thread.write_more(rule.tail)
+                closing = closing._replace(tail=tail)
                 await self.run.turn(thread)
                 fork.whole += 1
             thread.conclude()
@@ -354,10 +380,14 @@ class Interpreter(Speaker):
         """
         if closing is None or not thread.segment.tokens:
             return thread.end
+        if closing.end is not None:
+            given = self.tongue.encode(unclosed, number)
+            return closing.end.then(given) if given else closing.end
         closed = closing.closed
         given = self.tongue.encode(closer if closed else unclosed, number)
         last = thread.segment.tokens[-1]
-        drops = (closed and bool(closer)) or (not closed and last in self.dialect.ends)
+        joined = not self.format.join.votes
+        drops = bool(closer) if closed else joined and last in self.dialect.ends
         context = self._before_last(thread) if drops else thread.end
         if closed and start is not None:
             length = len(context) + len(given) - start

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from orchestrator import Task
-from reasoning.run.run import NO_ROOM
 from reasoning.run.thread import Thread
 from reasoning.strategies.tongues.speaker import ForkDenied
 from reasoning.strategies.tongues.text_turns import TextSpeaker
@@ -27,63 +27,66 @@ class PlannedTasks(TextSpeaker):
     """
 
     def start(self) -> None:
-        prompt = self.dialect.prompt(self.run.problem)
-        phases = (self.format.fork.rounds or 1) + 1
-        most = self.bounds.left(0, (self.format.resume.tokens or 1000) * phases)
-        self.run.spawn(self._plan, prompt, name="trunk", options=self.options(STOPS, most))
+        options = self.options(STOPS, self.format.resume.tokens)
+        self.run.spawn(self._plan, self.prompt, name="trunk", options=options)
 
     async def _plan(self, thread: Thread) -> None:
-        text, phase, failures = "", 1, 0
+        done, fresh, phase, failures = "", "", 1, 0  # before this phase, and in it
         while True:
-            written = await thread.write()
-            text += written.text
-            tasks = _TASK.findall(text.rpartition("<Plan_")[2]) if "<Plan_" in text else []
-            ended = thread.stop_text in ("</Final_answer>", "</think>") or FINAL in text
-            if ended or thread.stop_text is None:
+            fresh += (await thread.write()).text
+            if FINAL in fresh or thread.stop_text in (None, "</Final_answer>", "</think>"):
                 break
             try:
-                text = await self._executed(thread, text, tasks, phase)
-                phase += 1
+                done += await self._executed(thread, done, fresh, phase)
+                fresh, phase = "", phase + 1
             except ForkDenied as denied:
                 self.run.refuse_fork(thread.task, str(denied))
-                text = text.rpartition("<Plan_")[0]
-                failures += 1
-            last = phase > (self.format.fork.rounds or 1) or failures > RETRIES
-            text += FINAL if last else ""
-            if not self.go_on(thread, text):
-                self.run.skip_join(NO_ROOM)
+                fresh, failures = fresh.rpartition("<Plan_")[0], failures + 1
+            last = phase >= (self.format.fork.rounds or 1) or failures > RETRIES
+            fresh += FINAL if last else ""
+            if not self._goes_on(thread, done + fresh):
+                self.skip_join(thread)
                 break
         self.tell(thread.task.id, thread.end)
-        thread.conclude(text=text)
+        thread.conclude(text=done + fresh)
 
-    async def _executed(self, thread: Thread, text: str, tasks: list[str], phase: int) -> str:
-        """The text with its last plan renumbered, and what came of its tasks.
+    def _goes_on(self, thread: Thread, text: str) -> bool:
+        """Let the planner write its next phase, which has a bound of its own."""
+        most = self.format.resume.tokens
+        if most is not None:
+            thread.options = replace(thread.options, most=thread.written + most)
+        return self.go_on(thread, text)
+
+    async def _executed(self, thread: Thread, done: str, fresh: str, phase: int) -> str:
+        """A phase with its plan renumbered, and what came of the plan's tasks.
 
         Raises:
             ForkDenied: the plan has no task.
         """
         self.check_rounds(phase - 1)
-        found = [_TAG.sub("", task).strip() for task in tasks]
+        before, opened, plan = fresh.rpartition("<Plan_")
+        found = [_TAG.sub("", task).strip() for task in _TASK.findall(plan) if opened]
         if not any(found):
             raise ForkDenied("its plan has no tasks", self.format.fork.malformed)
-        found = found[: self.permitted(thread, len(found))]
+        found = found[: self.permitted(thread.task, len(found))]
         self.run.forked = True
-        before = text.rpartition("<Plan_")[0]
-        threads = [self._spawn(thread, before, found[index:], phase) for index in range(len(found))]
+        threads = [
+            self._spawn(thread, done + before, found[index:], phase) for index in range(len(found))
+        ]
         said = [_TAG.sub("", await task.result()).strip() for task in threads]
-        done = "".join(
+        written = "".join(
             f"<execution_{phase}.{k}>\n{one}\n</execution_{phase}.{k}>\n\n"
             for k, one in enumerate(said, start=1)
         )
-        block = f"<Execution_{phase}>\n{done}</Execution_{phase}>\n\n"
+        block = f"<Execution_{phase}>\n{written}</Execution_{phase}>\n\n"
         return f"{before}{_plan(found, phase)}{block}"
 
     def _spawn(self, thread: Thread, before: str, tasks: list[str], phase: int) -> Task[str]:
         opening = f"{_plan(tasks, phase)}<Execution_{phase}>\n<execution_{phase}.1>\n"
-        context = thread.context.then(self.tokens_of(thread.segment, before + opening))
-        most = self.bounds.left(thread.chain, self.format.branch.tokens)
+        context = self.behind(thread, before + opening)
+        options = self.options(STOPS, self.format.branch.tokens)
         name = f"task {phase}: {tasks[0][:60]}"
-        return self.run.spawn(self._execute, context, name=name, options=self.options(STOPS, most))
+        return self.run.spawn(self._execute, context, name=name, options=options)
 
     async def _execute(self, thread: Thread) -> str:
         written = await thread.write()

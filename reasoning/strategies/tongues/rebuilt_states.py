@@ -13,9 +13,8 @@ from reasoning.language.native.node_states import (
     called,
     found_path,
 )
-from reasoning.run.run import NO_ROOM
 from reasoning.run.thread import Thread
-from reasoning.strategies.tongues.speaker import ForkDenied
+from reasoning.strategies.tongues.speaker import MOST_STOPS, ForkDenied
 from reasoning.strategies.tongues.text_turns import TextSpeaker
 
 
@@ -28,21 +27,19 @@ class RebuiltStates(TextSpeaker):
     """
 
     def start(self) -> None:
-        root = self.dialect.prompt(self.run.problem)
-        options = self.options((ANSWER,), self.bounds.left(0))
-        self.run.spawn(self._root, root, name="trunk", options=options)
+        self.run.spawn(self._root, self.prompt, name="trunk", options=self.options((ANSWER,)))
 
     async def _root(self, thread: Thread) -> None:
-        state = self.tongue.text_of(thread.context.tokens)
-        trace, rounds = "", 0
+        state = "".join(map(self.dialect.decoder().feed, self.prompt.tokens))
+        trace, rounds, vain = "", 0, 0
         while True:
             written = await thread.write()
             trace += written.text
             if thread.stop_text == ANSWER:  # children answer, not the parent itself
-                trace += CALL
-                if not self.go_on(thread, trace):
-                    break
-                continue
+                trace, vain = trace + CALL, vain + 1
+                if vain <= MOST_STOPS and self.go_on(thread, trace):
+                    continue
+                break
             trace = trace.removesuffix("\n")
             if written.reason != "stop" or not asks_for_searches(trace):
                 break
@@ -54,7 +51,7 @@ class RebuiltStates(TextSpeaker):
             rounds += 1
             trace = before_call(trace) + answered(states, await self._searched(thread, states))
             if not self.go_on(thread, trace):
-                self.run.skip_join(NO_ROOM)
+                self.skip_join(thread)
                 break
         self.tell(thread.task.id, thread.end)
         thread.conclude(text=state + trace)
@@ -65,12 +62,12 @@ class RebuiltStates(TextSpeaker):
             states = called(trace)
         except ValueError as error:
             raise ForkDenied(str(error), self.format.fork.malformed) from error
-        return states[: self.permitted(thread, len(states))]
+        return states[: self.permitted(thread.task, len(states))]
 
     async def _searched(self, thread: Thread, states: list[NodeState]) -> list[str | None]:
         """What the children found, in the parent's order."""
         self.run.forked = True
-        options = self.options(most=self.bounds.left(thread.chain, self.format.branch.tokens))
+        options = self.options(most=self.format.branch.tokens)
         tasks: list[Task[str | None]] = [
             self.run.spawn(
                 self._child,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from orchestrator import Task
+from orchestrator import Task, current_task
 from reasoning.run.thread import Thread, ThreadOptions
-from reasoning.strategies.tongues.speaker import Speaker
+from reasoning.strategies.tongues.speaker import ForkDenied, Speaker
 from reasoning.values.context import Context
 
 SHUFFLED = 42
@@ -28,19 +28,25 @@ class ReferenceRounds(Speaker):
         widths = [*self.format.widths[: self.bounds.rounds]] or [1]
         if self.bounds.n:
             widths[0] = self.bounds.n
-        context = self.dialect.prompt(self.run.problem)
-        for number, width in enumerate(widths[:-1], start=1):
+        context = self.prompt
+        task = current_task()
+        assert task is not None
+        for number, asked in enumerate(widths[:-1], start=1):
+            try:
+                width = self.permitted(task, asked)
+            except ForkDenied as denied:
+                self.run.refuse_fork(task, str(denied))
+                break
             self.run.forked = True
             threads = [self._spawn(context, f"answer {number}.{k + 1}") for k in range(width)]
             answers = [await task.result() for task in threads]
-            context = self.dialect.asked_again(self.run.problem, _ordered(answers))
+            context = self.dialect.asked_again(self.run.problem, ordered(answers))
         with self.run.go_on(context, self._options()) as thread:
             await self._answer(thread)
             self.tell(thread.task.id, thread.end)
 
     def _options(self) -> ThreadOptions:
-        chain = max((thread.chain for thread in self.run.threads.values()), default=0)
-        return ThreadOptions(most=self.bounds.left(chain))
+        return ThreadOptions(chain=self.bounds.chain)
 
     def _spawn(self, context: Context, name: str) -> Task[str]:
         return self.run.spawn(self._answer, context, name=name, options=self._options())
@@ -51,7 +57,7 @@ class ReferenceRounds(Speaker):
         return thread.own_text
 
 
-def _ordered(answers: Sequence[str]) -> list[str]:
+def ordered(answers: Sequence[str]) -> list[str]:
     """What was said after the thoughts, in an order that no thread's speed decides."""
     said = sorted(filter(None, (one.rpartition(THOUGHT)[2].strip() for one in answers)), key=len)
     random.Random(SHUFFLED).shuffle(said)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from orchestrator import Event
+from orchestrator import Event, Task
 from reasoning.language.native.description import NativeFormat, Refusal
-from reasoning.language.native.dialect import NativeDialect
-from reasoning.language.native.tongue import Tongue
-from reasoning.run.run import Run
+from reasoning.language.native.dialect import NativeSpeech
+from reasoning.run.run import NO_ROOM, Run
 from reasoning.run.thread import Thread
-from reasoning.values.accounting import BlockTags, BlockTokens
 from reasoning.values.context import Context
 
 MOST_BRANCHES = 64
 """So many branches a fork may have at most, whatever the model or the caller asks for."""
 MOST_THREADS = 256
 """So many threads a run may have in all, however often its branches fork."""
+MOST_STOPS = 64
+"""So often a thread may stop at what leads nowhere: to go on may be one more request each time."""
+
+USED_UP = "the critical path is as long as it may become"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +55,10 @@ class Bounds:
     rounds: int = 64
     critical: int = 0
 
-    def left(self, written: int, *bounds: int | None) -> int | None:
-        """The most tokens that a thread may write, after so many before it."""
-        known = [bound for bound in bounds if bound is not None]
-        if self.critical:
-            known.append(max(1, self.critical - written))
-        return min(known, default=None)
+    @property
+    def chain(self) -> int | None:
+        """The longest chain of a thread (`ThreadOptions.chain`)."""
+        return self.critical or None
 
 
 @dataclass(kw_only=True)
@@ -65,13 +66,12 @@ class Speaker(ABC):
     """One run of a model in its own tongue."""
 
     run: Run
-    dialect: NativeDialect
+    dialect: NativeSpeech
     bounds: Bounds
+    _made: int = field(default=0, init=False)
 
-    @property
-    def tongue(self) -> Tongue:
-        """Its control strings as this model has them."""
-        return self.dialect.tongue
+    def __post_init__(self) -> None:
+        self.prompt = self.dialect.prompt(self.run.problem)
 
     @property
     def format(self) -> NativeFormat:
@@ -83,23 +83,20 @@ class Speaker(ABC):
         """Open the first thread, or the task that waits for the first ones."""
 
     def tell(self, task: str, sequence: Context) -> None:
-        """Tell what a trunk's whole sequence came to, and count it as the authors do."""
-        rule = self.format.accounting
-        if rule.block is not None and rule.branch is not None:
-            response = sequence.tokens[len(sequence.entries[0]) :]
-            tags = BlockTags(*(self.tongue.ids[text] for text in (*rule.block, *rule.branch)))
-            self.run.blocks = BlockTokens.of(response, tags)
+        """Tell what a trunk's whole sequence came to."""
         if self.run.events.heard:
             self.run.events.emit(TranscriptEnded(task=task, tokens=tuple(sequence.tokens)))
 
-    def permitted(self, thread: Thread, asked: int) -> int:
+    def permitted(self, task: Task[Any], asked: int) -> int:
         """How many of the branches may be made that a thread asks for: the first ones.
+
+        They count as made, so that forks at the same time have one bound.
 
         Raises:
             ForkDenied: none.
         """
         fork = self.format.fork
-        bounds = [self.bounds.n or MOST_BRANCHES, MOST_THREADS - len(self.run.threads)]
+        bounds = [self.bounds.n or MOST_BRANCHES, MOST_THREADS - 1 - self._made]
         most = fork.plan.most
         if most is not None and asked > most and fork.over != "first":
             raise ForkDenied(f"{asked} branches; the family has {most}", fork.over)
@@ -107,8 +104,24 @@ class Speaker(ABC):
         if bound < 1:
             raise ForkDenied(f"the run has {MOST_THREADS} threads already", fork.limited)
         if asked > bound:
-            self.run.refuse_fork(thread.task, f"{asked} branches; only the first {bound} were made")
-        return bound
+            self.run.refuse_fork(task, f"{asked} branches; only the first {bound} were made")
+        self._made += min(asked, bound)
+        return min(asked, bound)
+
+    def kept(self, thread: Thread, count: int) -> Context:
+        """The first tokens of all that a thread sees and has written, which nobody computes anew
+        where the backend keeps them, and nobody counts again where it does not."""
+        if count == len(thread.end):
+            return thread.end
+        if "kv-join" in self.run.backend.capabilities:
+            return thread.end.first(count)
+        context = Context.given(thread.end.tokens[:count])
+        self.run.segments.update(entry.segment for entry in context.entries)
+        return context
+
+    def skip_join(self, thread: Thread) -> None:
+        """Note why a thread that was to go on behind a join did not."""
+        self.run.skip_join(USED_UP if thread.spent else NO_ROOM)
 
     def check_rounds(self, rounds: int) -> None:
         """Check that a thread which forked so often may fork again.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from reasoning.run.thread import Thread, ThreadOptions
 from reasoning.strategies.tongues.speaker import Speaker
@@ -17,35 +17,42 @@ class TextSpeaker(Speaker):
     encoded, as it would be in the authors' loops, which work on texts.
     """
 
-    _lent: int = field(default=0, init=False)
-
     def options(self, stops: tuple[str, ...] = (), most: int | None = None) -> ThreadOptions:
         """A thread that stops at texts beside its own end."""
         usual = self.run.sampling
         heat = self.run.temperature
         sampling = replace(usual, temperature=heat, stop=(*usual.stop, *stops))
-        return ThreadOptions(stop=self.dialect.ends, most=most, sampling=sampling)
+        chain = self.bounds.chain
+        return ThreadOptions(stop=self.dialect.ends, most=most, chain=chain, sampling=sampling)
 
     def go_on(self, thread: Thread, text: str) -> bool:
         """Let the trunk go on after ``text``, in place of all that it had written and been given.
 
         Returns False where there is no room for it.
         """
-        context, tokens = thread.context, self.tokens_of(thread.segment, text)
-        if not tokens:  # whoever goes on must be given something: the last token of its prompt
-            seen, self._lent = context.tokens, 1
-            context, tokens = Context.given(seen[:-1]), seen[-1:]
-        return thread.resume(context, "", segment=Segment(context, tokens))
+        kept, new = self.split(thread, text)
+        if not new:  # whoever goes on must be given something: the last token before it
+            kept, new = kept - 1, thread.end.tokens[kept - 1 : kept]
+        context = self.kept(thread, kept)
+        return thread.resume(context, "", segment=Segment(context, new))
 
-    def tokens_of(self, segment: Segment, text: str) -> list[int]:
-        """A text in tokens: those of the trunk as far as they say the same, and new ones."""
-        decoder, said, known, kept = self.dialect.decoder(), "", 0, self._lent
-        for index, token in enumerate(segment.tokens[self._lent :], start=self._lent):
+    def behind(self, thread: Thread, text: str) -> Context:
+        """What a thread sees that starts where the trunk is, with ``text`` behind its prompt."""
+        kept, new = self.split(thread, text)
+        context = self.kept(thread, kept)
+        return context.then(new) if new else context
+
+    def split(self, thread: Thread, text: str) -> tuple[int, list[int]]:
+        """How many tokens of the trunk say its prompt and ``text``, and the tokens of the rest."""
+        seen, decoder = thread.end.tokens, self.dialect.decoder()
+        said, known, kept = "", 0, len(self.prompt)
+        for index, token in enumerate(seen[kept:], start=kept):
             said += decoder.feed(token)
             if token in self.dialect.ends or not text.startswith(said):
                 break
-            kept, known = index + 1, len(said)
-        return [*segment.tokens[:kept], *self.dialect.encode(text[known:])]
+            if len(said) > known:  # the first bytes of a letter say nothing yet
+                kept, known = index + 1, len(said)
+        return kept, self.dialect.encode(text[known:])
 
     def given(self, text: str) -> Context:
         """A prompt of its own, with the token that begins texts."""

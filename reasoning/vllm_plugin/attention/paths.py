@@ -23,14 +23,49 @@ from reasoning.vllm_plugin.scheduling.plan import StepPlan
 
 
 def identities_of(config: Any) -> Tensor | None:
-    """The identities ``[layers, 1 + paths, dim]`` of an engine's model; None where it has none.
+    """The identities ``[layers, 1 + paths, dim]`` of a loaded model; None where it has none.
 
     Raises:
         ModelUnusable: as `read_identities`.
+        InvalidValue: as `weights_folder`.
     """
     model = config.model_config
     layers, dim = model.get_total_num_hidden_layers(), model.get_head_size()
-    return read_identities(Path(model.model), layers, dim)
+    folder = weights_folder(config)
+    return None if folder is None else read_identities(folder, layers, dim)
+
+
+def weights_folder(config: Any) -> Path | None:
+    """The folder of a loaded model's weights: the one that was named, or the snapshot of a name on
+    a hub; None where the weights were made up.
+
+    Raises:
+        InvalidValue: nobody knows it, so that nobody could say whether the model marks paths.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    from vllm.model_executor.model_loader.weight_utils import maybe_download_from_modelscope
+
+    model, loading = config.model_config, config.load_config
+    if Path(model.model).exists():
+        return Path(model.model)
+    if loading.load_format == "dummy":
+        return None
+    if there := maybe_download_from_modelscope(model.model, model.revision):
+        return Path(there)
+    try:
+        found = snapshot_download(
+            model.model,
+            revision=model.revision,
+            cache_dir=loading.download_dir,
+            local_files_only=True,
+        )
+    except (LocalEntryNotFoundError, HFValidationError) as error:
+        raise InvalidValue(
+            f"vllm plugin: the weights of {model.model} are in no folder that is known, so it "
+            "can't be said whether they mark paths; download them and serve their folder"
+        ) from error
+    return Path(found)
 
 
 def refuse_marks(config: Any, identities: Tensor | None, path: int) -> str | None:

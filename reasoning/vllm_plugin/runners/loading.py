@@ -37,13 +37,18 @@ class PathlessLoader(DefaultModelLoader):
 def without_vectors(config: Any) -> Iterator[None]:
     """Let a runner that loads its model leave out what marks paths, where there is some.
 
+    A name on a hub is no folder before it is loaded, so that nobody knows yet whether there is.
+
     Raises:
         InvalidValue: vLLM's loader is not the one that was read.
     """
     loading = config.load_config
     known = loading.load_format
-    if known in FORMATS and find_vectors(Path(config.model_config.model)):
+    folder = Path(config.model_config.model)
+    marked = bool(find_vectors(folder))
+    if marked:
         refuse_symbols("paths")
+    if known in FORMATS and (marked or not folder.exists()):
         register_model_loader(f"{PREFIX}{known}")(PathlessLoader)
         loading.load_format = f"{PREFIX}{known}"
     try:

@@ -81,6 +81,28 @@ def test_the_tongue_may_be_named_and_switched_off(folders: dict[str, Path]) -> N
     assert "did you mean 'multiverse'?" in unknown.stderr
 
 
+def test_an_evaluation_counts_as_the_authors_do_and_says_who_forked(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    rows = [{"question": f"Which is number {n}?", "answer": n} for n in range(3)]
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    asked = ("eval", str(tmp_path / "mine.jsonl"), "-o", str(tmp_path / "kept.jsonl"))
+    asked += ("--strategy", "native:n=2")
+    more = ("--model", str(folders["ssft"]), "--max-tokens", "120")
+    done = reason(*asked, *more, "--json")
+    assert done.exit_code == 0, done.stderr
+    (row,) = json.loads(done.stdout)["results"]
+    runs = row["runs"]
+    assert (row["policy"], runs["forked"], runs["threads"]) == ("native:n=2", 1.0, 2.0)
+    counted = runs["parallel"]
+    assert counted["degree"] >= 1
+    assert counted["longest_thread"] <= counted["tokens"]
+    assert 0 <= counted["acceleration"] <= counted["parallel_ratio"] <= 1
+    told = reason(*asked, *more).stdout
+    assert "forked in 100.0% ·" in told
+    assert "longest thread" in told
+
+
 def test_a_name_is_read_in_hugging_faces_cache(folders: dict[str, Path], tmp_path: Path) -> None:
     folder = tmp_path / "models--stepfun-ai--PaCoRe-8B" / "snapshots" / "0a1b"
     copytree(folders["pacore"], folder)
@@ -130,7 +152,8 @@ def test_a_broken_tokenizer_of_a_family_is_no_chat_model(tmp_path: Path) -> None
 
 def test_other_numbers_are_refused_where_they_were_read(tmp_path: Path) -> None:
     controls = '[{ text = "<fork>", id = 7 }, { text = "</fork>" }]'
-    (tmp_path / "own.toml").write_text(f'name = "own"\ncontrols = {controls}\n')
+    words = f'name = "own"\ncontrols = {controls}\n[join]\nafter = "x"\n'
+    (tmp_path / "own.toml").write_text(words)
     write_tokenizer(tmp_path, ["<fork>", "</fork>"])
     format = choose_format(str(tmp_path / "own.toml"))
     with pytest.raises(ModelUnusable, match=r"'<fork>' is token 26\d, and own has 7"):
@@ -172,6 +195,11 @@ def test_the_name_tells_families_with_equal_strings_apart() -> None:
         ('name = "a"\n[fork.plan]\nopener = "x"\nitem = "("', "is no regular expression"),
         ('name = "a"\n[answer]\npattern = "(a)(b)"', "has 2 groups"),
         ('name = "a"\ncolour = 1', "colour: Extra inputs are not permitted"),
+        ('name = "a"', "join.after: a model goes on behind some words alone"),
+        ('name = "a"\n[branch]\ncloser = "x"\ntail = 1', "with a tail it can't"),
+        ('name = "a"\n[branch]\nrewritten = ["x"]', "rewritten needs rewritten_to"),
+        ('name = "a"\n[trained]\nbranch = -9', "trained.branch: Input should be greater"),
+        ('name = "a"\nwidths = [4, 0]', "widths.1: Input should be greater"),
         ("name =", "is no TOML"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reasoning.language.native.dialect import NativeDialect
-from tests.support.native_tools import END, Transcript, native_dialect, transcribe
+from tests.support.native_tools import END, native_dialect, transcribe
 
 pytestmark = pytest.mark.anyio
 
@@ -41,29 +41,30 @@ def npr(tmp_path_factory: pytest.TempPathFactory) -> NativeDialect:
     return native_dialect(tmp_path_factory.mktemp("npr"), "npr")
 
 
-def requests(found: Transcript) -> list[tuple[list[int], list[int]]]:
-    """Every request, in an order of its own: branches go on at the same time."""
-    return sorted((one.prompt, one.written) for one in found.requests)
+STOPS = ("</Goal>", "</Path>")
+"""Where every thread stops, beside the model's end."""
+FORK = (
+    (PROMPT, PLAN, STOPS),
+    (f"{LEAD}<Path>\n1:", ONE, STOPS),
+    (f"{LEAD}<Path>\n1:{ONE}", "\n", STOPS),
+    (f"{LEAD}<Path>\n2:", TWO, STOPS),
+    (f"{LEAD}<Path>\n2:{TWO}", ".", STOPS),
+)
+"""The first requests of a run by the script."""
 
 
 async def test_a_plain_run_keeps_one_token_behind_each_path(multiverse: NativeDialect) -> None:
     found = await transcribe(multiverse, SCRIPT, "kv-join")
-    expected = [
-        (PROMPT, PLAN),
-        (f"{LEAD}<Path>\n1:", ONE),
-        (f"{LEAD}<Path>\n1:{ONE}", "\n"),
-        (f"{LEAD}<Path>\n2:", TWO),
-        (f"{LEAD}<Path>\n2:{TWO}", "."),
-        (JOINED, REST),
-    ]
-    assert requests(found) == sorted((found.ids(a), found.ids(b)) for a, b in expected)
-    assert found.final == found.ids(f"{JOINED}{REST}")
+    found.assert_golden(*FORK, (JOINED, REST, STOPS), final=f"{JOINED}{REST}")
     assert (found.solution.answer, found.solution.forked) == ("3", True)
     assert found.solution.emulated == ()
-    tags, end = multiverse.tongue.ids, set(multiverse.encode(END))
-    assert {one.stop for one in found.requests} == {
-        frozenset({tags["</Goal>"], tags["</Path>"], *end})
-    }
+
+
+async def test_whatever_stands_behind_a_path_is_kept(multiverse: NativeDialect) -> None:
+    found = await transcribe(multiverse, {**SCRIPT, TWO: f"{END}more"}, "kv-join")
+    joined = f"{LEAD}<Path>\n1:{ONE}\n<Path>\n2:{TWO}{END}<Conclusion>\n"
+    behind = (f"{LEAD}<Path>\n2:{TWO}", END, STOPS)
+    found.assert_golden(*FORK[:4], behind, (joined, REST, STOPS), final=f"{joined}{REST}")
 
 
 @pytest.mark.parametrize(("which", "branch", "resume"), [("trained", 1, 1), ("engine", 2, 3)])
@@ -82,33 +83,55 @@ async def test_positions_are_those_that_were_asked_for(
 async def test_a_server_of_text_joins_under_a_name_of_its_own(multiverse: NativeDialect) -> None:
     found = await transcribe(multiverse, SCRIPT)
     assert found.solution.emulated == ("text-join",)
-    assert found.requests[-1].prompt == found.ids(JOINED)
+    found.assert_golden(*FORK, (JOINED, REST, STOPS), final=f"{JOINED}{REST}")
     assert found.requests[-1].start == len(found.ids(JOINED)) - len(found.ids("<Conclusion>\n"))
-    assert found.final == found.ids(f"{JOINED}{REST}")
+
+
+INNER = " in two\n<Parallel>\n<Goal>\n<Outline>\n1.1: c\n</Outline>\n</Goal>"
+DEEP, AFTER = " deep\n</Path>", "in\n</Conclusion>\n</Parallel>\n</Path>"
+NESTED = {
+    **SCRIPT,
+    "<Path>\n1:": INNER,
+    "<Path>\n1.1:": DEEP,
+    DEEP: "\n<",
+    f"{DEEP}\n<Conclusion>\n": AFTER,
+    AFTER: "\n<",
+}
 
 
 async def test_paths_fork_in_turn(multiverse: NativeDialect) -> None:
-    inner = " in two\n<Parallel>\n<Goal>\n<Outline>\n1.1: c\n</Outline>\n</Goal>"
-    deep, after = " deep\n</Path>", "in\n</Conclusion>\n</Parallel>\n</Path>"
-    script = {
-        **SCRIPT,
-        "<Path>\n1:": inner,
-        "<Path>\n1.1:": deep,
-        deep: "\n<",
-        f"{deep}\n<Conclusion>\n": after,
-        after: "\n<",
-    }
-    found = await transcribe(multiverse, script, "kv-join")
-    one = f"<Path>\n1:{inner}\n<Path>\n1.1:{deep}\n<Conclusion>\n{after}\n"
-    joined = f"{LEAD}{one}<Path>\n2:{TWO}.<Conclusion>\n"
-    assert found.final == found.ids(f"{joined}{REST}")
+    found = await transcribe(multiverse, NESTED, "kv-join")
+    inner = f"{LEAD}<Path>\n1:{INNER}\n<Path>\n1.1:"
+    one = f"<Path>\n1:{INNER}\n<Path>\n1.1:{DEEP}\n<Conclusion>\n"
+    joined = f"{LEAD}{one}{AFTER}\n<Path>\n2:{TWO}.<Conclusion>\n"
+    found.assert_golden(
+        FORK[0],
+        (f"{LEAD}<Path>\n1:", INNER, STOPS),
+        (inner, DEEP, STOPS),
+        (f"{inner}{DEEP}", "\n", STOPS),
+        (f"{LEAD}{one}", AFTER, STOPS),
+        (f"{LEAD}{one}{AFTER}", "\n", STOPS),
+        *FORK[3:],
+        (joined, REST, STOPS),
+        final=f"{joined}{REST}",
+    )
     starts = {tuple(r.prompt): r.start for r in found.requests}
-    nested = f"{LEAD}<Path>\n1:{inner}\n<Path>\n1.1:"
     g = len(found.ids(f"{PROMPT}{PLAN}")) - 1
-    inner_g = g + len(found.ids(f"<Path>\n1:{inner}"))
-    assert starts[tuple(found.ids(nested))] == inner_g + 1
-    longest = len(found.ids(f"<Path>\n1.1:{deep}<Conclusion>\n{after}"))
+    inner_g = g + len(found.ids(f"<Path>\n1:{INNER}"))
+    assert starts[tuple(found.ids(inner))] == inner_g + 1
+    longest = len(found.ids(f"<Path>\n1.1:{DEEP}<Conclusion>\n{AFTER}"))
     assert starts[tuple(found.ids(joined))] == inner_g + longest + 1
+
+
+async def test_a_path_whose_inner_join_is_cut_keeps_what_stood_in_it(
+    multiverse: NativeDialect,
+) -> None:
+    chain = sum(len(multiverse.encode(one)) for one in (PLAN, INNER, DEEP))
+    found = await transcribe(multiverse, NESTED, "kv-join", strategy=f"native:critical={chain}")
+    assert found.final == found.ids(f"{LEAD}<Path>\n1:{INNER}\n<Path>\n1.1:{DEEP}<Path>\n2:{TWO}.")
+    assert found.solution.join_skipped == "the critical path is as long as it may become"
+    assert found.solution.parallel is not None
+    assert found.solution.parallel.critical_path == chain
 
 
 async def test_forks_in_forks_are_bounded(multiverse: NativeDialect) -> None:
@@ -123,48 +146,96 @@ async def test_forks_in_forks_are_bounded(multiverse: NativeDialect) -> None:
     found = await transcribe(multiverse, script, "kv-join", context=100_000)
     assert found.solution.refusals[0].endswith("forks are 6 deep already")
     assert max(thread.id.count(".") for thread in found.solution.threads) == 6
-    less = await transcribe(multiverse, script, "kv-join", strategy="native:depth=1")
-    assert less.solution.refusals == ("thread 1.1: forks are 1 deep already",)
 
 
-async def test_a_goal_without_numbers_goes_on_serially(multiverse: NativeDialect) -> None:
-    plan, rest = "<Think><Goal>\nno outline\n</Goal>", f" so</Think> \\boxed{{4}}{END}"
+async def test_a_fork_that_is_too_deep_is_mere_text(multiverse: NativeDialect) -> None:
+    script = {**SCRIPT, "<Path>\n1:": PLAN, "</Goal>": f" alone{END}"}
+    found = await transcribe(multiverse, script, "kv-join", strategy="native:depth=1")
+    joined = f"{LEAD}<Path>\n1:{PLAN} alone<Path>\n2:{TWO}.<Conclusion>\n"
+    script["assistant\n"] = PLAN
+    found.assert_golden(
+        FORK[0],
+        (f"{LEAD}<Path>\n1:", PLAN, STOPS),
+        (f"{LEAD}<Path>\n1:{PLAN}", f" alone{END}", STOPS),
+        *FORK[3:],
+        (joined, REST, STOPS),
+        final=f"{joined}{REST}",
+    )
+    assert found.solution.refusals == ("thread 1.1: forks are 1 deep already",)
+
+
+@pytest.mark.parametrize(
+    ("plan", "why"),
+    [
+        ("<Think><Goal>\nno outline\n</Goal>", "its plan has no numbers"),
+        ("hm</Goal>", "no <Goal> was opened"),
+        (
+            f"<Goal><Outline>{'1' * 400}: x</Outline></Goal>",
+            "its plan has a number of 400 characters",
+        ),
+    ],
+)
+async def test_a_goal_that_is_none_goes_on_serially(
+    multiverse: NativeDialect, plan: str, why: str
+) -> None:
+    rest = f" so</Think> \\boxed{{4}}{END}"
     found = await transcribe(multiverse, {"assistant\n": plan, "</Goal>": rest}, "kv-join")
-    found.assert_requests([(PROMPT, plan), (f"{PROMPT}{plan}", rest)])
-    assert found.solution.refusals == ("thread 1: its plan has no numbers",)
+    found.assert_golden(
+        (PROMPT, plan, STOPS), (f"{PROMPT}{plan}", rest, STOPS), final=f"{PROMPT}{plan}{rest}"
+    )
+    assert found.solution.refusals == (f"thread 1: {why}",)
     assert (found.solution.answer, found.solution.forked) == ("4", False)
-
-
-async def test_a_closer_without_a_goal_goes_on_serially(multiverse: NativeDialect) -> None:
-    script = {"assistant\n": "hm</Goal>", "</Goal>": f" so \\boxed{{4}}{END}"}
-    found = await transcribe(multiverse, script, "kv-join")
-    assert found.solution.refusals == ("thread 1: no <Goal> was opened",)
 
 
 async def test_a_stray_end_of_a_path_ends_the_request(multiverse: NativeDialect) -> None:
     found = await transcribe(multiverse, {"assistant\n": "a</Path>"}, "kv-join")
-    found.assert_requests([(PROMPT, "a</Path>")])
+    found.assert_golden((PROMPT, "a</Path>", STOPS), final=f"{PROMPT}a</Path>")
     assert found.solution.refusals == ("thread 1: the end of a branch stood outside of one",)
+
+
+async def test_a_goal_without_an_end_ends_with_the_text(multiverse: NativeDialect) -> None:
+    plan = "<Think><Parallel>\n<Goal>\n<Outline>\n1: a"
+    found = await transcribe(multiverse, {"assistant\n": plan}, "kv-join")
+    found.assert_golden((PROMPT, plan, STOPS), final=f"{PROMPT}{plan}")
+    assert (found.solution.answer, found.solution.forked) == (None, False)
 
 
 async def test_paths_that_end_otherwise_arrive_as_they_are(multiverse: NativeDialect) -> None:
     script = {**SCRIPT, "<Path>\n1:": f" one{END}", "<Path>\n2:": " tw"}
     found = await transcribe(multiverse, script, "kv-join")
     joined = f"{LEAD}<Path>\n1: one<Path>\n2: tw<Conclusion>\n"
-    assert found.final == found.ids(f"{joined}{REST}")
+    found.assert_golden(
+        FORK[0],
+        (f"{LEAD}<Path>\n1:", f" one{END}", STOPS),
+        (f"{LEAD}<Path>\n2:", " tw", STOPS),
+        (joined, REST, STOPS),
+        final=f"{joined}{REST}",
+    )
 
 
 async def test_a_hundred_outlines_are_cut_to_the_bound(multiverse: NativeDialect) -> None:
     many = "".join(f"<Outline>\n{one}: x\n</Outline>\n" for one in range(1, 101))
-    script = {
-        "assistant\n": f"<Goal>\n{many}</Goal>",
-        ":": "</Path>",
-        "</Path>": "\n",
-        "<Conclusion>\n": END,
-    }
+    plan = f"<Goal>\n{many}</Goal>"
+    script = {"assistant\n": plan, ":": "</Path>", "</Path>": "\n", "<Conclusion>\n": END}
     found = await transcribe(multiverse, script, "kv-join", context=100_000)
-    assert len(found.solution.threads) == 1 + 64
+    numbers = range(1, 65)
+    paths = "".join(f"<Path>\n{k}:</Path>\n" for k in numbers)
+    lead, joined = f"{PROMPT}{plan}\n", f"{PROMPT}{plan}\n{paths}<Conclusion>\n"
+    found.assert_golden(
+        (PROMPT, plan, STOPS),
+        *((f"{lead}<Path>\n{k}:", "</Path>", STOPS) for k in numbers),
+        *((f"{lead}<Path>\n{k}:</Path>", "\n", STOPS) for k in numbers),
+        (joined, END, STOPS),
+        final=f"{joined}{END}",
+    )
     assert found.solution.refusals == ("thread 1: 100 branches; only the first 64 were made",)
+
+
+async def test_control_strings_in_the_question_are_mere_text(multiverse: NativeDialect) -> None:
+    asked, said = "What is </Goal><Path> for?", f"\\boxed{{5}}{END}"
+    found = await transcribe(multiverse, {"assistant\n": said}, "kv-join", question=asked)
+    prompt = found.prompt(*PROMPT.split("Why?")[:1], asked, PROMPT.split("Why?")[1])
+    found.assert_golden((prompt, said, STOPS), final=[*prompt, *found.ids(said)])
 
 
 async def test_no_room_refuses_the_fork(multiverse: NativeDialect) -> None:
@@ -190,15 +261,91 @@ NPR = {
 }
 
 
+GUIDED = ("</guideline>", "</step>")
+"""Where every thread of NPR stops, beside the model's end."""
+
+
+def npr_prompt(dialect: NativeDialect) -> str:
+    told = dialect.format.prompt.instruction
+    return f"<|im_start|>user\nWhy?\n\n{told}<|im_end|>\n<|im_start|>assistant\n"
+
+
 async def test_npr_has_steps_and_a_takeaway(npr: NativeDialect) -> None:
     found = await transcribe(npr, NPR, "kv-join", context=20_000)
-    prompt = npr.ask("Why?").tokens
-    assert found.requests[0].prompt == prompt
-    assert found.final == [*prompt, *found.ids(f"{GUIDE}{STEPS}{TAKEN}")]
+    prompt = npr_prompt(npr)
+    lead = f"{prompt}{GUIDE}\n"
+    found.assert_golden(
+        (prompt, GUIDE, GUIDED),
+        (f"{lead}<step>\n1:", FIRST, GUIDED),
+        (f"{lead}<step>\n1:{FIRST}", "\n", GUIDED),
+        (f"{lead}<step>\n2:", SECOND, GUIDED),
+        (f"{lead}<step>\n2:{SECOND}", "\n", GUIDED),
+        (f"{prompt}{GUIDE}{STEPS}", TAKEN, GUIDED),
+        final=f"{prompt}{GUIDE}{STEPS}{TAKEN}",
+    )
     assert found.solution.answer == "7"
     assert {one.sampling.repetition_penalty for one in found.requests} == {None, 1.02}
     steps = [one for one in found.requests if one.sampling.repetition_penalty]
     assert len(steps) == 4
+
+
+async def test_a_step_that_forked_has_nothing_behind_its_end(npr: NativeDialect) -> None:
+    inner = " <guideline>\n<plan>1.1: c</plan>\n</guideline>"
+    deep, after = " deep\n</step>", "in\n</takeaway>\n</step>"
+    script = {
+        **NPR,
+        "<step>\n1:": inner,
+        "<step>\n1.1:": deep,
+        f"{deep}\n<takeaway>\n": after,
+    }
+    found = await transcribe(npr, script, "kv-join", context=20_000)
+    prompt = npr_prompt(npr)
+    lead = f"{prompt}{GUIDE}\n"
+    nested = f"{lead}<step>\n1:{inner}\n<step>\n1.1:"
+    joined = f"{nested}{deep}\n<takeaway>\n{after}<step>\n2:{SECOND}\n<takeaway>\n"
+    found.assert_golden(
+        (prompt, GUIDE, GUIDED),
+        (f"{lead}<step>\n1:", inner, GUIDED),
+        (nested, deep, GUIDED),
+        (f"{nested}{deep}", "\n", GUIDED),
+        (f"{nested}{deep}\n<takeaway>\n", after, GUIDED),
+        (f"{lead}<step>\n2:", SECOND, GUIDED),
+        (f"{lead}<step>\n2:{SECOND}", "\n", GUIDED),
+        (joined, TAKEN, GUIDED),
+        final=f"{joined}{TAKEN}",
+    )
+    starts = {tuple(one.prompt): one.start for one in found.requests}
+    g = len(found.ids(f"{prompt}{GUIDE}")) - 1
+    assert starts[tuple(found.ids(nested))] == g + len(found.ids(f"<step>\n1:{inner}")) + 1
+    ends = [f"<step>\n1:{inner}<step>\n1.1:{deep}<takeaway>\n{after}", f"<step>\n2:{SECOND}"]
+    longest = max(len(found.ids(one)) for one in ends)
+    assert starts[tuple(found.ids(joined))] == g + longest + 1
+
+
+async def test_steps_that_end_otherwise_arrive_as_they_are(npr: NativeDialect) -> None:
+    script = {**NPR, "<step>\n1:": f" one{END}", "<step>\n2:": " tw"}
+    found = await transcribe(npr, script, "kv-join", context=20_000)
+    prompt = npr_prompt(npr)
+    lead = f"{prompt}{GUIDE}\n"
+    joined = f"{lead}<step>\n1: one<step>\n2: tw<takeaway>\n"
+    found.assert_golden(
+        (prompt, GUIDE, GUIDED),
+        (f"{lead}<step>\n1:", f" one{END}", GUIDED),
+        (f"{lead}<step>\n2:", " tw", GUIDED),
+        (joined, TAKEN, GUIDED),
+        final=f"{joined}{TAKEN}",
+    )
+
+
+async def test_tags_of_nprs_instruction_are_tokens_and_a_questions_are_not(
+    npr: NativeDialect,
+) -> None:
+    asked, said = "Is </guideline> a tag?", f"\\boxed{{5}}{END}"
+    found = await transcribe(npr, {"assistant\n": said}, "kv-join", question=asked, context=9000)
+    before, after = npr_prompt(npr).split("Why?")
+    prompt = found.prompt(before, asked, after)
+    assert npr.tongue.ids["<plan>"] in prompt
+    found.assert_golden((prompt, said, GUIDED), final=[*prompt, *found.ids(said)])
 
 
 async def test_nprs_instruction_is_replaced_by_a_file(
@@ -216,17 +363,22 @@ async def test_nprs_instruction_is_replaced_by_a_file(
     ("plan", "why"),
     [
         ("well</guideline>", "no <guideline> was opened"),
-        (f"a</step>{GUIDE}", "the end of a branch stood outside of one"),
+        ("a</step>", "the end of a branch stood outside of one"),
         ("<guideline>none</guideline>", "its plan has no numbers"),
         (
             "<guideline>" + "".join(f"<plan>{n}: x</plan>" for n in range(1, 7)) + "</guideline>",
             "6 branches; the family has 5",
         ),
+        (
+            "<guideline>" + "".join(f"<plan>{n}: x</plan>" for n in range(100)) + "</guideline>",
+            "100 branches; the family has 5",
+        ),
     ],
 )
 async def test_npr_ends_where_its_guards_say_no(npr: NativeDialect, plan: str, why: str) -> None:
     found = await transcribe(npr, {"assistant\n": plan}, "kv-join", context=20_000)
-    assert len(found.requests) == 1
+    prompt = npr_prompt(npr)
+    found.assert_golden((prompt, plan, GUIDED), final=f"{prompt}{plan}")
     assert found.solution.refusals == (f"thread 1: {why}",)
     assert found.solution.forked is False
 
@@ -253,9 +405,3 @@ async def test_nprs_steps_share_what_is_left(npr: NativeDialect) -> None:
     used = len(npr.ask("Why?").tokens) + len(npr.encode(GUIDE))
     first = next(one for one in found.requests if one.sampling.repetition_penalty)
     assert first.sampling.max_new_tokens == (20_000 - used - 128) // 2
-
-
-async def test_a_number_without_end_is_no_number(multiverse: NativeDialect) -> None:
-    plan = f"<Goal><Outline>{'1' * 400}: x</Outline></Goal>"
-    found = await transcribe(multiverse, {"assistant\n": plan, "</Goal>": END}, "kv-join")
-    assert found.solution.refusals == ("thread 1: its plan has a number of 400 characters",)

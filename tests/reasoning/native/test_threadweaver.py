@@ -36,26 +36,40 @@ def dialect(tmp_path_factory: pytest.TempPathFactory) -> NativeDialect:
     return native_dialect(tmp_path_factory.mktemp("threadweaver"), "threadweaver")
 
 
+TRUNK, BRANCH = ("</Outlines>",), ("</Thread>",)
+"""Where the trunk and a thread stop, beside the model's end."""
+LEAD = f"{PROMPT}{PLAN}\n<Thread>\n"
+
+
 async def test_a_plain_run_forks_joins_and_answers(dialect: NativeDialect) -> None:
     found = await transcribe(dialect, SCRIPT)
-    found.assert_requests(
-        [
-            (PROMPT, PLAN),
-            (f"{PROMPT}{PLAN}\n<Thread>\n1:", ONE),
-            (f"{PROMPT}{PLAN}\n<Thread>\n2:", TWO),
-            (f"{PROMPT}{PLAN}{JOINED}", REST),
-        ]
+    found.assert_golden(
+        (PROMPT, PLAN, TRUNK),
+        (f"{LEAD}1:", ONE, BRANCH),
+        (f"{LEAD}2:", TWO, BRANCH),
+        (f"{PROMPT}{PLAN}{JOINED}", REST, TRUNK),
+        final=f"{PROMPT}{PLAN}{JOINED}{REST}",
     )
-    assert found.final == found.ids(f"{PROMPT}{PLAN}{JOINED}{REST}")
-    tags = dialect.tongue.ids
-    end = set(dialect.encode(END))
-    assert [one.stop for one in found.requests[:3]] == [
-        {tags["</Outlines>"], *end},
-        *[{tags["</Thread>"], *end}] * 2,
-    ]
     solution = found.solution
     assert (solution.answer, solution.forked, solution.refusals) == ("3", True, ())
     assert solution.emulated == ()
+
+
+async def test_a_second_block_follows_in_what_was_joined(dialect: NativeDialect) -> None:
+    again = f"</Parallel>\n{PLAN}"
+    script = {**SCRIPT, f"{JOINED}": again, f"{again}{JOINED}": REST}
+    found = await transcribe(dialect, script)
+    once = f"{PROMPT}{PLAN}{JOINED}"
+    found.assert_golden(
+        (PROMPT, PLAN, TRUNK),
+        (f"{LEAD}1:", ONE, BRANCH),
+        (f"{LEAD}2:", TWO, BRANCH),
+        (once, again, TRUNK),
+        (f"{once}{again}\n<Thread>\n1:", ONE, BRANCH),
+        (f"{once}{again}\n<Thread>\n2:", TWO, BRANCH),
+        (f"{once}{again}{JOINED}", REST, TRUNK),
+        final=f"{once}{again}{JOINED}{REST}",
+    )
 
 
 async def test_what_was_written_is_never_encoded_anew(dialect: NativeDialect) -> None:
@@ -65,42 +79,42 @@ async def test_what_was_written_is_never_encoded_anew(dialect: NativeDialect) ->
     found = await transcribe(dialect, {**SCRIPT, "<Thread>\n1:": one})
     before, after = found.ids(f"{PROMPT}{PLAN}\n<Thread>\n1:"), found.ids(f"<Thread>\n2:{TWO}\n")
     assert found.requests[-1].prompt == [*before, *one, *after]
+    assert found.final == [*before, *one, *after, *found.ids(REST)]
 
 
-async def test_a_branch_cut_by_length_closes_the_block_and_ends_the_sample(
-    dialect: NativeDialect,
+@pytest.mark.parametrize("written", [" tw", f" tw{END}"])
+async def test_a_branch_cut_or_ended_otherwise_closes_all(
+    dialect: NativeDialect, written: str
 ) -> None:
-    found = await transcribe(dialect, {**SCRIPT, "<Thread>\n2:": " tw"})
-    assert len(found.requests) == 3
-    closed = f"\n<Thread>\n1:{ONE}<Thread>\n2: tw\n</Thread>\n</Parallel>"
-    assert found.final == found.ids(f"{PROMPT}{PLAN}{closed}")
+    found = await transcribe(dialect, {**SCRIPT, "<Thread>\n2:": written})
+    found.assert_golden(
+        (PROMPT, PLAN, TRUNK),
+        (f"{LEAD}1:", ONE, BRANCH),
+        (f"{LEAD}2:", written, BRANCH),
+        final=f"{LEAD}1:{ONE}<Thread>\n2: tw\n</Thread>\n</Parallel>",
+    )
     assert found.solution.join_skipped == "branch 2 was cut, and the family ends there"
     assert found.solution.answer is None
 
 
-async def test_a_branch_that_ends_its_turn_loses_the_end_token(dialect: NativeDialect) -> None:
-    found = await transcribe(dialect, {**SCRIPT, "<Thread>\n1:": f" on{END}"})
-    closed = f"\n<Thread>\n1: on\n</Thread><Thread>\n2:{TWO}\n</Parallel>"
-    assert found.final == found.ids(f"{PROMPT}{PLAN}{closed}")
-
-
-async def test_a_plan_without_numbers_goes_on_serially(dialect: NativeDialect) -> None:
-    plan = "<think>\n<Parallel>\n<Outlines>\nnothing\n</Outlines>"
+@pytest.mark.parametrize(
+    ("plan", "why"),
+    [
+        ("<think>\n<Parallel>\n<Outlines>\nnothing\n</Outlines>", "its plan has no numbers"),
+        ("Well</Outlines>", "no <Outlines> was opened"),
+    ],
+)
+async def test_a_plan_that_is_none_goes_on_serially(
+    dialect: NativeDialect, plan: str, why: str
+) -> None:
     rest = f"\nSerial.</think>\\boxed{{4}}{END}"
     found = await transcribe(dialect, {"assistant\n": plan, "</Outlines>": rest})
-    found.assert_requests([(PROMPT, plan), (f"{PROMPT}{plan}", rest)])
+    found.assert_golden(
+        (PROMPT, plan, TRUNK), (f"{PROMPT}{plan}", rest, TRUNK), final=f"{PROMPT}{plan}{rest}"
+    )
     assert found.solution.forked is False
-    assert found.solution.refusals == ("thread 1: its plan has no numbers",)
-    assert [e.reason for e in found.events if isinstance(e, ForkRefused)] == [
-        "its plan has no numbers"
-    ]
-    assert found.solution.answer == "4"
-
-
-async def test_a_closer_without_an_opener_goes_on_serially(dialect: NativeDialect) -> None:
-    rest = f"</think>\\boxed{{4}}{END}"
-    found = await transcribe(dialect, {"assistant\n": "Well</Outlines>", "</Outlines>": rest})
-    assert found.solution.refusals == ("thread 1: no <Outlines> was opened",)
+    assert found.solution.refusals == (f"thread 1: {why}",)
+    assert [e.reason for e in found.events if isinstance(e, ForkRefused)] == [why]
     assert found.solution.answer == "4"
 
 
@@ -109,39 +123,67 @@ async def test_numbers_count_once_and_a_hundred_are_cut_to_the_familys_most(
 ) -> None:
     many = "".join(f"<Outline>{one}: x</Outline>\n" for one in (1, 1, *range(2, 101)))
     plan = f"<Parallel>\n<Outlines>\n{many}</Outlines>"
-    script = {"assistant\n": plan, ":": " x\n</Thread>", "</Thread>\n": f"</think>5{END}"}
-    found = await transcribe(dialect, script, context=100_000)
-    assert len(found.requests) == 1 + 50 + 1
-    assert found.solution.refusals == ("thread 1: 100 branches; only the first 50 were made",)
-    less = await transcribe(dialect, script, context=100_000, n=3)
-    assert len(less.requests) == 1 + 3 + 1
+    last = f"</think>5{END}"
+    script = {"assistant\n": plan, ":": " x\n</Thread>", "</Thread>\n": last}
+    for how, made in (("native", 50), ("native:n=3", 3)):
+        found = await transcribe(dialect, script, context=100_000, strategy=how)
+        block = "".join(f"<Thread>\n{k}: x\n</Thread>" for k in range(1, made + 1))
+        joined = f"{PROMPT}{plan}\n{block}\n"
+        found.assert_golden(
+            (PROMPT, plan, TRUNK),
+            *(
+                (f"{PROMPT}{plan}\n<Thread>\n{k}:", " x\n</Thread>", BRANCH)
+                for k in range(1, made + 1)
+            ),
+            (joined, last, TRUNK),
+            final=f"{joined}{last}",
+        )
+        why = f"thread 1: 100 branches; only the first {made} were made"
+        assert found.solution.refusals == (why,)
 
 
 async def test_a_block_inside_a_thread_is_mere_text(dialect: NativeDialect) -> None:
-    inner = f" {PLAN} one\n</Thread>"
+    inner = f" {PLAN}\n<Thread>\n1: one\n</Thread>"
     found = await transcribe(dialect, {**SCRIPT, "<Thread>\n1:": inner})
-    assert found.requests[1].written == found.ids(inner)
+    joined = f"{LEAD}1:{inner}<Thread>\n2:{TWO}\n"
+    found.assert_golden(
+        (PROMPT, PLAN, TRUNK),
+        (f"{LEAD}1:", inner, BRANCH),
+        (f"{LEAD}2:", TWO, BRANCH),
+        (joined, REST, TRUNK),
+        final=f"{joined}{REST}",
+    )
     assert found.solution.refusals == ()
 
 
-async def test_a_stray_end_of_a_thread_is_mere_text(dialect: NativeDialect) -> None:
-    stray = f"<think>a</Thread>b</think>\\boxed{{6}}{END}"
-    found = await transcribe(dialect, {"assistant\n": stray})
-    assert found.final == found.ids(f"{PROMPT}{stray}")
-    assert (found.solution.answer, found.solution.forked) == ("6", False)
-
-
-async def test_a_fork_without_an_end_ends_with_the_text(dialect: NativeDialect) -> None:
-    open_plan = "<think>\n<Parallel>\n<Outlines>\n<Outline>1: a"
-    found = await transcribe(dialect, {"assistant\n": open_plan})
-    assert found.final == found.ids(f"{PROMPT}{open_plan}")
-    assert (found.solution.answer, found.solution.forked) == (None, False)
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (f"<think>a</Thread>b</think>\\boxed{{6}}{END}", "6"),
+        ("<think>\n<Parallel>\n<Outlines>\n<Outline>1: a", None),
+    ],
+    ids=["a stray end of a thread", "a fork without an end"],
+)
+async def test_what_is_no_fork_is_mere_text(
+    dialect: NativeDialect, text: str, answer: str | None
+) -> None:
+    found = await transcribe(dialect, {"assistant\n": text})
+    found.assert_golden((PROMPT, text, TRUNK), final=f"{PROMPT}{text}")
+    assert (found.solution.answer, found.solution.forked) == (answer, False)
 
 
 async def test_forks_without_end_are_bounded(dialect: NativeDialect) -> None:
-    script = {**SCRIPT, "<Thread>\n2: two\n</Thread>\n": PLAN, "</Outlines>": f"</think>7{END}"}
+    last = f"</think>7{END}"
+    script = {**SCRIPT, "<Thread>\n2: two\n</Thread>\n": PLAN, "</Outlines>": last}
     found = await transcribe(dialect, script, strategy="native:rounds=2")
-    assert len(found.requests) == 3 * 2 + 2
+    blocks = [f"{PROMPT}{f'{PLAN}{JOINED}' * k}" for k in range(3)]
+    found.assert_golden(
+        *((block, PLAN, TRUNK) for block in blocks),
+        *((f"{block}{PLAN}\n<Thread>\n1:", ONE, BRANCH) for block in blocks[:2]),
+        *((f"{block}{PLAN}\n<Thread>\n2:", TWO, BRANCH) for block in blocks[:2]),
+        (f"{blocks[2]}{PLAN}", last, TRUNK),
+        final=f"{blocks[2]}{PLAN}{last}",
+    )
     assert found.solution.refusals == ("thread 1: the thread has forked 2 times already",)
     authors = await transcribe(dialect, script, context=100_000, allow_repetition=True)
     assert len(authors.requests) == 3 * 15 + 2
@@ -155,13 +197,12 @@ async def test_the_critical_path_is_bounded(dialect: NativeDialect) -> None:
 
 
 async def test_control_strings_in_the_question_are_mere_text(dialect: NativeDialect) -> None:
-    asked = "What is </Outlines><Thread> for, and <think>?"
-    found = await transcribe(dialect, {"assistant\n": f"</think>8{END}"}, question=asked)
-    prompt = found.requests[0].prompt
-    assert not set(prompt) & set(dialect.tongue.ids.values())
+    asked, said = "What is </Outlines><Thread> for, and <think>?", f"</think>8{END}"
+    found = await transcribe(dialect, {"assistant\n": said}, question=asked)
+    before, after = PROMPT.split("Why?")
+    prompt = found.prompt(before, asked, after)
+    found.assert_golden((prompt, said, TRUNK), final=[*prompt, *found.ids(said)])
     assert dialect.encode("<think>")[0] not in prompt
-    raw = "".join(dialect.tongue.text_of([id]) for id in prompt)
-    assert asked in raw
 
 
 async def test_a_join_without_room_says_so(dialect: NativeDialect) -> None:

@@ -31,6 +31,18 @@ def test_a_moved_context_is_no_plain_text_but_at_its_place() -> None:
     assert text.moved(4).moved(-4).sequential
 
 
+@given(lengths, st.data())
+def test_the_first_tokens_of_a_text_are_a_text(lengths: list[int], data: st.DataObject) -> None:
+    text = Context()
+    for length in lengths:
+        text = text.then(range(length))
+    count = data.draw(st.integers(1, len(text)))
+    first = text.first(count)
+    assert first.tokens == text.tokens[:count]
+    assert (len(first), first.position) == (count, count)
+    assert text.first(len(text)) == text
+
+
 @pytest.mark.parametrize(
     "context", [Context.given([1, 2]), Context.flow([Segment(Context(), [1])])]
 )
