@@ -126,9 +126,12 @@ async def test_paths_fork_in_turn(multiverse: NativeDialect) -> None:
 async def test_a_path_whose_inner_join_is_cut_keeps_what_stood_in_it(
     multiverse: NativeDialect,
 ) -> None:
-    chain = sum(len(multiverse.encode(one)) for one in (PLAN, INNER, DEEP))
-    found = await transcribe(multiverse, NESTED, "kv-join", strategy=f"native:critical={chain}")
-    assert found.final == found.ids(f"{LEAD}<Path>\n1:{INNER}\n<Path>\n1.1:{DEEP}<Path>\n2:{TWO}.")
+    deep = " so deep down that it takes a while to come up\n</Path>"
+    chain = sum(len(multiverse.encode(one)) for one in (PLAN, INNER, deep))
+    script = {**NESTED, "<Path>\n1.1:": deep}
+    found = await transcribe(multiverse, script, "kv-join", strategy=f"native:critical={chain}")
+    kept = f"{LEAD}<Path>\n1:{INNER}\n<Path>\n1.1:{deep}<Path>\n2:{TWO}."
+    assert found.final == found.ids(kept)
     assert found.solution.join_skipped == "the critical path is as long as it may become"
     assert found.solution.parallel is not None
     assert found.solution.parallel.critical_path == chain

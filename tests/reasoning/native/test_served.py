@@ -131,7 +131,8 @@ async def test_what_goes_on_with_its_own_text_runs_on_text(tmp_path: Path, name:
 async def test_what_a_server_can_not_carry_is_refused_by_name(
     tmp_path: Path, dialect: str, mode: str, why: str
 ) -> None:
-    async with served(_bare(tmp_path, "npr", {"": f"?{END}"})) as port:
+    app = ScriptedChat() if mode == "chat" else _bare(tmp_path, "npr", {"": f"?{END}"})
+    async with served(app) as port:
         source = ServerSource(base_urls=(f"http://127.0.0.1:{port}",), dialect=dialect, mode=mode)
         with pytest.raises(CapabilityMissing) as refusal:
             await source.connect()
