@@ -468,11 +468,12 @@ class Thread:
         """Let the stopped thread go on in another context, such as a join, after given words.
 
         Returns False, and changes nothing, where the context has no room to write; the thread is
-        then cut.
+        then cut, behind all that its task has waited for.
         """
         if segment is None:
             segment = Segment(context, self.run.dialect.encode(opening))
         if self._has_no_room(segment):
+            self._waited()
             return False
         self.context = context
         if self._generation is None or self._stops.found is not None:
@@ -489,9 +490,14 @@ class Thread:
     def _follow(self) -> None:
         """Go on behind all that its task has waited for."""
         self.go_on()
+        before = self.chain
+        self._waited()
+        if self.chain > before:
+            self.begins.append((self.chain, self.written))
+
+    def _waited(self) -> None:
+        """Stand behind all that its task has waited for."""
         chain, longest = self.run.chain(self.task)
-        if chain > self.chain:
-            self.begins.append((chain, self.written))
         self.chain, self.longest = max(self.chain, chain), max(self.longest, longest)
 
     def _go_on_in(self, segment: Segment) -> None:
