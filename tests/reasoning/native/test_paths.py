@@ -63,7 +63,7 @@ async def test_the_first_path_to_end_cuts_the_others(parathinker: NativeDialect)
     }
     found = await transcribe(parathinker, script, "kv-join", n=2, context=2048)
     wrote = parathinker.tongue.text_of(found.requests[0].written)  # before it heard of its end
-    cut = "a lo"  # as many tokens as the second has
+    cut = "a lon"  # as many tokens as the second has; "on" is one
     assert wrote.startswith(cut)
     joined = f"{prompt}<think1>{cut}<think2>two</think2>{FORCED}"
     found.assert_golden(
