@@ -63,6 +63,8 @@ def train(
         _go_on(run, forward, interrupted, log if first else None, checkpoint)
     if first:
         run.save(checkpoint)
+    if dist.is_initialized():
+        dist.barrier()  # a process that ends by a signal has the group's others ended at once
     if interrupted:
         raise KeyboardInterrupt
     return run.model

@@ -14,18 +14,18 @@ from reasoning.training.shared import SharedDemonstration
 Draw = Callable[[random.Random], Demonstration | SharedDemonstration]
 
 MIXTURE: dict[Draw, float] = {
-    alone.drawn_serial: 0.11,
+    alone.drawn_serial: 0.09,
     alone.drawn_serial_five: 0.02,
-    alone.drawn_leaf: 0.06,
-    alone.drawn_parent: 0.18,
-    alone.drawn_parent_five: 0.05,
-    alone.drawn_calc: 0.10,
-    shared.drawn_each: 0.07,
-    shared.drawn_multiverse: 0.08,
+    alone.drawn_leaf: 0.14,
+    alone.drawn_parent: 0.19,
+    alone.drawn_parent_five: 0.08,
+    alone.drawn_calc: 0.08,
+    shared.drawn_each: 0.06,
+    shared.drawn_multiverse: 0.07,
     shared.drawn_branch: 0.05,
-    shared.drawn_think: 0.07,
-    shared.drawn_summary: 0.04,
-    lockstep.drawn_worklist: 0.11,
+    shared.drawn_think: 0.05,
+    shared.drawn_summary: 0.03,
+    lockstep.drawn_worklist: 0.08,
     lockstep.drawn_listing: 0.03,
     lockstep.drawn_graph: 0.03,
 }

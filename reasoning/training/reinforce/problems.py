@@ -27,7 +27,7 @@ def _drawn(rng: random.Random, recipe: ReinforceRecipe) -> Countdown:
         problem = draw_problem(rng, size)
         if recipe.fives <= kind < recipe.fives + recipe.intermediate:
             problem = _inside(rng, draw_problem(rng, 5))
-        if _allowed(problem) and _solvable(problem, rng):
+        if _allowed(problem) and _solvable(problem):
             return problem
 
 
@@ -44,8 +44,8 @@ def _allowed(problem: Countdown) -> bool:
     return not any(kept_out(state, problem.target) for state in [problem.numbers, *states])
 
 
-def _solvable(problem: Countdown, rng: random.Random) -> bool:
+def _solvable(problem: Countdown) -> bool:
     """Whether the form of search that the model knows can solve it; five numbers, whether any."""
     if len(problem.numbers) > 4:
         return countdown.solve(problem.numbers, problem.target) is not None
-    return child_report(problem.numbers, problem.target, rng) is not None
+    return child_report(problem.numbers, problem.target) is not None

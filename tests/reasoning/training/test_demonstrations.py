@@ -164,6 +164,14 @@ def test_each_line_of_arithmetic_keeps_the_value() -> None:
 
 
 @parents
+def test_a_parent_first_copies_its_numbers_at_full_weight(kind: Draw) -> None:
+    for demonstration in drawn(kind):
+        first = demonstration.body[0][1][0]
+        assert first.text == f"{' '.join(map(str, stated_in(demonstration).numbers))} ;"
+        assert first.weight == 1
+
+
+@parents
 def test_no_two_children_get_the_same_message(kind: Draw) -> None:
     for demonstration in drawn(kind):
         states = [stated(state) for *_, state in CHILD.findall(text(demonstration))]
@@ -275,6 +283,10 @@ def tokens(seed: int) -> list[list[int]]:
 def test_the_same_seed_gives_the_same_stream() -> None:
     assert tokens(1) == tokens(1)
     assert tokens(1) != tokens(2)
+
+
+def test_the_shares_of_all_kinds_are_the_whole_mixture() -> None:
+    assert sum(MIXTURE.values()) == pytest.approx(1)
 
 
 def test_the_stream_fits_the_longest_row_and_holds_every_kind() -> None:
