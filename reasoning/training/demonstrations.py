@@ -24,8 +24,6 @@ from reasoning.problems.expression import Step
 
 JOIN_WEIGHT = 3.0
 HIT_WEIGHT = 4.0
-FALSE_SHARE = 0.05
-"""Of the children that find nothing, those whose report in a demonstration misses the target."""
 CHOICE_WEIGHT = 0.2
 """Of tokens that a solver chose at random, from which only their spread can be learned."""
 
@@ -121,11 +119,16 @@ def leaf_search(
     return [Passage(" ".join(text))], None
 
 
-def _conclusion(steps: Sequence[Step] | None, weight: float) -> list[Passage]:
+def _conclusion(
+    steps: Sequence[Step] | None, weight: float, *, found: float = 1.0
+) -> list[Passage]:
+    """An ending; ``found`` weighs the decision that there is an answer.
+
+    A search's weighs no more than its decisions that there is none: false hits cost as much.
+    """
     if steps is None:
         return [Passage(f"{markup.NONE} {markup.EOS}", weight)]
-    # Whether it is a hit has no more weight than that others are none: false hits cost as much.
-    return [Passage(markup.ANSWER), Passage(f"{path_text(steps)} {markup.EOS}", weight)]
+    return [Passage(markup.ANSWER, found), Passage(f"{path_text(steps)} {markup.EOS}", weight)]
 
 
 def _shuffled(numbers: Sequence[int], rng: random.Random) -> tuple[int, ...]:
@@ -176,15 +179,12 @@ def serial(
     return Demonstration(head, body)
 
 
-def apr(
-    numbers: Sequence[int], target: int, budget: int, width: int, rng: random.Random
-) -> Demonstration:
+def apr(numbers: Sequence[int], target: int, budget: int, width: int) -> Demonstration:
     """One APR thread, which spawns rounds of at most ``width`` children, ``budget`` in all.
 
-    The text of a join is what the children would report, and now and then a report that misses
-    the target, which is passed over.  Three numbers are searched by the thread itself.  The
-    numbers are copied in the order in which they are given: the search has all pairs anyway, and a
-    copy is hardly ever wrong, where a random order that is learned from a fifth of the loss was.
+    The text of a join is what the children would report.  Three numbers are searched by the
+    thread itself.  The numbers are copied in the order in which they are given: the search has all
+    pairs anyway, and a copy is hardly ever wrong, where a random order with a fifth of the loss was.
     """
     prompt = f"{markup.BOS} {markup.APR} {budget} : {problem_text(numbers, target)} :"
     head = [Passage(prompt, 0.0)]
@@ -195,10 +195,10 @@ def apr(
     children = small_expand(numbers)[:budget]
     for start in range(0, len(children), width):
         numbered = list(enumerate(children[start : start + width], start + 1))
-        texts, solution = _round(numbered, target, rng)
+        texts, solution = _round(numbered, target)
         pieces += texts
         if solution is not None:
-            pieces += _conclusion(solution, JOIN_WEIGHT)
+            pieces += _conclusion(solution, JOIN_WEIGHT, found=JOIN_WEIGHT)
             break
     else:
         pieces += _conclusion(None, JOIN_WEIGHT)
@@ -206,7 +206,7 @@ def apr(
 
 
 def _round(
-    children: Sequence[tuple[int, tuple[Step, tuple[int, ...]]]], target: int, rng: random.Random
+    children: Sequence[tuple[int, tuple[Step, tuple[int, ...]]]], target: int
 ) -> tuple[list[Passage], tuple[Step, ...] | None]:
     """A round of an APR thread, and the first solution that its children report."""
     spawned: list[Passage] = []
@@ -219,19 +219,8 @@ def _round(
         if found is not None:
             reported.append(Passage(f"{index} : {path_text((step, *found))} ;", 0.0))
             solution = solution or (step, *found)
-        elif rng.random() < FALSE_SHARE and (missed := _missed(state, target, rng)):
-            reported.append(Passage(f"{index} : {path_text((step, *missed))} ;", 0.0))
     end = Passage(markup.JOINED, 0.0)
     return [*spawned, Passage(markup.JOIN), *reported, end], solution
-
-
-def _missed(state: Sequence[int], target: int, rng: random.Random) -> tuple[Step, ...] | None:
-    """Operations that use all numbers of a state up and miss the target; None at a dead end."""
-    steps: list[Step] = []
-    while len(state) > 1:
-        step, state = rng.choice(small_expand(state))
-        steps.append(step)
-    return tuple(steps) if steps[-1].result != target else None
 
 
 def child_report(state: Sequence[int], target: int) -> tuple[Step, ...] | None:
@@ -354,7 +343,7 @@ def drawn_leaf(rng: random.Random) -> Demonstration:
     state = _sub_problem(rng, numbers, problem.target, solvable=0.6)
     if rng.random() < 0.1:
         return serial(state, problem.target, rng)
-    return apr(state, problem.target, rng.choice(markup.BUDGETS), WIDTH, rng)
+    return apr(state, problem.target, rng.choice(markup.BUDGETS), WIDTH)
 
 
 def drawn_parent(rng: random.Random) -> Demonstration:
@@ -366,12 +355,12 @@ def drawn_parent(rng: random.Random) -> Demonstration:
             numbers = problem.numbers
     # Small budgets are short, so that joins and conclusions are seen often.
     budget = rng.choice(markup.BUDGETS if rng.random() < 0.5 else range(1, WIDTH + 1))
-    return apr(numbers, problem.target, budget, WIDTH, rng)
+    return apr(numbers, problem.target, budget, WIDTH)
 
 
 def drawn_parent_five(rng: random.Random) -> Demonstration:
     problem = draw_problem(rng, 5)
-    return apr(problem.numbers, problem.target, rng.choice(markup.BUDGETS), WIDTH, rng)
+    return apr(problem.numbers, problem.target, rng.choice(markup.BUDGETS), WIDTH)
 
 
 def drawn_calc(rng: random.Random) -> Demonstration:
