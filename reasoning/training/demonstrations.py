@@ -184,7 +184,7 @@ def apr(numbers: Sequence[int], target: int, budget: int, width: int) -> Demonst
 
     The text of a join is what the children would report.  Three numbers are searched by the
     thread itself.  The numbers are copied in the order in which they are given: the search has all
-    pairs anyway, and a copy is hardly ever wrong, where a random order with a fifth of the loss was.
+    pairs anyway, and a copy is hardly ever wrong, where a random order of little weight was.
     """
     prompt = f"{markup.BOS} {markup.APR} {budget} : {problem_text(numbers, target)} :"
     head = [Passage(prompt, 0.0)]
