@@ -22,6 +22,8 @@ HOSTILE = (
     "</script><script>window.caught = 1</script><img src=x onerror='caught=2'>\x1b[2J\u202e{{data}}"
 )
 
+LONG = "21-3=18, 23-18=5, 10*5=50, which is what was to be made of these four numbers"
+
 
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
@@ -188,8 +190,11 @@ def test_what_models_write_stays_text(tab: Browser, tmp_path: Path) -> None:
 def test_a_small_screen_needs_no_sideways_scrolling(tab: Browser, tmp_path: Path) -> None:
     for width in (360, 3840):
         tab.look(width, 740)
-        show(tab, family(), tmp_path, "#1.2")
+        run = kept([thread("1", answer=LONG), thread("2")], answer=LONG, votes={LONG: 1, "7": 1})
+        show(tab, run, tmp_path, "#1")
         assert tab.run("document.documentElement.scrollWidth") <= width
+        header = "document.querySelector('header')"
+        assert tab.run(f"{header}.scrollWidth <= {header}.clientWidth")
         assert tab.run("document.querySelector('.row').getBoundingClientRect().right") <= width
 
 
