@@ -222,7 +222,7 @@ function links(first, last, height) {
     const one = rows[place], parent = one.above && places.get(one.above);
     if (parent !== undefined) {
       line("spawn", one.begin, parent, place);
-      const joined = data.unit === "tokens" && one.kind !== "stopped" && one.above.stretches.find(([from]) => from >= one.finish && from > one.begin);
+      const joined = data.unit === "tokens" && one.kind !== "stopped" && one.kind !== "failed" && one.above.stretches.find(([from]) => from >= one.finish && from > one.begin);
       if (joined) line("join", joined[0], place, parent);
     }
     for (const id of one.after) { const source = places.get(byId.get(id)); if (source !== undefined) line("join", one.begin, source, place); }
