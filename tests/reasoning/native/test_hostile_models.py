@@ -78,7 +78,7 @@ async def solved(model: Stream, events: list[Event]) -> Solution:
     strategy = f"native:depth={DEPTH},n={WIDTH},rounds={ROUNDS},critical={CRITICAL}"
     async with Reasoner(loaded) as reasoner:
         how = SolveOptions(strategy=strategy, temperature=0.0, listener=events.append)
-        with anyio.fail_after(30):
+        with anyio.fail_after(300):
             return await reasoner.solve_with(asked, how)
 
 
@@ -111,7 +111,8 @@ def test_any_stream_ends_by_a_name_and_adds_up(name: str, can: str) -> None:
 def assert_adds_up(found: Solution) -> None:
     counted, usage = found.parallel, found.usage
     assert counted is not None
-    assert counted.written == usage.completion_tokens == sum(one.tokens for one in found.threads)
+    assert counted.written == sum(one.tokens for one in found.threads)
+    assert counted.written + usage.leaked_tokens == usage.completion_tokens
     assert 0 <= counted.critical_path <= counted.written
     assert counted.critical_path <= CRITICAL
     assert counted.critical_path <= usage.span_tokens <= usage.work_tokens
