@@ -15,6 +15,7 @@ from functools import partial
 
 import tables_places as places
 import tables_policies as policies
+import tables_simulation as simulated
 from picture import PICTURE, drawn
 from tables import (
     ROOT,
@@ -83,6 +84,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "allocation": policies.allocated,
     "live-arithmetic": lambda: policies.live("arithmetic"),
     "live-countdown": lambda: policies.live("countdown"),
+    "simulated-calibration": simulated.calibration,
+    "simulated-stragglers": partial(simulated.scenarios, "stragglers"),
     "headline": headline,
 }
 
