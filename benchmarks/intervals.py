@@ -7,7 +7,8 @@ asked whether it holds the population's.  Beside replayed arms there are live on
 or wrong once, and differences that are rare.
 
 The shares of intervals that hold it go to ``results/intervals.json``: of ours by population, and
-of all methods by kind of population.
+of all methods by kind of population.  For 12 questions that are won, lost or neither, the least
+share that any rule could come to stands there, and ours by exact sums: see `attainable`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import comb
 from pathlib import Path
 from random import Random
 from statistics import NormalDist, fmean
@@ -65,7 +67,7 @@ class Population:
 
     name: str
     kind: str
-    values: Sequence[float]
+    values: list[float]
 
     @property
     def differences(self) -> bool:
@@ -190,6 +192,104 @@ OTHERS: dict[str, Method] = {
 }
 
 
+# What can be had.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcomes:
+    """All that can be seen of ``size`` questions, each won, lost or neither."""
+
+    size: int
+
+    @property
+    def seen(self) -> list[tuple[int, int]]:
+        """How many were won and lost."""
+        return [(up, down) for up in range(self.size + 1) for down in range(self.size + 1 - up)]
+
+    def chances(self, up: float, down: float) -> list[float]:
+        """The chance of each, where a question is won and lost with these."""
+        return [
+            comb(self.size, won)
+            * comb(self.size - won, lost)
+            * up**won
+            * down**lost
+            * max(0.0, 1 - up - down) ** (self.size - won - lost)
+            for won, lost in self.seen
+        ]
+
+    def held(self, up: float, down: float, method: Method) -> float:
+        """How often a method holds the truth, exactly."""
+        total = 0.0
+        for (won, lost), chance in zip(self.seen, self.chances(up, down), strict=True):
+            values = [1.0] * won + [-1.0] * lost + [0.0] * (self.size - won - lost)
+            low, high = method(values)
+            total += chance * (low - 1e-9 <= up - down <= high + 1e-9)
+        return total
+
+
+LEAST = 0.93
+
+
+def attainable(outcomes: Outcomes, up: float, down: float) -> float:
+    """The least coverage of a population by any rule that covers `LEAST` of all alike.
+
+    A rule says for each outcome whether the interval is above the truth, below it, or holds it.
+    It may be any rule that holds what was seen, moves no way back when a question turns from loss
+    to neither or to gain, and covers `LEAST` in every population with the same truth, whatever the
+    share of questions that differ.  What is left is a linear program in integers, which is solved
+    to its bound.
+    """
+    import numpy as np
+    from scipy.optimize import Bounds, LinearConstraint, milp
+
+    seen, truth = outcomes.seen, up - down
+    places = {one: place for place, one in enumerate(seen)}
+    shares = [*np.arange(max(abs(truth), 0.02), 1 + 1e-9, 0.02), up + down]
+    alike = [outcomes.chances((s + truth) / 2, max(0.0, (s - truth) / 2)) for s in shares]
+    order = []
+    for (won, lost), place in places.items():
+        for other in ((won + 1, lost), (won, lost - 1), (won + 1, lost - 1)):
+            if other in places:
+                order += [_step(len(seen), place, places[other])]
+                order += [_step(len(seen), len(seen) + places[other], len(seen) + place)]
+    gains = [(won - lost) / outcomes.size for won, lost in seen]
+    free = [gain > truth + 1e-9 for gain in gains] + [gain < truth - 1e-9 for gain in gains]
+    found = milp(
+        -np.array(outcomes.chances(up, down) * 2),
+        integrality=np.ones(2 * len(seen)),
+        bounds=Bounds(np.zeros(2 * len(seen)), np.array(free, dtype=float)),
+        constraints=[
+            LinearConstraint(np.array([row * 2 for row in alike]), -np.inf, 1 - LEAST),
+            LinearConstraint(np.array(order), -np.inf, 0),
+        ],
+    )
+    return 1 + float(found.mip_dual_bound)
+
+
+def _step(half: int, one: int, other: int) -> list[float]:
+    """That what is missed at ``one`` is missed at ``other``."""
+    row = [0.0] * (2 * half)
+    row[one], row[other] = 1.0, -1.0
+    return row
+
+
+def bounds(population: Population, size: int) -> dict[str, Any] | None:
+    """Ours and the least attainable; None of a population with other values than -1, 0 and 1."""
+    if not population.differences or not set(population.values) <= {-1.0, 0.0, 1.0}:
+        return None
+    count, outcomes = len(population.values), Outcomes(size=size)
+    up, down = population.values.count(1.0) / count, population.values.count(-1.0) / count
+    return {
+        "population": population.name,
+        "kind": population.kind,
+        "questions": size,
+        "up": up,
+        "down": down,
+        "ours": round(outcomes.held(up, down, difference_interval), 4),
+        "attainable": round(attainable(outcomes, up, down), 4),
+    }
+
+
 def measure(population: Population, name: str, method: Method, draws: int) -> list[dict[str, Any]]:
     """For each size, the share of intervals that hold the mean, and half their mean width."""
     rng, truth, rows = Random(0), fmean(population.values), []
@@ -235,8 +335,9 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="without what else was tried")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
-    rows = []
+    rows, limits = [], []
     for population in populations(options.count):
+        limits += [limit] if (limit := bounds(population, SIZES[0])) else []
         ours = difference_interval if population.differences else mean_interval
         methods = {"ours": ours} | ({} if options.alone else OTHERS)
         for name, method in methods.items():
@@ -248,6 +349,7 @@ def main() -> None:
         "draws": options.draws,
         "population": options.count,
         "by_kind": by_kind(rows),
+        "attainable": limits,
         "ours": [row for row in rows if row["method"] == "ours"],
     }
     options.output.write_text(json.dumps(results, indent=1) + "\n")

@@ -80,6 +80,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "rates": policies.rates,
     "suites": policies.suites,
     "intervals": policies.intervals,
+    "attainable": policies.attainable,
     "default-policy": policies.chosen,
     "allocation": policies.allocated,
     "live-arithmetic": lambda: policies.live("arithmetic"),

@@ -79,6 +79,15 @@ def intervals() -> str:
     return table([*header, "Student's t", "percentiles", "BCa"], rows)
 
 
+def attainable() -> str:
+    """How little 12 questions can be held by any rule, by population, and how much they are."""
+    rows = [
+        [row["population"], *(f"{row[name]:.1%}" for name in ("up", "down", "attainable", "ours"))]
+        for row in load("intervals")["attainable"]
+    ]
+    return table(["population", "up", "down", "by any rule, at least", "by ours"], rows)
+
+
 def suites() -> str:
     """What papers found, and whether it was found here, by the quick suites."""
     rows = []

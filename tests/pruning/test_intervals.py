@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from math import comb
+from statistics import fmean
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,3 +101,47 @@ def test_what_is_no_share_is_refused(values: list[float], message: str) -> None:
     for interval in (mean_interval, difference_interval):
         with pytest.raises(PolicyError, match=message):
             interval(values)
+
+
+def coverages(count: int, populations: list[tuple[float, float]]) -> list[float]:
+    """How often the interval over so many questions, won, lost or neither, holds the truth."""
+    totals = [0.0] * len(populations)
+    for won, lost in ((w, x) for w in range(count + 1) for x in range(count + 1 - w)):
+        same = count - won - lost
+        low, high = difference_interval([1.0] * won + [-1.0] * lost + [0.0] * same)
+        ways = comb(count, won) * comb(count - won, lost)
+        for place, (up, down) in enumerate(populations):
+            if low - 1e-9 <= up - down <= high + 1e-9:
+                totals[place] += ways * up**won * down**lost * (1 - up - down) ** same
+    return totals
+
+
+@pytest.mark.parametrize(
+    ("count", "least", "means"),
+    [(12, 0.90, (0.95, 0.98)), (30, 0.91, (0.95, 0.97)), (60, 0.93, (0.95, 0.97))],
+)
+def test_intervals_of_live_differences_hold_the_truth_as_often_as_is_said(
+    count: int, least: float, means: tuple[float, float]
+) -> None:
+    populations = [
+        (share * gains, share * (1 - gains))
+        for share in (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7)
+        for gains in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    ]
+    found = coverages(count, populations)
+    assert min(found) > least
+    assert means[0] < fmean(found) < means[1]
+
+
+@pytest.mark.parametrize("count", [12, 30, 60])
+def test_intervals_of_shares_hold_the_truth_on_average(count: int) -> None:
+    found = []
+    for truth in (place / 50 for place in range(2, 49)):
+        kept = [share_interval(right, count) for right in range(count + 1)]
+        chances = [
+            comb(count, k) * truth**k * (1 - truth) ** (count - k) * (low <= truth <= high)
+            for k, (low, high) in enumerate(kept)
+        ]
+        found.append(sum(chances))
+    assert 0.945 < fmean(found) < 0.965
+    assert min(found) > 0.89
