@@ -97,7 +97,7 @@ def suites() -> str:
             count = "–" if ran is None else str(ran["results"][0]["n"])
             for claim in panel["claims"]:
                 source = claim["source"].replace(", arXiv", "; arXiv")
-                found = ": ".join(filter(None, (claim["found"], panel["lacking"])))
+                found = ": ".join(filter(None, (claim["found"], claim["lacking"])))
                 rows.append([f"`{name}`", f"{claim['words']} ({source})", count, found])
     return table(["suite", "claim", "questions", "on the shipped model"], rows)
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
 
-from pruning import Allocation, Allocator, QuestionState, Tally
+from pruning import Allocation, Allocator, Policy, ProbedConsensus, QuestionState, Tally
 from reasoning.options import BatchOptions, SolveOptions
 from reasoning.problems import Problem
+from reasoning.run.driver import Driver
 from reasoning.run.selection import select
 from reasoning.run.solution import Solution
+from reasoning.run.thread import Thread
 from reasoning.strategies.base import Strategy
 from reasoning.strategies.sampling import answer
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from reasoning.run.run import Run
-    from reasoning.run.thread import Thread
 
 
 @dataclass(kw_only=True)
@@ -30,7 +31,11 @@ class CommonRounds:
 
     Attributes:
         questions: All of them, by any name.
+        begin: What steers each question in the first round; None where that has a number of
+            samples.
         held: How many rounds there were.
+        slots: One for each sample that is drawn.
+        begins: One for each question that ``begin`` steers.
     """
 
     allocation: Allocation
@@ -40,7 +45,11 @@ class CommonRounds:
 
     def __post_init__(self) -> None:
         states = {name: QuestionState(most=self.allocation.most) for name in self.questions}
+        self.begin = None if self.allocation.first else ProbedConsensus()
         self.slots = anyio.Semaphore(self.parallel)
+        width = 1 if self.begin is None else self.begin.most
+        self.begins = anyio.Semaphore(max(1, self.parallel // width))
+        self._stopped = 0
         self._allocator = Allocator(states=states)
         self._open = set(self.questions)
         self._waiting: set[str] = set()
@@ -73,6 +82,12 @@ class CommonRounds:
         """Take in one sample."""
         self._allocator.tell(question, key, tokens)
 
+    def tell_stopped(self, question: str, lengths: Sequence[int]) -> None:
+        """Take in samples that were stopped: they are paid for, and have no vote."""
+        state = self._allocator.states[question]
+        state.most = max(state.samples, (state.most or 0) - len(lengths))
+        self._stopped += sum(lengths)
+
     def _plan(self) -> None:
         """Begin the next round, once nobody samples any more."""
         if self._over or self._waiting != self._open:
@@ -88,12 +103,13 @@ class CommonRounds:
     def _next(self) -> Mapping[str, int]:
         allocation = self.allocation
         states = self._allocator.states
-        if not self.held:
+        if not self.held and self.begin is None:
             return dict.fromkeys(self.questions, allocation.first)
+        self.held = max(1, self.held)  # what steered each question was the first round
         if self.held == 1:
             self._budget = allocation.mean * self._allocator.mean_cost * len(states)
         rounds = allocation.rounds + 1 - self.held
-        left = self._budget - sum(state.cost for state in states.values())
+        left = self._budget - self._stopped - sum(state.cost for state in states.values())
         if rounds < 1 or left <= 0:
             return {}
         return self._allocator.next_round(left / rounds) or self._allocator.next_round(left)
@@ -110,18 +126,36 @@ class Allotted(Strategy):
     rounds: CommonRounds = field(repr=False)
 
     async def solve(self, run: Run) -> Tally:
-        prompt, told = run.dialect.prompt(run.problem), 0
+        prompt, voting = run.dialect.prompt(run.problem), list[Thread]()
         async with run.graph:
+            if self.rounds.begin is not None:
+                voting += await self._begin(run, self.rounds.begin)
+            drawn = len(self._samples(run))
             while count := await self.rounds.count(self.question):
                 samples = [run.spawn(self._sample, prompt, name="sample") for _ in range(count)]
                 for sample in samples:
                     await sample.wait()
-                threads = [thread for thread in run.threads.values() if "." not in thread.task.id]
-                for thread in threads[told:]:
+                for thread in self._samples(run)[drawn:]:
                     self.rounds.tell(self.question, run.key(thread.answer), thread.written)
-                told = len(threads)
-            await select(run, [*run.threads.values()])
-        return self.tally(run)
+                    voting.append(thread)
+                drawn = len(self._samples(run))
+            await select(run, voting)
+        return run.vote(voting)
+
+    def _samples(self, run: Run) -> list[Thread]:
+        return [thread for thread in run.threads.values() if "." not in thread.task.id]
+
+    async def _begin(self, run: Run, policy: Policy[Any]) -> list[Thread]:
+        """Let a policy steer the first round; returns the threads that ended, and vote on."""
+        async with self.rounds.begins:
+            driver = Driver(run=run, policy=policy)
+            run.steering = await driver.steer()
+        ended = [trace for trace in driver.traces if trace.how == "finished"]
+        for trace in ended:
+            self.rounds.tell(self.question, trace.key, trace.written)
+        others = [trace.written for trace in driver.traces if trace.how != "finished"]
+        self.rounds.tell_stopped(self.question, others)
+        return [trace.thread for trace in ended if trace.thread is not None]
 
     async def _sample(self, thread: Thread) -> None:
         async with self.rounds.slots:

@@ -42,6 +42,7 @@ class SolveOptions:
         top_p, top_k, min_p, repetition_penalty, presence_penalty, frequency_penalty, logit_bias:
             As in `Sampling`; by default the model's or the server's own.
         stop: Texts that end a thread; they are not in its text.
+        logprobs: Whether a server is asked in chat too how likely its tokens were.
         max_new_tokens: The most that each thread generates, beside its context.
         allow_repetition: Whether a chat model's thread goes on that repeats itself without end; by
             default it ends there, and says ``repeats``.
@@ -91,6 +92,7 @@ class SolveOptions:
     frequency_penalty: float | None = None
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     stop: str | Sequence[str] = ()
+    logprobs: bool = False
     max_new_tokens: int | None = None
     allow_repetition: bool = False
     seed: int = 0
@@ -204,7 +206,7 @@ class SolveOptions:
         """
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
         shared = ("temperature", *KNOBS, "logit_bias", "max_new_tokens", "priority", "constraint")
-        told = {name: getattr(self, name) for name in (*shared, "adapter")}
+        told = {name: getattr(self, name) for name in (*shared, "adapter", "logprobs")}
         return Sampling(stop=stop, extra=dict(self.extra_body), **told)
 
     @cached_property
@@ -293,8 +295,7 @@ class BatchOptions(SolveOptions):
         whole = isinstance(self.parallel, int) and not isinstance(self.parallel, bool)
         if not (whole and self.parallel >= 1):
             raise InvalidValue(f"parallel: {self.parallel!r} is out of range; give 1 or more")
-        if not self.spread.first:
-            raise InvalidValue("allocation: first=0 is for stored traces; give first of 1 or more")
+        _ = self.spread
 
     @cached_property
     def spread(self) -> Allocation:

@@ -93,6 +93,8 @@ class PoolFigures(ReplayValue):
     """Share of the samples that were cut, by their context or by ``max_new_tokens``."""
     lost: int
     """Samples that the backend lost; the same command asks for them again."""
+    logprobs: float | None = None
+    """Share of the samples whose log-probability the backend told; null in older results."""
 
     def __str__(self) -> str:
         parts = [
@@ -102,6 +104,8 @@ class PoolFigures(ReplayValue):
         ]
         parts += [f"{self.cut:.1%} cut before their end"] if self.cut else []
         parts += [f"{self.lost:,} lost"] if self.lost else []
+        if self.logprobs is not None and self.logprobs < 1:
+            parts.append(f"log-probabilities of {self.logprobs:.0%}, as the backend told them")
         return " · ".join(parts)
 
 
@@ -216,6 +220,7 @@ def pool_figures(graded: GradedEval) -> PoolFigures | None:
         right=share(graded.right(one) for one in kept),
         cut=share(one.ending in ("context", "max-new-tokens") for one in kept),
         lost=len(samples) - len(kept),
+        logprobs=share(one.logprob is not None for one in kept),
     )
 
 

@@ -23,6 +23,7 @@ from reasoning.evaluation.observing import observed, observing
 from reasoning.evaluation.questions import EvalQuestion
 from reasoning.models.loaded import LoadedModel
 from reasoning.options import SolveOptions
+from reasoning.policies import SteeredBy, steered_by
 from reasoning.problems import Problem
 from reasoning.run.solution import Solution
 from reasoning.solver import Reasoner, choose_strategy
@@ -54,11 +55,12 @@ class LiveArm:
 
     Attributes:
         text: As it was written; it names the arm.
+        steering: The policy, with its judge and its scorer, which are loaded once.
     """
 
     text: str
     strategy: str
-    policy: str | None = None
+    steering: SteeredBy | None = None
 
     @classmethod
     def parse(cls, text: str) -> LiveArm:
@@ -66,16 +68,26 @@ class LiveArm:
 
         Raises:
             UnknownName, InvalidValue: there is none of them, or a setting does not fit.
+            ModelUnusable, ExtraMissing: its judge can't be loaded.
         """
         settings, _, policy = text.replace(":policy=", f":{POLICY}", 1).partition(POLICY)
-        arm = cls(text=text, strategy=settings.rstrip(":,"), policy=policy or None)
+        steering = steered_by(policy) if policy else None
+        arm = cls(text=text, strategy=settings.rstrip(":,"), steering=steering)
         STRATEGIES.make(arm.strategy)
         arm.options(SolveOptions())
         return arm
 
     def options(self, base: SolveOptions) -> SolveOptions:
         """How it solves a question."""
-        return replace(base, strategy=self.strategy, policy=self.policy)
+        if (steering := self.steering) is None:
+            return replace(base, strategy=self.strategy, policy=None)
+        return replace(
+            base,
+            strategy=self.strategy,
+            policy=steering.policy,
+            judge=steering.judge,
+            scorer=steering.scorer,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +139,8 @@ class EvalPlan:
     def _sampled(self, model: LoadedModel) -> SolveOptions:
         """How one sample is drawn."""
         policy = observing(model, self.observe) if self.observe else None
-        return replace(self.options, strategy=SelfConsistency(n=1), policy=policy)
+        one = SelfConsistency(n=1)
+        return replace(self.options, strategy=one, policy=policy, logprobs=True)
 
     def _posed(self, model: LoadedModel, question: EvalQuestion) -> Problem:
         return question.posed(

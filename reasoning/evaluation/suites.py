@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field
 
 from orchestrator.errors import UnknownName
-from pruning.evaluation.intervals import share_interval
+from pruning.evaluation.intervals import mean_interval, share_interval
 from pruning.evaluation.statistics import Verdict
 from reasoning.evaluation.replay import ReplayValue
 from reasoning.evaluation.results import EvalResults, EvalRow
@@ -21,7 +22,8 @@ class PaperClaim:
     """That an arm is better than the panel's ``against``, or than as many tokens of samples.
 
     Attributes:
-        arm: Empty where its panel is not run.
+        arm: Empty where it is not run.
+        lacking: What no shipped model can do that this claim takes; it is not run then.
         than: What stands beside the arm: ``against``, or ``token_matched``.
         by: In accuracy, or by a shorter span, question by question.
     """
@@ -29,6 +31,7 @@ class PaperClaim:
     words: str
     source: str
     arm: str = ""
+    lacking: str = ""
     than: Literal["against", "token_matched"] = "against"
     by: Literal["accuracy", "span"] = "accuracy"
 
@@ -91,9 +94,12 @@ class ClaimTried(ReplayValue):
     words: str
     source: str
     found: Found
+    lacking: str = ""
+    """Why it was not run."""
 
     def __str__(self) -> str:
-        return f"{self.words} ({self.source}): {self.found}"
+        said = f"{self.words} ({self.source}): {self.found}"
+        return f"{said}: {self.lacking}" if self.lacking else said
 
 
 class PanelResults(ReplayValue):
@@ -104,8 +110,6 @@ class PanelResults(ReplayValue):
     claims: list[ClaimTried]
     evaluation: EvalResults | None = None
     """None where it was not run."""
-    lacking: str = ""
-    """Why it was not run."""
 
 
 class SuiteResults(ReplayValue):
@@ -116,21 +120,45 @@ class SuiteResults(ReplayValue):
     quick: bool
     panels: list[PanelResults]
 
+    def outside(self, before: SuiteResults) -> Iterator[str]:
+        """The arms that are not as accurate as before, within 95 %, over the questions of both."""
+        for panel, other in zip(self.panels, before.panels, strict=True):
+            known = other.evaluation.results if other.evaluation else []
+            for row in panel.evaluation.results if panel.evaluation else []:
+                asked = {one.question for one in row.questions}
+                was = [
+                    one.accuracy
+                    for arm in known
+                    for one in arm.questions
+                    if arm.policy == row.policy and one.question in asked
+                ]
+                low, high = mean_interval(was) if len(was) == len(asked) else (0.0, -1.0)
+                if not low <= row.accuracy <= high:
+                    words = f"{low:.4f} to {high:.4f}" if was else "these questions"
+                    yield f"{panel.name}: {row.policy}: {row.accuracy}, not {words}"
+
 
 def tried(panel: Panel, evaluation: EvalResults | None) -> PanelResults:
     """The claims of a panel, held against what was measured, where it was."""
 
     def found(claim: PaperClaim) -> Found:
-        return "not run here" if evaluation is None else claim.found(evaluation.results)
+        if evaluation is None or claim.lacking:
+            return "not run here"
+        return claim.found(evaluation.results)
 
     return PanelResults(
         name=panel.name,
         title=panel.title,
         claims=[
-            ClaimTried(words=one.words, source=one.source, found=found(one)) for one in panel.claims
+            ClaimTried(
+                words=one.words,
+                source=one.source,
+                found=found(one),
+                lacking=one.lacking or panel.lacking,
+            )
+            for one in panel.claims
         ],
         evaluation=evaluation,
-        lacking=panel.lacking,
     )
 
 
@@ -147,6 +175,8 @@ def suite_of(name: str) -> tuple[Panel, ...]:
 
 APR = "APR, arXiv 2504.15466"
 BACKTRACK = "To Backtrack or Not, arXiv 2504.07052"
+PATHS = "ParaThinker, arXiv 2509.04475"
+MORE_PATHS = "{} paths solve more than one"
 PRUNED = "deepprune:n=16,prefix=40,k2=1,judge=pruning.judge.prefixes:same_words"
 SUITES: dict[str, tuple[Panel, ...]] = {
     "apr": (
@@ -227,13 +257,16 @@ SUITES: dict[str, tuple[Panel, ...]] = {
             questions="countdown",
             strategies=tuple(f"parathinker:n={n}" for n in (1, 2, 4, 8)),
             against="parathinker:n=1",
-            claims=tuple(
+            claims=(
+                *(
+                    PaperClaim(words=MORE_PATHS.format(n), source=PATHS, arm=f"parathinker:n={n}")
+                    for n in (2, 4, 8)
+                ),
                 PaperClaim(
-                    words=f"{n} paths solve more than one",
-                    source="ParaThinker, arXiv 2509.04475",
-                    arm=f"parathinker:n={n}",
-                )
-                for n in (2, 4, 8)
+                    words=MORE_PATHS.format(16),
+                    source=PATHS,
+                    lacking="the shipped models have identity vectors for eight paths",
+                ),
             ),
         ),
     ),

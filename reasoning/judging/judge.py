@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
 import torch
 
@@ -21,15 +22,18 @@ class LearnedJudge:
     """A judge loaded from its folder: a `pruning.Judge` that works in batches and has a cost.
 
     It caches what it has read, so that a replay of many orders reads each text once; each run is
-    charged for it all the same.  It is not safe for use by two threads at once.
+    charged for it all the same.  Sessions may be asked in several threads at once, and take turns;
+    the judge itself is not safe for that.
 
     Attributes:
         fingerprint: A hash that differs between any two judges.
+        turn: Held by the session that asks.
     """
 
     card: JudgeCard
     form: PairEncoder
     fingerprint: str = ""
+    turn: Lock = field(default_factory=Lock, repr=False, compare=False)
     _read: dict[Item, Reading] = field(default_factory=dict)
     _known: dict[Texts, float] = field(default_factory=dict)
 
@@ -111,8 +115,9 @@ class _LearnedJudgeSession:
 
     def ask(self, trace: Trace, others: Sequence[Trace], tokens: int) -> list[Judgement]:
         pairs = [self.judge.texts(trace, other, tokens) for other in others]
-        sames = self.judge.judge(pairs)
-        return [self._charge(pair, same) for pair, same in zip(pairs, sames, strict=True)]
+        with self.judge.turn:
+            sames = self.judge.judge(pairs)
+            return [self._charge(pair, same) for pair, same in zip(pairs, sames, strict=True)]
 
     def _charge(self, pair: Texts, same: float) -> Judgement:
         new = [i for i in dict.fromkeys(self.judge.form.items(pair)) if i not in self.paid]

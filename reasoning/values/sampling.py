@@ -68,6 +68,8 @@ class Sampling:
         drawn: So many tokens were drawn by this seed before, in another thread that goes on here.
         problem: Names what the thread works at; backends that choose where a thread runs put those
             of one problem together.
+        logprobs: Whether log-probabilities are kept, so that a server is asked for them in chat,
+            where they make each event longer.
         whole: Whether nobody looks at the tokens as they come, so that a backend may give them all
             at the end.
         extra: Fields for a server's request body, as they stand; other backends take none.
@@ -90,6 +92,7 @@ class Sampling:
     max_new_tokens: int | None = None
     drawn: int = 0
     problem: str = ""
+    logprobs: bool = False
     whole: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
 

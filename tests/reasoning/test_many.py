@@ -31,6 +31,29 @@ async def test_open_votes_get_more_samples_and_the_budget_holds(shipped: LoadedM
     assert all(solution.status == "finished" for solution in solutions)
 
 
+async def test_a_batch_can_begin_with_what_the_default_policy_leaves(shipped: LoadedModel) -> None:
+    problems = draw_problems("arithmetic", 4, numbers=4, seed=3)
+    async with Reasoner(shipped) as reasoner:
+        plan = Allocation(mean=12, first=0, rounds=2)
+        solutions = await reasoner.solve_many(problems, allocation=plan, max_tokens=256)
+        alone = [
+            await reasoner.solve(problem, policy="default", max_tokens=256, seed=place)
+            for place, problem in enumerate(problems)
+        ]
+    for solution, first in zip(solutions, alone, strict=True):
+        assert solution.steering is not None
+        assert first.steering is not None
+        assert solution.steering.log == first.steering.log, "the same policy, the same samples"
+        finished = [one for one in first.threads if one.trace and one.trace.how == "finished"]
+        assert sum(solution.votes.values()) >= sum(one.answer is not None for one in finished)
+    drawn, before = (sum(len(one.threads) for one in some) for some in (solutions, alone))
+    assert drawn > before, "the rounds behind it drew some"
+    ended = [t.tokens for s in alone for t in s.threads if t.trace and t.trace.how == "finished"]
+    budget = 12 * 4 * sum(ended) / len(ended)
+    lengths = [thread.tokens for solution in solutions for thread in solution.threads]
+    assert sum(lengths) <= budget + max(lengths)
+
+
 async def test_a_cancelled_batch_has_what_there_is(shipped: LoadedModel) -> None:
     scope = anyio.CancelScope()
     seen = 0
@@ -71,7 +94,6 @@ async def test_a_problem_that_is_refused_ends_the_batch_by_its_error(shipped: Lo
         ({"policy": "sc:n=4"}, "policy"),
         ({"parallel": 0}, "parallel"),
         ({"allocation": "allocation:mean=0"}, "mean"),
-        ({"allocation": Allocation(first=0)}, "first=0"),
     ],
 )
 async def test_an_option_that_does_not_fit_is_named(

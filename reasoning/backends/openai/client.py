@@ -448,6 +448,8 @@ class OpenaiBackend(PromptedBackend):
             extra |= self._form(sampling.constraint)
         if self.mode != "chat" and self.profile.logprobs:
             extra["logprobs"] = sampling.confidence
+        elif self.mode == "chat" and sampling.logprobs:
+            extra["logprobs"] = True
         if self.mode == "tokens":
             extra |= {
                 "return_token_ids": True,

@@ -248,7 +248,7 @@ def run_suite(settings: EvalSettings, name: str) -> int:
         done.append(tried(panel, evaluation))
         if not settings.as_json:
             for claim in done[-1].claims:
-                say(": ".join(filter(None, (str(claim), panel.lacking))) + "\n", err=False)
+                say(f"{claim}\n", err=False)
     if settings.as_json and not settings.dry_run:
         print_object(SuiteResults(suite=name, quick=settings.quick, panels=done))
     return 0
@@ -266,7 +266,7 @@ def panel_settings(settings: EvalSettings, panel: Panel, suite: str) -> EvalSett
         strategies=panel.strategies,
         against=panel.against,
         draft=settings.draft or panel.draft,
-        limit=panel.quick if settings.quick else panel.limit,
+        limit=settings.limit or (panel.quick if settings.quick else panel.limit),
         max_tokens=settings.max_tokens or panel.max_tokens,
     )
 
@@ -471,7 +471,7 @@ class EvalCommand:
         from pruning import Question
         from reasoning.evaluation.replay import fresh_to
 
-        live = (arm.options(self.plan.options).steering for arm in self.plan.arms)
+        live = (arm.steering for arm in self.plan.arms)
         asked = [
             Question(id=one.id, right=frozenset(), traces=(), words=one.text)
             for one in self.plan.questions

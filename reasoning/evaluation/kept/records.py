@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from importlib import metadata
+from math import isnan
 from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -60,7 +61,7 @@ class SampleRecord(_Line):
     Attributes:
         sample: Which one, from 0.
         tokens, prompt_tokens: Written, and given.
-        logprob: The mean log-probability of its tokens, where the backend tells it.
+        logprob: The mean log-probability of its tokens; None where the backend does not tell it.
         ending: Why it wrote no more.
         lost: Why the backend lost it; it is asked for again.
         confidences, probes, every: What was observed each ``every`` tokens, where it was.
@@ -142,7 +143,7 @@ def sample_record(question: str, sample: int, seed: int, solution: Solution) -> 
         answer_source=thread.answer_source,
         tokens=thread.tokens,
         prompt_tokens=solution.usage.prompt_tokens,
-        logprob=thread.logprob,
+        logprob=None if isnan(thread.logprob or 0.0) else thread.logprob,
         ending=thread.ending,
         lost=thread.lost if solution.status == "finished" else solution.status,
         wall_s=round(solution.wall_s, 3),
