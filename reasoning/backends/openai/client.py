@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import time
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
@@ -273,9 +272,9 @@ class OpenaiBackend(PromptedBackend):
         if not self.exact and found is not None:
             unseen = (found.completion or 0) - answer.written - (last is None)
             for _ in range(min(unseen, generation.room - 1)):
-                yield Token(FILLER, math.nan)
+                yield Token(FILLER, answer.remainder)
         if last is None and self.eos:
-            last = Token(min(self.eos), 0.0 if self.exact else math.nan)
+            last = Token(min(self.eos), 0.0 if self.exact else answer.remainder)
         if last is not None:
             yield last._replace(reason=reason)
 

@@ -41,6 +41,7 @@ class AnswerReader:
         self.usage: ServerUsage | None = None
         self.written = 0
         self.complete = False
+        self._told = 0
         self._in_text = in_text
         self._k = k
         self._thinks = False
@@ -99,7 +100,18 @@ class AnswerReader:
         if not piece.isascii():  # halves of characters, which JSON may hold, become whole
             piece = piece.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         logprobs = text_logprobs(choice)
+        self._told += len(logprobs)
         return [Token(text_token(piece), sum(logprobs) if logprobs else math.nan)]
+
+    @property
+    def remainder(self) -> float:
+        """The log-probability of the tokens in text that no event stands for.
+
+        It is 0 where the events' own were of all tokens but the end, and else not known: NaN.
+        """
+        counted = None if self.usage is None else self.usage.completion
+        whole = self.written if counted is None else counted
+        return 0.0 if self._told and self._told >= whole - 1 else math.nan
 
 
 def _arguments(found: Any) -> str:
