@@ -165,7 +165,14 @@ class RemoteGeneration(Generation):
             if self._heard is heard:
                 self._hear(said)
 
-        self._handle = self._backend.begin(start, hear, problem=self._sampling.problem)
+        paths = any(one.segment.path for one in segment.context.entries) or segment.path
+        asked = {
+            "confidence": start.confidence is not None,
+            "kv-join": bool(paths) or not segment.context.sequential,
+            "scoring": self.reads,
+        }
+        needs = frozenset(name for name, needed in asked.items() if needed)
+        self._handle = self._backend.begin(start, hear, needs=needs, problem=self._sampling.problem)
         if self._until is not None:
             self.hold(self._until)
 
@@ -310,15 +317,11 @@ class RemoteBackend(Backend):
             for handle in list(self._ending):
                 await handle.ended()
 
-    def begin(self, start: ThreadStart, hear: TaskListener, *, problem: str) -> TaskHandle:
-        """Submit a thread."""
+    def begin(
+        self, start: ThreadStart, hear: TaskListener, *, needs: frozenset[str], problem: str
+    ) -> TaskHandle:
+        """Submit a thread, for a worker whose model has the capabilities that it needs."""
         self._count += 1
-        asked = {
-            "confidence": start.confidence,
-            "kv-join": start.context,
-            "scoring": start.score,
-        }
-        needs = frozenset(name for name, value in asked.items() if value is not None)
         request = TaskRequest(
             id=f"thread-{self._run}/{self._count}",
             kind="thread",
@@ -343,9 +346,13 @@ class RemoteBackend(Backend):
 
 
 def told_context(segment: Segment) -> ThreadContext | None:
-    """What a thread sees, as it is sent; None where that is a plain run of tokens."""
-    seen = [entry.segment for entry in segment.context.entries]
-    if segment.context.sequential and not any(one.path for one in (segment, *seen)):
+    """What a thread sees, as it is sent; None where that is one prompt alone.
+
+    Segments stay what they are, so that a worker adds up sums in the same order as the engine here.
+    """
+    seen = segment.context.entries
+    plain = segment.context.sequential and not segment.path
+    if plain and len(seen) == 1 and seen[0].upto is None and not seen[0].segment.path:
         return None
     places: dict[Segment, int] = {}
     told: list[ThreadSegment] = []

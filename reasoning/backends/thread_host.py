@@ -29,29 +29,34 @@ class HostedThread:
     def __init__(self, generation: Generation, segment: Segment) -> None:
         self._generation = generation
         self.segment = segment
-        self.still = False
+        self._written = 0
+        self._until: int | None = None
+        self._stopped = False
         self.closed = False
 
     @property
     def steady(self) -> int:
-        """How many of its first tokens are computed, and change no more."""
-        count = len(self.segment)
-        return count if self.still or self.closed else max(0, count - 1)
+        """How many of its first tokens whoever sees them can have computed, and change no more."""
+        held = self._until is not None and self._written >= self._until
+        still = self.closed or self._stopped or held
+        return len(self.segment) - (0 if still else 1)
 
     async def tokens(self) -> AsyncIterator[GeneratedToken]:
         async for token, logprob, reason, confidence in self._generation.tokens():
             self.segment.tokens.append(token)
             if reason == "lost":
                 raise BackendLost("the worker's backend lost the thread; see its log")
-            self.still = reason is not None
+            self._written += 1
+            self._stopped = reason is not None
             yield GeneratedToken(token, logprob, reason, confidence)
 
     def extend(self, tokens: Sequence[int]) -> None:
-        self.still = False
+        self._stopped = False
         self._generation.extend(tokens)
         self.segment.tokens += tokens
 
     def hold(self, until: int | None) -> None:
+        self._until = until
         self._generation.hold(until)
 
     def close(self) -> None:
@@ -120,7 +125,7 @@ class BackendHost:
         self._retire()
         if start.context is None:
             cut = len(start.prompt) - (start.own or 0)
-            return Segment(self._behind(start.prompt[:cut]), start.score or start.prompt[cut:])
+            return Segment(self._given(start.prompt[:cut]), start.score or start.prompt[cut:])
         built: list[tuple[Segment, int]] = []
         partly = start.score is None and len(start.prompt) > 0
         for one in start.context.segments:
@@ -134,19 +139,16 @@ class BackendHost:
         )
         return Segment(context, start.score or start.prompt, path=start.context.path)
 
-    def _behind(self, prompt: tuple[int, ...]) -> Context:
-        """A plain prompt as a context, of which as much as possible is computed already."""
-        context, rest = Context(), prompt
-        while rest:
-            segment, count = self._like(context, 0, rest)
-            if count == len(rest) < len(segment):
-                count -= 1  # the next token follows from the last one, which is computed then
-            if not count:
-                segment, count = self._keep(context, rest, 0), len(rest)
-            entries = (*context.entries, Placed(segment, upto=count))
-            context = Context(entries=entries, position=segment.home + count)
-            rest = rest[count:]
-        return context
+    def _given(self, prompt: tuple[int, ...]) -> Context:
+        """A prompt as a context, computed once for all threads that have it.
+
+        One that begins as another does is computed by itself: sums are added in the same order then
+        as where it stands alone, so that all is the same to the last digit.
+        """
+        segment, count = self._like(Context(), 0, prompt)
+        if not count == len(prompt) == len(segment):
+            segment = self._keep(Context(), prompt, 0)
+        return Context(entries=(Placed(segment, upto=len(prompt)),), position=len(prompt))
 
     def _like(self, context: Context, path: int, tokens: tuple[int, ...]) -> tuple[Segment, int]:
         """What stands in a context already, and how many first tokens of it are these."""
@@ -156,7 +158,7 @@ class BackendHost:
         for segment, count in steady:
             alike = (segment.home, segment.path) == (context.position, path)
             if alike and segment.context.entries == context.entries:
-                pairs = zip(segment.tokens[:count], tokens, strict=False)
+                pairs = zip(segment.tokens[: max(0, count)], tokens, strict=False)
                 common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
                 if common > most:
                     best, most = segment, common
