@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -69,13 +70,15 @@ async def compared(
             answers.append((solution.answer, solution.votes))
         assert answers[0] == answers[1], answers
     medians = {place: statistics.median(found) for place, found in seconds.items()}
-    return {
+    found = {
         "rounds": rounds,
         "tokens": tokens["here"],
         "seconds": {place: round(found, 3) for place, found in medians.items()},
         "each": {place: [round(one, 3) for one in found] for place, found in seconds.items()},
         "ratio": round(medians["devices"] / medians["here"], 3),
     }
+    print(found, file=sys.stderr, flush=True)
+    return found
 
 
 async def measured(remote: LoadedModel, rounds: int) -> dict[str, Any]:

@@ -64,7 +64,6 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "protocol": places.protocol,
     "backends": places.backends,
     "client-cpu": places.client_cpu,
-    "devices": places.devices,
     "leaks": places.leaks,
     "servers": places.servers,
     "speculative": places.speculative,

@@ -165,28 +165,12 @@ def client_cpu() -> str:
     return table(["32 answers at once", "µs of processor a token", "tokens a second"], rows)
 
 
-def devices() -> str:
-    """What a hub with workers costs where it can gain nothing."""
-    found = load("devices")
-    rows = [
-        [
-            name,
-            f"{row['seconds']['here']:.2f} s",
-            f"{row['seconds']['devices']:.2f} s",
-            f"{row['ratio']:.2f}×",
-        ]
-        for name, row in found["speed"].items()
-    ]
-    workers = f"hub and {found['workers']} workers"
-    return table([f"{found['cores']} cores, wall time", "one process", workers, "ratio"], rows)
-
-
 def leaks() -> str:
     """Tokens generated for runs after they were stopped."""
-    found = {**load("backends"), "devices": load("devices")}
+    found = load("backends")
     names = [row["strategy"] for row in found["http"]["leaked"]]
     rows = []
-    for place in ("in_process", "http", "devices"):
+    for place in ("in_process", "http"):
         by = {row["strategy"]: row for row in found[place]["leaked"]}
         cells = [f"{by[name]['leaked']} of {by[name]['tokens']}" for name in names]
         rows.append([place.replace("_", " "), *cells])
