@@ -19,6 +19,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from orchestrator import Executor, Retry, Task, TaskGraph
 from orchestrator.errors import ReasonError
+from reasoning.models.loaded import LoadedModel
 from reasoning.models.loading import load_model
 from reasoning.solver import Reasoner
 
@@ -31,12 +32,22 @@ LOST = (
 
 @dataclass(frozen=True, kw_only=True)
 class PoolModel:
-    """How each process of a pool loads its model; the arguments of `load_model`."""
+    """How each process loads its model; the arguments of `load_model`."""
 
     model: str | None = None
     backend: str | None = None
     base_urls: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+
+    def load(self) -> LoadedModel:
+        """The model, in this process.
+
+        Raises:
+            ReasonError: by its leaf, what can't be loaded.
+        """
+        return load_model(
+            self.model, backend=self.backend, base_urls=self.base_urls, settings=self.settings
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,11 +137,8 @@ class HeldReasoner:
     def __init__(self, model: PoolModel) -> None:
         self._stack = ExitStack()
         self._portal: BlockingPortal = self._stack.enter_context(start_blocking_portal())
-        loaded = load_model(
-            model.model, backend=model.backend, base_urls=model.base_urls, settings=model.settings
-        )
         self._reasoner: Reasoner = self._stack.enter_context(
-            self._portal.wrap_async_context_manager(Reasoner(loaded))
+            self._portal.wrap_async_context_manager(Reasoner(model.load()))
         )
         atexit.register(self._stack.close)
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from protocol.ufo import SecretStore
     from reasoning.evaluation.importers import ImportedTraces
     from reasoning.models.loaded import LoadedModel
+    from reasoning.pool import PoolModel
     from reasoning.run.solution import Solution
     from reasoning.runs.record import RecordedRun
     from reasoning.runs.store import RunStore
@@ -258,26 +259,30 @@ class BackendOptions:
         Raises:
             ReasonError: by its leaf, what can't be loaded.
         """
+        return self.named(model, timeout=timeout).load()
 
-        from reasoning.models.loading import load_model
+    def named(self, model: str | None, *, timeout: float | None = None) -> PoolModel:
+        """What `load` loads, for any process."""
+        from reasoning.pool import PoolModel
 
         settings = self.engine
         if self.dialect is not None:
             settings = (f"dialect={self.dialect}", *settings)
         if self.base_urls and timeout is not None and timeout < MOST_PROBING_S * 2:
             settings = (f"probe_timeout={timeout / 2}", *settings)
-        return load_model(model, backend=self.backend, base_urls=self.base_urls, settings=settings)
+        return PoolModel(
+            model=model,
+            backend=self.backend,
+            base_urls=self.base_urls,
+            settings=settings,
+        )
 
 
-def load_draft(name: str) -> LoadedModel:
-    """A draft by name or folder on the embedded engine, or by a server's address.
-
-    Raises:
-        ReasonError: by its leaf, what can't be loaded.
-    """
+def named_draft(name: str) -> PoolModel:
+    """A draft by name or folder on the embedded engine, or by a server's address."""
     if "://" in name:
-        return BackendOptions(base_urls=(name,)).load(None)
-    return BackendOptions().load(name)
+        return BackendOptions(base_urls=(name,)).named(None)
+    return BackendOptions().named(name)
 
 
 class JsonObject(click.ParamType):  # type: ignore[type-arg]

@@ -165,25 +165,29 @@ class EvalPlan:
             ReasonError: by its leaf, what can't be done and how to mend it.
         """
         jobs = iter(self.missing(store.stored))
-        recent: deque[Record] = deque(maxlen=max(8, self.parallel))
+        kept = KeptRecords(store=store, heard=heard, parallel=self.parallel)
 
         async def work(reasoner: Reasoner) -> None:
             for job in jobs:
-                record = await self._done(reasoner, job)
-                store.add(record)
-                heard(record)
-                recent.append(record)
-                if len(recent) == recent.maxlen and all(one.lost for one in recent):
-                    raise TooManyLost(
-                        f"the last {len(recent)} answers were lost ({record.lost}); mend that and "
-                        "give the same command to go on"
-                    )
+                kept.add(await self.done(reasoner, job))
 
         async with Reasoner(model, draft=draft) as reasoner, anyio.create_task_group() as group:
             for _ in range(self.parallel):
                 group.start_soon(work, reasoner)
 
-    async def _done(self, reasoner: Reasoner, job: EvalJob) -> Record:
+    def lost(self, job: EvalJob, why: str) -> Record:
+        """The record of a job of which nothing came."""
+        seed = seed_of(self.options.seed, job)
+        if job.arm is None:
+            return SampleRecord(question=job.question.id, sample=job.sample, seed=seed, lost=why)
+        return StrategyRun(question=job.question.id, arm=job.arm, seed=seed, lost=why)
+
+    async def done(self, reasoner: Reasoner, job: EvalJob) -> Record:
+        """Do one job, with the seed that is its own wherever it is done.
+
+        Returns:
+            Its record; a lost one, where that failed by a `ReasonError`.
+        """
         question, seed = job.question, seed_of(self.options.seed, job)
         problem = self._posed(reasoner.model, question)
         arm = next((one for one in self.arms if one.text == job.arm), None)
@@ -193,15 +197,43 @@ class EvalPlan:
         except Exception as error:
             if not isinstance(lost := leaf(error), ReasonError):
                 raise
-            if arm is None:
-                return SampleRecord(
-                    question=question.id, sample=job.sample, seed=seed, lost=str(lost)
-                )
-            return StrategyRun(question=question.id, arm=arm.text, seed=seed, lost=str(lost))
+            return self.lost(job, str(lost))
         if arm is None:
             record = sample_record(question.id, job.sample, seed, solution)
             return _with_observations(record, solution, self.observe) if self.observe else record
         return run_record(question.id, arm.text, seed, solution)
+
+
+@dataclass(kw_only=True)
+class KeptRecords:
+    """Where records go as they come: into the store, and then to who listens.
+
+    Attributes:
+        parallel: How many jobs are under way at once.
+    """
+
+    store: EvalStore
+    heard: Callable[[Record], None]
+    parallel: int
+
+    def __post_init__(self) -> None:
+        self._recent: deque[Record] = deque(maxlen=max(8, self.parallel))
+
+    def add(self, record: Record) -> None:
+        """Keep one.
+
+        Raises:
+            TooManyLost: nothing but failures came lately.
+        """
+        self.store.add(record)
+        self.heard(record)
+        self._recent.append(record)
+        count = len(self._recent)
+        if count == self._recent.maxlen and all(one.lost for one in self._recent):
+            raise TooManyLost(
+                f"the last {count} answers were lost ({record.lost}); mend that and give the same "
+                "command to go on"
+            )
 
 
 def _with_observations(record: SampleRecord, solution: Solution, every: int) -> SampleRecord:

@@ -14,8 +14,8 @@ from orchestrator.errors import InvalidValue
 from reasoning.cli.options import (
     BackendOptions,
     argument,
-    load_draft,
     model_option,
+    named_draft,
     option,
     options,
     settings_class,
@@ -152,7 +152,7 @@ def _calibrate_steps(settings: CalibrateSettings, draft: str) -> None:
     asked = [question.words for question in read_traces(settings.traces)]
     if not all(asked):
         raise InvalidValue("traces: a question's words are missing; give some that have them")
-    models = settings.backend.load(settings.model), load_draft(draft)
+    models = settings.backend.load(settings.model), named_draft(draft).load()
     how = SolveOptions(seed=settings.seed, max_tokens=settings.max_tokens)
     with progress_bar("calibrate", len(asked)) as advance:
         found = anyio.run(calibrate_steps, models, atts, asked, how, advance)

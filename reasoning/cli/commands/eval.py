@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import AsyncExitStack
 from dataclasses import field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,8 @@ from reasoning.cli.options import (
     SamplingOptions,
     argument,
     json_option,
-    load_draft,
     model_option,
+    named_draft,
     named_option,
     option,
     options,
@@ -41,7 +42,7 @@ from reasoning.cli.printing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     import anyio
     from anyio.abc import TaskStatus
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
     from reasoning.evaluation.kept.store import EvalStore, StoredEval
     from reasoning.evaluation.results import EvalResults, RunFigures
     from reasoning.evaluation.suites import Panel
-    from reasoning.models.loaded import LoadedModel
     from reasoning.options import SolveOptions
 
 SAMPLES = 16
@@ -133,6 +133,11 @@ class EvalSettings:
     )
     parallel: int = option(
         "Samples or runs that are under way at once.", type=IntRange(1, 4096), default=16
+    )
+    workers: int = option(
+        "Processes that share the work, each with the model; one that is lost is replaced.",
+        type=IntRange(1, 1024),
+        default=1,
     )
     shuffles: int = option(
         "Orders of each question's samples in which policies are replayed.",
@@ -371,20 +376,49 @@ class EvalCommand:
         import anyio
 
         from reasoning.evaluation.kept.records import versions_of
-        from reasoning.evaluation.kept.store import EvalStore
 
         settings = self.settings
+        if settings.workers > 1:
+            return anyio.run(self._ask_by_workers)
         with passing(f"loading {settings.model or 'the model'} …"):
             model = settings.backend.load(settings.model, timeout=settings.timeout)
-            draft = None if settings.draft is None else load_draft(settings.draft)
+            draft = None if settings.draft is None else named_draft(settings.draft).load()
         self.plan.check(model, draft)
-        with EvalStore(settings.path, self._header(model.name, versions_of(model))) as store:
-            store.ask(self.plan.questions)
-            raise_when_interrupted()
-            anyio.run(self._fill, store, model, draft)
+        fill = partial(self.plan.fill, model=model, draft=draft)
+        with self._opened(model.name, versions_of(model)) as store:
+            anyio.run(self._fill, store, fill)
             return store.stored
 
-    async def _fill(self, store: EvalStore, model: LoadedModel, draft: LoadedModel | None) -> None:
+    async def _ask_by_workers(self) -> StoredEval:
+        """The same, by processes that load the model each."""
+        from reasoning.evaluation.workers import EvalWorkers
+
+        settings = self.settings
+        workers = EvalWorkers(
+            self.plan,
+            count=settings.workers,
+            model=settings.backend.named(settings.model, timeout=settings.timeout),
+            draft=None if settings.draft is None else named_draft(settings.draft),
+        )
+        async with AsyncExitStack() as stack:
+            with passing(
+                f"loading {settings.model or 'the model'} in {settings.workers} workers …"
+            ):
+                await stack.enter_async_context(workers)
+            with self._opened(workers.loaded.name, workers.loaded.versions) as store:
+                await self._fill(store, workers.fill)
+                return store.stored
+
+    def _opened(self, model: str, versions: dict[str, str]) -> EvalStore:
+        """The file of samples, for more of this model's."""
+        from reasoning.evaluation.kept.store import EvalStore
+
+        store = EvalStore(self.settings.path, self._header(model, versions))
+        store.ask(self.plan.questions)
+        raise_when_interrupted()
+        return store
+
+    async def _fill(self, store: EvalStore, fill: Callable[..., Awaitable[None]]) -> None:
         import anyio
 
         from reasoning.evaluation.forecast import EvalProgress
@@ -401,7 +435,7 @@ class EvalCommand:
 
             async with anyio.create_task_group() as group:
                 await group.start(self._stop_at_signal, group.cancel_scope)
-                await self.plan.fill(store, model, draft=draft, heard=heard)
+                await fill(store, heard=heard)
                 group.cancel_scope.cancel()
         say(str(shown))
         left = len(self.plan.missing(store.stored))

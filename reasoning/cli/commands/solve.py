@@ -33,8 +33,8 @@ from reasoning.cli.options import (
     argument,
     given_options,
     json_option,
-    load_draft,
     model_option,
+    named_draft,
     named_option,
     option,
     options,
@@ -173,7 +173,7 @@ def solve(settings: SolveSettings) -> int:
     started = time.monotonic()
     with passing(_waited_for(settings), quiet=settings.quiet):
         model = _load_model(settings)  # before Ctrl-C is ours to handle
-        draft = None if settings.draft is None else load_draft(settings.draft)
+        draft = None if settings.draft is None else named_draft(settings.draft).load()
     if model.backend.addresses and run_options.timeout is not None:  # which covers connecting
         left = run_options.timeout - (time.monotonic() - started)
         run_options = replace(run_options, timeout=max(left, run_options.timeout / 2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -22,11 +23,25 @@ from reasoning.evaluation.kept.records import (
 )
 from reasoning.evaluation.questions import EvalQuestion
 
+LOCK_S = 2.0
+"""How long a process that was killed may still have the file."""
 _KINDS: dict[str, type[QuestionRecord | SampleRecord | StrategyRun]] = {
     "question": QuestionRecord,
     "sample": SampleRecord,
     "run": StrategyRun,
 }
+
+
+def record_of(item: Any) -> QuestionRecord | Record:
+    """The record that a line's value is.
+
+    Raises:
+        ValueError: it is none.
+    """
+    kind = _KINDS.get(str(item.get("kind"))) if isinstance(item, dict) else None
+    if kind is None:
+        raise ValueError("no question, sample or run")
+    return kind.model_validate(item)
 
 
 class StoredEval:
@@ -86,10 +101,7 @@ class StoredEval:
                 raise ValueError("no file of reason eval")
             self.header = EvalHeader.model_validate(item)
             return
-        kind = _KINDS.get(str(item.get("kind"))) if isinstance(item, dict) else None
-        if kind is None:
-            raise ValueError("no question, sample or run")
-        self.add(kind.model_validate(item))
+        self.add(record_of(item))
 
     def add(self, record: QuestionRecord | Record) -> None:
         """Take a record in."""
@@ -157,13 +169,19 @@ class EvalStore:
             return
         import fcntl
 
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InvalidValue(
-                f"output: {self.path} is being written by another process; wait for it, or give "
-                "another file"
-            ) from error
+        until = time.monotonic() + LOCK_S
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if time.monotonic() > until:
+                    raise InvalidValue(
+                        f"output: {self.path} is being written by another process; wait for it, or "
+                        "give another file"
+                    ) from error
+                time.sleep(LOCK_S / 100)
+            else:
+                return
 
     def ask(self, questions: Sequence[EvalQuestion]) -> None:
         """Note questions that are not there yet.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -120,6 +121,85 @@ async def test_killed_twice_no_sample_is_lost_or_paid_twice(
         again = await run(shell, *command, "--json")
         assert again[1] == table
         assert not chat.streamed, "all is there, and nothing is asked"
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    told = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return [int(one) for one in told.split()]
+
+
+@pytest.mark.parametrize("who", ["worker", "driver", "both"])
+async def test_killed_workers_lose_no_sample_and_pay_none_twice(
+    who: str, server: tuple[Varied, str], questions: Path, tmp_path: Path
+) -> None:
+    chat, url = server
+    command = ["eval", str(questions), "--base-url", url, "--samples", str(SAMPLES), "--json"]
+    out = tmp_path / "out.jsonl"
+    shared = [*command, "-o", str(out), "--parallel", "4", "--workers", "2"]
+    with running_shell(tmp_path) as shell:
+        chat.enough = 15
+        process = shell.start(*shared)
+        await chat.reached.wait()
+        workers = children(process)
+        assert len(workers) == 2
+        if who != "worker":
+            process.kill()
+        if who != "driver":
+            os.kill(workers[0], signal.SIGKILL)
+        await anyio.to_thread.run_sync(process.communicate)
+        assert (process.returncode == 0) == (who == "worker")
+        asked = [int(body["seed"]) for body in chat.streamed]
+        code, table, told = await run(shell, *shared)
+        assert code == 0, told
+        samples = [without_times(one) for one in records(out, "sample")]
+        assert len(samples) == QUESTIONS * SAMPLES == len({one["seed"] for one in samples})
+        paid = [int(body["seed"]) for body in chat.streamed]
+        under_way = 4 if who != "worker" else 2
+        assert len(paid) <= QUESTIONS * SAMPLES + under_way, "what was kept was asked for again"
+        assert asked == paid[: len(asked)]
+        alone = tmp_path / "alone.jsonl"
+        assert await run(shell, *command, "-o", str(alone)) == (0, table, "")
+    expected = [without_times(one) for one in records(alone, "sample")]
+    assert sorted(samples, key=by_place) == sorted(expected, key=by_place)
+
+
+def without_times(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name != "wall_s"}
+
+
+def by_place(record: dict[str, Any]) -> tuple[str, int]:
+    return record["question"], record["sample"]
+
+
+async def test_ctrl_c_ends_workers_and_keeps_what_they_have(
+    server: tuple[Varied, str], questions: Path, tmp_path: Path
+) -> None:
+    chat, url = server
+    out = tmp_path / "out.jsonl"
+    with running_shell(tmp_path) as shell:
+        chat.enough = 15
+        command = ["eval", str(questions), "-o", str(out), "--base-url", url, "--workers", "2"]
+        process = shell.start(*command, "--samples", "4", "--parallel", "4")
+        await chat.reached.wait()
+        workers = children(process)
+        process.send_signal(signal.SIGINT)
+        _, told = await anyio.to_thread.run_sync(process.communicate)
+    assert process.returncode == 130
+    assert "are missing; the same command goes on" in told
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    assert len(records(out, "sample")) >= 15 - 4
+
+
+async def test_workers_fail_as_one_process_does(tmp_path: Path, questions: Path) -> None:
+    command = ["eval", str(questions), "-o", str(tmp_path / "out.jsonl"), "--base-url"]
+    with running_shell(tmp_path) as shell:
+        said = [
+            await run(shell, *command, "http://127.0.0.1:9/v1", "--workers", count)
+            for count in ("1", "2", "0", "many")
+        ]
+    assert said[0] == said[1]
+    assert "127.0.0.1:9" in said[1][2]
+    assert all(code == 2 and "--workers" in told for code, _, told in said[2:])
 
 
 def evaluated(*arguments: str) -> Any:
