@@ -274,6 +274,7 @@ def summarise(
             completion_tokens=completion,
             span_tokens=run.graph.span,
             leaked_tokens=sum((t.options.observer or t).leaked for t in threads),
+            discarded_tokens=sum(thread.discarded for thread in threads),
             **_sent(threads),
         ),
         wall_s=wall,

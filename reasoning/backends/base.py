@@ -49,6 +49,7 @@ class Generation(ABC):
         prompted: Tokens sent as prompts, over all its requests; 0 where none are sent.
         cached: How many of these were in a prefix cache; None where the backend does not say.
         leaked: Tokens generated for it after it was closed, as far as known.
+        discarded: Tokens written a second time elsewhere and thrown away, as far as known.
         ignored: What was asked for and the backend could not do, by name.
         tool_calls: What its answer asks others to do, where the backend reads that by itself.
     """
@@ -56,6 +57,7 @@ class Generation(ABC):
     prompted: int = 0
     cached: int | None = None
     leaked: int = 0
+    discarded: int = 0
     ignored: frozenset[str] = frozenset()
     tool_calls: tuple[ToolCall, ...] = ()
 

@@ -128,6 +128,10 @@ class PromptedGeneration(Generation):
                     return
                 yield token
 
+    def discard(self, count: int) -> None:
+        """Note tokens that were written once too often."""
+        self.discarded += count
+
     def found_prompt(self, count: int) -> None:
         """Note how many tokens the present prompt has by the server's count."""
         self._backend.counts[self.segment.context] = (self._guess, count)

@@ -37,6 +37,7 @@ def conclude(
             warn("no answer was found; try a larger --n or --max-tokens")
     usage, steered = solution.usage, solution.steering
     leaked = f" ({usage.leaked_tokens:,} leaked)" if steered is not None else ""
+    leaked += f" + {usage.discarded_tokens:,} thrown away" * (usage.discarded_tokens > 0)
     threads = "1 thread" if len(solution.threads) == 1 else f"{len(solution.threads)} threads"
     said = [
         solution.strategy,

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from reasoning.backends.openai.profile import ServerProfile
+from reasoning.backends.openai.replicas.addresses import Addresses
 from reasoning.models.server import ServerSource
 from reasoning.strategies import STRATEGIES
 from reasoning.strategies.support import StrategySupport, support
@@ -28,7 +29,8 @@ class DoctorReport(BaseModel):
 
 async def diagnose(settings: ServerSource) -> DoctorReport:
     """Ask every address; the first one decides what runs."""
-    sources = [settings.model_copy(update={"base_urls": (url,)}) for url in settings.base_urls]
+    addresses = await Addresses(settings.base_urls).now()
+    sources = [settings.model_copy(update={"base_urls": (url,)}) for url in addresses]
     models = [one.with_profile(await one.examine(thorough=True)) for one in sources]
     first = models[0]
     backends: list[Any] = [model.backend for model in models]

@@ -231,7 +231,8 @@ class BackendOptions:
         "reasoning.models.loading:BACKENDS",
     )
     base_urls: tuple[str, ...] = option(
-        "An OpenAI-compatible server, as http://localhost:8000/v1; repeat for replicas.",
+        "An OpenAI-compatible server, as http://localhost:8000/v1; repeat for replicas.  @FILE "
+        "lists them, and is watched; dns+http://NAME:8000/v1 is all addresses of a name.",
         "--base-url",
         multiple=True,
         metavar="URL",

@@ -44,10 +44,11 @@ class ServerSource(OpenaiSettings):
     async def examine(self, *, thorough: bool = False) -> ServerProfile:
         """What the first of the servers that can be reached can do; see `server_probe.examine`."""
         from reasoning.backends.openai.connection import connect
+        from reasoning.backends.openai.replicas.addresses import Addresses
         from reasoning.backends.openai.server_probe import examine
 
         lost: BackendLost | None = None
-        for url in self.base_urls:
+        for url in await Addresses(self.base_urls).now():
             try:
                 async with connect(url, self) as client:
                     return await examine(client, url, self, tokenizers=shipped(), thorough=thorough)
@@ -60,9 +61,12 @@ class ServerSource(OpenaiSettings):
         """The model on servers of which it is known what they can do."""
         from reasoning.backends.native_text import NativeText, check_carrier, text_tongue
         from reasoning.backends.openai.client import OpenaiBackend
+        from reasoning.backends.openai.replicas.addresses import Addresses
         from reasoning.backends.text_tokens import TextDialect
 
-        if len(self.base_urls) > 1:  # a join is where its branches are
+        if (
+            len(self.base_urls) > 1 or not Addresses(self.base_urls).fixed
+        ):  # a join is where its branches are
             profile = profile.model_copy(update={"plugin": None})
         tokenizer = self.tokenizer or (profile.model if profile.model in shipped() else None)
         best = profile.mode(tokenizer=tokenizer is not None)

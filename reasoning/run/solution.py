@@ -223,6 +223,8 @@ class Usage:
         work_tokens: Both together.
         span_tokens: The longest chain of tokens that depend on each other; latency's floor.
         leaked_tokens: Generated for threads after they were told to stop, as far as known.
+        discarded_tokens: Written a second time by hedged requests and thrown away, as far as known;
+            not among the others.
         sent_tokens: Tokens sent as prompts, request by request; 0 where the backend forks.
         cached_tokens: How many of these came from the backend's prefix cache, if it says.
     """
@@ -231,6 +233,7 @@ class Usage:
     completion_tokens: int
     span_tokens: int
     leaked_tokens: int = 0
+    discarded_tokens: int = 0
     sent_tokens: int = 0
     cached_tokens: int | None = None
 

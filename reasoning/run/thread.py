@@ -247,6 +247,11 @@ class Thread:
         """Tokens generated for it after it was closed or stopped, as far as known."""
         return self.dropped + (0 if self._generation is None else self._generation.leaked)
 
+    @property
+    def discarded(self) -> int:
+        """Tokens written for it a second time elsewhere and thrown away, as far as known."""
+        return 0 if self._generation is None else self._generation.discarded
+
     def generate(self) -> None:
         """Start generating; called once, by the run, when everything about the thread is known.
 

@@ -11,8 +11,9 @@ import json
 import logging
 import time
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary
@@ -41,7 +42,14 @@ from reasoning.backends.openai.parameters import (
     words_of,
 )
 from reasoning.backends.openai.profile import ServerProfile
-from reasoning.backends.openai.replicas import LEAST_TOKENS, Replica, Replicas, asked_to_wait
+from reasoning.backends.openai.replicas import (
+    LEAST_TOKENS,
+    Addresses,
+    Hedging,
+    Membership,
+    Replica,
+    asked_to_wait,
+)
 from reasoning.backends.openai.settings import Mode, OpenaiSettings
 from reasoning.backends.prompted import PromptedBackend, PromptedGeneration
 from reasoning.backends.text_tokens import FILLER, AnotherAnswer, behind, chat_messages, text_of
@@ -96,6 +104,28 @@ class Patience:
         self._first = settings.answer_timeout if whole else settings.first_token_timeout
         self._next = settings.token_timeout
         self._since = time.monotonic()
+        self._given_up = False
+        self._scope: anyio.CancelScope | None = None
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """A block that waits for bytes.
+
+        Raises:
+            TimeoutError: it takes too long, or was given up.
+        """
+        if self._given_up:
+            raise TimeoutError
+        with anyio.move_on_after(self.seconds) as self._scope:
+            yield
+        if self._scope.cancelled_caught:
+            raise TimeoutError
+
+    def give_up(self) -> None:
+        """Have who waits, or is about to, see it over."""
+        self._given_up = True
+        if self._scope is not None:
+            self._scope.cancel()
 
     def meet_token(self) -> None:
         """A token came."""
@@ -118,6 +148,31 @@ class Patience:
     @property
     def waited(self) -> str:
         return f"{time.monotonic() - self._since:.0f} s"
+
+
+@dataclass(eq=False)
+class OpenRequest:
+    """One request at one replica, and what is read of its answer.
+
+    Attributes:
+        second: Whether another one of the thread was sent before, and is open.
+    """
+
+    generation: PromptedGeneration
+    replica: Replica
+    body: Event
+    answer: fields.AnswerReader
+    patience: Patience
+    second: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether its answer comes at once."""
+        return not self.body["stream"]
+
+    def give_up(self) -> None:
+        """Have whoever reads its answer see it lost."""
+        self.patience.give_up()
 
 
 class OpenaiBackend(PromptedBackend):
@@ -146,29 +201,33 @@ class OpenaiBackend(PromptedBackend):
         self.capabilities = profile.capabilities(mode)
         if settings.adapters:
             self.capabilities |= {"adapters"}
-        self.replicas = Replicas([])
+        most = 1 if profile.one_at_a_time else settings.max_connections
+        self._membership = Membership(
+            Addresses(settings.base_urls),
+            lambda url: connect(url, settings),
+            lambda *call: self._tasks.start_soon(*call),
+            most=most,
+        )
+        self.replicas = self._membership.replicas
+        self._hedging = Hedging(
+            self.replicas,
+            self._answer,
+            self._again,
+            lambda *call: self._tasks.start_soon(*call),
+            exact=self.exact,
+        )
         self._parameters = Parameters(profile.refused)
         self._parameters.most = profile.most_tokens
         self._known = KnownServers()
-        self._told = False
         self._excess: WeakKeyDictionary[Segment, int] = WeakKeyDictionary()
         self._threads: WeakKeyDictionary[Segment, str] = WeakKeyDictionary()
-        self._stack = AsyncExitStack()
 
     async def start(self) -> None:
-        async with AsyncExitStack() as stack:
-            members = []
-            for url in self.settings.base_urls:
-                client = await stack.enter_async_context(connect(url, self.settings))
-                members.append(Replica(url, client))
-            self.replicas = Replicas(members)
-            most = 1 if self.profile.one_at_a_time else self.settings.max_connections
-            self._slots = anyio.Semaphore(most)
-            self._stack = stack.pop_all()
+        await self._membership.begin()
 
     async def stop(self) -> None:
         with anyio.CancelScope(shield=True):
-            await self._stack.aclose()
+            await self._membership.close()
         learnt = self.profile.model_copy(
             update={
                 "refused": tuple(sorted(self._parameters.refused)),
@@ -196,34 +255,22 @@ class OpenaiBackend(PromptedBackend):
         headers = self._headers(generation, key)
         begun = False
         for lesson in range(MOST_LESSONS):
-            await self.replicas.open()
-            async with self._slot():
-                with self.replicas.borrow(generation.segment, key) as replica:
-                    body = self._body(generation, prompt, prefix) | {"extra_headers": headers}
-                    try:
-                        async with aclosing(self._answer(generation, replica, body)) as stream:
-                            async for token in stream:
-                                begun = True
-                                yield token
-                        return
-                    except RequestRefused as error:
-                        if begun or lesson + 1 == MOST_LESSONS:
-                            raise
-                        if not self._learn(error, body, generation, prefix):
-                            if not self._parameters.proven:  # not as it was known
-                                self._known.forget(self.profile)
-                            raise
-
-    @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
-        """Wait until a request may be sent."""
-        if self.profile.one_at_a_time and not self._told and self._slots.value == 0:
-            self._told = True
-            logger.warning(
-                "%s writes one answer at a time; threads wait for each other", self.profile.url
-            )
-        async with self._slots:
-            yield
+            async with self.replicas.borrow(generation.segment, key) as replica:
+                body = self._body(generation, prompt, prefix) | {"extra_headers": headers}
+                try:
+                    request = self._opened(generation, replica, body)
+                    async with aclosing(self._first(request)) as stream:
+                        async for token in stream:
+                            begun = True
+                            yield token
+                    return
+                except RequestRefused as error:
+                    if begun or lesson + 1 == MOST_LESSONS:
+                        raise
+                    if not self._learn(error, body, generation, prefix):
+                        if not self._parameters.proven:  # not as it was known
+                            self._known.forget(self.profile)
+                        raise
 
     def _learn(
         self, error: RequestRefused, body: Event, generation: PromptedGeneration, prefix: Segment
@@ -242,20 +289,33 @@ class OpenaiBackend(PromptedBackend):
             self._parameters.most = most
         return most > 0
 
-    async def _answer(
-        self, generation: PromptedGeneration, replica: Replica, body: Event
-    ) -> AsyncGenerator[Token, None]:
+    def _opened(self, generation: PromptedGeneration, replica: Replica, body: Event) -> OpenRequest:
+        answer = fields.AnswerReader(in_text=not self.exact, k=generation.sampling.confidence)
+        patience = Patience(self.settings, answer, whole=not body["stream"])
+        return OpenRequest(generation, replica, body, answer, patience)
+
+    def _first(self, request: OpenRequest) -> AsyncGenerator[Token, None]:
+        """The answer to a request, or to the one that was sent elsewhere because it was late."""
+        if not self.settings.hedge:
+            return self._answer(request)
+        return self._hedging.answer(request, request.generation.discard)
+
+    def _again(self, late: OpenRequest, other: Replica) -> OpenRequest:
+        """The same request for another replica."""
+        return replace(self._opened(late.generation, other, late.body), second=True)
+
+    async def _answer(self, request: OpenRequest) -> AsyncGenerator[Token, None]:
         """The tokens of one answer, the last one with the reason.
 
         It is held back until the usage is there, which comes behind the reason.  Where no token is
         left for the reason, the end token is added.  In text the last that was asked for is held
         back: behind it none ends an answer that is cut.
         """
-        sent = body["extra_body"]
+        generation, answer = request.generation, request.answer
+        sent = request.body["extra_body"]
         most = next((sent[name] for name in BOUNDS if name in sent), None)
-        answer = fields.AnswerReader(in_text=not self.exact, k=generation.sampling.confidence)
         last: Token | None = None
-        async with aclosing(self._chunks(generation, replica, body, answer)) as chunks:
+        async with aclosing(self._chunks(request)) as chunks:
             async for tokens in chunks:
                 if last is not None and tokens:
                     yield last
@@ -266,9 +326,10 @@ class OpenaiBackend(PromptedBackend):
                 for token in tokens:
                     yield token
         generation.tool_calls = answer.tool_calls
-        reason = self._reason(replica, answer)
+        reason = self._reason(request.replica, answer)
         found = answer.usage
-        self._note(generation, found)
+        if not request.second:
+            self._note(generation, found)
         if not self.exact and found is not None:
             unseen = (found.completion or 0) - answer.written - (last is None)
             for _ in range(min(unseen, generation.room - 1)):
@@ -305,23 +366,19 @@ class OpenaiBackend(PromptedBackend):
             raise RequestLost(replica, "ended an answer without a reason")
         return "length" if finish in fields.CUT else "stop"
 
-    async def _chunks(
-        self,
-        generation: PromptedGeneration,
-        replica: Replica,
-        body: Event,
-        answer: fields.AnswerReader,
-    ) -> AsyncGenerator[list[Token], None]:
+    async def _chunks(self, request: OpenRequest) -> AsyncGenerator[list[Token], None]:
         """What each block of one stream brings; leaving it early closes its connection."""
-        patience = Patience(self.settings, answer, whole=not body["stream"])
+        generation, replica = request.generation, request.replica
+        answer, patience, body = request.answer, request.patience, request.body
         parser = EventParser()
         create = _creator(replica.client, self.mode)
         began, noted = time.monotonic(), LEAST_TOKENS
         async with self._explained(replica, patience), AsyncExitStack() as stack:
-            with anyio.fail_after(patience.seconds):
+            with patience.waiting():
                 response = await stack.enter_async_context(create(**body))
-            self.running[generation] = response.close
-            stack.callback(self.running.pop, generation, None)
+            if not request.second:
+                self.running[generation] = response.close
+                stack.callback(self.running.pop, generation, None)
             self._parameters.proven = True
             blocks = response.iter_bytes()
             async for data in _in_time(blocks, patience):
@@ -345,6 +402,8 @@ class OpenaiBackend(PromptedBackend):
                     await _read_out(blocks)
                     break
             answer.complete = parser.done or is_framed(response.headers)
+            if request.whole and answer.usage is not None:
+                replica.wrote(answer.usage.completion or 0, time.monotonic() - began)
 
     @asynccontextmanager
     async def _explained(self, replica: Replica, patience: Patience) -> AsyncIterator[None]:
@@ -400,12 +459,10 @@ class OpenaiBackend(PromptedBackend):
         seen, own = segment.context.tokens, segment.tokens
         prompt: list[int] | str = [*seen, *own] if self.exact else text_of([*seen, *own])
         body = {"model": self.profile.model, **scoring.echo_request(prompt)}
-        await self.replicas.open()
-        async with self._slots:
-            with self.replicas.borrow(segment) as replica:
-                patience = Patience(self.settings, fields.AnswerReader(in_text=False, k=0))
-                async with self._explained(replica, patience):
-                    answer = await replica.client.post("/completions", body=body, cast_to=object)
+        async with self.replicas.borrow(segment) as replica:
+            patience = Patience(self.settings, fields.AnswerReader(in_text=False, k=0))
+            async with self._explained(replica, patience):
+                answer = await replica.client.post("/completions", body=body, cast_to=object)
         if self.exact:
             return scoring.of_tokens(answer, len(own))
         return scoring.of_text(answer, len(text_of(seen)))
@@ -422,7 +479,7 @@ class OpenaiBackend(PromptedBackend):
                 return False
             generation.repeats, generation.loss = len(generation.segment), str(error)
         if isinstance(error, RequestLost):
-            error.replica.rest(error.wait_s)
+            self._membership.lose(error.replica, error.wait_s)
             if error.wait_s:
                 logger.warning("%s asks to wait for %.0f s", error.replica.url, error.wait_s)
         logger.info("a request was lost and is sent again: %s", error)
@@ -544,6 +601,6 @@ async def _in_time(
     """
     data: bytes | None = b""
     while data is not None:
-        with anyio.fail_after(patience.seconds):
+        with patience.waiting():
             data = await anext(blocks, None)
         yield data

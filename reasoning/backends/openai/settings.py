@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from contextlib import suppress
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
+from reasoning.backends.openai.replicas.addresses import address
 from reasoning.backends.settings import GeneratingSettings
 
 Mode = Literal["tokens", "text", "chat"]
@@ -19,7 +17,9 @@ class OpenaiSettings(GeneratingSettings):
     """Settings of the HTTP backend."""
 
     base_urls: tuple[str, ...] = Field(min_length=1)
-    """The servers' addresses, as ``http://localhost:8000/v1``; several are replicas."""
+    """The servers' addresses, as ``http://localhost:8000/v1``; several are replicas.  ``@FILE`` has
+    one in each line and is read again when it changes; ``dns+http://NAME:8000/v1`` is every address
+    of a name, looked up again now and then."""
     model: str | None = None
     """The model's name there; by default the only one, or the first."""
     tokenizer: str | None = None
@@ -35,7 +35,7 @@ class OpenaiSettings(GeneratingSettings):
     adapters: tuple[str, ...] = ()
     """Models of the server that are LoRA adapters of ``model``."""
     max_connections: int = Field(default=256, ge=1)
-    """Requests open at once, over all replicas; more wait."""
+    """Requests open at once at each replica; more wait, which is said."""
     proxy: str | None = None
     """By whose way all servers are reached; by default the environment's, but this machine's own
     addresses directly."""
@@ -59,6 +59,9 @@ class OpenaiSettings(GeneratingSettings):
     backoff: float = Field(default=0.5, ge=0)
     """Before the first retry on the same server; doubled each time, up to 30 s.  A server that asks
     for another time gets that."""
+    hedge: bool = False
+    """Whether an answer that is late, or whose replica is three times slower than another, is asked
+    for once more there.  Who is first counts; what the other wrote is counted as thrown away."""
     headers: dict[str, str] = Field(default_factory=lambda: {"x-session-id": "{thread}"})
     """Of every request, for routers that keep a session on one engine: ``{thread}`` stands for the
     thread's name, ``{problem}`` for that of the prompt that all threads of a problem share."""
@@ -79,22 +82,4 @@ class OpenaiSettings(GeneratingSettings):
     @field_validator("base_urls", mode="before")
     @classmethod
     def _complete(cls, urls: Any) -> Any:
-        return tuple(_address(url) for url in ([urls] if isinstance(urls, str) else urls))
-
-
-def _address(url: str) -> str:
-    """The address with its scheme, without an endpoint; ``/v1`` where it has no path."""
-    scheme, found, rest = url.strip().rpartition("://")
-    scheme = scheme.lower() if found else "http"
-    rest = re.sub(r"/+((chat/)?completions/*)?$", "", rest)
-    host, slash, path = rest.partition("/")
-    with suppress(ValueError):
-        host = f"[{ipaddress.IPv6Address(host)}]"
-    address = f"{scheme}://{host}{slash}{path}" if slash else f"{scheme}://{host}/v1"
-    try:
-        _ = urlsplit(address).port
-    except ValueError as error:
-        raise ValueError(f"{url!r} is no address ({error})") from error
-    if scheme not in ("http", "https") or not urlsplit(address).hostname:
-        raise ValueError(f"{url!r} is no http address")
-    return address
+        return tuple(address(url) for url in ([urls] if isinstance(urls, str) else urls))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Callable
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 
 import anyio
 import pytest
@@ -175,19 +175,20 @@ def test_a_thread_goes_on_where_it_wrote_and_others_where_their_prompt_is() -> N
     assert replicas.choose(threads[0], b"1") in replicas.members  # somebody must be asked
 
 
-def test_second_turns_come_back_to_their_keys_and_values() -> None:
+async def test_second_turns_come_back_to_their_keys_and_values() -> None:
     replicas = Replicas([Replica(name, None) for name in "abc"])
     back = 0
     for problem in range(40):
         prompt = Segment(Context(), [problem])
         threads = [thread_of(prompt) for _ in range(25)]
-        with ExitStack() as all_at_once:
-            enter = all_at_once.enter_context
-            first = [enter(replicas.borrow(one, b"%d" % problem)) for one in threads]
+        async with AsyncExitStack() as all_at_once:
+            enter = all_at_once.enter_async_context
+            first = [await enter(replicas.borrow(one, b"%d" % problem)) for one in threads]
             busy = [one.busy for one in replicas.members]
         assert max(busy) <= 1.25 * 25 / 3 + 2
-        with ExitStack() as all_at_once:
-            again = [all_at_once.enter_context(replicas.borrow(one)) for one in reversed(threads)]
+        async with AsyncExitStack() as all_at_once:
+            enter = all_at_once.enter_async_context
+            again = [await enter(replicas.borrow(one)) for one in reversed(threads)]
         back += sum(a is b for a, b in zip(first, reversed(again), strict=True))
     assert back >= 950
 

@@ -1,17 +1,19 @@
-"""Several servers of one model: who has a thread's keys and values is asked, within reason.
+"""Who of several servers is asked: who has a thread's keys and values, within reason.
 
 A thread goes on where it wrote; else where most of what it sees was computed; else where a hash of
-its prompt puts it, so that several processes agree.  Nobody gets much more than a fair share:
-consistent hashing with bounded loads (Mirrokni et al., arXiv 1608.01350).
+its prompt puts it, so that several processes agree.  Nobody gets much more than a fair share, by
+the tokens a second that each writes: consistent hashing with bounded loads (Mirrokni et al., arXiv
+1608.01350).
 """
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -21,6 +23,9 @@ import anyio
 
 from reasoning.values.context import Segment
 
+logger = logging.getLogger(__name__)
+
+MOST = 256
 REST_S = 5.0
 MOST_S = 30.0
 SHARE, SLACK = 1.25, 1
@@ -38,12 +43,22 @@ RECENT = 0.3
 
 
 class Replica:
-    """One server."""
+    """One server.
 
-    def __init__(self, url: str, client: Any) -> None:
+    Attributes:
+        most: So many requests may be open there.
+        busy: How many are.
+        out: Whether it was lost, and has not said that it is well since.
+        lost: How often it went out without an answer in between.
+    """
+
+    def __init__(self, url: str, client: Any, *, most: int = MOST) -> None:
         self.url = url
         self.client = client
+        self.most = most
         self.busy = 0
+        self.out = False
+        self.lost = 0
         self._resting_until = 0.0
         self._closed_until = 0.0
         self._rate = 0.0
@@ -60,10 +75,11 @@ class Replica:
             new, old = tokens / seconds, self.rate
             self._rate = new if old is None else RECENT * new + (1 - RECENT) * old
             self._rated_at = time.monotonic()
+            self.lost = 0
 
     @property
     def resting(self) -> bool:
-        return time.monotonic() < self._resting_until
+        return self.out or time.monotonic() < self._resting_until
 
     @property
     def closed_s(self) -> float:
@@ -76,12 +92,28 @@ class Replica:
         self._resting_until = now + max(REST_S, asked or 0.0)
         self._closed_until = max(self._closed_until, now + (asked or 0.0))
 
+    def come_back(self) -> None:
+        """It is well again."""
+        self.out = False
+        self._resting_until = 0.0
+
 
 class Replicas:
-    """Chooses among servers."""
+    """Chooses among servers.
 
-    def __init__(self, members: Sequence[Replica]) -> None:
+    Attributes:
+        members: Those that there are now.
+    """
+
+    def __init__(
+        self, members: Sequence[Replica], *, look: Callable[[], None] = lambda: None
+    ) -> None:
+        """``look`` is called whenever one is to be chosen, and may change the members soon."""
         self.members = list(members)
+        self._look = look
+        self._line = anyio.Lock(fast_acquire=True)
+        self._changed = anyio.Event()
+        self._told = False
         self._holders: WeakKeyDictionary[Segment, list[Replica]] = WeakKeyDictionary()
         self._jitter = random.Random(0)
 
@@ -91,35 +123,81 @@ class Replicas:
         It is then known to hold what the thread sees.  ``prompt`` is what tells its problem from
         others, in every process.
         """
-        awake = [one for one in self.members if not one.resting]
-        awake = awake or [one for one in self.members if not one.closed_s] or self.members
-        found = self._chosen(_quick(awake), own, prompt)
+        found = self._chosen(self._usable(), own, prompt)
         for segment in _seen(own):
             holders = self._holders.setdefault(segment, [])
             if found not in holders:
                 holders.append(found)
         return found
 
+    def _usable(self) -> Sequence[Replica]:
+        """Those that can be asked, with room for one more where any has."""
+        awake = [one for one in self.members if not one.resting]
+        awake = awake or [one for one in self.members if not one.closed_s] or self.members
+        quick = _quick(awake)
+        return [one for one in quick if one.busy < one.most] or quick
+
     def _chosen(self, usable: Sequence[Replica], own: Segment, prompt: bytes) -> Replica:
-        share = (sum(one.busy for one in usable) + 1) / len(usable)
+        share = _shares(usable)
         for segment in _seen(own):
             factor = LOYAL if segment is own else SHARE
             holders = self._holders.get(segment, ())
-            there = [one for one in holders if one in usable and one.busy < factor * share + SLACK]
+            there = [
+                one for one in holders if one in share and one.busy < factor * share[one] + SLACK
+            ]
             if there:
-                return min(there, key=lambda one: one.busy)
+                return min(there, key=lambda one: one.busy / share[one])
         ranked = sorted(usable, key=lambda one: zlib.crc32(one.url.encode() + prompt))
-        return next(one for one in ranked if one.busy <= share)
+        return next((one for one in ranked if one.busy <= share[one]), ranked[0])
 
-    @contextmanager
-    def borrow(self, own: Segment, prompt: bytes = b"") -> Iterator[Replica]:
-        """A replica, counted as busy until the block is left."""
-        replica = self.choose(own, prompt)
-        replica.busy += 1
+    @asynccontextmanager
+    async def borrow(self, own: Segment, prompt: bytes = b"") -> AsyncIterator[Replica]:
+        """A replica with room for one more request, counted as busy until the block is left.
+
+        Who comes first is served first.
+        """
+        async with self._line:
+            await self._room()
+            replica = self.choose(own, prompt)
+            replica.busy += 1
         try:
             yield replica
         finally:
             replica.busy -= 1
+            self.wake()
+
+    def wake(self) -> None:
+        """Somebody has room, or may have: let who waits look."""
+        self._changed.set()
+
+    async def _room(self) -> None:
+        """Wait until one of them wants to be asked, and has room."""
+        while True:
+            self._look()
+            await self.open()
+            if any(one.busy < one.most for one in self._usable()):
+                return
+            self._tell()
+            self._changed = anyio.Event()
+            await self._changed.wait()
+
+    def _tell(self) -> None:
+        """Say once that requests wait for each other, and why."""
+        if self._told:
+            return
+        self._told = True
+        most = self.members[0].most
+        if most == 1:
+            logger.warning(
+                "%s writes one answer at a time; threads wait for each other", self.members[0].url
+            )
+        else:
+            each = "each of " * (len(self.members) > 1)
+            logger.warning(
+                "max_connections=%d requests are open at %s%s; more wait: raise it by "
+                "--engine max_connections=N where the servers take more",
+                *(most, each, ", ".join(one.url for one in self.members[:3])),
+            )
 
     async def open(self) -> None:
         """Wait until one of them wants to be asked."""
@@ -145,6 +223,15 @@ def _quick(awake: Sequence[Replica]) -> Sequence[Replica]:
     """Those that are not known to be much slower than the fastest."""
     best = max((one.rate or 0.0 for one in awake), default=0.0)
     return [one for one in awake if one.rate is None or one.rate * SLOW >= best]
+
+
+def _shares(usable: Sequence[Replica]) -> dict[Replica, float]:
+    """How many requests each has by its pace, once there is one more; unknown paces are usual."""
+    known = [one.rate for one in usable if one.rate is not None]
+    usual = sum(known) / len(known) if known else 1.0
+    paces = {one: one.rate or usual for one in usable}
+    each = (sum(one.busy for one in usable) + 1) / sum(paces.values())
+    return {one: pace * each for one, pace in paces.items()}
 
 
 def asked_to_wait(headers: Mapping[str, str]) -> float | None:

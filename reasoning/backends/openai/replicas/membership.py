@@ -1,0 +1,138 @@
+"""Who is a replica: those that join are opened, those that leave closed, those that are out asked.
+
+Nothing is asked while nobody asks anything, unless a server is out; that one is asked for its
+health, more and more seldom, until it is well.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any
+
+import anyio
+
+from reasoning.backends.openai.replicas.addresses import Addresses
+from reasoning.backends.openai.replicas.choice import MOST_S, Replica, Replicas
+
+logger = logging.getLogger(__name__)
+
+CHECK_S = 1.0
+"""After so long a server that was lost is asked for its health; doubled each time, up to 30 s."""
+ANSWER_S = 5.0
+"""How long it may take to say that it is well."""
+
+
+class Membership:
+    """Keeps `Replicas` what they are.
+
+    Attributes:
+        replicas: Who can be asked.
+    """
+
+    def __init__(
+        self,
+        addresses: Addresses,
+        connect: Callable[[str], AbstractAsyncContextManager[Any]],
+        spawn: Callable[..., object],
+        *,
+        most: int,
+    ) -> None:
+        """
+        Args:
+            connect: Opens a client of one server.
+            spawn: Has a coroutine function run in the background.
+            most: Requests that may be open at one server.
+        """
+        self.replicas = Replicas([], look=self._look)
+        self._addresses = addresses
+        self._connect = connect
+        self._spawn = spawn
+        self._most = most
+        self._open: dict[Replica, AsyncExitStack] = {}
+        self._becoming = anyio.Lock()
+
+    async def begin(self) -> None:
+        """Open a client of each.
+
+        Raises:
+            InvalidValue, BackendLost: as `Addresses.now`, or a client can't be made.
+        """
+        await self._become(await self._addresses.now())
+
+    async def close(self) -> None:
+        """Close all clients."""
+        for stack in self._open.values():
+            await stack.aclose()
+        self._open.clear()
+
+    def lose(self, one: Replica, wait_s: float | None) -> None:
+        """A request was lost there: it is out until it says that it is well.
+
+        A replica that is alone is asked all the same; then there is nothing to find out.
+        """
+        one.rest(wait_s)
+        if len(self.replicas.members) > 1 and not one.out:
+            one.out = True
+            one.lost += 1
+            self._spawn(self._bring_back, one)
+
+    async def _bring_back(self, one: Replica) -> None:
+        wait = CHECK_S * 2.0 ** min(one.lost - 1, 30)
+        while one in self.replicas.members:
+            await anyio.sleep(max(min(wait, MOST_S), one.closed_s))
+            if await _is_well(one):
+                break
+            logger.info("%s is not well yet", one.url)
+            wait = min(2 * wait, MOST_S)
+        one.come_back()
+        self.replicas.wake()
+
+    def _look(self) -> None:
+        if self._addresses.due():
+            self._spawn(self._look_again)
+
+    async def _look_again(self) -> None:
+        async with self._becoming:
+            await self._become(await self._addresses.now())
+        self.replicas.wake()
+
+    async def _become(self, urls: tuple[str, ...]) -> None:
+        """Have these addresses, and no others, be members; who leaves ends what it has begun."""
+        members = self.replicas.members
+        for one in [one for one in members if one.url not in urls]:
+            members.remove(one)
+            logger.info("%s has left", one.url)
+        for url in urls:
+            if all(one.url != url for one in members):
+                stack = AsyncExitStack()
+                client = await stack.enter_async_context(self._connect(url))
+                members.append(one := Replica(url, client, most=self._most))
+                self._open[one] = stack
+        for one in [one for one in self._open if one not in members and not one.busy]:
+            await self._open.pop(one).aclose()
+
+
+async def _is_well(one: Replica) -> bool:
+    """Whether a server says so: by ``/health``, or by its list of models where it has none."""
+    said = await _status(one, one.url.rsplit("/v1", 1)[0] + "/health")
+    if said is not None and 400 <= said < 500:
+        said = await _status(one, "/models")
+        return said is not None and said < 500 and said != 429
+    return said is not None and said < 300
+
+
+async def _status(one: Replica, path: str) -> int | None:
+    """The status of a page; None where no answer comes in time."""
+    from openai import APIStatusError, OpenAIError
+
+    with anyio.move_on_after(ANSWER_S):
+        try:
+            await one.client.get(path, cast_to=object)
+        except APIStatusError as error:
+            return error.status_code
+        except (OpenAIError, ValueError):
+            return None
+        return 200
+    return None
