@@ -220,7 +220,7 @@ class OpenaiBackend(PromptedBackend):
         self._parameters.most = profile.most_tokens
         self._known = KnownServers()
         self._excess: WeakKeyDictionary[Segment, int] = WeakKeyDictionary()
-        self._threads: WeakKeyDictionary[Segment, str] = WeakKeyDictionary()
+        self._threads: WeakKeyDictionary[Segment | PromptedGeneration, str] = WeakKeyDictionary()
 
     async def start(self) -> None:
         await self._membership.begin()
@@ -528,7 +528,10 @@ class OpenaiBackend(PromptedBackend):
     def _headers(self, generation: PromptedGeneration, prompt: bytes) -> dict[str, str]:
         """What routers are told: the thread's name, which its later turns have as well."""
         problem = f"{zlib.crc32(prompt):08x}"
-        thread = f"{problem}-{self._threads.setdefault(generation.segment, uuid4().hex[:12])}"
+        known = self._threads.get(generation) or self._threads.get(generation.segment)
+        name = known or uuid4().hex[:12]
+        self._threads[generation] = self._threads[generation.segment] = name
+        thread = f"{problem}-{name}"
         return {
             name: value.replace("{thread}", thread).replace("{problem}", problem)
             for name, value in self.settings.headers.items()
