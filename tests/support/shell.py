@@ -34,7 +34,7 @@ class Shell:
         return process
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
-        out, err = (process := self.start(*arguments)).communicate(timeout=120)
+        out, err = (process := self.start(*arguments)).communicate(timeout=300)
         return process.returncode, out.strip(), err.strip()
 
     def token(self, name: str, *options: str) -> str:

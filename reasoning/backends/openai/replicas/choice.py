@@ -34,8 +34,8 @@ LOYAL = 2.0
 """The same factor for a thread that wrote there, whose keys and values are nowhere else."""
 SLOW = 3.0
 """A replica that writes so many times slower than the fastest is not asked."""
-FORGET_S = 30.0
-"""How long it is known how fast a replica writes."""
+FORGET_S, FORGET = 30.0, 10.0
+"""A slow one is tried again after so long, or after so many times as long as its answer took."""
 LEAST_TOKENS = 8
 """Tokens of an answer from which that is known."""
 RECENT = 0.3
@@ -49,6 +49,7 @@ class Replica:
         most: So many requests may be open there.
         busy: How many are.
         out: Whether it was lost, and has not said that it is well since.
+        rate: Tokens a second of one answer there; None where that is not known.
         lost: How often it went out without an answer in between.
     """
 
@@ -61,21 +62,22 @@ class Replica:
         self.lost = 0
         self._resting_until = 0.0
         self._closed_until = 0.0
-        self._rate = 0.0
-        self._rated_at = -FORGET_S
-
-    @property
-    def rate(self) -> float | None:
-        """Tokens a second of one answer there, lately; None where that is not known."""
-        return self._rate if time.monotonic() < self._rated_at + FORGET_S else None
+        self.rate: float | None = None
+        self._trusted_until = 0.0
 
     def wrote(self, tokens: int, seconds: float) -> None:
         """Note how long an answer there has taken so far."""
         if tokens >= LEAST_TOKENS and seconds > 0:
             new, old = tokens / seconds, self.rate
-            self._rate = new if old is None else RECENT * new + (1 - RECENT) * old
-            self._rated_at = time.monotonic()
+            self.rate = new if old is None else RECENT * new + (1 - RECENT) * old
+            self._trusted_until = time.monotonic() + max(FORGET_S, FORGET * seconds)
             self.lost = 0
+
+    def slower_than(self, rate: float) -> bool:
+        """Whether it was lately much slower than one of this rate."""
+        if self.rate is None or time.monotonic() > self._trusted_until:
+            return False
+        return self.rate * SLOW < rate
 
     @property
     def resting(self) -> bool:
@@ -222,7 +224,7 @@ def _seen(own: Segment) -> Iterator[Segment]:
 def _quick(awake: Sequence[Replica]) -> Sequence[Replica]:
     """Those that are not known to be much slower than the fastest."""
     best = max((one.rate or 0.0 for one in awake), default=0.0)
-    return [one for one in awake if one.rate is None or one.rate * SLOW >= best]
+    return [one for one in awake if not one.slower_than(best)]
 
 
 def _shares(usable: Sequence[Replica]) -> dict[Replica, float]:

@@ -17,7 +17,7 @@ from typing import Generic, Protocol, TypeVar
 import anyio
 
 from reasoning.backends.base import Token
-from reasoning.backends.openai.replicas.choice import SLOW, Replica, Replicas
+from reasoning.backends.openai.replicas.choice import LEAST_TOKENS, SLOW, Replica, Replicas
 from reasoning.backends.text_tokens import text_of, text_token
 from reasoning.errors import BackendLost
 
@@ -25,9 +25,11 @@ logger = logging.getLogger(__name__)
 
 LOOK_S = 0.25
 """How often open requests are looked at."""
+LEAST_S = 2.0
+"""After so long a few tokens tell how fast they come."""
 LATE = 2.0
 """So many times as long as nine of ten answers took is late."""
-KNOWN, REMEMBERED = 8, 64
+KNOWN, REMEMBERED = 4, 64
 """Answers from which that is known at the least, and at the most."""
 
 
@@ -73,7 +75,8 @@ class Watched(Generic[Asked]):
     def pace(self) -> float | None:
         """Tokens a second so far; None where none can be told from them."""
         written, seconds = len(self.said) - 1, time.monotonic() - self.first_at
-        return written / seconds if written > 0 and seconds > 0 else None
+        known = written >= LEAST_TOKENS or (written > 0 and seconds >= LEAST_S)
+        return written / seconds if known and seconds > 0 else None
 
 
 class Hedging(Generic[Asked]):
@@ -101,6 +104,7 @@ class Hedging(Generic[Asked]):
         self._spawn = spawn
         self._exact = exact
         self._open: list[Watched[Asked]] = []
+        self._watching = False
         self._took: deque[float] = deque(maxlen=REMEMBERED)
 
     async def answer(
@@ -113,7 +117,8 @@ class Hedging(Generic[Asked]):
         """
         one = Watched(request)
         self._open.append(one)
-        if len(self._open) == 1:
+        if not self._watching:
+            self._watching = True
             self._spawn(self._watch)
         rest: list[Token] = []
         try:
@@ -141,6 +146,7 @@ class Hedging(Generic[Asked]):
                 if not one.hedged and (other := self._quicker(one)) is not None:
                     one.hedged = True
                     self._spawn(self._hedge, one, other)
+        self._watching = False
 
     def _quicker(self, one: Watched[Asked]) -> Replica | None:
         """Who is to be asked besides; None where the request is not late, or nobody has room."""
@@ -156,10 +162,11 @@ class Hedging(Generic[Asked]):
         if pace is not None and best.rate is not None and best.rate > SLOW * pace:
             return best
         waited = time.monotonic() - one.began
-        return min(others, key=lambda other: other.busy) if waited > self._late_s else None
+        return min(others, key=lambda other: other.busy) if waited > self.late_s else None
 
     @property
-    def _late_s(self) -> float:
+    def late_s(self) -> float:
+        """Seconds after which an answer is late, by those that have ended."""
         if len(self._took) < KNOWN:
             return float("inf")
         return LATE * sorted(self._took)[int(0.9 * len(self._took))]
@@ -174,6 +181,8 @@ class Hedging(Generic[Asked]):
                         one.second.append(token)
                 if self._rest(one) is not None:
                     one.won = True
+                    at_most = max(len(one.said), LEAST_TOKENS)
+                    one.request.replica.wrote(at_most, time.monotonic() - one.began)
                     one.request.give_up()
         except BackendLost as error:
             logger.info("%s, which was asked as well, is lost: %s", other.url, error)

@@ -59,6 +59,7 @@ class Membership:
         Raises:
             InvalidValue, BackendLost: as `Addresses.now`, or a client can't be made.
         """
+        self.replicas.members.clear()
         await self._become(await self._addresses.now())
 
     async def close(self) -> None:
