@@ -37,8 +37,8 @@ FLOORS = (
     {"options"},
     {"many"},
     {"solver"},
-    {"runs"},
-    {"pool", "serving", "evaluation", "training"},
+    {"runs", "pool"},
+    {"serving", "evaluation", "training"},
     {"integrations"},
     {"cli"},
 )
