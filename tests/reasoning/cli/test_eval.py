@@ -404,17 +404,18 @@ class Telling(ScriptedChat):
 async def test_a_sample_is_kept_with_its_log_probability_where_the_server_tells_it(
     questions: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out.jsonl"
-    async with Telling().running() as url:
+    out, chat = tmp_path / "out.jsonl", Telling()
+    async with chat.running() as url:
         with running_shell(tmp_path) as shell:
             command = ["eval", str(questions), "--base-url", url, "-o", str(out), "--samples", "2"]
-            code, printed, told = await run(shell, *command, "--policy", "sc:n=2")
-    assert code == 0, told
-    kept = records(out, "sample")
-    assert {one["logprob"] for one in kept if one["seed"] % 2 == 0} == {-0.375}
-    assert {one["logprob"] for one in kept if one["seed"] % 2} == {None}
-    share = sum(one["logprob"] is not None for one in kept) / len(kept)
-    assert f"log-probabilities of {share:.0%}, as the backend told them" in printed
+            code, printed, words = await run(shell, *command, "--policy", "sc:n=2")
+    assert code == 0, words
+    found = [one["logprob"] for one in records(out, "sample")]
+    told = sum(body["seed"] % 2 == 0 for body in chat.streamed)
+    assert 0 < told < len(found)
+    assert sorted(found, key=str) == [-0.375] * told + [None] * (len(found) - told)
+    share = f"{told / len(found):.0%}"
+    assert f"log-probabilities of {share}, as the backend told them" in printed
 
 
 JUDGE = """
