@@ -160,8 +160,9 @@ class Thread:
     _given_text: list[tuple[int, int]] = field(default_factory=list, repr=False)
     _generation: Generation | None = field(default=None, repr=False)
     _cut_at: int | None = field(default=None, repr=False)
-    _marks: list[tuple[int, float]] = field(default_factory=list, repr=False)
-    """Before each token of a thread with a gang: the length of its text, and its ``logprob``."""
+    _marks: list[tuple[int, float, int]] = field(default_factory=list, repr=False)
+    """Before each token of a thread with a gang: the length of its text, its ``logprob``, and all
+    tokens that it saw or had."""
 
     def __post_init__(self) -> None:
         self._stops = StopTexts(self._stop_texts)
@@ -410,7 +411,8 @@ class Thread:
     def take(self, token: Token, piece: str) -> None:
         """Count and show a token of the thread's; ``piece`` is its text, which it has already."""
         if self.options.gang is not None:
-            self._marks.append((len(self.text) - len(piece), self.logprob))
+            seen = len(self.context) + len(self.segment) - 1
+            self._marks.append((len(self.text) - len(piece), self.logprob, seen))
         self.stands = token.reason is not None
         self.written += 1
         self.chain += 1
@@ -437,9 +439,12 @@ class Thread:
         self._cut_at = written
         behind = self.written - written
         if behind > 0:
-            length, self.logprob = self._marks[written]
+            length, self.logprob, seen = self._marks[written]
             self.text = self.text[:length]
-            del self.segment.tokens[-behind:], self._marks[written:]
+            if seen < len(self.context):  # it has gone on in another segment since
+                self.context = self.context.first(seen)
+                self.segment = Segment(self.context, path=self.segment.path)
+            del self.segment.tokens[seen - len(self.context) :], self._marks[written:]
             self.dropped += behind
             self.written, self.chain = written, self.chain - behind
             self.longest -= behind

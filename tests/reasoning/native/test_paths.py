@@ -78,6 +78,21 @@ async def test_the_first_path_to_end_cuts_the_others(parathinker: NativeDialect)
     assert found.requests[-1].sampling.max_new_tokens == 128
 
 
+async def test_a_path_is_cut_before_what_was_rewritten_later(parathinker: NativeDialect) -> None:
+    prompt = prompt_of(parathinker)
+    script = {
+        "<think1>": "abcdefg<summary>",
+        "g<think1>": "h" * 40,
+        "<think2>": "x<summary>",
+        "x<think1>": "y<summary>",
+        "y<think1>": "z</think>",
+        FORCED: SUMMED,
+    }
+    found = await transcribe(parathinker, script, "kv-join", n=2, context=2048)
+    paths = "<think1>abcdef<think2>x<think1>y<think1>z</think2>"
+    assert found.final == found.ids(f"{prompt}{paths}{FORCED}{SUMMED}")
+
+
 async def test_paths_that_all_are_cut_are_joined_as_they_stand(parathinker: NativeDialect) -> None:
     prompt = prompt_of(parathinker)
     script = {"<think1>": "one", "<think2>": "two", FORCED: SUMMED}
