@@ -35,7 +35,7 @@ run after the other: {steps:,} steps, {tokens:.1f} million tokens on two CPU cor
 **Measured** on held-out problems by the commands in `benchmarks/`:
 
 {results}**Limits.** Countdown with numbers from 1 to 99 and targets from 10 to 100; searches leave
-out intermediates above 999, which about one problem in twenty needs. Arithmetic with
+out intermediates above 999, which about one problem in thirty needs. Arithmetic with
 intermediates from 0 to 999 and one to seven operations; graphs of three or four nodes. Beyond
 that its output is not to be trusted; the package verifies every answer.
 """
