@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
+from orchestrator.errors import ReasonError
 from reasoning.errors import CapabilityMissing, ProblemRefused
 from reasoning.language import markup
 from reasoning.language.dialect import StreamDecoder
 from reasoning.language.trained import TAUGHT, TrainedForms
 from reasoning.language.vocabulary import fingerprint_of
-from reasoning.problems import Problem
+from reasoning.problems import FreeForm, Problem, recognise
 from reasoning.problems.answers import FoundAnswer
 from reasoning.values.capabilities import Capability
 from reasoning.values.context import Context
@@ -104,11 +105,21 @@ def untaught(domain: str, version: int = 2, *, question: str = "") -> ProblemRef
     """
     known = [name for name, one in TAUGHT.items() if one.version <= version]
     hint = _restated(question)
+    if hint is not None and not _stated(hint):
+        hint = None
     meant = f"if you mean such a one, state it as {hint!r}, or else " if hint else ""
     return ProblemRefused(
         f"the shipped model does {', '.join(known)}, no {domain} problem; {meant}"
         "name a model with --model PATH, or a server with --base-url URL"
     )
+
+
+def _stated(text: str) -> bool:
+    """Whether a text states a problem that can be posed."""
+    try:
+        return not isinstance(recognise(text), FreeForm)
+    except ReasonError:
+        return False
 
 
 def _restated(question: str) -> str | None:
@@ -123,8 +134,9 @@ def _restated(question: str) -> str | None:
     expression = re.search(r"\(*\d+(?:\s*[-+*/×÷]\s*\(*\s*\d+\s*\)*)+", words)
     if expression:
         return f"Compute {expression[0].strip()}"
-    if "multiples" in words and len(numbers) == 2:
-        return f"List {numbers[0]} different multiples of {numbers[1]}"
+    listed = re.search(r"\b(\d+)\b[^\d]*\bmultiples of (\d+)", words)
+    if listed and len(numbers) == 2:
+        return f"List {listed[1]} different multiples of {listed[2]}"
     if re.search(r"shortest|distances?\b", words):
         return "Find the shortest distances between all nodes of the graph with edges 0 5 9; 4 0 2"
     return None
