@@ -15,7 +15,7 @@ SHAPES = (
     *((9, 448), (8, 512), (6, 640), (5, 768), (4, 1024)),
 )
 """About 4,096 tokens a batch."""
-BASE_STEPS, STEPS = 1500, 1500
+BASE_STEPS, STEPS = 1500, 6000
 
 
 def add_native(commands: Any) -> None:

@@ -111,12 +111,11 @@ def threadweaver(problem: TaughtProblem) -> TrainingSequence:
     sheet = Sheet()
     given = sheet.write((prompt(problem.question, "threadweaver"), 0.0))
     think, end = _wrapping(problem, "threadweaver")
-    outlines = "".join(f"<Outline>{n}: {label}</Outline>\n" for n, label in _numbered(problem))
-    plan = f"<Parallel>\n<Outlines>\n{outlines}</Outlines>"
+    plan = _planned(problem, "threadweaver")
     planned = sheet.write((think, 1.0), (plan, JOIN_WEIGHT), after=[given])
     fork = sheet.write(("\n<Thread>\n", 0.5), after=[planned])
     threads = [f"{n}: {part}\n</Thread>" for n, part in enumerate(problem.parts, start=1)]
-    rest = f"\n</Parallel>\n{_line(problem.conclusion)}{end}"
+    rest = f"\n</Parallel>\n{problem.conclusion}\n{end}"
     text, *others = threads
     joined = "".join(f"<Thread>\n{thread}" for thread in others)
     sheet.write((text, 1.0), (joined, 0.5), (rest, JOIN_WEIGHT), after=[fork])
@@ -137,11 +136,10 @@ def multiverse(problem: TaughtProblem, variant: str) -> TrainingSequence:
     sheet = Sheet()
     given = sheet.write((prompt(problem.question, "multiverse"), 0.0))
     think, end = _wrapping(problem, "multiverse")
-    outlines = "".join(f"<Outline>\n{n}: {label}\n</Outline>\n" for n, label in _numbered(problem))
-    plan = f"Let's think in parallel.\n<Parallel>\n<Goal>\n{outlines}</Goal>"
+    plan = _planned(problem, "multiverse")
     goal = sheet.write((think, 1.0), (plan, JOIN_WEIGHT), after=[given])
     paths = [f": {part}\n</Path>\n" for part in problem.parts]
-    concluded = f"{problem.conclusion or 'Done'}\n</Conclusion>\n</Parallel>\n{end}"
+    concluded = f"{problem.conclusion}\n</Conclusion>\n</Parallel>\n{end}"
     heads = [f"<Path>\n{n}" for n in range(1, len(paths) + 1)]
     conclusion = (("<Conclusion>\n", 0.0), (concluded, JOIN_WEIGHT))
     if variant == "text":
@@ -162,17 +160,24 @@ def multiverse(problem: TaughtProblem, variant: str) -> TrainingSequence:
     return sheet.sequence()
 
 
-def _numbered(problem: TaughtProblem) -> enumerate[str]:
-    return enumerate(problem.labels, start=1)
-
-
-def _line(text: str) -> str:
-    return f"{text}\n" if text else ""
+def _planned(problem: TaughtProblem, family: str) -> str:
+    """The start of a fork, with an outline for each part."""
+    numbered = list(enumerate(problem.labels, start=1))
+    if family == "threadweaver":
+        outlines = "".join(f"<Outline>{n}: {label}</Outline>\n" for n, label in numbered)
+        return f"<Parallel>\n<Outlines>\n{outlines}</Outlines>"
+    outlines = "".join(f"<Outline>\n{n}: {label}\n</Outline>\n" for n, label in numbered)
+    return f"Let's think in parallel.\n<Parallel>\n<Goal>\n{outlines}</Goal>"
 
 
 def drill(rng: random.Random) -> TrainingSequence:
-    """Practice of one thing alone: operations, finding a part of a question, or repeating."""
-    return rng.choices((facts, lookups, echo), (1, 2, 3))[0](rng)
+    """Practice of one thing alone: operations, a part of a question, an answer, or repeating."""
+    return rng.choices((facts, lookups, answers, echo), (1, 2, 3, 1))[0](rng)
+
+
+def parallel_drill(rng: random.Random) -> TrainingSequence:
+    """Practice as in `drill`, or of how a question is divided."""
+    return plans(rng) if rng.random() < 0.2 else drill(rng)
 
 
 def facts(rng: random.Random) -> TrainingSequence:
@@ -200,6 +205,28 @@ def lookups(rng: random.Random) -> TrainingSequence:
     for label, item in found:
         pieces += [(label, 0.0 if any_order else 1.0), (f": {item.key}.\n", 1.0)]
     sheet.write(*pieces)
+    return sheet.sequence()
+
+
+def plans(rng: random.Random) -> TrainingSequence:
+    """A question and how it is divided, in one of the formats."""
+    problem = rng.choice(APART)(rng, held_out=False)
+    family = rng.choice(("threadweaver", "multiverse"))
+    sheet = Sheet()
+    given = sheet.write((prompt(problem.question, family), 0.0))
+    sheet.write(
+        (_wrapping(problem, family)[0], 0.0), (_planned(problem, family), 1.0), after=[given]
+    )
+    return sheet.sequence()
+
+
+def answers(rng: random.Random) -> TrainingSequence:
+    """What the parts of a question came to, and the answer to it."""
+    problem = rng.choice(APART)(rng, held_out=False)
+    family = rng.choice(("threadweaver", "multiverse"))
+    sheet = Sheet()
+    pieces = [(f"{problem.question}\n", 0.0), (f"{problem.conclusion}\n", 0.5)]
+    sheet.write(*pieces, (_wrapping(problem, family)[1], 1.0))
     return sheet.sequence()
 
 

@@ -24,7 +24,7 @@ HELD_OUT = 16
 SHORTEST_HELD_OUT = 3
 """Operations, or digits but one, from which on a chain can be held out; below, chains are facts."""
 LARGEST = 199
-LONGEST = 7
+LONGEST = 6
 """Operations of a chain that stands beside others, at most."""
 
 
@@ -130,7 +130,7 @@ class TaughtProblem:
     Attributes:
         labels: What each part is called, in a plan.
         parts: The work of each part; only the first stands where the problem is serial.
-        conclusion: What follows from the parts; may be empty.
+        conclusion: What the parts came to and what follows; empty where there is one part.
         items: The chains or checks in it.
     """
 
@@ -185,7 +185,7 @@ def draw_fact(rng: random.Random) -> str:
 
 
 def draw_chain(rng: random.Random, length: int, *, held_out: bool, product: bool = True) -> Chain:
-    """A chain of so many steps with values from 1 to `LARGEST`.
+    """A chain of so many different steps with values from 1 to `LARGEST`.
 
     Args:
         held_out: Whether it is one that is kept out of training; else nothing in it is.
@@ -206,7 +206,7 @@ def _any_chain(rng: random.Random, length: int, product: bool) -> Chain:
     value = first[0].apply(start) if first else start
     while len(first) < length:
         step = ChainStep(rng.choice("+-"), rng.randint(2, 9))
-        if 1 <= step.apply(value) <= LARGEST:
+        if step not in first and 1 <= step.apply(value) <= LARGEST:
             first.append(step)
             value = step.apply(value)
     return Chain(start, tuple(first))
@@ -272,10 +272,15 @@ def divisions(rng: random.Random, *, held_out: bool) -> TaughtProblem:
         question=f"Which of {', '.join(labels)} can be divided by {divisor}?",
         labels=labels,
         parts=tuple(f"{one.key}: {one.work}" for one in items),
-        conclusion="",
+        conclusion=_listed(labels, ["Yes" if one.divides else "No" for one in items]),
         answer=answer,
         items=items,
     )
+
+
+def _listed(labels: Sequence[str], results: Sequence[object]) -> str:
+    """What the parts came to, as ``Ana 12, Ben 7.``."""
+    return ", ".join(f"{label} {found}" for label, found in zip(labels, results, strict=True)) + "."
 
 
 def _chains(rng: random.Random, held_out: bool) -> list[Chain]:
@@ -303,14 +308,14 @@ def _apart(
 ) -> TaughtProblem:
     """A problem of chains with names, of which all, the largest or each is asked for."""
     values = [chain.values[-1] for chain in chains]
-    conclusion, answer = "", ", ".join(map(str, values))
+    conclusion, answer = _listed(names, values), ", ".join(map(str, values))
     if kind == "all":
         total = Chain(values[0], tuple(ChainStep("+", value) for value in values[1:]))
-        conclusion, answer = total.work, str(total.values[-1])
+        conclusion, answer = f"{conclusion}\n{total.work}", str(total.values[-1])
     elif kind == "most":
         best = max(values)
         answer = names[values.index(best)]
-        conclusion = f"{answer} has {best}"
+        conclusion += f"\n{answer} has {best}"
     parts = (f"{name}: {one.work}." for name, one in zip(names, chains, strict=True))
     return TaughtProblem(question, tuple(names), tuple(parts), conclusion, answer, tuple(chains))
 

@@ -10,7 +10,12 @@ from pathlib import Path
 
 from reasoning.training.encoding import TrainingSequence
 from reasoning.training.native.card import card
-from reasoning.training.native.formats import drill, parallel_example, serial_example
+from reasoning.training.native.formats import (
+    drill,
+    parallel_drill,
+    parallel_example,
+    serial_example,
+)
 from reasoning.training.native.problems import TaughtProblem, alone, draw_problem
 from reasoning.training.native.tokens import (
     CHAT_TEMPLATE,
@@ -22,6 +27,7 @@ from reasoning.training.native.tokens import (
 from reasoning.training.recipe import SHAPES, TrainingTask
 
 Write = Callable[[TaughtProblem, random.Random], TrainingSequence]
+Drill = Callable[[random.Random], TrainingSequence]
 
 
 DRILLS, EARLY_DRILLS = 0.4, 0.85
@@ -30,7 +36,7 @@ is learnt from them, and where to look."""
 
 
 def stream(
-    rng: random.Random, rows: Sequence[int], basics: int, *, write: Write
+    rng: random.Random, rows: Sequence[int], basics: int, *, write: Write, drill: Drill
 ) -> Iterator[TrainingSequence]:
     """Endless examples that fit into the longest row; at first drills and problems of one part."""
     drawn = drilled = 0
@@ -62,11 +68,11 @@ def write_tokenizer(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
-def _task(write: Write) -> TrainingTask:
+def _task(write: Write, drill: Drill) -> TrainingTask:
     [end], [pad] = encode(END), encode(END_OF_TEXT)
     return TrainingTask(
         shape=SHAPES["native-2m"],
-        stream=partial(stream, write=write),
+        stream=partial(stream, write=write, drill=drill),
         pad=pad,
         special={"eos_token_id": end, "pad_token_id": pad},
         write_tokenizer=write_tokenizer,
@@ -74,5 +80,5 @@ def _task(write: Write) -> TrainingTask:
     )
 
 
-PARALLEL = _task(parallel_example)
-SERIAL = _task(serial_example)
+PARALLEL = _task(parallel_example, parallel_drill)
+SERIAL = _task(serial_example, drill)

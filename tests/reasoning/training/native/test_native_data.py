@@ -16,7 +16,7 @@ from reasoning.training.encoding import TrainingSequence
 from reasoning.training.native import formats, problems
 from reasoning.training.native.problems import Chain, ChainStep, TaughtProblem
 from reasoning.training.native.task import stream
-from reasoning.training.native.tokens import CONTROL, encode, tokenizer
+from reasoning.training.native.tokens import encode, tokenizer
 from reasoning.values.context import Context, Segment
 from reasoning.values.layout import flatten
 
@@ -91,12 +91,9 @@ def test_parts_of_a_chain_are_all_that_is_worked_out_on_the_way() -> None:
 
 def test_digits_and_control_strings_are_tokens_of_their_own() -> None:
     assert [decoded([one]) for one in encode("1204")] == ["1", "2", "0", "4"]
-    assert all(len(encode(one)) == 1 for one in (*CONTROL, "<think>", "</think>", "\n"))
-
-
-def test_the_tokenizer_is_the_same_whenever_it_is_trained() -> None:
-    again = tokenizer.__wrapped__()
-    assert again.to_str() == tokenizer().to_str()
+    names = ("think", "Think", "Parallel", "Outlines", "Outline", "Thread", "Goal", "Path")
+    control = [f"<{mark}{name}>" for name in (*names, "Conclusion") for mark in ("", "/")]
+    assert all(len(encode(one)) == 1 for one in (*control, "\n"))
 
 
 # ---- forms ---------------------------------------------------------------------------------
@@ -207,7 +204,14 @@ def test_serial_problems_never_fork_and_the_twin_never_does() -> None:
 
 def test_a_stream_fits_its_rows_and_follows_from_its_seed() -> None:
     streams = [
-        stream(random.Random(5), (128, 512), 300, write=formats.parallel_example) for _ in "ab"
+        stream(
+            random.Random(5),
+            (128, 512),
+            300,
+            write=formats.parallel_example,
+            drill=formats.parallel_drill,
+        )
+        for _ in "ab"
     ]
     for _ in range(40):
         one, other = map(next, streams)
