@@ -54,7 +54,7 @@ class Server:
                     self._listening.set()
         self._listening.set()
 
-    def stop(self, how: int = signal.SIGTERM, within: float = 20) -> int:
+    def stop(self, how: int = signal.SIGTERM, within: float = 60) -> int:
         """Signal it and wait for its end; its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(how)
@@ -111,7 +111,7 @@ def raw_post(
         yield connection
 
 
-def eventually(check: Callable[[], bool], within: float = 10.0) -> float:
+def eventually(check: Callable[[], bool], within: float = 60.0) -> float:
     """Wait until ``check`` holds; the seconds that it took."""
     started = time.monotonic()
     while not check():
