@@ -86,7 +86,12 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "live-arithmetic": lambda: policies.live("arithmetic"),
     "live-countdown": lambda: policies.live("countdown"),
     "simulated-calibration": simulated.calibration,
-    "simulated-stragglers": partial(simulated.scenarios, "stragglers"),
+    **{
+        f"simulated-{group}": partial(simulated.scenarios, group)
+        for group in (
+            *("stragglers", "deaths", "walls", "largest", "placements", "loads", "policies"),
+        )
+    },
     "headline": headline,
 }
 

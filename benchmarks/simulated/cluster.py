@@ -15,9 +15,8 @@ import anyio
 
 from pruning import Tally
 from reasoning import Reasoner, Run, Solution, Strategy, Thread
-from reasoning.backends.openai import replicas
 from reasoning.backends.openai.profile import ServerProfile
-from reasoning.backends.openai.replicas import Replica, Replicas
+from reasoning.backends.openai.replicas import Replica, Replicas, choice
 from reasoning.backends.text_tokens import TURN
 from reasoning.models.server import ServerSource
 from reasoning.run.thread import ThreadOptions
@@ -117,7 +116,7 @@ class Scenario:
     Attributes:
         processes: Each has its share of the problems and a client of its own.
         request_s, token_s: Seconds of the client's processor; see `Network`.
-        constants: Of the placement, by their names in ``replicas``.
+        constants: Of the placement, by their names in ``choice``.
         settings: Of the client.
         apart_s: Between the starts of two problems of all processes.
         prompt: Tokens of a question.
@@ -303,5 +302,5 @@ def _constants(changes: dict[str, float]) -> Iterator[None]:
     """The placement's constants, changed."""
     with ExitStack() as stack:
         for name, value in changes.items():
-            stack.enter_context(mock.patch.object(replicas, name, value))
+            stack.enter_context(mock.patch.object(choice, name, value))
         yield

@@ -208,3 +208,16 @@ async def test_a_late_answer_is_asked_for_once_more_and_what_that_costs_is_told(
         assert usage.discarded_tokens > 0
     texts = {thread.text for thread in solution.threads}
     assert texts == {"".join(words)} if late != "another" else "".join(words) in texts
+
+
+async def test_what_is_late_is_told_by_the_answers_that_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("reasoning.backends.openai.replicas.hedging.LOOK_S", 0.01)
+    async with chats(2) as ((first, at_first), (_, at_second)):
+        source = ServerSource(base_urls=(at_first, at_second), **FAST, hedge=True)
+        async with Reasoner(await source.connect()) as reasoner:
+            assert (await voted(reasoner)).votes == {"42": 12}
+            first.answers = [Script(chunks=[BOXED], delay_s=3600)]
+            with anyio.fail_after(60):
+                assert (await voted(reasoner)).votes == {"42": 12}

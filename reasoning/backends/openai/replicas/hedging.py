@@ -125,8 +125,9 @@ class Hedging(Generic[Asked]):
             async with aclosing(self._ask(request)) as stream:
                 async for token in stream:
                     one.take(token.token)
+                    if token.reason is not None:  # who reads it stops here
+                        self._took.append(time.monotonic() - one.began)
                     yield token
-            self._took.append(time.monotonic() - one.began)
         except BackendLost:
             found = self._rest(one) if one.won else None
             if found is None:
