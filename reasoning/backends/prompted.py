@@ -355,6 +355,11 @@ class PromptedBackend(Backend):
         words = f"this thread needs {', '.join(missing)}, which this backend lacks; leave it out"
         return CapabilityMissing(words)
 
+    @property
+    def one_cache(self) -> bool:
+        """Whether what one thread had is in the cache that all others look into."""
+        return True
+
     def meet_prefix(self, context: Context) -> int:
         """How many leading tokens of this context an earlier thread had; all are known from now."""
         known = 0
@@ -368,7 +373,7 @@ class PromptedBackend(Backend):
     def count_refilled(self, prompt: int, known: int, cached: int) -> None:
         """Count what a prefix cache should have had and had not; say so the first time."""
         expected = known // self.block * self.block
-        if cached >= expected:
+        if cached >= expected or not self.one_cache:
             return
         self.refilled += expected - cached
         if not self._warned:

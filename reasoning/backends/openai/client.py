@@ -467,6 +467,10 @@ class OpenaiBackend(PromptedBackend):
             return scoring.of_tokens(answer, len(own))
         return scoring.of_text(answer, len(text_of(seen)))
 
+    @property
+    def one_cache(self) -> bool:
+        return len(self.replicas.members) == 1
+
     async def recover(
         self, generation: PromptedGeneration, error: BackendLost, failures: int
     ) -> bool:

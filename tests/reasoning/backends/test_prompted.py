@@ -134,6 +134,21 @@ async def test_a_fork_that_is_prefilled_again_is_counted_and_told_once(
     assert "prefix cache" in caplog.text
 
 
+async def test_a_prefix_in_another_servers_cache_is_no_fault(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class ScriptedSeveral(Scripted):
+        one_cache = False
+
+    async with ScriptedSeveral(*[[Token(EOS, 0.0)]] * 2) as backend:
+        backend.cached = lambda _: 0  # type: ignore[method-assign]
+        context = Context.given(list(range(100)))
+        with caplog.at_level(logging.WARNING):
+            for _ in range(2):
+                await read(backend.open(Segment(context.then([4])), Sampling()))
+    assert caplog.text == ""
+
+
 async def test_a_closed_thread_is_aborted_once_though_nobody_waits() -> None:
     async with Scripted([Token(10, 0.0)] * 50) as backend:
         generation = opened(backend, [1])
