@@ -264,6 +264,7 @@ def test_all_arms_are_on_the_same_questions_and_need_no_model(kept: Path, tmp_pa
         "right": pytest.approx(2 / 3, abs=0.01),
         "cut": 0.0,
         "lost": 0,
+        "logprobs": 0.0,
     }
     assert rows["sc:n=6"]["accuracy"] == 1.0, "half and \\frac12 are one answer"
     assert rows[own]["traces"] <= 6
