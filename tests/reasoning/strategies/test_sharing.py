@@ -20,9 +20,9 @@ from reasoning.backends.embedded import Delivery, EmbeddedBackend
 from reasoning.cli import main
 from reasoning.engine.engine import Engine
 from reasoning.errors import CapabilityMissing
-from reasoning.models import loading
 from reasoning.models.loaded import LoadedModel
 from reasoning.options import SolveOptions
+from reasoning.pool import PoolModel
 from reasoning.run.run import ForkRefused
 from reasoning.run.thread import TextGenerated
 from reasoning.solver import choose_strategy
@@ -509,7 +509,7 @@ def test_the_command_names_what_was_emulated(monkeypatch: pytest.MonkeyPatch) ->
     def load(*_: object, **__: object) -> LoadedModel:
         return letter_model(script=Script(say), dialect=Letters())
 
-    monkeypatch.setattr(loading, "load_model", load)
+    monkeypatch.setattr(PoolModel, "load", load)
     ask = ["solve", "Why?", "--model", "letters"]
     arguments = [*ask, "--strategy", "parathinker:need=3", "--n", "3"]
     shown = CliRunner().invoke(main, arguments)
