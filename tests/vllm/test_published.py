@@ -74,7 +74,7 @@ def compare(author: Author, reference: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "mode", "name"),
+    ("kind", "mode", "name"),
     [
         ("llama", "join", "Multiverse, as trained"),
         ("qwen3-gqa", "live", "NPR, in its engine"),
@@ -83,9 +83,9 @@ def compare(author: Author, reference: Any, name: str) -> None:
     ],
 )
 def test_other_models_compute_the_same(
-    start: Callable[..., Any], reference: Callable[[str], Any], model: str, mode: Mode, name: str
+    start: Callable[..., Any], reference: Callable[[str], Any], kind: str, mode: Mode, name: str
 ) -> None:
-    compare(start(model, mode), reference(model), name)
+    compare(start(kind, mode), reference(kind), name)
 
 
 @pytest.mark.parametrize("mode", ["join", "live"])
