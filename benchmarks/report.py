@@ -64,6 +64,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "protocol": places.protocol,
     "backends": places.backends,
     "client-cpu": places.client_cpu,
+    "replicas": places.replicas,
+    "devices": places.devices,
     "leaks": places.leaks,
     "servers": places.servers,
     "speculative": places.speculative,

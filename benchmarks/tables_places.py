@@ -165,13 +165,51 @@ def client_cpu() -> str:
     return table(["32 answers at once", "µs of processor a token", "tokens a second"], rows)
 
 
+def replicas() -> str:
+    """Votes where one of three servers is slow or lost, and where second turns go."""
+    found = load("replicas")
+    rows = [
+        [
+            row["what"],
+            f"{row['ratio']:.2f}×",
+            f"{row['votes']} of {found['samples']}",
+            f"{row['thrown_away']:,} of {row['written']:,}",
+        ]
+        for row in found["votes"]
+    ]
+    what = f"{found['samples']} answers of {found['tokens']} tokens"
+    shown = table([what, "time", "votes", "tokens thrown away"], rows)
+    turns = [found[name] for name in ("turns", "real") if name in found]
+    back = [
+        f"{one['back']} of {one['threads']} second turns on {one['servers']} "
+        f"{'scripted' if one is found['turns'] else 'llama.cpp'} servers"
+        for one in turns
+    ]
+    return f"{shown}\n\nWhere the first was written: {'; '.join(back)}.\n"
+
+
+def devices() -> str:
+    """Wall time by a hub and workers of one machine, beside one process."""
+    rows = [
+        [
+            name,
+            *(f"{row['seconds'][place]:.2f} s" for place in ("here", "devices")),
+            f"{row['ratio']:.2f}×",
+        ]
+        for name, row in load("devices")["speed"].items()
+    ]
+    return table(["eight workers on two cores", "one process", "by hub", "ratio"], rows)
+
+
 def leaks() -> str:
     """Tokens generated for runs after they were stopped."""
     found = load("backends")
     names = [row["strategy"] for row in found["http"]["leaked"]]
     rows = []
-    for place in ("in_process", "http"):
-        by = {row["strategy"]: row for row in found[place]["leaked"]}
+    places = {name: found[name]["leaked"] for name in ("in_process", "http")}
+    places["hub and eight workers"] = load("devices")["leaked"]
+    for place, measured in places.items():
+        by = {row["strategy"]: row for row in measured}
         cells = [f"{by[name]['leaked']} of {by[name]['tokens']}" for name in names]
         rows.append([place.replace("_", " "), *cells])
     return table(["leaked tokens", *names], rows)
