@@ -105,7 +105,6 @@ def stragglers() -> dict[str, Scenario]:
         slow = SMALL.varied(faults=one_slow, settings=settings)
         rows[f"one, {form}"] = slow
         rows[f"one, {form}, not left out"] = slow.varied(constants={"SLOW": 1e9})
-        rows[f"one, {form}, hedged"] = slow.varied(settings={**settings, "hedge": True})
         rows[f"one, {form}, async:k=16"] = slow.varied(policy="async:k=16")
     half = Faults(slow=1 / 8, speed=0.5)
     rows["one writes half as fast, streams"] = SMALL.varied(faults=half, settings=OPEN)
@@ -132,8 +131,6 @@ def deaths() -> dict[str, Scenario]:
     frozen = Faults(slow=1 / 8, speed=1e-9)
     rows["one is frozen, streams"] = SMALL.varied(faults=frozen, settings=OPEN)
     rows["one is frozen, whole"] = SMALL.varied(faults=frozen)
-    hedged = {**WHOLE, "hedge": True}
-    rows["one is frozen, whole, hedged"] = SMALL.varied(faults=frozen, settings=hedged)
     return rows
 
 

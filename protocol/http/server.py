@@ -54,8 +54,56 @@ def _protocol(settings: ServerSettings) -> type[BoundedHttpProtocol]:
     return type("GatedProtocol", (BoundedHttpProtocol,), {"gate": gate})
 
 
-class HttpServer(uvicorn.Server):
-    """Serves a `Service` on a socket that `bind` has opened.
+class ListeningServer(uvicorn.Server):
+    """Serves on a socket that `bind` has opened, until a signal or until ``should_exit`` is set."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        listener: socket.socket,
+        *,
+        ready: Callable[[], None],
+        ending: Callable[[], None],
+    ) -> None:
+        """``ready`` is called when it listens, and ``ending`` ends what pages are still told."""
+        super().__init__(config)
+        self._listener = listener
+        self._ready = ready
+        self._ending = ending
+
+    async def run_until_stopped(self) -> None:
+        """Serve until the end."""
+        await self.serve([self._listener])
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._ending()
+        await super().shutdown(sockets)
+
+
+class PageServer(ListeningServer):
+    """Serves an application of pages."""
+
+    def __init__(
+        self,
+        app: Starlette,
+        listener: socket.socket,
+        *,
+        ready: Callable[[], None],
+        ending: Callable[[], None],
+    ) -> None:
+        config = uvicorn.Config(
+            app, log_config=None, log_level="warning", access_log=False, ws="none"
+        )
+        super().__init__(config, listener, ready=ready, ending=ending)
+
+
+class HttpServer(ListeningServer):
+    """Serves a `Service`.
 
     At its end it admits nobody, gives runs ``settings.drain`` seconds, and stops those that are
     left; it stops them at once at a second signal, and waits for no client at a third.
@@ -96,26 +144,13 @@ class HttpServer(uvicorn.Server):
             timeout_graceful_shutdown=math.ceil(settings.drain) + 1,
         )
         limit_logs()
-        super().__init__(config)
-        self._listener = listener
+        super().__init__(config, listener, ready=ready, ending=ending)
         self._admission = runner.admission
         self._drain = settings.drain
         self._hurry = anyio.Event()
-        self._ready = ready
-        self._ending = ending
-
-    async def run_until_stopped(self) -> None:
-        """Serve until a signal, or until ``should_exit`` is set."""
-        await self.serve([self._listener])
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._admission.close()
-        self._ending()
         async with anyio.create_task_group() as group:
             group.start_soon(self._stop_runs)
             await super().shutdown(sockets)
@@ -146,40 +181,6 @@ class HttpServer(uvicorn.Server):
             return
         self.signal = self.signal or sig
         super().handle_exit(sig, frame)
-
-
-class PageServer(uvicorn.Server):
-    """Serves an application of pages on a socket that `bind` has opened, until a signal."""
-
-    def __init__(
-        self,
-        app: Starlette,
-        listener: socket.socket,
-        *,
-        ready: Callable[[], None],
-        ending: Callable[[], None],
-    ) -> None:
-        """``ending`` ends what pages are still being told."""
-        config = uvicorn.Config(
-            app, log_config=None, log_level="warning", access_log=False, ws="none"
-        )
-        super().__init__(config)
-        self._listener = listener
-        self._ready = ready
-        self._ending = ending
-
-    async def run_until_stopped(self) -> None:
-        """Serve until a signal."""
-        await self.serve([self._listener])
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._ready()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._ending()
-        await super().shutdown(sockets)
 
 
 @asynccontextmanager

@@ -58,7 +58,7 @@ class Watched(Generic[Asked]):
     """
 
     request: Asked
-    began: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=lambda: time.monotonic())
     first_at: float = 0.0
     said: list[int] = field(default_factory=list)
     hedged: bool = False
