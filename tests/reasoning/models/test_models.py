@@ -53,23 +53,25 @@ def test_transformers_loads_a_shipped_folder_unchanged_and_writes_the_same(name:
     folder = str(FOLDERS[name])
     theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokens = AutoTokenizer.from_pretrained(folder)
-    text = "<bos> <serial> 3 10 21 23 => 50 :"
-    ids = tokens(text, return_tensors="pt").input_ids
     ours = load_model(name)
-    assert ids[0].tolist() == ours.dialect.encode(text)
-    assert tokens.decode(ids[0]) == text
+    problem = countdown.Countdown(numbers=(3, 10, 21, 23), target=50)
+    prompt = ours.dialect.prompt(problem).tokens
+    text = tokens.decode(prompt)
+    assert tokens(text).input_ids == ours.dialect.encode(text) == prompt
+    ids = torch.tensor([prompt])
     out = theirs.generate(
         ids, attention_mask=torch.ones_like(ids), max_new_tokens=60, do_sample=False
     )
 
     async def solve() -> str:
         async with Reasoner(ours) as reasoner:
-            problem = countdown.Countdown(numbers=(3, 10, 21, 23), target=50)
-            limit = ids.shape[1] + 60
-            solution = await reasoner.solve(problem, strategy="single", max_tokens=limit)
+            limit = len(prompt) + 60
+            solution = await reasoner.solve(
+                problem, strategy="single", temperature=0.0, max_tokens=limit
+            )
             return solution.threads[0].text
 
-    assert tokens.decode(out[0, ids.shape[1] :]) == anyio.run(solve)
+    assert tokens.decode(out[0, len(prompt) :]) == anyio.run(solve)
 
 
 @pytest.mark.parametrize(
