@@ -9,7 +9,8 @@ The first two are traces of ours, by ``reason eval arithmetic --limit 240 --seed
 
 - AUROC within questions and pooled, beside the difficulty oracle and TF-IDF, on unseen questions;
 - what Learn-then-Test allows on one half of those, and what DeepPrune then comes to on the other
-  half, beside self-consistency with as many traces and with as many tokens;
+  half, beside self-consistency with as many traces and with as many tokens; the same at the
+  paper's threshold of 0.5 without a calibration, so that a judge with a shut gate is seen as well;
 - what the judge costs beside the run that it prunes (own traces: the embedded engine).
 
 Half of each source's questions train the judge; no data and no judge is kept.
@@ -41,7 +42,7 @@ from pruning import (
 )
 from pruning.judge.pairs import split, unseen
 from reasoning.evaluation import Arm, draw_problems, read_traces, solve_all
-from reasoning.judging.calibration import Calibration, RiskTarget, apply, calibrate
+from reasoning.judging.calibration import RiskTarget, apply, calibrate
 from reasoning.judging.evaluation import EvaluationOptions, evaluate
 from reasoning.judging.judge import LearnedJudge
 from reasoning.judging.training import JudgeRecipe, save, train
@@ -52,8 +53,8 @@ RESULTS = Path(__file__).parent / "results" / "judge.json"
 CHAINS = "llama8b-qwq32b-math500.jsonl.gz"
 GOALS = (RiskTarget(risk=0.1, delta=0.1), RiskTarget(risk=0.2, delta=0.1))
 SHUFFLES, ORDERS = 2, 2
-SHORT_OF_ALL = (4, 2, 1)
-"""How many traces of the largest cluster are finished, beside all of them."""
+SHORT_OF_ALL = ({"k2": 4}, {"k2": 2}, {"k2": 1}, {"k2": 1, "k3": 4}, {"k2": 1, "k3": 1})
+"""How many traces of the largest cluster, and of clusters of one, are finished, beside all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +125,7 @@ def measure(plan: Plan, questions: Sequence[Question]) -> dict[str, Any]:
             "clusterings": [one.model_dump() for one in found.clusterings],
             "judge_tokens": found.cost.tokens,
             "gate": [gate(judge, fresh, plan, goal) for goal in GOALS],
+            "uncalibrated": replay(judge, split(fresh, 0.5, seed=1)[1], policy_of(plan)),
         }
         if plan.source in OWN:
             run, seconds = solving(OWN[plan.source]), judging(judge, fresh)
@@ -152,12 +154,17 @@ def solving(domain: str, count: int = 20) -> float:
     return (time.process_time() - begun) / count
 
 
+def policy_of(plan: Plan) -> DeepPrune:
+    """DeepPrune at its paper's threshold, with all traces of the largest cluster finished."""
+    return DeepPrune(n=plan.each, prefix=plan.recipe.cut.tokens, k2=plan.each)
+
+
 def gate(
     judge: LearnedJudge, fresh: Sequence[Question], plan: Plan, goal: RiskTarget
 ) -> dict[str, Any]:
     """The threshold from one half of the questions, and the policy on the other half."""
     one, other = split(fresh, 0.5, seed=1)
-    policy = DeepPrune(n=plan.each, prefix=plan.recipe.cut.tokens, vote="soft", k2=plan.each)
+    policy = replace(policy_of(plan), vote="soft")
     found = calibrate(judge, one, goal, policy=policy, orders=ORDERS)
     return {
         "risk": goal.risk,
@@ -166,29 +173,32 @@ def gate(
         "tau": found.tau,
         "why": found.why,
         "tried": [one.model_dump() for one in found.tried[::4]],
-        "replay": replay(judge, other, found) if found.tau is not None else None,
+        "replay": None if found.tau is None else replay(judge, other, apply(found, {})),
     }
 
 
 def replay(
-    judge: LearnedJudge, questions: Sequence[Question], found: Calibration
+    judge: LearnedJudge, questions: Sequence[Question], policy: DeepPrune
 ) -> list[dict[str, Any]]:
-    """DeepPrune at the chosen threshold and inside a consensus rule, with and without its cost."""
-    gated = apply(found, {})
+    """A policy with a judge, alone and inside a consensus rule, with and without its cost."""
     rows = []
     for price in (0.0, 1.0):
         evaluator = Evaluator(
             questions=questions, shuffles=SHUFFLES, judge=judge, judge_price=price
         )
-        consensus = parse_policy(f"async:k={gated.n} with deepprune")
+        consensus = parse_policy(f"async:k={policy.n} with deepprune")
         policies: list[tuple[str, Policy[Any]]] = [
-            ("deepprune", gated),
-            *((f"deepprune:k2={k2}", replace(gated, k2=k2)) for k2 in SHORT_OF_ALL),
-            ("async with deepprune", replace(consensus, riders=(gated,))),
-            ("async", parse_policy(f"async:k={gated.n}")),
+            ("deepprune", policy),
+            *((named(finished), replace(policy, **finished)) for finished in SHORT_OF_ALL),
+            ("async with deepprune", replace(consensus, riders=(policy,))),
+            ("async", parse_policy(f"async:k={policy.n}")),
         ]
-        rows += [compared(name, policy, evaluator, price) for name, policy in policies]
+        rows += [compared(name, one, evaluator, price) for name, one in policies]
     return rows
+
+
+def named(finished: dict[str, int]) -> str:
+    return "deepprune:" + ",".join(f"{name}={count}" for name, count in finished.items())
 
 
 def compared(name: str, policy: Policy[Any], evaluator: Evaluator, price: float) -> dict[str, Any]:

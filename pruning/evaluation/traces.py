@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import isfinite, isnan
 from typing import Any
 
 NO_ANSWER = frozenset({"", "ERR", "invalid", "None"})
@@ -103,6 +103,24 @@ def answer_key(answer: str | None) -> str | None:
     return None if text in NO_ANSWER else text
 
 
+def answer_texts(value: Any) -> list[str]:
+    """The answers that a JSON value has: a text, number or boolean, or a list of such.
+
+    Null, NaN and empty texts are none.
+
+    Raises:
+        TracesError: it is, or has, an object.
+    """
+    if isinstance(value, dict):
+        raise TracesError(f"{str(value)[:40]!r} is an object; give a text, a number, or a list")
+    if isinstance(value, list | tuple):
+        return [text for one in value for text in answer_texts(one)]
+    if value is None or (isinstance(value, float) and isnan(value)):
+        return []
+    text = str(value).strip()
+    return [text.lower() if isinstance(value, bool) else text] if text else []
+
+
 def read_questions(lines: Iterable[str]) -> Iterator[Question]:
     """Questions from JSON lines with ``traces`` or ``chains``, one question a line.
 
@@ -136,18 +154,46 @@ def parse_question(item: Any) -> Question:
     every = 0 if chains else _field(item, "probe_every", int, 0)
     if every < 0:
         raise TracesError(f"probe_every: {every} is below 0; give tokens between probes")
+    read = _chain if chains else _trace
     return Question(
-        id=_field(item, "question_id", str),
-        right=frozenset(gold.strip() for gold in _gold(item)),
-        traces=tuple(map(_chain if chains else _trace, stored)),
+        id=str(_field(item, "question_id", (str, int))),
+        right=frozenset(_gold(item)),
+        traces=tuple(_numbered(read, place, one) for place, one in enumerate(stored, 1)),
         probe_every=every,
         words=_field(item, "question", (str, type(None)), None) or "",
     )
 
 
 def _gold(item: Any) -> list[str]:
-    gold = _field(item, "gold", (str, list))
-    return [gold] if isinstance(gold, str) else _list(item, "gold", str)
+    if "gold" not in item:
+        raise TracesError("gold: missing; give the right answer, or a list of them")
+    found = _texts(item, "gold")
+    if not found and item["gold"] != []:  # an empty list says that nobody was right
+        raise TracesError("gold: empty; give the right answer, or a list of them")
+    return found
+
+
+def _texts(item: Any, name: str) -> list[str]:
+    try:
+        return answer_texts(item.get(name))
+    except TracesError as error:
+        raise TracesError(f"{name}: {error}") from error
+
+
+def _numbered(read: Callable[[Any], Trace], place: int, item: Any) -> Trace:
+    try:
+        return read(item)
+    except TracesError as error:
+        raise TracesError(f"trace {place}: {error}") from error
+
+
+def _answer(item: Any, name: str) -> str | None:
+    if not isinstance(item, dict) or name not in item:
+        raise TracesError(f"{name}: missing; give it, null where there is none")
+    found = _texts(item, name)
+    if len(found) > 1:
+        raise TracesError(f"{name}: {str(item[name])[:40]!r} are several; give one")
+    return answer_key(found[0] if found else None)
 
 
 def _trace(item: Any) -> Trace:
@@ -156,8 +202,8 @@ def _trace(item: Any) -> Trace:
         raise TracesError(f"tokens: out of range; give 1 to {MOST_TOKENS}, the trace's length")
     return Trace(
         tokens=tokens,
-        answer=answer_key(_field(item, "answer", (str, type(None)))),
-        probes=tuple(answer_key(probe) for probe in _list(item, "probes", (str, type(None)))),
+        answer=_answer(item, "answer"),
+        probes=tuple(_answer({"probes": one}, "probes") for one in _list(item, "probes", object)),
         confidences=tuple(map(float, _list(item, "confidences", (int, float)))),
         score=_field(item, "score", (int, float, type(None)), None),
         text=_field(item, "text", (str, type(None)), None) or "",
@@ -170,7 +216,7 @@ def _chain(item: Any) -> Trace:
     tokens = sum(step.tokens + step.target_tokens for step in steps)
     return Trace(
         tokens=max(1, tokens),
-        answer=answer_key(_field(item, "final_answer", (str, type(None)))),
+        answer=_answer(item, "final_answer"),
         steps=steps,
         text="".join(_field(part, "text", str, "") for part in parts),
         estimated=True,
@@ -201,6 +247,13 @@ def estimated_tokens(text: str) -> int:
 
 
 _MISSING: Any = object()
+_KINDS = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    list: "a list",
+    type(None): "null",
+}
 
 
 def _list(item: Any, name: str, kind: Any) -> list[Any]:
@@ -215,5 +268,7 @@ def _field(item: Any, name: str, kind: Any, default: Any = _MISSING) -> Any:
     if isinstance(value, float) and not isfinite(value):
         raise TracesError(f"{name}: {value} is not finite; give a number")
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise TracesError(f"{name}: {str(value)[:40]!r} is of the wrong type; see docs/policies.md")
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        wanted = " or ".join(_KINDS[one] for one in kinds if one is not int or float not in kinds)
+        raise TracesError(f"{name}: {str(value)[:40]!r} is of the wrong type; give {wanted}")
     return value

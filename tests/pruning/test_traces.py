@@ -64,30 +64,40 @@ def test_chains_are_read_with_their_scores() -> None:
         ("[" * 100_000, "line 2: nested too deeply"),
         (
             json.dumps({**SAMPLED, "traces": [{"tokens": 5, "answer": "a", "score": math.nan}]}),
-            "line 2: score: nan is not finite",
+            "line 2: trace 1: score: nan is not finite",
         ),
         ("{}", "line 2: no field traces or chains"),
         (json.dumps({**SAMPLED, "traces": []}), "line 2: traces: empty"),
-        (json.dumps({**SAMPLED, "traces": [{}]}), "line 2: tokens: missing"),
-        (json.dumps({**SAMPLED, "traces": [7]}), "line 2: tokens: missing"),
+        (json.dumps({**SAMPLED, "traces": [{}]}), "line 2: trace 1: tokens: missing"),
+        (json.dumps({**SAMPLED, "traces": [7]}), "line 2: trace 1: tokens: missing"),
         (json.dumps({**SAMPLED, "traces": {}}), "line 2: traces: '{}' is of the wrong type"),
-        (json.dumps({**SAMPLED, "gold": 7}), "line 2: gold: '7' is of the wrong type"),
+        (json.dumps({**SAMPLED, "gold": {"a": 7}}), "line 2: gold: \"{'a': 7}\" is an object"),
+        (json.dumps({**SAMPLED, "gold": None}), "line 2: gold: empty; give the right answer"),
+        (json.dumps({**SAMPLED, "gold": math.nan}), "line 2: gold: empty; give the right answer"),
+        (
+            json.dumps({**SAMPLED, "traces": [{"tokens": 5}]}),
+            "line 2: trace 1: answer: missing; give it, null where there is none",
+        ),
+        (
+            json.dumps({**SAMPLED, "traces": [{"tokens": 5, "answer": [1, 2]}]}),
+            "line 2: trace 1: answer: '[1, 2]' are several; give one",
+        ),
         (json.dumps({**SAMPLED, "probe_every": -1}), "line 2: probe_every: -1 is below 0"),
         (
             json.dumps({**SAMPLED, "traces": [{"tokens": 0, "answer": "a"}]}),
-            "line 2: tokens: out of range",
+            "line 2: trace 1: tokens: out of range",
         ),
         (
             json.dumps({**SAMPLED, "traces": [{"tokens": True, "answer": "a"}]}),
-            "line 2: tokens: 'True' is of the wrong type",
+            "line 2: trace 1: tokens: 'True' is of the wrong type; give a whole number",
         ),
         (
-            json.dumps({**SAMPLED, "traces": [{"tokens": 5, "answer": "a", "probes": [1]}]}),
-            "line 2: probes: '1' is of the wrong type",
+            json.dumps({**SAMPLED, "traces": [{"tokens": 5, "answer": "a", "probes": [{}]}]}),
+            "line 2: trace 1: probes: '{}' is an object",
         ),
         (
             json.dumps({**SAMPLED, "traces": [{"tokens": 5, "answer": "a", "confidences": ["x"]}]}),
-            "line 2: confidences: 'x' is of the wrong type",
+            "line 2: trace 1: confidences: 'x' is of the wrong type; give a number",
         ),
     ],
 )
@@ -95,3 +105,31 @@ def test_a_bad_line_is_refused_with_its_number_and_field(line: str, message: str
     with pytest.raises(TracesError) as refused:
         list(read_questions([json.dumps(SAMPLED), line]))
     assert str(refused.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("gold", "right"),
+    [
+        (7, {"7"}),
+        (0.5, {"0.5"}),
+        (True, {"true"}),
+        (["a", 7, None, ""], {"a", "7"}),
+        ([], set()),
+        (" x ", {"x"}),
+    ],
+)
+def test_answers_may_be_numbers_booleans_and_lists(gold: object, right: set[str]) -> None:
+    answers = [7, 0.5, True, "x", None, math.nan, ["y"]]
+    traces = [{"tokens": 5, "answer": one} for one in answers]
+    line = json.dumps({"question_id": 12, "gold": gold, "traces": traces})
+    (question,) = read_questions([line])
+    assert (question.id, question.right) == ("12", right)
+    assert [trace.answer for trace in question.traces] == [
+        "7",
+        "0.5",
+        "true",
+        "x",
+        None,
+        None,
+        "y",
+    ]
