@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from math import isfinite, isnan
+from math import isfinite
 from typing import Any
 
 NO_ANSWER = frozenset({"", "ERR", "invalid", "None"})
@@ -111,14 +111,17 @@ def answer_texts(value: Any) -> list[str]:
     Raises:
         TracesError: it is, or has, an object.
     """
-    if isinstance(value, dict):
-        raise TracesError(f"{str(value)[:40]!r} is an object; give a text, a number, or a list")
-    if isinstance(value, list | tuple):
-        return [text for one in value for text in answer_texts(one)]
-    if value is None or (isinstance(value, float) and isnan(value)):
-        return []
-    text = str(value).strip()
-    return [text.lower() if isinstance(value, bool) else text] if text else []
+    waiting, found = [value], list[str]()
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            raise TracesError(f"{str(one)[:40]!r} is an object; give a text, a number, or a list")
+        if isinstance(one, list | tuple):
+            waiting += reversed(one)
+        elif one is not None and one == one:
+            text = str(one).strip()
+            found.append(text.lower() if isinstance(one, bool) else text)
+    return list(filter(None, found))
 
 
 def read_questions(lines: Iterable[str]) -> Iterator[Question]:

@@ -381,7 +381,7 @@ class TracesOptions:
         metavar="NAME",
     )
     gold: str | None = option(
-        "JSON lines with right answers, by id or question, for files that have none.",
+        "JSON lines or CSV with right answers, by id or question, for files that have none.",
         metavar="FILE",
     )
     answer: str | None = option(

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 
 from pruning import TracesError
 from reasoning.evaluation.importers.completions import as_mapping, completion_samples
-from reasoning.evaluation.importers.content import TracesFile
 from reasoning.evaluation.importers.samples import ImportedQuestion
+from reasoning.evaluation.questions.content import StoredFile
 
 
-def is_batch(file: TracesFile) -> bool:
+def is_batch(file: StoredFile) -> bool:
     """Whether the first line is a batch's response."""
     return {"custom_id", "response"} <= file.first.keys()
 
 
-def read_batch(file: TracesFile) -> Iterator[ImportedQuestion]:
+def read_batch(file: StoredFile) -> Iterator[ImportedQuestion]:
     """The samples of each request that was answered; the questions stand in another file.
 
     Raises:

@@ -15,20 +15,20 @@ from reasoning.evaluation.importers.completions import (
     message_text,
     question_of,
 )
-from reasoning.evaluation.importers.content import TracesFile
-from reasoning.evaluation.importers.samples import ImportedQuestion, ImportedSample
+from reasoning.evaluation.importers.samples import ImportedQuestion, ImportedSample, told_gold
+from reasoning.evaluation.questions.content import StoredFile
 
 _IDS = ("question_id", "custom_id", "task_id", "qid")
 _GOLD = ("gold", "target", "expected", "ground_truth", "reference", "label")
 _LONGEST_ID = 80
 
 
-def is_chat(file: TracesFile) -> bool:
+def is_chat(file: StoredFile) -> bool:
     """Whether the first value has messages."""
     return bool(as_list(_request(file.first).get("messages")))
 
 
-def read_chats(file: TracesFile) -> Iterator[ImportedQuestion]:
+def read_chats(file: StoredFile) -> Iterator[ImportedQuestion]:
     """The samples of each conversation: its choices, or the assistant's answers at its end.
 
     Raises:
@@ -73,5 +73,5 @@ def _id(line: Mapping[str, Any], asked: str, words: str) -> str:
 def _gold(line: Mapping[str, Any]) -> tuple[str, ...]:
     """The right answers, where the log or its metadata has them."""
     places = (line, as_mapping(line.get("metadata")))
-    found: Any = next((at[name] for at in places for name in _GOLD if at.get(name) is not None), [])
-    return tuple(map(str, found if isinstance(found, list) else [found]))
+    found = (told_gold(at.get(name)) for at in places for name in _GOLD)
+    return next(filter(None, found), ())

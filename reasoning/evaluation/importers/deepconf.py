@@ -7,19 +7,24 @@ from typing import Any
 
 from pruning import TracesError
 from reasoning.evaluation.importers.completions import as_count, as_mapping, as_numbers
-from reasoning.evaluation.importers.content import TracesFile
-from reasoning.evaluation.importers.samples import ImportedQuestion, ImportedSample, SampleEnd
+from reasoning.evaluation.importers.samples import (
+    ImportedQuestion,
+    ImportedSample,
+    SampleEnd,
+    told_gold,
+)
 from reasoning.evaluation.importers.unpickling import plain_pickle
+from reasoning.evaluation.questions.content import StoredFile
 
 _ENDS: dict[str, SampleEnd] = {"length": "length", "gconf_threshold": "stopped"}
 
 
-def is_deepconf(file: TracesFile) -> bool:
+def is_deepconf(file: StoredFile) -> bool:
     """Whether it is a pickle; what is in it is not looked at yet."""
     return file.pickled
 
 
-def read_deepconf(file: TracesFile) -> Iterator[ImportedQuestion]:
+def read_deepconf(file: StoredFile) -> Iterator[ImportedQuestion]:
     """The one question of a pickle, or the several in a list.
 
     Raises:
@@ -35,11 +40,11 @@ def _question(result: Mapping[str, Any], stem: str) -> ImportedQuestion:
     traces = _several(result.get("all_traces") or result.get("traces"))
     if not traces:
         raise TracesError("no all_traces; give what DeepConf's examples write")
-    qid, truth = result.get("qid", result.get("question_id")), result.get("ground_truth")
+    qid = result.get("qid", result.get("question_id"))
     return ImportedQuestion(
         id=stem if qid is None else str(qid),
         words=str(result.get("question") or ""),
-        gold=() if truth is None else tuple(map(str, _several(truth) or [truth])),
+        gold=told_gold(_plain(result.get("ground_truth"))),
         samples=tuple(_sample(as_mapping(trace)) for trace in traces),
     )
 

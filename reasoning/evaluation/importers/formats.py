@@ -9,7 +9,6 @@ from orchestrator.errors import InvalidValue, UnknownName
 from pruning import Question, TracesError
 from reasoning.evaluation.importers.batches import is_batch, read_batch
 from reasoning.evaluation.importers.chats import is_chat, read_chats
-from reasoning.evaluation.importers.content import TracesFile
 from reasoning.evaluation.importers.deepconf import is_deepconf, read_deepconf
 from reasoning.evaluation.importers.gold import GoldFile
 from reasoning.evaluation.importers.inspect_logs import is_inspect, read_inspect
@@ -23,6 +22,7 @@ from reasoning.evaluation.importers.own import (
     read_solves,
 )
 from reasoning.evaluation.importers.samples import ImportedQuestion, as_question, with_keys
+from reasoning.evaluation.questions.content import StoredFile
 from reasoning.problems.answers import AnswerFormat
 
 
@@ -39,9 +39,9 @@ class TracesFormat:
 
     name: str
     what: str
-    fits: Callable[[TracesFile], bool]
-    own: Callable[[TracesFile], Iterator[Question]] | None = None
-    foreign: Callable[[TracesFile], Iterator[ImportedQuestion]] | None = None
+    fits: Callable[[StoredFile], bool]
+    own: Callable[[StoredFile], Iterator[Question]] | None = None
+    foreign: Callable[[StoredFile], Iterator[ImportedQuestion]] | None = None
 
 
 FORMATS = {
@@ -205,7 +205,7 @@ class _Importer:
         Raises:
             TracesError: as `import_traces`.
         """
-        file = TracesFile(path)
+        file = StoredFile(path)
         format = told_format(file, self.settings.format)
         if format.own is not None:
             for question in format.own(file):
@@ -218,6 +218,8 @@ class _Importer:
 
     def _import(self, path: str, format: str, found: list[ImportedQuestion]) -> None:
         answered = [one for one in found if one.samples]
+        if not answered:
+            raise TracesError(f"{format}: none of {len(found)} questions has an answer; ask again")
         merged: dict[str, ImportedQuestion] = {}
         for question in answered if self._gold is None else map(self._gold.complete, answered):
             before = merged.get(question.id)
@@ -276,7 +278,7 @@ def _gold(path: str) -> GoldFile:
         raise InvalidValue(f"gold: {path}: {error}") from error
 
 
-def told_format(file: TracesFile, name: str | None) -> TracesFormat:
+def told_format(file: StoredFile, name: str | None) -> TracesFormat:
     """The format that is named, or that fits the file.
 
     Raises:

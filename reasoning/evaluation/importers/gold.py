@@ -7,16 +7,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pruning import TracesError
+from pruning import TracesError, answer_texts
 from reasoning.evaluation.importers.completions import as_list, as_mapping, question_of
-from reasoning.evaluation.importers.content import TracesFile
 from reasoning.evaluation.importers.samples import ImportedQuestion
-from reasoning.evaluation.questions.files import GOLD, IDS, WORDS
+from reasoning.evaluation.questions.rows import GOLD, IDS, WORDS, TableRow, is_missing, read_rows
 
 _IDS = ("custom_id", *IDS)
 _GOLD = (*GOLD, "ground_truth", "reference")
 _SAMPLE = re.compile(r"(?:[-_:/#.]+|[-_:/#.]*(?:sample|rep|try|trial|run|seed)[-_:/#.]*)\d+")
 """What stands behind a question's id in the id of one of its samples."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoldAnswer:
+    """What a row says of one question; ``words`` are empty where it only has an id."""
+
+    place: str
+    words: str
+    right: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,29 +36,38 @@ class GoldFile:
     """
 
     name: str
-    by_id: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    by_words: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    by_id: dict[str, GoldAnswer] = field(default_factory=dict)
+    by_words: dict[str, GoldAnswer] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: str) -> GoldFile:
-        """JSON lines with an id or the question, and the right answer.
+        """Rows of JSON, CSV or Parquet with an id or the question, and the right answer.
 
         Raises:
-            TracesError: it can't be read, or a line lacks one of these.
+            TracesError: it can't be read, a row lacks one of these, or two contradict each other.
+            ExtraMissing: it is Parquet, and what reads that is not installed.
         """
-        by_id, by_words = dict[str, Mapping[str, Any]](), dict[str, Mapping[str, Any]]()
-        for one in TracesFile(path).values:
-            row = as_mapping(one.value)
-            id, words = _field(row, _IDS), _words(row)
-            if _field(row, _GOLD) is None or (id is None and not words):
+        file = cls(name=path)
+        for row in read_rows(path):
+            try:
+                file._take(row)
+            except TracesError as error:
+                raise TracesError(f"{row.place}: {error}") from error
+        return file
+
+    def _take(self, row: TableRow) -> None:
+        id, words = _field(row.cells, _IDS), _words(row.cells)
+        right = tuple(answer_texts(_field(row.cells, _GOLD)))
+        if not right or (id is None and not words):
+            raise TracesError("give an id or the question, and gold: the right answer")
+        found = GoldAnswer(place=row.place, words=words, right=right)
+        keys = [(self.by_id, str(id))] if id is not None else []
+        for known, key in (*keys, *([(self.by_words, words)] if words else [])):
+            before = known.setdefault(key, found)
+            if before.right != right:
                 raise TracesError(
-                    f"{one.place}: give an id or the question, and gold: the right answer"
+                    f"{key[:80]!r} has another right answer in {before.place}; give one"
                 )
-            if id is not None:
-                by_id[str(id)] = row
-            if words:
-                by_words[words] = row
-        return cls(name=path, by_id=by_id, by_words=by_words)
 
     def complete(self, question: ImportedQuestion) -> ImportedQuestion:
         """The question with its words and right answers, and under its own id.
@@ -59,15 +76,14 @@ class GoldFile:
             TracesError: the file does not have it.
         """
         id = next((one for one in (question.id, _before(question.id)) if one in self.by_id), None)
-        row = self.by_words.get(question.words) if id is None else self.by_id[id]
-        if row is None:
+        found = self.by_words.get(question.words) if id is None else self.by_id[id]
+        if found is None:
             raise TracesError(f"{question.id}: not in {self.name}; give its id and gold there")
-        gold = _field(row, _GOLD)
         return replace(
             question,
             id=question.id if id is None else id,
-            words=_words(row) or question.words,
-            gold=tuple(map(str, gold if isinstance(gold, list) else [gold])),
+            words=found.words or question.words,
+            gold=found.right,
         )
 
 
@@ -78,7 +94,7 @@ def _before(id: str) -> str:
 
 
 def _field(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    return next((row[name] for name in names if row.get(name) not in (None, "")), None)
+    return next((row[name] for name in names if not is_missing(row.get(name))), None)
 
 
 def _words(row: Mapping[str, Any]) -> str:

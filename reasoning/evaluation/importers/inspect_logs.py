@@ -19,8 +19,13 @@ from reasoning.evaluation.importers.completions import (
     message_text,
     question_of,
 )
-from reasoning.evaluation.importers.content import MOST_BYTES, TracesFile
-from reasoning.evaluation.importers.samples import ImportedQuestion, ImportedSample, shares
+from reasoning.evaluation.importers.samples import (
+    ImportedQuestion,
+    ImportedSample,
+    shares,
+    told_gold,
+)
+from reasoning.evaluation.questions.content import MOST_BYTES, StoredFile
 
 _ATTACHED = "attachment://"
 _ZSTANDARD = 93
@@ -28,7 +33,7 @@ _VERDICTS = {"C": True, "I": False, "N": False, 1: True, 0: False}
 _LENGTH = ("max_tokens", "model_length")
 
 
-def is_inspect(file: TracesFile) -> bool:
+def is_inspect(file: StoredFile) -> bool:
     """Whether it is a log of Inspect."""
     if file.zipped:
         with suppress(zipfile.BadZipFile):
@@ -36,7 +41,7 @@ def is_inspect(file: TracesFile) -> bool:
     return {"eval", "status"} <= file.first.keys()
 
 
-def read_inspect(file: TracesFile) -> Iterator[ImportedQuestion]:
+def read_inspect(file: StoredFile) -> Iterator[ImportedQuestion]:
     """A question for each sample id; its epochs are its samples.
 
     Raises:
@@ -86,12 +91,12 @@ def _unpacked(archive: zipfile.ZipFile) -> tuple[Mapping[str, Any], list[Mapping
 
 def _question(id: str, epochs: Sequence[Mapping[str, Any]]) -> ImportedQuestion:
     first = epochs[0]
-    asked, target = first.get("input"), first.get("target")
+    asked = first.get("input")
     words = question_of(as_list(asked)) if isinstance(asked, list) else str(asked or "")
     return ImportedQuestion(
         id=id,
         words=_attached(first, words),
-        gold=tuple(str(one) for one in (target if isinstance(target, list) else [target]) if one),
+        gold=told_gold(first.get("target")),
         samples=tuple(sample for epoch in epochs for sample in _samples(epoch)),
     )
 

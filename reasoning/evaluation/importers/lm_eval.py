@@ -9,20 +9,20 @@ from typing import Any
 
 from pruning import TracesError
 from reasoning.evaluation.importers.completions import as_list, as_mapping, question_of
-from reasoning.evaluation.importers.content import JsonValue, TracesFile
-from reasoning.evaluation.importers.samples import ImportedQuestion, ImportedSample
-from reasoning.evaluation.questions.files import WORDS
+from reasoning.evaluation.importers.samples import ImportedQuestion, ImportedSample, told_gold
+from reasoning.evaluation.questions.content import JsonValue, StoredFile
+from reasoning.evaluation.questions.rows import WORDS
 
 _FILE = re.compile(r"samples_(?P<task>.+?)_\d{4}-\d\d-\d\dT.*")
 _NOTHING_FOUND = "[invalid]"
 
 
-def is_lm_eval(file: TracesFile) -> bool:
+def is_lm_eval(file: StoredFile) -> bool:
     """Whether the first line is one of lm-eval's samples."""
     return {"doc_id", "doc", "resps"} <= file.first.keys()
 
 
-def read_lm_eval(file: TracesFile) -> Iterator[ImportedQuestion]:
+def read_lm_eval(file: StoredFile) -> Iterator[ImportedQuestion]:
     """A question for each document; each filter has a line of it, with the same responses.
 
     Raises:
@@ -43,7 +43,12 @@ def read_lm_eval(file: TracesFile) -> Iterator[ImportedQuestion]:
 def _question(id: str, lines: Sequence[JsonValue]) -> ImportedQuestion:
     line = as_mapping(lines[0].value)
     texts = _texts(line, lines[0].place)
-    target = line.get("target")
+    for other in lines[1:]:
+        if as_mapping(other.value).get("resps") != line["resps"]:
+            raise TracesError(
+                f"{other.place}: document {line['doc_id']} has other responses than in "
+                f"{lines[0].place}; give each run's file by itself"
+            )
     # Of several filters nobody knows which one is meant; the texts are read instead.
     filtered = as_list(line.get("filtered_resps")) if len(lines) == 1 else []
     stored = filtered if len(filtered) == len(texts) and filtered != texts else [None] * len(texts)
@@ -51,7 +56,7 @@ def _question(id: str, lines: Sequence[JsonValue]) -> ImportedQuestion:
     return ImportedQuestion(
         id=id,
         words=_words(line),
-        gold=tuple(map(str, target if isinstance(target, list) else [target])),
+        gold=told_gold(line.get("target")),
         samples=tuple(
             ImportedSample(text=text, answer=_answer(answer), right=verdict)
             for text, answer in zip(texts, stored, strict=True)

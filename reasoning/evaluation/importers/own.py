@@ -13,28 +13,28 @@ from protocol import Report, ThreadReport
 from protocol.wire.report import TraceReport
 from pruning import Question, Trace, TracesError, parse_question
 from reasoning.evaluation.arms import GradedEval
-from reasoning.evaluation.importers.content import JsonValue, TracesFile
 from reasoning.evaluation.kept.records import SCHEMA
 from reasoning.evaluation.kept.store import StoredEval
+from reasoning.evaluation.questions.content import JsonValue, StoredFile
 from reasoning.problems import FreeForm, Problem, pose, recognise
 
 
-def is_own(file: TracesFile) -> bool:
+def is_own(file: StoredFile) -> bool:
     """Whether the first value has traces or chains."""
     return bool({"traces", "chains"} & file.first.keys())
 
 
-def is_solve(file: TracesFile) -> bool:
+def is_solve(file: StoredFile) -> bool:
     """Whether the first value is a result of ``reason solve``."""
     return str(file.first.get("schema")).startswith("reason.solve/")
 
 
-def is_eval(file: TracesFile) -> bool:
+def is_eval(file: StoredFile) -> bool:
     """Whether the first value is the header of an evaluation's file."""
     return file.first.get("schema") == SCHEMA
 
 
-def read_eval(file: TracesFile) -> Iterator[Question]:
+def read_eval(file: StoredFile) -> Iterator[Question]:
     """The samples of an evaluation, graded by what its questions say."""
     try:
         stored = StoredEval.parse(file.data, "samples")
@@ -43,7 +43,7 @@ def read_eval(file: TracesFile) -> Iterator[Question]:
     yield from GradedEval(stored, list(stored.questions.values())).pool()
 
 
-def read_own(file: TracesFile) -> Iterator[Question]:
+def read_own(file: StoredFile) -> Iterator[Question]:
     """Questions with ``traces`` or ``chains``.
 
     Raises:
@@ -56,7 +56,7 @@ def read_own(file: TracesFile) -> Iterator[Question]:
             raise TracesError(f"{one.place}: {error}") from error
 
 
-def read_solves(file: TracesFile) -> Iterator[Question]:
+def read_solves(file: StoredFile) -> Iterator[Question]:
     """Runs of ``reason solve --json``.
 
     Raises:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
-from pruning import Question, Trace, TracesError, estimated_tokens
+from pruning import Question, Trace, TracesError, answer_texts, estimated_tokens
 from reasoning.problems.answers import AUTO, AnswerFormat, read_answer
 from reasoning.problems.equality import canonical
 from reasoning.problems.equality.algebra import Equivalence
@@ -59,6 +59,14 @@ def thought(thoughts: str | None, said: str | None) -> str:
     return f"<think>{thoughts}</think>{said or ''}" if thoughts else said or ""
 
 
+def told_gold(value: Any) -> tuple[str, ...]:
+    """The right answers that another program stored; none where it has objects in their place."""
+    try:
+        return tuple(answer_texts(value))
+    except TracesError:
+        return ()
+
+
 def gold_answer(text: str) -> str:
     """The right answer that a target states, as ``#### 5`` behind a worked solution does."""
     worked = "####" in text or "\\boxed" in text
@@ -85,7 +93,7 @@ def as_question(
         if all(one.right is None for one in imported.samples):
             raise TracesError(
                 f"{imported.id}: nothing says which answer is right; give --gold FILE, JSON lines "
-                "with id (or question) and gold"
+                "or CSV with id (or question) and gold"
             )
         right = frozenset(trace.answer for trace in traces if trace.score and trace.answer)
     return Question(

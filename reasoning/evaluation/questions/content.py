@@ -1,4 +1,4 @@
-"""A file of traces as it stands on the disk: bytes, or JSON values one after the other."""
+"""A file as it stands on the disk: bytes, JSON values one after the other, or rows of a table."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from orchestrator.errors import importing
 from pruning import TracesError
 
 MOST_BYTES = 1 << 30  # of one file, unpacked; a longer one is refused by its length
 _GZIP = b"\x1f\x8b"
 _ZIP = b"PK\x03\x04"
+_PARQUET = b"PAR1"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _SPACE = re.compile(r"\s*")
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
 
@@ -29,7 +33,7 @@ class JsonValue:
     value: Any
 
 
-class TracesFile:
+class StoredFile:
     """What a file holds; it is read once, so that it may be a pipe.
 
     Attributes:
@@ -48,9 +52,9 @@ class TracesFile:
             with open(path, "rb") as raw:
                 packed = raw.peek(2)[:2] == _GZIP
                 self.data = (gzip.GzipFile(fileobj=raw) if packed else raw).read(MOST_BYTES + 1)
-        except (OSError, EOFError, zlib.error) as error:
+        except (OSError, EOFError, ValueError, zlib.error) as error:
             reason = getattr(error, "strerror", None) or "damaged"
-            raise TracesError(f"{reason}; give a file of traces") from error
+            raise TracesError(f"{reason}; give a file that can be read") from error
         if len(self.data) > MOST_BYTES:
             raise TracesError(f"longer than {MOST_BYTES} bytes; split it")
 
@@ -65,21 +69,51 @@ class TracesFile:
         return self.name.partition(".")[0]
 
     @property
+    def endings(self) -> set[str]:
+        """Those of its name, in small letters: ``.csv`` and ``.gz``."""
+        return {one.lower() for one in Path(self.path).suffixes}
+
+    @property
     def zipped(self) -> bool:
         return self.data.startswith(_ZIP)
 
     @property
     def pickled(self) -> bool:
-        return _PICKLE.match(self.data) is not None
+        return _PICKLE.match(self.data) is not None or bool({".pkl", ".pickle"} & self.endings)
+
+    @property
+    def parquet(self) -> bool:
+        return self.data.startswith(_PARQUET) or ".parquet" in self.endings
+
+    @cached_property
+    def text(self) -> str:
+        """Its text, without a mark of its encoding and spaces around it.
+
+        Raises:
+            TracesError: it is neither UTF-8 nor UTF-16 with a mark, or no text.
+        """
+        marked = self.data.startswith(_UTF_16)
+        try:
+            text = self.data.decode("utf-16" if marked else "utf-8-sig").strip()
+        except UnicodeDecodeError as error:
+            raise TracesError("not UTF-8; save it as UTF-8, plain or gzipped") from error
+        if "\0" in text:
+            raise TracesError("no text, as it has NUL bytes; save it as UTF-8, plain or gzipped")
+        return text
 
     @cached_property
     def values(self) -> list[JsonValue]:
-        """Its JSON values: on lines, in one array, or one after the other; none in a binary file.
+        """Its JSON values or rows of Parquet; none in a zip file or a pickle.
+
+        JSON stands on lines, in one array, or one after the other.
 
         Raises:
-            TracesError: one is no JSON, with its place, or the file is not UTF-8.
+            TracesError: one is no JSON, with its place, or the file is neither UTF-8 nor Parquet.
+            ExtraMissing: what reads Parquet is not installed.
         """
-        return [] if self.zipped or self.pickled else list(json_values(self.data))
+        if self.zipped or self.pickled:
+            return []
+        return parquet_rows(self.data) if self.parquet else list(json_values(self.text))
 
     @property
     def first(self) -> dict[str, Any]:
@@ -88,16 +122,38 @@ class TracesFile:
         return value if isinstance(value, dict) else {}
 
 
-def json_values(data: bytes) -> Iterator[JsonValue]:
+def parquet_rows(data: bytes) -> list[JsonValue]:
+    """The rows of a table.
+
+    Raises:
+        TracesError: it is damaged, or has two columns of one name.
+        ExtraMissing: what reads it is not installed.
+    """
+    with importing("eval", "a Parquet file"):
+        from pyarrow import ArrowException, BufferReader, parquet
+    try:
+        table = parquet.ParquetFile(BufferReader(data)).read()
+        names, rows = table.column_names, table.to_pylist()
+    except (ArrowException, OSError, ValueError, OverflowError) as error:
+        reason = str(error).partition("\n")[0]
+        raise TracesError(f"no Parquet file that can be read ({reason}); write it anew") from error
+    check_names(names)
+    return [JsonValue(place=f"row {number}", value=row) for number, row in enumerate(rows, 1)]
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise `TracesError` if two columns have one name; nameless ones may be many."""
+    twice = [name for name, count in Counter(names).items() if name and count > 1]
+    if twice:
+        raise TracesError(f"column {twice[0]!r} is there twice; rename one")
+
+
+def json_values(text: str) -> Iterator[JsonValue]:
     r"""JSON values on lines, which ``\n`` alone ends; in one array; or broken over lines.
 
     Raises:
         TracesError: one is no JSON, with its place.
     """
-    try:
-        text = data.decode("utf-8-sig").strip()
-    except UnicodeDecodeError as error:
-        raise TracesError("not UTF-8; give JSON lines, plain or gzipped") from error
     line = text.partition("\n")[0]
     broken = text.startswith(("[", "{")) and line != text and _parsed(line) is None
     found = _parsed(text) if broken or text.startswith("[") else None
@@ -131,5 +187,7 @@ def _lines(text: str) -> Iterator[JsonValue]:
                 yield JsonValue(place=f"line {number}", value=json.loads(line))
             except RecursionError as error:
                 raise TracesError(f"line {number}: nested too deeply; give JSON lines") from error
-            except ValueError as error:
+            except json.JSONDecodeError as error:
                 raise TracesError(f"line {number}: not JSON ({error}); give JSON lines") from error
+            except ValueError as error:
+                raise TracesError(f"line {number}: a number is too long; write a text") from error

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from io import StringIO
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from orchestrator.errors import InvalidValue, importing
+from orchestrator.errors import InvalidValue
+from pruning import TracesError, answer_texts
 from reasoning.evaluation.questions.drawn import DRAWN, draw_problems
+from reasoning.evaluation.questions.rows import GOLD, IDS, WORDS, TableRow, is_missing, read_rows
 from reasoning.evaluation.questions.word_problems import draw_word_problems
 from reasoning.problems import Problem, pose
 from reasoning.problems.answers import AUTO, AnswerFormat, read_answer
 from reasoning.registry import convert, nearest
 
-WORDS = ("question", "problem", "prompt", "input", "query", "instruction")
-"""What the column of questions may be called, the likeliest first."""
-GOLD = ("gold", "answer", "answers", "target", "expected", "label", "final_answer", "solution")
-"""The same for right answers."""
-IDS = ("id", "question_id", "unique_id", "task_id", "qid", "doc_id", "index")
 DRAWN_COUNT = 100
 """How many problems are drawn where nothing says so."""
 
@@ -55,6 +49,8 @@ class QuestionColumns:
 
     Attributes:
         template: The question with ``{column}`` in place of values, instead of one column.
+
+    A part of a column that has objects is named with a dot: ``answer.value``.
     """
 
     question: str | None = None
@@ -84,14 +80,20 @@ def load_questions(
     """
     if source.partition(":")[0] in DRAWN and not Path(source).exists():
         return _drawn(source, DRAWN_COUNT if limit is None else limit, seed)
-    rows = _rows(Path(source))
+    try:
+        rows = read_rows(source)
+    except TracesError as error:
+        raise InvalidValue(f"{source}: {error}") from error
     reader = _RowReader(source, columns or QuestionColumns(), rows, graded=graded)
     questions = [reader.question(number, row) for number, row in enumerate(rows, 1)]
-    seen: set[str] = set()
-    for question in questions:
-        if question.id in seen:
-            raise InvalidValue(f"{source}: id {question.id!r} is there twice; give each its own")
-        seen.add(question.id)
+    places: dict[str, str] = {}
+    for question, row in zip(questions, rows, strict=True):
+        if question.id in places:
+            raise InvalidValue(
+                f"{source}: {row.place}: id {question.id!r} is that of {places[question.id]} too; "
+                "give each its own"
+            )
+        places[question.id] = row.place
     return _limited(questions, limit, seed)
 
 
@@ -133,92 +135,16 @@ def _drawn(source: str, count: int, seed: int) -> list[EvalQuestion]:
 # ---- files ---------------------------------------------------------------------------------------
 
 
-def _rows(path: Path) -> list[Mapping[str, Any]]:
-    """The rows of a file, by column.
-
-    Raises:
-        InvalidValue: it can't be read.
-        ExtraMissing: it is Parquet, and what reads that is not installed.
-    """
-    try:
-        if path.suffix == ".parquet":
-            rows = _parquet(path)
-        else:
-            text = path.read_text(encoding="utf-8-sig")
-            rows = _csv(text, path) if path.suffix in (".csv", ".tsv") else _json(text, path)
-    except OSError as error:
-        raise InvalidValue(f"{path}: {error.strerror}; give a file of questions") from error
-    except UnicodeDecodeError as error:
-        raise InvalidValue(f"{path}: not UTF-8; give JSON lines, CSV or Parquet") from error
-    if not rows:
-        raise InvalidValue(f"{path}: no question; give at least one")
-    return rows
-
-
-def _parquet(path: Path) -> list[Mapping[str, Any]]:
-    path.stat()
-    with importing("eval", "a Parquet file"):
-        from pyarrow import ArrowInvalid, parquet
-    try:
-        return list(parquet.read_table(path).to_pylist())
-    except ArrowInvalid as error:
-        raise InvalidValue(f"{path}: no Parquet file ({error}); give one") from error
-
-
-def _csv(text: str, path: Path) -> list[Mapping[str, Any]]:
-    head = text.lstrip().partition("\n")[0]
-    delimiter = max(",;\t", key=head.count)  # spreadsheets of many countries write semicolons
-    rows = csv.DictReader(StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        found: list[Mapping[str, Any]] = list(rows)
-    except csv.Error as error:
-        raise InvalidValue(f"{path}: line {rows.line_num}: {error}; give CSV") from error
-    for number, row in enumerate(found, 2):
-        if None in row:
-            raise InvalidValue(f"{path}: row {number} has more cells than the header; quote commas")
-    return found
-
-
-def _json(text: str, path: Path) -> list[Mapping[str, Any]]:
-    whole = text.lstrip().startswith("[")
-    found = _array(text, path) if whole else list(_lines(text, path))
-    for number, row in enumerate(found, 1):
-        if not isinstance(row, dict):
-            raise InvalidValue(f'{path}: row {number} is no object; give {{"question": …}}')
-    return found
-
-
-def _array(text: str, path: Path) -> list[Any]:
-    try:
-        return list(json.loads(text))
-    except (ValueError, RecursionError) as error:
-        raise InvalidValue(f"{path}: not JSON ({error}); give JSON lines or an array") from error
-
-
-def _lines(text: str, path: Path) -> Iterator[Any]:
-    for number, line in enumerate(text.split("\n"), 1):  # texts may hold other line breaks
-        if line.strip():
-            try:
-                yield json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise InvalidValue(f"{path}: line {number}: not JSON ({error})") from error
-
-
 class _RowReader:
     """Makes questions of rows, once it is known which columns hold what."""
 
     def __init__(
-        self,
-        source: str,
-        columns: QuestionColumns,
-        rows: Sequence[Mapping[str, Any]],
-        *,
-        graded: bool,
+        self, source: str, columns: QuestionColumns, rows: Sequence[TableRow], *, graded: bool
     ) -> None:
         self._source = source
         self._template = columns.template
         self._graded = graded
-        known = list(dict.fromkeys(key for row in rows[:1000] for key in row))
+        known = list(dict.fromkeys(key for row in rows[:1000] for key in row.cells))
         self._known = known
         words = None if columns.template else self._column("question", columns.question, WORDS)
         self._words = words
@@ -229,57 +155,96 @@ class _RowReader:
     def _column(
         self, what: str, named: str | None, usual: Iterable[str], *, needed: bool = True
     ) -> str | None:
+        has = ", ".join(self._known).replace("\n", "\\n")
         if named is not None:
-            if named not in self._known:
+            if not {named, named.partition(".")[0]} & set(self._known):
                 raise InvalidValue(
                     f"{what}: {self._source} has no column {named!r}; "
-                    f"{nearest(named, self._known)}it has {', '.join(self._known)}"
+                    f"{nearest(named, self._known)}it has {has}"
                 )
             return named
         lower = {key.lower(): key for key in reversed(self._known)}
         found = next((lower[one] for one in usual if one in lower), None)
         if found is None and needed:
-            raise InvalidValue(
-                f"{what}: {self._source} has {', '.join(self._known)}; name the column by --{what}"
-            )
+            raise InvalidValue(f"{what}: {self._source} has {has}; name the column by --{what}")
         return found
 
-    def question(self, number: int, row: Mapping[str, Any]) -> EvalQuestion:
+    def question(self, number: int, row: TableRow) -> EvalQuestion:
         """The question of one row.
 
         Raises:
             InvalidValue: what is needed is not there.
         """
-        text = self._filled(number, row) if self._template else row.get(self._words or "")
-        if not isinstance(text, str) or not text.strip():
-            raise InvalidValue(f"{self._source}: row {number} has no text as its question; mend it")
-        gold = () if self._gold is None else tuple(_golds(row.get(self._gold), self._gold))
+        text = self._filled(row) if self._template else self._text(row)
+        gold = () if self._gold is None else tuple(self._golds(row, self._gold))
         if not gold and not self._graded:
-            raise InvalidValue(
-                f"{self._source}: row {number} has no right answer in {self._gold!r}; give one, "
-                "or --grader"
-            )
-        named = None if self._id is None else row.get(self._id)
-        id = str(number) if named in (None, "") else str(named)
-        return EvalQuestion(id=id, text=text, gold=gold, fields=row)
-
-    def _filled(self, number: int, row: Mapping[str, Any]) -> str:
+            raise self._wrong(row, f"no right answer in {self._gold!r}; give one, or --grader")
         try:
-            return string.Formatter().vformat(self._template or "", (), row)
-        except (KeyError, IndexError, ValueError) as error:
-            raise InvalidValue(
-                f"template: row {number} has no {error}; it has {', '.join(row)}"
+            "".join((text, *gold)).encode()
+        except UnicodeEncodeError as error:
+            raise self._wrong(row, "half a character (a lone surrogate); mend the text") from error
+        named = None if self._id is None else _cell(row, self._id)
+        id = str(number) if is_missing(named) else str(named)
+        return EvalQuestion(id=id, text=text, gold=gold, fields=row.cells)
+
+    def _wrong(self, row: TableRow, what: str) -> InvalidValue:
+        return InvalidValue(f"{self._source}: {row.place}: {what}")
+
+    def _text(self, row: TableRow) -> str:
+        column = self._words or ""
+        found = _cell(row, column)
+        if isinstance(found, list | dict):
+            raise self._wrong(
+                row,
+                f"{column!r} is no text but has parts; take one by --template "
+                f"'{{{column}{_inside(found)}}}'",
+            )
+        if not isinstance(found, str) or not found.strip():
+            raise self._wrong(row, f"no text in {column!r}; give the question there")
+        return found
+
+    def _golds(self, row: TableRow, column: str) -> Iterator[str]:
+        """The right answers in a cell: as they stand, or as a worked solution states them."""
+        found = _cell(row, column)
+        try:
+            texts = answer_texts(found)
+        except TracesError as error:
+            inside = next(iter(found), "") if isinstance(found, dict) else "FIELD"
+            raise self._wrong(
+                row, f"{column}: {error}; name a part of it by --gold {column}.{inside}"
             ) from error
+        for text in texts:
+            worked = column.lower() == "solution" or "####" in text or "\\boxed" in text
+            yield (read_answer(text).answer if worked else None) or text
+
+    def _filled(self, row: TableRow) -> str:
+        try:
+            text = string.Formatter().vformat(self._template or "", (), row.cells)
+        except (LookupError, ValueError, TypeError, AttributeError) as error:
+            said = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+            raise InvalidValue(
+                f"template: {self._source}: {row.place}: {said}; it has {', '.join(row.cells)}"
+            ) from error
+        if not text.strip():
+            raise self._wrong(row, "the template is empty here; name a column that has text")
+        return text
 
 
-def _golds(value: Any, column: str) -> Iterator[str]:
-    """The right answers in a cell: as they stand, or as a worked solution states them."""
-    if isinstance(value, list):
-        for one in value:
-            yield from _golds(one, column)
-    elif value is not None and not isinstance(value, dict):
-        text = str(value).strip()
-        worked = column.lower() == "solution" or "####" in text or "\\boxed" in text
-        found = read_answer(text).answer if worked else None
-        if found or text:
-            yield found or text
+def _inside(value: Any) -> str:
+    """How a template writes the first text in a value that has parts."""
+    path = ""
+    while isinstance(value, list | dict) and value:
+        parts = dict(enumerate(value)) if isinstance(value, list) else value
+        key = "content" if "content" in parts else next(iter(parts))
+        path, value = f"{path}[{key}]", parts[key]
+    return path
+
+
+def _cell(row: TableRow, column: str) -> Any:
+    """What stands in a column, or in a part of it: ``answer.value``."""
+    if column in row.cells:
+        return row.cells[column]
+    found: Any = row.cells
+    for part in column.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found

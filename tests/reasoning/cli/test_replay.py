@@ -266,11 +266,12 @@ def refused(done: Result, message: str) -> None:
     ("content", "message"),
     [
         (b"", "no question; give JSON lines"),
-        (b"\xff\xfe", "not UTF-8"),
+        (b"\xff\xfe", "no question; give JSON lines"),
+        (b"\xff\xfd", "not UTF-8"),
         (b"{}\n", "of no format that is known here; give one of traces (ours"),
         (b"not json\n", "line 1: not JSON"),
-        (b"\x1f\x8bnonsense", "give a file of traces"),
-        (gzip.compress(b"x" * 99)[:-9], "give a file of traces"),
+        (b"\x1f\x8bnonsense", "give a file that can be read"),
+        (gzip.compress(b"x" * 99)[:-9], "give a file that can be read"),
         (b'{"schema": "reason.solve/1"}', "run 1: status: Field required"),
     ],
 )
@@ -286,7 +287,7 @@ def test_a_question_that_is_there_twice_is_refused(stored: str) -> None:
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     refused(replay(str(tmp_path / "none")), "No such file")
-    refused(replay(str(tmp_path)), "give a file of traces")
+    refused(replay(str(tmp_path)), "give a file that can be read")
 
 
 @pytest.mark.parametrize(

@@ -275,13 +275,98 @@ def test_logged_choices_are_counted_and_have_confidences(tmp_path: Path) -> None
     [
         ({"id": "other", "gold": "5"}, r"sum-1.*: not in .*gold\.jsonl; give its id and gold"),
         ({"id": "sum-1"}, r"gold: .*gold\.jsonl: line 1: give an id or the question, and gold"),
+        ({"id": "sum-1", "gold": math.nan}, r"line 1: give an id or the question, and gold"),
+        ({"id": "sum-1", "gold": {"a": 1}}, r"line 1: .* is an object; give a text"),
     ],
 )
 def test_a_gold_file_that_lacks_something_is_one_line(
-    tmp_path: Path, gold: dict[str, str], message: str
+    tmp_path: Path, gold: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InvalidValue, match=message):
         read(BATCH, gold=str(written(tmp_path / "gold.jsonl", gold)))
+
+
+def test_two_right_answers_of_one_id_are_refused_unless_they_are_equal(tmp_path: Path) -> None:
+    lines = [{"id": "sum-1", "gold": 5}, {"id": "sum-2", "gold": "42"}]
+    again = written(tmp_path / "again.jsonl", *lines, {"id": "sum-1", "gold": "5"})
+    assert read(BATCH, gold=str(again))["sum-1"].right == {"5"}
+    other = written(tmp_path / "other.jsonl", *lines, {"id": "sum-1", "gold": 6})
+    with pytest.raises(InvalidValue, match=r"line 3: 'sum-1' has another right answer in line 1"):
+        read(BATCH, gold=str(other))
+
+
+def test_right_answers_may_stand_in_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "gold.csv"
+    path.write_text("id;gold\nsum-1;5\nsum-2;42\n")
+    assert [one.right for one in read(BATCH, gold=str(path)).values()] == [{"5"}, {"42"}]
+
+
+def test_a_batch_in_which_all_failed_says_so(tmp_path: Path) -> None:
+    failed = {"custom_id": "sum-1", "response": {"status_code": 400, "body": {"error": {}}}}
+    with pytest.raises(InvalidValue, match="batch: none of 1 questions has an answer"):
+        read(written(tmp_path / "out.jsonl", failed), gold=str(BATCH_ASKED))
+
+
+# Right answers as they are stored
+
+
+@pytest.mark.parametrize(
+    ("stored", "right"),
+    [(5, {"5"}), (5.0, {"5"}), (True, {"true"}), ([5, None, "6"], {"5", "6"}), ("5", {"5"})],
+)
+@pytest.mark.parametrize("name", ["lm-eval", "inspect", "deepconf", "chat"])
+def test_right_answers_may_be_numbers_booleans_and_lists(
+    tmp_path: Path, name: str, stored: Any, right: set[str]
+) -> None:
+    assert next(iter(read(with_gold(tmp_path, name, stored)).values())).right == right
+
+
+@pytest.mark.parametrize("stored", [None, math.nan, "", [], {"text": ["5"]}, [{"a": 5}]])
+@pytest.mark.parametrize("name", ["lm-eval", "deepconf", "chat"])
+def test_what_is_no_right_answer_is_not_taken_for_one(
+    tmp_path: Path, name: str, stored: Any
+) -> None:
+    with pytest.raises(InvalidValue, match="nothing says which answer is right; give --gold FILE"):
+        read(with_gold(tmp_path, name, stored))
+
+
+def with_gold(folder: Path, name: str, stored: Any) -> Path:
+    """A file of a format whose right answers are stored so."""
+    (value,) = deepcopy(SEEDS[name]())[:1]
+    if name == "inspect":
+        for sample in value["samples"]:
+            sample["target"] = stored
+    value["target" if name == "lm-eval" else "ground_truth" if name == "deepconf" else "gold"] = (
+        stored
+    )
+    if name == "lm-eval":
+        value["metrics"] = []
+    path = folder / "file"
+    path.write_bytes(pickle.dumps(value) if name == "deepconf" else json.dumps(value).encode())
+    return path
+
+
+def test_two_runs_of_lm_eval_in_one_file_are_refused(tmp_path: Path) -> None:
+    line = json_lines(LM_PLAIN)[0]
+    other = {**line, "resps": [["other"]]}
+    with pytest.raises(InvalidValue, match="line 2: document 0 has other responses than in line 1"):
+        read(written(tmp_path / "samples.jsonl", line, other))
+
+
+def test_rows_of_parquet_are_what_lines_are(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "traces.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist([OURS]), path)
+    assert read(path) == read(written(tmp_path / "traces.jsonl", OURS))
+
+
+@pytest.mark.parametrize("protocol", [0, 1])
+def test_pickles_of_old_protocols_are_told_by_their_names(tmp_path: Path, protocol: int) -> None:
+    path = tmp_path / "old.pkl"
+    path.write_bytes(pickle.dumps(pickle.loads(DEEPCONF.read_bytes()), protocol=protocol))
+    assert read(path) == read(DEEPCONF)
 
 
 # Chats
