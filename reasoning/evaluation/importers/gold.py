@@ -50,12 +50,17 @@ class GoldFile:
         file = cls(name=path)
         for row in read_rows(path):
             try:
-                file._take(row)
+                file.take(row)
             except TracesError as error:
                 raise TracesError(f"{row.place}: {error}") from error
         return file
 
-    def _take(self, row: TableRow) -> None:
+    def take(self, row: TableRow) -> None:
+        """Add what a row says.
+
+        Raises:
+            TracesError: it lacks the answer or whose it is, or an earlier row says otherwise.
+        """
         id, words = _field(row.cells, _IDS), _words(row.cells)
         right = tuple(answer_texts(_field(row.cells, _GOLD)))
         if not right or (id is None and not words):
