@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from reasoning.evaluation.importers import ImportedTraces
     from reasoning.models.loaded import LoadedModel
     from reasoning.pool import PoolModel
-    from reasoning.run.solution import Solution
     from reasoning.runs.record import RecordedRun
     from reasoning.runs.store import RunStore
 
@@ -173,6 +172,19 @@ def given_options(settings: Any) -> dict[str, Any]:
         elif value not in (one.default, (), {}):
             given[one.name] = value
     return given
+
+
+def settings_of(kind: type[Settings], command: click.Command, given: Mapping[str, Any]) -> Settings:
+    """The settings of which `given_options` told, also after they were JSON.
+
+    Args:
+        command: That of ``kind``, which takes no argument that is required; it is not called.
+    """
+    values = command.make_context(command.name, []).params
+    for name, value in given.items():
+        values[name] = tuple(value) if isinstance(value, list) else value
+    settings: Settings = _filled(kind, values)
+    return settings
 
 
 # ---- values --------------------------------------------------------------------------------------
@@ -466,26 +478,17 @@ class KeepOptions:
 
         return RunStore(state_file("runs.db"), most_bytes=self.keep_mb << 20)
 
-    def add(
-        self,
-        solution: Solution,
-        *,
-        command: str,
-        settings: Mapping[str, Any],
-        id: str | None = None,
-    ) -> RecordedRun | None:
-        """Keep a run that has ended, if that is wanted; its record, or None.
+    def add(self, record: Callable[[], RecordedRun]) -> RecordedRun | None:
+        """Keep the run that ``record`` makes, if that is wanted; the record, or None.
 
         Where it can't be kept, one line on stderr says why, and nothing else changes.
         """
         if not self.keep:
             return None
         from reasoning.cli.printing import warn
-        from reasoning.runs.record import RecordedRun
 
         try:
-            run = RecordedRun.of(solution, command=command, settings=settings, id=id)
-            self.store.add(run)
+            self.store.add(run := record())
         except Exception as error:  # an answer must not be lost because its record was
             warn(f"the run was not kept: {error}; --no-keep leaves this out")
             return None

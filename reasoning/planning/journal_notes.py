@@ -78,8 +78,11 @@ def request_in(events: Iterable[Event], request: str | None, *, edited: bool) ->
     return known
 
 
-def check_journal(path: Path, request: str | None, *, resume: bool) -> None:
+def check_journal(path: Path, request: str | None, *, resume: bool) -> str | None:
     """Refuse a journal that a run could not use, before anything is started for the run.
+
+    Returns:
+        The request that the run is of: the journal's, or else ``request``.
 
     Raises:
         JournalUnusable: it is damaged, or of something else, or holds a run and is not resumed.
@@ -88,6 +91,6 @@ def check_journal(path: Path, request: str | None, *, resume: bool) -> None:
     journal = Journal(path, NAME, resume=resume)
     try:
         edited = bool(journal.patches())
-        request_in(read_notes(journal.notes()), request, edited=edited)
+        return request_in(read_notes(journal.notes()), request, edited=edited) or request
     finally:
         journal.shut()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from orchestrator.errors import InvalidValue
 from orchestrator.views.page import Lane, PageAnswer, PageData, PageNote, to_page
 from reasoning.runs.compare import differences
 from reasoning.runs.page import MEANINGS_HEADING, run_data
@@ -14,12 +15,19 @@ SHORT = 4
 
 
 def compared_page(first: RecordedRun, second: RecordedRun) -> str:
-    """The page of two runs; an answer has the same letter in both."""
+    """The page of two runs; an answer has the same letter in both.
+
+    Raises:
+        InvalidValue: one is a plan or an evaluation, and the other is something else.
+    """
     names = _names(first, second)
     runs = list(zip(names, (first, second), (run_data(first), run_data(second)), strict=True))
     questions = [f"{name}: {run.report.problem}" for name, run, _ in runs]
     same = first.report.problem == second.report.problem
     pages = [page for *_, page in runs]
+    if pages[0]["called"] != pages[1]["called"]:
+        kinds = " and ".join(f"{page['called']} ({name})" for name, _, page in runs)
+        raise InvalidValue(f"run: {kinds} do not fit on one page; name two runs of one kind")
     data: PageData = {
         "title": f"runs {first.id} and {second.id}: {first.report.problem}",
         "about": " · ".join(f"{name}: {page['about']}" for name, _, page in runs),
@@ -28,8 +36,8 @@ def compared_page(first: RecordedRun, second: RecordedRun) -> str:
         "answers": _together(pages),
         "facts": list(_side_by_side(pages)),
         "notes": _notes(first, second, names, pages),
-        "called": "branches",
-        "unit": "tokens",
+        "called": pages[0]["called"],
+        "unit": pages[0]["unit"],
         "lanes": [lane for name, run, page in runs for lane in _below(name, run, page["lanes"])],
     }
     return to_page(data)
@@ -77,9 +85,9 @@ def _below(name: str, run: RecordedRun, lanes: Sequence[Lane]) -> Iterator[Lane]
     yield {
         "id": name,
         "name": f"run {run.id}, {report.strategy}",
-        "kind": "ended" if report.status == "finished" else "stopped",
-        "why": f"the run {report.status}",
-        "size": report.usage.completion_tokens,
+        "kind": "ended" if run.status == "finished" else "stopped",
+        "why": f"the run {run.status}",
+        "size": report.wall_s if run.command == "plan" else report.usage.completion_tokens,
     }
     for lane in lanes:
         above = lane.get("parent")

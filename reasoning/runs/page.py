@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 from orchestrator.views.page import (
     Lane,
@@ -15,8 +15,9 @@ from orchestrator.views.page import (
     PageOutcome,
     to_page,
 )
+from orchestrator.views.timeline import KINDS
 from protocol import Report, ThreadReport
-from reasoning.runs.record import BranchRecord, RecordedRun
+from reasoning.runs.record import BranchRecord, RecordedRun, called
 
 MEANINGS_HEADING = "What the numbers mean"
 MEANINGS = {
@@ -33,7 +34,12 @@ MEANINGS = {
     "leaked": "Generated for branches after they were told to stop.",
     "confidence": "The winner's share of all top-level branches.",
     "cached": "Tokens of prompts that came from the server's prefix cache.",
+    "planner": "What the planner wrote; what it was given is not counted.",
+    "answers": "All tokens of the answers in the evaluation's file, given and generated.",
+    "goes on from": "reason runs resume goes on from there.",
 }
+NAMES_OF_TOKENS = {"plan": "planner", "eval": "answers"}
+"""What wrote a run's tokens, where these were no branches of reasoning."""
 _VERDICTS = {True: "✓ verified", False: "✗ rejected by the verifier", None: "not verifiable"}
 
 
@@ -46,26 +52,32 @@ def run_data(run: RecordedRun) -> PageData:
     """What the page of a run shows."""
     report = run.report
     winner = _winner(run)
+    figures = list(_figures(run))
     return {
         "title": f"{report.problem} – run {run.id}",
         "about": about(run),
         "heading": report.problem,
-        "outcomes": [_outcome(report, winner)],
+        "outcomes": [_outcome(run, winner)],
         "answers": list(_answers(run)),
-        "facts": [(name, [value], MEANINGS.get(name, "")) for name, value in _figures(report)],
-        "notes": list(_notes(run)),
-        "called": "branches",
-        "unit": "tokens",
-        "lanes": list(_lanes(run, winner)),
+        "facts": [(name, [value], MEANINGS.get(name, "")) for name, value in figures],
+        "notes": list(_notes(run, [name for name, value in figures if value is not None])),
+        "called": called(run.command),
+        "unit": unit(run),
+        "lanes": list(_lanes(run, winner) if run.command != "plan" else _task_lanes(run)),
         "over": True,
     }
+
+
+def unit(run: RecordedRun) -> Literal["tokens", "seconds"]:
+    """Of the axis: tasks on devices write no tokens."""
+    return "seconds" if run.command == "plan" else "tokens"
 
 
 def about(run: RecordedRun) -> str:
     """When a run was, of what, in one line."""
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(run.began))
     report = run.report
-    status = "" if report.status == "finished" else f" · {report.status}"
+    status = "" if run.status == "finished" else f" · {run.status}"
     return (
         f"run {run.id} · {when} UTC · reason {run.command} · {report.strategy} of "
         f"{report.model}{status}"
@@ -80,10 +92,13 @@ def _winner(run: RecordedRun) -> str | None:
     return next(found, None)
 
 
-def _outcome(report: Report, winner: str | None) -> PageOutcome:
+def _outcome(run: RecordedRun, winner: str | None) -> PageOutcome:
+    report = run.report
     if report.answer is None:
         why = f": {report.abstained}" if report.abstained else ""
         return {"name": "", "answer": None, "verdict": f"No answer{why}", "winner": None}
+    if run.command == "eval":
+        return {"name": "", "answer": report.answer, "verdict": "right answers", "winner": None}
     tied = ", tied" if report.tied else ""
     by = f", by {report.selected_by}" if report.selected_by else ""
     verdict = f"{_VERDICTS[report.verified]}{tied}{by}"
@@ -101,7 +116,21 @@ def _answers(run: RecordedRun) -> Iterator[PageAnswer]:
         yield {"key": key, "words": written.get(key, key), "votes": [votes]}
 
 
-def _figures(report: Report) -> list[tuple[str, str | None]]:
+def _figures(run: RecordedRun) -> list[tuple[str, str | None]]:
+    """The name and the value of each; None is left out."""
+    report = run.report
+    if run.command in NAMES_OF_TOKENS:
+        return [
+            (NAMES_OF_TOKENS[run.command], f"{report.usage.work_tokens:,} tokens"),
+            (called(run.command), f"{len(report.threads):,}"),
+            ("time", f"{report.wall_s:.2f} s"),
+            ("goes on from", None if run.journal is None else run.journal.file),
+            ("errors", "; ".join(report.errors) or None),
+        ]
+    return _reasoning_figures(report)
+
+
+def _reasoning_figures(report: Report) -> list[tuple[str, str | None]]:
     usage, voted = report.usage, sum(report.votes.values())
     saved, cached = report.saved_tokens, usage.cached_tokens
     return [
@@ -122,8 +151,9 @@ def _figures(report: Report) -> list[tuple[str, str | None]]:
     ]
 
 
-def _notes(run: RecordedRun) -> Iterator[PageNote]:
-    yield {"heading": MEANINGS_HEADING, "pairs": list(MEANINGS.items())}
+def _notes(run: RecordedRun, figures: Sequence[str]) -> Iterator[PageNote]:
+    meanings = [(name, words) for name, words in MEANINGS.items() if name in figures]
+    yield {"heading": MEANINGS_HEADING, "pairs": meanings}
     settings = list(run.settings.items())
     yield (
         {"heading": "Settings", "pairs": settings}
@@ -192,6 +222,23 @@ def _lane(
         ],
         "lists": lists,
     }
+
+
+def _task_lanes(run: RecordedRun) -> Iterator[Lane]:
+    """The tasks of a plan, on an axis of seconds."""
+    for thread, branch in zip(run.report.threads, run.branches, strict=True):
+        lane: Lane = {
+            "id": thread.id,
+            "name": thread.name,
+            "kind": KINDS[thread.state],
+            "why": branch.why,
+            "after": branch.after,
+            "text": thread.text,
+        }
+        if branch.started is not None and branch.ended is not None:
+            lane["stretches"] = [(branch.started, branch.ended)]
+            lane["size"] = round(branch.ended - branch.started, 4)
+        yield lane
 
 
 def _kind(thread: ThreadReport) -> LaneKind:

@@ -6,7 +6,10 @@ import platform
 import secrets as random
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -32,6 +35,11 @@ ENDINGS = {
     "lost": "lost by the backend",
     "stopped": "stopped",
 }
+
+
+def called(command: str) -> str:
+    """What the branches of a command's run are, in the plural."""
+    return {"plan": "tasks", "eval": "arms"}.get(command, "branches")
 
 
 class BranchRecord(BaseModel):
@@ -62,6 +70,25 @@ class BranchRecord(BaseModel):
     error: str | None = None
 
 
+class RunJournal(BaseModel):
+    """What a run writes while it goes on, and from which it can go on.
+
+    Attributes:
+        file: A plan's journal, or an evaluation's answers; the whole path.
+        folder: Where the command was given, to which the paths among its settings are relative.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    folder: str
+
+    @staticmethod
+    def at(file: str | Path) -> RunJournal:
+        """The journal of a command that is given here."""
+        return RunJournal(file=str(Path(file).resolve()), folder=str(Path.cwd()))
+
+
 class RecordedRun(BaseModel):
     """A run as it is kept; there is no secret in it.
 
@@ -70,8 +97,11 @@ class RecordedRun(BaseModel):
         command: What ran it, such as ``solve``.
         settings: Those that were given, by name; secrets are ``[hidden]``.
         versions: Of Python, this package and what it has loaded.
-        report: The answer, what each branch wrote, each decision of the policy, and the cost.
+        report: The answer, what each branch wrote, each decision of the policy, and the cost.  The
+            threads of a plan are its tasks, those of an evaluation its arms.
         branches: In the order of the report's threads.
+        journal: None where the run has written none.
+        ended: Whether it had, when this was written; else it goes on, or was killed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -84,6 +114,13 @@ class RecordedRun(BaseModel):
     versions: dict[str, str]
     report: Report
     branches: tuple[BranchRecord, ...]
+    journal: RunJournal | None = None
+    ended: bool = True
+
+    @property
+    def status(self) -> str:
+        """The report's, or that it had not ended."""
+        return self.report.status if self.ended else "not ended"
 
     @classmethod
     def of(
@@ -96,19 +133,13 @@ class RecordedRun(BaseModel):
         id: str | None = None,
     ) -> RecordedRun:
         """The record of a run that ended then, or just now, without the secrets it was given."""
-        shown, secrets = hidden_settings(settings)
-        parts = {
-            "report": solution.report().model_dump(by_alias=True),
-            "branches": [one.model_dump() for one in _branches(solution)],
-        }
-        return cls(
-            id=id or random.token_hex(4),
-            began=round((ended or time.time()) - solution.wall_s, 3),
+        origin = RunOrigin(
             command=command,
-            settings=shown,
-            versions=_versions(),
-            **hidden(parts, secrets),
+            settings=settings,
+            began=(ended or time.time()) - solution.wall_s,
+            id=id or random.token_hex(4),
         )
+        return origin.record(solution.report(), _branches(solution))
 
     @staticmethod
     def from_json(text: str | bytes) -> RecordedRun:
@@ -125,6 +156,50 @@ class RecordedRun(BaseModel):
     def to_json(self, *, indent: int | None = None) -> str:
         """The run as JSON."""
         return self.model_dump_json(by_alias=True, indent=indent)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOrigin:
+    """What is known of a run when it begins.
+
+    Attributes:
+        began: In seconds since 1970.
+        id: That of a run with a journal follows from the journal's place: there is one record of
+            it, however often it went on.
+    """
+
+    command: str
+    settings: Mapping[str, Any]
+    began: float = field(default_factory=time.time)
+    journal: RunJournal | None = None
+    id: str = ""
+
+    @property
+    def run_id(self) -> str:
+        """The id of its record."""
+        if self.id or self.journal is None:
+            return self.id
+        return sha256(f"{self.command} {self.journal.file}".encode()).hexdigest()[:8]
+
+    def record(
+        self, report: Report, branches: Iterable[BranchRecord] = (), *, ended: bool = True
+    ) -> RecordedRun:
+        """The record of the run, without the secrets that it was given."""
+        shown, secrets = hidden_settings(self.settings)
+        parts = {
+            "report": report.model_dump(by_alias=True),
+            "branches": [one.model_dump() for one in branches],
+        }
+        return RecordedRun(
+            id=self.run_id or random.token_hex(4),
+            began=round(self.began, 3),
+            command=self.command,
+            settings=shown,
+            versions=_versions(),
+            journal=self.journal,
+            ended=ended,
+            **hidden(parts, secrets),
+        )
 
 
 def _versions() -> dict[str, str]:

@@ -82,7 +82,7 @@ class RunStore:
         self.most_bytes = most_bytes
 
     def add(self, run: RecordedRun) -> None:
-        """Keep a run, and forget the oldest ones that have no room beside it.
+        """Keep a run, in place of its record so far; forget the oldest that have no room beside it.
 
         Raises:
             InvalidValue: it is larger than all may be, or the file can't be written.
@@ -101,7 +101,7 @@ class RunStore:
             "question": report.problem,
             "answer": report.answer,
             "verified": report.verified,
-            "status": report.status,
+            "status": run.status,
             "strategy": report.strategy,
             "model": report.model,
             "branches": len(report.threads),
@@ -112,7 +112,7 @@ class RunStore:
         }
         with self._open(makes=True) as db, db:
             places = ", ".join(f":{name}" for name in row)
-            db.execute(f"INSERT INTO runs ({', '.join(row)}) VALUES ({places})", row)
+            db.execute(f"INSERT OR REPLACE INTO runs ({', '.join(row)}) VALUES ({places})", row)
             self._trim(db, self.most_bytes)
 
     def lines(self, which: RunFilter | None = None, most: int | None = None) -> list[RunLine]:

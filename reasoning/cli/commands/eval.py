@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from contextlib import AsyncExitStack
 from dataclasses import field, replace
 from functools import cached_property, partial
@@ -21,8 +22,10 @@ from reasoning.cli.options import (
     BackendOptions,
     ChatOptions,
     Duration,
+    KeepOptions,
     SamplingOptions,
     argument,
+    given_options,
     json_option,
     model_option,
     named_draft,
@@ -53,8 +56,11 @@ if TYPE_CHECKING:
     from reasoning.evaluation.results import EvalResults, RunFigures
     from reasoning.evaluation.suites import Panel
     from reasoning.options import SolveOptions
+    from reasoning.runs.record import RecordedRun
 
 SAMPLES = 16
+UNTOLD = {"suite", "quick", "dry_run", "as_json", "keep", "keep_mb"}
+"""Settings that say nothing of how an evaluation went; a suite's panels stand by themselves."""
 
 
 @settings_class
@@ -155,6 +161,7 @@ class EvalSettings:
         metavar="NAME",
     )
     quick: bool = option("Fewer questions of a suite.", is_flag=True)
+    keeping: KeepOptions = field(default_factory=KeepOptions)
     dry_run: bool = option("Say what would be asked and what it would cost.", is_flag=True)
     as_json: bool = json_option("a table")
     plot: str | None = option("Draw accuracy against tokens and against span.", metavar="FILE")
@@ -276,6 +283,52 @@ def panel_settings(settings: EvalSettings, panel: Panel, suite: str) -> EvalSett
     )
 
 
+class KeptEval:
+    """The record of an evaluation: one for its file, however often it goes on.
+
+    Attributes:
+        id: Under which it is kept, if it is.
+    """
+
+    def __init__(self, settings: EvalSettings) -> None:
+        from reasoning.runs.record import RunJournal, RunOrigin
+
+        given = given_options(settings)
+        self.id: str | None = None
+        self._settings = settings
+        self._origin = RunOrigin(
+            command="eval",
+            settings={name: given[name] for name in given.keys() - UNTOLD},
+            journal=RunJournal.at(settings.path),
+        )
+
+    def add(
+        self,
+        stored: StoredEval,
+        questions: int,
+        results: EvalResults | None = None,
+        *,
+        lacking: str | None = None,
+    ) -> None:
+        """Keep what there is; without results or what is ``lacking``, it has not ended."""
+        from reasoning.evaluation.kept.summary import eval_branches, eval_report
+
+        def record() -> RecordedRun:
+            report = eval_report(
+                f"{self._settings.source}, {questions:,} questions",
+                stored,
+                results,
+                wall_s=time.time() - self._origin.began,
+                lacking=lacking,
+            )
+            branches = () if results is None else eval_branches(results)
+            ended = results is not None or lacking is not None
+            return self._origin.record(report, branches, ended=ended)
+
+        run = self._settings.keeping.add(record)
+        self.id = None if run is None else run.id
+
+
 class EvalCommand:
     """One run of the command."""
 
@@ -287,6 +340,7 @@ class EvalCommand:
         from reasoning.evaluation.run import EvalPlan, LiveArm
 
         self.settings = settings
+        self.kept = KeptEval(settings)
         self._stopped = False
         if settings.plot is not None:
             check_picture(settings.plot)  # what is wrong is told before the work
@@ -329,6 +383,8 @@ class EvalCommand:
             print_object(results)
         else:
             self.print(results)
+        if self.kept.id is not None:
+            say(f"run {self.kept.id}")
         return 0
 
     def _kept(self) -> StoredEval:
@@ -342,7 +398,11 @@ class EvalCommand:
         path, stored = self.settings.path, self._kept()
         if self.plan.missing(stored):
             stored = self._ask()
-            return None if self._stopped else stored
+            if self._stopped:
+                lacking = f"{len(self.plan.missing(stored)):,} answers are missing"
+                self.kept.add(stored, len(self.plan.questions), lacking=lacking)
+                return None
+            return stored
         if differing := stored.header.differs(self._header(stored.header.model)):
             raise InvalidValue(f"output: {path} was made with {differing}; give another file")
         return stored
@@ -416,6 +476,7 @@ class EvalCommand:
         store = EvalStore(self.settings.path, self._header(model, versions))
         store.ask(self.plan.questions)
         raise_when_interrupted()
+        self.kept.add(store.stored, len(self.plan.questions))
         return store
 
     async def _fill(self, store: EvalStore, fill: Callable[..., Awaitable[None]]) -> None:
@@ -498,6 +559,7 @@ class EvalCommand:
             results=rows,
             curve=curve,
         )
+        self.kept.add(stored, len(self.plan.questions), results)
         return results, graded
 
     def _tell_seen(self) -> None:

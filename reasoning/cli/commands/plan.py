@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,9 @@ from reasoning.cli.options import (
     BackendOptions,
     Duration,
     HubOptions,
+    KeepOptions,
     argument,
+    given_options,
     json_option,
     model_option,
     option,
@@ -27,12 +30,15 @@ if TYPE_CHECKING:
     from orchestrator import Event
     from protocol import Client, Hub
     from reasoning.planning import ChatClient, ConstellationResult
+    from reasoning.runs.record import RecordedRun
 
 SCHEMA = "reason.plan/1"
 WAIT_S = 60.0
 """How long planning waits for as many devices as were asked for."""
 MOST_SHOWN = 300
 """Characters of a value or of progress."""
+UNTOLD = {"request", "as_json", "quiet", "resume", "keep", "keep_mb"}
+"""Settings that say nothing of how a plan went, or stand in its record elsewhere."""
 
 
 @settings_class
@@ -74,11 +80,12 @@ class PlanSettings:
         show_default=False,
     )
     seed: int = option("The planner's.", default=0)
+    keeping: KeepOptions = field(default_factory=KeepOptions)
     as_json: bool = json_option()
     quiet: bool = option("Nothing on stderr while it runs.", "--quiet", "-q", is_flag=True)
 
-    def check(self) -> None:
-        """Refuse what could not be run, before anything is started.
+    def check(self) -> str:
+        """Refuse what could not be run, before anything is started; returns the request.
 
         Raises:
             InvalidValue: the request or the journal can't be used.
@@ -93,8 +100,9 @@ class PlanSettings:
             raise InvalidValue("request: there is none; say what is to be done")
         if self.request is not None and not self.request.strip():
             raise InvalidValue("request: it is empty; say what is to be done")
-        if self.journal is not None:
-            check_journal(Path(self.journal), self.request, resume=self.resume)
+        if self.journal is None:
+            return self.request or ""
+        return check_journal(Path(self.journal), self.request, resume=self.resume) or ""
 
     @property
     def instance(self) -> str:
@@ -125,21 +133,29 @@ def plan(settings: PlanSettings) -> int:
     reason plan "Compare the logs of all machines" --base-url http://localhost:8000/v1
     reason plan --journal run.db --resume --base-url http://localhost:8000/v1
     """
+    return carry_out(settings)
+
+
+def carry_out(settings: PlanSettings) -> int:
+    """Carry a plan out, print what came of it, and return the exit code."""
     import anyio
 
     from reasoning.planning import ChatClient
 
-    settings.check()
+    request = settings.check()
     submitter = settings.hub.submitter(settings.instance)
     model = settings.backend.load(settings.model)
     chat = ChatClient(
         model, temperature=settings.temperature, seed=settings.seed, held=settings.held
     )
     raise_when_interrupted()
+    kept = KeptPlan(settings, request, chat)
+    kept.begin()
     try:
         result = anyio.run(_carry_out, settings, submitter, chat)
     except ExceptionGroup as errors:
         raise leaf(errors) from None
+    run = kept.end(result)
     if chat.unheld is not None and not settings.quiet:
         warn(f"replies were not held to a schema: {chat.unheld}")
     if settings.as_json:
@@ -148,7 +164,50 @@ def plan(settings: PlanSettings) -> int:
         say(result.answer, err=False)
     else:
         warn(f"no answer: {_REASONS[result.status].format('; '.join(result.reasons))}")
+    if run is not None and not settings.quiet:
+        say(f"run {run.id}")
     return 0 if result.status == "answered" else 1
+
+
+class KeptPlan:
+    """The record of a plan."""
+
+    def __init__(self, settings: PlanSettings, request: str, chat: ChatClient) -> None:
+        from reasoning.runs.record import RunJournal, RunOrigin
+
+        given = given_options(settings)
+        self._keeping = settings.keeping
+        self._request = request
+        self._chat = chat
+        self._origin = RunOrigin(
+            command="plan",
+            settings={name: given[name] for name in given.keys() - UNTOLD},
+            journal=None if settings.journal is None else RunJournal.at(settings.journal),
+        )
+
+    def begin(self) -> None:
+        """Keep that it has begun, where a journal lets it go on when it is killed."""
+        from reasoning.runs.planned import plan_report
+
+        if self._origin.journal is not None:
+            report = plan_report(self._request, self._chat.model.name)
+            self._keeping.add(lambda: self._origin.record(report, ended=False))
+
+    def end(self, result: ConstellationResult) -> RecordedRun | None:
+        """Keep what came of it; returns the record, if it is kept."""
+        from reasoning.runs.planned import plan_branches, plan_report
+
+        def record() -> RecordedRun:
+            report = plan_report(
+                self._request,
+                self._chat.model.name,
+                result,
+                written=self._chat.written,
+                wall_s=time.time() - self._origin.began,
+            )
+            return self._origin.record(report, plan_branches(result))
+
+        return self._keeping.add(record)
 
 
 async def _carry_out(

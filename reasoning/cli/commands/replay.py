@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import field
 from pathlib import Path
@@ -13,6 +12,7 @@ from click import FloatRange, IntRange
 
 from orchestrator.errors import InvalidValue
 from reasoning.cli.arms_table import arms_table
+from reasoning.cli.commands.kept.samples import answers_of, check_samples, run_called
 from reasoning.cli.options import (
     RunStoreOptions,
     TracesOptions,
@@ -78,16 +78,13 @@ _SHARED = ("shuffles", "seed", "probe_tokens", "judge_price")
 """Settings that the evaluator has too, and the results repeat."""
 
 
-_RUN = re.compile("last|[0-9a-f]{1,8}")
-
-
 @click.command()
 @options(ReplaySettings)
 def replay(settings: ReplaySettings) -> None:
     """Replay stopping and voting policies over stored TRACES, or the samples of a kept RUN.
 
-    Traces are ours, or samples that other programs have stored: see --format.  A run is named by
-    the beginning of its id, or last; see reason runs.
+    Traces are ours, or samples that other programs have stored: see --format.  A run, also one of
+    reason eval, is named by the beginning of its id, or last; see reason runs.
 
     Beside each policy stands self-consistency with as many traces and with as many tokens,
     between whole numbers of samples too.  Intervals are over questions.
@@ -158,11 +155,14 @@ def _file(name: str, place: RunStoreOptions, folder: Path) -> Path:
 
     Raises:
         UnknownName: no such run is kept.
+        InvalidValue: it has no samples.
     """
-    file = Path(name)
-    if file.exists() or not _RUN.fullmatch(name):
-        return file
-    run = place.open().find(name)
+    run = run_called(name, place)
+    if run is None:
+        return Path(name)
+    if run.command == "eval":
+        return answers_of(run)
+    check_samples(run)
     made = folder / f"run-{run.id}.jsonl"
     made.write_text(run.report.model_dump_json(by_alias=True) + "\n", encoding="utf-8")
     return made

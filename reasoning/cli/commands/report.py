@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +12,16 @@ import click
 from click import IntRange
 
 from orchestrator.errors import InvalidValue
+from reasoning.cli.commands.kept.samples import answers_of, run_called
 from reasoning.cli.eval_page import write_page
-from reasoning.cli.options import argument, named_option, option, options, settings_class
+from reasoning.cli.options import (
+    RunStoreOptions,
+    argument,
+    named_option,
+    option,
+    options,
+    settings_class,
+)
 from reasoning.cli.printing import progress_bar, say
 
 if TYPE_CHECKING:
@@ -23,7 +32,8 @@ if TYPE_CHECKING:
 class ReportSettings:
     """An evaluation's file, and the arms that the page compares."""
 
-    stored: str = argument(metavar="EVAL")
+    stored: str = argument(metavar="EVAL|RUN")
+    place: RunStoreOptions = field(default_factory=RunStoreOptions)
     out: str | None = option(
         "The page; by default EVAL's name and .html, here.", "--out", "-o", metavar="FILE"
     )
@@ -67,7 +77,7 @@ class ReportSettings:
 @click.command()
 @options(ReportSettings)
 def report(settings: ReportSettings) -> None:
-    """Write EVAL, a file of reason eval, as one page of HTML, and print its name.
+    """Write EVAL, a file of reason eval or a kept RUN of it, as one page; print the page's name.
 
     Nothing is asked: the page has accuracy over tokens and over span, each arm with its interval
     and what it gains, paired by question, the answers worth reading, and how they were asked.
@@ -75,6 +85,9 @@ def report(settings: ReportSettings) -> None:
     \b
     reason report mine.eval.jsonl --policy default --policy sc:n=8 --against sc:n=16
     """
+    run = run_called(settings.stored, settings.place)
+    if run is not None:
+        settings = replace(settings, stored=str(answers_of(run)))
     ReportCommand(settings).run()
 
 

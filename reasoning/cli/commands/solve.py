@@ -319,8 +319,12 @@ class SolveCommand:
 
     def _keep(self, solution: Solution) -> None:
         """Keep the run, and show its end."""
+        from reasoning.runs.record import RecordedRun
+
         id = None if self.live is None else self.live.id
-        run = self.settings.keeping.add(solution, command="solve", settings=self.told, id=id)
+        run = self.settings.keeping.add(
+            lambda: RecordedRun.of(solution, command="solve", settings=self.told, id=id)
+        )
         self.kept = None if run is None else run.id
         if self.live is not None:
             from reasoning.runs.page import run_data

@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from reasoning.cli import main
 from reasoning.evaluation import (
@@ -121,6 +121,48 @@ async def test_killed_twice_no_sample_is_lost_or_paid_twice(
         again = await run(shell, *command, "--json")
         assert again[1] == table
         assert not chat.streamed, "all is there, and nothing is asked"
+
+
+async def test_a_killed_evaluation_is_listed_and_goes_on_by_its_record(
+    server: tuple[Varied, str], questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+    def here(*arguments: str) -> Result:
+        return CliRunner().invoke(main, list(arguments))
+
+    chat, url = server
+    command = ["eval", str(questions), "--base-url", url, "--samples", str(SAMPLES)]
+    command += ["--parallel", "2", "--policy", "sc:n=4", "-o", str(tmp_path / "out.jsonl")]
+    with running_shell(tmp_path) as shell:
+        chat.enough = 15
+        process = shell.start(*command)
+        await chat.reached.wait()
+        process.send_signal(signal.SIGKILL)
+        await anyio.to_thread.run_sync(process.communicate)
+        paid = {one["seed"] for one in records(tmp_path / "out.jsonl", "sample")}
+        chat.streamed.clear()
+        (before,) = json.loads(here("runs", "list", "--json").stdout)
+        assert (before["command"], before["status"]) == ("eval", "not ended")
+        code, table, told = await run(shell, "runs", "resume", before["id"])
+        assert code == 0, told
+        assert "sc:n=4" in table
+        assert not paid & seeds(chat.streamed)
+        samples = records(tmp_path / "out.jsonl", "sample")
+        assert len(samples) == QUESTIONS * SAMPLES
+        (after,) = json.loads(here("runs", "list", "--json").stdout)
+        assert (after["id"], after["status"]) == (before["id"], "finished")
+        tokens = sum(one["tokens"] + one["prompt_tokens"] for one in samples)
+        assert (after["branches"], after["tokens"]) == (1, tokens)
+        assert after["answer"].startswith("sc:n=4 ")
+    shown = here("runs", "show", after["id"]).stdout
+    assert f"goes on from: {tmp_path / 'out.jsonl'}" in shown
+    assert here("replay", "last", "--policy", "sc:n=2").exit_code == 0
+    assert here("report", "last", "-o", str(tmp_path / "page.html")).exit_code == 0
+    (tmp_path / "out.jsonl").unlink()
+    done = here("runs", "resume")
+    assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1)
+    assert "out.jsonl is gone; begin it anew" in done.stderr
 
 
 def children(process: subprocess.Popen[str]) -> list[int]:

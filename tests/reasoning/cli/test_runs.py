@@ -104,6 +104,42 @@ def test_a_page_has_two_runs_and_no_more(both: tuple[str, str], home: Path) -> N
     assert "name fewer" in reason("view", first, second, first).stderr
 
 
+def test_a_run_that_can_not_go_on_is_refused_in_one_line(home: Path) -> None:
+    solve(EACH)
+    done = reason("runs", "resume")
+    assert done.exit_code == 2
+    assert "of reason solve has no journal; reason plan has one with --journal" in done.stderr
+    assert "is of reason solve; name one of reason eval" in reason("report", "last").stderr
+
+
+def test_an_evaluation_is_one_record_however_often_it_is_asked_for(home: Path) -> None:
+    command = ["eval", "arithmetic", "--limit", "2", "--samples", "1", "--policy", "sc:n=1"]
+    for more in ([], ["--strategy", "single"]):
+        assert reason(*command, *more).exit_code == 0
+    assert reason(*command, "-o", "other.jsonl", "--no-keep").exit_code == 0
+    (line,) = reason("runs", "--command", "eval").stdout.splitlines()
+    assert "eval sc:n=1, single of reason-5m  2 arms, " in line
+    assert "arithmetic, 2 questions → sc:n=1 " in line
+    assert reason("view", "-o", "page.html").exit_code == 0
+    told = reason("runs", "export", "last", "--traces").stderr
+    assert "is an evaluation; its samples are in " in told
+    solve(EACH)
+    ids = [line.split()[0] for line in reason("runs").stdout.splitlines()]
+    assert "do not fit on one page" in reason("view", *ids).stderr
+
+
+def test_a_record_with_a_hidden_setting_does_not_go_on(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_API_KEY", "correct-horse")
+    command = ["eval", "arithmetic", "--limit", "2", "--samples", "1", "--template"]
+    assert reason(*command, "correct-horse {question}").exit_code == 0
+    done = reason("runs", "resume")
+    assert done.exit_code == 2
+    (line,) = done.stderr.splitlines()
+    assert "was given template, which is secret and not kept" in line
+
+
 def test_runs_are_forgotten_when_it_is_said_which(both: tuple[str, str]) -> None:
     for wrong in ((), ("--all", "--older", "1d")):
         assert reason("runs", "prune", *wrong).exit_code == 2

@@ -290,8 +290,9 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
         process.communicate()
 
 
+@pytest.mark.parametrize("by_record", [False, True])
 def test_a_plan_command_killed_in_the_middle_goes_on_by_resume(
-    shell: Shell, tmp_path: Path
+    by_record: bool, shell: Shell, tmp_path: Path
 ) -> None:
     log, journal = tmp_path / "ran", tmp_path / "run.db"
     shell.environment["PLANNED_LOG"] = str(log)
@@ -303,7 +304,8 @@ def test_a_plan_command_killed_in_the_middle_goes_on_by_resume(
     )
     assert line(hub).startswith("box is here")
     with chat_server(_reply) as model:
-        where = ("--base-url", model, "--hub", url, "--token-file", mine)
+        where = ("--base-url", model, "--hub", url)
+        shell.environment["REASON_TOKEN"] = Path(mine).read_text()
         kept = ("--journal", str(journal))
         first = shell.start("plan", "Note them", *where, *kept)
         assert first.stderr is not None
@@ -312,12 +314,16 @@ def test_a_plan_command_killed_in_the_middle_goes_on_by_resume(
         _until_committed(journal, {"a", "b"}, version=2)
         first.send_signal(signal.SIGKILL)
         first.wait(10)
-        code, out, err = shell.run("plan", *where, *kept, "--resume", "--json")
-    assert code == 0, err
-    found = json.loads(out)
-    assert (found["status"], found["answer"]) == ("answered", "done")
-    assert [(task["id"], task["value"], task["device"]) for task in found["tasks"]] == [
-        (id, id.upper(), "box") for id in "abcd"
+        (before,) = json.loads(shell.run("runs", "list", "--json")[1])
+        assert (before["status"], before["question"]) == ("not ended", "Note them")
+        again = ("runs", "resume") if by_record else ("plan", *where, *kept, "--resume")
+        code, out, err = shell.run(*again)
+    assert (code, out) == (0, "done"), err
+    run = json.loads(shell.run("runs", "export", before["id"])[1])
+    assert (run["report"]["status"], run["report"]["answer"]) == ("finished", "done")
+    threads = zip(run["report"]["threads"], run["branches"], strict=True)
+    assert [(task["id"], task["text"], branch["why"]) for task, branch in threads] == [
+        (id, id.upper(), "succeeded on box") for id in "abcd"
     ]
     assert err.splitlines()[0] == "resumed at version 2: 2 ended, 2 to go"
     ran = log.read_text().split()

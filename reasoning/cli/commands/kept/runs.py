@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.errors import InvalidValue
+from reasoning.cli.commands.kept.resume import ResumeRunSettings, go_on
+from reasoning.cli.commands.kept.samples import check_samples
 from reasoning.cli.options import (
     Duration,
     RunStoreOptions,
@@ -46,7 +48,7 @@ class ListedByDefault(click.Group):
 
 @click.group(cls=ListedByDefault)
 def runs() -> None:
-    """Runs that were kept: list and search them, show, compare, export and forget them.
+    """Runs that were kept: list and search them, show, compare, go on, export and forget them.
 
     A run is named by the beginning of its id; last is the newest.  Without a command, they are
     listed.
@@ -125,13 +127,15 @@ def list_runs(settings: ListSettings) -> None:
 
 
 def _row(line: RunLine) -> str:
+    from reasoning.runs.record import called
+
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(line.began))
     answer = "no answer" if line.answer is None else line.answer
     status = "" if line.status == "finished" else f" ({line.status})"
+    parts = f"{line.branches} {called(line.command)}"
     return (
         f"{line.id}  {when}  {SIGNS[line.verified]} {line.command} {one_line(line.strategy)} of "
-        f"{one_line(line.model)}  "
-        f"{line.branches} branches, {line.tokens:,} tokens, {line.wall_s:.1f} s{status}  "
+        f"{one_line(line.model)}  {parts}, {line.tokens:,} tokens, {line.wall_s:.1f} s{status}  "
         f"{_short(line.question)} → {_short(answer)}"
     )
 
@@ -170,9 +174,13 @@ def _shown(run: RecordedRun, most: int | None) -> Iterator[str]:
         votes = " · ".join(f"{one_line(key)} ×{count}" for key, count in report.votes.items())
         yield f"votes: {votes}"
     yield (
-        f"{report.strategy} of {report.model}, {report.status}: work {usage.work_tokens:,} tokens, "
+        f"{report.strategy} of {report.model}, {run.status}: work {usage.work_tokens:,} tokens, "
         f"span {usage.span_tokens:,}, {report.wall_s:.2f} s"
     )
+    if report.abstained:
+        yield f"no answer: {report.abstained}"
+    if run.journal is not None:
+        yield f"goes on from: {run.journal.file}"
     if report.steering is not None:
         yield f"policy {report.steering.policy}: {report.steering.reason}"
     for name, pairs in {"settings": run.settings, "versions": run.versions}.items():
@@ -214,6 +222,21 @@ def diff(settings: DiffRunsSettings) -> int:
     return int(bool(lines))
 
 
+@runs.command()
+@options(ResumeRunSettings)
+def resume(settings: ResumeRunSettings) -> int:
+    """Go on with RUN where it was killed or interrupted: a plan with a journal, or an evaluation.
+
+    It goes on in the folder where it was begun, with the settings that it was given; what is done
+    is not done again.
+
+    \b
+    reason runs --command eval
+    reason runs resume 3f2a
+    """
+    return go_on(settings.place.open().find(settings.run))
+
+
 @settings_class
 class ExportSettings:
     """Runs, and the form in which they are written."""
@@ -238,6 +261,8 @@ def export(settings: ExportSettings) -> None:
     """
     store = settings.place.open()
     found = [store.find(name) for name in settings.names]
+    for run in found if settings.traces else ():
+        check_samples(run)
     alone = len(found) == 1 and not settings.traces
     texts = [
         run.report.model_dump_json(by_alias=True)
