@@ -56,7 +56,7 @@ def mean_interval(values: Sequence[float]) -> Interval:
     return _wilson(min(1.0, total / count), count * worth)
 
 
-def difference_interval(values: Sequence[float]) -> Interval:
+def difference_interval(values: Sequence[float], *, unit: float = EQUAL) -> Interval:
     """The interval of the mean of paired differences in [-1, 1], one for each question.
 
     It is Student's t over questions, to which two fifths of a question are added: one differs by as
@@ -66,27 +66,33 @@ def difference_interval(values: Sequence[float]) -> Interval:
     that all fall on one side, or differ equally, are not taken for certainty.  Where none
     differs at all, up to 1 - 0.05^(1/n), which is about 3/n, of all questions may (rule of three).
 
+    Args:
+        unit: What is too small to be a difference of outcomes, as half of 1/16 over 16 orders: it
+            comes from rounding, or from between two whole numbers of samples.
+
     Raises:
         PolicyError: there is no value, or one is out of range.
     """
     _check(values, -1)
     count = len(values)
-    if max(map(abs, values)) < EQUAL:
-        rare = 1 - 0.05 ** (1 / count)
-        return -rare, rare
+    if _none_differs(values, unit):
+        rare, center = 1 - 0.05 ** (1 / count), sum(values) / count
+        return max(-1.0, center - rare), min(1.0, center + rare)
     center, variance = _moments(values)
     half = student(count - 1) * sqrt(variance / (count + 2 * FIFTH))
     return max(-1.0, center - half), min(1.0, center + half)
 
 
-def questions_needed(values: Sequence[float], half: float = 0.01) -> int:
+def questions_needed(values: Sequence[float], half: float = 0.01, *, unit: float = EQUAL) -> int:
     """How many questions with differences such as these make an interval of ``half`` either way.
+
+    ``unit`` is that of `difference_interval`.
 
     Raises:
         PolicyError: there is no value, or one is out of range.
     """
     _check(values, -1)
-    if max(map(abs, values)) < EQUAL:
+    if _none_differs(values, unit):
         return ceil(3 / half)
     _, variance = _moments(values)
     about = ceil(variance * (Z / half) ** 2)
@@ -126,6 +132,10 @@ def _moments(differences: Sequence[float]) -> tuple[float, float]:
     center = sum(differences) / weight
     squares = sum(value * value for value in differences) + 2 * FIFTH * largest * largest
     return center, squares / weight - center * center
+
+
+def _none_differs(values: Sequence[float], unit: float) -> bool:
+    return max(map(abs, values)) < max(EQUAL, unit - EQUAL)
 
 
 def _check(values: Sequence[float], least: int) -> None:

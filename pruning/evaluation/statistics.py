@@ -127,11 +127,14 @@ def gain(summary: Summary, other: Summary) -> Gain:
     require(same, f"{summary.policy} and {other.policy}: give outcomes on the same questions")
     pairs = [(ours, theirs[ours.question]) for ours in summary.outcomes]
     deltas = [ours.accuracy - his.accuracy for ours, his in pairs]
+    # Runs differ by one order's outcome at least; far less comes from a mixture of two numbers.
+    orders = max(len(outcome.orders) for pair in pairs for outcome in pair)
+    unit = 0.5 / orders if orders else 0.0
     return Gain(
         mean=mean(deltas),
-        ci95=difference_interval(deltas),
+        ci95=difference_interval(deltas, unit=unit),
         orders_error=_orders_error(pairs),
-        questions_needed=questions_needed(deltas),
+        questions_needed=questions_needed(deltas, unit=unit),
     )
 
 

@@ -59,7 +59,11 @@ def draw(
         InvalidValue: the file can't be written.
     """
     plt = pyplot()
-    gains = [(row, name, base) for row in rows for name, base in _shown(row)]
+    gains = [
+        (row, f"C{number}", name, base)
+        for number, row in enumerate(rows)
+        for name, base in _shown(row)
+    ]
     figure = plt.figure(figsize=(10, 4.2 + 0.32 * len(gains)), layout="constrained")
     heights = [4.2, 0.6 + 0.32 * len(gains)] if gains else [1]
     above, *below = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
@@ -97,7 +101,7 @@ def _scatter(axis: Any, rows: Sequence[ReplayRow], curve: Sequence[CurvePoint], 
         axis.annotate(
             f"self-consistency, n=1–{curve[-1].n}",
             line[0],
-            xytext=(4, -12),
+            xytext=(-2, 8),
             textcoords="offset points",
             fontsize=8,
             color=GREY,
@@ -164,11 +168,10 @@ def _short(value: float) -> str:
     return f"{value:g}"
 
 
-def _forest(axis: Any, gains: Sequence[tuple[ReplayRow, str, ReplayBaseline]]) -> None:
+def _forest(axis: Any, gains: Sequence[tuple[ReplayRow, str, str, ReplayBaseline]]) -> None:
+    """Gains, each in its arm's colour."""
     names: list[str] = []
-    colours: dict[str, str] = {}
-    for place, (row, name, base) in enumerate(gains):
-        colour = colours.setdefault(row.policy, f"C{len(colours)}")
+    for place, (row, colour, name, base) in enumerate(gains):
         low, high = (100 * end for end in base.gain_ci95)
         axis.plot([low, high], [place, place], color=colour, lw=2)
         axis.plot(100 * base.gain, place, "o", color=colour, ms=5)

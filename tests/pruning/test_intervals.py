@@ -70,6 +70,16 @@ def test_where_nothing_differs_three_in_n_may(count: int) -> None:
     assert high == pytest.approx(3 / count, rel=0.15) or count == 1
 
 
+def test_a_mixture_of_numbers_of_samples_is_no_difference() -> None:
+    """Where two arms agree on all questions, the next number of samples must not hide it."""
+    mixed = [0.02 / 16] * 20 + [-0.02 / 16] * 19 + [0.0]
+    assert difference_interval(mixed) == pytest.approx((-0.0016, 0.0017), abs=1e-3)
+    assert difference_interval(mixed, unit=1 / 32) == pytest.approx((-0.0722, 0.0722), abs=1e-3)
+    assert questions_needed(mixed, unit=1 / 32) == 300
+    one_order = [0.98 / 16] + [0.0] * 39
+    assert difference_interval(one_order, unit=1 / 32) == difference_interval(one_order)
+
+
 def test_many_questions_have_a_narrow_interval() -> None:
     narrow, wide = mean_interval([0.2, 1.0] * 200), mean_interval([0.2, 1.0] * 5)
     assert wide[1] - wide[0] > 3 * (narrow[1] - narrow[0])

@@ -173,6 +173,15 @@ def test_a_gain_is_paired_by_question() -> None:
     assert gained.orders_error is None
 
 
+def test_a_gain_over_a_mixture_of_equal_arms_is_not_certain() -> None:
+    evaluator = Evaluator(questions=questions())
+    same = gain(evaluator.baseline(2), evaluator.baseline(2))
+    mixed = gain(evaluator.baseline(2), evaluator.baseline(2.01))
+    assert mixed.mean != 0
+    assert mixed.ci95 == pytest.approx(same.ci95, abs=0.01)
+    assert mixed.questions_needed == same.questions_needed
+
+
 def test_arms_over_other_questions_are_not_compared() -> None:
     ours, theirs = arm("ours", a=1, b=0), arm("theirs", a=1)
     with pytest.raises(PolicyError, match="ours and theirs: give outcomes on the same questions"):

@@ -21,7 +21,7 @@ SPARE = (
 _REFUSES = re.compile(
     r"(not|n't) (be )?(support|permitted|allowed|used|accepted|available|recogni|valid)|"
     r"unsupported|unknown|unrecogni[sz]ed|unexpected|extra (inputs|fields)|instead|no such|"
-    r"deprecated|validation error|invalid (parameter|argument|field)"
+    r"deprecated|validation error|invalid (parameter|argument|field)|leave (it|this) out"
 )
 _FILTERS = re.compile(r"filter|policy|safety|moderat|blocked|harm")
 _LIMITS = re.compile(

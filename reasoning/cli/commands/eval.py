@@ -164,7 +164,11 @@ class EvalSettings:
     keeping: KeepOptions = field(default_factory=KeepOptions)
     dry_run: bool = option("Say what would be asked and what it would cost.", is_flag=True)
     as_json: bool = json_option("a table")
-    plot: str | None = option("Draw accuracy against tokens and against span.", metavar="FILE")
+    plot: tuple[str, ...] = option(
+        "Draw accuracy against tokens and against span; repeat for other formats.",
+        metavar="FILE",
+        multiple=True,
+    )
     report: str | None = option(
         "Write one page of HTML: the picture, the arms, and answers worth reading.", metavar="FILE"
     )
@@ -342,8 +346,8 @@ class EvalCommand:
         self.settings = settings
         self.kept = KeptEval(settings)
         self._stopped = False
-        if settings.plot is not None:
-            check_picture(settings.plot)  # what is wrong is told before the work
+        for target in settings.plot:
+            check_picture(target)  # what is wrong is told before the work
         if settings.report is not None:
             pyplot("report")
         self.steered = {text: replayed_arm(text) for text in settings.replayed}
@@ -375,8 +379,8 @@ class EvalCommand:
         if stored is None:
             return INTERRUPTED
         results, graded = self.measured(stored)
-        if settings.plot is not None:
-            draw(results.title, results.results, results.curve, settings.plot)
+        for target in settings.plot:
+            draw(results.title, results.results, results.curve, target)
         if settings.report is not None:
             write_page(settings.report, results, graded, stored.header)
         if settings.as_json:

@@ -71,7 +71,11 @@ class ReplaySettings:
         "Leave out what a judge or calibration has seen.", "--unseen", is_flag=True
     )
     as_json: bool = json_option("a table")
-    plot: str | None = option("Draw accuracy against tokens and against span.", metavar="FILE")
+    plot: tuple[str, ...] = option(
+        "Draw accuracy against tokens and against span; repeat for other formats.",
+        metavar="FILE",
+        multiple=True,
+    )
 
 
 _SHARED = ("shuffles", "seed", "probe_tokens", "judge_price")
@@ -94,12 +98,12 @@ def replay(settings: ReplaySettings) -> None:
     reason replay samples_gsm8k_*.jsonl --policy sc:n=8
     reason replay last --policy async:k=3
     """
-    if settings.plot is not None:
-        check_picture(settings.plot)  # what is wrong is told before the work
+    for target in settings.plot:
+        check_picture(target)  # what is wrong is told before the work
     results = _replay(settings)
     title = f"{', '.join(results.traces)}: {results.results[0].n} questions"
-    if settings.plot is not None:
-        draw(title, results.results, results.curve, settings.plot)
+    for target in settings.plot:
+        draw(title, results.results, results.curve, target)
     if settings.as_json:
         print_object(results)
     else:

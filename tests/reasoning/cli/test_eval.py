@@ -27,6 +27,7 @@ from reasoning.evaluation import (
 from reasoning.evaluation.suites import SuiteResults
 from reasoning.values.accounting import ParallelStats
 from tests.support.scripted_chat import Refusal, Script, ScriptedChat
+from tests.support.serving_tools import serving
 from tests.support.shell import Shell, running_shell
 
 pytestmark = pytest.mark.anyio
@@ -643,3 +644,25 @@ def test_a_suite_has_arms_of_its_own(arguments: list[str], words: str) -> None:
     done = CliRunner().invoke(main, ["eval", *arguments])
     assert done.exit_code == 2
     assert words in done.stderr
+
+
+def test_a_server_of_ours_is_asked_as_any_other(tmp_path: Path) -> None:
+    """It takes its own problems as they stand; what it refuses (log-probabilities) is left out."""
+    questions = tmp_path / "q.jsonl"
+    rows = [{"question": f"Compute {n} + 1", "answer": n + 1} for n in (1, 2)]
+    questions.write_text("\n".join(map(json.dumps, rows)))
+    with serving("--model", "reason-1m") as server:
+        asked = [
+            "--base-url",
+            f"{server.url}/v1",
+            "--model",
+            "reason-1m/single",
+            "--answer",
+            "text",
+        ]
+        kept = ["-o", str(tmp_path / "kept.jsonl"), "--samples", "2", "--policy", "sc:n=2"]
+        command = ["eval", str(questions), *asked, *kept, "--json"]
+        done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0, done.stderr
+    (row,) = json.loads(done.stdout)["results"]
+    assert (row["accuracy"], row["n"]) == (1.0, 2)

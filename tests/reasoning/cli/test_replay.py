@@ -183,10 +183,11 @@ def test_a_text_may_hold_any_line_break_but_the_lines_own(tmp_path: Path) -> Non
     assert rows(str(file), "--policy", "sc:n=4")[0]["n"] == FAR
 
 
-def test_a_plot_is_drawn(stored: str, tmp_path: Path) -> None:
-    target = tmp_path / "plot.png"
-    assert replay(stored, "--policy", "sc:n=4", "--plot", str(target)).exit_code == 0
-    assert target.read_bytes().startswith(b"\x89PNG")
+def test_a_plot_is_drawn_in_each_format_that_is_asked_for(stored: str, tmp_path: Path) -> None:
+    targets = [tmp_path / "plot.png", tmp_path / "plot.pdf"]
+    asked = [part for target in targets for part in ("--plot", str(target))]
+    assert replay(stored, "--policy", "sc:n=4", *asked).exit_code == 0
+    assert [target.read_bytes()[:4] for target in targets] == [b"\x89PNG", b"%PDF"]
 
 
 def test_matplotlib_is_imported_for_a_plot_only(stored: str) -> None:
