@@ -23,6 +23,8 @@ from reasoning.evaluation.kept.records import (
 )
 from reasoning.evaluation.questions import EvalQuestion
 
+HEADER_START, RECORD_START = f'{{"schema":"{SCHEMA}"'.encode(), b'{"kind":"'
+"""How the first line begins, and each other one."""
 LOCK_S = 2.0
 """How long a process that was killed may still have the file."""
 _KINDS: dict[str, type[QuestionRecord | SampleRecord | StrategyRun]] = {
@@ -86,7 +88,8 @@ class StoredEval:
                 found.take(json.loads(line), number)
             except (ValueError, RecursionError) as error:
                 said = why(error) if isinstance(error, ValidationError) else error
-                raise InvalidValue(f"{name}: line {number}: {said}; mend or remove it") from error
+                what = "mend that line" if number > 1 else "give another file"
+                raise InvalidValue(f"{name}: line {number}: {said}; {what}") from error
             found.whole += len(line) + 1
         return found
 
@@ -153,8 +156,11 @@ class EvalStore:
         self._file.seek(0)
         content = self._file.read()
         found = StoredEval.parse(content, str(self.path))
-        if found.whole < len(content):
-            self._file.truncate(found.whole)  # a line that a crash cut
+        rest = content[found.whole :]  # a line that a crash cut, and never a file of somebody else
+        start = RECORD_START if found.whole else HEADER_START
+        if not (rest.startswith(start) or start.startswith(rest)):
+            raise InvalidValue(f"output: {self.path} is no file of reason eval; give another file")
+        self._file.truncate(found.whole)
         if not found.whole:
             found.header = header
             self._write(header)

@@ -400,6 +400,25 @@ def test_samples_of_another_setting_are_not_mixed(kept: Path, tmp_path: Path) ->
     assert "made with temperature None, not 1.0" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"question": "1+1?", "answer": 2}',
+        b'{"question": "1+1?", "answer": 2}\n',
+        b"\x1f\x8b\x08 packed",
+        b"a note",
+        b'{"kind":"sample"',
+    ],
+)
+def test_a_file_of_something_else_is_never_written_over(tmp_path: Path, content: bytes) -> None:
+    mine = tmp_path / "mine.jsonl"
+    mine.write_bytes(content)
+    done = CliRunner().invoke(main, ["eval", "countdown", "--limit", "1", "-o", str(mine)])
+    assert done.exit_code == 2
+    assert "no file of reason eval; give another file" in done.stderr or "line 1: " in done.stderr
+    assert mine.read_bytes() == content
+
+
 def test_samples_are_replayed_wherever_traces_are(kept: Path) -> None:
     done = CliRunner().invoke(main, ["replay", str(kept), "--policy", "sc:n=6", "--json"])
     assert json.loads(done.stdout)["results"][0]["accuracy"] == 1.0
