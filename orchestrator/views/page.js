@@ -122,6 +122,7 @@ const FILTERS = [
 // Only filters that would leave something, and not everything.
 function filters() {
   const before = $("ends").value, useful = FILTERS.filter(([name, , test]) => { const count = lanes.reduce((sum, one) => sum + test(one), 0); return !name || name === before || (count && count < lanes.length); });
+  $("ends").hidden = useful.length < 2;
   if (useful.map(([name]) => name).join() === [...$("ends").options].map((one) => one.value).join()) return;
   $("ends").replaceChildren(...useful.map(([name, words]) => el("option", { value: name }, name ? words : `all ${data.called}`)));
   $("ends").value = before;

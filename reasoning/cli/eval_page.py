@@ -33,14 +33,20 @@ table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 th,td{padding:.2rem .7rem;text-align:right;white-space:nowrap;border-bottom:1px solid #8884}
 th:first-child,td:first-child,th+td:last-child{text-align:left}
 th[scope=row]{font-weight:inherit}
-code{overflow-wrap:anywhere}
+h1,code{overflow-wrap:anywhere}
 :focus-visible{outline:2px solid}
 tr.beside{font-style:italic}
 tr.beside td:first-child{padding-left:2rem}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#8881;padding:.6rem}
 figure{margin:1rem 0;background:#fff;overflow-x:auto}
-figure svg{max-width:100%;height:auto}
+figure svg{display:block;min-width:40rem;max-width:100%;height:auto;margin:auto}
 .wide{overflow-x:auto}
+@media print{
+body{font-size:11px;margin:0;max-width:none}
+:root{color-scheme:light}
+.wide,figure{overflow:visible}
+figure svg{min-width:0}
+}
 """
 
 

@@ -18,6 +18,7 @@ from protocol.http.access import PAGES
 from reasoning.runs.live.live_page import LivePage
 from reasoning.runs.live.live_runs import LiveRuns, line_of
 from reasoning.runs.page import run_page
+from reasoning.runs.record import called
 from reasoning.runs.store import RunLine, RunStore
 
 MOST_LISTED = 200
@@ -94,13 +95,19 @@ def _listed(line: RunLine) -> dict[str, Any]:
     return {
         "id": line.id,
         "began": line.began,
-        "about": f"{line.command} · {line.strategy} of {line.model} · {line.branches:,} branches · "
-        f"{line.tokens:,} tokens · {line.wall_s:.1f} s",
+        "about": f"{line.command} · {line.strategy} of {line.model} · {line.branches:,} "
+        f"{called(line.command)} · {line.tokens:,} tokens · {line.wall_s:.1f} s",
         "question": line.question,
         "answer": line.answer,
-        "verdict": VERDICTS[line.verified] if line.answer is not None else "no answer",
+        "verdict": _verdict(line),
         "running": False,
     }
+
+
+def _verdict(line: RunLine) -> str:
+    if line.answer is None:
+        return f"no answer, {line.status}" if line.status != "finished" else "no answer"
+    return "right answers" if line.command == "eval" else VERDICTS[line.verified]
 
 
 def _event(kind: str, value: Any) -> str:
