@@ -19,13 +19,16 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from orchestrator import Executor, Retry, Task, TaskGraph
 from orchestrator.errors import ReasonError
+from orchestrator.executors.ray import Ray
+from orchestrator.executors.ray_actors import RayActors
 from reasoning.models.loaded import LoadedModel
 from reasoning.models.loading import load_model
 from reasoning.solver import Reasoner
 
 LOST = (
     *("BrokenWorkerProcess", "WorkerCrashedError", "ObjectLostError", "NodeDiedError"),
-    *("OwnerDiedError", "RaySystemError"),
+    *("OwnerDiedError", "RaySystemError", "RayActorError", "LocalRayletDiedError"),
+    *("ActorUnschedulableError", "OutOfMemoryError"),
 )
 """What executors raise where a worker, and not its problem, is at fault."""
 
@@ -72,7 +75,8 @@ class SolvePool:
     results = await pool.solve_many(problems, strategy="apr", n=16)
 
     Attributes:
-        executor: Where they run: `Processes`, or `Ray` for a cluster.
+        executor: Where they run: `Processes`, or `RayActors` for a cluster.  `Ray` stands for these,
+            without a bound, since its own tasks load a model again and again.
         retries: How often a problem is begun again whose worker was lost.
         journal: A file that keeps what was solved, so that the same call goes on after a kill.
     """
@@ -81,6 +85,11 @@ class SolvePool:
     model: PoolModel = field(default_factory=PoolModel)
     retries: int = 2
     journal: Path | None = None
+
+    def __post_init__(self) -> None:
+        if type(self.executor) is Ray:
+            actors = RayActors(address=self.executor.address, **self.executor.options)
+            object.__setattr__(self, "executor", actors)
 
     async def solve_many(
         self,

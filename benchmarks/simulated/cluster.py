@@ -269,7 +269,7 @@ class _Simulation:
             right=round(statistics.mean(one.answer == "0" for one in solutions), 4),
             tokens=tokens,
             tokens_per_s=round(tokens / makespan, 1),
-            wasted=round(1 - tokens / total.written, 4),
+            wasted=round(max(0.0, 1 - tokens / total.written), 4),
             cached=round(total.cached / (total.cached + total.prefilled), 4),
             uneven=round(most * len(servers) / total.written, 3),
             driver=round(max(drivers, default=0.0) / makespan, 3),

@@ -88,8 +88,8 @@ class Network:
         delay_s: Of anything on its way, one way.
         request_s: Of the processor of whoever asks, for each request.
         token_s: The same, for each token that is streamed.
-        interval: So many tokens are streamed at once, behind the first few, which come one by one;
-            each costs as if it came alone.
+        interval: The most tokens that are streamed at once.  The first few come one by one, and then
+            as many as there were before, so that a pace is seen; each costs as if it came alone.
     """
 
     servers: Mapping[str, Server]
@@ -103,8 +103,10 @@ class Network:
 
     def stops(self, tokens: int) -> list[int]:
         """Behind which tokens of an answer a piece of it is sent."""
-        single = min(ALONE, tokens)
-        return [*range(single), *range(single, tokens, self.interval), tokens]
+        stops = [*range(min(ALONE, tokens))]
+        while stops[-1] < tokens:
+            stops.append(min(tokens, stops[-1] + max(1, min(stops[-1], self.interval))))
+        return stops
 
     @contextmanager
     def connected(self) -> Iterator[None]:
@@ -135,6 +137,8 @@ class Network:
         if not server.up:
             raise httpx2.ConnectError("connection refused")
         if request.method == "GET":
+            while server.stands:
+                await asyncio.sleep(3600)
             return _json(request, {"object": "list", "data": [{"id": "simulated"}]})
         exchange = Exchange(self, driver, server, json.loads(await request.aread()))
         try:
@@ -181,6 +185,7 @@ class Exchange(httpx2.AsyncByteStream):
     async def admit(self) -> None:
         """Wait for a lane of the server."""
         self._request = await self._server.admit(self._prompt, self._count(self._prompt))
+        self._request.end_behind(self._tokens, self._text(0, self._tokens))
 
     def leave(self) -> None:
         """Give the lane back."""
@@ -218,8 +223,6 @@ class Exchange(httpx2.AsyncByteStream):
         await self._request.written(end)
         piece = self._text(start, end)
         self._shown += piece
-        if end == self._tokens:
-            self.leave()
         await asyncio.sleep(self._network.delay_s)
         if end == self._tokens:
             self._network.useful += end

@@ -14,6 +14,8 @@ from itertools import count
 
 BLOCK = 16
 """Tokens of a block of the prefix cache."""
+STANDING = 1e-6
+"""Whose speed is less than that stands still."""
 
 
 class ServerDied(Exception):
@@ -136,6 +138,11 @@ class Server:
         self._advance()
         self.up, self._filling_until = True, 0.0
 
+    @property
+    def stands(self) -> bool:
+        """Whether it stands still, and answers nobody."""
+        return self._speed < STANDING
+
     def slow_down(self, speed: float) -> None:
         """Go at another speed from now on."""
         self._advance()
@@ -181,11 +188,15 @@ class Server:
         """
         if request not in self._open:
             raise ServerDied
+        await self.mark(each)
+
+    def mark(self, each: float) -> asyncio.Future[None]:
+        """Done when a lane that was there from the beginning has written so many tokens."""
         self._advance()
         mark: asyncio.Future[None] = self._loop.create_future()
         heapq.heappush(self._marks, (each, next(self._order), mark))
         self._arm()
-        await mark
+        return mark
 
     def leave(self, request: ServedRequest, text: str) -> None:
         """Free a request's lane; what it has written stays in the cache."""
@@ -241,7 +252,17 @@ class ServedRequest:
         self.cached = cached
         self._server = server
         self._begins = begins
-        self._left = False
+        self._left = self._ended = False
+
+    def end_behind(self, tokens: int, text: str) -> None:
+        """Have it end by itself, however late its client reads what it wrote."""
+
+        def end(mark: asyncio.Future[None]) -> None:
+            if mark.exception() is None:
+                self._ended = True
+                self.leave(text)
+
+        self._server.mark(self._begins + tokens).add_done_callback(end)
 
     async def written(self, tokens: int) -> None:
         """Wait until it has written so many tokens.
@@ -249,7 +270,8 @@ class ServedRequest:
         Raises:
             ServerDied: its server was killed.
         """
-        await self._server.wait(self, self._begins + tokens)
+        if not self._ended:
+            await self._server.wait(self, self._begins + tokens)
 
     def leave(self, text: str = "") -> None:
         """Give its lane back; more calls do nothing."""

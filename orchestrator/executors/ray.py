@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -73,24 +73,34 @@ class Ray:
             raise InvalidValue(f"task {task.id} ({task.name}) is asynchronous; give ray a function")
         if not self._ray.is_initialized():
             await anyio.to_thread.run_sync(self._start)
-        wrapped = self._announced if task.timed else self._wrapped
-        remote = wrapped.options(name=task.name).remote
-        running = remote(
-            function, *map(self._sent, args), **{k: self._sent(v) for k, v in kwargs.items()}
-        )
+        given = [self._sent(value) for value in args]
+        named = {name: self._sent(value) for name, value in kwargs.items()}
         try:
-            value, reference = await self._value(task, running)
+            value, reference = await self._called(task, function, given, named)
         except self._ray.exceptions.RayTaskError as error:
             raise getattr(error, "cause", None) or error from None
+        self._stored.keep(value, reference)
+        return value
+
+    async def _called(
+        self,
+        task: Task[Any],
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> tuple[Any, Any]:
+        """What a call returned, and the reference to it."""
+        wrapped = self._announced if task.timed else self._wrapped
+        running = wrapped.options(name=task.name).remote(function, *args, **kwargs)
+        try:
+            return await self._value(task, running)
         except anyio.get_cancelled_exc_class():
             end = running.completed() if task.timed else running
             task.leaked = not await self._stop(running, end)
             raise
-        self._stored.keep(value, reference)
-        return value
 
     async def _value(self, task: Task[Any], running: Any) -> tuple[Any, Any]:
-        """What a call returned, and the reference to it."""
+        """What a task of Ray's returned, and the reference to it."""
         if not task.timed:
             return await running, running
         task.queue()
@@ -110,11 +120,15 @@ class Ray:
     def _start(self) -> None:
         with _starting:
             if not self._ray.is_initialized():
-                self._stored = StoredValues()  # what another cluster had is gone
+                self._forget()
                 here: dict[str, Any] = {} if self.address else {"include_dashboard": False}
                 self._ray.init(
                     self.address, log_to_driver=False, logging_level=logging.ERROR, **here
                 )
+
+    def _forget(self) -> None:
+        """Forget what another cluster had, which is gone."""
+        self._stored = StoredValues()
 
     async def _stop(self, running: Any, end: ray.ObjectRef[Any]) -> bool:
         """Stop a call where it runs; whether it has ended."""

@@ -56,6 +56,12 @@ def text_of(ids: Sequence[int]) -> str:
     return "".join(text for text, _ in map(_said, ids))
 
 
+def size_of(id: int) -> float:
+    """About how many of a model's own tokens a text is: one for four bytes, or for no text."""
+    length = (id.bit_length() + 7) // 8 - 1
+    return length / GIVEN_CHARACTERS if length else 1.0
+
+
 class AnotherAnswer(BackendLost):
     """An answer that was lost is another when it is asked for again."""
 

@@ -19,6 +19,7 @@ import pytest
 from orchestrator import Retry, TaskCancelled, TaskGraph, Timeout
 from orchestrator.errors import InvalidValue
 from orchestrator.executors.ray import Ray
+from orchestrator.executors.ray_actors import RayActors
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
@@ -116,7 +117,7 @@ async def test_a_killed_worker_is_retried_and_its_result_committed_once(
 
 async def test_the_documented_program_runs(tmp_path: Path) -> None:
     page = Path(__file__).parents[2] / "docs" / "how-to" / "ray.md"
-    (program,) = re.findall(r"^```py\n(.*?)^```", page.read_text(), re.S | re.M)
+    program, *_ = re.findall(r"^```py\n(.*?)^```", page.read_text(), re.S | re.M)
     (tmp_path / "program.py").write_text(program)
     done = await anyio.run_process([sys.executable, str(tmp_path / "program.py")])
     assert done.stdout.decode().split("\n")[-2] == "[0, 1, 4, 9]"
@@ -197,9 +198,87 @@ async def test_many_calls_are_cancelled_together(cluster: Ray) -> None:
     assert not any(task.leaked for task in tasks)
 
 
+_loads: list[str] = []
+
+
+def load_and_tell() -> tuple[int, int]:
+    _loads.append("a model")
+    return os.getpid(), len(_loads)
+
+
+async def test_what_a_call_on_an_actor_loads_the_next_one_finds(
+    cluster: Ray, tmp_path: Path
+) -> None:
+    actors = RayActors(1)
+    graph = TaskGraph()
+    tasks = [graph.add(load_and_tell, executor=actors) for _ in range(3)]
+    await graph.run()
+    assert sorted(task.value[1] for task in tasks) == [1, 2, 3]
+    graph = TaskGraph()
+    graph.add(refuse, 1, executor=actors)
+    with pytest.raises(KeyError, match="on purpose"):
+        await graph.run()
+    graph = TaskGraph()
+    retry = Retry(times=2, delay=0.01, on=("RayActorError",))
+    killed = graph.add(die_once, str(tmp_path), executor=actors, retry=retry)
+    assert await graph.run(killed) == "second life"
+    graph = TaskGraph()
+    assert (await graph.run(graph.add(load_and_tell, executor=actors)))[1] == 1
+
+
+async def test_a_call_does_not_wait_for_an_actor_without_room(cluster: Ray) -> None:
+    """Two processors for eight actors: what comes up first has all calls."""
+    for size in (8, None):
+        graph = TaskGraph()
+        actors = RayActors(size)
+        tasks = [graph.add(load_and_tell, executor=actors) for _ in range(12)]
+        with anyio.fail_after(300):
+            await graph.run()
+        assert len({task.value[0] for task in tasks}) <= 2
+        del graph, tasks, actors
+
+
+async def test_actors_that_died_while_nobody_called_cost_no_attempt(cluster: Ray) -> None:
+    actors = RayActors(1)
+    graph = TaskGraph()
+    pid = await graph.run(graph.add(whoami, executor=actors))
+    os.kill(pid, signal.SIGKILL)
+    graph = TaskGraph()
+    assert await graph.run(graph.add(whoami, executor=actors)) != pid
+
+
+def test_actors_of_an_event_loop_that_ended_make_room(cluster: Ray) -> None:
+    actors = RayActors(2)
+
+    async def once() -> int:
+        graph = TaskGraph()
+        return int(await graph.run(graph.add(add, 1, 1, executor=actors)))
+
+    assert [anyio.run(once) for _ in range(3)] == [2, 2, 2]
+
+
+async def test_a_cancelled_call_ends_its_actor_and_the_next_gets_another(
+    cluster: Ray, tmp_path: Path
+) -> None:
+    actors = RayActors(1)
+    graph = TaskGraph()
+    limit = Timeout(run=2.0)
+    async with graph:
+        endless = graph.add(sleep_and_leave, str(tmp_path), executor=actors, timeout=limit)
+        endless.acknowledge()
+        other = graph.add(add, 1, 1, executor=actors)
+        with anyio.fail_after(60):
+            assert await other.result() == 2
+    assert isinstance(endless.error, TimeoutError)
+    assert not endless.leaked
+    assert not (tmp_path / "ended").exists()
+
+
 async def test_what_ray_would_do_by_itself_is_refused(cluster: Ray) -> None:
     with pytest.raises(InvalidValue, match="retries stay off"):
         Ray(max_retries=3)
+    with pytest.raises(InvalidValue, match="1 or more"):
+        RayActors(0)
 
     async def coroutine() -> None: ...
 

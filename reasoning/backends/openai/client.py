@@ -146,8 +146,13 @@ class Patience:
         return max(0.0, left)
 
     @property
+    def silent_s(self) -> float:
+        """For how long no token came."""
+        return time.monotonic() - self._since
+
+    @property
     def waited(self) -> str:
-        return f"{time.monotonic() - self._since:.0f} s"
+        return f"{self.silent_s:.0f} s"
 
 
 @dataclass(eq=False)
@@ -256,7 +261,9 @@ class OpenaiBackend(PromptedBackend):
         begun = False
         for lesson in range(MOST_LESSONS):
             async with self.replicas.borrow(generation.segment, key) as replica:
-                body = self._body(generation, prompt, prefix) | {"extra_headers": headers}
+                whole = self._whole(generation.sampling, replica)
+                body = self._body(generation, prompt, prefix, stream=not whole)
+                body["extra_headers"] = headers
                 try:
                     request = self._opened(generation, replica, body)
                     async with aclosing(self._first(request)) as stream:
@@ -372,8 +379,9 @@ class OpenaiBackend(PromptedBackend):
         answer, patience, body = request.answer, request.patience, request.body
         parser = EventParser()
         create = _creator(replica.client, self.mode)
-        began, noted = time.monotonic(), LEAST_TOKENS
+        began, noted = time.monotonic(), float(LEAST_TOKENS)
         async with self._explained(replica, patience), AsyncExitStack() as stack:
+            stack.enter_context(self._membership.waiting(replica, patience))
             with patience.waiting():
                 response = await stack.enter_async_context(create(**body))
             if not request.second:
@@ -392,9 +400,9 @@ class OpenaiBackend(PromptedBackend):
                     failure = error
                 if tokens:
                     patience.meet_token()
-                    if answer.written >= noted:
-                        noted = 2 * answer.written
-                        replica.wrote(answer.written, time.monotonic() - began)
+                    if answer.size >= noted and not request.whole:
+                        noted = 2 * answer.size
+                        replica.wrote(answer.size, time.monotonic() - began)
                     yield tokens
                 if failure is not None:
                     raise failure
@@ -402,8 +410,9 @@ class OpenaiBackend(PromptedBackend):
                     await _read_out(blocks)
                     break
             answer.complete = parser.done or is_framed(response.headers)
-            if request.whole and answer.usage is not None:
-                replica.wrote(answer.usage.completion or 0, time.monotonic() - began)
+            if request.whole:
+                told = answer.usage.completion if answer.usage is not None else None
+                replica.wrote(max(answer.size, told or 0), time.monotonic() - began)
 
     @asynccontextmanager
     async def _explained(self, replica: Replica, patience: Patience) -> AsyncIterator[None]:
@@ -492,10 +501,17 @@ class OpenaiBackend(PromptedBackend):
         self.recovered += 1
         return True
 
-    def _body(self, generation: PromptedGeneration, prompt: list[int], prefix: Segment) -> Event:
+    def _whole(self, sampling: Sampling, replica: Replica) -> bool:
+        """Whether an answer comes at once."""
+        if self.settings.stream or not sampling.whole:
+            return False
+        return not (self.settings.hedge and self._hedging.measures(replica))
+
+    def _body(
+        self, generation: PromptedGeneration, prompt: list[int], prefix: Segment, *, stream: bool
+    ) -> Event:
         """The arguments of the client's call; what is not OpenAI's own goes to ``extra_body``."""
         sampling, given = generation.sampling, self.settings.extra_body
-        stream = self.settings.stream or not sampling.whole
         extra: Event = {"stream_options": {"include_usage": True}} if stream else {}
         extra |= self._drawing(sampling)
         if not (given.keys() | sampling.extra.keys()) & set(BOUNDS):

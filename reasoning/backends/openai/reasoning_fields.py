@@ -10,7 +10,7 @@ from typing import Any
 from reasoning.backends.base import Token
 from reasoning.backends.openai.event_stream import Event, Malformed
 from reasoning.backends.prompted import confidence
-from reasoning.backends.text_tokens import FILLER, text_token
+from reasoning.backends.text_tokens import FILLER, size_of, text_token
 from reasoning.values.conversation import ToolCall
 
 OPEN, CLOSE = "<think>", "</think>"
@@ -32,6 +32,7 @@ class AnswerReader:
         finish: Why it ended, in the server's words; None while it goes on, or where nobody says.
         usage: The server's last count.
         written: How many tokens were read; in text one for each event.
+        size: How many of the model's tokens that is, in text about.
         complete: Whether the stream came to its proper end.
     """
 
@@ -40,6 +41,7 @@ class AnswerReader:
         self.finish: str | None = None
         self.usage: ServerUsage | None = None
         self.written = 0
+        self.size = 0.0
         self.complete = False
         self._told = 0
         self._in_text = in_text
@@ -62,6 +64,7 @@ class AnswerReader:
         except (AttributeError, TypeError, ValueError) as error:
             raise Malformed(f"sent a malformed event ({str(event)[:60]!r})") from error
         self.written += len(found)
+        self.size += sum(size_of(one.token) for one in found) if self._in_text else len(found)
         if finish or found:  # one that is said before the last token means nothing
             self.finish = str(finish) if finish else None
         return found

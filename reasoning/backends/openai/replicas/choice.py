@@ -65,7 +65,7 @@ class Replica:
         self.rate: float | None = None
         self._trusted_until = 0.0
 
-    def wrote(self, tokens: int, seconds: float) -> None:
+    def wrote(self, tokens: float, seconds: float) -> None:
         """Note how long an answer there has taken so far."""
         if tokens >= LEAST_TOKENS and seconds > 0:
             new, old = tokens / seconds, self.rate
@@ -73,11 +73,15 @@ class Replica:
             self._trusted_until = time.monotonic() + max(FORGET_S, FORGET * seconds)
             self.lost = 0
 
+    @property
+    def recent_rate(self) -> float | None:
+        """The rate, as long as it is trusted."""
+        return self.rate if time.monotonic() <= self._trusted_until else None
+
     def slower_than(self, rate: float) -> bool:
         """Whether it was lately much slower than one of this rate."""
-        if self.rate is None or time.monotonic() > self._trusted_until:
-            return False
-        return self.rate * SLOW < rate
+        recent = self.recent_rate
+        return recent is not None and recent * SLOW < rate
 
     @property
     def resting(self) -> bool:

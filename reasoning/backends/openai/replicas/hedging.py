@@ -1,5 +1,7 @@
 """Late answers, asked for once more elsewhere (Dean and Barroso, The Tail at Scale, CACM 2013).
 
+An answer is late if it comes much more slowly than others write, or has taken much longer than
+theirs took.  How fast a whole answer comes can't be seen, so a server of unknown pace streams one.
 Both requests have the thread's seed.  The second one's answer counts only if it is whole first and
 begins as the first one's does so far; what was written twice is counted as thrown away.
 """
@@ -13,12 +15,13 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 import anyio
 
 from reasoning.backends.base import Token
 from reasoning.backends.openai.replicas.choice import LEAST_TOKENS, SLOW, Replica, Replicas
-from reasoning.backends.text_tokens import text_of, text_token
+from reasoning.backends.text_tokens import size_of, text_of, text_token
 from reasoning.errors import BackendLost
 
 logger = logging.getLogger(__name__)
@@ -30,7 +33,7 @@ LEAST_S = 2.0
 LATE = 2.0
 """So many times as long as nine of ten answers took is late."""
 KNOWN, REMEMBERED = 4, 64
-"""Answers from which that is known at the least, and at the most."""
+"""Answers of a server from which that is known at the least, and at the most."""
 
 
 class Askable(Protocol):
@@ -38,6 +41,11 @@ class Askable(Protocol):
 
     @property
     def replica(self) -> Replica: ...
+
+    @property
+    def whole(self) -> bool:
+        """Whether its answer comes at once."""
+        ...
 
     def give_up(self) -> None:
         """Have whoever reads its answer see it lost."""
@@ -53,6 +61,7 @@ class Watched(Generic[Asked]):
 
     Attributes:
         said: The tokens of its answer so far.
+        size: How many of the model's tokens these are, about, but for the first.
         second: Those of the other request's, where there is one.
         won: Whether that one was whole first.
     """
@@ -61,22 +70,26 @@ class Watched(Generic[Asked]):
     began: float = field(default_factory=lambda: time.monotonic())
     first_at: float = 0.0
     said: list[int] = field(default_factory=list)
+    size: float = 0.0
     hedged: bool = False
     second: list[Token] = field(default_factory=list)
     won: bool = False
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
-    def take(self, token: int) -> None:
+    def take(self, token: int, size: float) -> None:
         """A token came."""
-        self.first_at = self.first_at or time.monotonic()
+        if self.said:
+            self.size += size
+        else:
+            self.first_at = time.monotonic()
         self.said.append(token)
 
     @property
     def pace(self) -> float | None:
         """Tokens a second so far; None where none can be told from them."""
-        written, seconds = len(self.said) - 1, time.monotonic() - self.first_at
-        known = written >= LEAST_TOKENS or (written > 0 and seconds >= LEAST_S)
-        return written / seconds if known and seconds > 0 else None
+        seconds = time.monotonic() - self.first_at
+        known = self.size >= LEAST_TOKENS or (self.size > 0 and seconds >= LEAST_S)
+        return self.size / seconds if known and seconds > 0 else None
 
 
 class Hedging(Generic[Asked]):
@@ -105,7 +118,7 @@ class Hedging(Generic[Asked]):
         self._exact = exact
         self._open: list[Watched[Asked]] = []
         self._watching = False
-        self._took: deque[float] = deque(maxlen=REMEMBERED)
+        self._took: WeakKeyDictionary[Replica, deque[float]] = WeakKeyDictionary()
 
     async def answer(
         self, request: Asked, discard: Callable[[int], None]
@@ -124,9 +137,9 @@ class Hedging(Generic[Asked]):
         try:
             async with aclosing(self._ask(request)) as stream:
                 async for token in stream:
-                    one.take(token.token)
+                    one.take(token.token, 1.0 if self._exact else size_of(token.token))
                     if token.reason is not None:  # who reads it stops here
-                        self._took.append(time.monotonic() - one.began)
+                        self._note(one)
                     yield token
         except BackendLost:
             found = self._rest(one) if one.won else None
@@ -139,6 +152,20 @@ class Hedging(Generic[Asked]):
             discard(len(one.said) if rest else len(one.second))
         for token in rest:
             yield token
+
+    def measures(self, replica: Replica) -> bool:
+        """Whether an answer there is to be streamed, so that its pace is seen."""
+        if len(self._replicas.members) < 2 or replica.recent_rate is not None:
+            return False
+        return all(one.request.whole for one in self._at(replica))
+
+    def _at(self, replica: Replica) -> Iterator[Watched[Asked]]:
+        return (one for one in self._open if one.request.replica is replica)
+
+    def _note(self, one: Watched[Asked]) -> None:
+        """Note how long an answer took that is there."""
+        took = self._took.setdefault(one.request.replica, deque(maxlen=REMEMBERED))
+        took.append(time.monotonic() - one.began)
 
     async def _watch(self) -> None:
         while self._open:
@@ -158,19 +185,28 @@ class Hedging(Generic[Asked]):
         ]
         if not others:
             return None
-        best = max(others, key=lambda other: other.rate or 0.0)
-        pace = one.pace
-        if pace is not None and best.rate is not None and best.rate > SLOW * pace:
-            return best
-        waited = time.monotonic() - one.began
-        return min(others, key=lambda other: other.busy) if waited > self.late_s else None
+        best = max(other.rate or 0.0 for other in others)
+        pace = one.pace or self._pace_at(one.request.replica)
+        slow = pace is not None and SLOW * pace < best
+        if not slow and time.monotonic() - one.began <= self.late_s:
+            return None
+        quick = [other for other in others if not other.slower_than(best)]
+        return min(quick, key=lambda other: other.busy)
+
+    def _pace_at(self, replica: Replica) -> float | None:
+        """That of the quickest stream there, or else what is known from before."""
+        paces = [pace for one in self._at(replica) if (pace := one.pace) is not None]
+        return max(paces, default=replica.recent_rate)
 
     @property
     def late_s(self) -> float:
-        """Seconds after which an answer is late, by those that have ended."""
-        if len(self._took) < KNOWN:
-            return float("inf")
-        return LATE * sorted(self._took)[int(0.9 * len(self._took))]
+        """Seconds after which an answer is late, by those that have ended.
+
+        It is told by the server in the middle, since a slow one's own answers would allow for it.
+        """
+        known = [sorted(took) for took in self._took.values() if len(took) >= KNOWN]
+        most = sorted(took[int(0.9 * len(took))] for took in known)
+        return LATE * most[(len(most) - 1) // 2] if most else float("inf")
 
     async def _hedge(self, one: Watched[Asked], other: Replica) -> None:
         logger.info("%s is late; %s is asked as well", one.request.replica.url, other.url)
@@ -182,7 +218,7 @@ class Hedging(Generic[Asked]):
                         one.second.append(token)
                 if self._rest(one) is not None:
                     one.won = True
-                    at_most = max(len(one.said), LEAST_TOKENS)
+                    at_most = max(one.size, LEAST_TOKENS)
                     one.request.replica.wrote(at_most, time.monotonic() - one.began)
                     one.request.give_up()
         except BackendLost as error:

@@ -1,15 +1,17 @@
 """Who is a replica: those that join are opened, those that leave closed, those that are out asked.
 
 Nothing is asked while nobody asks anything, unless a server is out; that one is asked for its
-health, more and more seldom, until it is well.
+health, more and more seldom, until it is well.  One that is silent while requests wait there is
+asked as well, and they are given up if it does not answer.  Some servers never do while they write:
+so one of them must have been seen to.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from typing import Any, Protocol
 
 import anyio
 
@@ -22,6 +24,21 @@ CHECK_S = 1.0
 """After so long a server that was lost is asked for its health; doubled each time, up to 30 s."""
 ANSWER_S = 5.0
 """How long it may take to say that it is well."""
+DOUBT_S = 10.0
+"""After so long a silence a server is asked for its health."""
+
+
+class Waiting(Protocol):
+    """Whoever waits for a server's next bytes."""
+
+    @property
+    def silent_s(self) -> float:
+        """For how long nothing came."""
+        ...
+
+    def give_up(self) -> None:
+        """Have them see it lost."""
+        ...
 
 
 class Membership:
@@ -52,6 +69,9 @@ class Membership:
         self._most = most
         self._open: dict[Replica, AsyncExitStack] = {}
         self._becoming = anyio.Lock()
+        self._waiting: dict[Replica, set[Waiting]] = {}
+        self._watched: set[Replica] = set()
+        self._tells = False
 
     async def begin(self) -> None:
         """Open a client of each.
@@ -89,6 +109,37 @@ class Membership:
             wait = min(2 * wait, MOST_S)
         one.come_back()
         self.replicas.wake()
+
+    @contextmanager
+    def waiting(self, one: Replica, request: Waiting) -> Iterator[None]:
+        """A block that waits for a server's answer, and is given up if that stands still."""
+        there = self._waiting.setdefault(one, set())
+        there.add(request)
+        if one not in self._watched and len(self.replicas.members) > 1:
+            self._watched.add(one)
+            self._spawn(self._watch, one, there)
+        try:
+            yield
+        finally:
+            there.discard(request)
+
+    async def _watch(self, one: Replica, there: set[Waiting]) -> None:
+        await anyio.sleep(CHECK_S)
+        if there and not self._tells and await _is_well(one):
+            self._tells = True
+        while there:
+            await anyio.sleep(DOUBT_S - max(request.silent_s for request in there) % DOUBT_S)
+            if any(request.silent_s >= DOUBT_S for request in there) and await self._stands(one):
+                logger.info("%s stands still", one.url)
+                for request in [one for one in there if one.silent_s >= DOUBT_S]:
+                    request.give_up()
+        self._watched.discard(one)
+
+    async def _stands(self, one: Replica) -> bool:
+        """Whether a server does not say that it is well, asked twice, though such servers do."""
+        well = await _is_well(one)
+        self._tells |= well
+        return self._tells and not well and not await _is_well(one)
 
     def _look(self) -> None:
         if self._addresses.due():
