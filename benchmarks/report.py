@@ -67,6 +67,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "client-cpu": places.client_cpu,
     "replicas": places.replicas,
     "devices": places.devices,
+    "ray-nodes": places.ray_nodes,
     "leaks": places.leaks,
     "servers": places.servers,
     "speculative": places.speculative,

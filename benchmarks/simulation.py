@@ -104,6 +104,9 @@ def stragglers() -> dict[str, Scenario]:
     for form, settings in (("whole", WHOLE), ("streams", OPEN)):
         slow = SMALL.varied(faults=one_slow, settings=settings)
         rows[f"one, {form}"] = slow
+        hedged = {**settings, "hedge": True}
+        rows[f"one, {form}, hedged"] = slow.varied(settings=hedged)
+        rows[f"none, {form}, hedged"] = SMALL.varied(settings=hedged)
         rows[f"one, {form}, not left out"] = slow.varied(constants={"SLOW": 1e9})
         rows[f"one, {form}, async:k=16"] = slow.varied(policy="async:k=16")
     half = Faults(slow=1 / 8, speed=0.5)
@@ -131,6 +134,8 @@ def deaths() -> dict[str, Scenario]:
     frozen = Faults(slow=1 / 8, speed=1e-9)
     rows["one is frozen, streams"] = SMALL.varied(faults=frozen, settings=OPEN)
     rows["one is frozen, whole"] = SMALL.varied(faults=frozen)
+    hedged = {**OPEN, "hedge": True}
+    rows["one is frozen, streams, hedged"] = SMALL.varied(faults=frozen, settings=hedged)
     return rows
 
 

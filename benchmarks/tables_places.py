@@ -188,6 +188,19 @@ def replicas() -> str:
     return f"{shown}\n\nWhere the first was written: {'; '.join(back)}.\n"
 
 
+def ray_nodes() -> str:
+    """Three Ray nodes, of which much is killed."""
+    found = load("ray-nodes")
+    return (
+        f"Three nodes as processes of one machine, {found['problems']} problems, and a worker, a "
+        f"node and the driver killed: {found['committed']} were committed, none of them twice, "
+        f"with the answers, votes and texts of one process. Attempts were {found['begun']}, in "
+        f"{found['processes_that_loaded']} processes that loaded the model; the second driver had "
+        f"none of the {found['committed_before_the_driver_died']} solved again that the first "
+        "had committed.\n"
+    )
+
+
 def devices() -> str:
     """Wall time by a hub and workers of one machine, beside one process."""
     rows = [

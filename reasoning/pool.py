@@ -75,8 +75,8 @@ class SolvePool:
     results = await pool.solve_many(problems, strategy="apr", n=16)
 
     Attributes:
-        executor: Where they run: `Processes`, or `RayActors` for a cluster.  `Ray` stands for these,
-            without a bound, since its own tasks load a model again and again.
+        executor: Where they run: `Processes`, or `RayActors` for a cluster.  `Ray` stands for as
+            many of these as it has room for, since its tasks may load the model each time.
         retries: How often a problem is begun again whose worker was lost.
         journal: A file that keeps what was solved, so that the same call goes on after a kill.
     """

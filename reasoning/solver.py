@@ -259,6 +259,8 @@ def summarise(
     answer = None if winner is None else winner.answer
     speaker = threads[0] if winner is None and len(threads) == 1 else winner
     completion = sum(thread.written + thread.dropped for thread in threads) + run.probe_tokens
+    if any(thread.timing_dependent for thread in threads):
+        run.emulated.add("timing-dependent")
     ignored = run.dialect.ignored.union(*(thread.ignored for thread in threads))
     return Solution(
         problem=run.problem,

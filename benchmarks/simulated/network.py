@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
@@ -88,8 +89,8 @@ class Network:
         delay_s: Of anything on its way, one way.
         request_s: Of the processor of whoever asks, for each request.
         token_s: The same, for each token that is streamed.
-        interval: The most tokens that are streamed at once.  The first few come one by one, and then
-            as many as there were before, so that a pace is seen; each costs as if it came alone.
+        interval: The most tokens that are streamed at once.  The first few come one by one, then as
+            many as there were before, so that a pace is seen; each costs as if it came alone.
     """
 
     servers: Mapping[str, Server]
@@ -137,8 +138,8 @@ class Network:
         if not server.up:
             raise httpx2.ConnectError("connection refused")
         if request.method == "GET":
-            while server.stands:
-                await asyncio.sleep(3600)
+            if server.stands:
+                await asyncio.sleep(math.inf)
             return _json(request, {"object": "list", "data": [{"id": "simulated"}]})
         exchange = Exchange(self, driver, server, json.loads(await request.aread()))
         try:

@@ -46,6 +46,9 @@ class Ray:
     Attributes:
         options: Of each Ray task, such as ``num_cpus`` and ``num_gpus``.
         address: Of the cluster, as ``ray.init`` takes it; None for one that is started here.
+
+    Raises:
+        InvalidValue: by its tasks, the cluster is not there, or the token is not its own.
     """
 
     def __init__(self, *, address: str | None = None, **options: Any) -> None:
@@ -121,10 +124,18 @@ class Ray:
         with _starting:
             if not self._ray.is_initialized():
                 self._forget()
-                here: dict[str, Any] = {} if self.address else {"include_dashboard": False}
-                self._ray.init(
-                    self.address, log_to_driver=False, logging_level=logging.ERROR, **here
-                )
+                self._connect()
+
+    def _connect(self) -> None:
+        here: dict[str, Any] = {} if self.address else {"include_dashboard": False}
+        refused = (self._ray.exceptions.AuthenticationError, ConnectionError)
+        try:
+            self._ray.init(self.address, log_to_driver=False, logging_level=logging.ERROR, **here)
+        except refused as error:
+            raise InvalidValue(
+                f"address: {self.address} is no Ray cluster that lets this program in; see that it "
+                "runs, and if it has authentication set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+            ) from error
 
     def _forget(self) -> None:
         """Forget what another cluster had, which is gone."""

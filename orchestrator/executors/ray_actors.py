@@ -61,7 +61,7 @@ class RayActors(Ray):
             value = await running
         except anyio.get_cancelled_exc_class():
             pool.lose(actor)
-            task.leaked = not await self._kill(actor, running)
+            await self._kill(task, actor, running)
             raise
         except self._ray.exceptions.RayActorError:
             pool.lose(actor)
@@ -82,23 +82,27 @@ class RayActors(Ray):
 
     async def _living(self, pool: ActorPool) -> Any:
         """A process that answers; of those that were free, some may have died."""
-        while True:
+        actor = await pool.take()
+        while not await self._lives(pool, actor):
             actor = await pool.take()
-            try:
-                await actor.ready.remote()
-            except self._ray.exceptions.RayActorError:
-                pool.lose(actor)
-            except BaseException:
-                pool.release(actor)
-                raise
-            else:
-                return actor
+        return actor
 
-    async def _kill(self, actor: Any, running: Any) -> bool:
-        """End a process; whether its call has ended."""
+    async def _lives(self, pool: ActorPool, actor: Any) -> bool:
+        try:
+            await actor.ready.remote()
+        except self._ray.exceptions.RayActorError:
+            pool.lose(actor)
+            return False
+        except BaseException:
+            pool.release(actor)
+            raise
+        return True
+
+    async def _kill(self, task: Task[Any], actor: Any, running: Any) -> None:
+        """End the process of a cancelled call."""
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(partial(self._ray.kill, actor, no_restart=True))
-            return await self._ended(running)
+            task.leaked = not await self._ended(running)
 
 
 class ActorPool:

@@ -51,6 +51,8 @@ class Generation(ABC):
         leaked: Tokens generated for it after it was closed, as far as known.
         discarded: Tokens written a second time elsewhere and thrown away, as far as known.
         ignored: What was asked for and the backend could not do, by name.
+        timing_dependent: Whether its tokens hang on when requests were lost or late, since what was
+            asked for again may be another draw.
         tool_calls: What its answer asks others to do, where the backend reads that by itself.
     """
 
@@ -59,6 +61,7 @@ class Generation(ABC):
     leaked: int = 0
     discarded: int = 0
     ignored: frozenset[str] = frozenset()
+    timing_dependent: bool = False
     tool_calls: tuple[ToolCall, ...] = ()
 
     @abstractmethod

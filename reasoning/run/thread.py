@@ -238,6 +238,11 @@ class Thread:
         return frozenset() if self._generation is None else self._generation.ignored
 
     @property
+    def timing_dependent(self) -> bool:
+        """Whether its tokens hang on when requests were lost or late."""
+        return self._generation is not None and self._generation.timing_dependent
+
+    @property
     def sent(self) -> tuple[int, int | None]:
         """Tokens sent as prompts, and how many of these were in a prefix cache, where known."""
         generation = self._generation

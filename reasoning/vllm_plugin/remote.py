@@ -39,9 +39,11 @@ class SharedServerBackend(SharedThreads, OpenaiBackend):
         except OpenAIError:
             return  # whoever needs it is told by a request of its own
 
-    def _body(self, generation: PromptedGeneration, prompt: list[int], prefix: Segment) -> Event:
+    def _body(
+        self, generation: PromptedGeneration, prompt: list[int], prefix: Segment, *, stream: bool
+    ) -> Event:
         assert isinstance(generation, SharedGeneration)
-        body = super()._body(generation, prompt, prefix)
+        body = super()._body(generation, prompt, prefix, stream=stream)
         extra = body["extra_body"]
         extra["max_tokens"] = generation.bounded(generation.gang_room)
         if generation.note is not None:

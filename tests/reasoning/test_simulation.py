@@ -35,6 +35,27 @@ def test_without_faults_a_server_takes_as_long_as_its_curve_says(stream: bool) -
     assert found.tokens == 800
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_hedged_a_straggler_costs_at_most_half_the_time_again(stream: bool) -> None:
+    usual = replace(SMALL, settings={"stream": stream, "hedge": True}, problems=8)
+    slow = replace(usual, faults=Faults(slow=0.33))
+    found, best = simulate(slow), simulate(usual)
+    assert found.makespan_s <= 1.5 * best.makespan_s
+    assert (found.lost, found.votes) == (0, best.votes)
+    assert found.wasted < 0.1
+    assert simulate(replace(slow, settings={"stream": stream})).makespan_s > 3 * best.makespan_s
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_server_that_stands_still_costs_seconds_and_not_its_timeout(stream: bool) -> None:
+    usual = replace(SMALL, settings={"stream": stream}, problems=8)
+    found = simulate(replace(usual, faults=Faults(slow=0.33, speed=1e-9)))
+    best = simulate(usual)
+    assert found.makespan_s < 2 * best.makespan_s + 25, "10 s of silence, two checks of 5 s"
+    assert (found.lost, found.votes) == (0, best.votes)
+    assert found.recovered > 0
+
+
 def test_work_is_shared_among_lanes_and_what_has_none_waits() -> None:
     curve = replace(CURVE, lanes=2)
 

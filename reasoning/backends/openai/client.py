@@ -309,6 +309,7 @@ class OpenaiBackend(PromptedBackend):
 
     def _again(self, late: OpenRequest, other: Replica) -> OpenRequest:
         """The same request for another replica."""
+        self._draw_again(late.generation)
         return replace(self._opened(late.generation, other, late.body), second=True)
 
     async def _answer(self, request: OpenRequest) -> AsyncGenerator[Token, None]:
@@ -499,7 +500,14 @@ class OpenaiBackend(PromptedBackend):
         if not isinstance(error, RequestLost) or error.wait_s is None:
             await anyio.sleep(self.replicas.pause(failures, self.settings.backoff))
         self.recovered += 1
+        self._draw_again(generation)
         return True
+
+    def _draw_again(self, generation: PromptedGeneration) -> None:
+        """Note that a thread is asked for again, which may be another draw without a seed."""
+        unseeded = self.profile.seeds is False or "seed" in self._parameters.refused
+        if unseeded and generation.sampling.temperature != 0:
+            generation.timing_dependent = True
 
     def _whole(self, sampling: Sampling, replica: Replica) -> bool:
         """Whether an answer comes at once."""
@@ -533,7 +541,7 @@ class OpenaiBackend(PromptedBackend):
                 "stop_token_ids": list(generation.stop),
             }
         extra |= sampling.extra
-        lost = self._parameters.refused & extra.keys() & set(ASKED)
+        lost = self._parameters.refused & extra.keys() & {*ASKED, "seed"}
         generation.ignored = frozenset(lost)
         extra = self._parameters.fit(extra) | given
         body: Event = {

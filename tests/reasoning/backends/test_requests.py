@@ -143,6 +143,23 @@ async def test_a_parameter_that_is_refused_is_said_to_be_ignored() -> None:
     assert chat.streamed[0]["top_p"] == 0.5
 
 
+@pytest.mark.parametrize("seeded", [True, False])
+async def test_what_is_asked_again_without_a_seed_is_timing_dependent(seeded: bool) -> None:
+    lost = [(503, "busy")]
+
+    def refuse(body: dict[str, Any]) -> Refusal | None:
+        if "seed" in body and not seeded:
+            return 400, "Unrecognized request argument: seed"
+        return lost.pop() if lost and body.get("stream") else None
+
+    chat = ScriptedChat(refuse=refuse)
+    solution = await single(chat, temperature=0.7)
+    assert solution.answer == "42"
+    assert not lost
+    assert solution.emulated == (() if seeded else ("timing-dependent",))
+    assert solution.ignored == (() if seeded else ("seed",))
+
+
 async def test_a_stop_text_ends_an_answer_across_its_events() -> None:
     chat = ScriptedChat(answers=[Script(chunks=("one ", "tw", "o thr", "ee", " END of"))])
     solution = await single(chat, stop="three EN", answer="text")
