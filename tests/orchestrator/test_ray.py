@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import signal
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -31,7 +33,11 @@ def cluster() -> Iterator[Ray]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ray.init(
-            num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+            num_cpus=2,
+            num_gpus=1,  # a number: nothing here uses one
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
         )
         yield Ray()
         ray.shutdown()
@@ -209,7 +215,7 @@ def load_and_tell() -> tuple[int, int]:
 async def test_what_a_call_on_an_actor_loads_the_next_one_finds(
     cluster: Ray, tmp_path: Path
 ) -> None:
-    actors = RayActors(1)
+    actors = RayActors(1, num_gpus=1)
     graph = TaskGraph()
     tasks = [graph.add(load_and_tell, executor=actors) for _ in range(3)]
     await graph.run()
@@ -286,3 +292,49 @@ async def test_what_ray_would_do_by_itself_is_refused(cluster: Ray) -> None:
     graph.add(coroutine, executor=cluster)
     with pytest.raises(InvalidValue, match="asynchronous"):
         await graph.run()
+
+
+JOINS = """
+import sys
+from orchestrator import TaskGraph
+from orchestrator.executors.ray import Ray
+
+graph = TaskGraph()
+try:
+    print(graph.run_sync(graph.add(max, 1, 2, executor=Ray(address=sys.argv[1]))))
+except ValueError as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+"""
+
+
+async def test_a_cluster_with_a_token_takes_who_has_it(tmp_path: Path) -> None:
+    def told(**more: str) -> dict[str, str]:
+        known = {name: value for name, value in os.environ.items() if "RAY_" not in name}
+        return {**known, "HOME": str(tmp_path), **more}
+
+    async def joined(**more: str) -> tuple[int, str]:
+        command = [sys.executable, "-c", JOINS, address]
+        done = await anyio.run_process(command, env=told(**more), check=False)
+        return done.returncode, (done.stdout + done.stderr).decode().strip().split("\n")[-1]
+
+    token, mode = {"RAY_AUTH_TOKEN": "right" * 8}, {"RAY_AUTH_MODE": "token"}
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--port=0"]
+    command += ["--num-cpus=1", "--include-dashboard=false", "--object-store-memory=80000000"]
+    folder = tempfile.mkdtemp(dir="/tmp")  # Ray's sockets need a short path
+    command += ["--disable-usage-stats", "--block", f"--temp-dir={folder}"]
+    async with await anyio.open_process(command, env=told(**mode, **token)) as head:
+        assert head.stdout is not None
+        said = ""
+        async for piece in head.stdout:
+            said += piece.decode()
+            if found := re.search(r"--address='(.*?)'", said):
+                address = found[1]
+                break
+        assert await joined(**mode, **token) == (0, "2")
+        for lacks in (mode, {**mode, "RAY_AUTH_TOKEN": "wrong" * 8}):
+            code, line = await joined(**lacks)
+            assert code == 1
+            assert line.startswith(f"InvalidValue: address: {address} is no Ray cluster")
+            assert "RAY_AUTH_MODE=token" in line
+        head.terminate()
+    shutil.rmtree(folder, ignore_errors=True)

@@ -87,10 +87,12 @@ async def test_a_pool_on_ray_solves_alike() -> None:
     import ray
 
     from orchestrator.executors.ray import Ray
+    from orchestrator.executors.ray_actors import RayActors
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=40)
+    ray.init(num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level=40)
     try:
-        pool = SolvePool(executor=Ray(), model=MODEL)
+        pool = SolvePool(executor=Ray(num_gpus=1), model=MODEL)
+        assert isinstance(pool.executor, RayActors), "a task with GPUs has a process of its own"
         results = await pool.solve_many(PROBLEMS, **HOW)
     finally:
         ray.shutdown()

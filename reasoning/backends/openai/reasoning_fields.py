@@ -64,7 +64,8 @@ class AnswerReader:
         except (AttributeError, TypeError, ValueError) as error:
             raise Malformed(f"sent a malformed event ({str(event)[:60]!r})") from error
         self.written += len(found)
-        self.size += sum(size_of(one.token) for one in found) if self._in_text else len(found)
+        for one in found:
+            self.size += size_of(one.token) if self._in_text else 1
         if finish or found:  # one that is said before the last token means nothing
             self.finish = str(finish) if finish else None
         return found

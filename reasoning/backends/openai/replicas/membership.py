@@ -69,8 +69,7 @@ class Membership:
         self._most = most
         self._open: dict[Replica, AsyncExitStack] = {}
         self._becoming = anyio.Lock()
-        self._waiting: dict[Replica, set[Waiting]] = {}
-        self._watched: set[Replica] = set()
+        self._waiting: dict[Replica, dict[Waiting, None]] = {}  # in their order
         self._tells = False
 
     async def begin(self) -> None:
@@ -113,17 +112,21 @@ class Membership:
     @contextmanager
     def waiting(self, one: Replica, request: Waiting) -> Iterator[None]:
         """A block that waits for a server's answer, and is given up if that stands still."""
-        there = self._waiting.setdefault(one, set())
-        there.add(request)
-        if one not in self._watched and len(self.replicas.members) > 1:
-            self._watched.add(one)
-            self._spawn(self._watch, one, there)
+        if len(self.replicas.members) == 1:
+            yield
+            return
+        if one not in self._waiting:
+            self._waiting[one] = {}
+            self._spawn(self._watch, one)
+        there = self._waiting[one]
+        there[request] = None
         try:
             yield
         finally:
-            there.discard(request)
+            there.pop(request)
 
-    async def _watch(self, one: Replica, there: set[Waiting]) -> None:
+    async def _watch(self, one: Replica) -> None:
+        there = self._waiting[one]
         await anyio.sleep(CHECK_S)
         if there and not self._tells and await _is_well(one):
             self._tells = True
@@ -133,7 +136,7 @@ class Membership:
                 logger.info("%s stands still", one.url)
                 for request in [one for one in there if one.silent_s >= DOUBT_S]:
                     request.give_up()
-        self._watched.discard(one)
+        del self._waiting[one]
 
     async def _stands(self, one: Replica) -> bool:
         """Whether a server does not say that it is well, asked twice, though such servers do."""
