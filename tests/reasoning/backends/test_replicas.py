@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
+from benchmarks.simulated.clock import in_virtual_time
 from orchestrator.errors import InvalidValue
 from reasoning import Context, Reasoner, Segment, Solution
 from reasoning.backends.openai.replicas import Addresses, Hedging, Membership, Replica, Replicas
@@ -154,6 +155,55 @@ async def test_a_server_that_is_not_well_is_asked_more_and_more_seldom(
         assert membership.replicas.choose(Segment(Context(), [1])) is second
     assert not first.resting
     assert slept == [1, 2, 4, 8, 16, 30, 30, 30]
+
+
+class HealthOnly:
+    """A server of which only its health is asked."""
+
+    def __init__(self, *, answers: bool) -> None:
+        self._answers = answers
+
+    async def get(self, path: str, *, cast_to: object) -> None:
+        if not self._answers:
+            await anyio.sleep(3600)
+
+
+class Silent:
+    """A request to which nothing comes."""
+
+    def __init__(self) -> None:
+        self.given_up = False
+        self._since = anyio.current_time()
+
+    @property
+    def silent_s(self) -> float:
+        return anyio.current_time() - self._since
+
+    def give_up(self) -> None:
+        self.given_up = True
+
+
+@pytest.mark.parametrize("others_tell", [True, False])
+def test_who_stands_still_is_given_up_if_others_tell_their_health(others_tell: bool) -> None:
+    @asynccontextmanager
+    async def connected(url: str) -> AsyncIterator[HealthOnly]:
+        yield HealthOnly(answers=others_tell and "frozen" not in url)
+
+    async def given_up(seconds: float) -> list[bool]:
+        async with anyio.create_task_group() as group:
+            urls = ("http://frozen/v1", "http://busy/v1")
+            membership = Membership(Addresses(urls), connected, group.start_soon, most=4)
+            await membership.begin()
+            requests = [Silent(), Silent()]
+            with ExitStack() as stack:
+                for one, request in zip(membership.replicas.members, requests, strict=True):
+                    stack.enter_context(membership.waiting(one, request))
+                await anyio.sleep(seconds)
+            group.cancel_scope.cancel()
+        return [request.given_up for request in requests]
+
+    assert in_virtual_time(lambda: given_up(19.0)) == [False, False]
+    assert in_virtual_time(lambda: given_up(100.0)) == [others_tell, False]
 
 
 async def test_the_bound_is_of_each_replica_and_is_told_when_it_binds(
