@@ -28,7 +28,7 @@ DOUBT_S = 10.0
 """After so long a silence a server is asked for its health."""
 
 
-class Waiting(Protocol):
+class Awaiting(Protocol):
     """Whoever waits for a server's next bytes."""
 
     @property
@@ -69,7 +69,7 @@ class Membership:
         self._most = most
         self._open: dict[Replica, AsyncExitStack] = {}
         self._becoming = anyio.Lock()
-        self._waiting: dict[Replica, dict[Waiting, None]] = {}  # in their order
+        self._waiting: dict[Replica, dict[Awaiting, None]] = {}  # in their order
         self._tells = False
 
     async def begin(self) -> None:
@@ -110,7 +110,7 @@ class Membership:
         self.replicas.wake()
 
     @contextmanager
-    def waiting(self, one: Replica, request: Waiting) -> Iterator[None]:
+    def waiting(self, one: Replica, request: Awaiting) -> Iterator[None]:
         """A block that waits for a server's answer, and is given up if that stands still."""
         if len(self.replicas.members) == 1:
             yield
