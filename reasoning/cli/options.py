@@ -388,8 +388,8 @@ class TracesOptions:
     """How files of traces are read."""
 
     format: str | None = option(
-        "Who wrote the files: traces, eval, solve, lm-eval, inspect, deepconf, batch or chat; by "
-        "default it is told by what is in them.",
+        "Who wrote the files: traces, eval, solve, lm-eval, inspect, deepconf, batch, chat or "
+        "texts; by default it is told by what is in them.",
         metavar="NAME",
     )
     gold: str | None = option(

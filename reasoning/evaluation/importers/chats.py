@@ -1,4 +1,7 @@
-"""Logs of chats: what was asked and answered, in the shapes of OpenAI's interfaces."""
+"""Logs of chats, and what batches of requests came to, in the shapes of OpenAI's interfaces.
+
+Batches are those of OpenAI's batch interface and of ``vllm run-batch``.
+"""
 
 from __future__ import annotations
 
@@ -75,3 +78,30 @@ def _gold(line: Mapping[str, Any]) -> tuple[str, ...]:
     places = (line, as_mapping(line.get("metadata")))
     found = (told_gold(at.get(name)) for at in places for name in _GOLD)
     return next(filter(None, found), ())
+
+
+# Batches
+
+
+def is_batch(file: StoredFile) -> bool:
+    """Whether the first line is a batch's response."""
+    return {"custom_id", "response"} <= file.first.keys()
+
+
+def read_batch(file: StoredFile) -> Iterator[ImportedQuestion]:
+    """The samples of each request that was answered; the questions stand in another file.
+
+    Raises:
+        TracesError: a line is no response.
+    """
+    for one in file.values:
+        line = as_mapping(one.value)
+        if "custom_id" not in line:
+            raise TracesError(f"{one.place}: no custom_id; give what a batch came to")
+        response = as_mapping(line.get("response"))
+        samples = completion_samples(as_mapping(response.get("body")))
+        if not samples and line.get("error") is None and response.get("status_code") in (None, 200):
+            raise TracesError(
+                f"{one.place}: no choices in response.body; give chats or completions"
+            )
+        yield ImportedQuestion(id=str(line["custom_id"]), words="", gold=(), samples=tuple(samples))

@@ -10,7 +10,8 @@ from pruning import TracesError
 from pruning.evaluation.traces import MOST_TOKENS
 from reasoning.evaluation.importers.samples import ImportedSample, SampleEnd, shares, thought
 
-_ENDS: dict[str, SampleEnd] = {"length": "length", "max_tokens": "length", "incomplete": "length"}
+ENDS: dict[str, SampleEnd] = {"length": "length", "max_tokens": "length", "incomplete": "length"}
+"""How a sample ended, by what servers call it; all else is its own end."""
 
 
 def as_mapping(value: Any) -> Mapping[str, Any]:
@@ -84,7 +85,7 @@ def completion_samples(body: Mapping[str, Any]) -> list[ImportedSample]:
             text=text,
             tokens=share,
             counted=counted_alone,
-            end=_ENDS.get(str(choice.get("finish_reason") or choice.get("stop_reason")), "own"),
+            end=ENDS.get(str(choice.get("finish_reason") or choice.get("stop_reason")), "own"),
             confidences=tuple(_confidences(log)),
         )
         for choice, text, log, (share, counted_alone) in zip(
@@ -119,5 +120,5 @@ def _response(body: Mapping[str, Any], tokens: int | None) -> Iterator[ImportedS
             if one.get("type") == "reasoning"
         ]
         said = "".join(map(message_text, messages))
-        end = _ENDS.get(str(body.get("status")), "own")
+        end = ENDS.get(str(body.get("status")), "own")
         yield ImportedSample(text=thought("".join(thoughts), said), tokens=tokens, end=end)

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from orchestrator.errors import InvalidValue, UnknownName
 from pruning import Question, TracesError
-from reasoning.evaluation.importers.batches import is_batch, read_batch
-from reasoning.evaluation.importers.chats import is_chat, read_chats
+from reasoning.evaluation.importers.chats import is_batch, is_chat, read_batch, read_chats
 from reasoning.evaluation.importers.deepconf import is_deepconf, read_deepconf
 from reasoning.evaluation.importers.gold import GoldFile
 from reasoning.evaluation.importers.inspect_logs import is_inspect, read_inspect
@@ -22,6 +21,7 @@ from reasoning.evaluation.importers.own import (
     read_solves,
 )
 from reasoning.evaluation.importers.samples import ImportedQuestion, as_question, with_keys
+from reasoning.evaluation.importers.texts import is_texts, read_texts
 from reasoning.evaluation.questions.content import StoredFile
 from reasoning.problems.answers import AnswerFormat
 
@@ -61,6 +61,9 @@ FORMATS = {
             name="batch", what="OpenAI's, vllm run-batch", fits=is_batch, foreign=read_batch
         ),
         TracesFormat(name="chat", what="messages and choices", fits=is_chat, foreign=read_chats),
+        TracesFormat(
+            name="texts", what="a question, a list of texts", fits=is_texts, foreign=read_texts
+        ),
     )
 }
 """By name; the first that fits a file is its format."""

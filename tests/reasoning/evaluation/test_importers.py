@@ -442,6 +442,37 @@ def test_an_answer_that_was_cut_is_none(tmp_path: Path) -> None:
     assert answers(question) == [None]
 
 
+# Questions with lists of texts
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["lines", "parquet"])
+def test_a_question_with_a_list_of_texts_is_read(tmp_path: Path, packed: bool) -> None:
+    output = {"text": "\\boxed{5}", "token_ids": [7, 8, 9], "finish_reason": "stop"}
+    cut = {"text": "it is 4", "token_ids": [7], "finish_reason": "length"}
+    rows = [
+        {"id": "a", "problem": "2+3?", "answer": 5, "outputs": [output, cut]},
+        {"id": "b", "problem": "1+1?", "answer": 2, "outputs": []},
+    ]
+    path = written(tmp_path / "texts.jsonl", *rows)
+    if packed:
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        path = tmp_path / "texts.parquet"
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    questions = read(path)
+    assert list(questions) == ["a"]
+    assert (questions["a"].right, answers(questions["a"])) == ({"5"}, ["5", None])
+    assert [trace.tokens for trace in questions["a"].traces] == [3, 1]
+    assert said(path)[0].endswith("1 without an answer left out")
+    bare = {"prompt": "2+3?", "gold": "5", "completions": ["\\boxed{5}", "\\boxed{6}"]}
+    (question,) = read(written(tmp_path / "bare.jsonl", bare)).values()
+    assert (question.id, answers(question)) == ("1", ["5", "6"])
+    assert all(trace.estimated for trace in question.traces)
+    with pytest.raises(InvalidValue, match="line 2: no question, or no list of texts; give both"):
+        read(written(tmp_path / "odd.jsonl", bare, {**bare, "completions": [5]}))
+
+
 # Ours, and all of them
 
 OURS = {
@@ -516,6 +547,7 @@ SEEDS = {
         }
     ],
     "deepconf": lambda: [pickle.loads(DEEPCONF.read_bytes())],
+    "texts": lambda: [{"question": "2+3?", "gold": "5", "outputs": [{"text": "5"}, "6"]}],
 }
 
 
