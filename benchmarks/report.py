@@ -3,7 +3,8 @@
     python benchmarks/report.py            # rewrite the blocks between the markers
     python benchmarks/report.py --check    # fail if one is not up to date
 
-A block stands between ``<!-- results: NAME -->`` and ``<!-- end -->``.
+A block stands between ``<!-- results: NAME -->`` and ``<!-- end -->``, a figure in running text
+between ``<!-- =NAME -->`` and ``<!-- -->``.  Other figures must be declared in `prose`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import tables_places as places
 import tables_policies as policies
 import tables_simulation as simulated
 from picture import PICTURE, drawn
+from prose import filled, undeclared
 from tables import (
     ROOT,
     accuracy,
@@ -34,6 +36,9 @@ from tables import (
 WEIGHTS = ROOT / "reasoning" / "weights"
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 FILES = [ROOT / "README.md", *DOCS, *sorted(WEIGHTS.glob("*/README.md"))]
+HISTORY = ("log.md", "cli.md")
+"""Pages whose figures are not filled: each entry of the log is of its day; options are declared."""
+PROSE = [ROOT / "README.md", *(page for page in DOCS if page.name not in HISTORY)]
 BLOCK = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end -->)", re.S)
 
 
@@ -103,8 +108,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
 
 
 def render(text: str) -> str:
-    """The text with every block filled from its results file."""
-    return BLOCK.sub(lambda match: f"{match[1]}{BLOCKS[match[2]]()}{match[3]}", text)
+    """The text with every block and figure filled from its results file."""
+    return filled(BLOCK.sub(lambda match: f"{match[1]}{BLOCKS[match[2]]()}{match[3]}", text))
 
 
 def main() -> None:
@@ -119,6 +124,9 @@ def main() -> None:
         PICTURE.write_text(drawn())
     elif not PICTURE.exists() or PICTURE.read_text() != drawn():
         stale.append(str(PICTURE.relative_to(ROOT)))
+    unknown = [f"{path.relative_to(ROOT)}: {one}" for path in PROSE for one in undeclared(path)]
+    if unknown:
+        sys.exit(f"fill or declare (benchmarks/prose.py) what looks measured: {'; '.join(unknown)}")
     if "--check" in sys.argv and stale:
         sys.exit(f"run python benchmarks/report.py: {', '.join(stale)} differ from the results")
 
