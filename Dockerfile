@@ -12,6 +12,9 @@ COPY orchestrator orchestrator
 COPY pruning pruning
 COPY protocol protocol
 COPY reasoning reasoning
+# Where pip's usual torch brings the libraries of a GPU: --build-arg PIP_EXTRA_INDEX_URL=URL of an
+# index that has torch for CPUs alone, and its version ends in +cpu.
+ARG PIP_EXTRA_INDEX_URL=
 RUN pip install --no-cache-dir '.[local,server,serve]' && rm -rf /src/*
 
 RUN useradd --create-home reason
@@ -19,4 +22,6 @@ USER reason
 WORKDIR /home/reason
 
 EXPOSE 8000
+HEALTHCHECK --interval=30s --timeout=5s --start-period=120s \
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/health', timeout=4)"]
 ENTRYPOINT ["reason", "serve", "--host", "0.0.0.0", "--port", "8000"]
