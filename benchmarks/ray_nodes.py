@@ -3,9 +3,9 @@
     python benchmarks/ray_nodes.py --json benchmarks/results/ray-nodes.json
 
 The cluster is a process of its own (a head and two nodes of one processor each).  A driver, in
-another process, solves problems there with the shipped model by a `SolvePool` on `RayActors`, and
-keeps them in a journal.  While it does, a worker process is killed, then one of the nodes; then the
-driver itself, by SIGKILL.  The same program is begun again and goes on.  It fails unless every
+another process, solves problems there with the shipped model on `RayActors`, as `SolvePool` does,
+and keeps them in a journal.  While it does, a worker process is killed, then one of the nodes, then
+the driver itself.  The same program is begun again and goes on.  It fails unless every
 problem has its result, equal to this process's own, each was committed once, and none that was
 committed before the driver's death was solved again.  Then the transform for ``ray.data`` answers
 the problems on the two nodes that are left.

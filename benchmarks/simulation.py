@@ -110,7 +110,9 @@ def stragglers() -> dict[str, Scenario]:
         rows[f"one, {form}, not left out"] = slow.varied(constants={"SLOW": 1e9})
         rows[f"one, {form}, async:k=16"] = slow.varied(policy="async:k=16")
     half = Faults(slow=1 / 8, speed=0.5)
-    rows["one writes half as fast, streams"] = SMALL.varied(faults=half, settings=OPEN)
+    halved = SMALL.varied(faults=half, settings=OPEN)
+    rows["one writes half as fast, streams"] = halved
+    rows["one writes half as fast, streams, hedged"] = halved.varied(settings=hedged)
     return rows
 
 

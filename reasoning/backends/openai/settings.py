@@ -61,7 +61,8 @@ class OpenaiSettings(GeneratingSettings):
     for another time gets that."""
     hedge: bool = False
     """Whether an answer that is late, or whose replica is three times slower than another, is asked
-    for once more there.  Who is first counts; what the other wrote is counted as thrown away."""
+    for once more there.  Who is first counts; what the other wrote is counted as thrown away.
+    Without ``stream``, one answer of each replica streams until its pace is known."""
     headers: dict[str, str] = Field(default_factory=lambda: {"x-session-id": "{thread}"})
     """Of every request, for routers that keep a session on one engine: ``{thread}`` stands for the
     thread's name, ``{problem}`` for that of the prompt that all threads of a problem share."""
