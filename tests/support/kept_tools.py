@@ -56,9 +56,8 @@ def kept(threads: list[dict[str, Any]], *, id: str = "0badcafe", **fields: Any) 
     known = {name: fields.pop(name) for name in fields.keys() & RecordedRun.model_fields.keys()}
     return RecordedRun(
         id=id,
-        command="solve",
         versions={"python": "3"},
         report=Report.model_validate({**report, **fields}),
         branches=branches,
-        **{"began": 1e9, "settings": {}, **known},
+        **{"command": "solve", "began": 1e9, "settings": {}, **known},
     )

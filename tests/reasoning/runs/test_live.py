@@ -165,6 +165,7 @@ def test_a_page_follows_its_run_from_the_first_word_to_the_answer(tmp_path: Path
         portal.call(opens, run, "1.1")
         portal.call(writes, run, "1.1", HOSTILE, "so it ")
         until(tab, f"{ROWS} === '1,1.1'")
+        assert tab.run("document.querySelector('#ends').hidden"), "a menu of one choice"
         tab.run("location.hash = '#1.1'")
         until(tab, f"{DETAIL}.includes('so it')")
         tab.run("document.querySelector('#search').value = 'so it'")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.errors import InvalidValue
 from reasoning.runs.beside import compared_page
-from reasoning.runs.page import run_page
+from reasoning.runs.page import run_data, run_page
 from reasoning.runs.record import RecordedRun
 from tests.support.browser import Browser, browsing
 from tests.support.kept_tools import kept, thread
@@ -222,3 +223,21 @@ def test_ten_thousand_branches_stay_usable(tab: Browser, tmp_path: Path) -> None
 
 def test_without_its_run_the_page_is_small() -> None:
     assert len(run_page(kept([]))) < 60_000
+
+
+def test_a_plan_has_its_tasks_on_an_axis_of_seconds() -> None:
+    tasks = [thread("a", tokens=0, answer=None, text="7"), thread("b", answer=None)]
+    run = kept(tasks, command="plan", votes={}, verified=None)
+    ran = run.branches[0].model_copy(update={"started": 0.5, "ended": 2.0, "after": ("b",)})
+    page = run_data(run.model_copy(update={"branches": (ran, run.branches[1])}))
+    assert (page["called"], page["unit"]) == ("tasks", "seconds")
+    first, second = page["lanes"]
+    assert (first["stretches"], first["size"], first["after"]) == ([(0.5, 2.0)], 1.5, ("b",))
+    assert "stretches" not in second, "when it ran is not known"
+    assert [name for name, *_ in page["facts"]][:2] == ["planner", "tasks"]
+
+
+def test_runs_of_different_kinds_are_not_put_on_one_page() -> None:
+    one = kept([thread("1")])
+    with pytest.raises(InvalidValue, match=r"tasks .* do not fit on one page"):
+        compared_page(kept([thread("1")], id="0badbeef", command="plan"), one)
