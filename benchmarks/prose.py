@@ -254,6 +254,12 @@ FIGURES: dict[str, Callable[[], str]] = {
     "cluster.eight": lambda: _middle("8 servers, streams"),
     "cluster.eight-whole": lambda: _middle("8 servers, whole"),
     "countdown.serial": lambda: _lost(4096),
+    "cluster.halved": lambda: percent(
+        row(
+            *("simulation", "groups", "stragglers"), name="one writes half as fast, streams, hedged"
+        )["wasted"],
+        0,
+    ),
     "cluster.busy": lambda: percent(
         row("simulation", "groups", "largest", name="one process")["driver"], 0
     ),

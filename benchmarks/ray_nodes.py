@@ -174,7 +174,7 @@ def transform(address: str) -> list[Any]:
         SolveBatches,
         fn_constructor_kwargs={"model": MODEL, **HOW},
         batch_size=3,
-        concurrency=1,
+        compute=ray.data.ActorPoolStrategy(size=1),
         num_cpus=1,
     ).take_all()
     ray.shutdown()
