@@ -175,7 +175,11 @@ def solve_apart(model: dict[str, Any], problem: str, options: dict[str, Any]) ->
 class SolveBatches:
     """A transform for ``ray.data``: questions in, answers beside them out::
 
-    dataset.map_batches(SolveBatches, fn_constructor_kwargs={"model": "reason-5m"}, concurrency=2)
+    dataset.map_batches(
+        SolveBatches,
+        fn_constructor_kwargs={"model": "reason-5m"},
+        compute=ActorPoolStrategy(size=2),
+    )
 
     Each actor keeps one `Reasoner`.  Of each batch ``column`` is read; ``answer``, ``confidence``
     and ``report`` (JSON, or an ``error``) are added.
