@@ -11,7 +11,8 @@ The first two are traces of ours, by ``reason eval arithmetic --limit 240 --seed
 - what Learn-then-Test allows on one half of those, and what DeepPrune then comes to on the other
   half, beside self-consistency with as many traces and with as many tokens; the same at the
   paper's threshold of 0.5 without a calibration, so that a judge with a shut gate is seen as well;
-- what the judge costs beside the run that it prunes (own traces: the embedded engine).
+- what the judge costs beside the run that it prunes (own traces: the embedded engine); a source's
+  run is measured once, and with numbers of plans not again.
 
 Half of each source's questions train the judge; no data and no judge is kept.
 """
@@ -99,8 +100,8 @@ PLANS = (
 )
 
 
-def measure(plan: Plan, questions: Sequence[Question]) -> dict[str, Any]:
-    """Train, evaluate, calibrate and replay one judge."""
+def measure(plan: Plan, questions: Sequence[Question], run_s: float | None) -> dict[str, Any]:
+    """Train, evaluate, calibrate and replay one judge; ``run_s`` is what a run costs, if known."""
     begun = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         judge = save(train(questions, plan.recipe), Path(folder) / "judge")
@@ -128,7 +129,7 @@ def measure(plan: Plan, questions: Sequence[Question]) -> dict[str, Any]:
             "uncalibrated": replay(judge, split(fresh, 0.5, seed=1)[1], policy_of(plan)),
         }
         if plan.source in OWN:
-            run, seconds = solving(OWN[plan.source]), judging(judge, fresh)
+            run, seconds = run_s or solving(OWN[plan.source]), judging(judge, fresh)
             row["judge_s"] = round(seconds, 5)
             row["run_s"] = round(run, 5)
             row["share_of_run"] = round(seconds / run, 4)
@@ -236,7 +237,8 @@ def main(arithmetic: Path, countdown: Path, data: Path, only: Sequence[int]) -> 
     for index, plan in enumerate(PLANS):
         if only and index not in only:
             continue
-        row = measure(plan, read_traces([str(sources[plan.source])]))
+        costs = {row["source"]: row["run_s"] for row in rows.values() if "run_s" in row}
+        row = measure(plan, read_traces([str(sources[plan.source])]), costs.get(plan.source))
         rows[row["source"], row["judge"]] = row
         results = {
             "schema": "reason.benchmarks.judge/1",

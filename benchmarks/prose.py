@@ -94,6 +94,16 @@ def _saved() -> str:
     return percent(1 - tokens["deepprune:k2=1"] / tokens["deepprune"], 0)
 
 
+def _most(price: float) -> dict[str, Any]:
+    """What MiniLM's judge on Countdown gains at 0.5 over as many tokens."""
+    judged = row("judge", judge="bi, minilm, frozen, tokens", source="own Countdown")
+    free = (one for one in judged["uncalibrated"] if one["judge_price"] == price)
+    found: dict[str, Any] = next(one for one in free if one["policy"] == "deepprune")[
+        "token_matched"
+    ]
+    return found
+
+
 def _verified(digits: int = 0) -> str:
     best = row("policies", policy="best-of-n:n=8", domain="countdown")
     return f"{points(best['token_matched']['gain'], digits)} points"
@@ -244,6 +254,15 @@ FIGURES: dict[str, Callable[[], str]] = {
     "minilm.all-tokens": lambda: f"{_merged('deepprune')['tokens']:.0f}",
     "minilm.right": lambda: percent(_merged("deepprune:k2=1")["accuracy"]),
     "minilm.all-right": lambda: percent(_merged("deepprune")["accuracy"]),
+    **{
+        f"judge.{name}{end}": lambda price=price, pick=pick: pick(_most(price))
+        for name, price in (("most", 0.0), ("charged", 1.0))
+        for end, pick in (
+            ("", lambda found: f"{points(found['gain'])} points"),
+            ("-low", lambda found: f"{100 * found['gain_ci95'][0]:.1f}"),
+            ("-high", lambda found: f"{100 * found['gain_ci95'][1]:.1f}"),
+        )
+    },
     "policies.verified": _verified,
     "policies.worst": _worst,
     "countdown.serial-span": _serial_span,
