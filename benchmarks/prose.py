@@ -164,7 +164,6 @@ DECLARED: dict[str, dict[str, tuple[str, ...]]] = {
     "docs/how-to/ray.md": {"limits": ("100 kB", "21 s", "31 s"), "inputs": ("20 MB",)},
     "docs/how-to/scaling.md": {"limits": ("10 s", "15 s", "30 s", "5 s")},
     "docs/in-front-of-vllm.md": {"inputs": ("50 ms",)},
-    "docs/judge.md": {"from the table above": ("5 %",)},
     "docs/measuring.md": {"inputs": ("16 times",), "levels": ("95 %",)},
     "docs/policies.md": {
         "levels": ("95 %",),
