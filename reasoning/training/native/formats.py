@@ -23,8 +23,11 @@ from reasoning.training.native.problems import (
 )
 from reasoning.training.native.tokens import SUFFIXES, encode
 
-JOIN_WEIGHT = 2.0
-"""Of what is written after a join, and of the words that decide whether there is a fork."""
+JOIN_WEIGHT = 4.0
+"""Of what the parts came to and what follows, and of the words that decide whether there is a fork.
+
+Most wrong answers have right parts, of which one is then told wrong.
+"""
 
 
 class Block(NamedTuple):
@@ -90,8 +93,10 @@ def serial(problem: TaughtProblem, mode: str) -> TrainingSequence:
     sheet = Sheet()
     given = sheet.write((prompt(problem.question, mode), 0.0))
     think, end = _wrapping(problem, mode)
-    work = "\n".join(filter(None, (*problem.parts, problem.conclusion)))
-    sheet.write((think, 1.0), (f"{work}\n{end}", 1.0), after=[given])
+    work = "".join(f"{part}\n" for part in problem.parts)
+    concluded = f"{problem.conclusion}\n{end}" if problem.decomposes else end
+    weight = JOIN_WEIGHT if problem.decomposes else 1.0
+    sheet.write((think, 1.0), (work, 1.0), (concluded, weight), after=[given])
     return sheet.sequence()
 
 
