@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -44,27 +43,6 @@ def test_a_ready_task_starts_within_10_ms_while_an_editor_thinks() -> None:
     late = {row["others"]: row["late_ms"] for row in RESULTS["editing"]}
     assert late.keys() == {10, 20}
     assert max(late.values()) < 10
-
-
-def test_the_figures_of_the_comparison_are_those_of_the_results() -> None:
-    page = (ROOT / "docs/why.md").read_text()
-    rows = re.findall(r"^\| ([^|]+) \| ([\d.,]+)× \| ([\d.,]+)× \|$", page, re.M)
-    shown = {name: (layered, fan) for name, layered, fan in rows}
-    names = {"LangGraph": "langgraph", "Dask (delayed, threads)": "dask", "Ray": "ray"}
-    expected = {
-        "this": OURS,
-        "this, journaled": JOURNALED,
-        **{
-            label: {shape: RATIOS[name, shape] for shape in OURS}
-            for label, name in (names | {"Prefect": "prefect"}).items()
-        },
-    }
-    assert shown == {
-        label: (f"{found['layered']:,.1f}", f"{found['fan']:,.1f}")
-        for label, found in expected.items()
-    }
-    late = [f"{row['late_ms']:.1f}" for row in RESULTS["editing"]]
-    assert f"{late[0]} and {late[1]} ms\n(measured)" in page
 
 
 def test_200_kills_lost_nothing_and_repeated_nothing_that_was_committed() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,9 +20,15 @@ class Shell:
         self.running: list[subprocess.Popen[str]] = []
 
     def start(
-        self, *arguments: str, descriptors: int = 0, module: str = "reasoning"
+        self,
+        *arguments: str,
+        descriptors: int = 0,
+        module: str = "reasoning",
+        under: Sequence[str] = (),
     ) -> subprocess.Popen[str]:
-        under = ("sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh") if descriptors else ()
+        """Start a command, with so many file descriptors, or as an argument of another command."""
+        if descriptors:
+            under = ("sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh")
         process = subprocess.Popen(
             [*under, sys.executable, "-m", module, *arguments],
             stdout=subprocess.PIPE,

@@ -27,6 +27,7 @@ class Varied(ScriptedChat):
 
     def next_answer(self, body: dict[str, Any]) -> Script:
         self.said += 1
+        self.sessions.clear()
         words = [f"{self.said}-{place} " for place in range(20)]
         return Script(chunks=[*words, "\\boxed{42}"])
 
