@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -181,8 +182,8 @@ def drill(rng: random.Random) -> TrainingSequence:
 
 
 def parallel_drill(rng: random.Random) -> TrainingSequence:
-    """Practice as in `drill`, or of how a question is divided."""
-    return plans(rng) if rng.random() < 0.2 else drill(rng)
+    """Practice as in `drill`, or of how a question is divided, or of what its threads came to."""
+    return rng.choices((drill, plans, joins), (5, 2, 3))[0](rng)
 
 
 def facts(rng: random.Random) -> TrainingSequence:
@@ -225,6 +226,21 @@ def plans(rng: random.Random) -> TrainingSequence:
     return sheet.sequence()
 
 
+def joins(rng: random.Random) -> TrainingSequence:
+    """A problem in threads that have their last steps alone, which have no loss."""
+    problem = rng.choice(APART)(rng, held_out=False)
+    short = tuple(_last_steps(part, rng.randint(1, 3)) for part in problem.parts)
+    family = rng.choice(("threadweaver", "multiverse"))
+    example = threaded(replace(problem, parts=short), family, rng)
+    return example._replace(weights=[one * (one == JOIN_WEIGHT) for one in example.weights])
+
+
+def _last_steps(part: str, count: int) -> str:
+    """A worked part with so many of its steps."""
+    label, _, work = part.partition(": ")
+    return f"{label}: {','.join(work.split(',')[-count:])}"
+
+
 def answers(rng: random.Random) -> TrainingSequence:
     """What the parts of a question came to, and the answer to it."""
     problem = rng.choice(APART)(rng, held_out=False)
@@ -252,7 +268,12 @@ def parallel_example(problem: TaughtProblem, rng: random.Random) -> TrainingSequ
     mode = rng.choices(("threadweaver", "multiverse", "serial"), (0.42, 0.5, 0.08))[0]
     if mode == "serial" or not problem.decomposes:
         return serial(problem, mode)
-    if mode == "threadweaver":
+    return threaded(problem, mode, rng)
+
+
+def threaded(problem: TaughtProblem, family: str, rng: random.Random) -> TrainingSequence:
+    """A problem in threads of one of the formats."""
+    if family == "threadweaver":
         return threadweaver(problem)
     return multiverse(problem, rng.choices(("trained", "engine", "text"), (0.45, 0.3, 0.25))[0])
 
