@@ -17,7 +17,7 @@ from orchestrator.views.page import (
 )
 from orchestrator.views.timeline import KINDS
 from protocol import Report, ThreadReport
-from reasoning.runs.record import BranchRecord, RecordedRun, called
+from reasoning.runs.record import BranchRecord, RecordedRun, called, verdict
 
 MEANINGS_HEADING = "What the numbers mean"
 MEANINGS = {
@@ -40,7 +40,6 @@ MEANINGS = {
 }
 NAMES_OF_TOKENS = {"plan": "planner", "eval": "answers"}
 """What wrote a run's tokens, where these were no branches of reasoning."""
-_VERDICTS = {True: "✓ verified", False: "✗ rejected by the verifier", None: "not verifiable"}
 
 
 def run_page(run: RecordedRun) -> str:
@@ -97,12 +96,10 @@ def _outcome(run: RecordedRun, winner: str | None) -> PageOutcome:
     if report.answer is None:
         why = f": {report.abstained}" if report.abstained else ""
         return {"name": "", "answer": None, "verdict": f"No answer{why}", "winner": None}
-    if run.command == "eval":
-        return {"name": "", "answer": report.answer, "verdict": "right answers", "winner": None}
     tied = ", tied" if report.tied else ""
     by = f", by {report.selected_by}" if report.selected_by else ""
-    verdict = f"{_VERDICTS[report.verified]}{tied}{by}"
-    return {"name": "", "answer": report.answer, "verdict": verdict, "winner": winner}
+    told = f"{verdict(run.command, report.verified)}{tied}{by}"
+    return {"name": "", "answer": report.answer, "verdict": told, "winner": winner}
 
 
 def _answers(run: RecordedRun) -> Iterator[PageAnswer]:

@@ -42,6 +42,15 @@ def called(command: str) -> str:
     return {"plan": "tasks", "eval": "arms"}.get(command, "branches")
 
 
+def verdict(command: str, verified: bool | None) -> str:
+    """What is told of the answer of a command's run."""
+    if command == "eval":
+        return "right answers"
+    if verified is None:
+        return "not verifiable"
+    return "✓ verified" if verified else "✗ rejected by the verifier"
+
+
 class BranchRecord(BaseModel):
     """What a thread's report does not say: when it ran, whom it waited for, why it ended.
 

@@ -18,11 +18,10 @@ from protocol.http.access import PAGES
 from reasoning.runs.live.live_page import LivePage
 from reasoning.runs.live.live_runs import LiveRuns, line_of
 from reasoning.runs.page import run_page
-from reasoning.runs.record import called
+from reasoning.runs.record import called, verdict
 from reasoning.runs.store import RunLine, RunStore
 
 MOST_LISTED = 200
-VERDICTS = {True: "✓ verified", False: "✗ rejected", None: "not verifiable"}
 HEADERS = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
@@ -107,7 +106,7 @@ def _listed(line: RunLine) -> dict[str, Any]:
 def _verdict(line: RunLine) -> str:
     if line.answer is None:
         return f"no answer, {line.status}" if line.status != "finished" else "no answer"
-    return "right answers" if line.command == "eval" else VERDICTS[line.verified]
+    return verdict(line.command, line.verified)
 
 
 def _event(kind: str, value: Any) -> str:

@@ -55,7 +55,8 @@ def test_a_run_is_listed_found_and_shown(both: tuple[str, str]) -> None:
     assert found["strategy"] == "self-consistency"
     shown = reason("runs", "show", first[:6], "--full").stdout
     assert shown.startswith(f"run {first} ")
-    for words in ("question: Compute each", "answer: 23, 30  (verified)", "1.2  branch 2", "ended"):
+    said = ("question: Compute each", "answer: 23, 30  (✓ verified)", "1.2  branch 2", "ended")
+    for words in said:
         assert words in shown
     assert reason("runs", "show").stdout.startswith(f"run {second} ")
 

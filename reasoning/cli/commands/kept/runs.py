@@ -164,12 +164,14 @@ def show(settings: ShowRunSettings) -> None:
 
 
 def _shown(run: RecordedRun, most: int | None) -> Iterator[str]:
+    from reasoning.runs.record import verdict
+
     report, usage = run.report, run.report.usage
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.began))
     yield f"run {run.id}  {when}  reason {run.command}"
     yield f"question: {report.problem}"
-    verdict = {True: "verified", False: "rejected", None: "not verifiable"}[report.verified]
-    yield f"answer: {'none' if report.answer is None else report.answer}  ({verdict})"
+    told = f"{report.answer}  ({verdict(run.command, report.verified)})"
+    yield f"answer: {'none' if report.answer is None else told}"
     if report.votes:
         votes = " · ".join(f"{one_line(key)} ×{count}" for key, count in report.votes.items())
         yield f"votes: {votes}"
