@@ -72,6 +72,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "client-cpu": places.client_cpu,
     "replicas": places.replicas,
     "devices": places.devices,
+    "hosts": places.hosts,
     "ray-nodes": places.ray_nodes,
     "leaks": places.leaks,
     "servers": places.servers,

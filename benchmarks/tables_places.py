@@ -214,6 +214,15 @@ def devices() -> str:
     return table(["eight workers on two cores", "one process", "by hub", "ratio"], rows)
 
 
+def hosts() -> str:
+    """Wall time by a hub and workers on hosts with a core each."""
+    rows = [
+        [name, *(f"{one:.2f} s" for one in row["seconds"]), f"{row['gain']:.2f}×"]
+        for name, row in load("hosts")["batches"].items()
+    ]
+    return table(["hosts with one core each", "one", "two", "gain"], rows)
+
+
 def leaks() -> str:
     """Tokens generated for runs after they were stopped."""
     found = load("backends")
