@@ -47,6 +47,7 @@ from pruning.evaluation.traces import Trace as Trace
 from pruning.evaluation.traces import TracesError as TracesError
 from pruning.evaluation.traces import answer_texts as answer_texts
 from pruning.evaluation.traces import estimated_tokens as estimated_tokens
+from pruning.evaluation.traces import json_lines as json_lines
 from pruning.evaluation.traces import parse_question as parse_question
 from pruning.evaluation.traces import read_questions as read_questions
 from pruning.evaluation.traces import rescored as rescored

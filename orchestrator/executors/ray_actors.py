@@ -77,8 +77,10 @@ class RayActors(Ray):
         for closed in [loop for loop in self._pools if loop.is_closed()]:
             for actor in self._pools.pop(closed).known:
                 self._ray.kill(actor)
-        new = ActorPool(self._actor.remote, self._ray.kill, self.size)
-        return self._pools.setdefault(asyncio.get_running_loop(), new)
+        loop = asyncio.get_running_loop()
+        if loop not in self._pools:
+            self._pools[loop] = ActorPool(self._actor.remote, self._ray.kill, self.size)
+        return self._pools[loop]
 
     async def _living(self, pool: ActorPool) -> Any:
         """A process that answers; of those that were free, some may have died."""

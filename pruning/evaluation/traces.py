@@ -130,16 +130,31 @@ def read_questions(lines: Iterable[str]) -> Iterator[Question]:
     Raises:
         TracesError: with the line's number and the field that is wrong.
     """
+    for place, value in json_lines(lines):
+        try:
+            yield parse_question(value)
+        except TracesError as error:
+            raise TracesError(f"{place}: {error}") from error
+
+
+def json_lines(lines: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """The values of lines that are not empty, each behind its place, as ``line 3``.
+
+    Raises:
+        TracesError: a line is no JSON, or what can't be read of it, with its number.
+    """
     for number, line in enumerate(lines, 1):
         if line.strip():
+            place = f"line {number}"
             try:
-                yield parse_question(json.loads(line))
+                value = json.loads(line)
             except RecursionError as error:
-                raise TracesError(f"line {number}: nested too deeply; give JSON lines") from error
+                raise TracesError(f"{place}: nested too deeply; give JSON lines") from error
             except json.JSONDecodeError as error:
-                raise TracesError(f"line {number}: not JSON ({error}); give JSON lines") from error
-            except TracesError as error:
-                raise TracesError(f"line {number}: {error}") from error
+                raise TracesError(f"{place}: not JSON ({error}); give JSON lines") from error
+            except ValueError as error:
+                raise TracesError(f"{place}: a number is too long; write a text") from error
+            yield place, value
 
 
 def parse_question(item: Any) -> Question:

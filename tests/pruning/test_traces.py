@@ -62,6 +62,7 @@ def test_chains_are_read_with_their_scores() -> None:
         ("{", "line 2: not JSON"),
         ("[]", "line 2: no field traces or chains"),
         ("[" * 100_000, "line 2: nested too deeply"),
+        ("1" * 5_000, "line 2: a number is too long"),
         (
             json.dumps({**SAMPLED, "traces": [{"tokens": 5, "answer": "a", "score": math.nan}]}),
             "line 2: trace 1: score: nan is not finite",

@@ -13,7 +13,6 @@ from reasoning.evaluation.importers.samples import ImportedQuestion
 from reasoning.evaluation.questions.rows import GOLD, IDS, WORDS, TableRow, is_missing, read_rows
 
 _IDS = ("custom_id", *IDS)
-_GOLD = (*GOLD, "ground_truth", "reference")
 _SAMPLE = re.compile(r"(?:[-_:/#.]+|[-_:/#.]*(?:sample|rep|try|trial|run|seed)[-_:/#.]*)\d+")
 """What stands behind a question's id in the id of one of its samples."""
 
@@ -62,7 +61,7 @@ class GoldFile:
             TracesError: it lacks the answer or whose it is, or an earlier row says otherwise.
         """
         id, words = _field(row.cells, _IDS), _words(row.cells)
-        right = tuple(answer_texts(_field(row.cells, _GOLD)))
+        right = tuple(answer_texts(_field(row.cells, GOLD)))
         if not right or (id is None and not words):
             raise TracesError("give an id or the question, and gold: the right answer")
         found = GoldAnswer(place=row.place, words=words, right=right)

@@ -36,7 +36,7 @@ def _question(one: JsonValue, number: int) -> ImportedQuestion:
     if words is None or samples is None:
         raise TracesError(f"{one.place}: no question, or no list of texts; give both")
     named = next((row[name] for name in IDS if not is_missing(row.get(name))), number)
-    gold = (told_gold(row.get(name)) for name in (*GOLD, "ground_truth", "reference"))
+    gold = (told_gold(row.get(name)) for name in GOLD)
     return ImportedQuestion(
         id=str(named), words=words, gold=next(filter(None, gold), ()), samples=samples
     )

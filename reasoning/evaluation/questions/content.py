@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import importing
-from pruning import TracesError
+from pruning import TracesError, json_lines
 
 MOST_BYTES = 1 << 30  # of one file, unpacked; a longer one is refused by its length
 _GZIP = b"\x1f\x8b"
@@ -164,7 +164,8 @@ def json_values(text: str) -> Iterator[JsonValue]:
         for number, value in enumerate(found, 1):
             yield JsonValue(place=f"value {number}", value=value)
     else:
-        yield from _lines(text)
+        lines = text.split("\n")  # a string may hold other line breaks
+        yield from (JsonValue(place=place, value=value) for place, value in json_lines(lines))
 
 
 def _parsed(text: str) -> list[Any] | None:
@@ -178,16 +179,3 @@ def _parsed(text: str) -> list[Any] | None:
         found.append(value)
         at = _SPACE.match(text, end).end()  # type: ignore[union-attr]
     return found
-
-
-def _lines(text: str) -> Iterator[JsonValue]:
-    for number, line in enumerate(text.split("\n"), 1):  # a string may hold other line breaks
-        if line.strip():
-            try:
-                yield JsonValue(place=f"line {number}", value=json.loads(line))
-            except RecursionError as error:
-                raise TracesError(f"line {number}: nested too deeply; give JSON lines") from error
-            except json.JSONDecodeError as error:
-                raise TracesError(f"line {number}: not JSON ({error}); give JSON lines") from error
-            except ValueError as error:
-                raise TracesError(f"line {number}: a number is too long; write a text") from error

@@ -13,7 +13,10 @@ from reasoning.evaluation.questions.content import MOST_BYTES, StoredFile, check
 
 WORDS = ("question", "problem", "prompt", "input", "query", "instruction")
 """What the column of questions may be called, the likeliest first."""
-GOLD = ("gold", "answer", "answers", "target", "expected", "label", "final_answer", "solution")
+GOLD = (
+    *("gold", "answer", "answers", "target", "expected", "label", "final_answer", "solution"),
+    *("ground_truth", "reference"),
+)
 """The same for right answers."""
 IDS = ("id", "question_id", "unique_id", "task_id", "qid", "doc_id", "index")
 _USUAL = {*WORDS, *GOLD, *IDS}

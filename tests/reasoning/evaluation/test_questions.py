@@ -51,6 +51,12 @@ def test_columns_are_found_in_every_kind_of_file(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("column", ["gold", "Target", "final_answer", "ground_truth", "reference"])
+def test_right_answers_are_found_by_their_usual_names(tmp_path: Path, column: str) -> None:
+    path = written(tmp_path / "q.csv", f"question,{column}\n1+1?,2\n")
+    assert shown(load_questions(path)) == [("1", "1+1?", ("2",))]
+
+
 @pytest.mark.parametrize(
     ("answer", "gold"),
     [("so 3*2 = 6\n#### 6", "6"), (r"Thus \boxed{\frac12}.", r"\frac12"), ("-7", "-7"), (0, "0")],
