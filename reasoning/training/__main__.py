@@ -56,6 +56,10 @@ def _parser() -> OneLineParser:
     export = commands.add_parser("export", help="write a Hugging Face folder")
     export.add_argument("folder", type=Path, help="a training run")
     export.add_argument("output", type=Path)
+    mean = commands.add_parser("mean", help="write the mean of exported models' weights")
+    mean.add_argument("model", help=f"{', '.join(TASKS)}, or module:attribute")
+    mean.add_argument("init", type=Path, nargs="+", help="exported models, two or more")
+    mean.add_argument("output", type=Path)
     return parser
 
 
@@ -110,11 +114,18 @@ def _export(options: argparse.Namespace) -> None:
     export(options.folder / "checkpoint.pt", options.output)
 
 
+def _mean(options: argparse.Namespace) -> None:
+    from reasoning.training.export import average
+
+    average(options.model, options.init, options.output)
+
+
 COMMANDS = {
     "train": _train,
     "reinforce": run_command,
     "native": run_native,
     "export": _export,
+    "mean": _mean,
 }
 
 

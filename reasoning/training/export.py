@@ -1,19 +1,24 @@
-"""Save a trained model as a plain Hugging Face folder."""
+"""Trained models as plain Hugging Face folders: written, read again, and averaged."""
 
 from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save, save_file
+from torch import Tensor
 
 from orchestrator.errors import InvalidValue
-from reasoning.engine.identities import PATHS_FILE
+from reasoning.engine.identities import PATHS_FILE, read_identities
+from reasoning.errors import ModelUnusable
 from reasoning.training.recipe import TrainingTask, find_task
+
+IDENTITY = "model.path_identity"
 
 
 def read_checkpoint(checkpoint: Path, *parts: str) -> dict[str, Any]:
@@ -41,21 +46,66 @@ def export(checkpoint: Path, folder: Path) -> None:
         InvalidValue: there is no such checkpoint.
     """
     state = read_checkpoint(checkpoint)
-    task = find_task(state["recipe"]["model"])
+    recipe = {**state["recipe"], "steps_run": state["step"], "tokens": state["tokens"]}
+    if state["before"] is not None:
+        recipe["before"] = state["before"]  # the run that this one started from
+    _write_folder(state["model"], recipe, folder)
+
+
+def read_exported(folder: Path, model: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The weights of an exported model, and its recipe.
+
+    Raises:
+        InvalidValue: the folder is no exported model of this shape.
+    """
+    shape = find_task(model).shape
+    try:
+        weights = load_file(folder / "model.safetensors")
+        identity = read_identities(folder, shape.layers, shape.head_dim)
+        if identity is not None:
+            weights[IDENTITY] = identity[:, 1:]
+        return weights, json.loads((folder / "recipe.json").read_text())
+    except (OSError, ValueError, SafetensorError, ModelUnusable) as error:
+        raise no_model(folder, model) from error
+
+
+def no_model(folder: Path, model: str) -> InvalidValue:
+    """The refusal of a folder that is no exported model of this shape."""
+    return InvalidValue(f"init: {folder} is no exported {model}; give one that export wrote")
+
+
+def average(model: str, folders: Sequence[Path], output: Path) -> None:
+    """Write the mean of several exported models' weights, a model soup (arXiv 2203.05482).
+
+    Raises:
+        InvalidValue: there are fewer than two, or one is no exported model of this shape.
+    """
+    if len(folders) < 2:
+        raise InvalidValue("init: a mean is of two models at least; give more folders")
+    read = [read_exported(folder, model) for folder in folders]
+    names = {name: tensor.shape for name, tensor in read[0][0].items()}
+    for folder, (weights, _) in zip(folders, read, strict=True):
+        if {name: tensor.shape for name, tensor in weights.items()} != names:
+            raise no_model(folder, model)
+    mean = {
+        name: torch.stack([weights[name].float() for weights, _ in read]).mean(0) for name in names
+    }
+    before = [recipe for _, recipe in read]
+    _write_folder(mean, {"model": model, "steps_run": 0, "tokens": 0, "before": before}, output)
+
+
+def _write_folder(model: Mapping[str, Tensor], recipe: Mapping[str, Any], folder: Path) -> None:
+    task = find_task(recipe["model"])
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidValue(f"output: {folder} can't be made ({error.strerror})") from error
-    model = state["model"]
     tensors = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in model.items()}
     # In a file of their own, so that any engine loads the folder as a plain Llama.
-    identity = tensors.pop("model.path_identity")
-    if task.shape.paths:
+    identity = tensors.pop(IDENTITY, None)
+    if task.shape.paths and identity is not None:
         (folder / PATHS_FILE).write_bytes(save({"path_identity": identity}))
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    recipe = {**state["recipe"], "steps_run": state["step"], "tokens": state["tokens"]}
-    if state["before"] is not None:
-        recipe["before"] = state["before"]  # the run that this one started from
     _write(folder / "config.json", _config(task))
     _write(folder / "recipe.json", recipe)
     parameters = sum(tensor.numel() for tensor in tensors.values())
@@ -65,9 +115,17 @@ def export(checkpoint: Path, folder: Path) -> None:
 
 
 def total(recipe: Mapping[str, Any], key: str) -> int:
-    """A count over a run, as `export` writes it, and the runs that it started from."""
-    before = recipe.get("before")
-    return int(recipe[key]) + (total(before, key) if before else 0)
+    """A count over a run, as `export` writes it, and each run that it started from."""
+    runs = {json.dumps(run, sort_keys=True): run for run in _runs(recipe)}
+    return sum(int(run[key]) for run in runs.values())
+
+
+def _runs(recipe: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A run and those before it, of which a mean has several."""
+    yield recipe
+    before = recipe.get("before") or []
+    for one in before if isinstance(before, list) else [before]:
+        yield from _runs(one)
 
 
 def _config(task: TrainingTask) -> dict[str, Any]:

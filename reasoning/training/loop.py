@@ -14,13 +14,10 @@ from typing import Any, TextIO
 
 import torch
 import torch.distributed as dist
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from orchestrator.errors import InvalidValue
-from reasoning.engine.identities import read_identities
 from reasoning.training.batches import STRETCH, Batch, batches
-from reasoning.training.export import read_checkpoint
+from reasoning.training.export import IDENTITY, no_model, read_checkpoint, read_exported
 from reasoning.training.model import TrainableModel
 from reasoning.training.recipe import TrainingRecipe, find_task
 
@@ -158,21 +155,15 @@ class TrainingRun:
         Raises:
             InvalidValue: the folder is no exported model of this shape.
         """
-        shape = self.task.shape
+        weights, before = read_exported(folder, self.recipe.model)
+        if self.task.adopt is not None:
+            weights = self.task.adopt(weights)
+        none = torch.zeros_like(self.model.model.path_identity)
         try:
-            weights = load_file(folder / "model.safetensors")
-            identity = read_identities(folder, shape.layers, shape.head_dim)
-            if identity is not None:
-                weights["model.path_identity"] = identity[:, 1:]
-            if self.task.adopt is not None:
-                weights = self.task.adopt(weights)
-            none = torch.zeros_like(self.model.model.path_identity)
-            self.model.load_state_dict({"model.path_identity": none, **weights})
-            self.before = json.loads((folder / "recipe.json").read_text())
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise InvalidValue(
-                f"init: {folder} is no exported {self.recipe.model}; give one that export wrote"
-            ) from error
+            self.model.load_state_dict({IDENTITY: none, **weights})
+        except RuntimeError as error:
+            raise no_model(folder, self.recipe.model) from error
+        self.before = before
         self.basics = 0
 
     def load(self, checkpoint: Path) -> None:

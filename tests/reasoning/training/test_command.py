@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -11,14 +12,16 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from orchestrator.errors import InvalidValue
 from reasoning.engine.engine import Engine
 from reasoning.engine.identities import PATHS_FILE
 from reasoning.language import markup
+from reasoning.models.catalog import find
 from reasoning.training import TrainingRecipe, __main__
-from reasoning.training.export import export
+from reasoning.training.export import export, total
 from reasoning.training.loop import TrainingRun, train
 from reasoning.training.model import TrainableModel
 
@@ -248,9 +251,42 @@ def test_an_export_of_no_run_is_refused_and_writes_nothing(tmp_path: Path) -> No
     assert not (tmp_path / "model").exists()
 
 
-def test_a_start_from_no_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidValue, match=f"init: {tmp_path} is no exported reason-1m"):
-        TrainingRun(TrainingRecipe(model="reason-1m")).start_from(tmp_path)
+def test_a_start_from_no_model_of_this_shape_is_refused(tmp_path: Path) -> None:
+    for folder in (tmp_path, find("reason-5m")):
+        with pytest.raises(InvalidValue, match=f"init: {folder} is no exported reason-1m"):
+            TrainingRun(TrainingRecipe(model="reason-1m")).start_from(folder)
+
+
+def test_a_mean_has_the_mean_weights_and_counts_shared_runs_once(tmp_path: Path) -> None:
+    def trained(name: str, *more: object) -> Path:
+        run_command("train", "reason-1m", tmp_path / name, "--steps", "1", *TINY, *more)
+        run_command("export", tmp_path / name, model := tmp_path / name / "model")
+        return model
+
+    first = trained("first")
+    two = [trained(name, "--init", first, "--seed", name) for name in ("1", "2")]
+    run_command("mean", "reason-1m", *two, mean := tmp_path / "mean")
+
+    one, other, found = (load_file(folder / "model.safetensors") for folder in (*two, mean))
+    assert found.keys() == one.keys()
+    assert any(not torch.equal(one[name], found[name]) for name in found)
+    for name, tensor in found.items():
+        exact = (one[name].float() + other[name].float()) / 2
+        assert torch.equal(tensor, exact.to(torch.bfloat16))
+    assert Engine.load(mean).config.layers == 4
+    recipe = json.loads((mean / "recipe.json").read_text())
+    assert total(recipe, "steps_run") == 3
+    TrainingRun(TrainingRecipe(model="reason-1m")).start_from(mean)
+
+
+def test_a_mean_of_one_or_of_another_shape_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small, large = find("reason-1m"), find("reason-5m")
+    assert "init: " in refusal(capsys, "mean", "reason-1m", small, tmp_path / "mean")
+    said = refusal(capsys, "mean", "reason-1m", small, large, tmp_path / "mean")
+    assert f"init: {large} is no exported reason-1m" in said
+    assert not (tmp_path / "mean").exists()
 
 
 def test_solving_imports_no_training_and_no_judges() -> None:
