@@ -9,7 +9,7 @@ from pydantic import Field
 
 from protocol.wire.checked import CheckedModel
 from protocol.wire.connection import ConnectionLimits, Tls
-from protocol.wire.messages import Count, Name, Seconds, TaskNeeds
+from protocol.wire.messages import Count, Name, Seconds, TaskNeeds, Word
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -80,11 +80,14 @@ class WorkerSettings(ConnectionSettings):
         slots: Functions and tools at once; by default as many as there are cores.
         resources: Named amounts, such as ``{"gpu": 1}``, that tasks can ask for.
         tags: Words that tasks can ask for.
+        machine: What it computes on, where that is not all that this machine's cores are: workers
+            that name different ones are taken to share nothing.
     """
 
     slots: Annotated[int, Field(ge=1, le=100_000)] | None = None
     resources: Mapping[Name, Count] = {}
     tags: Annotated[frozenset[Name], Field(strict=False)] = frozenset()
+    machine: Word = ""
 
 
 class DeviceSettings(CheckedModel):

@@ -15,8 +15,14 @@ FAR_BYTES = 8 << 20
 WINDOW_S = 0.25
 """Tokens are counted over about so many seconds."""
 
+READ_BYTES = 8 << 10
+"""A thread's arguments of this size take as long to read as a thread takes to write."""
+
 GAIN = 1.1
-"""Twice as many threads are worth it where they bring at least so many times the tokens."""
+"""What brings so many times the tokens is worth it."""
+
+GUESS = 1.4
+"""So many times the tokens come from twice the threads of a batch, where that is not yet known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,11 +104,11 @@ class WorkerLoad:
         """How many threads of a model write now, or how many functions and tools run."""
         return self._used[_amounts(demand)[-1][0]]
 
-    def cost(self, demand: Demand, missing_bytes: int) -> float:
-        """How bad a choice it is: its load, a thread included, and what would have to be sent."""
+    def cost(self, demand: Demand, missing_bytes: int, unread_bytes: int) -> float:
+        """How bad a choice it is: its load, a thread included, and what has to be sent and read."""
         name, amount = _amounts(demand)[-1]
-        used = self._used[name] + (amount if demand.kind == "thread" else 0)
-        return used / self._limits[name] + missing_bytes / FAR_BYTES
+        more = amount + unread_bytes / READ_BYTES if demand.kind == "thread" else 0
+        return (self._used[name] + more) / self._limits[name] + missing_bytes / FAR_BYTES
 
 
 class BatchCurve:
@@ -136,14 +142,16 @@ class BatchCurve:
         """The most tokens a second that were seen; None while nothing is known."""
         return max(self._rates.values(), default=None)
 
-    def gains(self, lanes: int) -> bool:
-        """Whether a thread beside ``lanes`` others is expected to bring more tokens in all.
+    def growth(self, lanes: int) -> float:
+        """How many times the tokens came from twice the threads, where that was least so far.
 
-        True where nothing is known: it is learnt by trying.
+        Only what is known up to ``lanes`` threads counts.
         """
         known = sorted(size for size in self._rates if size <= lanes.bit_length())
-        rates = [self._rates[size] for size in known]
-        return all(more >= less * GAIN for less, more in pairwise(rates))
+        steps = pairwise(known)
+        return min(
+            ((self._rates[b] / self._rates[a]) ** (1 / (b - a)) for a, b in steps), default=GUESS
+        )
 
 
 _TASKS = "tasks at once"
@@ -220,10 +228,22 @@ class ConnectedWorker:
         """What is known of a model's speed here."""
         return self.curves.setdefault(model, BatchCurve())
 
-    def has_use(self, problem: str, demand: Demand) -> bool:
-        """Whether it works at a problem, and its batch still gains by another thread of it."""
-        known = self.problems[problem] > 0
-        return known and self.curve(demand.name).gains(self.load.lanes(demand))
+    def keeps(self, demand: Demand, other: ConnectedWorker) -> bool:
+        """Whether a thread in the batch here brings more tokens than one at the other worker would.
+
+        Twice the threads on the same cores must bring `GAIN` times the tokens.  On other cores they
+        would bring twice as many, so those here must come near to that.
+        """
+        needed = GAIN if self.shares_cores(other) else 2 / GAIN
+        return self.curve(demand.name).growth(self.load.lanes(demand) + 1) >= needed
+
+    def shares_cores(self, other: ConnectedWorker) -> bool:
+        """Whether both compute on the same cores, as far as is known."""
+        mine, its = self.profile, other.profile
+        if not (mine.machine and its.machine):
+            return True
+        apart = mine.cores and its.cores and mine.cores.isdisjoint(its.cores)
+        return mine.machine == its.machine and not apart
 
     def leave_problem(self, problem: str) -> None:
         """A task of the problem is no longer here."""

@@ -14,9 +14,6 @@ from protocol.hub.task_handles import TaskHandle
 from protocol.hub.timers import Timer, TimerQueue
 from protocol.wire.messages import Kind, Payload, TaskMessage
 
-HOME = 1000.0
-"""How much better a worker is that works at a task's problem; more than any load weighs."""
-
 SAMPLE = 16
 """Of many able workers, so many are looked at: the best of a few is nearly the best of all."""
 
@@ -162,27 +159,37 @@ class WaitingTasks:
         return late, next_due
 
     def _best(self, task: LiveTask) -> ConnectedWorker | None:
-        """The worker that should run the task now, if one can.
+        """The worker that should run the task now, if one can: the one that is soonest done.
 
-        That is one which works at its problem, while its batch gains by it, and else the one that
-        is soonest done with what it has.
+        Those are left out than which a worker brings more that works at the task's problem already.
         """
-        payload, problem = task.payload, task.handle.request.problem
-        best, least = None, math.inf
-        for worker in self._candidates(payload, problem):
-            if not worker.open or not worker.load.fits(self.demand):
-                continue
-            missing = 0
-            if payload is not None and payload.sha256 not in worker.data:
-                missing = payload.size
-            cost = worker.load.cost(self.demand, missing) * self._slowness(worker)
-            if worker.id in task.lost:
-                cost += 1
-            elif problem and worker.has_use(problem, self.demand):
-                cost -= HOME
-            if cost < least:
-                best, least = worker, cost
-        return best
+        problem = task.handle.request.problem
+        able = [
+            worker
+            for worker in self._candidates(task.payload, problem)
+            if worker.open and worker.load.fits(self.demand)
+        ]
+        homes = [
+            worker
+            for worker in able
+            if problem and worker.problems[problem] and worker.id not in task.lost
+        ]
+        homes = [worker for worker in homes if worker.keeps(self.demand, worker)]
+        chosen = (
+            worker
+            for worker in able
+            if worker in homes or not any(home.keeps(self.demand, worker) for home in homes)
+        )
+        return min(chosen, key=partial(self._cost, task), default=None)
+
+    def _cost(self, task: LiveTask, worker: ConnectedWorker) -> float:
+        """How late a worker would be done with a task, beside others."""
+        payload, request = task.payload, task.handle.request
+        missing = 0 if payload is None or payload.sha256 in worker.data else payload.size
+        begun = request.problem and worker.problems[request.problem]
+        unread = 0 if begun else len(request.arguments)
+        cost = worker.load.cost(self.demand, missing, unread) * self._slowness(worker)
+        return cost + (worker.id in task.lost)
 
     def _slowness(self, worker: ConnectedWorker) -> float:
         """How many times faster than this worker the fastest is, of those that threads know."""

@@ -124,6 +124,10 @@ class Profile(WireModel):
     """What a worker is and can do."""
 
     platform: Word = ""
+    machine: Word = ""
+    """Workers on different ones share no cores; empty where that is not known."""
+    cores: Annotated[frozenset[Count], Field(max_length=4096)] = frozenset()
+    """Those of the machine that it is confined to; empty for all."""
     slots: Annotated[int, Field(ge=1, le=100_000)] = 1
     """How many tasks it takes at once."""
     resources: dict[Name, Count] = {}

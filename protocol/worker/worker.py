@@ -18,6 +18,7 @@ from protocol.settings import WorkerSettings
 from protocol.wire.framing import Hello, to_worker
 from protocol.wire.messages import MAX_FRAME, Drain, Profile
 from protocol.worker.guard import guard_tasks
+from protocol.worker.machine import own_cores, this_machine
 from protocol.worker.reconnecting import ReconnectingConnection, SessionSide
 from protocol.worker.registry import Registry
 from protocol.worker.task_runner import TaskRunner, in_function
@@ -73,6 +74,8 @@ class Worker:
         self.url = url
         self.profile = Profile(
             platform=platform.system().lower(),
+            machine=settings.machine or this_machine(),
+            cores=frozenset() if settings.machine else own_cores(),
             slots=settings.slots or os.cpu_count() or 1,
             resources=dict(settings.resources),
             tags=settings.tags,

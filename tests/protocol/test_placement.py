@@ -3,34 +3,48 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from protocol import Hub, ModelOffer, Profile, TaskRequest
-from protocol.hub.connected_workers import ConnectedWorker
+from protocol.hub.connected_workers import READ_BYTES, ConnectedWorker
 from protocol.wire.messages import TaskMessage, TokenChunk
 
 
 class Places:
     """A hub whose clock and workers are played by hand; nothing is connected."""
 
-    def __init__(self, *names: str, slots: int = 64) -> None:
+    def __init__(self, *names: str, slots: int = 64, **machines: str) -> None:
+        """A worker of each name, on no known machine or, as ``a="one"``, on that one."""
         self.now = 0.0
         self.slots = slots
         self.hub = Hub(clock=lambda: self.now)
         self.sent: dict[str, list[Any]] = {}
-        self.workers = {name: self.join(name) for name in names}
+        self.workers: dict[str, ConnectedWorker] = {}
+        for name in (*names, *machines):
+            self.join(name, machines.get(name, ""))
 
-    def join(self, name: str) -> ConnectedWorker:
-        """A worker comes."""
+    def join(self, name: str, machine: str = "", cores: Collection[int] = ()) -> None:
+        """A worker comes, of some cores of a machine."""
         able = frozenset({"holding"})
         offer = ModelOffer(name="m", backend="x", context=512, slots=self.slots, capabilities=able)
         transport = Transport(self.sent.setdefault(name, []))
-        return self.hub.attach(name, Profile(models=(offer,)), transport)
+        profile = Profile(models=(offer,), machine=machine, cores=frozenset(cores))
+        self.workers[name] = self.hub.attach(name, profile, transport)
 
-    def begin(self, id: str, problem: str = "") -> str:
+    def begin(self, id: str, problem: str = "", arguments: str = "{}") -> str:
         """Submit a thread; returns the worker that has it, or nothing."""
-        request = TaskRequest(id=id, kind="thread", name="m", problem=problem)
+        request = TaskRequest(id=id, kind="thread", name="m", problem=problem, arguments=arguments)
         return self.hub.submit(request).worker or ""
+
+    def spread(self, count: int, problem: str = "p", arguments: str = "{}") -> Counter[str]:
+        """Submit threads of a problem; returns how many each worker has been given of them."""
+        begun = sum(map(len, self.sent.values()))
+        return Counter(self.begin(f"{begun + n}", problem, arguments) for n in range(count))
 
     def write(self, id: str, count: int, at: int = 0) -> None:
         """The thread's worker sends so many tokens."""
@@ -130,5 +144,69 @@ def test_a_held_thread_that_is_lost_is_held_again_elsewhere() -> None:
 def test_a_worker_that_joins_takes_what_waits() -> None:
     places = Places("a", slots=2)
     assert [places.begin(str(n), "p") for n in range(4)] == ["a", "a", "", ""]
-    places.workers["b"] = places.join("b")
+    places.join("b")
     assert set(places.workers["b"].assigned) == {"2", "3"}
+
+
+def test_one_problem_is_shared_out_over_machines() -> None:
+    assert Places(a="one", b="two").spread(64) == {"a": 32, "b": 32}
+
+
+def test_workers_of_one_machine_keep_a_problem_together() -> None:
+    assert len(Places(a="one", b="one").spread(64)) == 1
+
+
+@pytest.mark.parametrize("other", ["", "one"])
+def test_where_a_machine_is_not_known_a_problem_stays_together(other: str) -> None:
+    places = Places("unknown", known=other)
+    assert len(places.spread(10)) == 1
+
+
+@pytest.mark.parametrize(("cores", "workers"), [({2, 3}, 2), ({1, 2}, 1), ((), 1)])
+def test_workers_on_cores_of_their_own_are_apart(cores: Collection[int], workers: int) -> None:
+    places = Places()
+    places.join("a", "one", {0, 1})
+    places.join("b", "one", cores)
+    assert len(places.spread(10)) == workers
+
+
+def test_a_worker_that_joins_on_another_machine_catches_up() -> None:
+    places = Places(a="one")
+    assert places.spread(6) == {"a": 6}
+    places.join("b", "two")
+    assert places.spread(6) == {"b": 6}
+    assert places.spread(6) == {"a": 3, "b": 3}
+
+
+def test_a_slow_machine_gets_less_of_a_problem() -> None:
+    places = Places(fast="one", slow="two")
+    places.measure("fast", 8, 1000)
+    places.measure("slow", 8, 250)
+    assert places.spread(20) == {"fast": 16, "slow": 4}
+
+
+def test_a_batch_that_nearly_doubles_with_its_threads_stays_together() -> None:
+    places = Places(a="one", b="two")
+    for name in places.workers:
+        for lanes in (1, 2, 4, 8):
+            places.measure(name, lanes, 100 * lanes)
+        places.measure(name, 16, 1200)
+    first, second = places.spread(15), places.spread(17)
+    assert len(first) == 1
+    assert first + second == {"a": 16, "b": 16}
+
+
+def test_a_long_prompt_is_read_again_only_where_that_is_soonest() -> None:
+    places = Places(a="one", b="two")
+    prompt = '{"prompt": "' + 3 * READ_BYTES * "x" + '"}'  # as long to read as three threads write
+    assert len(places.spread(3, arguments=prompt)) == 1
+    assert sorted(places.spread(3, arguments=prompt).values()) == [1, 2]
+
+
+@given(st.lists(st.sampled_from("xyz"), min_size=1, max_size=6), st.integers(1, 40))
+def test_each_machine_has_as_many_threads_on_one_worker(machines: list[str], count: int) -> None:
+    places = Places(**{f"worker {n}": machine for n, machine in enumerate(machines)})
+    found = places.spread(count)
+    used = [machines[int(name.removeprefix("worker "))] for name in found]
+    assert len(used) == len(set(used)) == min(count, len(set(machines)))
+    assert max(found.values()) - min(found.values()) <= 1

@@ -67,6 +67,13 @@ class WorkerCommandSettings:
         multiple=True,
         metavar="NAME=N",
     )
+    machine: str = option(
+        "What it computes on, where that is a part of this machine: workers that name different "
+        "ones are taken to share nothing.",
+        default="",
+        show_default=False,
+        metavar="NAME",
+    )
     name: str = option(
         "Tells apart workers that share a token.", default="", show_default=False, metavar="NAME"
     )
@@ -88,6 +95,7 @@ class WorkerCommandSettings:
             slots=self.slots,
             resources=_amounts(self.resources),
             tags=frozenset(self.tags),
+            machine=self.machine,
             instance=self.name,
             tls=self.tls.load(),
             insecure=self.tls.insecure,
