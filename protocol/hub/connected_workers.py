@@ -115,12 +115,15 @@ class BatchCurve:
     """Tokens a second that came from one worker, for 1, 2 to 3, 4 to 7, 8 to 15 … threads at once.
 
     The hub counts what arrives, so that nobody has to be believed and slow networks count as well.
+
+    Attributes:
+        rates: Those that are known, by the bits of the number of threads.
     """
 
-    __slots__ = ("_rates", "_since", "_size", "_tokens")
+    __slots__ = ("_since", "_size", "_tokens", "rates")
 
     def __init__(self) -> None:
-        self._rates: dict[int, float] = {}
+        self.rates: dict[int, float] = {}
         self._size = 0
         self._since = 0.0
         self._tokens = 0
@@ -132,25 +135,26 @@ class BatchCurve:
             self._size, self._since, self._tokens = size, now, 0
             return
         self._tokens += tokens
-        if seconds >= WINDOW_S:
+        if self._tokens and seconds >= WINDOW_S:
             rate = self._tokens / seconds
-            self._rates[size] = (self._rates.get(size, rate) + rate) / 2
+            self.rates[size] = (self.rates.get(size, rate) + rate) / 2
             self._since, self._tokens = now, 0
 
-    @property
-    def rate(self) -> float | None:
-        """The most tokens a second that were seen; None while nothing is known."""
-        return max(self._rates.values(), default=None)
+    def behind(self, other: BatchCurve) -> float:
+        """How many times as fast the other was, with as many threads; 1 where that is not known."""
+        mine, its = self.rates, other.rates
+        both = mine.keys() & its.keys()
+        return sum(its[size] for size in both) / sum(mine[size] for size in both) if both else 1.0
 
     def growth(self, lanes: int) -> float:
         """How many times the tokens came from twice the threads, where that was least so far.
 
         Only what is known up to ``lanes`` threads counts.
         """
-        known = sorted(size for size in self._rates if size <= lanes.bit_length())
+        known = sorted(size for size in self.rates if size <= lanes.bit_length())
         steps = pairwise(known)
         return min(
-            ((self._rates[b] / self._rates[a]) ** (1 / (b - a)) for a, b in steps), default=GUESS
+            ((self.rates[b] / self.rates[a]) ** (1 / (b - a)) for a, b in steps), default=GUESS
         )
 
 

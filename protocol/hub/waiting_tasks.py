@@ -192,13 +192,12 @@ class WaitingTasks:
         return cost + (worker.id in task.lost)
 
     def _slowness(self, worker: ConnectedWorker) -> float:
-        """How many times faster than this worker the fastest is, of those that threads know."""
+        """How many times as fast as this worker the fastest is, of those that threads know."""
         if self.demand.kind != "thread":
             return 1.0
         name = self.demand.name
-        own = worker.curve(name).rate
-        rates = [rate for one in self.workers[:SAMPLE] if (rate := one.curve(name).rate)]
-        return max(rates) / own if own and rates and own < max(rates) else 1.0
+        own = worker.curve(name)
+        return max(1.0, *(own.behind(one.curve(name)) for one in self.workers[:SAMPLE]))
 
     def _candidates(self, payload: Payload | None, problem: str) -> Iterator[ConnectedWorker]:
         """Workers to look at; those that have the payload or the problem are among them."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol import Hub, ModelOffer, Profile, TaskRequest
+from protocol import Hub, ModelOffer, Profile, TaskRequest, Worker, WorkerSettings
 from protocol.hub.connected_workers import READ_BYTES, ConnectedWorker
 from protocol.wire.messages import TaskMessage, TokenChunk
+from protocol.worker.machine import this_machine
+
+URL = "ws://127.0.0.1:8765"
 
 
 class Places:
@@ -114,9 +118,17 @@ def test_speed_is_learnt_from_the_tokens_that_arrive() -> None:
     for number in range(9):
         places.write("1", 100, at=100 * number)
         places.now += 0.1
-    rate = places.workers["a"].curve("m").rate
-    assert rate is not None
+    (rate,) = places.workers["a"].curve("m").rates.values()
     assert 900 <= rate <= 1100
+
+
+def test_nothing_is_learnt_from_a_while_without_tokens() -> None:
+    places = Places("a")
+    places.begin("1")
+    for _ in range(9):
+        places.write("1", 0)
+        places.now += 1
+    assert not places.workers["a"].curve("m").rates
 
 
 def test_a_thread_that_stands_still_leaves_its_slot() -> None:
@@ -185,6 +197,14 @@ def test_a_slow_machine_gets_less_of_a_problem() -> None:
     assert places.spread(20) == {"fast": 16, "slow": 4}
 
 
+def test_a_worker_that_was_seen_with_fewer_threads_does_not_count_as_slow() -> None:
+    places = Places(a="one", b="two")
+    places.measure("a", 8, 1000)
+    for name, lanes, rate in (("a", 64, 2000), ("b", 8, 1000)):
+        places.measure(name, lanes, rate)
+    assert places.spread(20) == {"a": 10, "b": 10}
+
+
 def test_a_batch_that_nearly_doubles_with_its_threads_stays_together() -> None:
     places = Places(a="one", b="two")
     for name in places.workers:
@@ -210,3 +230,27 @@ def test_each_machine_has_as_many_threads_on_one_worker(machines: list[str], cou
     used = [machines[int(name.removeprefix("worker "))] for name in found]
     assert len(used) == len(set(used)) == min(count, len(set(machines)))
     assert max(found.values()) - min(found.values()) <= 1
+
+
+def test_a_worker_tells_its_machine_and_the_cores_that_it_may_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here, also = Worker(URL, "t").profile, Worker(URL, "u").profile
+    assert here.machine == also.machine != ""
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {3, 5}, raising=False)
+    assert Worker(URL, "t").profile.cores == {3, 5}
+    named = Worker(URL, "t", settings=WorkerSettings(machine="gpu 1")).profile
+    assert (named.machine, named.cores) == ("gpu 1", frozenset())
+
+
+def test_a_machine_without_a_kernels_name_is_known_by_the_hosts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("protocol.worker.machine.BOOT", tmp_path / "none")
+    monkeypatch.setattr("platform.node", lambda: "one")
+    first = this_machine()
+    monkeypatch.setattr("platform.node", lambda: "two")
+    assert first != this_machine() != ""
+    monkeypatch.setattr("platform.node", lambda: "")
+    assert this_machine() == ""
