@@ -278,7 +278,8 @@ class SteeredTrace:
         text = "".join(map(decoder.feed, suffix))
         segment = Segment(context)
         run.segments.add(segment)
-        generation = run.backend.open(segment, Sampling(), stop=dialect.stop, limit=limit)
+        sampling = Sampling(problem=run.name)
+        generation = run.backend.open(segment, sampling, stop=dialect.stop, limit=limit)
         try:
             async for token in generation.tokens():
                 segment.tokens.append(token.token)

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from protocol import Client, Hub, ModelOffer, Worker, WorkerSettings
+from protocol import Client, Hub, ModelOffer, TaskRequest, Worker, WorkerSettings
 from reasoning.backends.remote import RemoteBackend
 from reasoning.backends.thread_host import BackendHost
 from reasoning.errors import BackendLost, CapabilityMissing
@@ -92,6 +92,28 @@ async def test_threads_of_one_problem_share_a_worker_until_it_is_full(shipped: L
         await reasoner.solve(PROBLEM, policy="sc:n=8")
     placed = [event.worker for event in ran if type(event).__name__ == "TaskAssigned"]
     assert placed[:8] == ["a"] * 5 + ["b"] * 3 or placed[:8] == ["b"] * 5 + ["a"] * 3
+
+
+async def test_a_probe_belongs_to_its_problem(
+    shipped: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = Hub()
+    asked: list[TaskRequest] = []
+    submit = hub.submit
+
+    def noted(request: TaskRequest, *more: Any) -> Any:
+        asked.append(request)
+        return submit(request, *more)
+
+    monkeypatch.setattr(hub, "submit", noted)
+    async with (
+        Reasoner(DevicesSource(submitter=hub).load(None)) as reasoner,
+        devices(hub, shipped, "a", "b"),
+    ):
+        solution = await reasoner.solve(PROBLEM, policy="default:probe_every=16", temperature=1.0)
+    assert len(asked) > len(solution.threads)
+    assert len({request.problem for request in asked}) == 1
+    assert asked[0].problem
 
 
 async def test_a_thread_goes_on_elsewhere_when_its_worker_is_lost(shipped: LoadedModel) -> None:
