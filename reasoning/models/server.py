@@ -35,11 +35,18 @@ class ServerSource(OpenaiSettings):
         """The model on the servers, after a few requests to the first that can be reached.
 
         Raises:
-            BackendLost: none can be reached.
+            BackendLost: none can be reached, or it does not say in time if it takes token ids.
             UnknownName: it does not have the model.
             CapabilityMissing: it can't do what the settings ask for.
         """
-        return self.with_profile(await self.examine())
+        profile = await self.examine()
+        ids = self.tokenizer is not None and self.mode in (None, "tokens")
+        if ids and profile.token_prompts is None:  # as any chat model it would be another one
+            raise BackendLost(
+                f"{profile.url} did not say in time whether it takes token ids, which tokenizer is "
+                "for; ask again, or give it longer with --engine probe_timeout=60"
+            )
+        return self.with_profile(profile)
 
     async def examine(self, *, thorough: bool = False) -> ServerProfile:
         """What the first of the servers that can be reached can do; see `server_probe.examine`."""

@@ -17,6 +17,7 @@ from reasoning.models.server import ServerSource
 from reasoning.models.vllm import VllmSource
 from reasoning.vllm_plugin import Mode
 from tests.support.flat_reference import Reference
+from tests.support.model_hub import model_hub
 from tests.support.native_tools import write_tokenizer
 from tests.support.watched_engine import random_model
 from tests.vllm.comparison import serving
@@ -111,3 +112,24 @@ async def test_a_tongue_is_spoken_by_a_server_as_in_the_embedded_engine(
         there = await ServerSource(base_urls=(url,), tokenizer=str(folder)).connect()
         found = await solved(replace(there, dialect=dialect), questions, "trained")
     assert_equal(wanted, found)
+
+
+async def test_a_name_on_a_hub_is_served_as_a_folder_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, questions = "org/Thinker-tiny", ("How?", "Where?")
+    folder = built(tmp_path, "parathinker")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    with model_hub({name: folder}) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        with serving(Path(name), tmp_path / "log", 1, "--max-model-len", "2048") as url:
+            source = ServerSource(base_urls=(url,), tokenizer=name, probe_timeout=60)
+            there = await source.connect()
+            found = await solved(there, questions, "trained")
+    here = load_model(name)  # out of the cache that the server has filled
+    for model in (here, there):
+        assert isinstance(model.dialect, NativeDialect)
+        assert model.dialect.recognised == "dialect: parathinker (by its 21 control tokens)"
+    assert_equal(await solved(here, questions, "trained"), found)

@@ -106,7 +106,7 @@ async def _explore(
     """Find out what matters and is not in ``found``; where a tokenizer is ``known``, ids first."""
     fresh = not found
     in_chat, in_text = settings.mode in (None, "chat"), settings.mode != "chat"
-    if known and in_text and found.get("completions") is None:
+    if known and in_text and found.get("token_prompts") is None:
         await _try_completions(server, found)
     in_tokens = known and found.get("token_prompts") and found.get("token_ids")
     if in_chat and found.get("chat") is None and (thorough or not in_tokens):

@@ -12,7 +12,9 @@ import pytest
 from reasoning import Reasoner
 from reasoning.backends.openai import known_servers
 from reasoning.backends.openai.profile import ServerProfile
+from reasoning.errors import BackendLost
 from reasoning.models.server import ServerSource
+from tests.support.completions_server import read, reply, served
 from tests.support.scripted_chat import ScriptedChat
 
 pytestmark = pytest.mark.anyio
@@ -141,3 +143,28 @@ async def test_a_silent_server_keeps_what_is_known_with_its_age(cache: Path) -> 
         assert (again.chat, again.chat_continuation) == (True, True)
         assert again.older["chat"] == first.learnt
         assert (await source.examine()).chat
+
+
+async def test_a_tokenizer_is_not_left_out_because_a_server_is_busy() -> None:
+    """Its first answer to token ids is that it is busy; the next command asks again."""
+    busy = [True]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/v1/models":
+            return await reply(send, 200, {"data": [{"id": "m"}]})
+        if scope["path"] != "/v1/completions":
+            return await reply(send, 404, {"error": {"message": "no such path"}})
+        prompt = json.loads(await read(receive))["prompt"]
+        if busy and not isinstance(prompt, str):
+            busy.pop()
+            return await reply(send, 503, {"error": {"message": "busy"}})
+        choice = {"text": "a", "token_ids": [5], "finish_reason": "length"}
+        usage = {"prompt_tokens": len(prompt), "completion_tokens": 1}
+        return await reply(send, 200, {"choices": [choice], "usage": usage})
+
+    async with served(app) as port:
+        source = ServerSource(base_urls=(f"127.0.0.1:{port}",), tokenizer="native-2m")
+        with pytest.raises(BackendLost, match="did not say in time whether it takes token ids"):
+            await source.connect()
+        model = await source.connect()
+    assert model.backend.mode == "tokens"
