@@ -79,16 +79,11 @@ class ForkForm(Protocol):
         ...
 
     @property
-    def alone(self) -> str:
-        """What a thread is given whose fork was refused, so that it goes on by itself.
-
-        A form that forks ``once`` has none: the problem is then solved by another thread alone.
-        """
-        ...
-
-    @property
     def once(self) -> bool:
-        """Whether a thread forks at most once, and its last turn alone has its answer."""
+        """Whether a thread forks at most once, and its last turn alone has its answer.
+
+        Where its fork is refused, the problem is solved by another thread alone.
+        """
         ...
 
     def asks(self, text: str, depth: int) -> bool:

@@ -289,7 +289,6 @@ class PromptedForm:
 class PromptedFork(PromptedForm):
     """A plan of numbered lines, a turn for each part, and one for the conclusion."""
 
-    alone: str = ""
     once: bool = True
 
     @property

@@ -20,6 +20,8 @@ from reasoning.language.forms import (
     Spawn,
     SpawnForm,
 )
+from reasoning.language.native.catalog import family
+from reasoning.language.native.description import NativeFormat
 from reasoning.language.steps import StepEnds
 from reasoning.problems import Arithmetic, Countdown, Enumeration, Problem, Several, ShortestPaths
 from reasoning.problems.expression import evaluate, largest, parse, render
@@ -117,7 +119,8 @@ class CountdownForms(TrainedForms):
     def paths(self) -> PathForm:
         if len(self.problem.numbers) != 4:
             return super().paths()
-        return TrainedPaths(encode=self.encode, message=self.message)
+        prompt = _prompt(self.encode, f"{markup.PARA} {self.message}")
+        return DescribedForm(family("reason-paths"), self.encode, prompt)
 
 
 class ArithmeticForms(TrainedForms):
@@ -142,7 +145,9 @@ class SeveralForms(TrainedForms):
         )
 
     def fork(self) -> ForkForm:
-        return TrainedFork(encode=self.encode, problem=self.problem)
+        parts = self.problem.expressions
+        prompt = _prompt(self.encode, f"{markup.MULTI} {items(parts)}")
+        return DescribedForm(family("reason-fork"), self.encode, prompt, len(parts))
 
     def share(self, workers: int) -> ShareForm:
         return SharedList(encode=self.encode, problem=self.problem)
@@ -238,51 +243,25 @@ class TrainedSpawn:
 _SPAWN = re.compile(rf"(\d+) : ([^;<]*?) {markup.SPAWN} ([^;<]+?) ;")
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainedFork:
-    """``1 ; 2 ; 3 <fork>``, then ``<path> 2 : ... </path>`` each, then ``<conclude>``."""
+@dataclass(frozen=True)
+class DescribedForm:
+    """A fork of so many ``parts``, or paths, by a description that ``native`` runs as well."""
 
+    format: NativeFormat
     encode: Encode
-    problem: Several
-    conclusion: str = markup.CONCLUDE
-    alone: str = ""
+    prompt: Context
+    parts: int = 0
     once: bool = False
-
-    def closing(self, texts: Sequence[str]) -> str:
-        return ""
-
-    @cached_property
-    def prompt(self) -> Context:
-        return _prompt(self.encode, f"{markup.MULTI} {items(self.problem.expressions)}")
 
     @property
     def stop(self) -> frozenset[int]:
-        return frozenset(self.encode(f"{markup.FORK} {markup.PATH_END}"))
+        return frozenset(self.encode(" ".join((*self.format.fork.at, *self.format.branch.ends))))
 
-    def asks(self, text: str, depth: int) -> bool:
-        return text.endswith(markup.FORK)
+    @property
+    def conclusion(self) -> str:
+        return self.format.join.after
 
-    def outlines(self, text: str) -> list[Outline]:
-        goals = text.removesuffix(markup.FORK).strip().rpartition(markup.FORK)[2].split(";")
-        goals = [goal.strip() for goal in goals]
-        if len(goals) < 2:
-            raise ValueError("it has fewer than two parts")
-        if any(not re.fullmatch(r"\d{1,3}", goal) for goal in goals):
-            raise ValueError("a part is not a number")
-        if any(not 1 <= int(goal) <= len(self.problem.expressions) for goal in goals):
-            raise ValueError("a part does not exist")
-        if len(set(goals)) < len(goals):
-            raise ValueError("a part is asked for twice")
-        return [Outline(goal, f"{markup.PATH} {goal} :") for goal in goals]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainedPaths:
-    """``<think> 2 ... </think>`` each, then ``<summary>``."""
-
-    encode: Encode
-    message: str
-    summary: str = markup.SUMMARY
+    summary = conclusion
 
     def closing(self, texts: Sequence[str]) -> str:
         return ""
@@ -290,19 +269,22 @@ class TrainedPaths:
     def retold(self, texts: Sequence[str]) -> None:
         return None
 
-    @cached_property
-    def prompt(self) -> Context:
-        return _prompt(self.encode, f"{markup.PARA} {self.message}")
-
-    @property
-    def stop(self) -> frozenset[int]:
-        return frozenset(self.encode(markup.THINK_END))
-
-    def opening(self, path: int) -> str:
-        return f"{markup.THINK} {path}"
+    def opening(self, path: int | str) -> str:
+        return self.format.branch.header.replace("{number}", f"{path}")
 
     def solved(self, text: str, answer: str | None) -> bool:
-        return markup.ANSWER in text
+        return all(one in text for one in self.format.join.needs)
+
+    def asks(self, text: str, depth: int) -> bool:
+        return text.endswith(self.format.fork.at)
+
+    def outlines(self, text: str) -> list[Outline]:
+        numbers = self.format.fork.plan.numbers(text)
+        if not set(numbers) <= {str(one + 1) for one in range(self.parts)}:
+            raise ValueError("a part does not exist")
+        if len(set(numbers)) < len(numbers):
+            raise ValueError("a part is asked for twice")
+        return [Outline(one, self.opening(one)) for one in numbers]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,7 +88,7 @@ class Multiverse(Strategy):
             outlines = self._permitted(thread, form.outlines(text), depth)
         except ValueError as error:
             thread.run.refuse_fork(thread.task, str(error))
-            return not form.once and thread.append(form.alone)
+            return not form.once and thread.append("")
         branches = await self._fork(thread, form, outlines, depth)
         opening = form.closing([branch.text for branch in branches]) + form.conclusion
         context = run.join(thread.end, [branch.end for branch in branches], opening)

@@ -66,9 +66,9 @@ class Native(Strategy):
         bounds = Bounds(n=self.n, depth=self.depth, rounds=self.rounds, critical=self.critical)
         if dialect.format.function:
             return FUNCTIONS[dialect.format.function](run=run, dialect=dialect, bounds=bounds)
-        assert isinstance(dialect, NativeDialect)
+        speaking = cast("NativeDialect", dialect)  # or what has a tongue like one
         placement = dialect.format.placement(self.positions)
-        return Interpreter(run=run, dialect=dialect, bounds=bounds, placement=placement)
+        return Interpreter(run=run, dialect=speaking, bounds=bounds, placement=placement)
 
     def tally(self, run: Run) -> Tally:
         """The trunk's vote; the branches' where these vote, or where nothing joined them."""

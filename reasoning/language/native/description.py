@@ -19,6 +19,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from orchestrator.errors import InvalidValue
 
+LONGEST = 16
+"""So many characters a branch's number may have."""
+
 
 def _expression(text: str) -> str:
     try:
@@ -100,7 +103,7 @@ class PlanRule(_Part):
 
     Attributes:
         width: Who says how many: the model's text, a constant, or the caller.
-        opener: The text is read behind the last of these.
+        opener: The text is read behind the last of these; without it, all since the thread went on.
         item: One branch each; its first group is the number, where it has one.
         count: How many, where the model does not say; for a caller that says nothing as well.
         most: So many a fork may have.
@@ -116,9 +119,18 @@ class PlanRule(_Part):
 
     @model_validator(mode="after")
     def _has_items(self) -> Self:
-        if self.width == "plan" and not (self.item and self.opener):
+        if self.width == "plan" and not self.item:
             raise ValueError("a width from the plan needs opener and item")
         return self
+
+    def numbers(self, text: str) -> list[str]:
+        """The numbers of branches in a plan's text; a `ValueError` says why there are none."""
+        found: list[str] = re.findall(self.item, text)
+        if not found:
+            raise ValueError("its plan has no numbers")
+        if longest := max((len(one) for one in found if len(one) > LONGEST), default=0):
+            raise ValueError(f"its plan has a number of {longest} characters")
+        return list(dict.fromkeys(found)) if self.unique else found
 
 
 class ForkRule(_Part):
@@ -229,6 +241,7 @@ class JoinRule(_Part):
     Attributes:
         first: How many branches must have ended by themselves before the others are cut where they
             stand; None waits for all.
+        needs: What a branch must have written to count as one of these.
         between: What stands between two branches, where their text is joined.
         after: What is given behind the last, before the model goes on.
         cut_after: What is given in its place where a cut branch ends the whole.
@@ -236,6 +249,7 @@ class JoinRule(_Part):
     """
 
     first: int | None = Field(default=None, ge=1)
+    needs: tuple[str, ...] = ()
     between: str = ""
     after: str = ""
     cut_after: str = ""
@@ -382,6 +396,7 @@ class NativeFormat(_Part):
             ("branch.ends", branch.ends),
             ("branch.rewritten", branch.rewritten),
             ("branch.tail_unless", branch.tail_unless),
+            ("join.needs", self.join.needs),
             ("resume.until", self.resume.until),
             ("accounting.block", self.accounting.block or ()),
             ("accounting.branch", self.accounting.branch or ()),

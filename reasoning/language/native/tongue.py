@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -15,8 +14,6 @@ from reasoning.language.chat_format.tokenizer import ChatTokenizer
 from reasoning.language.dialect import StreamDecoder
 from reasoning.language.native.description import NativeFormat
 
-LONGEST = 16
-"""So many characters a branch's number may have."""
 OTHERWISE = "or give --dialect none to ask it like any chat model"
 
 
@@ -87,16 +84,13 @@ class Tongue:
             ValueError: it has none, and why.
         """
         plan = self.format.fork.plan
-        opener = self.ids[plan.opener]
-        if opener not in written:
-            raise ValueError(f"no {plan.opener} was opened")
-        last = len(written) - 1 - list(reversed(written)).index(opener)
-        found = re.findall(plan.item, self.text_of(written[last + 1 :]))
-        if not found:
-            raise ValueError("its plan has no numbers")
-        if longest := max((len(one) for one in found if len(one) > LONGEST), default=0):
-            raise ValueError(f"its plan has a number of {longest} characters")
-        return list(dict.fromkeys(found)) if plan.unique else found
+        if plan.opener:
+            opener = self.ids[plan.opener]
+            if opener not in written:
+                raise ValueError(f"no {plan.opener} was opened")
+            last = len(written) - 1 - list(reversed(written)).index(opener)
+            written = written[last + 1 :]
+        return plan.numbers(self.text_of(written))
 
 
 class _ControlDecoder:

@@ -57,7 +57,7 @@ class Interpreter(Speaker):
         self._at, self._ends = these(fork.at), these(branch.ends)
         self._until, self._rewritten = these(self.format.resume.until), these(branch.rewritten)
         self._ignores_end = branch.ignores_end
-        self._bare = these(branch.tail_unless)
+        self._bare, self._needed = these(branch.tail_unless), these(self.format.join.needs)
 
     def tell(self, task: str, sequence: Context) -> None:
         """Tell it, and count it as the authors do."""
@@ -341,7 +341,7 @@ class Interpreter(Speaker):
                 tail = 0 if bare else await thread.write_more(rule.tail)
                 closing = closing._replace(tail=tail)
                 await self.run.turn(thread)
-                fork.whole += 1
+                fork.whole += self._needed <= set(thread.segment.tokens)
             thread.conclude()
             if fork.whole == self.format.join.first:
                 others = [task for task in fork.tasks if task is not thread.task]
