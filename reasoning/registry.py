@@ -54,6 +54,9 @@ class Choice(Generic[T]):
             raise
         except (TypeError, ValueError) as error:
             raise InvalidValue(f"{noun}: {self.name}: {error}") from error
+        except (Exception, SystemExit) as error:  # whatever somebody else's code does
+            why = f"{type(error).__name__}: {error}"
+            raise InvalidValue(f"{noun}: {self.name} made nothing ({why}); mend it") from error
 
 
 class KindRegistry(Generic[T]):
@@ -64,6 +67,7 @@ class KindRegistry(Generic[T]):
         group: The entry points of installed packages, such as ``parallel_reason.strategies``.
         base: What each object must derive from; None where anything will do.
         kinds: What is built in, by name: classes, or ``module:Name`` to import when needed.
+        elsewhere: What else a text may be, in messages.
     """
 
     def __init__(
@@ -73,10 +77,12 @@ class KindRegistry(Generic[T]):
         group: str,
         kinds: Mapping[str, Callable[..., T] | str],
         base: type | None = None,
+        elsewhere: str = "module:Name or path.py:Name",
     ) -> None:
         self.noun = noun
         self.group = group
         self.base = base
+        self._elsewhere = elsewhere
         self._kinds: dict[str, Callable[..., T] | str] = dict(kinds)
 
     def register(self, name: str, kind: Callable[..., T]) -> None:
@@ -117,7 +123,7 @@ class KindRegistry(Generic[T]):
             known = f"choose {', '.join(self.names)}, or give" if self.names else "give"
             raise UnknownName(
                 f"{self.noun} {name!r} does not exist; {nearest(name, self.names)}{known} "
-                "module:Name or path.py:Name"
+                f"{self._elsewhere}"
             )
         if text.endswith(":"):
             raise InvalidValue(f"{self.noun}: {text!r} ends in a colon; give NAME:key=value")
@@ -153,12 +159,12 @@ class KindRegistry(Generic[T]):
             module = _file(place, self.noun) if place.endswith(".py") else _module(place, self.noun)
         except (ReasonError, KeyboardInterrupt):
             raise
-        except Exception as error:  # whatever somebody else's code does while it is loaded
+        except (Exception, SystemExit) as error:  # whatever somebody else's code does
             why = f"{type(error).__name__}: {error}"
             raise InvalidValue(f"{self.noun}: {place} can't be loaded ({why}); mend it") from error
         found: Any = getattr(module, attribute, None)
         if not callable(found):
-            names = [name for name, one in vars(module).items() if inspect.isclass(one)]
+            names = [name for name, one in vars(module).items() if callable(one)]
             hint = nearest(attribute, names)
             raise UnknownName(f"{self.noun}: {place} has no class {attribute!r}; {hint}give one")
         loaded: Callable[..., T] = found

@@ -7,6 +7,7 @@ completions, whose server begins the text with its own token.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 from reasoning.backends.text_tokens import TextDialect, cut
 from reasoning.errors import CapabilityMissing
@@ -15,6 +16,7 @@ from reasoning.language.native.description import NativeFormat
 from reasoning.language.native.dialect import NativeLanguage, fill, listed
 from reasoning.problems import Problem
 from reasoning.values.context import Context
+from reasoning.values.conversation import Conversation
 
 
 class NativeText(NativeLanguage, TextDialect):
@@ -24,6 +26,11 @@ class NativeText(NativeLanguage, TextDialect):
         super().__init__(in_chat=in_chat, continues=continues)
         self.format = format
         self.capabilities = self.capabilities | {"native-format"}
+
+    def within(self, conversation: Conversation, *, instruction: str | None = None) -> Self:
+        other = super().within(conversation, instruction=instruction)
+        other.ignored |= self.unheard(conversation, instruction)
+        return other
 
     def prompt(self, problem: Problem) -> Context:
         return self.ask(self.words(problem))

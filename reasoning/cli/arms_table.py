@@ -48,13 +48,15 @@ def arms_table(title: str, rows: Sequence[ReplayRow], equal: Sequence[str]) -> T
     return made
 
 
-def parallel_words(counted: ParallelStats | ParallelFigures) -> str:
+def parallel_words(counted: ParallelStats | ParallelFigures) -> list[str]:
     """What branches cost and saved, as papers count it."""
-    return (
-        f"longest thread {counted.longest_thread:,.0f} of {counted.tokens:,.0f}, critical path "
-        f"{counted.critical_path:,.0f}, acceleration {counted.acceleration:.2f}, in parallel "
-        f"{counted.parallel_ratio:.0%}, #parallel {counted.degree:.2f}"
-    )
+    return [
+        f"longest thread {counted.longest_thread:,.0f} of {counted.tokens:,.0f}",
+        f"critical path {counted.critical_path:,.0f}",
+        f"acceleration {counted.acceleration:.2f}",
+        f"in parallel {counted.parallel_ratio:.0%}",
+        f"#parallel {counted.degree:.2f}",
+    ]
 
 
 def _short(figures: ReplayFigures, count: int) -> str:

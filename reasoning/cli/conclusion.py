@@ -34,7 +34,7 @@ def conclude(
         case "finished" if solution.abstained is not None:
             warn(f"abstained: {solution.abstained}; sample more with --on-tie more")
         case "finished" if solution.answer is None and len(solution.threads) > lost:
-            warn("no answer was found; try a larger --n or --max-tokens")
+            warn(f"no answer was found; {_remedy(solution)}")
     usage, steered = solution.usage, solution.steering
     leaked = f" ({usage.leaked_tokens:,} leaked)" if steered is not None else ""
     leaked += f" + {usage.discarded_tokens:,} thrown away" * (usage.discarded_tokens > 0)
@@ -60,6 +60,16 @@ def conclude(
     say(joined([*said, *_saved(solution), *kept_as]))
 
 
+def _remedy(solution: Solution) -> str:
+    """What to do where no thread has an answer."""
+    endings = {thread.ending for thread in solution.threads}
+    if "context" in endings:
+        return "raise --max-tokens, at which threads were cut"
+    if "max-new-tokens" in endings:
+        return "raise --max-new-tokens, or the bound of the strategy at which threads were cut"
+    return "try a larger --n, or see with --json what was written"
+
+
 def _refused(solution: Solution) -> list[str]:
     """What was asked for and not done, and whether nothing was asked for."""
     reasons = {"fork refused": solution.fork_refused, "join skipped": solution.join_skipped}
@@ -70,7 +80,7 @@ def _refused(solution: Solution) -> list[str]:
 def _counted(solution: Solution) -> list[str]:
     """What a published model's branches cost and saved, in its authors' terms."""
     counted = solution.parallel if solution.strategy == "native" else None
-    return [] if counted is None else [parallel_words(counted)]
+    return [] if counted is None else parallel_words(counted)
 
 
 def _saved(solution: Solution) -> list[str]:

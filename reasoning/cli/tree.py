@@ -209,7 +209,7 @@ class ThreadTree:
 
 WORDS = {
     "stop-text": "met a stop text",
-    "max-new-tokens": "cut at --max-new-tokens",
+    "max-new-tokens": "cut at its most tokens",
     "context": "cut at its context",
     "repeats": "repeats itself",
     "lost": "lost",

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from orchestrator.errors import InvalidValue
 from reasoning.training.native.command import add_native, run_native
-from reasoning.training.recipe import TASKS, TrainingRecipe
+from reasoning.training.recipe import MOST_CPU_THREADS, TASKS, TrainingRecipe
 from reasoning.training.reinforce.command import add_command, run_command
 
 
@@ -20,6 +20,8 @@ def main() -> None:
         COMMANDS[options.command](options)
     except InvalidValue as error:
         parser.error(str(error))
+    except OSError as error:
+        parser.error(f"{error.filename}: {error.strerror}; give a folder that can be written")
     except KeyboardInterrupt:
         parser.exit(130, f"{parser.prog}: stopped; --resume goes on with it\n")
 
@@ -77,8 +79,9 @@ def _train(options: argparse.Namespace) -> None:
     names = [one.name for one in fields(TrainingRecipe)]
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
     recipe = _resumed(options, given) if options.resume else TrainingRecipe(**given)
-    if options.threads < 1:
-        raise InvalidValue(f"threads: {options.threads} is out of range; give 1 or more")
+    if not 1 <= options.threads <= MOST_CPU_THREADS:
+        why = f"is out of range; give 1 to {MOST_CPU_THREADS}"
+        raise InvalidValue(f"threads: {options.threads} {why}")
     import torch  # after the checks, which answer at once
 
     from reasoning.training.loop import train

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,26 @@ def read_checkpoint(checkpoint: Path, *parts: str) -> dict[str, Any]:
     if not isinstance(state, dict) or not state.keys() >= wanted:
         raise InvalidValue(f"folder: {checkpoint} is of another version; start a new run")
     return state
+
+
+def write_checkpoint(state: dict[str, Any], checkpoint: Path) -> None:
+    """Write a run's state in place of the one before, which stands until the new one is whole.
+
+    Raises:
+        InvalidValue: it can't be written.
+    """
+    partial = checkpoint.with_suffix(".partial")
+    try:
+        torch.save(state, partial)
+        partial.replace(checkpoint)
+    except (OSError, RuntimeError) as error:  # the latter on a full disk
+        with suppress(OSError):
+            partial.unlink()
+        why = str(error).splitlines()[0]
+        raise InvalidValue(
+            f"folder: {checkpoint} can't be written ({why}); make room, and go on with --resume "
+            "from the checkpoint before, if there was one"
+        ) from error
 
 
 def export(checkpoint: Path, folder: Path) -> None:

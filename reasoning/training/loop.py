@@ -17,7 +17,13 @@ import torch.distributed as dist
 
 from orchestrator.errors import InvalidValue
 from reasoning.training.batches import STRETCH, Batch, batches
-from reasoning.training.export import IDENTITY, no_model, read_checkpoint, read_exported
+from reasoning.training.export import (
+    IDENTITY,
+    no_model,
+    read_checkpoint,
+    read_exported,
+    write_checkpoint,
+)
 from reasoning.training.model import TrainableModel
 from reasoning.training.recipe import TrainingRecipe, find_task
 
@@ -54,7 +60,7 @@ def train(
         run.start_from(init)
     if resume:
         run.load(checkpoint)
-    _make(folder)
+    make_folder(folder)
     forward = torch.compile(run.model) if compile else run.model
     with (folder / "log.jsonl").open("a") as log, _interruptions() as interrupted:
         _go_on(run, forward, interrupted, log if first else None, checkpoint)
@@ -119,7 +125,12 @@ def _interruptions() -> Iterator[list[int]]:
         restore()
 
 
-def _make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a run's folder.
+
+    Raises:
+        InvalidValue: it can't be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -192,9 +203,7 @@ class TrainingRun:
             "seconds": self.seconds,
             "tokens": self.tokens,
         }
-        partial = checkpoint.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(checkpoint)
+        write_checkpoint(state, checkpoint)
 
     def progress(self) -> float:
         """The share of the schedule that is done, by steps or by time, whichever is more."""

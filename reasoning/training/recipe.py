@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from reasoning.training.encoding import TrainingSequence
 
 
+MOST_CPU_THREADS = 256
+"""So many may compute at most; torch dies of very many."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelShape:
     """Sizes of a Llama-architecture decoder.

@@ -598,4 +598,4 @@ def run_words(runs: RunFigures) -> str:
     """What is known of a strategy's runs beside the table, in one line."""
     if runs.parallel is None or runs.threads <= 1:
         return str(runs)
-    return f"{runs} · {parallel_words(runs.parallel)}"
+    return " · ".join([str(runs), *parallel_words(runs.parallel)])

@@ -10,9 +10,10 @@ from fnmatch import fnmatchcase
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from orchestrator.errors import InvalidValue
 from reasoning.language.native.description import NativeFormat
@@ -25,7 +26,7 @@ FAMILIES = (
     *("parallel-r1-seen", "apr", "sprint", "pacore", "ssft"),
 )
 """Those that come with the package; of two that a tokenizer can't tell apart the first is meant."""
-_FILE = re.compile(r"(.+\.toml)(?::(.*))?", re.S)
+_FILE = re.compile(r"(.+\.(?i:toml))(?::(.*))?", re.S)
 
 
 @cache
@@ -41,22 +42,48 @@ def read_format(path: Path) -> NativeFormat:
     Raises:
         InvalidValue: it can't be read, or a field of it does not fit; naming the field.
     """
+    return _parsed(_text(path, "dialect", "a TOML file"), str(path))
+
+
+LARGEST = 1 << 20
+"""So many bytes a user's file of a tongue, or of its instruction, may have."""
+
+
+def _text(path: Path, field: str, wanted: str) -> str:
+    """The text of a user's file.
+
+    Raises:
+        InvalidValue: it can't be read, is too large or empty; naming the field.
+    """
     try:
-        return _parsed(path.read_text("utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidValue(f"dialect: {path} can't be read ({error}); give a TOML file") from error
+        with path.expanduser().open("rb") as file:
+            found = file.read(LARGEST + 1)
+        text = found.decode("utf-8-sig")
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InvalidValue(f"{field}: {path} can't be read ({error}); give {wanted}") from error
+    if len(found) > LARGEST or not text.strip():
+        what = "larger than 1 MiB" if text.strip() else "empty"
+        raise InvalidValue(f"{field}: {path} is {what}; give {wanted}")
+    return text
 
 
 def _parsed(text: str, where: str) -> NativeFormat:
     try:
-        return NativeFormat.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+        table = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
         raise InvalidValue(f"dialect: {where} is no TOML: {error}; mend it") from error
+    return _checked(table, where)
+
+
+def _checked(table: dict[str, Any], where: str) -> NativeFormat:
+    try:
+        return NativeFormat.model_validate_json(to_json(table), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "the file"
+        field = "".join(f"{one}: " for one in (".".join(map(str, first["loc"])),) if one)
         why = first["msg"].removeprefix("Value error, ")
-        raise InvalidValue(f"dialect: {where}: {field}: {why}; mend it") from error
+        mend = "" if "; " in why else "; mend it"
+        raise InvalidValue(f"dialect: {where}: {field}{why}{mend}") from error
 
 
 Maker = Callable[..., NativeFormat]
@@ -73,21 +100,26 @@ def _maker(make: Callable[[], NativeFormat]) -> Maker:
     ) -> NativeFormat:
         """A tongue, with its prompt's instruction (a file), opening and positions as asked for."""
         found = make()
-        said = {} if opening is None else {"opening": opening}
+        parts, said = found.prompt, dict[str, str]()
+        if opening is not None:
+            _check_taken(found, "opening", parts.raw is None or "{opening}" in parts.raw)
+            said["opening"] = opening
         if instruction is not None:
-            said["instruction"] = _instruction(instruction)
-        prompt = found.prompt.model_copy(update=said)
-        found = found.model_copy(update={"prompt": prompt})
-        return found if positions is None else found.model_copy(update={"positions": positions})
+            _check_taken(found, "instruction", found.instructed)
+            said["instruction"] = _text(instruction, "instruction", "a text").strip()
+        told = {} if positions is None else {"positions": positions}
+        if not said and not told:
+            return found
+        table = found.model_dump() | {"prompt": parts.model_dump() | said} | told
+        return _checked(table, found.name)
 
     return made
 
 
-def _instruction(path: Path) -> str:
-    try:
-        return path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidValue(f"instruction: {path} can't be read ({error}); give a text") from error
+def _check_taken(found: NativeFormat, name: str, taken: bool) -> None:
+    """Check that what is set is a part of what is asked."""
+    if not taken:
+        raise InvalidValue(f"{name}: the prompt of {found.name} has none; leave it out")
 
 
 def _named(name: str) -> Maker:
@@ -99,6 +131,7 @@ DIALECTS: KindRegistry[NativeFormat] = KindRegistry(
     base=NativeFormat,
     group="parallel_reason.dialects",
     kinds={name: _named(name) for name in FAMILIES},
+    elsewhere="none, FILE.toml, module:Name or path.py:Name",
 )
 """Ours and those of installed packages: functions that return a `NativeFormat`."""
 

@@ -18,6 +18,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from orchestrator.errors import InvalidValue
+from reasoning.values.sampling import KNOBS, check_number
 
 LONGEST = 16
 """So many characters a branch's number may have."""
@@ -26,7 +27,7 @@ LONGEST = 16
 def _expression(text: str) -> str:
     try:
         groups = re.compile(text).groups
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"{text!r} is no regular expression: {error}") from error
     if groups > 1:
         raise ValueError(f"{text!r} has {groups} groups; the first is read, so give one")
@@ -35,6 +36,15 @@ def _expression(text: str) -> str:
 
 Expression = Annotated[str, AfterValidator(_expression)]
 """A regular expression with at most one group."""
+
+
+def _drawn(sampling: dict[str, int | float]) -> dict[str, int | float]:
+    known = ("temperature", *KNOBS)
+    for name, value in sampling.items():
+        if name not in known:
+            raise ValueError(f"{name!r} is unknown; give {', '.join(known)}")
+        check_number(name, value)
+    return sampling
 
 
 class _Part(BaseModel):
@@ -80,7 +90,7 @@ class PromptParts(_Part):
         thinking: The template's ``enable_thinking``; None leaves it alone.
         opening: What the answer begins with, behind the template.
         multiple: The whole prompt is filled up with ``filler`` to a multiple of so many tokens.
-        domain: The only kind of problem that it knows, such as ``countdown``; empty for any.
+        domain: The only kind of problem that it knows; empty for any.
     """
 
     raw: str | None = None
@@ -91,7 +101,19 @@ class PromptParts(_Part):
     opening: str = ""
     filler: str = ""
     multiple: int = Field(default=1, ge=1)
-    domain: str = ""
+    domain: Literal["", "countdown"] = ""
+
+    @property
+    def asked(self) -> str:
+        """All that is said in a prompt, or its user's message."""
+        return self.user if self.raw is None else self.raw
+
+    @model_validator(mode="after")
+    def _asks(self) -> Self:
+        if "{question}" not in self.asked:
+            where = "user" if self.raw is None else "raw"
+            raise ValueError(f"{where} lacks {{question}}, so that nothing is asked; put it in")
+        return self
 
 
 Refusal = Literal["serial", "end"]
@@ -196,8 +218,8 @@ class BranchRule(_Part):
     tail: int = Field(default=0, ge=0)
     tail_unless: tuple[str, ...] = ()
     ignores_end: bool = False
-    temperature: float | None = Field(default=None, ge=0)
-    repetition_penalty: float | None = Field(default=None, gt=0)
+    temperature: float | None = Field(default=None, ge=0, le=10)
+    repetition_penalty: float | None = Field(default=None, ge=0.01, le=10)
     tokens: int | None = Field(default=None, ge=1)
     spare: int | None = Field(default=None, ge=0)
     marked: bool = False
@@ -326,11 +348,11 @@ class NativeFormat(_Part):
         tensors: What its weights must have beside the usual.
         function: The name of a loop that strings can't say (`reasoning.strategies.native`): APR's
             rebuilt states, SPRINT's renumbered plans, PaCoRe's rounds of references.
-        widths: The rounds of whole answers, by how many are written in each, for families that
-            neither fork nor join inside of one text.
+        widths: The rounds of ``references``, by how many answers are written in each; the last one
+            is one answer.
         trained, engine: Positions as in training, and as in the authors' engine where it differs.
         positions: Which of the two is taken where nobody says.
-        sampling: How its authors draw tokens, by fields of `Sampling`.
+        sampling: How its authors draw tokens: temperature and `KNOBS`.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9\-]*$")
@@ -353,7 +375,19 @@ class NativeFormat(_Part):
     positions: Literal["trained", "engine"] = "trained"
     answer: AnswerRule = AnswerRule()
     accounting: AccountingRule = AccountingRule()
-    sampling: dict[str, float] = Field(default_factory=dict)
+    sampling: Annotated[dict[str, int | float], AfterValidator(_drawn)] = Field(
+        default_factory=dict
+    )
+
+    @property
+    def instructed(self) -> bool:
+        """Whether its instruction is a part of what is asked."""
+        return self.rounds or "{instruction}" in self.prompt.asked
+
+    @property
+    def rounds(self) -> bool:
+        """Whether it is asked in rounds, each with the answers of the one before."""
+        return self.function == "references"
 
     def placement(self, which: str | None = None) -> Placement:
         """Where branches and joins stand: as ``trained``, or as in the authors' ``engine``.
@@ -368,7 +402,10 @@ class NativeFormat(_Part):
 
     @model_validator(mode="after")
     def _uses_what_it_declares(self) -> Self:
-        known = {control.text for control in self.controls}
+        texts = [control.text for control in self.controls]
+        if twice := [text for text in texts if texts.count(text) > 1]:
+            raise ValueError(f"controls: {twice[0]!r} stands there twice; leave one out")
+        known = set(texts)
         for where, text in self._must_be_controls():
             if text not in known:
                 raise ValueError(f"{where}: {text!r} is not among the controls")
@@ -380,6 +417,23 @@ class NativeFormat(_Part):
             raise ValueError("join.after: a model goes on behind some words alone; give them")
         if self.prompt.multiple > 1 and not self.prompt.filler:
             raise ValueError("prompt.multiple needs prompt.filler")
+        if self.join.first is not None and self.branch.cut == "end":
+            raise ValueError(
+                "join.first cuts branches, at which branch.cut ends all; leave one out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_rounds(self) -> Self:
+        if self.rounds != bool(self.widths):
+            raise ValueError('widths and function = "references" go together; give both or none')
+        if self.rounds and self.widths[-1] != 1:
+            raise ValueError("widths: the last round is one answer; let the last number be 1")
+        slots = [
+            one for one in ("{question}", "{references}") if one not in self.prompt.instruction
+        ]
+        if self.rounds and slots:
+            raise ValueError(f"prompt.instruction, of all rounds but the first, lacks {slots[0]}")
         return self
 
     def _must_be_controls(self) -> Iterator[tuple[str, str]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
-from reasoning.errors import ProblemRefused
+from reasoning.errors import CapabilityMissing, ProblemRefused
 from reasoning.language.chat import ChatDialect
 from reasoning.language.chat_format.tokenizer import ChatTokenizer
 from reasoning.language.dialect import Dialect, StreamDecoder
@@ -18,6 +18,7 @@ from reasoning.language.prompted import read
 from reasoning.problems import Countdown, Problem
 from reasoning.problems.answers import FoundAnswer, Source
 from reasoning.values.context import Context
+from reasoning.values.conversation import Conversation
 
 NATIVE = "native"
 """The strategy that runs such a model as its authors mean it."""
@@ -69,6 +70,26 @@ class NativeLanguage:
     def told(self) -> str:
         """The instruction that stands beside a question."""
         return self.format.prompt.instruction if self.instruction is None else self.instruction
+
+    def unheard(self, conversation: Conversation, instruction: str | None) -> frozenset[str]:
+        """What was asked for and is no part of the family's prompt.
+
+        Raises:
+            CapabilityMissing: messages are, or what only a chat template knows; naming the family.
+        """
+        parts, lost = self.format.prompt, set[str]()
+        if instruction and "{instruction}" not in parts.asked:
+            lost.add("instruction")
+        if parts.raw is None:
+            return frozenset(lost)
+        several = len(conversation.asking("")) > 1
+        if several or conversation.tools or conversation.template:
+            raise CapabilityMissing(
+                f"system, messages, tools, chat-template-kwargs: {self.format.name} has one "
+                "question in a prompt of its own; leave them out, or give --dialect none"
+            )
+        asked = {"thinking": conversation.thinking, "effort": conversation.effort}
+        return frozenset(lost.union(name for name, value in asked.items() if value is not None))
 
     def words(self, problem: Problem) -> str:
         """A problem as the family puts it.
@@ -133,6 +154,11 @@ class NativeDialect(NativeLanguage, ChatDialect):
         self._tokenizer.guarded = frozenset(self._tokenizer.added)
         check_tensors(format, folder, layers)
         self.capabilities = self.capabilities | {"native-format"}
+
+    def within(self, conversation: Conversation, *, instruction: str | None = None) -> Self:
+        other = super().within(conversation, instruction=instruction)
+        other.ignored |= self.unheard(conversation, instruction)
+        return other
 
     def decoder(self) -> StreamDecoder:
         return self.tongue.decoder()

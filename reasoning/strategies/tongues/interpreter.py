@@ -62,7 +62,7 @@ class Interpreter(Speaker):
     def tell(self, task: str, sequence: Context) -> None:
         """Tell it, and count it as the authors do."""
         rule = self.format.accounting
-        if rule.block is not None and rule.branch is not None:
+        if self.run.forked and rule.block is not None and rule.branch is not None:
             response = sequence.tokens[len(self.prompt) :]
             tags = BlockTags(*(self.tongue.ids[text] for text in (*rule.block, *rule.branch)))
             self.run.blocks = BlockTokens.of(response, tags)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import InvalidValue
-from reasoning.training.recipe import TrainingRecipe
+from reasoning.training.recipe import MOST_CPU_THREADS, TrainingRecipe
 
 PARALLEL, SERIAL = "native-2m", "native-2m-serial"
 SHAPES = (
@@ -40,6 +40,9 @@ def run_native(options: argparse.Namespace) -> None:
     for name in ("base_steps", "steps", "threads"):
         if (value := getattr(options, name)) < 1:
             raise InvalidValue(f"{name}: {value} is out of range; give 1 or more")
+    if options.threads > MOST_CPU_THREADS:
+        why = f"is out of range; give 1 to {MOST_CPU_THREADS}"
+        raise InvalidValue(f"threads: {options.threads} {why}")
     base, model, twin = recipes(options.base_steps, options.steps, options.seed)
     import torch  # after the checks, which answer at once
 

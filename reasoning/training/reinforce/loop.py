@@ -20,8 +20,8 @@ from reasoning.backends.embedded import EmbeddedBackend
 from reasoning.engine.decoders.loading import load_decoder
 from reasoning.models.embedded import EmbeddedSource
 from reasoning.training.batches import Batch, batches
-from reasoning.training.export import export
-from reasoning.training.loop import TrainingRun
+from reasoning.training.export import export, write_checkpoint
+from reasoning.training.loop import TrainingRun, make_folder
 from reasoning.training.model import TrainableModel
 from reasoning.training.recipe import SHAPES, TrainingRecipe
 from reasoning.training.reinforce.learner import Learner, Learnt
@@ -91,7 +91,15 @@ def _read(folder: Path) -> dict[str, Any]:
     try:
         state = torch.load(folder / CHECKPOINT, weights_only=True)
         _recipe(state)
-    except (OSError, RuntimeError, UnpicklingError, KeyError, TypeError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        UnpicklingError,
+        KeyError,
+        TypeError,
+    ) as error:
         raise InvalidValue(
             f"folder: {folder} holds no run to go on with; leave --resume out"
         ) from error
@@ -126,7 +134,7 @@ class ReinforceRun:
         self._before = before
         self.learner = Learner(model, recipe, self._demonstrations)
         self._next: list[Group] | None = None
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
 
     def _demonstrations(self, step: int) -> Batch:
         """The demonstrations of an optimizer step, which follow from the seed and its number."""
@@ -197,9 +205,7 @@ class ReinforceRun:
             "tokens": self.tokens,
             "next": None if self._next is None else _packed(self._next),
         }
-        partial = self._folder / f"{CHECKPOINT}.partial"
-        torch.save(state, partial)
-        partial.replace(self._folder / CHECKPOINT)
+        write_checkpoint(state, self._folder / CHECKPOINT)
 
     def load(self, state: dict[str, Any]) -> None:
         """Be where a checkpoint was written."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 
 from orchestrator.errors import InvalidValue
+from reasoning.training.recipe import MOST_CPU_THREADS
 
 MODELS = ("reason-1m", "reason-5m")
 """Those that write `apr`."""
@@ -72,6 +74,7 @@ class ReinforceRecipe:
             self._check(name, getattr(self, name) >= 1, "1 or more")
         for name in ("rounds", "span_bonus", "certain", "anchor"):
             self._check(name, getattr(self, name) >= 0, "0 or more")
+        self._check("threads", self.threads <= MOST_CPU_THREADS, f"1 to {MOST_CPU_THREADS}")
         self._check("runs", self.runs >= 2, "2 or more, for an advantage is against the others")
         self._check("batches", self.batches <= self.problems, "at most one for each problem")
         for name in ("rate", "context"):
@@ -82,5 +85,5 @@ class ReinforceRecipe:
         self._check("fives", self.fives + self.intermediate <= 1, "at most 1 with intermediate")
 
     def _check(self, name: str, allowed: bool, right: str) -> None:
-        if not allowed:
+        if not (allowed and isfinite(getattr(self, name))):
             raise InvalidValue(f"{name}: {getattr(self, name)} is out of range; give {right}")

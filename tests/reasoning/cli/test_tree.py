@@ -45,7 +45,7 @@ def test_answers_votes_and_reasons_are_there_at_any_width(width: int) -> None:
     printed = tree(width, *SAMPLES)
     assert all(cell_len(line) < width for line in printed.splitlines())
     words = " ".join(printed.split())
-    for said in ("→ 42", "repeats itself", "cut at --max-new-tokens", "votes: 42 ×2"):
+    for said in ("→ 42", "repeats itself", "cut at its most tokens", "votes: 42 ×2"):
         assert said in words or width == 20
     assert "証明された" in words.replace(" ", "")
 

@@ -77,6 +77,22 @@ async def test_multiverse_is_counted_by_its_longest_chain(
     assert counted.longest_thread == counted.critical_path + count("<Path>\n2:", "<Conclusion>\n")
 
 
+async def test_tags_of_a_fork_that_was_refused_count_as_nothing_saved(
+    dialect: Callable[[str], NativeDialect],
+) -> None:
+    plan = "<think><Parallel>\n<Outlines>\n<Outline>1: a</Outline>\n</Outlines>"
+    rest = f"\n<Thread>\n1: one</Thread>\n</Parallel>\n</think>\n\\boxed{{3}}{END}"
+    found = await transcribe(
+        dialect("threadweaver"),
+        {"assistant\n": plan, "</Outlines>": rest},
+        strategy="native:rounds=0",
+    )
+    assert found.solution.forked is False
+    counted = found.solution.parallel
+    assert counted is not None
+    assert (counted.acceleration, counted.parallel_ratio, counted.degree) == (0, 0, 1)
+
+
 async def test_a_run_that_did_not_fork_saved_nothing(
     dialect: Callable[[str], NativeDialect],
 ) -> None:

@@ -195,7 +195,24 @@ def test_the_name_tells_families_with_equal_strings_apart() -> None:
         ('name = "a"\n[fork.plan]\nopener = "x"\nitem = "("', "is no regular expression"),
         ('name = "a"\n[answer]\npattern = "(a)(b)"', "has 2 groups"),
         ('name = "a"\ncolour = 1', "colour: Extra inputs are not permitted"),
-        ('name = "a"', "join.after: a model goes on behind some words alone"),
+        ('name = "a"', "own.toml: join.after: a model goes on behind some words alone"),
+        ('name = "a"\n[fork.plan]\nopener = "x"\nitem = "a{9999999999}"', "number is too large"),
+        ('name = "a"\ncontrols = [{ text = "x", id = true }]', "controls.0.id: Input should be"),
+        ('name = "a"\ncontrols = [{ text = "x" }, { text = "x" }]', "'x' stands there twice"),
+        ('name = "a"\n[prompt]\nuser = "Think."', "prompt: user lacks {question}"),
+        ('name = "a"\n[prompt]\nraw = "{bos}"', "prompt: raw lacks {question}"),
+        ('name = "a"\n[prompt]\ndomain = "chess"', "prompt.domain: Input should be"),
+        ('name = "a"\n[sampling]\nheat = 1', "sampling: 'heat' is unknown; give temperature"),
+        ('name = "a"\n[sampling]\ntemperature = nan', "sampling: temperature: nan is out of range"),
+        ('name = "a"\n[sampling]\ntop_k = 2.5', "sampling: top-k: 2.5"),
+        ('name = "a"\n[branch]\ntemperature = inf', "branch.temperature: Input should be"),
+        ('name = "a"\n[branch]\ncut = "end"\n[join]\nfirst = 1\nafter = "x"', "join.first cuts"),
+        ('name = "a"\nwidths = [4, 1]\n[join]\nafter = "x"', "widths and function"),
+        ('name = "a"\nfunction = "references"\nwidths = [4]', "let the last number be 1"),
+        ('name = "a"\nfunction = "references"\nwidths = [4, 1]', "rounds but the first, lacks"),
+        ("a = " + "[" * 5000, "is no TOML"),
+        (" ", "own.toml is empty"),
+        ("#" * (1 << 20) + "#", "own.toml is larger than 1 MiB"),
         ('name = "a"\n[branch]\ncloser = "x"\ntail = 1', "with a tail it can't"),
         ('name = "a"\n[branch]\nrewritten = ["x"]', "rewritten needs rewritten_to"),
         ('name = "a"\n[trained]\nbranch = -9', "trained.branch: Input should be greater"),
@@ -221,5 +238,27 @@ def test_a_python_file_may_make_a_tongue(tmp_path: Path) -> None:
     assert choose_format(f"{tmp_path / 'own.py'}:mine:most=3").name == "mine3"
     with pytest.raises(InvalidValue, match=r"no-such\.toml can't be read"):
         choose_format("no-such.toml")
-    with pytest.raises(UnknownName, match="dialect 'nothing' does not exist"):
+    with pytest.raises(UnknownName, match=r"'nothing' does not exist.* none, FILE\.toml"):
         choose_format("nothing")
+
+
+@pytest.mark.parametrize("body", ["raise RuntimeError('boom')", "raise SystemExit(3)"])
+def test_what_a_function_of_ones_own_raises_is_told_as_its_own(tmp_path: Path, body: str) -> None:
+    (tmp_path / "own.py").write_text(f"def mine():\n    {body}\n")
+    with pytest.raises(InvalidValue, match=r"own.py:mine made nothing \((Runtime|System)E"):
+        choose_format(f"{tmp_path / 'own.py'}:mine")
+
+
+def test_a_setting_that_a_prompt_has_no_place_for_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("\ufeffDo {question} by {references}.\n")
+    words = f"instruction={tmp_path / 'words.txt'}"
+    with pytest.raises(InvalidValue, match="instruction: the prompt of threadweaver has none"):
+        choose_format(f"threadweaver:{words}")
+    with pytest.raises(InvalidValue, match="opening: the prompt of parathinker has none"):
+        choose_format("parathinker:opening=Well")
+    assert choose_format(f"pacore:{words}").prompt.instruction.startswith("Do {question}")
+    (tmp_path / "words.txt").write_text("Do {question}.")
+    with pytest.raises(InvalidValue, match=r"pacore: prompt.instruction.* lacks \{references\}"):
+        choose_format(f"pacore:{words}")
+    with pytest.raises(InvalidValue, match="instruction: /dev/null is empty"):
+        choose_format("npr:instruction=/dev/null")

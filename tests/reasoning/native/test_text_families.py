@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from reasoning.errors import ProblemRefused
+from reasoning.errors import CapabilityMissing, ProblemRefused
 from reasoning.language.native.catalog import choose_format
 from reasoning.language.native.dialect import NativeDialect
 from reasoning.problems import Countdown
 from reasoning.strategies.tongues.speaker import MOST_STOPS
+from reasoning.values.conversation import Conversation
 from tests.support.native_tools import END, native_dialect, transcribe
 
 pytestmark = pytest.mark.anyio
@@ -400,7 +404,28 @@ async def test_a_round_that_is_cut_is_told_as_it_is(pacore: NativeDialect) -> No
     )
 
 
+def asked_for(dialect: NativeDialect, *messages: str, **more: Any) -> frozenset[str]:
+    """What has no effect of a conversation with a user, whose turns and the model's alternate."""
+    roles = ("user", "assistant")
+    talk = [{"role": roles[k % 2], "content": text} for k, text in enumerate(messages)]
+    instruction = more.pop("instruction", None)
+    return dialect.within(Conversation.of(talk, **more), instruction=instruction).ignored
+
+
+def test_what_a_prompt_of_its_own_has_no_place_for_is_told(tmp_path: Path) -> None:
+    own = native_dialect(tmp_path, "sprint")
+    assert asked_for(own, "Why?", instruction="Be brief.") == frozenset()
+    assert asked_for(own, "Why?", effort="low", thinking=True) == {"effort", "thinking"}
+    with pytest.raises(CapabilityMissing, match=r"messages.*: sprint has one question"):
+        asked_for(own, "Why?", "So.", "And?")
+    with pytest.raises(CapabilityMissing, match="chat-template-kwargs: sprint has one question"):
+        asked_for(own, "Why?", template={"a": 1})
+    chat = native_dialect(tmp_path, "threadweaver")
+    assert "instruction" in asked_for(chat, "Why?", "So.", "And?", instruction="Be brief.")
+
+
 def test_rounds_may_be_given_in_a_file(tmp_path) -> None:  # type: ignore[no-untyped-def]
     file = tmp_path / "mine.toml"
-    file.write_text('name = "mine"\nfunction = "references"\nwidths = [32, 4, 1]\n')
+    words = 'prompt.instruction = "{question} {references}"'
+    file.write_text(f'name = "mine"\nfunction = "references"\nwidths = [32, 4, 1]\n{words}\n')
     assert choose_format(str(file)).widths == (32, 4, 1)

@@ -54,6 +54,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: object) -> str:
         ("--cooldown", "0"),
         ("--cooldown", "1.5"),
         ("--threads", "0"),
+        ("--threads", "100000"),
         ("--matrix-rate", "-1"),
         ("--matrix-rate", "inf"),
         ("--other-rate", "nan"),
@@ -96,6 +97,31 @@ def test_a_folder_that_can_not_be_made_is_refused(
         run_command("train", "reason-1m", tmp_path / "run", "--steps", "0", *TINY)
         said = refusal(capsys, "export", tmp_path / "run", file / "model")
     assert str(file) in said
+
+
+def test_a_checkpoint_that_can_not_be_written_is_told_and_the_one_before_stands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    run_command("train", "reason-1m", run, "--steps", "0", *TINY)
+    before = (run / "checkpoint.pt").read_bytes()
+    (run / "checkpoint.partial").mkdir()
+    said = refusal(capsys, "train", "reason-1m", run, "--resume", "--steps", "1", *TINY[2:])
+    assert f"folder: {run / 'checkpoint.pt'} can't be written" in said
+    assert (run / "checkpoint.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["train", "reinforce"])
+def test_a_log_that_can_not_be_written_is_told_in_one_line(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if command == "train":
+        (tmp_path / "run" / "log.jsonl").mkdir(parents=True)
+        assert "log.jsonl: " in refusal(capsys, "train", "reason-1m", tmp_path / "run", *TINY)
+    else:
+        (tmp_path / "run").touch()
+        said = refusal(capsys, "reinforce", "reason-1m", tmp_path / "run", "--rounds", "0")
+        assert "run can't be made" in said
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 cut"])

@@ -158,6 +158,8 @@ def test_a_right_run_earns_more_the_shorter_its_critical_path() -> None:
         ("--runs", "1"),
         ("--clip", "1"),
         ("--rate", "nan"),
+        ("--anchor", "inf"),
+        ("--threads", "100000"),
         ("--rounds", "-1"),
         ("--fives", "1.5"),
         ("--batches", "17"),
