@@ -407,15 +407,26 @@ class EvalCommand:
                 self.kept.add(stored, len(self.plan.questions), lacking=lacking)
                 return None
             return stored
-        if differing := stored.header.differs(self._header(stored.header.model)):
+        if differing := stored.header.differs(self._header(self._named(stored.header.model))):
             raise InvalidValue(f"output: {path} was made with {differing}; give another file")
         return stored
+
+    def _named(self, kept: str) -> str:
+        """The name of the model that is asked for, as far as that is known without loading it."""
+        from reasoning.models.catalog import name_of
+
+        asked = self.settings.model
+        if asked is None or Path(asked).is_file():  # a file's model has a name in it
+            return kept
+        return kept if kept in (asked, name_of(Path(asked))) else asked
 
     def _header(self, model: str, versions: dict[str, str] | None = None) -> EvalHeader:
         from reasoning.evaluation.kept.records import EvalHeader
 
         said = {name: value for name, value in self.settings.said.items() if name != "timeout"}
         said |= {"observe": self.settings.observe} if self.settings.observe else {}
+        dialect = self.settings.backend.dialect
+        said |= {} if dialect is None else {"dialect": dialect}
         return EvalHeader(
             model=model,
             draft=self.settings.draft,
@@ -598,4 +609,4 @@ def run_words(runs: RunFigures) -> str:
     """What is known of a strategy's runs beside the table, in one line."""
     if runs.parallel is None or runs.threads <= 1:
         return str(runs)
-    return " · ".join([str(runs), *parallel_words(runs.parallel)])
+    return f"{runs} · {', '.join(parallel_words(runs.parallel))}"

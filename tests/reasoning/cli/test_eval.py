@@ -401,6 +401,23 @@ def test_samples_of_another_setting_are_not_mixed(kept: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--model", "reason-1m", "made with model 'm', not 'reason-1m'"),
+        ("--dialect", "npr", "made with dialect None, not 'npr'"),
+    ],
+)
+def test_a_whole_file_of_another_model_or_tongue_is_not_shown_for_it(
+    kept: Path, tmp_path: Path, option: str, value: str, told: str
+) -> None:
+    command = ["eval", str(tmp_path / "mine.jsonl"), "-o", str(kept), "--samples", "6"]
+    assert CliRunner().invoke(main, [*command, "--model", "some/m"]).exit_code == 0
+    done = CliRunner().invoke(main, [*command, option, value])
+    assert done.exit_code == 2
+    assert told in done.stderr
+
+
+@pytest.mark.parametrize(
     "content",
     [
         b'{"question": "1+1?", "answer": 2}',
