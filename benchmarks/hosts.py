@@ -4,9 +4,10 @@
 
 Needs root, ``ip`` and ``taskset``.  A host is a network namespace of this machine with one core of
 its own, by which the hub tells it from the other, and a worker in it; a bridge joins it with the
-hub and with this client, who have no core of their own.  In turns: 64 samples of one problem (``sc:n=64``), and 16 samples of each of eight
-problems side by side, by a hub with a worker on the first host, and by one with a worker on each.
-The votes are the same.  Times are of the wall, the ratio that of their medians over rounds.
+hub and with this client, who have no core of their own.  In turns: 64 samples of one problem
+(``sc:n=64``), and 16 samples of each of eight problems side by side, by a hub with a worker on the
+first host, and by one with a worker on each.  The votes are the same.  Times are of the wall, the
+ratio that of their medians over rounds.
 """
 
 from __future__ import annotations
