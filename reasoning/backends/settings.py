@@ -32,7 +32,13 @@ class BackendSettings(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(map(str, first["loc"]))
-            raise InvalidValue(f"{field}: {first['msg']}") from error
+            why = first["msg"].removeprefix("Value error, ")
+            mend = "" if "; " in why else "; give another value"
+            raise InvalidValue(f"{OPTIONS.get(field, field)}: {why}{mend}") from error
+
+
+OPTIONS = {"base_urls": "base-url"}
+"""Settings that have an option of their own, which messages name."""
 
 
 class GeneratingSettings(BackendSettings):

@@ -72,6 +72,8 @@ class EventParser:
 
     def _line(self, line: bytes) -> Event | None:
         """The event that a line completes, which need not wait for the blank line behind it."""
+        if self.done:
+            return None
         if not self._began:
             line, self._began = line.removeprefix(b"\xef\xbb\xbf"), True
         if not line:

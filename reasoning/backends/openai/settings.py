@@ -11,6 +11,10 @@ from reasoning.backends.openai.replicas.addresses import address
 from reasoning.backends.settings import GeneratingSettings
 
 Mode = Literal["tokens", "text", "chat"]
+FRAMING = frozenset(
+    {"connection", "content-length", "content-type", "host", "transfer-encoding", "upgrade"}
+)
+"""Headers by which HTTP says what a request is."""
 
 
 class OpenaiSettings(GeneratingSettings):
@@ -76,6 +80,8 @@ class OpenaiSettings(GeneratingSettings):
             left = value.replace("{thread}", "").replace("{problem}", "")
             if not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", name, re.A):
                 raise ValueError(f"{name!r} is no name of a header")
+            if name.lower() in FRAMING:
+                raise ValueError(f"{name!r} is HTTP's own; leave it out")
             if not re.fullmatch(r"[ -z|~]*", left):
                 raise ValueError(f"{name}: {value!r} is not text, {{thread}} and {{problem}}")
         return headers

@@ -87,6 +87,8 @@ async def test_a_name_stands_for_all_its_addresses(monkeypatch: pytest.MonkeyPat
         ("@", "names no file"),
         ("dns+https://engines:8000", "certificate"),
         ("dns+ftp://engines:8000", "no http address"),
+        ("not a server", "base-url: 'not a server' is no http address; give"),
+        ("http://a\0b/v1", "no http address"),
     ],
 )
 def test_what_is_no_list_is_refused_by_name(named: str, said: str) -> None:
@@ -96,7 +98,12 @@ def test_what_is_no_list_is_refused_by_name(named: str, said: str) -> None:
 
 async def test_a_file_without_servers_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "servers.txt"
-    for text, said in ((None, "can't be read"), ("# none\n", "lists no"), ("ftp://x", "no http")):
+    for text, said in (
+        (None, "can't be read"),
+        ("# none\n", "lists no"),
+        ("\ufeffftp://x", "'ftp://x' is no http"),
+        ("http://a http://b", "no http"),
+    ):
         if text is not None:
             path.write_text(text)
         with pytest.raises(InvalidValue, match=said):

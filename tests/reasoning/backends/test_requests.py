@@ -82,7 +82,7 @@ async def test_routers_are_told_which_requests_are_one_thread_s() -> None:
     assert len(set(plain.sessions)) == 1
 
 
-@pytest.mark.parametrize("headers", [{"a b": "x"}, {"a": "x\n"}, {"a": "{branch}"}])
+@pytest.mark.parametrize("headers", [{"a b": "x"}, {"a": "x\n"}, {"a": "{branch}"}, {"Host": "x"}])
 def test_headers_that_can_t_be_sent_are_refused(headers: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="headers"):
         OpenaiSettings(base_urls=("http://here",), headers=headers)

@@ -118,6 +118,7 @@ def test_a_whole_answer_in_place_of_a_stream_is_one_event(indent: int | None) ->
 def test_after_done_a_stream_has_ended() -> None:
     parser = EventParser()
     assert list(parser.feed(b'data: {"a": 1}\n\ndata: [DONE]\n\n')) == [{"a": 1}]
+    assert not [*parser.feed(b'data: {"a": 2}\n\n')]
     assert parser.done
 
 

@@ -59,7 +59,8 @@ def _complete(url: str) -> str:
         _ = urlsplit(complete).port
     except ValueError as error:
         raise ValueError(f"{url!r} is no address ({error})") from error
-    if scheme not in ("http", "https") or not urlsplit(complete).hostname:
+    unclear = re.search(r"[\s\x00-\x1f\x7f\ufeff]", complete) or re.match(r"@", host)
+    if unclear or scheme not in ("http", "https") or not urlsplit(complete).hostname:
         raise ValueError(f"{url!r} is no http address")
     return complete
 
@@ -124,7 +125,7 @@ class Addresses:
             stamp = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
             if self._read.get(named) == stamp:
                 return self._known[named]
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             self._read.pop(named, None)
             raise InvalidValue(f"base-url: {path} can't be read ({error})") from error
