@@ -13,6 +13,12 @@ from orchestrator.calls import is_async
 from orchestrator.errors import InvalidValue
 from orchestrator.task import Task
 
+LOST = (
+    *(anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream),
+    *(anyio.IncompleteRead, anyio.DelimiterNotFound),
+)
+"""What a process that ended while it began leaves of its pipes."""
+
 
 class Executor(Protocol):
     """Runs functions somewhere; the scheduler alone decides what, when and how often."""
@@ -66,8 +72,17 @@ class Processes:
         task.queue()
         async with self._limiter:
             task.start()
-            return await anyio.to_process.run_sync(
-                partial(function, *args, **kwargs),
-                cancellable=True,
-                limiter=anyio.CapacityLimiter(1),
-            )
+            try:
+                return await anyio.to_process.run_sync(
+                    partial(function, *args, **kwargs),
+                    cancellable=True,
+                    limiter=anyio.CapacityLimiter(1),
+                )
+            except anyio.BrokenWorkerProcess as error:
+                if error.__cause__ is None or isinstance(error.__cause__, LOST):
+                    raise
+                reason = f"{type(error.__cause__).__name__}: {error.__cause__}"
+                raise InvalidValue(
+                    f"a worker process can't import this program ({reason}); put what only the "
+                    'program itself does behind if __name__ == "__main__"'
+                ) from error

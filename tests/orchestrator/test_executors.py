@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import anyio
@@ -39,3 +41,19 @@ async def test_a_process_that_was_killed_is_retried_and_committed_once(tmp_path:
         assert len(graph.record().tasks[0].attempts) == 2
         mark.unlink(missing_ok=True)
     assert not mark.exists()
+
+
+def test_a_program_that_workers_can_not_import_is_told_why(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from orchestrator import Processes, TaskGraph\n"
+        "if __name__ != '__main__':\n"
+        "    raise KeyError('no settings')\n"
+        "else:\n"
+        "    graph = TaskGraph()\n"
+        "    graph.add(len, 'abc', executor=Processes(1))\n"
+        "    graph.run_sync()\n"
+    )
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "can't import this program (KeyError: 'no settings'); put what only" in done.stderr
