@@ -31,7 +31,7 @@ SETS: dict[str, tuple[str, int, int, int, tuple[str, ...]]] = {
         *("several", 5, 200, 2048),
         (
             *("single", "multiverse"),
-            *("hogwild:n=1", "hogwild:n=4", "hogwild:n=4,blind"),
+            *("hogwild:n=1", "hogwild:n=4", "hogwild:n=4,blind=true"),
             *("hogwild:n=4,layout=contiguous", "hogwild:n=4,layout=interleaved"),
             *("group-think:n=4",),
         ),
@@ -50,13 +50,18 @@ SETS: dict[str, tuple[str, int, int, int, tuple[str, ...]]] = {
         *("enumeration", 40, 40, 2048),
         (
             *("group-think:n=1", "group-think:n=2", "group-think:n=4", "group-think:n=4,lag=1"),
-            *("group-think:n=4,blind", "hogwild:n=1", "hogwild:n=4"),
+            *("group-think:n=4,blind=true", "hogwild:n=1", "hogwild:n=4"),
         ),
     ),
     "shortest-paths": (
         *("shortest-paths", 4, 100, 2048),
         (
-            *("group-think:n=1", "group-think:n=2", "group-think:n=4", "group-think:n=4,blind"),
+            *(
+                "group-think:n=1",
+                "group-think:n=2",
+                "group-think:n=4",
+                "group-think:n=4,blind=true",
+            ),
             *("hogwild:n=4",),
         ),
     ),

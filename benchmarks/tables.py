@@ -126,6 +126,37 @@ def native() -> str:
     return table([*header, *more], lines)
 
 
+def reinforced() -> str:
+    """The shipped model beside what it was before it learnt from its own runs."""
+    rows = [(name, models["reason-5m"], models["demonstrations"]) for name, models in _learnt()]
+    lines = []
+    for name, now, before in rows:
+        low, high = (f"{100 * one:+.1f}" for one in now["gain_ci95"])
+        lines.append(
+            [
+                name,
+                f"`{now['strategy']}`",
+                str(now["count"]),
+                f"{before['accuracy']:.1%}",
+                percent(now),
+                f"{100 * now['gain']:+.1f} ({low} to {high})",
+                f"{before['tokens']:,.0f} / {before['span']:,.0f}",
+                f"{now['tokens']:,.0f} / {now['span']:,.0f}",
+            ]
+        )
+    header = ["problems", "strategy", "n", "before", "now (95 %)", "gain, paired"]
+    return table([*header, "work / span before", "now"], lines)
+
+
+def _learnt() -> Iterable[tuple[str, dict[str, Any]]]:
+    titles = {"four": "Countdown, four numbers", "five": "five numbers", "single": "in one thread"}
+    titles |= {"multiverse": "several expressions", "workers": "the same, by workers"}
+    titles |= {"paths": "Countdown in paths", "listing": "lists"}
+    results = load("reinforced")
+    order = ["four", "five", *(name for name in results if name not in ("four", "five"))]
+    return ((titles.get(name, name), results[name]) for name in order)
+
+
 def held_out() -> str:
     """Lists of divisors that were trained, and of others."""
     lines = [

@@ -97,7 +97,7 @@ class Reasoner:
         The budget is counted in tokens: `Allocation.mean` times the mean sample of the first round,
         for each problem.  A later round begins where its expected tokens fit into what is left.
         Timeout and ``cancel_scope`` end all runs with what there is; their ``status`` is
-        ``interrupted``.
+        ``interrupted``.  To have other processes solve them there is `reasoning.pool.SolvePool`.
 
         Returns:
             The solutions in the order of the problems.

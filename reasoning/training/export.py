@@ -111,8 +111,17 @@ def average(model: str, folders: Sequence[Path], output: Path) -> None:
     mean = {
         name: torch.stack([weights[name].float() for weights, _ in read]).mean(0) for name in names
     }
-    before = [recipe for _, recipe in read]
-    _write_folder(mean, {"model": model, "steps_run": 0, "tokens": 0, "before": before}, output)
+    _write_folder(mean, _mean_recipe(model, [recipe for _, recipe in read]), output)
+
+
+def _mean_recipe(model: str, recipes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What a mean is of; what all of them started from stands there once."""
+    mean = {"model": model, "steps_run": 0, "tokens": 0, "mean_of": recipes}
+    before = recipes[0].get("before")
+    if before is not None and all(recipe.get("before") == before for recipe in recipes):
+        own = [{name: recipe[name] for name in recipe if name != "before"} for recipe in recipes]
+        mean |= {"mean_of": own, "before": before}
+    return mean
 
 
 def _write_folder(model: Mapping[str, Tensor], recipe: Mapping[str, Any], folder: Path) -> None:
@@ -135,17 +144,25 @@ def _write_folder(model: Mapping[str, Tensor], recipe: Mapping[str, Any], folder
     task.write_tokenizer(folder)
 
 
+GROWS = ("steps_run", "tokens", "steps", "minutes", "rounds")
+"""What differs between states of one run."""
+
+
 def total(recipe: Mapping[str, Any], key: str) -> int:
     """A count over a run, as `export` writes it, and each run that it started from."""
-    runs = {json.dumps(run, sort_keys=True): run for run in _runs(recipe)}
-    return sum(int(run[key]) for run in runs.values())
+    most: dict[str, int] = {}
+    for run in _runs(recipe):
+        fixed = {name: value for name, value in run.items() if name not in GROWS}
+        same = json.dumps(fixed, sort_keys=True)
+        most[same] = max(most.get(same, 0), int(run[key]))
+    return sum(most.values())
 
 
 def _runs(recipe: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """A run and those before it, of which a mean has several."""
+    """A run, those that it is the mean of, and those before it."""
     yield recipe
-    before = recipe.get("before") or []
-    for one in before if isinstance(before, list) else [before]:
+    before = [recipe["before"]] if recipe.get("before") else []
+    for one in [*recipe.get("mean_of", ()), *before]:
         yield from _runs(one)
 
 

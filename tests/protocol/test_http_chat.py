@@ -53,9 +53,7 @@ def test_the_answer_is_the_content_and_the_branches_are_the_reasoning(
 
 
 def test_usage_is_the_sum_over_every_hidden_call(client: openai.OpenAI) -> None:
-    one = client.chat.completions.create(
-        model="reason-5m/single", messages=asking(), temperature=0.7
-    )
+    one = client.chat.completions.create(model="reason-5m/single", messages=asking())
     many = client.chat.completions.create(
         model="reason-5m/self-consistency:n=5", messages=asking(), temperature=0.7
     )

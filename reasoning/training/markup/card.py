@@ -29,8 +29,9 @@ step-by-step arithmetic, alone, several in one thread, in branches (Multiverse, 
 and by workers in lock-step (Group Think, arXiv 2505.11107; Hogwild!, arXiv 2504.06261), who also
 list multiples and find shortest paths. Problems are held out by a fixed hash, one in 32.
 
-**Recipe.** `python -m reasoning.training train {name}`, with the settings of `recipe.json`, one
-run after the other: {steps:,} steps, {tokens:.1f} million tokens on two CPU cores, from scratch.
+**Recipe.** By the commands of `docs/training.md` with the settings of `recipe.json`, which has the
+runs, last one first: {steps:,} steps, {tokens:.1f} million tokens on two CPU cores, from scratch. A
+run with `rounds` learnt from the model's own runs of APR; `mean_of` is a mean of several weights.
 
 **Measured** on held-out problems by the commands in `benchmarks/`:
 

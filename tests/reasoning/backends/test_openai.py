@@ -305,5 +305,5 @@ def test_settings_are_checked_by_name() -> None:
             continue
         with pytest.raises(InvalidValue, match=words):
             model_source(base_urls=("a",), settings=[pair])
-    with pytest.raises(InvalidValue, match="base_urls"):
+    with pytest.raises(InvalidValue, match="base-url"):
         model_source(base_urls=("ftp://a",))

@@ -302,6 +302,8 @@ def test_a_mean_has_the_mean_weights_and_counts_shared_runs_once(tmp_path: Path)
     assert Engine.load(mean).config.layers == 4
     recipe = json.loads((mean / "recipe.json").read_text())
     assert total(recipe, "steps_run") == 3
+    later = {**recipe["mean_of"][1], "steps_run": 2, "steps": 2}
+    assert total({**recipe, "mean_of": [*recipe["mean_of"], later]}, "steps_run") == 4
     TrainingRun(TrainingRecipe(model="reason-1m")).start_from(mean)
 
 

@@ -28,8 +28,18 @@ from reasoning.training.reinforce.recipe import ReinforceRecipe
 from reasoning.training.reinforce.rollouts import Group, GroupSampler, asks_held_out, reward_of
 
 SHORT = ReinforceRecipe(
-    rounds=3, problems=2, runs=4, budget=3, context=256, batches=1, epochs=1, anchor=0.0, fives=0.0
+    seed=6,
+    rounds=3,
+    problems=5,
+    runs=4,
+    budget=3,
+    context=256,
+    batches=1,
+    epochs=1,
+    anchor=0.0,
+    fives=0.0,
 )
+"""The shipped model does many problems always or never; here each round has one of another kind."""
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -65,7 +75,7 @@ def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been(
         reinforce(SHORT, broken, init=init)
     go_on(broken)
     assert rows(broken) == rows(whole)
-    assert sum(row["learned"] > 0 for row in rows(whole)) >= 2  # groups of equal runs teach nothing
+    assert all(row["learned"] for row in rows(whole))
     theirs = weights(broken)
     assert all(torch.equal(one, theirs[name]) for name, one in weights(whole).items())
     assert load_model(whole / "model").dialect.trained
@@ -129,7 +139,7 @@ def test_a_run_that_began_with_other_numbers_is_ended_early() -> None:
         async with model.backend:
             return await GroupSampler(model, recipe).groups(drawn(recipe, 0), 0)
 
-    model = load_model("reason-5m")
+    model = load_model("reason-1m")  # which mostly begins so
     runs = [one for group in anyio.run(sample) for one in group.rollouts]
     ended = [one for one in runs if one.hopeless]
     assert ended
