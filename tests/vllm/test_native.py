@@ -109,7 +109,9 @@ async def test_a_tongue_is_spoken_by_a_server_as_in_the_embedded_engine(
     dialect = spoken(folder, name)
     wanted = await solved(replace(load_model(folder), dialect=dialect), questions, "trained")
     with serving(folder, tmp_path / "log", 1, "--max-model-len", "2048") as url:
-        there = await ServerSource(base_urls=(url,), tokenizer=str(folder)).connect()
+        there = await ServerSource(
+            base_urls=(url,), tokenizer=str(folder), probe_timeout=60
+        ).connect()
         found = await solved(replace(there, dialect=dialect), questions, "trained")
     assert_equal(wanted, found)
 

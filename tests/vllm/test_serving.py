@@ -228,7 +228,7 @@ async def test_threads_share_over_http_what_they_do_in_the_embedded_engine(
     folder = model("shipped")
     here = load_model("reason-5m")
     url = f"http://127.0.0.1:{server.port}/v1"
-    there = await ServerSource(base_urls=(url,), tokenizer="reason-5m").connect()
+    there = await ServerSource(base_urls=(url,), tokenizer="reason-5m", probe_timeout=60).connect()
     assert {"kv-join", "live-contexts"} <= there.capabilities
 
     async def paths(backend: Any) -> list[list[Token]]:
@@ -237,7 +237,7 @@ async def test_threads_share_over_http_what_they_do_in_the_embedded_engine(
     for kind in multiverse, hogwild, group_think, paths:
         async with EmbeddedBackend(Engine.load(folder)) as backend:
             wanted = await kind(backend)
-        source = ServerSource(base_urls=(url,), tokenizer="reason-5m")
+        source = ServerSource(base_urls=(url,), tokenizer="reason-5m", probe_timeout=60)
         async with source.with_profile(there.backend.profile).backend as remote:  # type: ignore[attr-defined]
             with anyio.fail_after(240):
                 found = await kind(remote)
@@ -258,7 +258,7 @@ QUESTIONS = {
 @pytest.mark.parametrize("strategy", QUESTIONS)
 async def test_a_strategy_runs_over_http_as_published(server: Server, strategy: str) -> None:
     url = f"http://127.0.0.1:{server.port}/v1"
-    model = await ServerSource(base_urls=(url,), tokenizer="reason-5m").connect()
+    model = await ServerSource(base_urls=(url,), tokenizer="reason-5m", probe_timeout=60).connect()
     problem = QUESTIONS[strategy]
     async with Reasoner(model) as reasoner:
         with anyio.fail_after(240):
