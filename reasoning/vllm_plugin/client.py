@@ -11,6 +11,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Any
 from weakref import WeakKeyDictionary, finalize
 
@@ -259,6 +260,18 @@ class SegmentClient:
             runs.pop()
         elif runs and runs[-1].count is None:
             runs[-1].count = max(0, len(segment) - 1 - runs[-1].first)
+
+    def lost(self, segment: Segment, note: Note) -> None:
+        """Say that nothing was heard of a segment's request, as where it was stopped at once.
+
+        It may never have come, so what it was to keep does not count as held.
+        """
+        names = {kept.name for kept in note.keeps}
+        for one in (segment, *(entry.segment for entry in segment.context.entries)):
+            runs = self.stored(one).runs
+            held = list(takewhile(lambda run: run.name not in names, runs))
+            self._released += [run.name for run in runs[len(held) :]]
+            runs[:] = held
 
     def release(self, segments: Sequence[Segment]) -> None:
         """Let go of what is held for segments, with the next request that is sent."""

@@ -178,6 +178,8 @@ class SharedThreads(PromptedBackend):
                     last = generation.full_after(token)
                     yield last
         finally:
+            if last is None:
+                client.lost(segment, asked.note)
             client.ended(segment)
             over = last is not None and last.reason and last.token not in generation.stop
             if over and not (cohort and cohort.gang.lockstep):

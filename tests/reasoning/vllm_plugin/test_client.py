@@ -161,6 +161,26 @@ def test_what_was_reserved_and_never_sent_is_seen_by_nobody() -> None:
     assert client.stored(own).runs == []
 
 
+def test_a_request_that_was_not_heard_of_is_computed_again_where_it_is_joined() -> None:
+    client = SegmentClient("join")
+    base = Context.given([1, 2, 3])
+    branches = [Segment(base, [10]), Segment(base, [11])]
+    (asked,) = client.plan_requests(branches[0])  # and stopped before it came, with the prompt
+    client.lost(branches[0], asked.note)
+    client.ended(branches[0])
+    (other,) = client.plan_requests(branches[1])
+    branches[1].tokens.append(30)
+    client.ended(branches[1])
+    joined = Segment(base.join([base.after(branch) for branch in branches]), [9])
+    *fills, after = client.plan_requests(joined)
+    lost = {kept.name for kept in asked.note.keeps}
+    seen = {one.name for one in after.note.view.segments} if after.note.view else set()
+    assert len(lost) == 2
+    assert set(other.note.release) == lost
+    assert [1, 2, 3, 10] in [fill.prompt for fill in fills]
+    assert seen <= {kept.name for one in (other, *fills) for kept in one.note.keeps}
+
+
 def test_a_thread_without_a_token_is_refused_where_it_needs_one() -> None:
     base = Context.given([1, 2])
     joined = base.join([base.after(Segment(base, [3])), base.after(Segment(base, [4]))])
