@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from orchestrator.errors import InvalidValue
 from reasoning.training.native.command import add_native, run_native
-from reasoning.training.recipe import MOST_CPU_THREADS, TASKS, TrainingRecipe
+from reasoning.training.recipe import TASKS, TrainingRecipe, check_threads
 from reasoning.training.reinforce.command import add_command, run_command
 
 
@@ -79,9 +79,7 @@ def _train(options: argparse.Namespace) -> None:
     names = [one.name for one in fields(TrainingRecipe)]
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
     recipe = _resumed(options, given) if options.resume else TrainingRecipe(**given)
-    if not 1 <= options.threads <= MOST_CPU_THREADS:
-        why = f"is out of range; give 1 to {MOST_CPU_THREADS}"
-        raise InvalidValue(f"threads: {options.threads} {why}")
+    check_threads(options.threads)
     import torch  # after the checks, which answer at once
 
     from reasoning.training.loop import train

@@ -25,6 +25,16 @@ MOST_CPU_THREADS = 256
 """So many may compute at most; torch dies of very many."""
 
 
+def check_threads(count: int) -> None:
+    """Check how many CPU threads are to compute.
+
+    Raises:
+        InvalidValue: there are none or too many.
+    """
+    if not 1 <= count <= MOST_CPU_THREADS:
+        raise InvalidValue(f"threads: {count} is out of range; give 1 to {MOST_CPU_THREADS}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelShape:
     """Sizes of a Llama-architecture decoder.

@@ -142,7 +142,7 @@ class PlanRule(_Part):
     @model_validator(mode="after")
     def _has_items(self) -> Self:
         if self.width == "plan" and not self.item:
-            raise ValueError("a width from the plan needs opener and item")
+            raise ValueError("a width from the plan needs item")
         return self
 
     def numbers(self, text: str) -> list[str]:

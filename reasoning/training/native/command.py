@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import InvalidValue
-from reasoning.training.recipe import MOST_CPU_THREADS, TrainingRecipe
+from reasoning.training.recipe import TrainingRecipe, check_threads
 
 PARALLEL, SERIAL = "native-2m", "native-2m-serial"
 SHAPES = (
@@ -37,12 +37,10 @@ def run_native(options: argparse.Namespace) -> None:
         InvalidValue: an option is out of range.
         KeyboardInterrupt: a signal came; the same command goes on.
     """
-    for name in ("base_steps", "steps", "threads"):
+    for name in ("base_steps", "steps"):
         if (value := getattr(options, name)) < 1:
             raise InvalidValue(f"{name}: {value} is out of range; give 1 or more")
-    if options.threads > MOST_CPU_THREADS:
-        why = f"is out of range; give 1 to {MOST_CPU_THREADS}"
-        raise InvalidValue(f"threads: {options.threads} {why}")
+    check_threads(options.threads)
     base, model, twin = recipes(options.base_steps, options.steps, options.seed)
     import torch  # after the checks, which answer at once
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from pickle import UnpicklingError
 from statistics import fmean
 from typing import Any
 
@@ -20,7 +19,7 @@ from reasoning.backends.embedded import EmbeddedBackend
 from reasoning.engine.decoders.loading import load_decoder
 from reasoning.models.embedded import EmbeddedSource
 from reasoning.training.batches import Batch, batches
-from reasoning.training.export import export, write_checkpoint
+from reasoning.training.export import export, read_checkpoint, write_checkpoint
 from reasoning.training.loop import TrainingRun, make_folder
 from reasoning.training.model import TrainableModel
 from reasoning.training.recipe import SHAPES, TrainingRecipe
@@ -88,23 +87,14 @@ def recipe_of(folder: Path) -> ReinforceRecipe:
 
 def _read(folder: Path) -> dict[str, Any]:
     """A checkpoint."""
+    if not (folder / CHECKPOINT).is_file():
+        raise InvalidValue(f"folder: {folder} holds no run to go on with; leave --resume out")
+    state = read_checkpoint(folder / CHECKPOINT, "optimizer", "round")
     try:
-        state = torch.load(folder / CHECKPOINT, weights_only=True)
         _recipe(state)
-    except (
-        OSError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        UnpicklingError,
-        KeyError,
-        TypeError,
-    ) as error:
-        raise InvalidValue(
-            f"folder: {folder} holds no run to go on with; leave --resume out"
-        ) from error
-    found: dict[str, Any] = state
-    return found
+    except TypeError as error:
+        raise InvalidValue(f"folder: {folder} holds a run of another kind; name its own") from error
+    return state
 
 
 def _recipe(state: dict[str, Any]) -> ReinforceRecipe:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from orchestrator.errors import InvalidValue
-from reasoning.training.recipe import MOST_CPU_THREADS
+from reasoning.training.recipe import check_threads
 
 MODELS = ("reason-1m", "reason-5m")
 """Those that write `apr`."""
@@ -68,13 +68,12 @@ class ReinforceRecipe:
             "batches",
             "epochs",
             "keep",
-            "threads",
             "warmup",
         ):
             self._check(name, getattr(self, name) >= 1, "1 or more")
         for name in ("rounds", "span_bonus", "certain", "anchor"):
             self._check(name, getattr(self, name) >= 0, "0 or more")
-        self._check("threads", self.threads <= MOST_CPU_THREADS, f"1 to {MOST_CPU_THREADS}")
+        check_threads(self.threads)
         self._check("runs", self.runs >= 2, "2 or more, for an advantage is against the others")
         self._check("batches", self.batches <= self.problems, "at most one for each problem")
         for name in ("rate", "context"):

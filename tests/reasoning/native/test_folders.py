@@ -191,7 +191,7 @@ def test_the_name_tells_families_with_equal_strings_apart() -> None:
     [
         ("name = 3", "name: Input should be a valid string"),
         ('name = "a"\n[fork]\nat = ["<x>"]', "fork.at: '<x>' is not among the controls"),
-        ('name = "a"\n[fork.plan]\nwidth = "plan"', "a width from the plan needs opener and item"),
+        ('name = "a"\n[fork.plan]\nwidth = "plan"', "a width from the plan needs item"),
         ('name = "a"\n[fork.plan]\nopener = "x"\nitem = "("', "is no regular expression"),
         ('name = "a"\n[answer]\npattern = "(a)(b)"', "has 2 groups"),
         ('name = "a"\ncolour = 1', "colour: Extra inputs are not permitted"),
