@@ -171,26 +171,32 @@ class Driver:
             case StartTrace():
                 self._open(request)
             case ProbeTrace():
+                await self._reached(request.trace, request.tokens)
                 return await self.traces[request.trace].probe(request.tokens)
             case JudgePairs():
                 return await self._compare(request)
             case CloseTrace():
-                await self._close(self.traces[request.trace], request.tokens)
+                await self._close(request.trace, request.tokens)
             case PauseTrace():
+                await self._reached(request.trace, self._policy_run.written(request.trace))
                 self.traces[request.trace].pause()
             case ResumeTrace():
                 pass  # it is released with the others
         return None
 
-    async def _close(self, trace: SteeredTrace, tokens: int) -> None:
-        """Stop a trace; at the end of the run, those that end at its last tick vote as well."""
-        if self._session.finish is None:
-            trace.stop(tokens, how="stopped")
-            return
-        while not trace.has_written(tokens):
+    async def _reached(self, number: int, tokens: int) -> None:
+        """Wait for what a trace has written by the clock; it is one token late at most."""
+        while not self.traces[number].has_written(tokens):
             self._impatient, self._news = True, anyio.Event()
             await self._news.wait()
-        trace.stop(tokens, how=None)
+
+    async def _close(self, number: int, tokens: int) -> None:
+        """Stop a trace; at the end of the run, those that end at its last tick vote as well."""
+        if self._session.finish is None:
+            self.traces[number].stop(tokens, how="stopped")
+        else:
+            await self._reached(number, tokens)
+            self.traces[number].stop(tokens, how=None)
 
     def _open(self, opened: StartTrace) -> None:
         trace = SteeredTrace(

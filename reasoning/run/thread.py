@@ -572,6 +572,7 @@ class Thread:
 
     def fork(self, tokens: int) -> Context:
         """What it sees, and the first ``tokens`` tokens that it wrote."""
+        assert tokens <= len(self.segment), "it has not written so many, or it was closed"
         placed = Placed(self.segment, upto=tokens)
         return Context(entries=(*self.context.entries, placed), position=self.segment.home + tokens)
 
@@ -601,9 +602,13 @@ class Thread:
             self.run.events.emit(told)
         return self.answer
 
-    def close(self) -> None:
-        """Stop at once, free the slot, and let go of what it saw and wrote."""
+    def free(self) -> None:
+        """Stop at once and free the slot; what it saw and wrote stays, to be forked."""
         if self._generation is not None:
             self._generation.close()
+
+    def close(self) -> None:
+        """Stop at once, free the slot, and let go of what it saw and wrote."""
+        self.free()
         self.context = Context()
         self.segment = Segment(self.context)

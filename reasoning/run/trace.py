@@ -151,10 +151,11 @@ class SteeredTrace:
         one that ended at that very tick has ended.
         """
         self.counted = counted
-        if self.over and (not self.due or (how is None and self.written == counted)):
+        ended = self.over and (not self.due or (how is None and self.written == counted))
+        self.due.clear()
+        if ended:
             return
         self.how = how
-        self.due.clear()
         if self.over:
             self.key = self.score = None
             return
@@ -165,11 +166,12 @@ class SteeredTrace:
         self.task.cancel()
 
     def let_go(self) -> None:
-        """Close it after its end, when the policy was told of it."""
+        """After its end, free its slot; close it when the policy was told, which may probe it."""
         if self.over and not self._released.is_set():
-            self._released.set()
             if self.thread is not None:
-                self.thread.close()
+                self.thread.free()
+            if not self.due:
+                self._released.set()
 
     async def probe(self, tokens: int) -> str | None:
         """Ask a fork of it, after its first ``tokens``, for the answer that it would give.

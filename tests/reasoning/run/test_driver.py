@@ -153,6 +153,22 @@ async def test_a_policy_decides_online_as_in_replay(
         assert (replay.probes, replay.judged) == (steering.probes, steering.judged)
 
 
+async def test_a_trace_that_ended_ahead_of_the_clock_is_probed_all_the_same(
+    small: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = "default:k=6,cap=48,probe_every=16"
+    runs = [await steered(small, policy)]
+    monkeypatch.setattr(small.backend.engine, "slots", 2)  # some end before others begin
+    runs.append(await steered(small, policy))
+    at_once, in_turn = (
+        [(one.tokens, one.answer, one.trace.probes) for one in run.threads if one.trace]
+        for run in runs
+    )
+    assert at_once == in_turn
+    assert len(at_once) == 6
+    assert all(probes for _, _, probes in at_once)
+
+
 async def test_what_is_stopped_wastes_nothing(small: LoadedModel) -> None:
     for text in ("async:k=8,threshold=0.7", "convergence:n=4,probe_every=16,streak=1"):
         solution = await steered(small, text)
