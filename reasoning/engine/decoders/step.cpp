@@ -6,9 +6,17 @@
 #include <cstdint>
 #include <cstring>
 
+// A block keeps two vectors of sums a row in registers, of which there are 32 of 64 bytes or 16 shorter ones.
+#if defined(__AVX512F__)
+constexpr int WIDTH = 16, MOST = 8;
+#elif defined(__AVX__)
+constexpr int WIDTH = 8, MOST = 6;
+#else
+constexpr int WIDTH = 4, MOST = 6;
+#endif
 constexpr int H = HIDDEN, QKV = (HEADS + 2 * KV_HEADS) * DIM, PANEL = 32, TILE = 64;
-typedef float Lane __attribute__((vector_size(64)));
-typedef uint32_t Bits __attribute__((vector_size(64)));
+typedef float Lane __attribute__((vector_size(4 * WIDTH)));
+typedef uint32_t Bits __attribute__((vector_size(4 * WIDTH)));
 
 #if WEIGHT == 0  // bfloat16: the upper half of a float
 typedef uint16_t Weight;
@@ -17,7 +25,7 @@ typedef _Float16 Weight;
 #else
 typedef float Weight;
 #endif
-typedef Weight Weights __attribute__((vector_size(16 * sizeof(Weight))));
+typedef Weight Weights __attribute__((vector_size(WIDTH * sizeof(Weight))));
 
 constexpr int padded(int n) { return (n + PANEL - 1) / PANEL * PANEL; }
 
@@ -53,12 +61,12 @@ static inline Lane widen(const Weight *w) {
 #endif
 }
 
-// y[rows, ldy] = x[rows, in] * w, where w is packed as panels [out / PANEL][in][PANEL].
+// y[ROWS, ldy] = x[ROWS, in] * w for two vectors of columns, where w is packed as panels [out / PANEL][in][PANEL].
 template <int ROWS>
-static void block(const float *x, int ldx, const Weight *panel, int in, float *y, int ldy) {
+static void block(const float *x, int ldx, const Weight *w, int in, float *y, int ldy) {
     Lane low[ROWS] = {}, high[ROWS] = {};
     for (int k = 0; k < in; k++) {
-        Lane a = widen(panel + k * PANEL), b = widen(panel + k * PANEL + PANEL / 2);
+        Lane a = widen(w + k * PANEL), b = widen(w + k * PANEL + WIDTH);
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; r++) {
             low[r] += a * x[r * ldx + k];
@@ -68,17 +76,23 @@ static void block(const float *x, int ldx, const Weight *panel, int in, float *y
 #pragma GCC unroll 8
     for (int r = 0; r < ROWS; r++) {
         memcpy(y + r * ldy, &low[r], sizeof(Lane));
-        memcpy(y + r * ldy + PANEL / 2, &high[r], sizeof(Lane));
+        memcpy(y + r * ldy + WIDTH, &high[r], sizeof(Lane));
     }
 }
 
+template <int ROWS>
+static int blocks(const float *x, int ldx, int r, int rows, const Weight *w, int in, float *y, int ldy) {
+    for (; r + ROWS <= rows; r += ROWS) block<ROWS>(x + r * ldx, ldx, w, in, y + r * ldy, ldy);
+    return r;
+}
+
 static void product(const float *x, int ldx, int rows, const Weight *w, int in, int out, float *y, int ldy) {
-    for (int n = 0; n < padded(out); n += PANEL, w += in * PANEL) {
-        int r = 0;
-        for (; r + 8 <= rows; r += 8) block<8>(x + r * ldx, ldx, w, in, y + r * ldy + n, ldy);
-        for (; r + 4 <= rows; r += 4) block<4>(x + r * ldx, ldx, w, in, y + r * ldy + n, ldy);
-        for (; r + 2 <= rows; r += 2) block<2>(x + r * ldx, ldx, w, in, y + r * ldy + n, ldy);
-        if (r < rows) block<1>(x + r * ldx, ldx, w, in, y + r * ldy + n, ldy);
+    for (int n = 0; n < padded(out); n += 2 * WIDTH) {
+        const Weight *from = w + (int64_t)(n / PANEL) * in * PANEL + n % PANEL;
+        int r = blocks<MOST>(x, ldx, 0, rows, from, in, y + n, ldy);
+        r = blocks<4>(x, ldx, r, rows, from, in, y + n, ldy);
+        r = blocks<2>(x, ldx, r, rows, from, in, y + n, ldy);
+        blocks<1>(x, ldx, r, rows, from, in, y + n, ldy);
     }
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import platform
 import random
 import shutil
 import sys
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import InvalidValue
 from reasoning.engine.config import read_config
+from reasoning.engine.decoders import compiling
 from reasoning.engine.decoders.compiled import CompiledDecoder
 from reasoning.engine.decoders.llama import NativeDecoder
 from reasoning.engine.decoders.loading import load_decoder
@@ -167,6 +169,25 @@ def test_the_compiled_step_equals_the_torch_step(
     for id, tokens in expected.items():
         assert [token for token, _ in got[id]] == [token for token, _ in tokens]
         assert [p for _, p in got[id]] == pytest.approx([p for _, p in tokens], abs=2e-4)
+
+
+@pytest.mark.skipif(
+    shutil.which("g++") is None or platform.machine() != "x86_64", reason="needs g++ for x86-64"
+)
+@pytest.mark.parametrize("lacking", ["-mno-avx512f", "-mno-avx"])
+def test_the_compiled_step_computes_the_same_where_vectors_are_short(
+    random_model: Any, monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    folder, _ = random_model("Llama", eos_token_id=None, intermediate_size=90, vocab_size=125)
+    monkeypatch.setattr(compiling, "FLAGS", (*compiling.FLAGS, lacking))
+    short = Engine.load(folder)
+    assert type(short.decoder) is CompiledDecoder
+    monkeypatch.setenv("REASON_COMPILE", "0")
+    prompts = [[1, 3 + i % 5, 4, 5 + i] for i in range(13)]  # blocks of each size
+    samplings = [Sampling()] * len(prompts)
+    got = generate(short, prompts, samplings, 40)
+    assert got == generate(Engine.load(folder), prompts, samplings, 40)
+    assert got[:1] == generate(short, prompts[:1], samplings[:1], 40)
 
 
 def test_the_compiled_step_leaves_the_process_its_subnormal_numbers(shipped: LoadedModel) -> None:
