@@ -164,9 +164,7 @@ class SolveOptions:
         Raises:
             InvalidValue: it can't.
         """
-        kind = self.strategy
-        if isinstance(kind, str):
-            kind = STRATEGIES.make(kind)
+        kind = self._asked
         if kind is not None and not kind.steerable:
             has = "has one sample" if kind.most_n == 1 else "has no samples of one prompt"
             raise InvalidValue(f"on-tie: strategy {kind.name!r} {has}; leave it out, or abstain")
@@ -179,13 +177,27 @@ class SolveOptions:
             )
         if self.n is not None:
             raise InvalidValue("n: the policy says how many; leave it out, or give policy sc:n=N")
-        kind = self.strategy
-        if isinstance(kind, str):
-            kind = STRATEGIES.make(kind)
+        kind = self._asked
         if kind is not None and not kind.steerable:
             raise InvalidValue(
                 f"policy: strategy {kind.name!r} takes none; use {SelfConsistency.name}"
             )
+
+    def check_draft(self, draft: object | None) -> None:
+        """Check that a second model, if there is one, is for the strategy.
+
+        Raises:
+            InvalidValue: the strategy takes none.
+        """
+        kind = self._asked
+        if draft is not None and (kind is None or not kind.drafted):
+            told = "the usual strategy" if kind is None else f"strategy {kind.name!r}"
+            raise InvalidValue(f"draft: {told} takes none; leave it out, or use atts")
+
+    @property
+    def _asked(self) -> Strategy | None:
+        kind = self.strategy
+        return STRATEGIES.make(kind) if isinstance(kind, str) else kind
 
     @property
     def _n(self) -> dict[str, int]:
@@ -267,6 +279,10 @@ class ModelOptions(SolveOptions):
     backend: str | ModelSource | Any | None = None
     base_url: str | None = None
     draft: LoadedModel | str | Path | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_draft(self.draft)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -133,8 +133,11 @@ class EvalPlan:
         self._sampled(model)
         for arm in self.arms:
             choose_strategy(arm.options(self.options), model, problem)
-            if draft is None and STRATEGIES.make(arm.strategy).drafted:
-                raise InvalidValue(f"draft: strategy {arm.strategy} takes a second model; give one")
+        drafted = [arm.strategy for arm in self.arms if STRATEGIES.make(arm.strategy).drafted]
+        if draft is None and drafted:
+            raise InvalidValue(f"draft: strategy {drafted[0]} takes a second model; give one")
+        if draft is not None and not drafted:
+            raise InvalidValue("draft: no strategy here takes one; leave it out, or use atts")
 
     def _sampled(self, model: LoadedModel) -> SolveOptions:
         """How one sample is drawn."""

@@ -40,6 +40,8 @@ QUESTION = "Compute 12 + 5 * 3"
         ({"policy": 7}, InvalidValue, "policy: 7 is no Policy"),
         ({"policy": "sc:n=4", "n": 3}, InvalidValue, "n: the policy says how many"),
         ({"policy": "sc", "strategy": "apr"}, InvalidValue, "strategy 'apr' takes none"),
+        ({"draft": "reason-1m"}, InvalidValue, "draft: the usual strategy takes none"),
+        ({"draft": "reason-1m", "strategy": "apr"}, InvalidValue, "draft: strategy 'apr' takes"),
         ({"backend": "vlmm"}, UnknownName, "did you mean 'vllm'"),
         ({"backend": "embedded:devise=cpu"}, InvalidValue, "did you mean 'device'"),
         ({"backend": object()}, InvalidValue, "object has no name, dialect, context"),

@@ -219,6 +219,7 @@ def _check_before_loading(words: str, settings: SolveSettings, run_options: Solv
         raise InvalidValue("on: devices bring their own backends; leave out those of this machine")
     if settings.on == "here" and settings.hub.asked_for:
         raise InvalidValue("hub: its workers are used with --on devices; add it, or leave this out")
+    run_options.check_draft(settings.draft)
     from reasoning.models.loading import is_trained
     from reasoning.problems import FreeForm, pose
 

@@ -130,6 +130,8 @@ def test_help_answers_in_half_a_second_without_heavy_imports() -> None:
         (["solve", COUNTDOWN, "--temperature", "nan"], 2, "temperature: nan"),
         (["solve", COUNTDOWN, "--timeout", "0"], 2, "timeout: 0"),
         (["solve", COUNTDOWN, "--max-tokens", "3"], 2, "max-tokens: 3"),
+        (["solve", COUNTDOWN, "--draft", "reason-1m"], 2, "draft: the usual strategy takes none"),
+        (["eval", "countdown", "--draft", "reason-1m"], 2, "draft: no strategy here takes one"),
         (["eval", "countdown", "--strategy", "No!"], 2, "strategy 'No!'"),
         (["eval", "countdown", "--limit", "0"], 2, "'--limit'"),
     ],
