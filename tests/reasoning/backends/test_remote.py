@@ -116,6 +116,26 @@ async def test_a_probe_belongs_to_its_problem(
     assert asked[0].problem
 
 
+@pytest.mark.parametrize("slots", [2, 32])
+async def test_what_a_policy_is_told_on_devices_is_what_it_is_told_here(
+    shipped: LoadedModel, slots: int
+) -> None:
+    policy = "default:k=6,cap=48,probe_every=16"
+    async with Reasoner(shipped) as here:
+        local = await here.solve(PROBLEM, policy=policy, seed=3)
+    hub = Hub()
+    async with (
+        Reasoner(DevicesSource(submitter=hub).load(None)) as reasoner,
+        devices(hub, shipped, "a", "b", slots=slots),
+    ):
+        spread = await reasoner.solve(PROBLEM, policy=policy, seed=3)
+    assert spread.steering is not None
+    assert local.steering is not None
+    assert spread.steering.log == local.steering.log
+    assert [thread.trace for thread in spread.threads] == [one.trace for one in local.threads]
+    assert essence(spread) == essence(local)
+
+
 async def test_a_thread_goes_on_elsewhere_when_its_worker_is_lost(shipped: LoadedModel) -> None:
     prompt = Context.given(shipped.dialect.prompt(_problem()).tokens)
     sampling = Sampling(temperature=1.0, seed=5)
