@@ -66,6 +66,8 @@ class BenchResults(BaseModel):
     schema_: str = Field(default="reason.bench/1", alias="schema")
     domain: str
     model: str
+    draft: str | None = None
+    """The smaller model of strategies of two."""
     numbers: int | None
     """The size of a problem: numbers of Countdown, expressions, items or nodes."""
     seed: int
