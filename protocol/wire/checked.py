@@ -9,12 +9,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from orchestrator.errors import InvalidValue
 
+PLAIN = r"^[^\x00-\x1f\x7f-\x9f]*$"
+"""No control characters, which a terminal would obey."""
+
 
 def first_problem(error: ValidationError) -> str:
     """The first problem of a validation, as ``field: what is wrong``."""
-    found = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    place = ".".join(str(part) for part in found["loc"])
-    return f"{place[:200]}: {found['msg'][:500]}" if place else found["msg"][:500]
+    found = error.errors(include_url=False, include_input=False)[0]
+    place, said = ".".join(str(part) for part in found["loc"]), found["msg"][:500]
+    if found.get("ctx", {}).get("pattern") == PLAIN:
+        said = "it has a control character, such as a line break or a tab; leave that out"
+    return f"{place[:200]}: {said}" if place else said
 
 
 class CheckedModel(BaseModel):

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from protocol.wire.checked import PLAIN
+
 VERSION = 1
 """The only version that there is so far."""
 
@@ -67,9 +69,6 @@ def shown(text: Any) -> Any:
         return text
     return text[:MAX_SHOWN].encode(errors="backslashreplace").decode()[:MAX_SHOWN]
 
-
-PLAIN = r"^[^\x00-\x1f\x7f-\x9f]*$"
-"""No control characters, which a terminal would obey."""
 
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=PLAIN)]
 Word = Annotated[str, Field(max_length=400, pattern=PLAIN)]

@@ -146,6 +146,7 @@ def test_a_token_is_made_listed_rotated_and_revoked(shell: Shell) -> None:
         ("worker --hub ws://[::1]:1 --token-file {t} --no-model --model reason-5m", "no-model"),
         ("worker --hub wss://[::1]:1 --token-file {t} --cert {no}", "tls: a file can't be used"),
         ("worker --hub ws://[::1]:1 --token-file {t} --ca {t}", "tls: ws:// is plain text"),
+        ("worker --hub ws://[::1]:1 --token-file {t} --machine a\x7fb", "a control character"),
         ("hub --host 0.0.0.0", "host: 0.0.0.0 can be reached by others"),
         ("hub --tokens /dev/null/x", "tokens: /dev/null/x can't be used"),
         ("hub --cert {no}", "tls: a file can't be used"),
