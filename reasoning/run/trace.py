@@ -74,6 +74,7 @@ class SteeredTrace:
 
     def __post_init__(self) -> None:
         self._released = anyio.Event()
+        self._gone = False  # with all that it wrote
         self._sum = 0.0
 
     def start(self, prompt: Context) -> None:
@@ -178,7 +179,7 @@ class SteeredTrace:
 
         Returns the answer's key for votes, and keeps both.
         """
-        answer = await self._asked(tokens) if tokens else None
+        answer = await self._asked(tokens) if tokens and not self._gone else None
         key = await self.run.compared_key(answer)
         self.probed[tokens] = (answer, key)
         return key
@@ -244,7 +245,7 @@ class SteeredTrace:
     def _lost(self, task: Task[Any]) -> None:
         """Its task ended before it did: it failed, or somebody else cancelled it."""
         if not self.over and self.counted is None:
-            self.how = "stopped"
+            self.how, self._gone = "stopped", True
             self._end()
 
     def took(self, token: Token) -> None:

@@ -32,6 +32,7 @@ from pruning import (
 )
 from pruning.policy import Need
 from reasoning import Reasoner, Solution, load_model
+from reasoning.backends.base import Token
 from reasoning.cli import main
 from reasoning.errors import CapabilityMissing
 from reasoning.evaluation import read_traces
@@ -40,6 +41,7 @@ from reasoning.policies import parse_policy
 from reasoning.problems import Countdown, FreeForm
 from reasoning.run.driver import GRID, PolicyDecided
 from reasoning.run.report import report
+from reasoning.run.trace import SteeredTrace
 
 pytestmark = pytest.mark.anyio
 
@@ -167,6 +169,24 @@ async def test_a_trace_that_ended_ahead_of_the_clock_is_probed_all_the_same(
     assert at_once == in_turn
     assert len(at_once) == 6
     assert all(probes for _, _, probes in at_once)
+
+
+async def test_a_trace_that_somebody_else_cancelled_is_not_probed(
+    small: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    took = SteeredTrace.took
+
+    def cancelled(trace: SteeredTrace, token: Token) -> None:
+        took(trace, token)
+        if trace.number == 1 and trace.written == 16:  # it is to be probed there
+            trace.task.cancel()
+
+    monkeypatch.setattr(SteeredTrace, "took", cancelled)
+    solution = await steered(small, "default:k=6,cap=48,probe_every=16")
+    traces = [thread.trace for thread in solution.threads if thread.trace]
+    assert [trace.how for trace in traces if trace.number == 1] == ["stopped"]
+    assert [trace.probes for trace in traces if trace.number == 1] == [((16, None),)]
+    assert all(len(trace.probes) > 1 for trace in traces if trace.how == "length")
 
 
 async def test_what_is_stopped_wastes_nothing(small: LoadedModel) -> None:
