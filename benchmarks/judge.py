@@ -3,7 +3,7 @@
     python benchmarks/judge.py ARITHMETIC COUNTDOWN DATA [PLAN …]
 
 The first two are traces of ours, by ``reason eval arithmetic --limit 240 --seed 11 --temperature 1
--o ARITHMETIC``, and the same with ``countdown``.  DATA has the file
+-o ARITHMETIC``, and the same with ``countdown --limit 85``.  DATA has the file
 ``llama8b-qwq32b-math500.jsonl.gz``.  Writes
 ``results/judge.json``, arm by arm, or only those plans whose numbers are given:
 
