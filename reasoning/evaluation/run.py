@@ -128,6 +128,7 @@ class EvalPlan:
 
         Raises:
             CapabilityMissing, ProblemRefused: it can't.
+            InvalidValue: a draft is lacking, or nobody asks for it.
         """
         problem = self._posed(model, self.questions[0])
         self._sampled(model)
